@@ -1,0 +1,102 @@
+"""Every error that edgecompress raises on purpose, each with the exit code of the command line.
+
+::
+
+    EdgeCompressError        1   the base: catch this one
+    ├── RecipeError          2   a recipe is wrong: names file, line, key and the nearest valid key
+    ├── DataError            2   an input file is wrong: names the file and, where it has one, the line
+    ├── MissingExtraError    2   a package is not installed: gives the pip line to run
+    ├── TargetError          1   a target did not answer: names the host and what failed
+    ├── StageError           1   a stage failed: names the chain, the stage and the cause
+    └── BundleError          1   a bundle is damaged or of an unknown format: names the file
+
+A budget that no candidate meets is no error: `edgecompress run` ends with exit code 3 (or 4 when a
+missing or invalid measurement leaves it undecided), after a full report.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class EdgeCompressError(Exception):
+    """Base of all errors; its text is one sentence that says what to do."""
+
+    exit_code = 1
+
+
+class RecipeError(EdgeCompressError):
+    """A recipe (or a ``--set`` on the command line) is wrong.
+
+    Parameters
+    ----------
+    message : str
+        What is wrong and what to do.
+    file : Path, optional
+        The recipe's file.
+    line : int, optional
+        Line in the file, from 1.
+    key : str, optional
+        Dotted path of the key, such as ``stages[1].prune.structured.heads``.
+    """
+
+    exit_code = 2
+
+    def __init__(
+        self, message: str, *, file: Path | None = None, line: int | None = None, key: str = ""
+    ) -> None:
+        self.message, self.file, self.line, self.key = message, file, line, key
+        where = f"{file}:{line}" if file and line else str(file or "")
+        super().__init__(": ".join(part for part in (where, key, message) if part))
+
+
+class DataError(EdgeCompressError):
+    """A data file, a model directory or another input file is missing or malformed.
+
+    Parameters
+    ----------
+    message : str
+        What is wrong and what to do.
+    file : Path, optional
+        The file at fault.
+    line : int, optional
+        Line in the file, from 1.
+    """
+
+    exit_code = 2
+
+    def __init__(self, message: str, *, file: Path | None = None, line: int | None = None) -> None:
+        self.message, self.file, self.line = message, file, line
+        where = f"{file}:{line}" if file and line else str(file or "")
+        super().__init__(": ".join(part for part in (where, message) if part))
+
+
+class MissingExtraError(EdgeCompressError):
+    """A package outside the base install is needed.
+
+    Parameters
+    ----------
+    package : str
+        The package that could not be imported.
+    extra : str
+        The extra of edgecompress that brings it.
+    """
+
+    exit_code = 2
+
+    def __init__(self, package: str, extra: str = "build") -> None:
+        super().__init__(
+            f"{package} is needed for this; run: pip install 'edgecompress[{extra}]'"
+        )
+
+
+class TargetError(EdgeCompressError):
+    """A target could not be reached or its agent failed; the text names the target."""
+
+
+class StageError(EdgeCompressError):
+    """A stage failed or broke its contract; the text names the stage and the cause."""
+
+
+class BundleError(EdgeCompressError):
+    """A bundle is damaged, incomplete or of an unknown format; the text names the file."""

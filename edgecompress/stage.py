@@ -1,0 +1,214 @@
+"""What a stage is, how stages are found, and the proof that one keeps the contract.
+
+A stage is a frozen pydantic model: its fields are its hyper-parameters, validated when it is made.
+Data comes only to its method. The file's path is the stage's name: ``stages/quantize/static.py``
+is ``quantize.static``; files that start with ``_`` are no stages. A third party adds stages with an
+entry point of the group ``edgecompress.stages`` whose name is the stage's and whose value names the
+class. Modules import torch, transformers, onnx and onnxruntime inside their functions, so that a
+recipe can be checked without them.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from edgecompress.errors import StageError
+from edgecompress.values import (
+    Candidate,
+    Example,
+    Measurement,
+    OnnxModel,
+    TorchModel,
+    directory_digests,
+)
+
+Kind = type[TorchModel] | type[OnnxModel]
+
+
+class Context(Protocol):
+    """What a stage is given beside the candidate.
+
+    Attributes
+    ----------
+    folder : Path
+        New and empty; the stage writes its model into ``folder/"model"`` (and a changed
+        preprocessor into ``folder/"preprocessor"``).
+    scratch : Path
+        Kept when the process is killed: what a stage saves here it can resume from.
+    seed : int
+    train, validation : sequence of Example
+        The only splits that a stage may see.
+    teacher : Candidate or None
+        The untouched teacher, a `TorchModel`.
+    reference : Candidate or None
+        The teacher's stock fp32 export (an `OnnxModel`): what ratios are measured against. Only
+        observers are given it.
+    """
+
+    folder: Path
+    scratch: Path
+    seed: int
+    train: Sequence[Example]
+    validation: Sequence[Example]
+    teacher: Candidate | None
+    reference: Candidate | None
+
+    def measure(self, candidates: Sequence[Candidate]) -> list[tuple[Measurement, ...]]:
+        """Time ONNX candidates interleaved in one job on this machine.
+
+        Gives for each candidate ``latency_p50``, ``latency_p90``, ``latency_p99`` (ms) and
+        ``speedup`` (``x``: the first candidate's time over this one's, with its interval).
+        """
+        ...
+
+    def cached(self, key: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
+        """Give the folder that `build` fills, made once per `key` (JSON) over all runs.
+
+        Put digests of every input into `key`. Used for teacher outputs.
+        """
+        ...
+
+    def progress(self, done: float, total: float, what: str = "") -> None:
+        """Say how far the stage is; `what` is a short phrase, such as ``epoch 2 of 6``."""
+        ...
+
+
+class Stage(BaseModel):
+    """Common ground of transforms and observers: strict, frozen, named by its file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    accepts: ClassVar[tuple[Kind, ...]] = ()
+
+    @classmethod
+    def stage_name(cls) -> str:
+        """The name that a recipe uses."""
+        prefix = "edgecompress.stages."
+        if cls.__module__.startswith(prefix):
+            return cls.__module__.removeprefix(prefix)
+        for point in entry_points(group="edgecompress.stages"):
+            if point.value == f"{cls.__module__}:{cls.__qualname__}":
+                return point.name
+        return cls.__module__
+
+
+class Transform(Stage, ABC):
+    """A stage that takes a candidate and returns another.
+
+    ``needs_data`` says that it reads examples, ``needs_teacher`` that it reads the teacher;
+    ``lossless`` that it may also be applied to the fp32 reference (graph options).
+    """
+
+    yields: ClassVar[Kind]
+    needs_data: ClassVar[bool] = False
+    needs_teacher: ClassVar[bool] = False
+    lossless: ClassVar[bool] = False
+
+    @abstractmethod
+    def apply(self, candidate: Candidate, context: Context) -> Candidate:
+        """Make the new candidate's files under ``context.folder`` and describe it.
+
+        Return ``candidate.with_model(model, **decisions)``; the pipeline fills in the step's
+        name, parameters and duration.
+        """
+
+
+class Observer(Stage, ABC):
+    """A stage that takes a candidate and returns measurements."""
+
+    @abstractmethod
+    def observe(self, candidate: Candidate, context: Context) -> tuple[Measurement, ...]:
+        """Measure `candidate` without changing it."""
+
+
+@functools.cache
+def stage_modules() -> dict[str, str]:
+    """Map of stage name to ``module`` or ``module:class``, ours and those of entry points."""
+    import edgecompress.stages as root
+
+    found = {}
+    for module in pkgutil.walk_packages(root.__path__, root.__name__ + "."):
+        name = module.name.removeprefix(root.__name__ + ".")
+        if not module.ispkg and not any(part.startswith("_") for part in name.split(".")):
+            found[name] = module.name
+    for point in entry_points(group="edgecompress.stages"):
+        found.setdefault(point.name, point.value)
+    return found
+
+
+def stage_class(name: str) -> type[Stage]:
+    """Find the class of the stage `name`.
+
+    Raises
+    ------
+    KeyError
+        When there is no such stage.
+    StageError
+        When its module does not define exactly one stage.
+    """
+    module_name, _, class_name = stage_modules()[name].partition(":")
+    module = importlib.import_module(module_name)
+    if class_name:
+        found: type[Stage] = getattr(module, class_name)
+        return found
+    classes = [
+        value
+        for value in vars(module).values()
+        if inspect.isclass(value)
+        and issubclass(value, Stage)
+        and value.__module__ == module_name
+        and not inspect.isabstract(value)
+        and not value.__name__.startswith("_")
+    ]
+    if len(classes) != 1:
+        raise StageError(f"{module_name} must define one stage, not {len(classes)}")
+    return classes[0]
+
+
+def check_stage(stage: Transform, candidate: Candidate, context: Context) -> Candidate:
+    """Prove on `candidate` that a transform keeps the contract, and give its result.
+
+    Checked: it accepts the model's kind, yields what it says, writes only below
+    ``context.folder``, leaves its input and the teacher as they were (digests before and after),
+    appends one step with JSON decisions, and keeps its parameters through a round trip.
+
+    Raises
+    ------
+    StageError
+        Naming the stage and the first promise that it breaks.
+    """
+    import json
+
+    name = stage.stage_name()
+    if not isinstance(candidate.model, stage.accepts):
+        raise StageError(f"{name} does not accept a {type(candidate.model).__name__}")
+    if type(stage).model_validate(stage.model_dump(mode="json")) != stage:
+        raise StageError(f"{name}: parameters change in a JSON round trip")
+    watched = [candidate.model.directory]
+    watched += [candidate.preprocessor] if candidate.preprocessor else []
+    watched += [context.teacher.model.directory] if context.teacher else []
+    before = [directory_digests(folder) for folder in watched]
+    result = stage.apply(candidate, context)
+    if [directory_digests(folder) for folder in watched] != before:
+        raise StageError(f"{name} changed its input or the teacher in place")
+    if not isinstance(result.model, stage.yields):
+        raise StageError(f"{name} promised a {stage.yields.__name__} and gave another")
+    if not result.model.directory.is_relative_to(context.folder):
+        raise StageError(f"{name} did not write its model below its folder")
+    if result.steps[:-1] != candidate.steps or len(result.steps) != len(candidate.steps) + 1:
+        raise StageError(f"{name} must append exactly one step (use candidate.with_model)")
+    try:
+        json.dumps(result.steps[-1].decisions)
+    except TypeError as error:
+        raise StageError(f"{name}: decisions are not JSON ({error})") from None
+    return result

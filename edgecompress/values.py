@@ -1,0 +1,329 @@
+"""The frozen values that all rooms share: models, candidates, measurements, budgets, verdicts.
+
+Nothing here imports torch, onnx or onnxruntime; a model is a place on disk and what is known of it.
+
+A candidate's directory::
+
+    candidate.json    task, labels, session settings, steps taken (written by `Candidate.save`)
+    model/            torch: config.json, model.safetensors, surgery.json (only after surgery)
+                      ONNX: model.onnx and, for large models, its external data beside it
+    preprocessor/     tokenizer.json, tokenizer_config.json, special_tokens_map.json, …
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from edgecompress.errors import DataError
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One labelled input: `words` with one tag each, or a `text` with one label.
+
+    `source` names the data file it came from (``hau`` for ``hau/test.txt``), so that results can
+    be shown per file and so per language.
+    """
+
+    words: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    text: str = ""
+    label: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """Name, dtype and shape of a graph's input or output; a dynamic size is a string."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSettings:
+    """How ONNX Runtime must open a model; part of the artifact, applied by agent and runtime.
+
+    Source: `onnxruntime.SessionOptions` and the `disabled_optimizers` of `InferenceSession`.
+    """
+
+    graph_optimization_level: Literal["disable", "basic", "extended", "all"] = "all"
+    disabled_optimizers: tuple[str, ...] = ()
+    config_entries: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TorchModel:
+    """A PyTorch model on disk: `directory` holds config.json, model.safetensors, surgery.json."""
+
+    directory: Path
+
+
+@dataclass(frozen=True, slots=True)
+class OnnxModel:
+    """An ONNX model on disk, external data beside it, and the session it wants."""
+
+    path: Path
+    session: SessionSettings = SessionSettings()
+
+    @property
+    def directory(self) -> Path:
+        """The folder of the model's files."""
+        return self.path.parent
+
+
+Model = TorchModel | OnnxModel
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A stage that was applied: its name, its parameters and what it decided (replayable data).
+
+    `decisions` is JSON: heads kept, fusions kept, quantization exceptions with reasons, parity …
+    """
+
+    stage: str
+    parameters: Json = field(default_factory=dict)
+    decisions: Json = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A model with all that it needs to be used, and the steps that made it.
+
+    Attributes
+    ----------
+    model : TorchModel or OnnxModel
+    preprocessor : Path or None
+        Folder with the tokenizer's files; None where the model has none.
+    task : str or None
+        ``token-classification``, ``text-classification`` or None (unknown ONNX file).
+    labels : tuple of str
+        Class names by id.
+    steps : tuple of Step
+        What was done to the teacher, in order.
+    """
+
+    model: Model
+    preprocessor: Path | None = None
+    task: str | None = None
+    labels: tuple[str, ...] = ()
+    steps: tuple[Step, ...] = ()
+
+    def save(self, directory: Path) -> None:
+        """Write ``candidate.json`` into `directory`, which already holds the files."""
+        session = asdict(self.model.session) if isinstance(self.model, OnnxModel) else None
+        document = {
+            "kind": "onnx" if isinstance(self.model, OnnxModel) else "torch",
+            "file": self.model.path.name if isinstance(self.model, OnnxModel) else None,
+            "preprocessor": self.preprocessor is not None,
+            "task": self.task,
+            "labels": list(self.labels),
+            "session": session,
+            "steps": [asdict(step) for step in self.steps],
+        }
+        text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+        (directory / "candidate.json").write_text(text, encoding="utf-8")
+
+    @classmethod
+    def load(cls, directory: Path) -> Candidate:
+        """Read a candidate back from its directory.
+
+        Raises
+        ------
+        DataError
+            When ``candidate.json`` is missing or damaged.
+        """
+        file = directory / "candidate.json"
+        try:
+            document = json.loads(file.read_text(encoding="utf-8"))
+            model: Model
+            if document["kind"] == "onnx":
+                session = session_from_json(document["session"])
+                model = OnnxModel(directory / "model" / Path(document["file"]).name, session)
+            else:
+                model = TorchModel(directory / "model")
+            steps = tuple(Step(**step) for step in document["steps"])
+            preprocessor = directory / "preprocessor" if document["preprocessor"] else None
+            return cls(model, preprocessor, document["task"], tuple(document["labels"]), steps)
+        except FileNotFoundError:
+            raise DataError("not a candidate's directory: the file is missing", file=file) from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"damaged candidate description ({error})", file=file) from None
+
+    def with_model(self, model: Model, **decisions: Any) -> Candidate:
+        """Give the same candidate with another model; `decisions` go to the step in the making."""
+        made = Step(stage="", decisions=decisions)
+        return replace(self, model=model, steps=(*self.steps, made))
+
+
+def session_from_json(document: Mapping[str, Any] | None) -> SessionSettings:
+    """Rebuild `SessionSettings` from JSON, where tuples have become lists."""
+    if not document:
+        return SessionSettings()
+    return SessionSettings(
+        graph_optimization_level=document["graph_optimization_level"],
+        disabled_optimizers=tuple(document["disabled_optimizers"]),
+        config_entries=tuple((str(k), str(v)) for k, v in document["config_entries"]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One number with all that is needed to trust it, or not to.
+
+    Attributes
+    ----------
+    metric : str
+        ``f1``, ``accuracy``, ``size``, ``download_size``, ``latency_p50``, ``peak_memory``,
+        ``speedup`` …
+    value : float
+        In `unit`: fractions for accuracy, ``ms`` for times, ``bytes`` for sizes, ``x`` for ratios.
+    unit : str
+        ``fraction``, ``ms``, ``bytes``, ``x`` or ``count``.
+    target : str or None
+        Where it was measured; None where the target does not matter (size).
+    split : str or None
+        ``validation`` or ``test`` for what depends on data.
+    slice : str or None
+        None for all data, else ``label:PER`` or ``file:hau``.
+    samples : int
+        How many readings (inferences, examples) stand behind the value.
+    interval : tuple of float or None
+        95 % confidence interval, in `unit`.
+    invalid : str or None
+        Why the number must not be trusted and what to do; None when it is sound.
+    conditions : dict
+        Threads, batch size, reference of a ratio: what one must know to repeat it.
+    """
+
+    metric: str
+    value: float
+    unit: str
+    target: str | None = None
+    split: str | None = None
+    slice: str | None = None
+    samples: int = 1
+    interval: tuple[float, float] | None = None
+    invalid: str | None = None
+    conditions: Json = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One line of a budget: bounds on a metric, at a target where it depends on one.
+
+    `max` and `min` are absolute, in the metric's unit; `max_drop` is the teacher's value minus the
+    candidate's; `max_ratio` and `min_ratio` are the candidate's value over the teacher's.
+    """
+
+    metric: str
+    target: str | None = None
+    max: float | None = None
+    min: float | None = None
+    max_drop: float | None = None
+    max_ratio: float | None = None
+    min_ratio: float | None = None
+
+    @property
+    def key(self) -> str:
+        """The name a recipe gives it, such as ``latency_p50@local``."""
+        return f"{self.metric}@{self.target}" if self.target else self.metric
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a candidate keeps a limit (or a whole budget), and why.
+
+    `miss` is how far the value lies beyond the bound, as a share of the bound (0 when it passes).
+    """
+
+    limit: str
+    state: Literal["pass", "fail", "undecided"]
+    reason: str
+    miss: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of the result: a candidate or a reference, with all that was measured of it.
+
+    `verdicts` holds one entry per limit; `lost` says why a candidate is not the winner; `error`
+    why its chain failed; `stages` measures the candidate after each of its stages.
+    """
+
+    name: str
+    kind: Literal["candidate", "reference"]
+    chain: tuple[str, ...] = ()
+    steps: tuple[Step, ...] = ()
+    measurements: tuple[Measurement, ...] = ()
+    error: str | None = None
+    verdicts: tuple[Verdict, ...] = ()
+    pareto: bool = False
+    lost: str | None = None
+    stages: tuple[Json, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """All that a run found out; what ``results.json`` holds and every report is drawn from."""
+
+    name: str
+    task: str | None
+    recipe: Json
+    rows: tuple[Row, ...]
+    winner: str | None
+    verdict: Verdict
+    minimize: str
+    budget: tuple[Limit, ...]
+    environment: Json
+    data: Json
+    command: str = ""
+    format: int = 1
+
+
+def find(
+    measurements: Iterable[Measurement],
+    metric: str,
+    *,
+    target: str | None = None,
+    split: str | None = None,
+    slice: str | None = None,
+) -> Measurement | None:
+    """Find the measurement of `metric`; a None for `target` or `split` matches any."""
+    for found in measurements:
+        if (
+            found.metric == metric
+            and found.slice == slice
+            and (target is None or found.target in (None, target))
+            and (split is None or found.split in (None, split))
+        ):
+            return found
+    return None
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def directory_digests(directory: Path) -> dict[str, str]:
+    """SHA-256 of every file below `directory`, by its POSIX path relative to it, sorted."""
+    files = sorted(path for path in directory.rglob("*") if path.is_file())
+    return {path.relative_to(directory).as_posix(): file_digest(path) for path in files}
+
+
+def json_digest(document: Any) -> str:
+    """SHA-256 of a JSON document in canonical form (sorted keys, no blanks)."""
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
