@@ -1,0 +1,1 @@
+"""Parts of PyTorch models taken out for good: heads, neurons and layers, and the files of both."""
