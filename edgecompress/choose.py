@@ -1,0 +1,194 @@
+"""Budgets, dominance and the winner: pure functions on rows.
+
+An invalid or missing measurement makes a limit *undecided*, never passed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from edgecompress.values import Limit, Measurement, Row, Verdict, find
+
+VALIDATION = "validation"
+HIGHER_IS_BETTER = frozenset(
+    {"f1", "accuracy", "macro_f1", "agreement", "speedup", "compression", "precision", "recall"}
+)
+"""Metrics to maximize; all others (size, latency, memory, errors, drops) are minimized."""
+
+
+def judge(row: Row, limit: Limit, teacher: Row | None) -> Verdict:
+    """Judge one limit on validation.
+
+    Parameters
+    ----------
+    row : Row
+        The candidate.
+    limit : Limit
+        One line of the budget.
+    teacher : Row or None
+        The teacher in PyTorch, for drops and ratios.
+    """
+    found = find(row.measurements, limit.metric, target=limit.target, split=VALIDATION)
+    if found is None:
+        return Verdict(limit.key, "undecided", f"{limit.key} was not measured")
+    if found.invalid:
+        return Verdict(limit.key, "undecided", f"{limit.key} is invalid: {found.invalid}")
+    bounds = []
+    if limit.max is not None:
+        bounds.append(("at most", found.value, limit.max, found.value <= limit.max))
+    if limit.min is not None:
+        bounds.append(("at least", found.value, limit.min, found.value >= limit.min))
+    relative = (limit.max_drop, limit.max_ratio, limit.min_ratio)
+    if any(bound is not None for bound in relative):
+        base = find(teacher.measurements, limit.metric, split=VALIDATION) if teacher else None
+        if base is None or base.invalid:
+            return Verdict(limit.key, "undecided", f"the teacher's {limit.metric} is not known")
+        drop = base.value - found.value
+        ratio = found.value / base.value if base.value else float("inf")
+        if limit.max_drop is not None:
+            bounds.append(("a drop of at most", drop, limit.max_drop, drop <= limit.max_drop))
+        if limit.max_ratio is not None:
+            bounds.append(("a ratio of at most", ratio, limit.max_ratio, ratio <= limit.max_ratio))
+        if limit.min_ratio is not None:
+            bounds.append(("a ratio of at least", ratio, limit.min_ratio, ratio >= limit.min_ratio))
+    for words, value, bound, passed in bounds:
+        if not passed:
+            miss = abs(value - bound) / abs(bound) if bound else abs(value)
+            text = f"{limit.key}: {show(value, found, words)}, allowed {words} {show(bound, found, words)}"
+            return Verdict(limit.key, "fail", text, miss)
+    return Verdict(limit.key, "pass", f"{limit.key} is within its limit")
+
+
+def show(value: float, measurement: Measurement, words: str = "") -> str:
+    """Write a value for people: points for fractions, MB for bytes, ms for times."""
+    if "ratio" in words:
+        return f"{value:.3g}×"
+    if measurement.unit == "fraction":
+        return f"{value * 100:.2f} points"
+    if measurement.unit == "bytes":
+        return f"{value / 1e6:.2f} MB"
+    if measurement.unit == "ms":
+        return f"{value:.3g} ms"
+    return f"{value:.3g}{'×' if measurement.unit == 'x' else ''}"
+
+
+def overall(verdicts: Sequence[Verdict]) -> Verdict:
+    """Join the verdicts of all limits: one fail fails, else one undecided leaves it open."""
+    for state in ("fail", "undecided"):
+        hits = [verdict for verdict in verdicts if verdict.state == state]
+        if hits:
+            reason = "; ".join(verdict.reason for verdict in hits)
+            return Verdict("budget", hits[0].state, reason, max(hit.miss for hit in hits))
+    return Verdict("budget", "pass", "every limit is kept" if verdicts else "no budget was set")
+
+
+def objective(row: Row, minimize: str) -> float | None:
+    """The value to minimize: lower is better; None when it is missing or invalid."""
+    metric, _, target = minimize.partition("@")
+    found = find(row.measurements, metric, target=target or None, split=VALIDATION)
+    if found is None or found.invalid:
+        return None
+    return -found.value if metric in HIGHER_IS_BETTER else found.value
+
+
+def pareto(rows: Sequence[Row], metrics: Sequence[str]) -> set[str]:
+    """Names of the rows that no other row beats on every one of `metrics` (validation).
+
+    A row that misses one of the metrics is not on the front.
+    """
+    points: dict[str, list[float]] = {}
+    for row in rows:
+        values = [objective(row, metric) for metric in metrics]
+        known = [value for value in values if value is not None]
+        if len(known) == len(values) and not row.error:
+            points[row.name] = known
+
+    def dominated(name: str) -> bool:
+        mine = points[name]
+        return any(
+            other != mine and all(a <= b for a, b in zip(other, mine, strict=True))
+            for key, other in points.items()
+            if key != name
+        )
+
+    return {name for name in points if not dominated(name)}
+
+
+def choose(
+    rows: Sequence[Row], budget: Sequence[Limit], minimize: str, primary: str | None
+) -> tuple[tuple[Row, ...], str | None, Verdict]:
+    """Judge every candidate, find the winner and say why each other one lost.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+        References and candidates; the reference ``teacher`` is the base of drops and ratios.
+    budget : sequence of Limit
+    minimize : str
+        Metric, perhaps ``metric@target``; ties go to the higher `primary`, then to the name.
+    primary : str or None
+        The task's main metric.
+
+    Returns
+    -------
+    rows, winner, verdict
+        The rows with verdicts, Pareto flags and reasons; the winner's name or None; the budget's
+        verdict: the winner's, or, when nothing passes, that of the nearest candidate.
+    """
+    teacher = next((row for row in rows if row.kind == "reference" and row.name == "teacher"), None)
+    metrics = [m for m in ("size", "latency_p50", primary) if m]
+    front = pareto([row for row in rows if row.kind == "candidate"], metrics)
+    judged: list[Row] = []
+    for row in rows:
+        if row.kind == "candidate" and not row.error:
+            verdicts = tuple(judge(row, limit, teacher) for limit in budget)
+            judged.append(replace(row, verdicts=verdicts, pareto=row.name in front))
+        else:
+            judged.append(row)
+    alive = [row for row in judged if row.kind == "candidate" and not row.error]
+
+    def order(row: Row) -> tuple[float, float, str]:
+        value = objective(row, minimize)
+        tie = objective(row, primary) if primary else None
+        return (float("inf") if value is None else value, 0.0 if tie is None else tie, row.name)
+
+    passing = sorted(
+        (r for r in alive if overall(r.verdicts).state == "pass" and objective(r, minimize) is not None),
+        key=order,
+    )
+    winner = passing[0] if passing else None
+    final = tuple(
+        replace(row, lost=_why(row, winner, minimize))
+        if row.kind == "candidate" and row is not winner
+        else row
+        for row in judged
+    )
+    if winner:
+        return final, winner.name, overall(winner.verdicts)
+    if not alive:
+        return final, None, Verdict("budget", "fail", "no candidate was finished", float("inf"))
+    undecided = [row for row in alive if overall(row.verdicts).state != "fail"]
+    nearest = min(undecided or alive, key=lambda row: (overall(row.verdicts).miss, order(row)))
+    verdict = overall(nearest.verdicts)
+    if verdict.state == "pass":
+        verdict = Verdict("budget", "undecided", f"{minimize}, which is minimized, was not measured")
+    return final, None, replace(verdict, reason=f"nearest is {nearest.name}: {verdict.reason}")
+
+
+def _why(row: Row, winner: Row | None, minimize: str) -> str | None:
+    if row.error:
+        return row.error
+    verdict = overall(row.verdicts)
+    if verdict.state != "pass":
+        return verdict.reason
+    if winner is None:
+        return f"{minimize} was not measured"
+    metric, _, target = minimize.partition("@")
+    mine = find(row.measurements, metric, target=target or None, split=VALIDATION)
+    best = find(winner.measurements, metric, target=target or None, split=VALIDATION)
+    if mine is None or best is None or mine.invalid:
+        return f"{minimize} was not measured"
+    if mine.value == best.value:
+        return f"{minimize} is the same, and {winner.name} is better otherwise"
+    return f"{minimize} is {show(mine.value, mine)}, the winner's {show(best.value, best)}"

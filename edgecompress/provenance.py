@@ -1,0 +1,125 @@
+"""What a result depends on beside its inputs: our code and the libraries it uses.
+
+Both are read from the source itself: the imports of a module, those inside functions included,
+followed through the package. So there is no list to keep in step.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import importlib.util
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from pathlib import Path
+
+from edgecompress.values import Candidate, Json, OnnxModel, directory_digests, json_digest
+
+
+@functools.cache
+def closure(module: str) -> tuple[frozenset[str], frozenset[str]]:
+    """Follow the imports of `module` through its own package.
+
+    Returns
+    -------
+    modules, libraries : frozenset of str
+        Dotted names of the modules of the same package that it reaches, itself included, and the
+        top-level names of everything else that they import.
+    """
+    package = module.partition(".")[0]
+    modules: set[str] = set()
+    libraries: set[str] = set()
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name in modules:
+            continue
+        found = importlib.util.find_spec(name)
+        if found is None or not found.origin or not found.origin.endswith(".py"):
+            continue
+        modules.add(name)
+        is_package = found.submodule_search_locations is not None
+        for imported in _imports(Path(found.origin), name, is_package):
+            if imported.partition(".")[0] == package:
+                waiting.append(imported)
+            else:
+                libraries.add(imported.partition(".")[0])
+    return frozenset(modules), frozenset(libraries)
+
+
+@functools.cache
+def _is_module(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ModuleNotFoundError, ValueError):
+        return False
+
+
+def _imports(file: Path, name: str, is_package: bool) -> set[str]:
+    found: set[str] = set()
+    parts = name.split(".") if is_package else name.split(".")[:-1]
+    own = name.partition(".")[0]
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(parts[: len(parts) - node.level + 1]) if node.level else ""
+            origin = ".".join(part for part in (base, node.module or "") if part)
+            found.add(origin)
+            if origin.partition(".")[0] == own:
+                children = (f"{origin}.{alias.name}" for alias in node.names)
+                found.update(child for child in children if _is_module(child))
+    return found
+
+
+@functools.cache
+def code_digest(module: str) -> str:
+    """SHA-256 over the source of `module` and of all modules of its package that it reaches."""
+    digest = hashlib.sha256()
+    for name in sorted(closure(module)[0]):
+        spec = importlib.util.find_spec(name)
+        if spec and spec.origin:
+            digest.update(name.encode() + b"\0" + Path(spec.origin).read_bytes())
+    return digest.hexdigest()
+
+
+@functools.cache
+def _distributions() -> dict[str, list[str]]:
+    return dict(packages_distributions())
+
+
+@functools.cache
+def library_versions(module: str) -> dict[str, str]:
+    """Versions of the installed distributions that `module` reaches through our package."""
+    found: dict[str, str] = {}
+    for library in closure(module)[1]:
+        for distribution in _distributions().get(library, []):
+            try:
+                found[distribution] = version(distribution)
+            except PackageNotFoundError:
+                continue
+    return dict(sorted(found.items()))
+
+
+def candidate_digest(candidate: Candidate) -> str:
+    """SHA-256 of what a candidate *is*: its files, session, labels; not how long it took."""
+    model = candidate.model
+    session: Json = {}
+    if isinstance(model, OnnxModel):
+        session = {
+            "level": model.session.graph_optimization_level,
+            "disabled": list(model.session.disabled_optimizers),
+            "config": [list(entry) for entry in model.session.config_entries],
+        }
+    return json_digest(
+        {
+            "kind": type(model).__name__,
+            "model": directory_digests(model.directory),
+            "preprocessor": directory_digests(candidate.preprocessor)
+            if candidate.preprocessor
+            else None,
+            "session": session,
+            "task": candidate.task,
+            "labels": list(candidate.labels),
+        }
+    )

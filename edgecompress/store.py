@@ -1,0 +1,165 @@
+"""Content-addressed results: atomic, checked when read, safe to kill and safe to share.
+
+::
+
+    STORE/results/ab/abcdef…/    a finished result; digests.json lists every file's SHA-256
+    STORE/scratch/abcdef…/       what an unfinished stage can resume from (training epochs)
+    STORE/aside/…                results in the making; renamed into results/ when whole
+    STORE/locks/abcdef….lock     one writer per key, also among several runs
+
+A result is written aside and renamed, so a reader sees all of it or nothing. A damaged result
+(a changed, missing or added file) is thrown away when read and made again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from edgecompress.errors import EdgeCompressError
+from edgecompress.values import directory_digests
+
+DIGESTS = "digests.json"
+KEY_LENGTH = 64
+"""A key is a whole SHA-256 in hexadecimal: short keys collide in silence."""
+
+
+def default_store() -> Path:
+    """``EDGECOMPRESS_STORE``, or the user's cache folder."""
+    named = os.environ.get("EDGECOMPRESS_STORE")
+    if named:
+        return Path(named).expanduser()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("edgecompress") / "store"
+
+
+class Store:
+    """Results by key, below `root`, which is made when it is missing.
+
+    Parameters
+    ----------
+    root : Path
+        A folder on one file system (renames must be atomic), writable.
+
+    Raises
+    ------
+    EdgeCompressError
+        When the folder cannot be made or written.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.expanduser().absolute()
+        try:
+            for name in ("results", "scratch", "aside", "locks"):
+                (self.root / name).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise EdgeCompressError(
+                f"the store {self.root} cannot be written ({error.strerror}); "
+                "name another with --store or EDGECOMPRESS_STORE"
+            ) from None
+
+    def path(self, key: str) -> Path:
+        """Where the result of `key` lies once it is there."""
+        if len(key) != KEY_LENGTH or not set(key) <= set("0123456789abcdef"):
+            raise ValueError(f"not a store key: {key!r}")
+        return self.root / "results" / key[:2] / key
+
+    def get(self, key: str) -> Path | None:
+        """Give the checked folder of `key`, or None; a damaged one is removed."""
+        folder = self.path(key)
+        if not folder.is_dir():
+            return None
+        if self._is_whole(folder):
+            return folder
+        shutil.rmtree(folder, ignore_errors=True)
+        return None
+
+    def obtain(self, key: str, build: Callable[[Path, Path], None]) -> Path:
+        """Give the folder of `key`; when it is not there, let ``build(folder, scratch)`` fill it.
+
+        Only one process builds a key at a time; others wait and take its result. `scratch`
+        outlives a kill and is removed after success.
+        """
+        found = self.get(key)
+        if found:
+            return found
+        with FileLock(self.root / "locks" / f"{key}.lock"):
+            found = self.get(key)
+            if found:
+                return found
+            aside = Path(tempfile.mkdtemp(prefix=f"{key[:12]}-", dir=self.root / "aside"))
+            scratch = self.root / "scratch" / key
+            scratch.mkdir(parents=True, exist_ok=True)
+            try:
+                build(aside, scratch)
+                digests = directory_digests(aside)
+                text = json.dumps(digests, indent=1, sort_keys=True)
+                (aside / DIGESTS).write_text(text, encoding="utf-8")
+                sync_tree(aside)
+                target = self.path(key)
+                target.parent.mkdir(exist_ok=True)
+                aside.chmod(0o755)
+                aside.rename(target)
+            except BaseException:
+                shutil.rmtree(aside, ignore_errors=True)
+                raise
+            shutil.rmtree(scratch, ignore_errors=True)
+            return target
+
+    def sweep(self) -> None:
+        """Remove what killed runs have left aside; what a living run still builds is kept."""
+        for leftover in (self.root / "aside").iterdir():
+            keys = [p for p in (self.root / "scratch").iterdir() if p.name[:12] == leftover.name[:12]]
+            lock = FileLock(self.root / "locks" / f"{keys[0].name}.lock") if keys else None
+            try:
+                if lock:
+                    with lock.acquire(timeout=0):
+                        shutil.rmtree(leftover, ignore_errors=True)
+            except Timeout:
+                continue
+
+    @staticmethod
+    def _is_whole(folder: Path) -> bool:
+        try:
+            expected = json.loads((folder / DIGESTS).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        found = directory_digests(folder)
+        found.pop(DIGESTS, None)
+        return bool(found == expected)
+
+
+def sync_tree(folder: Path) -> None:
+    """Flush every file below `folder` to disk, so that a rename never outlives its content."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write `text` aside and rename it to `path`: a reader sees the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+    ) as stream:
+        temporary = Path(stream.name)
+        try:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    temporary.chmod(0o644)
+    temporary.replace(path)
