@@ -1,0 +1,234 @@
+"""The text side of a model: its tokenizer's files, read with the `tokenizers` library alone.
+
+What transformers reads from ``tokenizer.json`` and ``tokenizer_config.json`` is read here without
+it, so that a Raspberry Pi encodes text exactly as training did.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecompress.errors import DataError
+from edgecompress.values import file_digest
+
+Ids = NDArray[np.int64]
+
+DEFAULT_MAX_LENGTH = 512  # BERT's; transformers writes 10**30 where it does not know
+LARGEST_MAX_LENGTH = 1_000_000
+CHUNK = 1024  # sentences per call of the tokenizer: bounds the memory its Encoding objects take
+
+
+@dataclass(frozen=True, eq=False)
+class Preprocessor:
+    """A tokenizer with what a model needs to know of it; make one with `Preprocessor.load`.
+
+    Attributes
+    ----------
+    tokenizer : tokenizers.Tokenizer
+        Without truncation and padding: rows are cut into windows and padded by the tasks.
+    max_length : int
+        Most tokens in a row, special ones included.
+    pad_id : int
+        Id that fills a row up in a batch.
+    input_names : tuple of str
+        What the model takes, from ``model_input_names``.
+    prefix, suffix : tuple of int
+        Special tokens before and behind a single text, as the tokenizer's post-processor sets them.
+    token_types : tuple of int
+        Segment ids of the prefix, the text and the suffix.
+    digest : str
+        SHA-256 over the files; equal digests encode alike.
+    """
+
+    tokenizer: Any
+    max_length: int
+    pad_id: int
+    input_names: tuple[str, ...]
+    prefix: tuple[int, ...]
+    suffix: tuple[int, ...]
+    token_types: tuple[int, int, int]
+    digest: str
+
+    @classmethod
+    def load(cls, directory: Path) -> Preprocessor:
+        """Read ``tokenizer.json`` and ``tokenizer_config.json`` from `directory`.
+
+        Raises
+        ------
+        DataError
+            When ``tokenizer.json`` is missing, or one of the files is damaged.
+        """
+        from tokenizers import Tokenizer
+
+        file = directory / "tokenizer.json"
+        if not file.is_file():
+            raise DataError(
+                "the tokenizer is missing; save it with "
+                "AutoTokenizer.from_pretrained(…).save_pretrained(directory)",
+                file=file,
+            )
+        try:
+            tokenizer = Tokenizer.from_file(str(file))
+        except Exception as error:  # noqa: BLE001 - tokenizers raises the bare class
+            raise DataError(f"not a tokenizer that can be read ({error})", file=file) from None
+        config = _read_config(directory / "tokenizer_config.json")
+        pad_id = _pad_id(tokenizer, config)
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        prefix, suffix, token_types = _specials(tokenizer)
+        max_length = _max_length(config)
+        if max_length <= len(prefix) + len(suffix):
+            raise DataError(
+                f"model_max_length {max_length} leaves no room for text beside special tokens",
+                file=directory / "tokenizer_config.json",
+            )
+        names = config.get("model_input_names") or ("input_ids", "attention_mask")
+        return cls(
+            tokenizer=tokenizer,
+            max_length=max_length,
+            pad_id=pad_id,
+            input_names=tuple(str(name) for name in names),
+            prefix=prefix,
+            suffix=suffix,
+            token_types=token_types,
+            digest=_digest(directory),
+        )
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of pieces, added tokens included."""
+        return int(self.tokenizer.get_vocab_size(with_added_tokens=True))
+
+    @property
+    def capacity(self) -> int:
+        """Most pieces of text in a row, special tokens not counted."""
+        return self.max_length - len(self.prefix) - len(self.suffix)
+
+    def encode_words(self, sentences: Sequence[Sequence[str]]) -> list[tuple[Ids, Ids]]:
+        """Encode sentences that are split into words, without special tokens.
+
+        Parameters
+        ----------
+        sentences : sequence of sequence of str
+
+        Returns
+        -------
+        list of (ids, word_ids)
+            For each sentence the piece ids, int64 (pieces,), and the index of the word that each
+            piece belongs to, int64 (pieces,), rising. A word of nothing but blanks has no piece.
+
+        Raises
+        ------
+        DataError
+            When a word is not valid Unicode (a lone surrogate).
+        """
+        result = []
+        for encoding in self._encodings([list(words) for words in sentences], pretokenized=True):
+            ids = np.array(encoding.ids, dtype=np.int64)
+            result.append((ids, np.array(encoding.word_ids, dtype=np.int64)))
+        return result
+
+    def encode_text(self, texts: Sequence[str]) -> list[Ids]:
+        """Encode running texts, without special tokens: piece ids, int64 (pieces,), per text.
+
+        Raises
+        ------
+        DataError
+            When a text is not valid Unicode (a lone surrogate).
+        """
+        encodings = self._encodings(list(texts), pretokenized=False)
+        return [np.array(encoding.ids, dtype=np.int64) for encoding in encodings]
+
+    def with_specials(self, ids: Ids) -> Ids:
+        """Put the special tokens around the pieces of one row, int64 (pieces + specials,)."""
+        return np.concatenate(
+            (np.array(self.prefix, np.int64), ids, np.array(self.suffix, np.int64))
+        )
+
+    def segment_ids(self, length: int) -> Ids:
+        """``token_type_ids`` of a row of `length` tokens, int64 (length,)."""
+        before, inside, behind = self.token_types
+        types = np.full(length, inside, dtype=np.int64)
+        types[: len(self.prefix)] = before
+        types[length - len(self.suffix) :] = behind
+        return types
+
+    def _encodings(self, batch: list[Any], *, pretokenized: bool) -> Iterator[Any]:
+        # encode_batch_fast is quicker but forgets which word a piece belongs to.
+        tokenizer = self.tokenizer
+        encode = tokenizer.encode_batch if pretokenized else tokenizer.encode_batch_fast
+        for start in range(0, len(batch), CHUNK):
+            try:
+                yield from encode(
+                    batch[start : start + CHUNK],
+                    is_pretokenized=pretokenized,
+                    add_special_tokens=False,
+                )
+            except (TypeError, UnicodeError):
+                raise DataError(
+                    "a text holds characters that are not valid Unicode (lone surrogates); "
+                    "read it as UTF-8"
+                ) from None
+
+
+def _read_config(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise DataError(f"cannot be read as JSON ({error})", file=file) from None
+    if not isinstance(config, dict):
+        raise DataError("must be a JSON object", file=file)
+    return config
+
+
+def _max_length(config: dict[str, Any]) -> int:
+    value = config.get("model_max_length")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return DEFAULT_MAX_LENGTH
+    return int(value) if 0 < value <= LARGEST_MAX_LENGTH else DEFAULT_MAX_LENGTH
+
+
+def _pad_id(tokenizer: Any, config: dict[str, Any]) -> int:
+    token = config.get("pad_token")
+    token = token.get("content") if isinstance(token, dict) else token
+    for name in (token, (tokenizer.padding or {}).get("pad_token"), "[PAD]", "<pad>"):
+        found = tokenizer.token_to_id(name) if isinstance(name, str) else None
+        if found is not None:
+            return int(found)
+    return 0  # masked out by attention_mask, so that any id that exists will do
+
+
+def _specials(
+    tokenizer: Any,
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, int, int]]:
+    """Read from an encoded probe what the post-processor puts before and behind a text."""
+    for probe in ("a", "1", ".", *sorted(tokenizer.get_vocab())[:1000]):
+        encoding = tokenizer.encode(probe, add_special_tokens=True)
+        inside = [i for i, special in enumerate(encoding.special_tokens_mask) if not special]
+        if not inside:
+            continue
+        first, last = inside[0], inside[-1]
+        ids, types = encoding.ids, encoding.type_ids
+        prefix, suffix = tuple(ids[:first]), tuple(ids[last + 1 :])
+        before = types[0] if prefix else 0
+        behind = types[-1] if suffix else 0
+        return prefix, suffix, (before, types[first], behind)
+    return (), (), (0, 0, 0)
+
+
+def _digest(directory: Path) -> str:
+    found = hashlib.sha256()
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        file = directory / name
+        found.update(f"{name} {file_digest(file) if file.is_file() else '-'}\n".encode())
+    return found.hexdigest()

@@ -1,0 +1,107 @@
+"""One label for a text: sentiment, language, topic; accuracy and macro F1.
+
+A text longer than the model's rows becomes several windows; its answer is read from the mean of
+their logits, and each of them is trained towards the text's label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecompress.errors import DataError
+from edgecompress.tasks import metrics
+from edgecompress.tasks.base import (
+    IGNORED,
+    Answers,
+    Encoded,
+    Floats,
+    Score,
+    Statistic,
+    Task,
+    check_rows,
+    join_rows,
+    label_id,
+    softmax,
+)
+from edgecompress.tasks.preprocessor import Preprocessor
+from edgecompress.values import Example
+
+NONE: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
+
+
+class TextClassification(Task):
+    """One label per text."""
+
+    name: ClassVar[str] = "text-classification"
+    auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
+    primary: ClassVar[str] = "accuracy"
+
+    def label_names(self, examples: Sequence[Example]) -> tuple[str, ...]:
+        """Give all labels, sorted."""
+        found = {example.label for example in examples if example.label}
+        if not found:
+            raise DataError("the data has no labels; text-classification needs texts with a label")
+        return tuple(sorted(found))
+
+    def encode(
+        self, examples: Sequence[Example], preprocessor: Preprocessor, labels: Sequence[str]
+    ) -> Encoded:
+        """Turn texts into rows of about equal length; an empty text is a row of special tokens.
+
+        Raises
+        ------
+        DataError
+            When a label is not among `labels`.
+        """
+        label_ids = {label: index for index, label in enumerate(labels)}
+        input_ids, row_labels, owner = [], [], []
+        pieces = preprocessor.encode_text([example.text for example in examples])
+        for number, (example, ids) in enumerate(zip(examples, pieces, strict=True)):
+            gold = label_id(label_ids, example.label, example) if example.label else IGNORED
+            count = max(1, -(-len(ids) // preprocessor.capacity))
+            for part in np.array_split(ids, count):
+                row = preprocessor.with_specials(part)
+                if not len(row):  # no special tokens and no text: a model cannot take no token
+                    row = np.array([preprocessor.pad_id], dtype=np.int64)
+                input_ids.append(row)
+                row_labels.append(np.array(gold, dtype=np.int64))
+                owner.append(number)
+        nothing = [NONE] * len(input_ids)
+        return join_rows(input_ids, row_labels, nothing, nothing, owner, [1] * len(examples))
+
+    def decode(self, logits: Sequence[Floats], encoded: Encoded, labels: Sequence[str]) -> Answers:
+        """Give each text the likeliest label of the mean of its windows' logits."""
+        check_rows(logits, encoded)
+        sums = np.zeros((len(encoded.num_answers), len(labels)))
+        for example, values in zip(encoded.example.tolist(), logits, strict=True):
+            sums[example] += values
+        windows = np.bincount(encoded.example, minlength=len(sums))
+        probabilities = softmax(sums / windows[:, None])
+        winners = probabilities.argmax(axis=-1).tolist()
+        best = probabilities.max(axis=-1)
+        return Answers(
+            tuple((labels[winner],) for winner in winners),
+            tuple(best[i : i + 1] for i in range(len(best))),
+        )
+
+    def score(
+        self, answers: Answers, examples: Sequence[Example], labels: Sequence[str]
+    ) -> list[Score]:
+        """Score accuracy and macro F1 (all, per file), F1 per label, and calibration."""
+        return metrics.class_scores(answers, examples, labels)
+
+    def statistics(
+        self, answers: Answers, examples: Sequence[Example]
+    ) -> tuple[NDArray[np.float64], Statistic]:
+        """Give (correct, 1) per text, and accuracy from sums."""
+        pairs = zip(answers.labels, examples, strict=True)
+        correct = np.array([found == (example.label,) for found, example in pairs], np.float64)
+        return np.stack((correct, np.ones_like(correct)), axis=-1), metrics.share_of_counts
+
+    def example(self, text: str) -> Example:
+        """Make an unlabelled example of a typed text."""
+        return Example(text=text)

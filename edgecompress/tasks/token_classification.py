@@ -1,0 +1,183 @@
+"""A tag for every word: named entities and the like; span F1 by seqeval.
+
+A word's tag is read at its first piece. Sentences longer than the model's rows become several
+windows that begin and end between words, and are joined again when answers are read.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecompress.errors import DataError
+from edgecompress.tasks import metrics
+from edgecompress.tasks.base import (
+    IGNORED,
+    Answers,
+    Encoded,
+    Floats,
+    Score,
+    Statistic,
+    Task,
+    check_rows,
+    join_rows,
+    label_id,
+    softmax,
+)
+from edgecompress.tasks.preprocessor import Preprocessor
+from edgecompress.values import Example
+
+OUTSIDE = "O"
+
+
+class TokenClassification(Task):
+    """One label per word."""
+
+    name: ClassVar[str] = "token-classification"
+    auto_class: ClassVar[str] = "AutoModelForTokenClassification"
+    primary: ClassVar[str] = "f1"
+
+    def label_names(self, examples: Sequence[Example]) -> tuple[str, ...]:
+        """Give ``O`` and then all other tags, sorted."""
+        found = {tag for example in examples for tag in example.tags}
+        if not found:
+            raise DataError("the data has no tags; token-classification needs words with tags")
+        return (OUTSIDE, *sorted(found - {OUTSIDE}))
+
+    def encode(
+        self, examples: Sequence[Example], preprocessor: Preprocessor, labels: Sequence[str]
+    ) -> Encoded:
+        """Turn sentences into rows; see `windows` for how long ones are divided.
+
+        Raises
+        ------
+        DataError
+            When a tag is not among `labels`, or a sentence has not one tag per word.
+        """
+        label_ids = {label: index for index, label in enumerate(labels)}
+        input_ids, row_labels, positions, indices, owner = [], [], [], [], []
+        pieces = preprocessor.encode_words([example.words for example in examples])
+        for number, (example, (ids, words)) in enumerate(zip(examples, pieces, strict=True)):
+            if example.tags and len(example.tags) != len(example.words):
+                raise DataError(
+                    f"a sentence has {len(example.words)} words and {len(example.tags)} tags: "
+                    f"{' '.join(example.words[:8])} …"
+                )
+            tags = [label_id(label_ids, tag, example) for tag in example.tags]
+            gold = np.array(tags or [IGNORED] * len(example.words), dtype=np.int64)
+            first = np.diff(words, prepend=-1) > 0
+            for start, stop in windows(first, preprocessor.capacity):
+                here = np.flatnonzero(first[start:stop])
+                row = preprocessor.with_specials(ids[start:stop])
+                at = here + len(preprocessor.prefix)
+                label = np.full(len(row), IGNORED, dtype=np.int64)
+                label[at] = gold[words[start + here]]
+                input_ids.append(row)
+                row_labels.append(label)
+                positions.append(at)
+                indices.append(words[start + here])
+                owner.append(number)
+        counts = [len(example.words) for example in examples]
+        return join_rows(input_ids, row_labels, positions, indices, owner, counts)
+
+    def decode(self, logits: Sequence[Floats], encoded: Encoded, labels: Sequence[str]) -> Answers:
+        """Give each word the likeliest tag at its first piece, and ``O`` to words without one."""
+        check_rows(logits, encoded)
+        tags = [[OUTSIDE] * int(count) for count in encoded.num_answers]
+        confidence = [np.ones(int(count)) for count in encoded.num_answers]
+        for row, values in enumerate(logits):
+            probabilities = softmax(values[encoded.word_positions[row]])
+            winners = probabilities.argmax(axis=-1)
+            example = encoded.example[row]
+            words = encoded.word_indices[row]
+            confidence[example][words] = probabilities.max(axis=-1)
+            for word, winner in zip(words.tolist(), winners.tolist(), strict=True):
+                tags[example][word] = labels[winner]
+        return Answers(tuple(tuple(sentence) for sentence in tags), tuple(confidence))
+
+    def score(
+        self,
+        answers: Answers,
+        examples: Sequence[Example],
+        labels: Sequence[str],  # noqa: ARG002 - entity types come from the gold spans
+    ) -> list[Score]:
+        """Score span F1, precision and recall (all, per entity type, per file), and calibration."""
+        return metrics.span_scores(answers, examples)
+
+    def statistics(
+        self, answers: Answers, examples: Sequence[Example]
+    ) -> tuple[NDArray[np.float64], Statistic]:
+        """Give (true positives, predicted spans, gold spans) per sentence, and F1 from sums."""
+        gold = [example.tags for example in examples]
+        return metrics.span_counts(gold, answers.labels), metrics.f1_of_counts
+
+    def example(self, text: str) -> Example:
+        """Split a typed text into words, punctuation apart; see `split_words`."""
+        return Example(words=tuple(text[start:stop] for start, stop in split_words(text)))
+
+
+def windows(first: NDArray[np.bool_], capacity: int) -> list[tuple[int, int]]:
+    """Divide a sentence's pieces into windows of at most `capacity` that begin with a word.
+
+    Parameters
+    ----------
+    first : bool (pieces,)
+        Where a word begins.
+    capacity : int
+        Most pieces in a window.
+
+    Returns
+    -------
+    list of (start, stop)
+        Every word's first piece lies in exactly one window, and the windows are about equally
+        long, so that no word stands alone without context. Of a single word with more than
+        `capacity` pieces only the first ones are kept: its tag is read at the first.
+    """
+    total = len(first)
+    if total <= capacity:
+        return [(0, total)] if total else []
+    starts = [*np.flatnonzero(first).tolist(), total]
+    # A word may end short of the even share, so that the share is worked out anew per window.
+    result = []
+    begin = 0
+    while begin < len(starts) - 1:
+        left = total - starts[begin]
+        share = -(-left // -(-left // capacity))
+        end = begin + 1
+        while end < len(starts) - 1 and starts[end + 1] - starts[begin] <= capacity:
+            if starts[end] - starts[begin] >= share:
+                break
+            end += 1
+        result.append((starts[begin], min(starts[end], starts[begin] + capacity)))
+        begin = end
+    return result
+
+
+def split_words(text: str) -> tuple[tuple[int, int], ...]:
+    """Find the words of running text: (start, stop) of each, punctuation marks as their own.
+
+    Blanks divide words; punctuation is cut off a word's two ends but stays inside it, as in the
+    MasakhaNER files (``al-Barnawi``, ``$5``, ``3.5``).
+    """
+    spans: list[tuple[int, int]] = []
+    start = 0
+    for stop in [i for i, character in enumerate(text) if character.isspace()] + [len(text)]:
+        if stop > start:
+            left, right = start, stop
+            while left < right and _is_mark(text[left]):
+                left += 1
+            while right > left and _is_mark(text[right - 1]):
+                right -= 1
+            spans += [(i, i + 1) for i in range(start, left)]
+            spans += [(left, right)] if right > left else []
+            spans += [(i, i + 1) for i in range(right, stop)]
+        start = stop + 1
+    return tuple(spans)
+
+
+def _is_mark(character: str) -> bool:
+    return unicodedata.category(character).startswith("P")
