@@ -1,0 +1,331 @@
+"""Rewrite what Neural Compressor made of a PyTorch graph into what ONNX Runtime's kernels match.
+
+Three steps, each on PyTorch's side, so that PyTorch's exporter meets nothing it cannot translate:
+
+- `quantize_embeddings` stores embedding tables as int8 with one scale per row, before Neural
+  Compressor sees the model (it leaves embeddings in fp32);
+- `lower_linears` stores each linear layer's weight as int8, already transposed for ``MatMul``, and,
+  for dynamic quantization, turns "choose parameters, quantize, dequantize, multiply" into the two
+  operators below;
+- `TRANSLATIONS` tells the exporter what those two are in ONNX: ``DynamicQuantizeLinear`` and
+  ``MatMulInteger`` with its scales and bias, the pattern that ONNX Runtime fuses.
+
+Imported inside functions only: it needs torch and onnxscript.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from onnx import TensorProto
+from onnxscript import opset18 as op
+from torch.fx import GraphModule, Node
+
+INT8_MAX = 127
+
+
+class Int8Embedding(torch.nn.Module):
+    """An embedding whose table is int8 with one fp32 scale per row (symmetric).
+
+    The scales are a vector, so that looking one up is no second embedding.
+    """
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        super().__init__()
+        table, scale = quantize_rows(weight)
+        self.register_buffer("table", table)
+        self.register_buffer("scale", scale)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """Look up and dequantize: int64 (…) to float32 (…, width)."""
+        rows = torch.nn.functional.embedding(ids, self.table)
+        scale = torch.index_select(self.scale, 0, ids.reshape(-1)).reshape(ids.shape)
+        return rows.to(torch.float32) * scale.unsqueeze(-1)
+
+
+def quantize_rows(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Quantize each row symmetrically.
+
+    Parameters
+    ----------
+    weight : float (rows, width)
+
+    Returns
+    -------
+    table : int8 (rows, width)
+    scale : float32 (rows,)
+        1 for a row of zeros.
+    """
+    weight = weight.detach().to(torch.float32)
+    scale = weight.abs().amax(dim=1) / INT8_MAX
+    scale = torch.where(scale == 0, torch.ones_like(scale), scale)
+    table = (weight / scale[:, None]).round().clamp(-INT8_MAX, INT8_MAX).to(torch.int8)
+    return table, scale
+
+
+def quantize_embeddings(model: torch.nn.Module) -> dict[str, str]:
+    """Replace the embeddings of `model`, in place, by int8 ones.
+
+    Returns
+    -------
+    dict of str to str
+        The parameters that stay in fp32, with the reason.
+    """
+    users: dict[int, list[str]] = {}
+    for path, module in model.named_modules():
+        for name, parameter in module.named_parameters(prefix=path, recurse=False):
+            users.setdefault(id(parameter), []).append(name)
+    exceptions: dict[str, str] = {}
+    found = [
+        (path, module)
+        for path, module in model.named_modules()
+        if isinstance(module, torch.nn.Embedding)
+    ]
+    for path, module in found:
+        weight = f"{path}.weight"
+        others = [name for name in users[id(module.weight)] if name != weight]
+        if others:
+            exceptions[weight] = f"its table is shared with {', '.join(others)}"
+        elif type(module).forward is not torch.nn.Embedding.forward or module.max_norm is not None:
+            exceptions[weight] = "it does more than look rows up"
+        else:
+            parent, _, name = path.rpartition(".")
+            setattr(model.get_submodule(parent), name, Int8Embedding(module.weight))
+    return exceptions
+
+
+@torch.library.custom_op(
+    "edgecompress::dynamic_quantize",
+    mutates_args=(),
+    schema="(Tensor values) -> (Tensor, Tensor, Tensor)",
+)
+def dynamic_quantize(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Quantize to uint8 over the range of `values`, as ONNX's ``DynamicQuantizeLinear`` does."""
+    low, high = values.amin().clamp(max=0.0), values.amax().clamp(min=0.0)
+    scale = (high - low) / 255
+    scale = torch.where(scale == 0, torch.ones_like(scale), scale)
+    zero = (-low / scale).round().clamp(0, 255)
+    quantized = ((values / scale).round() + zero).clamp(0, 255)
+    return quantized.to(torch.uint8), scale, zero.to(torch.uint8)
+
+
+@dynamic_quantize.register_fake
+def _(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return (
+        torch.empty_like(values, dtype=torch.uint8),
+        values.new_empty(()),
+        values.new_empty((), dtype=torch.uint8),
+    )
+
+
+@torch.library.custom_op(
+    "edgecompress::integer_linear",
+    mutates_args=(),
+    schema=(
+        "(Tensor values, Tensor scale, Tensor zero_point, Tensor weight, Tensor weight_scale,"
+        " Tensor? bias) -> Tensor"
+    ),
+)
+def integer_linear(
+    values: torch.Tensor,
+    scale: torch.Tensor,
+    zero_point: torch.Tensor,
+    weight: torch.Tensor,
+    weight_scale: torch.Tensor,
+    bias: torch.Tensor | None,
+) -> torch.Tensor:
+    """Multiply uint8 (…, in) by int8 (in, out) and scale to float32 (…, out)."""
+    whole = values.to(torch.int32) - zero_point.to(torch.int32)
+    product = whole.to(torch.float64) @ weight.to(torch.float64)  # exact: below 2**53
+    result = product.to(torch.float32) * (scale * weight_scale)
+    return result if bias is None else result + bias
+
+
+@integer_linear.register_fake
+def _(
+    values: torch.Tensor,
+    scale: torch.Tensor,
+    zero_point: torch.Tensor,  # noqa: ARG001 the operator's signature
+    weight: torch.Tensor,
+    weight_scale: torch.Tensor,  # noqa: ARG001
+    bias: torch.Tensor | None,  # noqa: ARG001
+) -> torch.Tensor:
+    return scale.new_empty((*values.shape[:-1], weight.shape[1]))
+
+
+def _onnx_dynamic_quantize(values: Any) -> Any:
+    return op.DynamicQuantizeLinear(values)
+
+
+def _onnx_integer_linear(
+    values: Any, scale: Any, zero_point: Any, weight: Any, weight_scale: Any, bias: Any = None
+) -> Any:
+    product = op.Cast(op.MatMulInteger(values, weight, zero_point), to=TensorProto.FLOAT)
+    result = op.Mul(product, op.Mul(scale, weight_scale))
+    return result if bias is None else op.Add(result, bias)
+
+
+TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
+    torch.ops.edgecompress.dynamic_quantize.default: _onnx_dynamic_quantize,
+    torch.ops.edgecompress.integer_linear.default: _onnx_integer_linear,
+}
+
+
+@dataclass(frozen=True)
+class _Weight:
+    """A linear layer's quantized weight: int8 (in, out), its scales and zero points."""
+
+    values: torch.Tensor
+    scale: torch.Tensor
+    zero_point: torch.Tensor
+
+
+def lower_linears(graph_module: GraphModule) -> tuple[int, tuple[str, ...]]:
+    """Rewrite, in place, the linear layers that Neural Compressor has quantized.
+
+    Parameters
+    ----------
+    graph_module : GraphModule
+        What ``neural_compressor.torch.quantization.convert`` returned.
+
+    Returns
+    -------
+    lowered : int
+        Linear layers with int8 weights now.
+    left : tuple of str
+        Parameters of the linear layers that Neural Compressor did not quantize.
+    """
+    graph = graph_module.graph
+    quantized_inputs: dict[Node, Node] = {}
+    lowered, left = 0, []
+    for node in list(graph.nodes):
+        if node.op != "call_function" or node.target != torch.ops.aten.linear.default:
+            continue
+        weight = _weight(graph_module, node.args[1])
+        scheme = _input_scheme(node.args[0])
+        if weight is None or scheme is None:
+            left.append(_parameter_name(node.args[1]))
+            continue
+        bias = node.args[2] if len(node.args) > 2 else None
+        prefix = f"int8_linear_{lowered}"
+        with graph.inserting_before(node):
+            values = _constant(graph_module, f"{prefix}_weight", weight.values)
+            scale = _constant(graph_module, f"{prefix}_scale", weight.scale)
+            if scheme == "dynamic":
+                new = _dynamic(graph_module, node.args[0], values, scale, bias, quantized_inputs)
+            else:
+                zero = _constant(graph_module, f"{prefix}_zero_point", weight.zero_point)
+                new = _static(graph_module, node.args[0], values, scale, zero, bias)
+        node.replace_all_uses_with(new)
+        graph.erase_node(node)
+        lowered += 1
+    graph.eliminate_dead_code()
+    graph_module.delete_all_unused_submodules()
+    _drop_unused_tensors(graph_module)
+    graph.lint()
+    graph_module.recompile()
+    return lowered, tuple(left)
+
+
+def _static(
+    graph_module: GraphModule, values: Node, weight: Node, scale: Node, zero: Node, bias: Any
+) -> Node:
+    graph, quantized = graph_module.graph, torch.ops.quantized_decomposed
+    arguments = (weight, scale, zero, 1, -128, 127, torch.int8)
+    restored = graph.call_function(quantized.dequantize_per_channel.default, arguments)
+    product = graph.call_function(torch.ops.aten.matmul.default, (values, restored))
+    if bias is None:
+        return product
+    return graph.call_function(torch.ops.aten.add.Tensor, (product, bias))
+
+
+def _dynamic(
+    graph_module: GraphModule,
+    dequantized: Node,
+    weight: Node,
+    scale: Node,
+    bias: Any,
+    seen: dict[Node, Node],
+) -> Node:
+    graph = graph_module.graph
+    source = dequantized.args[0].args[0]
+    if source not in seen:  # query, key and value read the same activation: quantize it once
+        call = graph.call_function(torch.ops.edgecompress.dynamic_quantize.default, (source,))
+        seen[source] = call
+    parts = tuple(
+        graph.call_function(operator.getitem, (seen[source], position)) for position in range(3)
+    )
+    arguments = (*parts, weight, scale, bias)
+    return graph.call_function(torch.ops.edgecompress.integer_linear.default, arguments)
+
+
+def _weight(graph_module: GraphModule, node: Any) -> _Weight | None:
+    """Compute the int8 weight behind ``dequantize(quantize(parameter))``."""
+    quantized = torch.ops.quantized_decomposed
+    if not _calls(node, quantized.dequantize_per_channel.default):
+        return None
+    inner = node.args[0]
+    if not _calls(inner, quantized.quantize_per_channel.default):
+        return None
+    arguments = [_tensor(graph_module, a) if isinstance(a, Node) else a for a in inner.args]
+    if arguments[0] is None or arguments[3] != 0:  # one scale per output channel
+        return None
+    with torch.no_grad():
+        values = quantized.quantize_per_channel.default(*arguments)
+    return _Weight(
+        values.t().contiguous(),
+        arguments[1].to(torch.float32).clone(),
+        arguments[2].to(torch.int8).clone(),
+    )
+
+
+def _input_scheme(node: Any) -> str | None:
+    quantized = torch.ops.quantized_decomposed
+    if _calls(node, quantized.dequantize_per_tensor.default):
+        return "static"
+    if (
+        _calls(node, quantized.dequantize_per_tensor.tensor)
+        and _calls(node.args[0], quantized.quantize_per_tensor.tensor)
+        and _calls(node.args[1], operator.getitem)
+        and _calls(node.args[1].args[0], quantized.choose_qparams.tensor)
+    ):
+        return "dynamic"
+    return None
+
+
+def _calls(node: Any, target: Any) -> bool:
+    return isinstance(node, Node) and node.op == "call_function" and node.target == target
+
+
+def _tensor(graph_module: GraphModule, node: Node) -> Any:
+    if node.op != "get_attr":
+        return None
+    value: Any = graph_module
+    for part in str(node.target).split("."):
+        value = getattr(value, part)
+    return value.detach()
+
+
+def _parameter_name(node: Any) -> str:
+    while isinstance(node, Node) and node.op != "get_attr" and node.args:
+        node = node.args[0]
+    return str(node.target) if isinstance(node, Node) else "?"
+
+
+def _constant(graph_module: GraphModule, name: str, value: torch.Tensor) -> Node:
+    graph_module.register_buffer(name, value)
+    return graph_module.graph.get_attr(name)
+
+
+def _drop_unused_tensors(graph_module: GraphModule) -> None:
+    """Forget the fp32 weights that no node reads any more."""
+    used = {str(node.target) for node in graph_module.graph.nodes if node.op == "get_attr"}
+    for path, module in list(graph_module.named_modules()):
+        for store in (module._parameters, module._buffers):
+            for name in list(store):
+                if (f"{path}.{name}" if path else name) not in used:
+                    del store[name]
