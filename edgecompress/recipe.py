@@ -19,7 +19,7 @@ from edgecompress.data import DataConfig, data_config
 from edgecompress.errors import DataError, RecipeError
 from edgecompress.stage import Stage, Transform, stage_class, stage_modules
 from edgecompress.training.teacher import NewTeacher
-from edgecompress.values import Json, Limit
+from edgecompress.values import Candidate, Json, Limit, OnnxModel, TorchModel
 from edgecompress.yamlfile import KeyPath, YamlFile, apply_settings, dotted, read_yaml
 
 MAX_CANDIDATES = 500
@@ -90,7 +90,8 @@ class RecipeFields(Strict):
     teacher: TeacherSpec | None = None
     """The model to compress, in PyTorch."""
     model: str | None = None
-    """An ONNX file to work on instead of a teacher."""
+    """What chains start from instead of the teacher: an ONNX file, a candidate's or a bundle's
+    directory, or a Hugging Face directory."""
     data: dict[str, Any] | None = None
     """The data files; its keys depend on `format`."""
     seed: int = Field(default=0, ge=0, lt=2**31)
@@ -178,8 +179,8 @@ def build_recipe(source: YamlFile, *, complete: bool = True) -> Recipe:
     """Check a parsed document and give the recipe; see `load_recipe`."""
     document = source.document
     fields = validated(RecipeFields, document, (), source)
-    if (fields.teacher is None) == (fields.model is None):
-        raise source.error("name either a teacher or an ONNX model", ())
+    if fields.teacher is None and fields.model is None:
+        raise source.error("name a teacher, or a model to work on", ())
     if fields.teacher and (fields.teacher.model is None) == (fields.teacher.new is None):
         raise source.error("give either model or new", ("teacher",))
     if fields.teacher and fields.task is None:
@@ -315,12 +316,8 @@ def find_stage(name: str, source: YamlFile, path: KeyPath) -> type[Stage]:
 
 def check_order(chain: Chain, fields: RecipeFields, source: YamlFile, *, complete: bool) -> None:
     """Check that each stage accepts what the one before yields, and has what it reads."""
-    from edgecompress.values import OnnxModel, TorchModel
-
     kinds = {TorchModel: "a PyTorch model", OnnxModel: "an ONNX model"}
-    current: type[Any] = OnnxModel if fields.model else TorchModel
-    if fields.model and not fields.model.endswith(".onnx"):
-        current = TorchModel
+    current: type[Any] = OnnxModel if starts_as_onnx(fields.model) else TorchModel
     quantized = ""
     for use in chain:
         if current not in use.stage.accepts:
@@ -343,6 +340,16 @@ def check_order(chain: Chain, fields: RecipeFields, source: YamlFile, *, complet
     if complete and current is not OnnxModel:
         last = chain[-1].path if chain else ("stages",)
         raise source.error("this chain ends in PyTorch; end it with export or a quantization", last)
+
+
+def starts_as_onnx(model: str | None) -> bool:
+    """Whether `model` of a recipe is an ONNX model: a file, a bundle, or a candidate of that kind."""
+    if model is None:
+        return False
+    path = Path(model)
+    if (path / "candidate.json").is_file():
+        return isinstance(Candidate.load(path).model, OnnxModel)
+    return path.suffix == ".onnx" or (path / "manifest.json").is_file()
 
 
 def _limit(key: str, spec: LimitSpec, fields: RecipeFields, source: YamlFile) -> Limit:

@@ -1,0 +1,42 @@
+"""Options that several commands share, and how a recipe is found by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+SETTINGS: Decorator = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Set any field of the recipe (repeatable), such as data.root=DIR or "
+    "stages.distil.epochs=2.",
+)
+STORE: Decorator = click.option(
+    "--store",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=None,
+    envvar="EDGECOMPRESS_STORE",
+    show_envvar=True,
+    help="Where results are kept between runs; the user's cache folder when left out.",
+)
+
+
+def find_recipe(name: str) -> Path:
+    """Give the recipe's file: a path, or the name of one that is installed (``quickstart``)."""
+    path = Path(name)
+    if path.exists():
+        return path
+    from edgecompress.resources import resource_folder
+
+    shipped = resource_folder("models") / path.name
+    for candidate in (shipped, shipped.with_suffix(".yaml")):
+        if candidate.is_file():
+            return candidate
+    return path

@@ -1,0 +1,102 @@
+"""The command ``edgecompress``: finds one command per file here, and turns errors into exit codes.
+
+Commands import what they need inside their functions, so that ``--help`` is quick.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import pkgutil
+import sys
+from collections.abc import Sequence
+
+import click
+
+import edgecompress.cli as commands
+from edgecompress import __version__
+from edgecompress.errors import EdgeCompressError, MissingExtraError
+
+INTERRUPTED = 130
+"""128 + SIGINT, as shells report it."""
+
+
+class CommandFolder(click.Group):
+    """A group whose commands are the modules of ``edgecompress/cli`` (``_x.py`` is none)."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of all commands, by file name."""
+        names = (module.name for module in pkgutil.iter_modules(commands.__path__))
+        return sorted(
+            name.replace("_", "-") for name in names if not name.startswith("_") and name != "main"
+        )
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command's module."""
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        module = importlib.import_module(f"edgecompress.cli.{cmd_name.replace('-', '_')}")
+        command: click.Command = module.command
+        return command
+
+
+@click.group(cls=CommandFolder, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="edgecompress")
+def cli() -> None:
+    """Make a transformer small for a CPU at the edge, and prove what it cost.
+
+    Prune and distil in PyTorch, export to ONNX, quantize, measure on every target, choose within a
+    budget, and deploy without torch. Start with: edgecompress run models/quickstart.yaml -o runs/quickstart
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code; see `edgecompress.errors` for the codes."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        code = cli.main(args=arguments, standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        _fail("interrupted; what was finished is kept, and the same command goes on from there")
+        sys.exit(INTERRUPTED)
+    except EdgeCompressError as error:
+        _debug()
+        _fail(str(error))
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # The reader went away (`… | head`): no more can be said, and that is no error.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except ModuleNotFoundError as error:
+        _debug()
+        missing = MissingExtraError(error.name or str(error))
+        _fail(str(missing))
+        sys.exit(missing.exit_code)
+    except OSError as error:
+        _debug()
+        advice = "; make room and run it again" if error.errno == errno.ENOSPC else ""
+        _fail(f"{error.filename or 'a file'}: {error.strerror}{advice}")
+        sys.exit(1)
+
+
+def _fail(text: str) -> None:
+    click.echo(f"edgecompress: {text}", err=True)
+
+
+def _debug() -> None:
+    """With EDGECOMPRESS_DEBUG=1, show where an error came from."""
+    if os.environ.get("EDGECOMPRESS_DEBUG"):
+        import traceback
+
+        traceback.print_exc()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,347 @@
+"""The one loop: chains of stages through the store, then what is measured of each result.
+
+Equal prefixes of chains are made once, because a result's key holds everything it depends on: the
+stage, its code and parameters, the digests of its input, teacher and data, the seed and the
+versions of the libraries. A chain that fails becomes a row with its reason; the others go on.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edgecompress.errors import EdgeCompressError, StageError
+from edgecompress.progress import Reporter, Silent
+from edgecompress.provenance import candidate_digest, code_digest, library_versions
+from edgecompress.recipe import Chain, Recipe, StageUse, TeacherSpec
+from edgecompress.stage import Observer, Stage, Transform, check_stage
+from edgecompress.store import Store
+from edgecompress.values import (
+    Candidate,
+    Example,
+    Json,
+    Measurement,
+    OnnxModel,
+    Step,
+    TorchModel,
+    file_digest,
+    json_digest,
+)
+
+FATAL_ERRNO = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+"""A full or read-only disk ends the run: no later stage could be saved either."""
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """The examples that stages may see, with a digest of each split."""
+
+    train: tuple[Example, ...] = ()
+    validation: tuple[Example, ...] = ()
+    digests: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass
+class StageContext:
+    """The `Context` that the pipeline hands to a stage."""
+
+    folder: Path
+    scratch: Path
+    seed: int
+    train: Sequence[Example]
+    validation: Sequence[Example]
+    teacher: Candidate | None
+    reference: Candidate | None
+    store: Store
+    reporter: Reporter
+    timing: Mapping[str, Any]
+
+    def measure(self, candidates: Sequence[Candidate]) -> list[tuple[Measurement, ...]]:
+        """Time ONNX candidates interleaved on this machine, on validation examples."""
+        from edgecompress.targets.measure import time_interleaved
+
+        return time_interleaved(candidates, self.validation, **self.timing)
+
+    def cached(self, key: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
+        """Give the folder that `build` fills, made once per `key`."""
+        full = json_digest({"cached": dict(key)})
+        return self.store.obtain(full, lambda folder, _: build(folder))
+
+    def progress(self, done: float, total: float, what: str = "") -> None:
+        """Pass progress on to the reporter."""
+        self.reporter.advance(done, total, what)
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A candidate with all the candidates on the way to it, the first being the chain's input."""
+
+    path: tuple[Candidate, ...]
+
+    @property
+    def candidate(self) -> Candidate:
+        """The chain's result."""
+        return self.path[-1]
+
+
+class Pipeline:
+    """Runs the stages and observers of one recipe against one store.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    store : Store
+    splits : Splits
+        Train and validation; test never enters here.
+    reporter : Reporter
+    """
+
+    def __init__(
+        self, recipe: Recipe, store: Store, splits: Splits, reporter: Reporter | None = None
+    ) -> None:
+        self.recipe = recipe
+        self.store = store
+        self.splits = splits
+        self.reporter = reporter or Silent()
+        self.teacher: Candidate | None = None
+        self.reference: Candidate | None = None
+
+    def open_teacher(self) -> Candidate:
+        """Import or make the teacher, fine-tune it where the recipe says so, and remember it."""
+        spec = self.recipe.fields.teacher
+        if spec is None:
+            raise EdgeCompressError("this recipe names no teacher")
+        found = self.imported(spec)
+        if spec.finetune is not None:
+            found = self.apply(self._finetune_use(spec.finetune), found)
+        self.teacher = found
+        return found
+
+    def open_start(self) -> Candidate:
+        """The candidate that every chain starts from: ``model`` where it is named, else the teacher."""
+        if self.recipe.fields.teacher is not None:
+            self.open_teacher()
+        model = self.recipe.fields.model
+        if model is None:
+            if self.teacher is None:
+                raise EdgeCompressError("this recipe names neither a teacher nor a model")
+            return self.teacher
+        path = Path(model)
+        if (path / "candidate.json").is_file():
+            return Candidate.load(path)
+        if (path / "manifest.json").is_file():
+            from edgecompress.bundle import load_bundle
+
+            return load_bundle(path)
+        if path.suffix == ".onnx":
+            return Candidate(OnnxModel(path))
+        return self.imported(TeacherSpec(model=model))
+
+    def imported(self, spec: TeacherSpec) -> Candidate:
+        """Bring a Hugging Face model or a new one into the store as a candidate."""
+        from edgecompress.training.teacher import import_teacher
+
+        task = self.recipe.fields.task or ""
+        labels = self._label_names(task)
+        module = "edgecompress.training.teacher"
+        key: Json = {"teacher": spec.model_dump(mode="json", exclude={"finetune"}), "task": task}
+        key |= {"labels": list(labels), "code": code_digest(module)}
+        key |= {"libraries": library_versions(module)}
+        if spec.model and Path(spec.model).is_dir():
+            names = sorted(path for path in Path(spec.model).iterdir() if path.is_file())
+            key["files"] = {path.name: file_digest(path) for path in names}
+            key["teacher"].pop("model")
+        if spec.new:
+            key |= {"seed": self.recipe.fields.seed, "data": dict(self.splits.digests)}
+
+        def build(folder: Path, _scratch: Path) -> None:
+            if spec.new:
+                made = spec.new.make(
+                    self.splits.train, task, labels, folder, self.recipe.fields.seed
+                )
+                origin = "new"
+            else:
+                model = str(spec.model)
+                made = import_teacher(model, task, labels, folder, trust=spec.trust == "pickle")
+                origin = Path(model).name if Path(model).is_dir() else model
+            replace(made, steps=(Step("teacher", {"from": origin}),)).save(folder)
+
+        self.reporter.begin("teacher")
+        found = Candidate.load(self._obtain(json_digest(key), build, "teacher"))
+        self.reporter.end("opened")
+        return found
+
+    def _finetune_use(self, fields: Json) -> StageUse:
+        from edgecompress.recipe import find_stage, validated
+
+        path = ("teacher", "finetune")
+        found = find_stage("finetune", self.recipe.source, path)
+        stage = validated(found, fields, path, self.recipe.source)
+        return StageUse("finetune", stage, path)
+
+    def _label_names(self, task: str) -> tuple[str, ...]:
+        from edgecompress.tasks import task as task_named
+
+        return task_named(task).label_names(self.splits.train) if self.splits.train else ()
+
+    def run_chain(self, chain: Chain, start: Candidate) -> Made:
+        """Apply every stage in order; what the store holds already is not made again."""
+        path = [start]
+        for use in chain:
+            path.append(self.apply(use, path[-1]))
+        return Made(tuple(path))
+
+    def apply(self, use: StageUse, candidate: Candidate) -> Candidate:
+        """Apply one stage, or take its result from the store.
+
+        Raises
+        ------
+        StageError
+            When the stage fails or breaks its contract.
+        """
+        key = json_digest(
+            {
+                **self._stage_key(use.stage),
+                "input": candidate_digest(candidate),
+                "steps": [(step.stage, step.decisions) for step in candidate.steps],
+            }
+        )
+        self.reporter.begin(use.label)
+        known = self.store.path(key).is_dir()
+
+        def build(folder: Path, scratch: Path) -> None:
+            started = time.monotonic()
+            context = self._context(folder, scratch)
+            result = check_stage(use.stage, candidate, context)
+            if result.preprocessor and not result.preprocessor.is_relative_to(folder):
+                shutil.copytree(result.preprocessor, folder / "preprocessor")
+            parameters = use.stage.model_dump(mode="json")
+            seconds = round(time.monotonic() - started, 3)
+            step = Step(use.name, parameters, result.steps[-1].decisions, seconds)
+            replace(result, steps=(*candidate.steps, step)).save(folder)
+
+        made = Candidate.load(self._obtain(key, build, use.name))
+        self.reporter.end("from the store" if known else f"{made.steps[-1].seconds:.1f} s")
+        return made
+
+    def observe(self, observer: Observer, candidate: Candidate, **key: Any) -> tuple[Measurement, ...]:
+        """Measure a candidate, or take the sound measurements of an earlier run.
+
+        What was invalid is measured again: the reason may have gone.
+        """
+        from edgecompress.targets.machine import fingerprint
+
+        document = {
+            **self._stage_key(observer),
+            "input": candidate_digest(candidate),
+            "reference": candidate_digest(self.reference) if self.reference else None,
+            "machine": fingerprint(),
+            **key,
+        }
+        name = observer.stage_name()
+
+        def build(folder: Path, scratch: Path) -> None:
+            found = observer.observe(candidate, self._context(folder / "work", scratch))
+            shutil.rmtree(folder / "work", ignore_errors=True)
+            text = json.dumps([asdict(measurement) for measurement in found], indent=1)
+            (folder / "measurements.json").write_text(text, encoding="utf-8")
+
+        self.reporter.begin(name)
+        full = json_digest(document)
+        cached = self.store.get(full)
+        found = _read_measurements(cached) if cached else ()
+        if cached and any(measurement.invalid for measurement in found):
+            shutil.rmtree(cached, ignore_errors=True)
+            cached = None
+        if cached is None:
+            found = _read_measurements(self._obtain(full, build, name))
+        self.reporter.end("from the store" if cached else "measured")
+        return found
+
+    def _stage_key(self, stage: Stage) -> Json:
+        module = type(stage).__module__
+        return {
+            "stage": stage.stage_name(),
+            "parameters": stage.model_dump(mode="json"),
+            "code": code_digest(module),
+            "libraries": library_versions(module),
+            "teacher": candidate_digest(self.teacher)
+            if self.teacher and _reads_teacher(stage)
+            else None,
+            "data": dict(self.splits.digests),
+            "seed": self.recipe.fields.seed,
+        }
+
+    def _context(self, folder: Path, scratch: Path) -> StageContext:
+        folder.mkdir(exist_ok=True)
+        threads = self.recipe.fields.profile.get("threads", 1)
+        return StageContext(
+            folder=folder,
+            scratch=scratch,
+            seed=self.recipe.fields.seed,
+            train=self.splits.train,
+            validation=self.splits.validation,
+            teacher=self.teacher,
+            reference=self.reference,
+            store=self.store,
+            reporter=self.reporter,
+            timing={"threads": threads},
+        )
+
+    def _obtain(self, key: str, build: Callable[[Path, Path], None], what: str) -> Path:
+        try:
+            return self.store.obtain(key, build)
+        except EdgeCompressError:
+            raise
+        except OSError as error:
+            if error.errno in FATAL_ERRNO:
+                raise EdgeCompressError(
+                    f"{what} could not be saved in {self.store.root}: {error.strerror}; "
+                    "make room or name another store with --store"
+                ) from error
+            raise StageError(f"{what}: {error}") from error
+        except Exception as error:  # a stage may run any library: its failure is this chain's, alone
+            cause = str(error).strip().splitlines()
+            raise StageError(
+                f"{what}: {type(error).__name__}: {cause[0] if cause else 'no message'}"
+            ) from error
+
+
+def _reads_teacher(stage: Stage) -> bool:
+    return isinstance(stage, Observer) or (isinstance(stage, Transform) and stage.needs_teacher)
+
+
+def _read_measurements(folder: Path) -> tuple[Measurement, ...]:
+    documents = json.loads((folder / "measurements.json").read_text(encoding="utf-8"))
+    return tuple(
+        Measurement(**{**d, "interval": tuple(d["interval"]) if d["interval"] else None})
+        for d in documents
+    )
+
+
+def export_use() -> StageUse:
+    """The stock export: the stage `export` with its defaults."""
+    from edgecompress.stage import stage_class
+
+    stage = stage_class("export")()
+    if not isinstance(stage, Transform):
+        raise StageError("export must be a transform")
+    return StageUse("export", stage, ())
+
+
+def lossless_part(chain: Chain) -> Chain:
+    """The stages of a chain that change no answer: what the fp32 reference may be given too."""
+    return tuple(use for use in chain if use.stage.lossless and use.name != "export")
+
+
+def with_session_of(candidate: Candidate, model: OnnxModel | TorchModel) -> Candidate:
+    """Give an ONNX candidate the session settings of another ONNX model."""
+    if isinstance(candidate.model, OnnxModel) and isinstance(model, OnnxModel):
+        return replace(candidate, model=replace(candidate.model, session=model.session))
+    return candidate

@@ -1,0 +1,361 @@
+"""A whole run: recipe in; ``results.json``, ``report.html``, ``bundle/`` and ``candidates/`` out.
+
+The order is a law: everything is chosen on validation, then test is read once for the rows shown.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+import traceback
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from edgecompress import __version__
+from edgecompress.choose import choose
+from edgecompress.errors import EdgeCompressError, StageError
+from edgecompress.pipeline import (
+    Made,
+    Pipeline,
+    Splits,
+    export_use,
+    lossless_part,
+    with_session_of,
+)
+from edgecompress.progress import Reporter, Silent
+from edgecompress.recipe import Recipe, load_recipe, validated
+from edgecompress.stage import Observer, stage_class
+from edgecompress.store import Store, default_store, replace_file
+from edgecompress.values import (
+    Candidate,
+    Example,
+    Json,
+    Measurement,
+    OnnxModel,
+    Row,
+    RunResult,
+    find,
+)
+
+MARKER = ".edgecompress-run"
+TEACHER, STOCK, TUNED = "teacher", "onnx-fp32", "onnx-fp32-tuned"
+
+
+@dataclass(frozen=True, slots=True)
+class Observers:
+    """The two observers of a run."""
+
+    profile: Observer
+    evaluate: Observer
+
+
+def run(
+    recipe: Path | str | Recipe,
+    output: Path | str,
+    *,
+    settings: Sequence[str] = (),
+    store: Path | str | None = None,
+    reporter: Reporter | None = None,
+    command: str = "",
+) -> RunResult:
+    """Run a recipe and write its directory.
+
+    Parameters
+    ----------
+    recipe : Path, str or Recipe
+        The YAML file, or a recipe that is loaded already.
+    output : Path or str
+        Directory to write; new, empty, or an earlier run's.
+    settings : sequence of str
+        ``key=value`` laid over the recipe.
+    store : Path or str, optional
+        Where results are kept between runs; else ``EDGECOMPRESS_STORE``, else the user's cache.
+    reporter : Reporter, optional
+        Told how the work goes on.
+    command : str
+        The command line, for the report.
+
+    Returns
+    -------
+    RunResult
+        All that was found out; ``winner`` is None when no candidate keeps the budget.
+
+    Raises
+    ------
+    EdgeCompressError
+        When the recipe, the data, the output or the teacher is at fault. A candidate that fails
+        is no error: its row says why.
+    """
+    loaded = recipe if isinstance(recipe, Recipe) else load_recipe(Path(recipe), settings)
+    folder = prepare_output(Path(output))
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            return _run(loaded, folder, Store(Path(store) if store else default_store()),
+                        reporter or Silent(), command)  # fmt: skip
+    except Timeout:
+        raise EdgeCompressError(f"another run is writing to {folder}; name another -o") from None
+
+
+def prepare_output(folder: Path) -> Path:
+    """Make the run's directory; refuse one that holds something else, or cannot be written."""
+    folder = folder.expanduser().absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / MARKER).exists():
+            if any(folder.iterdir()):
+                raise EdgeCompressError(f"{folder} is not empty and not a run's; name another -o")
+            (folder / MARKER).write_text("Made by edgecompress run; it may write here again.\n")
+    except OSError as error:
+        raise EdgeCompressError(
+            f"the output {folder} cannot be written ({error.strerror}); name another -o"
+        ) from None
+    return folder
+
+
+def read_splits(recipe: Recipe) -> tuple[Splits, tuple[Example, ...]]:
+    """Read and check all three splits; give train and validation, and test apart."""
+    if recipe.data is None:
+        return Splits(), ()
+    from edgecompress.data import check_labels
+
+    train, validation, test = (
+        recipe.data.read("train"),
+        recipe.data.read("validation"),
+        recipe.data.read("test"),
+    )
+    check_labels(recipe.data)
+    digests = tuple((split, recipe.data.digest(split)) for split in ("train", "validation"))
+    return Splits(train, validation, digests), test
+
+
+def observers(recipe: Recipe) -> Observers:
+    """Make the run's observers from the recipe."""
+    targets = {"targets": list(recipe.fields.targets)}
+    profile = validated(
+        stage_class("profile"), {**targets, **recipe.fields.profile}, ("profile",), recipe.source
+    )
+    evaluate = validated(stage_class("evaluate"), targets, ("targets",), recipe.source)
+    return Observers(profile, evaluate)
+
+
+def _run(recipe: Recipe, folder: Path, store: Store, tell: Reporter, command: str) -> RunResult:
+    from edgecompress.targets.machine import environment
+
+    store.sweep()
+    splits, test = read_splits(recipe)
+    watch = observers(recipe)
+    pipeline = Pipeline(recipe, store, splits, tell)
+    start = pipeline.open_start()
+    if pipeline.teacher is not None:
+        pipeline.reference = pipeline.apply(export_use(), pipeline.teacher)
+    elif isinstance(start.model, OnnxModel):
+        pipeline.reference = start
+
+    rows: list[Row] = []
+    made: dict[str, Made] = {}
+    references = {TEACHER: pipeline.teacher, STOCK: pipeline.reference}
+    for name, candidate in references.items():
+        if candidate is not None:
+            row = Row(name, "reference", steps=candidate.steps)
+            made[name] = Made((candidate,))
+            rows.append(_measured(row, candidate, pipeline, watch))
+    for name, chain in zip(recipe.names, recipe.chains, strict=True):
+        row = Row(name, "candidate", chain=tuple(use.label for use in chain))
+        try:
+            made[name] = pipeline.run_chain(chain, start)
+            found = made[name].candidate
+            rows.append(_measured(replace(row, steps=found.steps), found, pipeline, watch))
+        except StageError as error:
+            made.pop(name, None)
+            tell.end(f"failed: {error}")
+            rows.append(replace(row, error=str(error)))
+            replace_file(folder / "failures" / f"{slug(name)}.txt", traceback.format_exc())
+
+    primary = _primary(recipe)
+    judged, winner, verdict = choose(rows, recipe.budget, recipe.fields.minimize, primary)
+    shown = winner or _nearest(judged)
+    if shown and pipeline.teacher is not None:
+        chain = recipe.chains[recipe.names.index(shown)]
+        judged = (*judged, _tuned_row(pipeline, watch, chain, made, shown))
+    if shown:
+        judged = tuple(
+            replace(row, stages=_stage_effects(pipeline, watch, made[shown]))
+            if row.name == shown
+            else row
+            for row in judged
+        )
+    judged = tuple(_with_test(row, made, test, pipeline, recipe) for row in judged)
+    result = RunResult(
+        name=recipe.fields.name,
+        task=recipe.fields.task,
+        recipe=portable(recipe.document),
+        rows=tuple(sorted(judged, key=lambda row: row.kind == "candidate")),
+        winner=winner,
+        verdict=verdict,
+        minimize=recipe.fields.minimize,
+        budget=recipe.budget,
+        environment=environment(),
+        data={
+            "splits": {
+                "train": len(splits.train),
+                "validation": len(splits.validation),
+                "test": len(test),
+            },
+            "digests": dict(splits.digests),
+        },
+        command=command,
+    )
+    write_directory(folder, result, made, tell)
+    return result
+
+
+def _primary(recipe: Recipe) -> str | None:
+    from edgecompress.tasks import task
+
+    return task(recipe.fields.task).primary if recipe.fields.task and recipe.data else None
+
+
+def _measured(row: Row, candidate: Candidate, pipeline: Pipeline, watch: Observers) -> Row:
+    """Add all that is measured on validation."""
+    pipeline.reporter.begin(f"— {row.name}")
+    found = pipeline.observe(watch.profile, candidate)
+    if pipeline.splits.validation:
+        found += pipeline.observe(watch.evaluate, candidate)
+    pipeline.reporter.end("")
+    return replace(row, measurements=row.measurements + found)
+
+
+def _nearest(rows: Sequence[Row]) -> str | None:
+    """The candidate that misses the budget by least, when none keeps it."""
+    alive = [row for row in rows if row.kind == "candidate" and not row.error]
+    if not alive:
+        return None
+    return min(alive, key=lambda row: max((v.miss for v in row.verdicts), default=0.0)).name
+
+
+def _tuned_row(
+    pipeline: Pipeline, watch: Observers, chain: tuple, made: dict[str, Made], shown: str
+) -> Row:
+    """The fp32 export with the winner's graph and session options: a fair baseline."""
+    row = Row(TUNED, "reference")
+    try:
+        start = pipeline.reference
+        if start is None:
+            return replace(row, error="there is no fp32 export")
+        found = pipeline.run_chain(lossless_part(chain), start).candidate
+        found = with_session_of(found, made[shown].candidate.model)
+        made[TUNED] = Made((found,))
+        return _measured(replace(row, steps=found.steps), found, pipeline, watch)
+    except StageError as error:
+        return replace(row, error=str(error))
+
+
+def _stage_effects(pipeline: Pipeline, watch: Observers, made: Made) -> tuple[Json, ...]:
+    """What each stage of the winner's chain changed: size, accuracy and, for ONNX, latency."""
+    effects: list[Json] = []
+    for candidate in made.path:
+        found = pipeline.observe(watch.profile, candidate)
+        if pipeline.splits.validation:
+            found += pipeline.observe(watch.evaluate, candidate)
+        entry: Json = {"stage": candidate.steps[-1].stage if candidate.steps else "model"}
+        entry["seconds"] = candidate.steps[-1].seconds if candidate.steps else 0.0
+        for metric in ("size", "latency_p50", "speedup", "f1", "accuracy"):
+            value = find(found, metric)
+            if value is not None and not value.invalid:
+                entry[metric] = value.value
+        effects.append(entry)
+    return tuple(effects)
+
+
+def _with_test(
+    row: Row, made: dict[str, Made], test: Sequence[Example], pipeline: Pipeline, recipe: Recipe
+) -> Row:
+    """Add the test split's accuracy to a row: read here, after the choice, and nowhere else."""
+    from edgecompress.targets.accuracy import observe_accuracy
+
+    if row.name not in made or not test:
+        return row
+    candidate = made[row.name].candidate
+    pipeline.reporter.begin(f"test: {row.name}")
+    found = observe_accuracy(
+        candidate,
+        test,
+        "test",
+        targets=recipe.fields.targets,
+        teacher=pipeline.teacher,
+        cached=lambda key, build: pipeline.store.obtain(key, lambda folder, _: build(folder)),
+        seed=recipe.fields.seed,
+        progress=pipeline.reporter.advance,
+    )
+    pipeline.reporter.end("measured")
+    return replace(row, measurements=row.measurements + found)
+
+
+def portable(document: Json) -> Json:
+    """The recipe without this machine's folders: local paths shrink to their last part."""
+    text = json.loads(json.dumps(document))
+    for parent, key in ((text.get("teacher"), "model"), (text.get("data"), "root"), (text, "model")):
+        value = parent.get(key) if isinstance(parent, dict) else None
+        if isinstance(value, str) and Path(value).is_absolute():
+            parent[key] = Path(value).name
+    return dict(text)
+
+
+def slug(name: str) -> str:
+    """A file name for a row's name."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "candidate"
+
+
+def write_directory(folder: Path, result: RunResult, made: dict[str, Made], tell: Reporter) -> None:
+    """Write candidates, bundle, reports and, last, ``results.json``."""
+    from edgecompress.bundle import write_bundle
+    from edgecompress.report.document import to_json
+    from edgecompress.report.html import render_html
+    from edgecompress.report.markdown import render_markdown
+
+    tell.begin("writing the report")
+    page = render_html(result)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".candidates-") as aside:
+        for row in result.rows:
+            if row.kind == "candidate" and row.name in made:
+                target = Path(aside) / "new" / slug(row.name)
+                export_candidate(made[row.name].candidate, target)
+                text = json.dumps([asdict(m) for m in row.measurements], indent=1)
+                (target / "measurements.json").write_text(text + "\n", encoding="utf-8")
+        if (folder / "candidates").exists():
+            (folder / "candidates").rename(Path(aside) / "old")
+        if (Path(aside) / "new").exists():
+            (Path(aside) / "new").rename(folder / "candidates")
+    if result.winner:
+        winner = made[result.winner].candidate
+        versions = {"edgecompress": __version__, **result.environment.get("libraries", {})}
+        write_bundle(folder / "bundle", winner, result.recipe, versions, result, page)
+    elif (folder / "bundle").exists():
+        shutil.rmtree(folder / "bundle")
+    replace_file(folder / "report.html", page)
+    replace_file(folder / "report.md", render_markdown(result))
+    replace_file(folder / "results.json", to_json(result))
+    tell.end("")
+
+
+def export_candidate(candidate: Candidate, target: Path) -> None:
+    """Copy a candidate's files out of the store into `target`."""
+    target.mkdir(parents=True)
+    shutil.copytree(candidate.model.directory, target / "model")
+    if candidate.preprocessor:
+        shutil.copytree(candidate.preprocessor, target / "preprocessor")
+    candidate.save(target)
+
+
+def exit_code(result: RunResult) -> int:
+    """0 when a winner keeps the budget, 3 when none does, 4 when it is undecided."""
+    if result.winner:
+        return 0
+    return 4 if result.verdict.state == "undecided" else 3
+
+
