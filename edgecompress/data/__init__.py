@@ -1,0 +1,81 @@
+"""Labelled examples from files: one reader per format, found by the file's name.
+
+A recipe's ``data`` names a ``format`` and what that format's class wants: `data_config` makes it.
+Adding a format is adding one file that defines one `DataConfig`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Mapping
+from typing import Any
+
+from edgecompress.data.base import SPLITS, DataConfig, FileData, Split, check_labels
+from edgecompress.errors import DataError
+
+__all__ = [
+    "SPLITS",
+    "DataConfig",
+    "FileData",
+    "Split",
+    "check_labels",
+    "data_class",
+    "data_config",
+    "data_formats",
+]
+
+
+@functools.cache
+def _classes() -> dict[str, type[DataConfig]]:
+    found = {}
+    for info in pkgutil.iter_modules(__path__):
+        module = importlib.import_module(f"{__name__}.{info.name}")
+        for value in vars(module).values():
+            if (
+                inspect.isclass(value)
+                and issubclass(value, DataConfig)
+                and value.__module__ == module.__name__
+                and not inspect.isabstract(value)
+            ):
+                found[info.name] = value
+    return found
+
+
+def data_formats() -> tuple[str, ...]:
+    """Names of all formats, sorted."""
+    return tuple(sorted(_classes()))
+
+
+def data_class(name: object) -> type[DataConfig]:
+    """Find the class that describes and reads the format `name`.
+
+    Raises
+    ------
+    DataError
+        When there is none; the text names the nearest one, or all.
+    """
+    found = _classes().get(name) if isinstance(name, str) else None
+    if found is None:
+        near = difflib.get_close_matches(str(name), data_formats(), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(data_formats())}"
+        raise DataError(f"unknown data format {name!r}; {hint}")
+    return found
+
+
+def data_config(document: Mapping[str, Any]) -> DataConfig:
+    """Make the description of the data from a recipe's ``data``; no file is opened.
+
+    Raises
+    ------
+    DataError
+        When `format` is missing or unknown.
+    pydantic.ValidationError
+        When a key is unknown or a value is wrong.
+    """
+    if "format" not in document:
+        raise DataError(f"data needs a format; there are {', '.join(data_formats())}")
+    return data_class(document["format"]).model_validate(dict(document))
