@@ -70,8 +70,7 @@ class StageContext:
 
     def cached(self, key: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
         """Give the folder that `build` fills, made once per `key`."""
-        full = json_digest({"cached": dict(key)})
-        return self.store.obtain(full, lambda folder, _: build(folder))
+        return self.store.cached(key, build)
 
     def progress(self, done: float, total: float, what: str = "") -> None:
         """Pass progress on to the reporter."""

@@ -288,7 +288,7 @@ def _with_test(
         "test",
         targets=recipe.fields.targets,
         teacher=pipeline.teacher,
-        cached=lambda key, build: pipeline.store.obtain(key, lambda folder, _: build(folder)),
+        cached=pipeline.store.cached,
         seed=recipe.fields.seed,
         progress=pipeline.reporter.advance,
     )

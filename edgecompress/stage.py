@@ -92,7 +92,7 @@ class Stage(BaseModel):
 
     @classmethod
     def stage_name(cls) -> str:
-        """The name that a recipe uses."""
+        """Give the name that a recipe uses."""
         prefix = "edgecompress.stages."
         if cls.__module__.startswith(prefix):
             return cls.__module__.removeprefix(prefix)
@@ -100,6 +100,15 @@ class Stage(BaseModel):
             if point.value == f"{cls.__module__}:{cls.__qualname__}":
                 return point.name
         return cls.__module__
+
+    def check_inputs(self) -> None:
+        """Check what the fields name on disk (a calibration set), before any work starts.
+
+        Raises
+        ------
+        DataError
+            When something is missing or malformed.
+        """
 
 
 class Transform(Stage, ABC):

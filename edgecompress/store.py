@@ -17,13 +17,14 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from edgecompress.errors import EdgeCompressError
-from edgecompress.values import directory_digests
+from edgecompress.values import directory_digests, json_digest
 
 DIGESTS = "digests.json"
 KEY_LENGTH = 64
@@ -112,6 +113,10 @@ class Store:
                 raise
             shutil.rmtree(scratch, ignore_errors=True)
             return target
+
+    def cached(self, key: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
+        """Give the folder that `build` fills, made once per `key`, a JSON document."""
+        return self.obtain(json_digest({"cached": dict(key)}), lambda folder, _: build(folder))
 
     def sweep(self) -> None:
         """Remove what killed runs have left aside; what a living run still builds is kept."""

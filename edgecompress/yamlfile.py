@@ -127,9 +127,8 @@ def apply_settings(document: Any, settings: Sequence[str]) -> Any:
             value = yaml.safe_load(text)
         except yaml.YAMLError:
             raise RecipeError("the value is not valid YAML", key=f"--set {key}") from None
-        parts: list[str | int] = []
-        for word in re.findall(r"\[(\d+)\]|([^.\[\]]+)", key.strip()):
-            parts.append(int(word[0]) if word[0] else word[1])
+        words = re.findall(r"\[(\d+)\]|([^.\[\]]+)", key.strip())
+        parts: list[str | int] = [int(index) if index else name for index, name in words]
         if not isinstance(result, dict):
             raise RecipeError("a recipe is a mapping of keys")
         if len(parts) > 1 and parts[0] == "stages" and isinstance(parts[1], str):

@@ -1,0 +1,130 @@
+"""What the single-stage commands share: their options, and how they run and answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgecompress.cli._options import STORE, find_recipe
+
+Function = Callable[..., Any]
+
+_DATA_OPTIONS = (
+    click.option("--recipe", "like", metavar="RECIPE", default=None,
+                 help="Take task, data, seed and targets from this recipe."),
+    click.option("--task", default=None, help="token-classification or text-classification."),
+    click.option("--format", "data_format", default=None, help="Format of the data files: conll, tsv …"),
+    click.option("--train", multiple=True, type=click.Path(path_type=Path), help="Training file."),
+    click.option("--validation", multiple=True, type=click.Path(path_type=Path), help="Validation file."),
+    click.option("--test", multiple=True, type=click.Path(path_type=Path), help="Test file."),
+    click.option("--set-recipe", "recipe_settings", multiple=True, metavar="KEY=VALUE",
+                 help="Set a field of the recipe, such as data.root=DIR or seed=3."),
+    STORE,
+)  # fmt: skip
+
+
+def data_options(function: Function) -> Function:
+    """Add the options that say on which data a stage works."""
+    for option in reversed(_DATA_OPTIONS):
+        function = option(function)
+    return function
+
+
+def stage_options(function: Function) -> Function:
+    """Add the options of a command that applies one stage."""
+    output = click.option(
+        "-o", "--output", required=True, type=click.Path(path_type=Path),
+        help="Directory to write; a file name ending in .onnx writes the model alone.",
+    )  # fmt: skip
+    fields = click.option(
+        "--set", "settings", multiple=True, metavar="FIELD=VALUE",
+        help="Set a field of the stage (repeatable); `edgecompress stages NAME` lists them.",
+    )  # fmt: skip
+    return click.argument("model")(output(fields(data_options(function))))
+
+
+def recipe_settings(options: dict[str, Any]) -> list[str]:
+    """Turn the data options into settings of a recipe."""
+    import json
+
+    settings = list(options["recipe_settings"])
+    if options["data_format"]:
+        settings.insert(0, f"data.format={options['data_format']}")
+    for split in ("train", "validation", "test"):
+        if options[split]:
+            files = [str(path.absolute()) for path in options[split]]
+            settings.append(f"data.{split}={json.dumps(files)}")
+    return settings
+
+
+def build(model: str, stage: str | None, options: dict[str, Any], teacher: str | None = None) -> Any:
+    """Build the one-stage recipe of a command."""
+    from edgecompress.single import single_recipe
+
+    return single_recipe(
+        model,
+        stage,
+        like=find_recipe(options["like"]) if options["like"] else None,
+        teacher=teacher,
+        task=options["task"],
+        settings=options.get("settings", ()),
+        data_settings=recipe_settings(options),
+    )
+
+
+def apply_stage(
+    model: str, stage: str, options: dict[str, Any], teacher: str | None = None
+) -> None:
+    """Run a command that applies one stage, and say what came of it."""
+    from edgecompress.cli._progress import TerminalReporter
+    from edgecompress.single import apply_one
+
+    recipe = build(model, stage, options, teacher)
+    with TerminalReporter() as reporter:
+        before, after = apply_one(recipe, options["output"], options["store"], reporter)
+    old, new = _size(before.model.directory, before), _size(after.model.directory, after)
+    click.echo(f"{stage}: {old / 1e6:.2f} MB → {new / 1e6:.2f} MB ({old / max(new, 1):.2f}× smaller)")
+    click.echo(f"wrote {options['output']}")
+
+
+def _size(folder: Path, candidate: Any) -> int:
+    """Bytes of the model's own files, external data included."""
+    model = getattr(candidate.model, "path", None)
+    if model is not None:
+        return sum(path.stat().st_size for path in folder.glob(f"{model.name}*"))
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+
+
+def show_measurements(found: Any, as_json: bool) -> None:
+    """Print measurements as a table, or as JSON lines."""
+    import json
+    from dataclasses import asdict
+
+    if as_json:
+        for measurement in found:
+            click.echo(json.dumps(asdict(measurement), ensure_ascii=False))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    from edgecompress.choose import show
+
+    table = Table(box=None)
+    for heading in ("metric", "of", "where", "value", "95 % interval", "samples"):
+        table.add_column(heading, justify="right" if heading in ("value", "samples") else "left")
+    reasons = []
+    for m in found:
+        interval = f"{show(m.interval[0], m)} … {show(m.interval[1], m)}" if m.interval else ""
+        mark = ""
+        if m.invalid:
+            reasons.append(f"{m.metric}: {m.invalid}")
+            mark = " (invalid)"
+        where = m.target or m.split or ""
+        table.add_row(m.metric, m.slice or "", where, show(m.value, m) + mark, interval, str(m.samples))
+    console = Console(highlight=False)
+    console.print(table)
+    for reason in dict.fromkeys(reasons):
+        console.print(f"invalid: {reason}", style="yellow")

@@ -1,0 +1,172 @@
+"""One stage or one observer from the command line: a one-stage recipe built in memory.
+
+There is no second code path: the same recipe rules, the same store, the same pipeline.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgecompress.errors import DataError, EdgeCompressError, RecipeError
+from edgecompress.pipeline import Pipeline, export_use
+from edgecompress.progress import Reporter
+from edgecompress.recipe import Recipe, build_recipe, load_recipe
+from edgecompress.run import export_candidate, observers, read_splits
+from edgecompress.store import Store, default_store
+from edgecompress.values import Candidate, Json, Measurement, OnnxModel
+from edgecompress.yamlfile import YamlFile, apply_settings
+
+ARCHITECTURES = {
+    "ForTokenClassification": "token-classification",
+    "ForSequenceClassification": "text-classification",
+}
+"""Endings of a Hugging Face config's architecture, and the task that each means."""
+
+
+def guess_task(model: Path) -> str | None:
+    """Read the task from a candidate's, a bundle's or a Hugging Face directory."""
+    for name, key in (("candidate.json", "task"), ("manifest.json", "task")):
+        if (model / name).is_file():
+            found = json.loads((model / name).read_text(encoding="utf-8")).get(key)
+            return str(found) if found else None
+    if (model / "config.json").is_file():
+        config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+        for architecture in config.get("architectures") or []:
+            for ending, task in ARCHITECTURES.items():
+                if str(architecture).endswith(ending):
+                    return task
+    return None
+
+
+def single_recipe(
+    model: str,
+    stage: str | None,
+    *,
+    like: Path | None = None,
+    teacher: str | None = None,
+    task: str | None = None,
+    settings: Sequence[str] = (),
+    data_settings: Sequence[str] = (),
+) -> Recipe:
+    """Build the recipe of one stage (or, with None, of no stage) applied to `model`.
+
+    Parameters
+    ----------
+    model : str
+        An ONNX file, a candidate's, bundle's or Hugging Face directory, or a hub id.
+    stage : str or None
+        Name of the stage.
+    like : Path, optional
+        A recipe whose task, data, seed, teacher, profile and targets are taken over.
+    teacher : str, optional
+        Directory or hub id of the teacher (for `distil`).
+    task : str, optional
+        Task; else that of `like`, else read from the model.
+    settings : sequence of str
+        ``field=value`` of the stage.
+    data_settings : sequence of str
+        ``key=value`` of the recipe, such as ``data.root=DIR``.
+    """
+    if not Path(model).exists() and (model.endswith(".onnx") or model.startswith((".", "/"))):
+        raise DataError("there is no such model", file=Path(model))
+    document: Json = {}
+    if like is not None:
+        document = dict(load_recipe(like, data_settings).document)
+    else:
+        document = dict(apply_settings({}, data_settings))
+    document["name"] = "single"
+    document["stages"] = []
+    document.pop("budget", None)
+    known = task or document.get("task") or guess_task(Path(model))
+    if known:
+        document["task"] = known
+    if teacher is not None:
+        document["teacher"] = {"model": teacher}
+    elif like is None or stage != "distil":
+        document.pop("teacher", None)
+    document["model"] = str(Path(model).absolute()) if Path(model).exists() else model
+    if stage is not None:
+        fields = apply_settings({}, settings)
+        document["stages"] = [{stage: fields}]
+    try:
+        return build_recipe(YamlFile(document, None, {}), complete=False)
+    except RecipeError as error:
+        prefix = f"stages[0].{stage}"
+        raise RecipeError(error.message, key=error.key.replace(prefix, str(stage))) from None
+
+
+def apply_one(
+    recipe: Recipe, output: Path, store: Path | None, reporter: Reporter
+) -> tuple[Candidate, Candidate]:
+    """Apply the recipe's one stage and write the new candidate to `output`.
+
+    Returns
+    -------
+    before, after : Candidate
+    """
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise EdgeCompressError(f"{output} is there already; name another -o")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EdgeCompressError(f"{output} cannot be written ({error.strerror})") from None
+    pipeline, start = _open(recipe, store, reporter)
+    result = pipeline.run_chain(recipe.chains[0], start).candidate
+    if output.suffix == ".onnx" and isinstance(result.model, OnnxModel):
+        if len(list(result.model.directory.iterdir())) > 1:
+            raise EdgeCompressError("the model has external data; give -o a directory")
+        aside = output.with_name(f".{output.name}.aside")
+        aside.write_bytes(result.model.path.read_bytes())
+        aside.replace(output)
+        return start, result
+    aside = output.with_name(f".{output.name}.aside")
+    if aside.exists():
+        import shutil
+
+        shutil.rmtree(aside)
+    export_candidate(result, aside)
+    if output.exists():
+        output.rmdir()
+    aside.rename(output)
+    return start, Candidate.load(output)
+
+
+def observe_one(
+    recipe: Recipe, observer: str, store: Path | None, reporter: Reporter, split: str
+) -> tuple[Measurement, ...]:
+    """Measure the recipe's model with `profile` or `evaluate`.
+
+    `split` is ``validation`` or, for `evaluate`, ``test``.
+    """
+    pipeline, start = _open(recipe, store, reporter)
+    watch = observers(recipe)
+    if observer == "profile":
+        if pipeline.teacher is not None:
+            pipeline.reference = pipeline.apply(export_use(), pipeline.teacher)
+        return pipeline.observe(watch.profile, start)
+    if recipe.data is None:
+        raise RecipeError("evaluating needs data: give --recipe, or --format and files", key="data")
+    if split == "validation":
+        return pipeline.observe(watch.evaluate, start)
+    from edgecompress.targets.accuracy import observe_accuracy
+
+    return observe_accuracy(
+        start,
+        recipe.data.read("test"),
+        "test",
+        targets=recipe.fields.targets,
+        teacher=pipeline.teacher,
+        cached=pipeline.store.cached,
+        seed=recipe.fields.seed,
+        progress=reporter.advance,
+    )
+
+
+def _open(recipe: Recipe, store: Path | None, reporter: Reporter) -> tuple[Pipeline, Candidate]:
+    place = Store(store or default_store())
+    place.sweep()
+    splits, _ = read_splits(recipe)
+    pipeline = Pipeline(recipe, place, splits, reporter)
+    return pipeline, pipeline.open_start()
