@@ -1,0 +1,119 @@
+"""Choosing: budgets, dominance, the winner and why each other lost."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgecompress.choose import choose, judge, objective, overall, pareto
+from edgecompress.values import Limit, Measurement, Row
+
+
+def row(name: str, size: float, latency: float, f1: float, **kinds: object) -> Row:
+    found = (
+        Measurement("size", size, "bytes"),
+        Measurement("latency_p50", latency, "ms", target="local", invalid=kinds.get("invalid")),  # type: ignore[arg-type]
+        Measurement("f1", f1, "fraction", target="local", split="validation"),
+        Measurement("f1", 0.0, "fraction", target="local", split="test"),
+        Measurement("f1", 0.1, "fraction", target="local", split="validation", slice="label:PER"),
+    )
+    return Row(name, kinds.get("kind", "candidate"), measurements=found)  # type: ignore[arg-type]
+
+
+TEACHER = row("teacher", 100e6, 20.0, 0.80, kind="reference")
+
+
+def state(candidate: Row, limit: Limit) -> str:
+    return judge(candidate, limit, TEACHER).state
+
+
+def test_each_kind_of_bound():
+    candidate = row("a", 10e6, 5.0, 0.79)
+    assert state(candidate, Limit("size", max=10e6)) == "pass"
+    assert state(candidate, Limit("size", max=9e6)) == "fail"
+    assert state(candidate, Limit("f1", min=0.79)) == "pass"
+    assert state(candidate, Limit("f1", min=0.8)) == "fail"
+    assert state(candidate, Limit("f1", max_drop=0.0101)) == "pass"
+    assert state(candidate, Limit("f1", max_drop=0.009)) == "fail"
+    assert state(candidate, Limit("latency_p50", target="local", max_ratio=0.25)) == "pass"
+    assert state(candidate, Limit("latency_p50", max_ratio=0.2)) == "fail"
+    assert state(candidate, Limit("f1", min_ratio=0.98)) == "pass"
+
+
+def test_missing_and_invalid_are_undecided_never_passed():
+    candidate = row("a", 10e6, 5.0, 0.79, invalid="throttled")
+    assert state(candidate, Limit("latency_p50", target="local", max=50.0)) == "undecided"
+    assert state(candidate, Limit("latency_p50", target="ssh://pi", max=50.0)) == "undecided"
+    assert state(candidate, Limit("energy", max=1.0)) == "undecided"
+    verdict = judge(candidate, Limit("f1", max_drop=0.5), None)
+    assert verdict.state == "undecided"
+
+
+def test_the_winner_is_the_smallest_that_passes_and_losers_know_why():
+    rows = (TEACHER, row("big", 20e6, 4.0, 0.80), row("small", 5e6, 6.0, 0.70), row("good", 8e6, 5.0, 0.79))
+    judged, winner, verdict = choose(rows, [Limit("f1", max_drop=0.02)], "size", "f1")
+    assert (winner, verdict.state) == ("good", "pass")
+    lost = {r.name: r.lost for r in judged}
+    assert lost["good"] is None
+    assert lost["teacher"] is None
+    assert "10.00 points" in str(lost["small"])
+    assert "20.00 MB" in str(lost["big"])
+    assert "8.00 MB" in str(lost["big"])
+
+
+def test_only_validation_chooses():
+    rows = (TEACHER, row("a", 8e6, 5.0, 0.79))
+    _, winner, _ = choose(rows, [Limit("f1", min=0.5)], "size", "f1")
+    assert winner == "a"  # test says 0.0
+
+
+def test_nothing_passes_names_the_nearest():
+    rows = (TEACHER, row("a", 8e6, 5.0, 0.70), row("b", 8e6, 5.0, 0.75))
+    _, winner, verdict = choose(rows, [Limit("f1", min=0.79)], "size", "f1")
+    assert winner is None
+    assert verdict.state == "fail"
+    assert "nearest is b" in verdict.reason
+
+
+def test_a_failed_chain_cannot_win():
+    broken = Row("x", "candidate", error="export: no")
+    judged, winner, verdict = choose((TEACHER, broken), [], "size", "f1")
+    assert winner is None
+    assert verdict.state == "fail"
+    assert judged[1].lost == "export: no"
+
+
+values = st.floats(0.1, 100, allow_nan=False)
+
+
+@given(st.lists(st.tuples(values, values, values), min_size=1, max_size=12))
+def test_the_front_is_never_empty_and_never_dominated(points):
+    rows = [row(str(i), *point) for i, point in enumerate(points)]
+    front = pareto(rows, ["size", "latency_p50", "f1"])
+    assert front
+    for name in front:
+        mine = rows[int(name)]
+        for other in rows:
+            better = [
+                (objective(other, m) or 0.0) <= (objective(mine, m) or 0.0)
+                for m in ("size", "latency_p50", "f1")
+            ]
+            strictly = any(
+                (objective(other, m) or 0.0) < (objective(mine, m) or 0.0)
+                for m in ("size", "latency_p50", "f1")
+            )
+            assert not (all(better) and strictly)
+
+
+@given(st.lists(st.tuples(values, values, values), min_size=1, max_size=8), values)
+def test_the_winner_keeps_the_budget_and_no_passing_row_is_smaller(points, bound):
+    rows = (TEACHER, *(row(str(i), *point) for i, point in enumerate(points)))
+    judged, winner, verdict = choose(rows, [Limit("latency_p50", max=bound)], "size", "f1")
+    passing = [r for r in judged if r.kind == "candidate" and overall(r.verdicts).state == "pass"]
+    assert (winner is None) == (not passing)
+    if winner:
+        best = next(r for r in judged if r.name == winner)
+        assert objective(best, "size") == min(objective(r, "size") or math.inf for r in passing)
+        assert verdict.state == "pass"

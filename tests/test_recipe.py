@@ -1,0 +1,187 @@
+"""Recipes: strict keys with line and nearest, forks, order of stages, settings."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgecompress.errors import DataError, RecipeError
+from edgecompress.recipe import build_recipe, load_recipe, recipe_schema
+from edgecompress.resources import resource_folder
+from edgecompress.yamlfile import apply_settings, parse_yaml
+
+BASE = """\
+name: test
+task: token-classification
+teacher: {model: some/model}
+data: {format: conll, root: data, train: [a.txt], validation: [b.txt], test: [c.txt]}
+stages:
+  - any:
+      - []
+      - [prune.structured: {heads: 0.5}, distil: {epochs: 2}]
+  - any:
+      - [export, quantize.dynamic]
+      - [quantize.inc_dynamic]
+budget:
+  f1: {max_drop: 1%}
+  size: {max: 10MB}
+  latency_p50@local: {max: 5ms}
+"""
+
+
+def load(text: str, *changes: str):
+    source = parse_yaml(text, Path("recipe.yaml"))
+    document = apply_settings(source.document, changes)
+    return build_recipe(type(source)(document, source.file, source.lines))
+
+
+def test_forks_expand_in_order_and_get_short_names():
+    recipe = load(BASE)
+    assert [[use.name for use in chain] for chain in recipe.chains] == [
+        ["export", "quantize.dynamic"],
+        ["quantize.inc_dynamic"],
+        ["prune.structured", "distil", "export", "quantize.dynamic"],
+        ["prune.structured", "distil", "quantize.inc_dynamic"],
+    ]
+    assert len(set(recipe.names)) == 4
+    assert [limit.key for limit in recipe.budget] == ["f1", "size", "latency_p50@local"]
+    assert recipe.budget[0].max_drop == pytest.approx(0.01)
+    assert recipe.budget[1].max == 10e6
+    assert recipe.budget[2].max == 5.0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "says"),
+    [
+        ("task:", "tusk:", 2, "did you mean 'task'"),
+        ("heads: 0.5", "head: 0.5", 8, "did you mean 'heads'"),
+        ("quantize.dynamic", "quantise.dynamic", 10, "did you mean 'quantize.dynamic'"),
+        ("{max: 10MB}", "{max: 10 parsecs}", 14, "unknown unit 'parsecs'"),
+        ("{max: 10MB}", "{}", 14, "give a bound"),
+        ("latency_p50@local", "latency_p50@lokal", 15, "did you mean 'local'"),
+        ("[export, quantize.dynamic]", "[quantize.dynamic]", 10, "put export before it"),
+        ("[export, quantize.dynamic]", "[export, quantize.inc_dynamic]", 10, "before the export"),
+        ("[quantize.inc_dynamic]", "[]", None, "ends in PyTorch"),
+        ("[export, quantize.dynamic]", "[export, quantize.dynamic, quantize.dynamic]", 10, "already"),
+        ("{epochs: 2}", "{epochs: two}", 8, "valid integer"),
+        ("some/model}", "some/model, new: {}}", 3, "either model or new"),
+        ("name: test", "name: ../x", 1, "pattern"),
+        ("name: test", "name: test\nname: again", 2, "stands twice"),
+        ("token-classification", "token-clasification", 2, "token-classification"),
+        ("format: conll", "format: conl", 4, "did you mean 'conll'"),
+    ],
+)
+def test_a_wrong_recipe_names_the_line_and_the_remedy(old, new, line, says):
+    text = BASE.replace(old, new, 1)
+    with pytest.raises((RecipeError, DataError)) as caught:
+        load(text)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 2
+    if line:
+        assert f"recipe.yaml:{line}" in str(caught.value)
+
+
+def test_settings_reach_every_field():
+    recipe = load(
+        BASE,
+        "seed=3",
+        "teacher.model=other/model",
+        "stages.prune.structured.heads=0.25",
+        "stages[0].any[1][1].distil.epochs=5",
+        "budget.latency_p50@local.max=7ms",
+        "data.max_examples=null" if False else "minimize=latency_p50",
+    )
+    assert recipe.fields.seed == 3
+    assert recipe.fields.teacher.model == "other/model"
+    assert recipe.chains[2][0].stage.heads == 0.25
+    assert recipe.chains[2][1].stage.epochs == 5
+    assert recipe.budget[2].max == 7.0
+
+
+@pytest.mark.parametrize("wrong", ["novalue", "stages.nosuch.x=1", "stages[9].x=1", "name.x=1", "=3"])
+def test_wrong_settings_are_refused(wrong):
+    with pytest.raises(RecipeError):
+        load(BASE, wrong)
+
+
+def test_too_many_forks_are_refused_before_they_are_made():
+    fork = "  - any: [export, export, export, export, export, export, export, export]\n"
+    with pytest.raises(RecipeError, match="more than 500 candidates"):
+        load(BASE.replace("stages:\n", "stages:\n" + fork * 40, 1))
+
+
+def test_an_alias_bomb_is_refused():
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 9)]
+    with pytest.raises(RecipeError, match="more than 20000 entries"):
+        parse_yaml("\n".join(lines))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+    | st.sampled_from(["export", "any", "quantize.dynamic", "conll", "local"]),
+    lambda inner: st.lists(inner, max_size=4)
+    | st.dictionaries(
+        st.sampled_from(
+            ["name", "task", "teacher", "model", "data", "format", "stages", "any", "seed",
+             "export", "distil", "budget", "size", "max", "targets", "new", "x"]
+        ),
+        inner,
+        max_size=4,
+    ),
+    max_leaves=25,
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(json_values)
+def test_any_document_is_a_recipe_or_a_clear_refusal(document):
+    from edgecompress.yamlfile import YamlFile
+
+    try:
+        build_recipe(YamlFile(document, None, {}))
+    except (RecipeError, DataError) as error:
+        assert "\n" not in str(error)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=200))
+def test_any_text_parses_or_is_refused(text):
+    try:
+        parse_yaml(text)
+    except RecipeError as error:
+        assert str(error)
+
+
+@pytest.mark.parametrize("file", sorted(resource_folder("models").glob("*.yaml")), ids=lambda f: f.stem)
+def test_our_own_recipes_are_right(file):
+    recipe = load_recipe(file)
+    assert recipe.fields.name == file.stem
+    assert recipe.chains
+
+
+def test_the_schema_names_every_stage_and_fits_our_recipes():
+    schema = recipe_schema()
+    text = str(schema)
+    for name in ("prune.structured", "quantize.inc_static", "export", "distil"):
+        assert name in text
+    assert schema["additionalProperties"] is False
+
+
+def test_checking_needs_no_torch():
+    code = (
+        "import sys\n"
+        "from edgecompress.recipe import load_recipe, recipe_schema\n"
+        "from edgecompress.resources import resource_folder\n"
+        "load_recipe(resource_folder('models') / 'quickstart.yaml'); recipe_schema()\n"
+        "heavy = {'torch', 'onnxruntime', 'transformers', 'onnx', 'optimum'} & set(sys.modules)\n"
+        "sys.exit(f'loaded {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
