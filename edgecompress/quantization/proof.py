@@ -26,6 +26,7 @@ from edgecompress.quantization.session import (
     random_feed,
     session_options,
 )
+from edgecompress.quantization.storage import read_model
 from edgecompress.values import Json, OnnxModel
 
 # Operator -> position of its weight. Sources: ONNX and com.microsoft operator documentation.
@@ -258,6 +259,11 @@ def id_bounds(graph: Any) -> dict[str, int]:
             if name in inputs and found is not None and found[2]:
                 bounds[name] = min(bounds.get(name, found[2][0]), found[2][0])
     return bounds
+
+
+def stored_id_bounds(model: OnnxModel) -> dict[str, int]:
+    """`id_bounds` of a file, without reading its weights."""
+    return id_bounds(read_model(model.path).proto.graph)
 
 
 def coverage(model: OnnxModel, feeds: Sequence[Feed] | None = None) -> Coverage:

@@ -1,0 +1,115 @@
+"""Real inputs for a model: a candidate's examples, encoded by its own preprocessor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgecompress.errors import StageError
+from edgecompress.quantization.session import DTYPES, Feed, random_feed
+from edgecompress.tasks import task
+from edgecompress.tasks.base import Encoded, Task
+from edgecompress.tasks.preprocessor import Preprocessor
+from edgecompress.values import Candidate, Example, OnnxModel, TensorSpec
+
+# Rows of the padded batch, beside single rows, that parity is checked on.
+PARITY_BATCH = 4
+# Of examples that are given, so many are encoded to choose rows from.
+PARITY_EXAMPLES = 64
+RANDOM_SHAPES = ((1, 5), (1, 11), (3, 9))
+
+
+def onnx_model(candidate: Candidate) -> OnnxModel:
+    """Give the candidate's model, which must be an ONNX file.
+
+    Raises
+    ------
+    StageError
+        When it is a PyTorch model.
+    """
+    if not isinstance(candidate.model, OnnxModel):
+        raise StageError("this stage takes an ONNX model: put `export` before it")
+    return candidate.model
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Encoded examples, ready to be fed."""
+
+    task: Task
+    encoded: Encoded
+    preprocessor: Preprocessor
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each row, special ones included."""
+        return [len(ids) for ids in self.encoded.input_ids]
+
+    def feed(self, rows: Sequence[int], specs: Iterable[TensorSpec]) -> Feed:
+        """Make the inputs of some rows, padded to the longest, in the dtypes of `specs`."""
+        types = {spec.name: DTYPES[spec.dtype] for spec in specs}
+        made = self.task.feed(self.encoded, rows, self.preprocessor, tuple(types))
+        return {name: np.asarray(value, dtype=types[name]) for name, value in made.items()}
+
+
+def encode_rows(candidate: Candidate, examples: Sequence[Example]) -> Rows | None:
+    """Encode `examples` as `candidate` does; None when there is nothing to encode them with."""
+    if not examples or candidate.task is None or candidate.preprocessor is None:
+        return None
+    found = task(candidate.task)
+    preprocessor = Preprocessor.load(candidate.preprocessor)
+    encoded = found.encode(examples, preprocessor, candidate.labels)
+    return Rows(found, encoded, preprocessor) if encoded.input_ids else None
+
+
+def parity_feeds(
+    candidate: Candidate,
+    examples: Sequence[Example],
+    specs: Sequence[TensorSpec],
+    bounds: dict[str, int],
+    seed: int,
+) -> list[Feed]:
+    """Choose inputs on which two forms of a model must agree.
+
+    The shortest, a middling and the longest row alone and a padded batch of mixed lengths; random
+    ids of several shapes when there are no examples.
+    """
+    rows = encode_rows(candidate, examples[:PARITY_EXAMPLES])
+    if rows is None:
+        return [
+            random_feed(specs, *shape, bounds=bounds, seed=seed + number)
+            for number, shape in enumerate(RANDOM_SHAPES)
+        ]
+    order = [int(row) for row in np.argsort(rows.lengths, kind="stable")]
+    alone = dict.fromkeys((order[0], order[len(order) // 2], order[-1]))
+    picks = np.linspace(0, len(order) - 1, min(PARITY_BATCH, len(order))).astype(int)
+    batch = [order[int(pick)] for pick in picks]
+    return [rows.feed([row], specs) for row in alone] + [rows.feed(batch, specs)]
+
+
+def largest_difference(
+    expected: Sequence[np.ndarray], found: Sequence[np.ndarray], feed: Feed
+) -> float:
+    """Largest absolute difference of outputs, where the input is no padding.
+
+    Parameters
+    ----------
+    expected, found : sequence of ndarray
+        Outputs of two models, (batch, …) or (batch, length, …) each.
+    feed : dict of str to ndarray
+        Their input; its ``attention_mask`` (batch, length) says what is padding.
+    """
+    mask = feed.get("attention_mask")
+    worst = 0.0
+    for first, second in zip(expected, found, strict=True):
+        if first.shape != second.shape:
+            return float("inf")
+        gap = np.abs(first.astype(np.float64) - second)
+        if mask is not None and gap.shape[:2] == mask.shape:
+            gap = gap[mask.astype(bool)]
+        if gap.size:
+            largest = float(gap.max())
+            worst = max(worst, largest if np.isfinite(largest) else float("inf"))
+    return worst

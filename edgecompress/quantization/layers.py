@@ -1,0 +1,124 @@
+"""Find the linear layers and embeddings of a stored graph that can be quantized."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from onnx import TensorProto, helper
+
+from edgecompress.quantization.storage import StoredModel
+
+Kind = Literal["matmul", "gemm", "attention", "table", "embed_layer_norm"]
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A node whose constant weight can become int8.
+
+    Attributes
+    ----------
+    kind : str
+        How it is rewritten.
+    node : str
+    data : str
+        The tensor that is multiplied (or the indices that are looked up).
+    weights : tuple of str
+        Initializers: one, or the tables, gamma and beta of an embedding with its normalization.
+    transposed : bool
+        The initializer has shape (outputs, inputs).
+    refused : str
+        Why it must stay as it is; empty where it can be quantized.
+    """
+
+    kind: Kind
+    node: str
+    data: str
+    weights: tuple[str, ...]
+    transposed: bool = False
+    refused: str = ""
+
+
+def name_nodes(model: StoredModel) -> None:
+    """Give every nameless node of the graph a name: layers are known by their nodes."""
+    taken = {node.name for node in model.proto.graph.node}
+    for index, node in enumerate(model.proto.graph.node):
+        if not node.name:
+            number = index
+            while f"{node.op_type}_{number}" in taken:
+                number += len(taken)
+            node.name = f"{node.op_type}_{number}"
+            taken.add(node.name)
+
+
+def attributes(node: Any) -> dict[str, Any]:
+    """Values of a node's attributes by name."""
+    return {found.name: helper.get_attribute_value(found) for found in node.attribute}
+
+
+def find_layers(model: StoredModel) -> list[Layer]:
+    """List the layers of `model` in the graph's order; all its nodes must have names."""
+    graph = model.proto.graph
+    floats = {
+        tensor.name: len(tensor.dims)
+        for tensor in graph.initializer
+        if tensor.data_type == TensorProto.FLOAT
+    }
+    makers = {name: node for node in graph.node for name in node.output}
+
+    def weight(name: str) -> tuple[str, bool] | None:
+        transposed = False
+        while name not in floats:
+            node = makers.get(name)
+            if node is None or node.op_type not in {"Transpose", "Identity"}:
+                return None
+            transposed ^= node.op_type == "Transpose"
+            name = node.input[0]
+        return (name, transposed) if floats[name] == 2 else None
+
+    found: list[Layer] = []
+    for node in graph.node:
+        if node.op_type == "MatMul" and (right := weight(node.input[1])):
+            found.append(Layer("matmul", node.name, node.input[0], (right[0],), right[1]))
+        elif node.op_type == "Gemm" and (right := weight(node.input[1])):
+            found.append(_gemm(node, *right))
+        elif node.op_type == "Attention" and (right := weight(node.input[1])):
+            refused = _refuse_attention(node) or ("transposed weight" if right[1] else "")
+            found.append(Layer("attention", node.name, node.input[0], (right[0],), refused=refused))
+        elif node.op_type == "Gather" and (table := weight(node.input[0])):
+            if attributes(node).get("axis", 0) == 0 and not table[1]:
+                found.append(Layer("table", node.name, node.input[1], (table[0],)))
+        elif node.op_type == "EmbedLayerNormalization":
+            found.append(_embed_layer_norm(node, floats))
+    return found
+
+
+def _gemm(node: Any, name: str, transposed: bool) -> Layer:
+    given = attributes(node)
+    plain = given.get("alpha", 1.0) == given.get("beta", 1.0) == 1.0 and not given.get("transA")
+    transposed ^= bool(given.get("transB", 0))
+    refused = "" if plain else "a Gemm with alpha, beta or transA has no int8 form here"
+    return Layer("gemm", node.name, node.input[0], (name,), transposed, refused)
+
+
+def _refuse_attention(node: Any) -> str:
+    # What com.microsoft.Attention has and QAttention has not.
+    given = attributes(node)
+    sizes = list(given.get("qkv_hidden_sizes", ()))
+    if len(set(sizes)) > 1:
+        return "attention whose queries and values differ in width has no int8 kernel"
+    if given.get("scale"):
+        return "attention with a scale of its own has no int8 kernel"
+    if len(node.input) > 5 and node.input[5]:
+        return "attention with an additive bias has no int8 kernel"
+    return ""
+
+
+def _embed_layer_norm(node: Any, floats: dict[str, int]) -> Layer:
+    names = tuple(node.input[2:7])
+    refused = ""
+    if len([name for name in node.output if name]) > 2:
+        refused = "its third output has no int8 form"
+    elif any(name and name not in floats for name in names):
+        refused = "its tables are not constant fp32"
+    return Layer("embed_layer_norm", node.name, node.input[0], names, refused=refused)

@@ -1,0 +1,306 @@
+"""Rewrite a graph so that its linear layers and embeddings run as int8, weight by weight.
+
+Dynamic: activations are quantized at run time (``DynamicQuantizeLinear`` + ``MatMulInteger`` …),
+the same nodes and the same bits as `onnxruntime.quantization.quantize_dynamic` makes. Static:
+QDQ pairs around the inputs of linear layers, with ranges measured before. Only the inputs of
+linear layers are quantized: the attention mask's bias (as low as -3.4e38), the softmax and the
+residual stream stay in fp32. ONNX Runtime fuses both forms into its integer kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+from onnx import NodeProto, TensorProto, helper
+
+from edgecompress.errors import StageError
+from edgecompress.quantization.layers import Layer, attributes, find_layers, name_nodes
+from edgecompress.quantization.storage import StoredModel
+from edgecompress.quantization.weights import (
+    Quantized,
+    asymmetric,
+    quantize_linear,
+    quantize_table,
+    scalar,
+    symmetric,
+)
+
+MICROSOFT = "com.microsoft"
+# DynamicQuantizeLinear came with opset 11, scales per channel in QDQ with 13.
+LEAST_OPSET = {"dynamic": 11, "static": 13}
+EXCLUDED = "excluded by the recipe"
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """What to quantize and how.
+
+    Attributes
+    ----------
+    per_channel : bool
+        One weight scale for each output of a linear layer.
+    reduce_range : bool
+        Weights in 7 bits, for CPUs whose kernels saturate.
+    embeddings : bool
+        Quantize tables that are looked up, too.
+    exclude : frozenset of str
+        Names of nodes or weights that stay fp32.
+    ranges : mapping of str to (float, float), optional
+        Lowest and highest value of each linear layer's input; None is the dynamic scheme.
+    signed_activations : bool
+        Static only: int8 (symmetric) instead of uint8.
+    """
+
+    per_channel: bool = True
+    reduce_range: bool = False
+    embeddings: bool = True
+    exclude: frozenset[str] = frozenset()
+    ranges: Mapping[str, tuple[float, float]] | None = None
+    signed_activations: bool = False
+
+
+def linear_inputs(model: StoredModel, exclude: frozenset[str] = frozenset()) -> list[str]:
+    """Names of the tensors whose ranges the static scheme needs, in the graph's order."""
+    name_nodes(model)
+    kinds = {"matmul", "gemm", "attention"}
+    found = [
+        layer.data
+        for layer in find_layers(model)
+        if layer.kind in kinds and not layer.refused and not exclude & {layer.node, *layer.weights}
+    ]
+    return list(dict.fromkeys(found))
+
+
+def check_excluded(model: StoredModel, scheme: Scheme) -> None:
+    """Refuse names in ``scheme.exclude`` that no layer of `model` has.
+
+    Raises
+    ------
+    StageError
+        Naming the first of them and the nearest name there is.
+    """
+    name_nodes(model)
+    known = {name for layer in find_layers(model) for name in (layer.node, *layer.weights)}
+    for name in sorted(scheme.exclude - known):
+        near = get_close_matches(name, known, n=1, cutoff=0.0)
+        hint = f"; the nearest is {near[0]}" if near else ""
+        raise StageError(f"exclude: the model has no layer or weight named {name}{hint}")
+
+
+def rewrite(model: StoredModel, scheme: Scheme) -> tuple[StoredModel, dict[str, str]]:
+    """Quantize `model` as `scheme` says.
+
+    The graph of `model` is changed in place (its weights lie on disk and are read one by one).
+
+    Returns
+    -------
+    model : StoredModel
+        The quantized graph.
+    reasons : dict of str to str
+        Why layers were left alone, by node name.
+
+    Raises
+    ------
+    StageError
+        When the graph's opset is too old, or a range is missing.
+    """
+    form = "dynamic" if scheme.ranges is None else "static"
+    opset = next((o.version for o in model.proto.opset_import if o.domain in {"", "ai.onnx"}), 0)
+    if opset < LEAST_OPSET[form]:
+        raise StageError(
+            f"{form} quantization needs opset {LEAST_OPSET[form]} or newer, and this model has "
+            f"{opset}: export it again with a newer opset"
+        )
+    name_nodes(model)
+    _lift_constants(model)
+    return _Rewriter(model, scheme).run()
+
+
+def _lift_constants(model: StoredModel) -> None:
+    """Turn Constant nodes that hold matrices into initializers, where layers are looked for."""
+    graph = model.proto.graph
+    kept = []
+    for node in graph.node:
+        value = attributes(node).get("value") if node.op_type == "Constant" else None
+        if value is not None and value.data_type == TensorProto.FLOAT and len(value.dims) == 2:
+            tensor = graph.initializer.add()
+            tensor.CopyFrom(value)
+            tensor.name = node.output[0]
+        else:
+            kept.append(node)
+    if len(kept) != len(graph.node):
+        del graph.node[:]
+        graph.node.extend(kept)
+
+
+class _Rewriter:
+    """State of one rewrite: new nodes and initializers, and what was quantized already."""
+
+    def __init__(self, model: StoredModel, scheme: Scheme) -> None:
+        self.model, self.scheme = model, scheme
+        self.sources = {tensor.name: tensor for tensor in model.proto.graph.initializer}
+        self.nodes: list[NodeProto] = []
+        self.made: dict[str, TensorProto] = {}
+        self.weights: dict[tuple[str, str], tuple[str, str, str]] = {}
+        self.activations: dict[str, tuple[str, str, str]] = {}
+
+    def run(self) -> tuple[StoredModel, dict[str, str]]:
+        layers = {layer.node: layer for layer in find_layers(self.model)}
+        reasons: dict[str, str] = {}
+        for node in list(self.model.proto.graph.node):
+            layer = layers.get(node.name)
+            if layer is None:
+                self.nodes.append(node)
+                continue
+            reason = layer.refused
+            if self.scheme.exclude & {layer.node, *layer.weights}:
+                reason = EXCLUDED
+            elif layer.kind in {"table", "embed_layer_norm"} and not self.scheme.embeddings:
+                reason = "embeddings are off in the recipe"
+            if reason:
+                reasons[node.name] = reason
+                self.nodes.append(node)
+            else:
+                getattr(self, f"_{layer.kind}")(node, layer)
+        return self._finish(), reasons
+
+    def _finish(self) -> StoredModel:
+        proto = self.model.proto
+        graph = proto.graph
+        graph_outputs = {value.name for value in graph.output}
+        # Transposes of weights that were folded are dead now; one pass per link of a chain.
+        while True:
+            used = _used(self.nodes) | graph_outputs
+            alive = [n for n in self.nodes if any(name in used for name in n.output)]
+            if len(alive) == len(self.nodes):
+                break
+            self.nodes = alive
+        kept = [t for t in graph.initializer if t.name in used] + list(self.made.values())
+        inputs = [v for v in graph.input if v.name in used or v.name not in self.sources]
+        for field, values in (("node", alive), ("initializer", kept), ("input", inputs)):
+            graph.ClearField(field)
+            getattr(graph, field).extend(values)
+        if any(n.domain == MICROSOFT for n in alive) and all(
+            o.domain != MICROSOFT for o in proto.opset_import
+        ):
+            proto.opset_import.append(helper.make_opsetid(MICROSOFT, 1))
+        names = {tensor.name for tensor in kept}
+        places = {name: place for name, place in self.model.places.items() if name in names}
+        return StoredModel(proto, places)
+
+    def _weight(self, layer: Layer, name: str, form: str) -> tuple[str, str, str]:
+        """Quantize the initializer `name` once per `form`; give the names of its three parts."""
+        if (name, form) in self.weights:
+            return self.weights[name, form]
+        array = self.model.array(self.sources[name])
+        made: Quantized
+        if form == "table":
+            made = quantize_table(array)
+        else:
+            made = quantize_linear(
+                np.ascontiguousarray(array.T) if layer.transposed else array,
+                per_channel=self.scheme.per_channel,
+                reduce_range=self.scheme.reduce_range,
+            )
+        taken = any(known == name for known, _ in self.weights)
+        tensors = made.tensors(f"{name}_{form}" if taken else name)
+        self.made |= {tensor.name: tensor for tensor in tensors}
+        names = (tensors[0].name, tensors[1].name, tensors[2].name)
+        self.weights[name, form] = names
+        return names
+
+    def _activation(self, name: str) -> tuple[str, str, str]:
+        """Quantize a linear layer's input once; give the names of its three parts."""
+        if name in self.activations:
+            return self.activations[name]
+        parts = (f"{name}_quantized", f"{name}_scale", f"{name}_zero_point")
+        if self.scheme.ranges is None:
+            node = helper.make_node("DynamicQuantizeLinear", [name], parts, f"{name}_Quantize")
+        else:
+            if name not in self.scheme.ranges:
+                raise StageError(f"no activation range was measured for {name}")
+            find = symmetric if self.scheme.signed_activations else asymmetric
+            scale, zero_point = find(*self.scheme.ranges[name])
+            self.made[parts[1]] = scalar(scale, parts[1])
+            self.made[parts[2]] = scalar(zero_point, parts[2])
+            inputs = [name, parts[1], parts[2]]
+            node = helper.make_node("QuantizeLinear", inputs, parts[:1], f"{name}_Quantize")
+        self.nodes.append(node)
+        self.activations[name] = parts
+        return parts
+
+    def _matmul(self, node: NodeProto, layer: Layer) -> None:
+        data, scale, zero = self._activation(layer.data)
+        form = "transposed" if layer.transposed else "linear"
+        weight, weight_scale, weight_zero = self._weight(layer, layer.weights[0], form)
+        name, out = node.name, node.output[0]
+        if self.scheme.ranges is not None:
+            axis: dict[str, Any] = {"axis": 1} if self.scheme.per_channel else {}
+            self._add("DequantizeLinear", [data, scale, zero], f"{name}_input")
+            self._add("DequantizeLinear", [weight, weight_scale, weight_zero], f"{name}_w", **axis)
+            self._add("MatMul", [f"{name}_input:0", f"{name}_w:0"], f"{name}_quant", out)
+            return
+        self._add("MatMulInteger", [data, weight, zero, weight_zero], f"{name}_quant")
+        self._add("Cast", [f"{name}_quant:0"], f"{name}_quant_cast", to=TensorProto.FLOAT)
+        self._add("Mul", [scale, weight_scale], f"{name}_quant_scales_mul")
+        inputs = [f"{name}_quant_cast:0", f"{name}_quant_scales_mul:0"]
+        self._add("Mul", inputs, f"{name}_quant_output_scale_mul", out)
+
+    def _gemm(self, node: NodeProto, layer: Layer) -> None:
+        bias = node.input[2] if len(node.input) > 2 else ""
+        out = node.output[0]
+        product = NodeProto(name=node.name, output=[f"{out}_MatMul"] if bias else [out])
+        self._matmul(product, layer)
+        if bias:
+            self._add("Add", [f"{out}_MatMul", bias], f"{node.name}_Add", out)
+
+    def _attention(self, node: NodeProto, layer: Layer) -> None:
+        data, scale, zero = self._activation(layer.data)
+        weight, weight_scale, weight_zero = self._weight(layer, layer.weights[0], "linear")
+        mask = node.input[3] if len(node.input) > 3 else ""
+        past = node.input[4] if len(node.input) > 4 else ""
+        inputs = [data, weight, node.input[2], scale, weight_scale, mask, zero, weight_zero, past]
+        made = helper.make_node("QAttention", inputs, node.output, f"{node.name}_quant")
+        made.domain = MICROSOFT
+        unknown = {"qkv_hidden_sizes", "scale"}
+        made.attribute.extend(a for a in node.attribute if a.name not in unknown)
+        self.nodes.append(made)
+
+    def _table(self, node: NodeProto, layer: Layer) -> None:
+        table, scale, zero = self._weight(layer, layer.weights[0], "table")
+        out = node.output[0]
+        self._add("Gather", [table, layer.data], node.name, f"{out}_quantized")
+        name = f"{out}_DequantizeLinear"
+        self._add("DequantizeLinear", [f"{out}_quantized", scale, zero], name, out)
+
+    def _embed_layer_norm(self, node: NodeProto, layer: Layer) -> None:
+        parts = [
+            self._weight(layer, name, "table") if name else ("", "", "") for name in layer.weights
+        ]
+        mask = node.input[7] if len(node.input) > 7 else ""
+        inputs = [node.input[0], node.input[1], *(part[0] for part in parts), mask]
+        inputs += [part[1] for part in parts] + [part[2] for part in parts]
+        made = helper.make_node("QEmbedLayerNormalization", inputs, node.output)
+        made.name, made.domain = f"{node.name}_quant", MICROSOFT
+        made.attribute.extend(node.attribute)
+        self.nodes.append(made)
+
+    def _add(self, op: str, inputs: list[str], name: str, out: str = "", **given: Any) -> None:
+        self.nodes.append(helper.make_node(op, inputs, [out or f"{name}:0"], name, **given))
+
+
+def _used(nodes: list[NodeProto]) -> set[str]:
+    names: set[str] = set()
+    pending = list(nodes)
+    while pending:
+        node = pending.pop()
+        names.update(node.input)
+        for found in node.attribute:
+            if found.HasField("g"):
+                pending.extend(found.g.node)
+                names.update(value.name for value in found.g.output)
+    return names

@@ -1,0 +1,279 @@
+"""Read an ONNX file without its weights in memory, and write one weight at a time.
+
+`onnx.load` keeps a file and its parsed copy in memory, and every rewrite adds another. Here the
+protobuf wire format is walked on a memory map: the graph is parsed, and each big initializer is
+remembered by its place in the file. A weight is read when it is needed and dropped afterwards.
+
+Source of the format: https://protobuf.dev/programming-guides/encoding and onnx.proto.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx.external_data_helper import ExternalDataInfo
+
+from edgecompress.errors import DataError
+
+# Field numbers of onnx.proto.
+GRAPH_OF_MODEL = 7
+INITIALIZER_OF_GRAPH = 5
+RAW_DATA_OF_TENSOR = 9
+BYTES_FIELD = 2
+# Smaller tensors (shapes, scalars, biases of tiny layers) stay in the graph.
+BIG_BYTES = 1024
+# protobuf refuses messages of 2 GiB; room is left for the graph itself.
+MOST_INLINE_BYTES = 2**31 - 2**26
+COPY_BYTES = 1 << 20
+# Page size, so that a runtime can map each tensor of an external file where it lies.
+ALIGNMENT = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the bytes of a tensor lie."""
+
+    file: Path
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredModel:
+    """A graph in memory, its big initializers on disk.
+
+    Attributes
+    ----------
+    proto : ModelProto
+        Complete but for the data of the initializers that `places` names.
+    places : dict of str to Place
+        By initializer name.
+    """
+
+    proto: ModelProto
+    places: Mapping[str, Place]
+
+    def array(self, tensor: TensorProto) -> np.ndarray[Any, Any]:
+        """Read the values of an initializer, from disk where they lie there.
+
+        Returns
+        -------
+        ndarray
+            Shape and dtype as the tensor says.
+        """
+        place = self.places.get(tensor.name)
+        if place is None:
+            found: np.ndarray[Any, Any] = numpy_helper.to_array(tensor)
+            return found
+        dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type))
+        count = place.length // dtype.itemsize
+        read = np.fromfile(place.file, dtype, count, offset=place.offset)
+        return read.reshape(tuple(tensor.dims))
+
+
+def _varint(data: mmap.mmap, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7
+
+
+def _fields(data: mmap.mmap, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yield each field of a message: its number, where it starts, its payload, its end."""
+    while at < end:
+        start = at
+        key, at = _varint(data, at)
+        number, wire = key >> 3, key & 7
+        payload = at
+        if wire == 0:
+            _, at = _varint(data, at)
+        elif wire == BYTES_FIELD:
+            length, payload = _varint(data, at)
+            at = payload + length
+        elif wire in (1, 5):
+            at += 8 if wire == 1 else 4
+        else:
+            raise ValueError(f"wire type {wire}")
+        if at > end:
+            raise ValueError("truncated")
+        yield number, start, payload, at
+
+
+def _encode_varint(value: int) -> bytes:
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _bytes_field(number: int, length: int) -> bytes:
+    return _encode_varint(number << 3 | BYTES_FIELD) + _encode_varint(length)
+
+
+def read_model(path: Path) -> StoredModel:
+    """Parse the graph of `path` and note where its big initializers lie.
+
+    Raises
+    ------
+    DataError
+        When the file is missing or no ONNX model, or its external data lies elsewhere.
+    """
+    places: dict[str, Place] = {}
+    tensors: list[TensorProto] = []
+    model_parts: list[bytes] = []
+    graph_parts: list[bytes] = []
+    try:
+        with (
+            path.open("rb") as stream,
+            mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data,
+        ):
+            for number, start, payload, end in _fields(data, 0, len(data)):
+                if number != GRAPH_OF_MODEL:
+                    model_parts.append(data[start:end])
+                    continue
+                for inner, inner_start, inner_payload, inner_end in _fields(data, payload, end):
+                    if inner == INITIALIZER_OF_GRAPH:
+                        tensors.append(_tensor(data, inner_payload, inner_end, path, places))
+                    else:
+                        graph_parts.append(data[inner_start:inner_end])
+        proto = ModelProto()
+        proto.ParseFromString(b"".join(model_parts))
+        proto.graph.ParseFromString(b"".join(graph_parts))
+    except FileNotFoundError:
+        raise DataError("the model's file is missing", file=path) from None
+    except DataError:
+        raise
+    except (ValueError, IndexError, DecodeError) as error:
+        raise DataError(f"not an ONNX model ({error})", file=path) from None
+    proto.graph.initializer.extend(tensors)
+    return StoredModel(proto, places)
+
+
+def _tensor(
+    data: mmap.mmap, at: int, end: int, path: Path, places: dict[str, Place]
+) -> TensorProto:
+    kept: list[bytes] = []
+    place = None
+    for number, start, payload, stop in _fields(data, at, end):
+        if number == RAW_DATA_OF_TENSOR and stop - payload > BIG_BYTES:
+            place = Place(path, payload, stop - payload)
+        else:
+            kept.append(data[start:stop])
+    tensor = TensorProto()
+    tensor.ParseFromString(b"".join(kept))
+    if tensor.data_location == TensorProto.EXTERNAL:
+        info = ExternalDataInfo(tensor)
+        file = path.parent / info.location
+        if not file.resolve().is_relative_to(path.parent.resolve()):
+            raise DataError(f"external data outside the model's folder: {info.location}", file=path)
+        length = info.length if info.length is not None else file.stat().st_size
+        place = Place(file, info.offset or 0, length)
+        tensor.ClearField("external_data")
+        tensor.ClearField("data_location")
+    if place is not None:
+        places[tensor.name] = place
+    return tensor
+
+
+def write_model(model: StoredModel, path: Path) -> None:
+    """Write `model` to `path`, streaming the weights that lie on disk.
+
+    Up to 2 GiB it is one file; beyond, big weights go to ``<name>.data`` beside it. The graph's
+    own initializers are written one by one, so no second copy of the model is made.
+    """
+    whole = model.proto
+    tensors = list(whole.graph.initializer)
+    places = {t.name: model.places[t.name] for t in tensors if t.name in model.places}
+    total = sum(p.length for p in places.values()) + sum(len(t.raw_data) for t in tensors)
+    graph = type(whole.graph)()
+    for field, value in whole.graph.ListFields():
+        if field.name != "initializer":
+            _copy_field(graph, field, value)
+    rest = ModelProto()
+    for field, value in whole.ListFields():
+        if field.name != "graph":
+            _copy_field(rest, field, value)
+    if total > MOST_INLINE_BYTES:
+        tensors = _write_external(model, tensors, path.with_name(path.name + ".data"))
+        places = {}
+    body = graph.SerializeToString()
+    sizes = []
+    for tensor in tensors:
+        size = tensor.ByteSize()
+        if tensor.name in places:
+            length = places[tensor.name].length
+            size += len(_bytes_field(RAW_DATA_OF_TENSOR, length)) + length
+        sizes.append(size)
+    size = len(body) + sum(len(_bytes_field(INITIALIZER_OF_GRAPH, s)) + s for s in sizes)
+    with path.open("wb") as out:
+        out.write(rest.SerializeToString())
+        out.write(_bytes_field(GRAPH_OF_MODEL, size))
+        out.write(body)
+        for tensor, tensor_size in zip(tensors, sizes, strict=True):
+            out.write(_bytes_field(INITIALIZER_OF_GRAPH, tensor_size))
+            out.write(tensor.SerializeToString())
+            if tensor.name in places:
+                place = places[tensor.name]
+                out.write(_bytes_field(RAW_DATA_OF_TENSOR, place.length))
+                _copy(place, out)
+
+
+def _copy_field(target: Any, field: Any, value: Any) -> None:
+    if field.message_type is None and not isinstance(value, (str, bytes, int, float)):
+        getattr(target, field.name).extend(value)
+    elif field.message_type is None:
+        setattr(target, field.name, value)
+    elif hasattr(value, "extend"):
+        getattr(target, field.name).extend(value)
+    else:
+        getattr(target, field.name).CopyFrom(value)
+
+
+def _copy(place: Place, out: BinaryIO) -> None:
+    with place.file.open("rb") as stream:
+        stream.seek(place.offset)
+        left = place.length
+        while left:
+            chunk = stream.read(min(left, COPY_BYTES))
+            if not chunk:
+                raise DataError("the model's file ends too early", file=place.file)
+            out.write(chunk)
+            left -= len(chunk)
+
+
+def _write_external(
+    model: StoredModel, tensors: list[TensorProto], data: Path
+) -> list[TensorProto]:
+    written = []
+    with data.open("wb") as out:
+        for tensor in tensors:
+            place = model.places.get(tensor.name)
+            if place is None and len(tensor.raw_data) <= BIG_BYTES:
+                written.append(tensor)
+                continue
+            out.write(b"\0" * (-out.tell() % ALIGNMENT))
+            start = out.tell()
+            if place is None:
+                out.write(tensor.raw_data)
+            else:
+                _copy(place, out)
+            moved = TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+            moved.data_location = TensorProto.EXTERNAL
+            entries = {"location": data.name, "offset": start, "length": out.tell() - start}
+            for key, value in entries.items():
+                moved.external_data.add(key=key, value=str(value))
+            written.append(moved)
+    return written

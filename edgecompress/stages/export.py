@@ -1,0 +1,114 @@
+"""Export a PyTorch model to ONNX with Optimum and prove that both give the same numbers."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from edgecompress.errors import StageError
+from edgecompress.stage import Context, Kind, Transform
+from edgecompress.values import Candidate, OnnxModel, TorchModel
+
+
+class Export(Transform):
+    """From a PyTorch model to an fp32 ONNX file with dynamic batch and sequence axes."""
+
+    accepts: ClassVar[tuple[Kind, ...]] = (TorchModel,)
+    yields: ClassVar[Kind] = OnnxModel
+    lossless: ClassVar[bool] = True
+
+    opset: int = Field(default=18, ge=17, le=23)
+    """Version of the ONNX operator set; 17 is the first with LayerNormalization."""
+    tolerance: float = Field(default=1e-3, gt=0)
+    """Largest absolute difference to PyTorch's outputs."""
+
+    def apply(self, candidate: Candidate, context: Context) -> Candidate:
+        """Write ``model.onnx`` and compare it with PyTorch on real batches of several lengths.
+
+        Raises
+        ------
+        StageError
+            When the exporter fails or the outputs differ by more than `tolerance`.
+        """
+        from edgecompress.quantization.session import input_specs, open_session
+        from edgecompress.surgery.model import load_module
+
+        if not isinstance(candidate.model, TorchModel):
+            raise StageError("export takes a PyTorch model")
+        module = load_module(candidate.model)
+        model = OnnxModel(context.folder / "model" / "model.onnx")
+        context.progress(0, 2, "tracing")
+        self._write(module, candidate.task, model, context.folder / "export")
+        context.progress(1, 2, "comparing with PyTorch")
+        session = open_session(model)
+        checked = self._compare(module, session, candidate, context, model)
+        dynamic = {
+            spec.name: [size for size in spec.shape if isinstance(size, str)]
+            for spec in input_specs(session)
+        }
+        return candidate.with_model(
+            model, exporter="optimum", opset=self.opset, dynamic_axes=dynamic, parity=checked
+        )
+
+    def _write(self, module: Any, task: str | None, model: OnnxModel, folder: Path) -> None:
+        import contextlib
+        import io
+        import logging
+        import warnings
+
+        # The exporter's advice is meant for its authors; failures come as exceptions.
+        logging.getLogger("optimum").setLevel(logging.ERROR)
+        quiet = contextlib.redirect_stderr(io.StringIO())
+        with warnings.catch_warnings(), quiet, contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            from optimum.exporters.onnx import onnx_export_from_model
+
+            try:
+                onnx_export_from_model(
+                    module,
+                    folder,
+                    opset=self.opset,
+                    task=task or "feature-extraction",
+                    do_validation=False,
+                    preprocessors=[],
+                )
+            except (RuntimeError, ValueError, NotImplementedError, KeyError, TypeError) as error:
+                lines = str(error).strip().splitlines() or [type(error).__name__]
+                raise StageError(f"Optimum could not export this model ({lines[0]})") from error
+        model.directory.mkdir(parents=True)
+        # Optimum leaves configuration files beside it, which the candidate has elsewhere.
+        for file in folder.glob("model.onnx*"):
+            file.rename(model.directory / file.name)
+        shutil.rmtree(folder)
+
+    def _compare(
+        self, module: Any, session: Any, candidate: Candidate, context: Context, model: OnnxModel
+    ) -> dict[str, Any]:
+        import torch
+
+        from edgecompress.quantization.inputs import largest_difference, parity_feeds
+        from edgecompress.quantization.proof import stored_id_bounds
+        from edgecompress.quantization.session import input_specs
+
+        specs = input_specs(session)
+        examples = context.validation or context.train
+        feeds = parity_feeds(candidate, examples, specs, stored_id_bounds(model), context.seed)
+        worst = 0.0
+        for feed in feeds:
+            with torch.inference_mode():
+                tensors = {name: torch.from_numpy(value) for name, value in feed.items()}
+                expected = module(**tensors, return_dict=True)[0].numpy()
+            found = session.run(None, feed)[:1]
+            gap = largest_difference([expected], found, feed)
+            worst = max(worst, gap)
+            if gap > self.tolerance:
+                shape = "×".join(str(size) for size in next(iter(feed.values())).shape)
+                raise StageError(
+                    f"the exported model differs from PyTorch by {gap:.3g} on a batch of {shape} "
+                    f"(batch × length), more than the tolerance {self.tolerance:g}"
+                )
+        shapes = [list(next(iter(feed.values())).shape) for feed in feeds]
+        return {"max_abs_difference": worst, "tolerance": self.tolerance, "shapes": shapes}

@@ -1,0 +1,60 @@
+"""Quantize an ONNX model to int8 with activation ranges found at run time (no data needed).
+
+The arithmetic is ONNX Runtime's `quantize_dynamic`, and so are the resulting bits; the model is
+rewritten one weight at a time, so that memory stays below one fp32 inference.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from edgecompress.stage import Context, Kind, Transform
+from edgecompress.values import Candidate, OnnxModel
+
+
+class Dynamic(Transform):
+    """Int8 weights, and activations quantized at run time, for linear layers and embeddings."""
+
+    accepts: ClassVar[tuple[Kind, ...]] = (OnnxModel,)
+    yields: ClassVar[Kind] = OnnxModel
+
+    per_channel: bool = True
+    """One weight scale for each output of a linear layer; more accurate, as fast."""
+    reduce_range: bool = False
+    """Weights in 7 bits, for x86 CPUs without VNNI, whose int8 kernels can saturate."""
+    embeddings: bool = True
+    """Quantize embedding tables, too: most of a small model's bytes are there."""
+    exclude: tuple[str, ...] = ()
+    """Names of nodes or weights that stay fp32."""
+
+    def apply(self, candidate: Candidate, context: Context) -> Candidate:
+        """Write the quantized model and prove what runs as int8.
+
+        Raises
+        ------
+        StageError
+            When the model is too old to quantize, or ONNX Runtime refuses the result.
+        """
+        from edgecompress.quantization.inputs import onnx_model
+        from edgecompress.quantization.proof import check_model, coverage
+        from edgecompress.quantization.rewrite import Scheme, check_excluded, rewrite
+        from edgecompress.quantization.storage import read_model, write_model
+
+        source = onnx_model(candidate)
+        scheme = Scheme(
+            per_channel=self.per_channel,
+            reduce_range=self.reduce_range,
+            embeddings=self.embeddings,
+            exclude=frozenset(self.exclude),
+        )
+        stored = read_model(source.path)
+        check_excluded(stored, scheme)
+        context.progress(0, 2, "quantizing weights")
+        quantized, reasons = rewrite(stored, scheme)
+        model = OnnxModel(context.folder / "model" / "model.onnx", source.session)
+        model.directory.mkdir(parents=True, exist_ok=True)
+        write_model(quantized, model.path)
+        del stored, quantized
+        context.progress(1, 2, "reading what runs as int8")
+        check_model(model)
+        return candidate.with_model(model, **coverage(model).to_json(reasons))
