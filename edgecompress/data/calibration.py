@@ -1,0 +1,181 @@
+"""Calibration sets: which examples set the activation ranges of a quantized model.
+
+A definition is a small YAML file that says how to choose, from the user's own training data, not
+the data itself. Those of ``calibration/`` are found by name, others by path.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edgecompress.errors import DataError
+from edgecompress.resources import resource_folder
+from edgecompress.values import Example, json_digest
+
+SUFFIXES = (".yaml", ".yml")
+
+
+class CalibrationSet(BaseModel):
+    """How to choose calibration examples."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    name: str = Field(min_length=1)
+    """What recipes call it."""
+    description: str = ""
+    """What data it is for, and why it is chosen so."""
+    split: Literal["train"] = "train"
+    """Where examples come from: validation chooses and test judges, so only train."""
+    choose: Literal["random", "length", "labels"] = "random"
+    """``random``: all alike; ``length``: spread evenly over the lengths; ``labels``: each label
+    in turn, so that rare ones are there."""
+    samples: int = Field(default=128, ge=1)
+    """How many examples."""
+    seed: int = 0
+    """Makes the choice repeatable, together with the seed that `select` is given."""
+    source: str = ""
+    """Where the data can be had."""
+    licence: str = ""
+    """The data's licence, for the bundle's record."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what decides the choice; name and remarks do not."""
+        return json_digest(self.model_dump(include={"split", "choose", "samples", "seed"}))
+
+    def select(
+        self, examples: Sequence[Example], seed: int = 0, samples: int | None = None
+    ) -> tuple[Example, ...]:
+        """Choose examples, in an order that is mixed; all of them where there are too few.
+
+        Parameters
+        ----------
+        examples : sequence of Example
+            Of the split `train`.
+        seed : int
+            The run's seed.
+        samples : int, optional
+            In place of the definition's.
+
+        Raises
+        ------
+        DataError
+            When there is no example.
+        """
+        if not examples:
+            raise DataError(f"calibration set {self.name!r}: the {self.split} split is empty")
+        count = min(samples or self.samples, len(examples))
+        generator = np.random.default_rng((self.seed, seed))
+        order = generator.permutation(len(examples)).tolist()
+        if self.choose == "length":
+            chosen = _by_length(examples, order, count)
+        elif self.choose == "labels":
+            chosen = _by_label(examples, order, count)
+        else:
+            chosen = order[:count]
+        return tuple(examples[index] for index in chosen)
+
+
+def _by_length(examples: Sequence[Example], order: list[int], count: int) -> list[int]:
+    """One example at each of `count` evenly spaced places of the lengths' range of ranks.
+
+    Within a place the mixed order decides, since the sort is stable.
+    """
+    ranked = sorted(order, key=lambda index: _length(examples[index]))
+    places = np.linspace(0, len(ranked) - 1, count).round().astype(int).tolist()
+    chosen = {ranked[place] for place in places}
+    return [index for index in order if index in chosen]
+
+
+def _length(example: Example) -> int:
+    return len(example.words) or len(example.text)
+
+
+def _by_label(examples: Sequence[Example], order: list[int], count: int) -> list[int]:
+    """Go round the labels, rarest first, and take the next example that bears each."""
+    queues: dict[str, list[int]] = {}
+    for index in order:
+        example = examples[index]
+        for label in {example.label, *example.tags} - {"", "O"} or {""}:
+            queues.setdefault(label, []).append(index)
+    turns = [
+        iter(queue) for _, queue in sorted(queues.items(), key=lambda item: (len(item[1]), item[0]))
+    ]
+    chosen: dict[int, None] = {}
+    while turns and len(chosen) < count:
+        left = []
+        for turn in turns:
+            found = next((index for index in turn if index not in chosen), None)
+            if found is not None:
+                left.append(turn)
+                if len(chosen) < count:
+                    chosen[found] = None
+        turns = left
+    return list(chosen)
+
+
+def calibration_names() -> tuple[str, ...]:
+    """Names of the definitions that come with edgecompress, sorted."""
+    folder = resource_folder("calibration")
+    return tuple(sorted(file.stem for file in folder.glob("*.yaml")))
+
+
+def load_calibration(name_or_path: str | Path) -> CalibrationSet:
+    """Read a definition: by name from ``calibration/``, or by the path of a YAML file.
+
+    Raises
+    ------
+    DataError
+        When there is none (with the nearest name), or it is malformed (with file, line and key).
+    """
+    import yaml
+
+    given = str(name_or_path)
+    file = Path(given).expanduser()
+    if file.suffix not in SUFFIXES and "/" not in given:
+        file = resource_folder("calibration") / f"{given}.yaml"
+        if not file.is_file():
+            near = difflib.get_close_matches(given, calibration_names(), n=1)
+            known = ", ".join(calibration_names())
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {known}"
+            raise DataError(
+                f"no calibration set is called {given!r}; {hint} (or give the path of a .yaml file)"
+            )
+    try:
+        document: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or "cannot be parsed"
+        raise DataError(f"not YAML: {problem}", file=file, line=mark and mark.line + 1) from None
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror})", file=file) from None
+    except UnicodeDecodeError:
+        raise DataError("not UTF-8; save the file as UTF-8", file=file) from None
+    except ValueError as error:  # such as a date that does not exist
+        raise DataError(f"holds a value that YAML cannot read ({error})", file=file) from None
+    if not isinstance(document, dict):
+        raise DataError("a calibration set is a mapping of keys, such as `name: mine`", file=file)
+    try:
+        return CalibrationSet.model_validate(document)
+    except ValidationError as error:
+        raise DataError(_explain(error), file=file) from None
+
+
+def _explain(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    key = ".".join(map(str, problem["loc"]))
+    if problem["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(key, CalibrationSet.model_fields, n=1)
+        hint = (
+            f"did you mean {near[0]!r}?"
+            if near
+            else "there are " + ", ".join(CalibrationSet.model_fields)
+        )
+        return f"unknown key {key!r}; {hint}"
+    return f"{key}: {problem['msg']}"
