@@ -22,13 +22,13 @@ from torch import nn
 
 from edgecompress.errors import DataError, StageError
 from edgecompress.surgery.families import Block, blocks, family_of
-from edgecompress.values import TorchModel
+from edgecompress.values import Model, OnnxModel, TorchModel
 
 HEADS = ("ForTokenClassification", "ForSequenceClassification")
 """The heads that a model may have; the name of its class ends in one of them."""
 
 
-def load_module(model: TorchModel, attention: str = "eager") -> Any:
+def load_module(model: Model, attention: str = "eager") -> Any:
     """Build the module of a `TorchModel`, in evaluation mode and float32.
 
     Parameters
@@ -47,6 +47,8 @@ def load_module(model: TorchModel, attention: str = "eager") -> Any:
     DataError
         When a file is missing or damaged, or the architecture is not supported.
     """
+    if isinstance(model, OnnxModel):
+        raise DataError("this is an ONNX model; a PyTorch model is needed", file=model.path)
     directory = model.directory
     config = read_config(directory)
     module = empty_module(model_class(config, directory), config, attention)

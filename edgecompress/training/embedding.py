@@ -1,0 +1,91 @@
+"""Train only the rows of the word embedding that the training data uses.
+
+A row that no training example uses has no gradient, ever: AdamW without decay leaves it as it is.
+Keeping such rows out of the optimizer gives the same result (a multilingual vocabulary has most of
+its rows unused) and saves its memory traffic, which on a CPU is a large part of a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from edgecompress.surgery.families import family_of, word_embedding
+
+
+class UsedRows(nn.Module):
+    """A word embedding whose `weight` holds only the used rows; the others are frozen.
+
+    Parameters
+    ----------
+    embedding : torch.nn.Embedding
+        The whole matrix, shape (vocabulary, width).
+    used : numpy.ndarray
+        int64, ascending, shape (rows,): the ids to train.
+    """
+
+    def __init__(self, embedding: nn.Embedding, used: np.ndarray) -> None:
+        super().__init__()
+        full = embedding.weight.detach()
+        ids = torch.as_tensor(used, dtype=torch.int64)
+        place = torch.full((len(full),), -1, dtype=torch.int64)
+        place[ids] = torch.arange(len(ids))
+        self.ids = ids
+        self.place = place
+        self.full = full
+        self.weight = nn.Parameter(full[ids].clone())
+        padding = embedding.padding_idx
+        self.padding = int(place[padding]) if padding is not None else -1
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """Look up, shape (batch, length) → (batch, length, width)."""
+        place = self.place[input_ids]
+        padding = self.padding if self.padding >= 0 else None
+        found = nn.functional.embedding(place.clamp(min=0), self.weight, padding_idx=padding)
+        unused = place < 0
+        if bool(unused.any()):
+            rows = nn.functional.embedding(input_ids, self.full)
+            found = torch.where(unused[..., None], rows, found)
+        return found
+
+
+@contextmanager
+def only_used_rows(module: Any, used: np.ndarray, freeze: bool = False) -> Iterator[None]:
+    """While inside, `module` trains only the used rows of its word embedding (or none).
+
+    Parameters
+    ----------
+    module : transformers.PreTrainedModel
+        Its word embedding is changed in place on leaving.
+    used : numpy.ndarray
+        int64: ids that occur in the training data; duplicates are fine.
+    freeze : bool
+        Train no row at all, nor positions and token types.
+    """
+    family = family_of(module.config)
+    base = module.base_model
+    original = word_embedding(module)
+    if freeze:
+        frozen = [p for p in base.get_submodule(family.embeddings).parameters() if p.requires_grad]
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for parameter in frozen:
+                parameter.requires_grad_(True)
+        return
+    parent, _, name = family.words.rpartition(".")
+    compact = UsedRows(original, np.unique(used))
+    setattr(base.get_submodule(parent), name, compact)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            original.weight[compact.ids] = compact.weight
+        setattr(base.get_submodule(parent), name, original)

@@ -1,0 +1,89 @@
+"""Train a module on rows with a given loss: what the stages that train have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from edgecompress.errors import DataError
+from edgecompress.stage import Context
+from edgecompress.training.embedding import only_used_rows
+from edgecompress.training.loop import Outcome, Schedule, autocast, train
+from edgecompress.training.rows import Rows, primary_score
+
+Loss = Callable[[Any, torch.Tensor, np.ndarray], torch.Tensor]
+"""From a module's output, its attention mask (batch, length) and the row numbers to a scalar."""
+
+
+def fit(
+    module: Any,
+    rows: Rows,
+    validation: Rows | None,
+    loss: Loss,
+    schedule: Schedule,
+    context: Context,
+    *,
+    hidden_states: bool = False,
+    freeze_embeddings: bool = False,
+    beside: nn.Module | None = None,
+) -> Outcome:
+    """Train `module` in place and leave it with the weights of the best epoch.
+
+    The module stays in evaluation mode: drawing dropout's random numbers takes a large part of a
+    step on a CPU, and small models on small data gain more from early stopping.
+
+    Parameters
+    ----------
+    module : transformers.PreTrainedModel
+    rows, validation : Rows
+        Without validation rows the last epoch's weights are kept.
+    loss : callable
+        See `Loss`.
+    schedule : Schedule
+    context : Context
+        Its seed, scratch folder and progress are used.
+    hidden_states : bool
+        Whether the loss reads ``output.hidden_states``.
+    freeze_embeddings : bool
+        Leave all embeddings as they are.
+    beside : torch.nn.Module, optional
+        What else to train, such as projections; not part of the model.
+
+    Raises
+    ------
+    DataError
+        When `rows` is empty.
+    StageError
+        When training diverges.
+    """
+    if not len(rows.encoded):
+        raise DataError("no training example has a label; check the data's train files")
+
+    def value(numbers: np.ndarray) -> torch.Tensor:
+        feed = rows.feed(numbers)
+        with autocast():
+            output = module(**feed, output_hidden_states=hidden_states)
+            return loss(output, feed["attention_mask"].bool(), numbers)
+
+    def score() -> float | None:
+        return None if validation is None else primary_score(module, validation)
+
+    module.eval()
+    with only_used_rows(module, rows.used_ids, freeze=freeze_embeddings):
+        tensors = {n: p for n, p in module.named_parameters() if p.requires_grad}
+        if beside is not None:
+            tensors |= {f"beside.{name}": p for name, p in beside.named_parameters()}
+        return train(
+            tensors,
+            rows.lengths,
+            value,
+            score,
+            schedule,
+            context.seed,
+            context.scratch,
+            context.progress,
+        )

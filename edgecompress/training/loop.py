@@ -1,0 +1,277 @@
+"""The one training loop: finetune, distil and every later stage that trains uses it.
+
+It knows nothing of tasks or models. It is given named tensors (those that require a gradient are
+trained), the length of every row, a function that gives the loss of some rows, and one that scores
+the state on validation data. It keeps the weights of the best epoch.
+
+After each epoch the whole state is written to a folder, aside and then renamed, so that a killed
+process goes on from its last finished epoch. What happens in an epoch depends on nothing but that
+state, the seed and the epoch's number: a resumed run ends in the same weights as an unbroken one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from edgecompress.errors import StageError
+from edgecompress.training.checkpoint import State, latest, save
+from edgecompress.values import Json, json_digest
+
+Progress = Callable[[float, float, str], None]
+
+BUCKET_BATCHES = 50
+"""Rows are sorted by length within groups of this many batches: little padding, and still random.
+(The figure is that of transformers' LengthGroupedSampler.)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How long and how fast to train.
+
+    Attributes
+    ----------
+    epochs : int
+    learning_rate : float
+        Peak of a linear warm-up from 0 and a linear decay to 0.
+    batch_size : int
+        Rows a step.
+    weight_decay : float
+        AdamW's decoupled decay (Loshchilov & Hutter, 2019), on matrices that are no embeddings.
+    warmup : float
+        Share of all steps that warm up.
+    max_gradient_norm : float
+        The gradient's norm over all parameters is clipped to this.
+    patience : int or None
+        Stop after this many epochs without a better score; None trains all epochs.
+    """
+
+    epochs: int
+    learning_rate: float
+    batch_size: int
+    weight_decay: float = 0.01
+    warmup: float = 0.1
+    max_gradient_norm: float = 1.0
+    patience: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What training found: mean loss and validation score per epoch, and the best epoch, from 1."""
+
+    losses: tuple[float, ...]
+    scores: tuple[float | None, ...]
+    best: int
+
+    def as_json(self) -> Json:
+        """Give it as a step's decisions."""
+        return {
+            "losses": [round(loss, 6) for loss in self.losses],
+            "scores": [None if s is None else round(s, 6) for s in self.scores],
+            "best_epoch": self.best,
+        }
+
+
+def train(
+    tensors: Mapping[str, torch.Tensor],
+    lengths: np.ndarray,
+    loss: Callable[[np.ndarray], torch.Tensor],
+    score: Callable[[], float | None],
+    schedule: Schedule,
+    seed: int,
+    scratch: Path,
+    progress: Progress,
+) -> Outcome:
+    """Train `tensors` in place; at the end they hold the best epoch's values.
+
+    Parameters
+    ----------
+    tensors : mapping of str to torch.Tensor
+        All state that changes; leaves that require a gradient are trained.
+    lengths : numpy.ndarray
+        int64, shape (rows,): tokens of each row.
+    loss : callable
+        From row numbers, int64 (batch,), to a scalar to minimise.
+    score : callable
+        Validation score of the present state, higher is better; None where there is no such data.
+    schedule : Schedule
+    seed : int
+        Decides the order of the rows.
+    scratch : Path
+        Where the state of the last finished epoch is kept.
+    progress : callable
+        Told (batches done, all batches, ``epoch i of n``).
+
+    Returns
+    -------
+    Outcome
+
+    Raises
+    ------
+    StageError
+        When the loss or the gradient stops being a number; the last good epoch stays in `scratch`.
+    """
+    trained = {name: tensor for name, tensor in tensors.items() if tensor.requires_grad}
+    optimizer = _optimizer(trained, schedule)
+    steps = math.ceil(len(lengths) / schedule.batch_size)
+    state = State(_fingerprint(tensors, lengths, schedule, seed))
+    found = latest(scratch, state.key, tensors, optimizer)
+    if found is not None:
+        state = found
+    best = state.best_tensors
+    for epoch in range(len(state.losses), schedule.epochs):
+        if _out_of_patience(state, schedule):
+            break
+        total, seen = 0.0, 0
+        for step, rows in enumerate(batches(lengths, schedule.batch_size, seed, epoch)):
+            done = epoch * steps + step
+            value = _step(loss, rows, optimizer, trained, schedule, done, steps)
+            if value is None:
+                raise StageError(_nan_message(epoch, step, steps, schedule, scratch, state))
+            total, seen = total + value * len(rows), seen + len(rows)
+            what = f"epoch {epoch + 1} of {schedule.epochs}"
+            progress(done + 1, steps * schedule.epochs, what)
+        with torch.no_grad():
+            reached = score()
+        state = state.after(total / seen, reached)
+        if state.best == epoch + 1:
+            best = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+        save(scratch, state, tensors, best, optimizer)
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            tensor.copy_(best[name])
+    return Outcome(state.losses, state.scores, state.best)
+
+
+def batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> Iterator[np.ndarray]:
+    """Give the row numbers of each batch of an epoch: every row once, similar lengths together.
+
+    Parameters
+    ----------
+    lengths : numpy.ndarray
+        int64, shape (rows,).
+
+    Yields
+    ------
+    numpy.ndarray
+        int64, shape (batch,); the same for the same seed and epoch.
+    """
+    random = np.random.default_rng((seed, epoch))
+    order = random.permutation(len(lengths))
+    group = batch_size * BUCKET_BATCHES
+    found = []
+    for start in range(0, len(order), group):
+        rows = order[start : start + group]
+        rows = rows[np.argsort(lengths[rows], kind="stable")]
+        found += [rows[at : at + batch_size] for at in range(0, len(rows), batch_size)]
+    for index in random.permutation(len(found)):
+        yield found[index]
+
+
+def learning_rate(schedule: Schedule, step: int, total: int) -> float:
+    """Learning rate of step `step` (from 0) of `total`: linear warm-up, then linear decay."""
+    warm = int(schedule.warmup * total)
+    if step < warm:
+        return schedule.learning_rate * (step + 1) / warm
+    return schedule.learning_rate * (total - step) / max(1, total - warm)
+
+
+def faster_dtype() -> torch.dtype | None:
+    """Give bfloat16 where this CPU multiplies it faster than float32, else None.
+
+    Source: the flags ``avx512_bf16``, ``amx_bf16`` (x86) and ``bf16`` (ARM) of /proc/cpuinfo.
+    """
+    try:
+        words = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
+    except OSError:
+        return None
+    return torch.bfloat16 if {"avx512_bf16", "amx_bf16", "bf16"} & set(words) else None
+
+
+def autocast() -> AbstractContextManager[None]:
+    """Give the mixed-precision context for this CPU (none where it would not help)."""
+    dtype = faster_dtype()
+    context: AbstractContextManager[None] = torch.autocast(
+        "cpu", dtype=dtype or torch.bfloat16, enabled=dtype is not None
+    )
+    return context
+
+
+def _optimizer(trained: Mapping[str, torch.Tensor], schedule: Schedule) -> torch.optim.AdamW:
+    # Decay pulls a rare piece's embedding, a bias or a norm towards 0 without any evidence.
+    decays = {n for n, t in trained.items() if t.ndim > 1 and "embeddings" not in n}
+    groups: list[dict[str, Any]] = [
+        {"params": [t for n, t in trained.items() if n in decays]},
+        {"params": [t for n, t in trained.items() if n not in decays], "weight_decay": 0.0},
+    ]
+    # One pass over memory a step: AdamW is bound by memory on a CPU.
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=schedule.learning_rate,
+        weight_decay=schedule.weight_decay,
+        fused=True,
+    )
+
+
+def _step(
+    loss: Callable[[np.ndarray], torch.Tensor],
+    rows: np.ndarray,
+    optimizer: torch.optim.AdamW,
+    trained: Mapping[str, torch.Tensor],
+    schedule: Schedule,
+    done: int,
+    steps: int,
+) -> float | None:
+    optimizer.zero_grad(set_to_none=True)
+    value = loss(rows)
+    number = float(value.detach())
+    if not math.isfinite(number):
+        return None
+    value.backward()
+    norm = torch.nn.utils.clip_grad_norm_(list(trained.values()), schedule.max_gradient_norm)
+    if not math.isfinite(float(norm)):
+        return None
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(schedule, done, steps * schedule.epochs)
+    optimizer.step()
+    return number
+
+
+def _out_of_patience(state: State, schedule: Schedule) -> bool:
+    if schedule.patience is None or not state.losses:
+        return False
+    return len(state.losses) - state.best >= schedule.patience
+
+
+def _nan_message(
+    epoch: int, step: int, steps: int, schedule: Schedule, scratch: Path, state: State
+) -> str:
+    kept = (
+        f"the state after epoch {len(state.losses)} is kept in {scratch}"
+        if state.losses
+        else "no epoch was finished"
+    )
+    return (
+        f"training diverged: the loss is not a number in epoch {epoch + 1}, batch {step + 1} of "
+        f"{steps}; lower learning_rate ({schedule.learning_rate:g}) or lengthen warmup; {kept}"
+    )
+
+
+def _fingerprint(
+    tensors: Mapping[str, torch.Tensor], lengths: np.ndarray, schedule: Schedule, seed: int
+) -> str:
+    return json_digest(
+        {
+            "tensors": {n: [list(t.shape), bool(t.requires_grad)] for n, t in tensors.items()},
+            "lengths": lengths.tolist(),
+            "schedule": asdict(schedule),
+            "seed": seed,
+        }
+    )

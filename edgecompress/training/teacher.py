@@ -1,0 +1,250 @@
+"""Where a teacher comes from: a directory or hub id that is brought into our form.
+
+Whatever form a checkpoint has (sharded, older names, a head of another task, a slow tokenizer),
+what comes out is the one form that the other rooms read: config.json, model.safetensors,
+tokenizer.json and the tokenizer's configuration with the true longest input.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgecompress.errors import DataError
+from edgecompress.surgery.families import FAMILIES, family_of
+from edgecompress.surgery.model import HEADS, save_module
+from edgecompress.tasks import task as find_task
+from edgecompress.values import Candidate, TorchModel
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+    "spm.model",
+)
+UNNAMED = re.compile(r"LABEL_\d+")
+"""What transformers calls the classes of a head that was given no names."""
+
+
+def import_teacher(
+    model: str,
+    task: str,
+    labels: Sequence[str] | None,
+    folder: Path,
+    trust: bool = False,
+    seed: int = 0,
+) -> Candidate:
+    """Bring a checkpoint into a candidate's directory.
+
+    Parameters
+    ----------
+    model : str
+        A directory, or the id of a model on the Hugging Face hub. No code of it is ever run.
+    task : str
+        ``token-classification`` or ``text-classification``.
+    labels : sequence of str or None
+        The data's labels; they name a head that is new or whose classes have no names.
+    folder : Path
+        New; gets ``model`` and ``preprocessor``.
+    trust : bool
+        Read a pickle checkpoint, with `torch.load(weights_only=True)`; else only safetensors.
+    seed : int
+        Of the weights of a new head.
+
+    Returns
+    -------
+    Candidate
+
+    Raises
+    ------
+    DataError
+        When the checkpoint, its tokenizer or its label names are missing, damaged, or of a kind
+        that is not supported.
+    """
+    config = _config(model)
+    source = Path(model)
+    pickle = _check_weights(source, trust) if source.is_dir() else False
+    tokenizer = _tokenizer(model)
+    names = _label_names(config, find_task(task).auto_class, labels)
+    module = _module(model, task, config, names, pickle or trust, seed)
+    _check_vocabulary(model, tokenizer, module)
+    save_module(module, folder / "model")
+    write_tokenizer(tokenizer, module, folder / "preprocessor")
+    return Candidate(TorchModel(folder / "model"), folder / "preprocessor", task, names)
+
+
+def write_tokenizer(tokenizer: Any, module: Any, folder: Path) -> None:
+    """Write a fast tokenizer with the longest input and the inputs that `module` can take.
+
+    Parameters
+    ----------
+    tokenizer : transformers.PreTrainedTokenizerFast
+    module : transformers.PreTrainedModel
+        Not changed.
+    folder : Path
+        Made when it does not exist.
+    """
+    # A limit or padding that someone saved into the file would cut texts silently.
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
+    tokenizer.save_pretrained(folder)
+    file = folder / "tokenizer_config.json"
+    document = json.loads(file.read_text(encoding="utf-8"))
+    taken = inspect.signature(module.forward).parameters
+    document["model_max_length"] = longest_input(module.config, tokenizer.model_max_length)
+    document["model_input_names"] = [n for n in tokenizer.model_input_names if n in taken]
+    for key in ("max_length", "name_or_path", "truncation_strategy", "stride"):
+        document.pop(key, None)
+    text = json.dumps(document, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
+    file.write_text(text, encoding="utf-8")
+
+
+def longest_input(config: Any, tokenizer_limit: float) -> int:
+    """Give the longest input in tokens, special ones included.
+
+    The RoBERTa family numbers positions from behind the padding id: of 514 positions it uses 512.
+    """
+    positions = int(config.max_position_embeddings)
+    if family_of(config).position_offset:
+        positions -= int(config.pad_token_id or 0) + 1
+    return int(min(tokenizer_limit, positions))
+
+
+def _config(model: str) -> Any:
+    from transformers import AutoConfig
+
+    source = Path(model)
+    if source.is_dir() and not (source / "config.json").is_file():
+        raise DataError("no config.json in the teacher's directory", file=source)
+    if not source.is_dir() and (source.exists() or model.startswith((".", "/", "~"))):
+        raise DataError("the teacher must be a directory or a hub id", file=source)
+    try:
+        config = AutoConfig.from_pretrained(model, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        known = ", ".join(sorted(FAMILIES))
+        raise DataError(
+            f"no configuration that can be read for the teacher {model!r} ({_short(error)}); "
+            f"give a directory or a hub id of one of these kinds: {known}"
+        ) from None
+    family_of(config)
+    return config
+
+
+def _check_weights(source: Path, trust: bool) -> bool:
+    """Say whether the weights of a directory are a pickle; refuse one that is not trusted."""
+    if any(source.glob("model*.safetensors")):
+        return False
+    if any(source.glob("pytorch_model*.bin")):
+        if trust:
+            return True
+        raise DataError(
+            "pickle checkpoint refused (it can run code when it is read); convert it to "
+            "safetensors, or say `trust: pickle`",
+            file=source,
+        )
+    raise DataError("no model.safetensors in the teacher's directory", file=source)
+
+
+def _tokenizer(model: str) -> Any:
+    from transformers import AutoTokenizer
+
+    source = Path(model)
+    if source.is_dir() and not any((source / name).is_file() for name in TOKENIZER_FILES):
+        raise DataError(
+            "the teacher's directory has no tokenizer (tokenizer.json, vocab.txt or a "
+            "sentencepiece model); copy it there",
+            file=source,
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model, use_fast=True, trust_remote_code=False)
+    except Exception as error:  # noqa: BLE001 - tokenizers raises bare Exception on damaged files
+        raise DataError(f"the tokenizer of {model!r} cannot be read ({_short(error)})") from None
+    if not tokenizer.is_fast:
+        raise DataError(
+            f"transformers cannot convert the tokenizer of {model!r} into a tokenizer.json; "
+            "a fast tokenizer is needed"
+        )
+    return tokenizer
+
+
+def _label_names(config: Any, auto_class: str, labels: Sequence[str] | None) -> tuple[str, ...]:
+    head = auto_class.removeprefix("AutoModel")
+    trained = next(iter(config.architectures or ()), "").endswith(head)
+    ids = sorted(config.id2label or {})
+    names = tuple(str(config.id2label[index]) for index in ids)
+    unnamed = not names or all(UNNAMED.fullmatch(name) for name in names)
+    if trained and not (unnamed and labels):
+        return names
+    if not labels:
+        raise DataError(
+            "the teacher has no head for this task and there is no data to name its labels"
+        )
+    return tuple(labels)
+
+
+def _module(
+    model: str, task: str, config: Any, names: tuple[str, ...], pickle: bool, seed: int
+) -> Any:
+    import transformers
+
+    old = [config.id2label[index] for index in sorted(config.id2label or {})]
+    fresh = list(names) != old
+    config.id2label = dict(enumerate(names))
+    config.label2id = {name: index for index, name in enumerate(names)}
+    auto = getattr(transformers, find_task(task).auto_class)
+    before = transformers.logging.get_verbosity()
+    # It reports a new head as a fault; here it is expected.
+    transformers.logging.set_verbosity_error()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            module = auto.from_pretrained(
+                model,
+                config=config,
+                trust_remote_code=False,
+                use_safetensors=None if pickle else True,
+                ignore_mismatched_sizes=fresh,
+                attn_implementation="eager",
+                dtype=torch.float32,
+            )
+            if fresh and next(iter(config.architectures or ()), "").endswith(HEADS):
+                _renew_head(module)
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+        raise DataError(
+            f"the weights of the teacher {model!r} cannot be read ({_short(error)}); they must be "
+            "safetensors that fit config.json (a pickle needs `trust: pickle`)"
+        ) from None
+    finally:
+        transformers.logging.set_verbosity(before)
+    return module.eval()
+
+
+def _renew_head(module: Any) -> None:
+    """Draw the classifier's weights anew: a head whose classes had other names means nothing."""
+    for name, part in module.named_modules():
+        outside = not name.startswith(module.base_model_prefix)
+        if outside and isinstance(part, torch.nn.Linear):
+            part.weight.data.normal_(0.0, module.config.initializer_range)
+            if part.bias is not None:
+                part.bias.data.zero_()
+
+
+def _check_vocabulary(model: str, tokenizer: Any, module: Any) -> None:
+    rows = module.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise DataError(
+            f"the tokenizer of {model!r} has {len(tokenizer)} pieces but the model's embedding "
+            f"only {rows}; they do not belong together"
+        )
+
+
+def _short(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]

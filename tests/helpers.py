@@ -1,0 +1,95 @@
+"""What several tests need: a stage's context, small labelled examples, tiny models."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgecompress.values import Candidate, Example, Measurement
+
+PLACES = ("Kano", "Lagos", "Dodoma", "Mombasa", "Zaria", "Arusha")
+PEOPLE = ("Amina", "Bello", "Juma", "Halima", "Chidi", "Neema")
+WORDS = ("ta", "je", "kasuwa", "jiya", "alienda", "sokoni", "leo", "na", "dey", "waka", "market")
+
+
+@dataclass
+class SmallContext:
+    """A real `Context` on folders of a test's own; `said` records the progress."""
+
+    folder: Path
+    scratch: Path
+    cache: Path
+    seed: int = 7
+    train: Sequence[Example] = ()
+    validation: Sequence[Example] = ()
+    teacher: Candidate | None = None
+    reference: Candidate | None = None
+    said: list[tuple[float, float, str]] = field(default_factory=list)
+    built: list[str] = field(default_factory=list)
+
+    def measure(self, candidates: Sequence[Candidate]) -> list[tuple[Measurement, ...]]:
+        raise NotImplementedError("this context times nothing")
+
+    def cached(self, key: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
+        name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+        folder = self.cache / name
+        if not folder.exists():
+            aside = self.cache / f"{name}.part"
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir(parents=True)
+            build(aside)
+            aside.rename(folder)
+            self.built.append(str(key.get("output", name)))
+        return folder
+
+    def progress(self, done: float, total: float, what: str = "") -> None:
+        self.said.append((done, total, what))
+
+
+def small_context(path: Path, **fields: Any) -> SmallContext:
+    """Make a context whose folders lie below `path`."""
+    found = {name: path / name for name in ("folder", "scratch", "cache")}
+    for folder in found.values():
+        folder.mkdir(parents=True, exist_ok=True)
+    return SmallContext(**found, **fields)
+
+
+def tagged_examples(count: int, seed: int = 0) -> tuple[Example, ...]:
+    """Sentences with people and places in them, tagged; a tiny model learns them."""
+    chance = random.Random(seed)
+    found = []
+    for index in range(count):
+        words, tags = [], []
+        for _ in range(chance.randint(3, 9)):
+            kind = chance.random()
+            group, tag = (WORDS, "O")
+            if kind < 0.2:
+                group, tag = PEOPLE, "B-PER"
+            elif kind < 0.4:
+                group, tag = PLACES, "B-LOC"
+            words.append(chance.choice(group))
+            tags.append(tag)
+        source = ("hau", "swa")[index % 2]
+        found.append(Example(words=tuple(words), tags=tuple(tags), source=source))
+    return tuple(found)
+
+
+def labelled_texts(count: int, seed: int = 0) -> tuple[Example, ...]:
+    """Texts that are about a person or a place; a tiny model learns which."""
+    chance = random.Random(seed)
+    found = []
+    for index in range(count):
+        person = chance.random() < 0.5
+        name = chance.choice(PEOPLE if person else PLACES)
+        rest = [chance.choice(WORDS) for _ in range(chance.randint(2, 7))]
+        rest.insert(chance.randrange(len(rest)), name)
+        label = "person" if person else "place"
+        source = ("hau", "swa")[index % 2]
+        found.append(Example(text=" ".join(rest), label=label, source=source))
+    return tuple(found)
