@@ -18,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from edgecompress.data import DataConfig, data_config
 from edgecompress.errors import DataError, RecipeError
 from edgecompress.stage import Stage, Transform, stage_class, stage_modules
-from edgecompress.training.teacher import NewTeacher
+from edgecompress.training.new_teacher import NewTeacher
 from edgecompress.values import Candidate, Json, Limit, OnnxModel, TorchModel
 from edgecompress.yamlfile import KeyPath, YamlFile, apply_settings, dotted, read_yaml
 
