@@ -1,0 +1,141 @@
+"""The tokenizer's files are read as transformers reads them, without it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+
+from edgecompress.errors import DataError
+from edgecompress.tasks import Preprocessor
+
+WORDS = ["Rais", "wa", "Kenya", "aliwasili", "Nairobi", ",", "zzz"]
+
+
+def test_same_ids_as_transformers(wordpiece_folder: Path, preprocessor: Preprocessor) -> None:
+    from transformers import PreTrainedTokenizerFast
+
+    theirs = PreTrainedTokenizerFast(
+        tokenizer_file=str(wordpiece_folder / "tokenizer.json"), pad_token="[PAD]"
+    )
+    expected = theirs(WORDS, is_split_into_words=True)
+    ((ids, words),) = preprocessor.encode_words([WORDS])
+    assert preprocessor.with_specials(ids).tolist() == expected["input_ids"]
+    assert [None, *words.tolist(), None] == expected.word_ids()
+    (ids,) = preprocessor.encode_text([" ".join(WORDS)])
+    assert preprocessor.with_specials(ids).tolist() == theirs(" ".join(WORDS))["input_ids"]
+
+
+def test_settings_are_read(preprocessor: Preprocessor) -> None:
+    assert preprocessor.max_length == 512
+    assert preprocessor.capacity == 510
+    assert preprocessor.input_names == ("input_ids", "attention_mask")
+    assert preprocessor.pad_id == preprocessor.tokenizer.token_to_id("[PAD]")
+    assert (preprocessor.prefix, preprocessor.suffix) == ((2,), (3,))
+    assert preprocessor.vocabulary_size == 120
+
+
+@pytest.mark.parametrize("absurd", [10**30, 1e30, 0, -1, None, "long", True])
+def test_absurd_length_is_512(wordpiece_folder: Path, tmp_path: Path, absurd: object) -> None:
+    text = (wordpiece_folder / "tokenizer.json").read_text()
+    (tmp_path / "tokenizer.json").write_text(text)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"model_max_length": absurd}))
+    assert Preprocessor.load(tmp_path).max_length == 512
+
+
+def test_config_may_be_missing_and_names_are_taken(wordpiece_folder: Path, tmp_path: Path) -> None:
+    text = (wordpiece_folder / "tokenizer.json").read_text()
+    (tmp_path / "tokenizer.json").write_text(text)
+    without = Preprocessor.load(tmp_path)
+    assert without.max_length == 512
+    names = ["input_ids", "token_type_ids", "attention_mask"]
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"model_input_names": names}))
+    found = Preprocessor.load(tmp_path)
+    assert found.input_names == tuple(names)
+    assert found.digest != without.digest
+
+
+def test_truncation_and_padding_of_the_file_are_off(wordpiece_folder: Path, tmp_path: Path) -> None:
+    tokenizer = Tokenizer.from_file(str(wordpiece_folder / "tokenizer.json"))
+    tokenizer.enable_truncation(4)
+    tokenizer.enable_padding(length=64, pad_id=7)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    found = Preprocessor.load(tmp_path)
+    (ids,) = found.encode_text([" ".join(WORDS)])
+    assert 4 < len(ids) < 64
+
+
+def test_byte_level_with_roberta_specials(tmp_path: Path) -> None:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    special = ["<s>", "<pad>", "</s>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=300,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(["Rais wa Kenya"], trainer)
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    found = Preprocessor.load(tmp_path)
+    assert (found.prefix, found.suffix, found.pad_id) == ((0,), (2,), 1)
+    ((ids, words),) = found.encode_words([["Rais", "wa", "ẹ̀"]])
+    assert set(words.tolist()) == {0, 1, 2}
+    assert len(ids) == len(words)
+
+
+def test_no_specials_and_segments(tmp_path: Path) -> None:
+    tokenizer = Tokenizer(models.WordLevel({"a": 0, "b": 1, "[X]": 2}, unk_token="a"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    found = Preprocessor.load(tmp_path)
+    assert (found.prefix, found.suffix) == ((), ())
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A:0 [X]:2", special_tokens=[("[X]", 2)]
+    )
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    found = Preprocessor.load(tmp_path)
+    assert found.suffix == (2,)
+    assert found.segment_ids(4).tolist() == [0, 0, 0, 2]
+
+
+def test_words_without_pieces_keep_their_place(preprocessor: Preprocessor) -> None:
+    ((_, words),) = preprocessor.encode_words([["\u00a0", "Rais", "", "\ufe0f", "wa", "\u200b"]])
+    assert set(words.tolist()) == {1, 4}
+    assert np.all(np.diff(words) >= 0)
+
+
+def test_many_sentences_keep_their_order(preprocessor: Preprocessor) -> None:
+    sentences = [["Rais"] * (i % 3) for i in range(2500)]
+    pieces = preprocessor.encode_words(sentences)
+    assert [len(set(words.tolist())) for _, words in pieces] == [i % 3 for i in range(2500)]
+
+
+def test_bad_folders_are_named(tmp_path: Path, wordpiece_folder: Path) -> None:
+    with pytest.raises(DataError, match=r"tokenizer\.json: the tokenizer is missing"):
+        Preprocessor.load(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(DataError, match="not a tokenizer that can be read"):
+        Preprocessor.load(tmp_path)
+    text = (wordpiece_folder / "tokenizer.json").read_text()
+    (tmp_path / "tokenizer.json").write_text(text)
+    (tmp_path / "tokenizer_config.json").write_text("[1")
+    with pytest.raises(DataError, match=r"tokenizer_config\.json: cannot be read as JSON"):
+        Preprocessor.load(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text("[]")
+    with pytest.raises(DataError, match="must be a JSON object"):
+        Preprocessor.load(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text('{"model_max_length": 2}')
+    with pytest.raises(DataError, match="leaves no room"):
+        Preprocessor.load(tmp_path)
+
+
+def test_lone_surrogate_is_refused(preprocessor: Preprocessor) -> None:
+    with pytest.raises(DataError, match="lone surrogates"):
+        preprocessor.encode_text(["a\ud800"])
+    with pytest.raises(DataError, match="lone surrogates"):
+        preprocessor.encode_words([["a\ud800"]])

@@ -1,0 +1,92 @@
+"""Labels for texts: long ones are answered by the mean of their windows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from edgecompress.errors import DataError
+from edgecompress.tasks import Preprocessor, task, task_names
+from edgecompress.tasks.base import IGNORED, softmax
+from edgecompress.values import Example
+
+LABELS = ("ha", "pcm", "sw")
+TASK = task("text-classification")
+
+
+def test_rows_and_targets(preprocessor: Preprocessor) -> None:
+    examples = [Example(text="Rais wa Kenya", label="sw"), Example(text=""), Example(text=" \n")]
+    encoded = TASK.encode(examples, preprocessor, LABELS)
+    assert encoded.example.tolist() == [0, 1, 2]
+    assert encoded.input_ids[1].tolist() == [2, 3]
+    targets = TASK.targets(encoded, [0, 1], length=99)
+    assert targets.tolist() == [2, IGNORED]
+    assert targets.dtype == np.int64
+
+
+def test_long_texts_are_several_rows_and_one_answer(
+    make_preprocessor: Callable[[int], Preprocessor],
+) -> None:
+    short = make_preprocessor(8)
+    examples = [Example(text="Rais wa Kenya " * 10, label="sw"), Example(text="Di", label="pcm")]
+    encoded = TASK.encode(examples, short, LABELS)
+    (whole,) = short.encode_text([examples[0].text])
+    mine = np.concatenate(
+        [
+            row[1:-1]
+            for row, owner in zip(encoded.input_ids, encoded.example, strict=True)
+            if not owner
+        ]
+    )
+    assert mine.tolist() == whole.tolist()
+    assert encoded.lengths.max() <= 8
+    logits = [np.array([3.0, 0.0, 1.0]) for _ in range(len(encoded))]
+    logits[0] = np.array([-60.0, 0.0, 1.0])
+    answers = TASK.decode(logits, encoded, LABELS)
+    assert answers.labels == (("sw",), ("ha",))
+    mean = np.mean(logits[: np.sum(encoded.example == 0)], axis=0)
+    assert answers.confidence[0] == pytest.approx(softmax(mean).max())
+
+
+def test_a_tokenizer_without_specials_gives_no_empty_row(tmp_path: Path) -> None:
+    tokenizer = Tokenizer(models.WordLevel({"a": 0, "b": 1}, unk_token="a"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    encoded = TASK.encode([Example(text="")], Preprocessor.load(tmp_path), LABELS)
+    assert encoded.lengths.tolist() == [1]
+
+
+def test_wrong_labels_are_named(preprocessor: Preprocessor) -> None:
+    with pytest.raises(DataError, match="'yo' is none of the model's: ha, pcm, sw"):
+        TASK.encode([Example(text="x", label="yo")], preprocessor, LABELS)
+    with pytest.raises(DataError, match="no labels"):
+        TASK.label_names([Example(words=("a",), tags=("O",))])
+    examples = [Example(text="x", label="b"), Example(text="y", label="a"), Example(text="z")]
+    assert TASK.label_names(examples) == ("a", "b")
+
+
+def test_no_examples(preprocessor: Preprocessor) -> None:
+    encoded = TASK.encode([], preprocessor, LABELS)
+    assert TASK.decode([], encoded, LABELS).labels == ()
+
+
+def test_tasks_are_found_by_name() -> None:
+    assert task_names() == ("text-classification", "token-classification")
+    with pytest.raises(DataError, match="did you mean 'text-classification'"):
+        task("text-clasification")
+    with pytest.raises(DataError, match="there are text-classification, token"):
+        task("xyz")
+    assert TASK.example("Di president").text == "Di president"
+
+
+@given(st.lists(st.floats(-1e30, 1e30), min_size=1, max_size=9))
+def test_softmax_is_a_distribution(logits: list[float]) -> None:
+    found = softmax(np.array(logits))
+    assert np.all(found >= 0)
+    assert found.sum() == pytest.approx(1)

@@ -1,0 +1,175 @@
+"""Tags: windows join to the sentence's words, and every word gets an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgecompress.errors import DataError
+from edgecompress.tasks import Encoded, Preprocessor, task
+from edgecompress.tasks.base import IGNORED
+from edgecompress.tasks.token_classification import split_words, windows
+from edgecompress.values import Example
+
+LABELS = ("O", "B-LOC", "B-PER", "I-PER")
+TASK = task("token-classification")
+
+
+def oracle(encoded: Encoded, classes: int = len(LABELS)) -> list[np.ndarray]:
+    """Logits of a model that knows the labels."""
+    return [np.eye(classes)[np.maximum(label, 0)] * 9.0 for label in encoded.labels]
+
+
+def test_labels_stand_at_first_pieces(preprocessor: Preprocessor) -> None:
+    words, tags = ("Rais", "wa", "Kenya", "qqq"), ("O", "O", "B-LOC", "B-PER")
+    encoded = TASK.encode([Example(words=words, tags=tags)], preprocessor, LABELS)
+    assert len(encoded) == 1
+    at = encoded.word_positions[0]
+    assert encoded.labels[0][at].tolist() == [0, 0, 1, 2]
+    elsewhere = np.delete(encoded.labels[0], at)
+    assert set(elsewhere.tolist()) == {IGNORED}
+    assert encoded.input_ids[0][0] == 2
+    assert encoded.input_ids[0][-1] == 3
+    assert encoded.num_answers.tolist() == [4]
+
+
+def test_words_without_pieces_are_outside(preprocessor: Preprocessor) -> None:
+    example = Example(words=("\u00a0", "Kenya", ""), tags=("B-PER", "B-LOC", "O"))
+    encoded = TASK.encode([example], preprocessor, LABELS)
+    answers = TASK.decode(oracle(encoded), encoded, LABELS)
+    assert answers.labels == (("O", "B-LOC", "O"),)
+    assert answers.confidence[0][0] == 1.0
+    nothing = TASK.encode([Example(words=("\u200b",)), Example()], preprocessor, LABELS)
+    assert len(nothing) == 0
+    assert TASK.decode([], nothing, LABELS).labels == (("O",), ())
+
+
+def test_long_sentences_are_windows_of_even_length(
+    make_preprocessor: Callable[[int], Preprocessor],
+) -> None:
+    short = make_preprocessor(12)
+    examples = [Example(words=("Kenya",) * n, tags=("B-LOC",) * n) for n in (1, 50, 101)]
+    encoded = TASK.encode(examples, short, LABELS)
+    assert encoded.lengths.max() <= 12
+    assert encoded.example.tolist() == sorted(encoded.example.tolist())
+    answers = TASK.decode(oracle(encoded), encoded, LABELS)
+    assert answers.labels == tuple(example.tags for example in examples)
+
+
+def test_a_word_longer_than_a_window_still_has_its_answer(
+    make_preprocessor: Callable[[int], Preprocessor],
+) -> None:
+    short = make_preprocessor(6)
+    example = Example(words=("wa", "zkzkzkzkzkzkzk", "wa"), tags=("O", "B-PER", "B-LOC"))
+    encoded = TASK.encode([example], short, LABELS)
+    assert encoded.lengths.max() <= 6
+    assert TASK.decode(oracle(encoded), encoded, LABELS).labels == (example.tags,)
+
+
+@given(
+    pieces=st.lists(st.integers(1, 9), max_size=60),
+    capacity=st.integers(1, 20),
+)
+def test_windows_hold_every_word_once(pieces: list[int], capacity: int) -> None:
+    first = np.array([i == 0 for count in pieces for i in range(count)], dtype=bool)
+    found = windows(first, capacity)
+    assert all(0 < stop - start <= capacity for start, stop in found)
+    assert all(first[start] for start, _ in found)
+    assert all(a[1] <= b[0] for a, b in pairwise(found))
+    assert sum(int(first[start:stop].sum()) for start, stop in found) == len(pieces)
+    if max(pieces, default=0) <= capacity:  # no piece is lost
+        assert sum(stop - start for start, stop in found) == len(first)
+
+
+@settings(deadline=None)
+@given(
+    sentences=st.lists(
+        st.lists(
+            st.tuples(
+                st.text(st.characters(exclude_categories=("Cs",)), max_size=12),
+                st.sampled_from(LABELS),
+            ),
+            max_size=12,
+        ),
+        max_size=4,
+    )
+)
+def test_every_word_of_any_text_is_answered(
+    sentences: list[list[tuple[str, str]]], preprocessor: Preprocessor
+) -> None:
+    examples = [
+        Example(words=tuple(w for w, _ in pairs), tags=tuple(t for _, t in pairs))
+        for pairs in sentences
+    ]
+    short = replace(preprocessor, max_length=7)
+    encoded = TASK.encode(examples, short, LABELS)
+    answers = TASK.decode(oracle(encoded), encoded, LABELS)
+    assert [len(labels) for labels in answers.labels] == [len(e.words) for e in examples]
+    read = [set() for _ in examples]
+    for row, number in enumerate(encoded.example.tolist()):
+        read[number].update(encoded.word_indices[row].tolist())
+    for number, example in enumerate(examples):
+        for word, tag in enumerate(example.tags):
+            expected = tag if word in read[number] else "O"
+            assert answers.labels[number][word] == expected
+
+
+def test_feed_pads_on_the_right(preprocessor: Preprocessor) -> None:
+    examples = [Example(words=("Kenya", "wa", "Rais")), Example(words=("wa",))]
+    encoded = TASK.encode(examples, preprocessor, LABELS)
+    names = ["input_ids", "attention_mask", "token_type_ids", "position_ids"]
+    feed = TASK.feed(encoded, [1, 0], preprocessor, names)
+    length = max(encoded.lengths)
+    assert list(feed) == names
+    assert all(value.shape == (2, length) and value.dtype == np.int64 for value in feed.values())
+    assert feed["attention_mask"].sum(1).tolist() == encoded.lengths[[1, 0]].tolist()
+    inside = feed["attention_mask"].astype(bool)
+    assert feed["input_ids"][0][inside[0]].tolist() == encoded.input_ids[1].tolist()
+    assert set(feed["input_ids"][~inside].tolist()) <= {preprocessor.pad_id}
+    targets = TASK.targets(encoded, [1, 0], length)
+    assert targets.shape == (2, length)
+    assert set(targets.ravel().tolist()) == {IGNORED}  # the examples bear no tags
+    with pytest.raises(DataError, match="pixel_values"):
+        TASK.feed(encoded, [0], preprocessor, ["pixel_values"])
+
+
+def test_wrong_labels_are_named(preprocessor: Preprocessor) -> None:
+    bad = Example(words=("wa",), tags=("B-MISC",), source="hau")
+    with pytest.raises(DataError, match=r"'B-MISC' \(in hau\) is none of the model's: O, B-LOC"):
+        TASK.encode([bad], preprocessor, LABELS)
+    with pytest.raises(DataError, match="2 words and 1 tags"):
+        TASK.encode([Example(words=("a", "b"), tags=("O",))], preprocessor, LABELS)
+    with pytest.raises(DataError, match="no tags"):
+        TASK.label_names([Example(text="x", label="y")])
+    with pytest.raises(ValueError, match="arrays of logits"):
+        TASK.decode([], TASK.encode([Example(words=("wa",))], preprocessor, LABELS), LABELS)
+
+
+def test_label_names_begin_with_outside() -> None:
+    examples = [Example(words=("a", "b"), tags=("I-PER", "B-LOC"))]
+    assert TASK.label_names(examples) == ("O", "B-LOC", "I-PER")
+
+
+def test_typed_text_is_split_as_the_files_are() -> None:
+    text = "Al-Barnawi (shugaba), ya ce: “A'a!” $3.5\u00a0ẹ̀kọ́"
+    words = [text[start:stop] for start, stop in split_words(text)]
+    assert words == [
+        *("Al-Barnawi", "(", "shugaba", ")", ",", "ya", "ce", ":"),
+        *("“", "A'a", "!", "”", "$3.5", "ẹ̀kọ́"),
+    ]
+    assert TASK.example(text).words == tuple(words)
+    assert split_words("  \n") == ()
+
+
+@given(st.text())
+def test_split_words_loses_nothing_but_blanks(text: str) -> None:
+    spans = split_words(text)
+    assert all(start < stop for start, stop in spans)
+    joined = "".join(text[start:stop] for start, stop in spans)
+    assert joined == "".join(character for character in text if not character.isspace())
