@@ -1,0 +1,136 @@
+"""What each field of ``results.json`` means: the JSON Schema and docs/results.md both read this.
+
+``python -m edgecompress.report.fields docs/results.md`` writes the tables of that page anew.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+from edgecompress import values
+
+DESCRIPTIONS: dict[str, dict[str, str]] = {
+    "RunResult": {
+        "name": "The recipe's name.",
+        "task": "`token-classification`, `text-classification`, or null where there is none.",
+        "recipe": "The recipe as it was run, with every default filled in.",
+        "rows": "One row per candidate and per reference.",
+        "winner": "Name of the chosen row; null when no candidate keeps the budget.",
+        "verdict": "The budget's verdict: the winner's, or that of the nearest candidate.",
+        "minimize": "What was minimized within the budget: a metric, perhaps `metric@target`.",
+        "budget": "The limits that a candidate had to keep; empty when none was set.",
+        "environment": "CPU with its flags, memory, operating system and library versions.",
+        "data": "What is known of the data: files, examples and digests per split.",
+        "command": "The command that made this result.",
+        "format": "Number of this format, 1. A larger number cannot be read by this version.",
+    },
+    "Row": {
+        "name": "Unique name. References: `teacher`, `onnx-fp32`, `onnx-fp32-tuned`.",
+        "kind": "`candidate` or `reference`.",
+        "chain": "Names of the stages of its chain, in order.",
+        "steps": "What each stage did, replayable.",
+        "measurements": "All that was measured of the finished model.",
+        "error": "Why its chain failed; null when it was finished.",
+        "verdicts": "One verdict per limit of the budget, on validation.",
+        "pareto": "Whether no other candidate is at least as good on size, latency and accuracy.",
+        "lost": "Why it was not chosen; null for the winner and for references.",
+        "stages": "What was measured after each stage: `stage`, `size_bytes`, `metric` with its "
+        "`value` (validation), `latency_ms`; each may be absent.",
+    },
+    "Step": {
+        "stage": "The stage's name, such as `quantize.static`.",
+        "parameters": "Its hyper-parameters, defaults filled in.",
+        "decisions": "What it decided by measuring: heads kept, fusions kept, exceptions …",
+        "seconds": "How long it took, in seconds (0 when that was not recorded).",
+    },
+    "Measurement": {
+        "metric": "What was measured; see the metrics below.",
+        "value": "In `unit`; null when it was not a finite number, and then `invalid` says why.",
+        "unit": "`fraction` (0–1), `ms`, `bytes`, `x` (a ratio) or `count`.",
+        "target": "Where it was measured (`local`, `ssh://…`); null where that does not matter.",
+        "split": "`validation` (what chose) or `test` (read once); null without data.",
+        "slice": "null for all data, else `label:NAME` or `file:NAME`.",
+        "samples": "How many readings (inferences, examples) stand behind the value.",
+        "interval": "95 % confidence interval `[low, high]` in `unit`, or null.",
+        "invalid": "Why the number must not be trusted and what to do; null when it is sound.",
+        "conditions": "What one must know to repeat it: threads, batch size, reference of a ratio.",
+    },
+    "Verdict": {
+        "limit": "The limit's name, such as `latency_p50@local`, or `budget` for all of them.",
+        "state": "`pass`, `fail`, or `undecided` (a measurement is missing or invalid).",
+        "reason": "Why, in words.",
+        "miss": "How far beyond the bound, as a share of the bound; 0 when it passes; null when "
+        "there is nothing to compare.",
+    },
+    "Limit": {
+        "metric": "The metric that is bounded.",
+        "target": "Where, for metrics that depend on it; null elsewhere.",
+        "max": "Largest value allowed, in the metric's unit.",
+        "min": "Smallest value allowed, in the metric's unit.",
+        "max_drop": "How far the value may lie under the teacher's, in the metric's unit.",
+        "max_ratio": "Largest value allowed as a multiple of the teacher's.",
+        "min_ratio": "Smallest value allowed as a multiple of the teacher's.",
+    },
+}
+BEGIN, END = "<!-- fields: begin -->", "<!-- fields: end -->"
+
+
+def kinds() -> dict[str, type[Any]]:
+    """Give the dataclasses that a result is made of, by name, in the order of the page."""
+    return {name: getattr(values, name) for name in DESCRIPTIONS}
+
+
+def tables() -> str:
+    """Write one Markdown table per object of ``results.json``."""
+    parts = []
+    for name, kind in kinds().items():
+        lines = [f"### {name}", "", "| field | type | meaning |", "|---|---|---|"]
+        for field in dataclasses.fields(kind):
+            shown = json_type(name, field.name, str(field.type)).replace("|", "\\|")
+            lines.append(f"| `{field.name}` | {shown} | {DESCRIPTIONS[name][field.name]} |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+NULLABLE = {("Measurement", "value"), ("Verdict", "miss")}
+"""Numbers that are null in the file when they are not finite."""
+
+
+def json_type(kind: str, name: str, annotation: str) -> str:
+    """Say a field's type as JSON has it."""
+    known = {
+        "Json": "object",
+        "str": "string",
+        "str | None": "string or null",
+        "float": "number",
+        "float | None": "number or null",
+        "int": "integer",
+        "bool": "boolean",
+        "tuple[float, float] | None": "[number, number] or null",
+        "tuple[str, ...]": "array of string",
+        "tuple[Json, ...]": "array of object",
+    }
+    if (kind, name) in NULLABLE:
+        return "number or null"
+    if annotation in known:
+        return known[annotation]
+    if annotation.startswith("tuple["):
+        return f"array of {annotation.removeprefix('tuple[').removesuffix(', ...]')}"
+    if annotation.startswith("Literal["):
+        return "string"
+    return annotation
+
+
+def renew(page: str) -> str:
+    """Replace the tables of docs/results.md, between their two marks, by the present ones."""
+    head, _, rest = page.partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    return f"{head}{BEGIN}\n\n{tables()}\n\n{END}{tail}"
+
+
+if __name__ == "__main__":
+    file = Path(sys.argv[1])
+    file.write_text(renew(file.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,0 +1,195 @@
+"""One self-contained HTML page of a result: no network, readable on a phone, light and dark.
+
+The page forbids itself every connection (Content-Security-Policy), so nothing can be loaded even
+by mistake; plotly's script stands inside it, last, so that the text is there first.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from edgecompress.report import panels, plot, words
+from edgecompress.report.facts import (
+    Facts,
+    display_name,
+    drop,
+    gather,
+    headline,
+    scored,
+    size_ratio,
+    speedup,
+)
+from edgecompress.report.table import build
+from edgecompress.values import Measurement, Row, RunResult, find
+
+MARKS = {"pass": "✓", "fail": "✗", "undecided": "?", "error": "✗", "chosen": "✓"}
+
+
+def render_html(result: RunResult) -> str:
+    """Draw `result` as one HTML page.
+
+    Whatever text the result holds (labels, names, reasons) is escaped.
+
+    Returns
+    -------
+    str
+        The page, about 5 MB, nearly all of it plotly's script.
+    """
+    facts = gather(result)
+    table = build(result)
+    shown = panels.subject(facts)
+    drawn = plot.draw(result, facts, table)
+    names, lines = panels.readings(facts, shown)
+    important, flags = panels.cpu_flags(result.environment)
+    page = _environment().get_template("report.html.j2")
+    return page.render(
+        result=result,
+        facts=facts,
+        head=headline(result, facts),
+        marks=MARKS,
+        tiles=_tiles(facts, shown),
+        limits=panels.budget_lines(result, shown),
+        table=table,
+        more_tables=[build(result, target) for target in facts.targets[1:]],
+        plots=[Markup(one) for one in drawn],  # noqa: S704 - plotly escapes; names are escaped by us
+        plot_split="validation" if "validation" in facts.splits else facts.split,
+        groups=plot.GROUPS,
+        script=Markup(plot.script()) if drawn else "",  # noqa: S704 - plotly's own file
+        subject=shown,
+        subject_name=display_name(shown) if shown else "",
+        journeys=_journeys(facts, shown),
+        slices=panels.slices(facts, shown),
+        losers=panels.losers(facts),
+        failed=panels.failed(facts),
+        reading_names=names,
+        readings=lines,
+        machine=panels.machine(result.environment),
+        data=panels.machine(result.data),
+        important_flags=important,
+        flags=flags,
+        recipe=yaml.safe_dump(_plain_types(result.recipe), sort_keys=False, allow_unicode=True),
+    )
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("edgecompress.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["breakable"] = _breakable
+    environment.filters["plain"] = words.plain
+    return environment
+
+
+def _breakable(text: object) -> Markup:
+    """Escape a long name and let it break after its separators."""
+    safe = re.sub(r"([+._/→-])", r"\1<wbr>", str(escape(words.plain(text))))
+    return Markup(safe)  # noqa: S704 - escaped on the line above
+
+
+def _journeys(facts: Facts, shown: Row | None) -> list[dict[str, Any]]:
+    """Give what each stage changed, of the candidate shown first and then of every other."""
+    rows = [*([shown] if shown else []), *(row for row in facts.candidates if row is not shown)]
+    return [
+        {
+            "name": display_name(row),
+            "metric": panels.stage_metric(row),
+            "lines": lines,
+            "steps": [
+                (words.plain(step.stage), f"{step.seconds:,.1f} s" if step.seconds else "")
+                for step in row.steps
+            ],
+        }
+        for row in rows
+        if (lines := panels.stage_lines(row))
+    ]
+
+
+def _tiles(facts: Facts, row: Row | None) -> list[dict[str, Any]]:
+    """Give the four figures that matter, each with what it is compared to."""
+    if row is None:
+        return []
+    tiles = [_size_tile(facts, row), _latency_tile(facts, row), _accuracy_tile(facts, row)]
+    memory = find(row.measurements, "peak_memory", target=facts.target)
+    base = _of(facts.reference, "peak_memory", facts.target)
+    if memory is not None:
+        sound = base is not None and not base.invalid and not memory.invalid and memory.value > 0
+        gain = f"{words.times(base.value / memory.value)}× less" if base and sound else ""
+        against = f"stock export {words.measured(base)}" if sound else ""
+        tiles.append(_tile("Peak memory", memory, gain, against))
+    return [tile for tile in tiles if tile]
+
+
+def _tile(name: str, found: Measurement, gain: str, detail: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "value": words.number(found.value, found.unit),
+        "unit": words.UNITS.get(found.unit, found.unit),
+        "gain": gain,
+        "detail": detail,
+        "invalid": words.plain(found.invalid) if found.invalid else "",
+    }
+
+
+def _of(row: Row | None, metric: str, target: str | None) -> Measurement | None:
+    return find(row.measurements, metric, target=target) if row else None
+
+
+def _size_tile(facts: Facts, row: Row) -> dict[str, Any] | None:
+    found = find(row.measurements, "size")
+    if found is None:
+        return None
+    ratio = size_ratio(row, facts.reference)
+    download = find(row.measurements, "download_size")
+    detail = f"{words.measured(download)} to download" if download else ""
+    return _tile("Size", found, f"{words.times(ratio)}× smaller" if ratio else "", detail)
+
+
+def _latency_tile(facts: Facts, row: Row) -> dict[str, Any] | None:
+    found = _of(row, "latency_p50", facts.target)
+    if found is None:
+        return None
+    fast = speedup(row, facts.target)
+    gain = f"{words.times(fast.value)}× faster" if fast and not fast.invalid else ""
+    where = [words.plain(found.target)] if found.target else []
+    threads = found.conditions.get("threads")
+    if isinstance(threads, int):
+        where.append(f"{threads} thread" + ("s" if threads != 1 else ""))
+    between = words.span(found.interval, found.unit)
+    detail = " · ".join([*([f"{between} ms"] if between else []), ", ".join(where)])
+    return _tile("Latency p50", found, gain, detail)
+
+
+def _accuracy_tile(facts: Facts, row: Row) -> dict[str, Any] | None:
+    split = facts.split
+    found = scored(row, facts.primary or "", facts, split)
+    if found is None and len(facts.splits) > 1:
+        split = facts.splits[1]
+        found = scored(row, facts.primary or "", facts, split)
+    if found is None:
+        return None
+    lost = drop(row, facts, split)
+    gain = between = ""
+    if lost is not None and not lost.invalid:
+        gain = f"{words.signed(-lost.value, lost.unit)} vs teacher"
+        turned = lost.interval and (-lost.interval[1], -lost.interval[0])
+        between = words.span(turned, lost.unit, sign=True)
+    name = f"{words.title(found.metric)} on {split}" if split else words.title(found.metric)
+    return _tile(name, found, gain, between)
+
+
+def _plain_types(value: Any) -> Any:
+    """Turn tuples into lists and anything unknown into text, for YAML."""
+    if isinstance(value, dict):
+        return {str(key): _plain_types(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain_types(one) for one in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)

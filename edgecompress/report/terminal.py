@@ -1,0 +1,122 @@
+"""The end of ``edgecompress run`` on a terminal: rich renderables, nothing printed here.
+
+Names and reasons come as `rich.text.Text`, never as console markup.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.rule import Rule
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from edgecompress.report import words
+from edgecompress.report.facts import gather, headline
+from edgecompress.report.panels import budget_lines, failed, figures, losers, subject
+from edgecompress.report.table import Cell, Column, Table, build
+from edgecompress.values import RunResult
+
+COLOURS = {"pass": "green", "fail": "red", "undecided": "yellow", "error": "red"}
+MARKS = {"pass": "✓", "fail": "✗", "undecided": "?"}
+NARROW = 150
+TIGHT = 104
+"""Widths of a terminal under which only the essential columns, and no intervals, are shown."""
+
+
+def render_terminal(result: RunResult, width: int = 100) -> RenderableType:
+    """Draw the table, the verdict and why each other candidate lost.
+
+    Parameters
+    ----------
+    result : RunResult
+    width : int
+        The console's width; a narrow one shows the essential columns only.
+    """
+    facts = gather(result)
+    parts: list[RenderableType] = []
+    for target in facts.targets or (None,):
+        table = build(result, target)
+        if len(facts.targets) > 1:
+            parts.append(Text(f"On {words.plain(target)}", style="bold"))
+        parts.append(_table(table, narrow=width < NARROW, tight=width < TIGHT))
+        parts += [
+            Text(f"{words.superscript((number,))} {text}", style="dim")
+            for number, text in enumerate(table.footnotes, start=1)
+        ]
+        parts.append(Text())
+    parts += _reasons("Why the others were not chosen", losers(facts))
+    parts += _reasons("Failed", failed(facts))
+    parts.append(_verdict(result))
+    return Group(*parts)
+
+
+def _verdict(result: RunResult) -> Panel:
+    facts = gather(result)
+    head = headline(result, facts)
+    colour = COLOURS.get(head.state, "white")
+    lines = [Text(head.sentence, style="bold")]
+    if head.subject or head.detail:
+        joined = ": ".join(part for part in (head.subject, head.detail) if part)
+        lines.append(Text(joined))
+    lines += [Text(figure, style="dim") for figure in figures(facts, subject(facts))]
+    lines += [
+        Text.assemble(
+            (f"{MARKS.get(state, '?')} ", COLOURS.get(state, "white")),
+            limit,
+            (f" — {reason}" if reason else "", "dim"),
+        )
+        for limit, state, reason in budget_lines(result, subject(facts))
+    ]
+    title = Text(f" {head.badge} ", style=f"bold {colour}")
+    return Panel(Group(*lines), title=title, title_align="left", border_style=colour)
+
+
+def _reasons(heading: str, rows: tuple[tuple[object, str], ...]) -> list[RenderableType]:
+    if not rows:
+        return []
+    grid = RichTable.grid(padding=(0, 2))
+    grid.add_column(overflow="fold", max_width=44)
+    grid.add_column(overflow="fold", style="dim")
+    for row, why in rows:
+        grid.add_row(Text(words.plain(getattr(row, "name", ""))), Text(words.plain(why)))
+    return [Rule(heading, align="left", style="dim"), grid, Text()]
+
+
+def _table(table: Table, *, narrow: bool, tight: bool) -> RichTable:
+    shown = [n for n, column in enumerate(table.columns) if column.essential or not narrow]
+    drawn = RichTable(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
+    drawn.add_column("", overflow="fold", min_width=16)
+    for index in shown:
+        drawn.add_column(_head(table.columns[index]), justify=_side(table.columns[index]))
+    before = ""
+    for line in table.lines:
+        if before == "reference" and line.row.kind != before:
+            drawn.add_section()
+        before = line.row.kind
+        style = "bold green" if line.winner else "dim" if line.state == "error" else ""
+        name = Text(f"{'▸ ' if line.winner else ''}{line.name}")
+        drawn.add_row(
+            name, *(_cell(line.cells[n], line.state, tight=tight) for n in shown), style=style
+        )
+    return drawn
+
+
+def _side(column: Column) -> Literal["left", "right"]:
+    return "left" if column.key == "verdict" else "right"
+
+
+def _head(column: Column) -> Text:
+    return Text.assemble(column.title, (f"\n{column.unit}" if column.unit else "\n", "dim"))
+
+
+def _cell(cell: Cell, state: str, *, tight: bool) -> Text:
+    text = Text(cell.text, style="strike" if cell.invalid else "")
+    if cell.text in ("over budget", "undecided", "failed"):
+        text.stylize(COLOURS.get(state, ""))
+    text.append(words.superscript(cell.notes))
+    if cell.detail and not tight:
+        text.append(f"\n{cell.detail}", style="dim not bold")
+    return text

@@ -1,0 +1,191 @@
+"""How numbers, metrics and limits are written for people: points, MB, ms, ×; pure.
+
+Files hold fractions and bytes, screens show points (×100) and MB (10⁶ bytes).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+
+from edgecompress.values import Limit, Measurement
+
+MISSING = "–"
+TITLES = {
+    "f1": "F1",
+    "accuracy": "Accuracy",
+    "macro_f1": "Macro F1",
+    "agreement": "Agreement with the teacher",
+    "ece": "Calibration error (ECE)",
+    "size": "Size",
+    "download_size": "Compressed download",
+    "latency_p50": "Latency p50",
+    "latency_p90": "Latency p90",
+    "latency_p99": "Latency p99",
+    "end_to_end_p50": "Latency p50 with tokenization",
+    "load_time": "Load time",
+    "first_inference": "First inference",
+    "peak_memory": "Peak memory",
+    "memory_rise": "Memory over the bare runtime",
+    "speedup": "Faster than onnx-fp32",
+    "compression": "Smaller than onnx-fp32",
+    "harness_overhead": "Cost of the harness itself",
+}
+UNITS = {"fraction": "points", "bytes": "MB", "ms": "ms", "x": "×"}
+
+_BIDI = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
+
+
+def plain(text: object) -> str:
+    """Make any text harmless on one line: no control characters, no direction overrides."""
+    clean = "".join(
+        " " if unicodedata.category(character) == "Cc" else character for character in str(text)
+    )
+    return re.sub(r" {2,}", " ", clean.translate(_BIDI)).strip()
+
+
+def title(metric: str) -> str:
+    """Name a metric as a heading does; ``f1_drop`` becomes ``F1 lost``."""
+    if metric in TITLES:
+        return TITLES[metric]
+    if metric.endswith("_drop"):
+        return f"{title(metric.removesuffix('_drop'))} lost"
+    words = plain(metric).replace("_", " ")
+    return words[:1].upper() + words[1:]
+
+
+def label(metric: str) -> str:
+    """Name a metric inside a sentence: ``size``, ``F1``, ``latency p50``."""
+    name = title(metric)
+    keep = name[:2].isupper() or any(character.isdigit() for character in name[:2])
+    return name if keep else name[:1].lower() + name[1:]
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """Write `value` with about three significant digits and never in exponents.
+
+    >>> significant(0.01234), significant(3.4), significant(123.45), significant(12345)
+    ('0.0123', '3.40', '123', '12,345')
+    """
+    if not math.isfinite(value):
+        return MISSING
+    if value == 0:
+        return "0"
+    decimals = max(0, min(6, digits - 1 - math.floor(math.log10(abs(value)))))
+    return f"{value:,.{decimals}f}".replace("-", "−")
+
+
+def number(value: float, unit: str) -> str:
+    """Write `value` of `unit` without the unit's sign.
+
+    >>> number(0.7832, "fraction"), number(22_812_004, "bytes"), number(3.41, "ms")
+    ('78.32', '22.8', '3.41')
+    """
+    if not math.isfinite(value):
+        return MISSING
+    if unit == "fraction":
+        return f"{value * 100:.2f}".replace("-", "−")
+    if unit == "bytes":
+        return significant(value / 1e6)
+    if unit == "x":
+        return times(value)
+    if unit == "count":
+        return f"{value:,.0f}"
+    return significant(value)
+
+
+def times(value: float) -> str:
+    """Write a ratio: one decimal from ten on, else two.
+
+    >>> times(4.912), times(12.34)
+    ('4.91', '12.3')
+    """
+    if not math.isfinite(value):
+        return MISSING
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def with_unit(value: float, unit: str) -> str:
+    """Write `value` with its unit: ``22.8 MB``, ``4.91×``, ``0.58 points``."""
+    text = number(value, unit)
+    if text == MISSING or unit == "count":
+        return text
+    if unit == "fraction" and text == "1.00":
+        return "1 point"
+    sign = UNITS.get(unit, unit)
+    return f"{text}×" if unit == "x" else f"{text} {sign}"
+
+
+def signed(value: float, unit: str) -> str:
+    """Write a difference with its sign; a true minus, and none before zero."""
+    text = number(value, unit)
+    shown_zero = not text.strip("0.,−")
+    if text == MISSING:
+        return text
+    if shown_zero:
+        return text.lstrip("−")
+    return text if value < 0 else f"+{text}"
+
+
+def span(interval: tuple[float, float] | None, unit: str, *, sign: bool = False) -> str:
+    """Write an interval as ``3.30–3.52``, or with signs; empty when there is none."""
+    if interval is None or not all(math.isfinite(end) for end in interval):
+        return ""
+    if sign:
+        return f"{signed(interval[0], unit)} to {signed(interval[1], unit)}"
+    return f"{number(interval[0], unit)}–{number(interval[1], unit)}"
+
+
+def measured(found: Measurement | None) -> str:
+    """Write a measurement with its unit; ``–`` when it is missing."""
+    return MISSING if found is None else with_unit(found.value, found.unit)
+
+
+def unit_of(metric: str) -> str:
+    """Guess the unit of a metric from its name, for limits that were never measured."""
+    if metric in {"size", "download_size", "peak_memory", "memory_rise"}:
+        return "bytes"
+    if metric in {"speedup", "compression"}:
+        return "x"
+    if metric.startswith(("latency", "end_to_end")) or metric in {"load_time", "first_inference"}:
+        return "ms"
+    if metric == "harness_overhead":
+        return "ms"
+    return "fraction"
+
+
+def limit_words(limit: Limit) -> str:
+    """Say a budget's line: ``F1 at most 1 point under the teacher``."""
+    unit = unit_of(limit.metric)
+    parts = []
+    if limit.max is not None:
+        parts.append(f"at most {_tidy(limit.max, unit)}")
+    if limit.min is not None:
+        parts.append(f"at least {_tidy(limit.min, unit)}")
+    if limit.max_drop is not None:
+        parts.append(f"at most {_tidy(limit.max_drop, unit)} under the teacher")
+    if limit.max_ratio is not None:
+        parts.append(f"at most {times(limit.max_ratio)}× the teacher's")
+    if limit.min_ratio is not None:
+        parts.append(f"at least {times(limit.min_ratio)}× the teacher's")
+    where = f" on {plain(limit.target)}" if limit.target else ""
+    return f"{title(limit.metric)}{where} {' and '.join(parts)}".strip()
+
+
+def _tidy(value: float, unit: str) -> str:
+    """Write a bound that a person chose without the zeros that a measurement would show."""
+    scaled = value * 100 if unit == "fraction" else value / 1e6 if unit == "bytes" else value
+    text = f"{scaled:,.4f}".rstrip("0").rstrip(".").replace("-", "−")
+    if unit == "x":
+        return f"{text}×"
+    if unit == "fraction":
+        return f"{text} point" if text == "1" else f"{text} points"
+    return f"{text} {UNITS.get(unit, unit)}"
+
+
+def superscript(numbers: tuple[int, ...]) -> str:
+    """Write footnote marks: ``¹`` or ``¹˒²``."""
+    return "˒".join(
+        str(one).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")) for one in numbers
+    )

@@ -1,0 +1,259 @@
+"""A run as a person would have it: 3 references, 9 candidates, 3 languages, 4 labels."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from edgecompress.values import Limit, Measurement, Row, RunResult, Step, Verdict
+
+LANGUAGES = {"hau": 552, "pcm": 600, "swa": 604}
+LABELS = {"DATE": 612, "LOC": 1204, "ORG": 803, "PER": 1540}
+FLAGS = (
+    "fpu",
+    "sse",
+    "sse2",
+    "ssse3",
+    "fma",
+    "sse4_1",
+    "sse4_2",
+    "avx",
+    "f16c",
+    "rdrand",
+    "hypervisor",
+    "bmi1",
+    "avx2",
+    "bmi2",
+    "erms",
+    "avx512f",
+    "avx512dq",
+    "avx512cd",
+    "sha_ni",
+    "avx512bw",
+    "avx512vl",
+    "avx512vbmi",
+    "avx512_vbmi2",
+    "gfni",
+    "vaes",
+    "avx512_vnni",
+    "avx512_bitalg",
+    "rdpid",
+)
+
+
+def measure(
+    name: str,
+    size: float,
+    f1: float,
+    ms: float,
+    *,
+    seed: int,
+    test: bool = True,
+    peak: float = 240e6,
+    slow: str | None = None,
+) -> tuple[Measurement, ...]:
+    """All measurements of a row; `f1` is validation's, test lies 6 points lower."""
+    noise = random.Random(seed)
+    out = [
+        Measurement("size", size, "bytes"),
+        Measurement("download_size", size * 0.71, "bytes"),
+        Measurement("compression", 90_400_000 / size, "x"),
+    ]
+    teacher = 0.8435
+    for split, shift in (("validation", 0.0), ("test", -0.0603)):
+        if split == "test" and not test:
+            continue
+        value = f1 + shift
+        at = {"target": "local", "split": split}
+        out.append(Measurement("f1", value, "fraction", **at, samples=1756))
+        out.append(Measurement("accuracy", value + 0.17, "fraction", **at, samples=1756))
+        out.append(Measurement("ece", 0.021 + noise.random() / 50, "fraction", **at, samples=1756))
+        if name != "teacher":
+            drop = teacher - f1
+            band = (drop - 0.0044, drop + 0.0046)
+            out.append(Measurement("f1_drop", drop, "fraction", **at, samples=1756, interval=band))
+            out.append(Measurement("agreement", 0.991 - drop, "fraction", **at, samples=1756))
+        for language, count in LANGUAGES.items():
+            off = {"hau": 0.05, "pcm": -0.02, "swa": 0.01}[language] + noise.uniform(-0.006, 0.006)
+            part = {"slice": f"file:{language}", "samples": count}
+            out.append(Measurement("f1", value + off, "fraction", **at, **part))
+        for label, count in LABELS.items():
+            off = {"PER": 0.08, "LOC": 0.02, "ORG": -0.06, "DATE": -0.09}[label]
+            part = {"slice": f"label:{label}", "samples": count}
+            off += noise.uniform(-0.012, 0.006)
+            out.append(Measurement("f1", value + off, "fraction", **at, **part))
+    here = {"target": "local", "samples": 1200, "conditions": {"threads": 1, "batch_size": 1}}
+    timed = {**here, "invalid": slow}
+    for metric, factor in (
+        ("latency_p50", 1.0),
+        ("latency_p90", 1.7),
+        ("latency_p99", 2.6),
+        ("end_to_end_p50", 1.06),
+    ):
+        middle = ms * factor
+        band = (middle * 0.985, middle * 1.017)
+        out.append(Measurement(metric, middle, "ms", **timed, interval=band))
+    if name != "teacher":
+        ratio = 11.9 / ms
+        band = (ratio * 0.98, ratio * 1.02)
+        out.append(Measurement("speedup", ratio, "x", **timed, interval=band))
+    out += [
+        Measurement("load_time", 40 + size / 1e6, "ms", target="local", samples=5),
+        Measurement("first_inference", ms * 3, "ms", target="local", samples=5),
+        Measurement("peak_memory", peak, "bytes", target="local", samples=5),
+        Measurement("memory_rise", peak - 61e6, "bytes", target="local", samples=5),
+    ]
+    return tuple(out)
+
+
+def journey(chain: tuple[str, ...], size: float, f1: float, ms: float) -> tuple[dict, ...]:
+    """What each stage changed, from the teacher to the finished model."""
+    out = [{"stage": "teacher", "size_bytes": 91_200_000, "metric": "f1", "value": 0.8435}]
+    for index, stage in enumerate(chain, start=1):
+        share = (index / len(chain)) ** 0.7
+        entry = {
+            "stage": stage,
+            "size_bytes": int(90_400_000 + (size - 90_400_000) * share),
+            "metric": "f1",
+            "value": 0.8435 + (f1 - 0.8435) * share - (0.016 if "prune" in stage else 0),
+        }
+        if index > 1:
+            entry["latency_ms"] = 11.9 + (ms - 11.9) * share
+        out.append(entry)
+    return tuple(out)
+
+
+FORKS = {
+    "": ("", 0.0, 0.0, 0.0),
+    "heads+ffn": ("prune.structured", 6.2e6, 0.0041, 0.9),
+    "3 layers": ("prune.layers", 5.1e6, 0.0182, 1.6),
+}
+ENDS = {
+    "dynamic": ("quantize.dynamic", 24.5e6, 0.0037, 4.85),
+    "static": ("quantize.static", 24.4e6, 0.0022, 4.12),
+    "inc_static": ("quantize.inc_static", 24.6e6, 0.0048, 4.31),
+}
+
+
+def candidate(fork: str, end: str, seed: int) -> Row:
+    """One of the nine candidates."""
+    pruning, less, lost, faster = FORKS[fork]
+    quantizing, size, drop, ms = ENDS[end]
+    size, f1, ms = size - less, 0.8435 - drop - lost, ms - faster
+    first = ("vocabulary.trim", pruning, "distil") if pruning else ("vocabulary.trim", "distil")
+    last = (quantizing,) if "inc" in quantizing else ("export", "fuse", quantizing)
+    chain = (*first, *last)
+    name = "+".join(part for part in (fork, end) if part)
+    steps = tuple(Step(stage, {"seed": 7}, {"kept": 9}, 12.5) for stage in chain)
+    passed = Verdict("f1", "pass", "f1 is within its limit")
+    size_ok = Verdict("size", "pass", "size is within its limit")
+    if size > 20e6:
+        miss = size / 20e6 - 1
+        reason = f"size: {size / 1e6:.2f} MB, allowed at most 20.00 MB"
+        size_ok = Verdict("size", "fail", reason, miss)
+    if f1 < 0.8335:
+        reason = f"f1: {(0.8435 - f1) * 100:.2f} points, allowed a drop of at most 1.00 points"
+        passed = Verdict("f1", "fail", reason, (0.8435 - f1) / 0.01 - 1)
+    return Row(
+        name=name,
+        kind="candidate",
+        chain=chain,
+        steps=steps,
+        measurements=measure(name, size, f1, ms, seed=seed, peak=120e6 + size * 2),
+        verdicts=(passed, size_ok, Verdict("latency_p50@local", "pass", "within its limit")),
+        pareto=end == "static",
+        lost="; ".join(v.reason for v in (passed, size_ok) if v.state == "fail")
+        or "size is 18.40 MB, the winner's 18.20 MB",
+        stages=journey(chain, size, f1, ms),
+    )
+
+
+def make_result() -> RunResult:
+    """Build the whole result."""
+    from dataclasses import replace
+
+    throttled = "the CPU was throttled during 14 % of the readings; let it cool and run again"
+    rows = [
+        Row(
+            "teacher",
+            "reference",
+            measurements=measure("teacher", 91.2e6, 0.8435, 24.7, seed=1, peak=655e6),
+        ),
+        Row(
+            "onnx-fp32",
+            "reference",
+            ("export",),
+            measurements=measure("onnx-fp32", 90.4e6, 0.8435, 11.9, seed=1, peak=312e6),
+        ),
+        Row(
+            "onnx-fp32-tuned",
+            "reference",
+            ("export", "fuse"),
+            measurements=measure("onnx-fp32-tuned", 90.4e6, 0.8435, 10.8, seed=1, peak=308e6),
+        ),
+    ]
+    pairs = [(fork, end) for fork in FORKS for end in ENDS]
+    made = {f"{fork}+{end}".lstrip("+"): candidate(fork, end, 9) for fork, end in pairs}
+    winner = "heads+ffn+static"
+    made[winner] = replace(made[winner], lost=None)
+    made["heads+ffn+inc_static"] = replace(
+        made["heads+ffn+inc_static"],
+        measurements=measure("x", 18.4e6, 0.8346, 3.41, seed=4, slow=throttled, test=False),
+        verdicts=(
+            *made["heads+ffn+inc_static"].verdicts[:2],
+            Verdict("latency_p50@local", "undecided", f"latency_p50@local is invalid: {throttled}"),
+        ),
+        lost=f"latency_p50@local is invalid: {throttled}",
+        pareto=False,
+    )
+    broken = "3 layers+inc_static"
+    error = (
+        "chain 3 layers+inc_static, stage quantize.inc_static: "
+        "the export lost the dynamic axis 'length'"
+    )
+    made[broken] = Row(
+        broken, "candidate", made[broken].chain, made[broken].steps[:3], error=error, lost=error
+    )
+    return RunResult(
+        name="masakhaner-minilm",
+        task="token-classification",
+        recipe={
+            "name": "masakhaner-minilm",
+            "task": "token-classification",
+            "teacher": {"model": "checkpoints/minilm-masakhaner"},
+            "data": {"format": "conll", "train": ["hau/train.txt"], "test": ["hau/test.txt"]},
+            "seed": 7,
+            "stages": [{"any": [[], [{"prune.structured": {"heads": 0.5, "ffn": 0.5}}]]}, "export"],
+            "targets": ["local"],
+            "budget": {"f1": {"max_drop": 0.01}, "size": {"max": 20_000_000}},
+            "minimize": "size",
+        },
+        rows=(*rows, *made.values()),
+        winner=winner,
+        verdict=Verdict("budget", "pass", "every limit is kept"),
+        minimize="size",
+        budget=(
+            Limit("f1", max_drop=0.01),
+            Limit("size", max=20e6),
+            Limit("latency_p50", target="local", max=5.0),
+        ),
+        environment={
+            "cpu": {"model": "Intel(R) Xeon(R) Processor @ 2.60GHz", "cores": 2, "flags": FLAGS},
+            "memory_bytes": 8_242_000_000,
+            "os": "Debian GNU/Linux 12 (bookworm), Linux 6.1.0 x86_64",
+            "python": "3.11.2",
+            "libraries": {"onnxruntime": "1.31.1", "torch": "2.13.0", "transformers": "4.57.6"},
+        },
+        data={
+            "format": "conll",
+            "examples": {"train": 4521, "validation": 657, "test": 1756},
+            "digests": {"train": "9f2c" * 16, "validation": "77ab" * 16, "test": "01de" * 16},
+        },
+        command="edgecompress run models/masakhaner-minilm.yaml -o runs/masakhaner",
+    )
+
+
+@pytest.fixture(scope="session")
+def result() -> RunResult:
+    return make_result()
