@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecompress.errors import DataError
+from edgecompress.errors import DataError, StageError
 from edgecompress.tasks.preprocessor import Preprocessor
 from edgecompress.values import Example
 
@@ -247,10 +247,24 @@ def label_id(ids: dict[str, int], label: str, example: Example) -> int:
     return found
 
 
-def check_rows(logits: Sequence[Floats], encoded: Encoded) -> None:
-    """Raise `ValueError` unless there is one array of logits per row."""
+def check_logits(logits: Sequence[Floats], encoded: Encoded) -> None:
+    """Check that there is one array of logits per row, all of them numbers.
+
+    Raises
+    ------
+    ValueError
+        When the rows do not match.
+    StageError
+        When a logit is NaN or infinite: no answer can be read from such a model.
+    """
     if len(logits) != len(encoded):
         raise ValueError(f"{len(logits)} arrays of logits for {len(encoded)} rows")
+    for row, values in enumerate(logits):
+        if not np.isfinite(values).all():
+            raise StageError(
+                f"the model gives NaN or infinite logits (input row {row}); "
+                "the step before broke it: try a gentler setting there"
+            )
 
 
 def join_rows(

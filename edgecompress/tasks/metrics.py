@@ -6,6 +6,7 @@ answers. seqeval comes with the [build] extra and is imported where it is used.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -30,7 +31,9 @@ def share_of_counts(counts: Floats) -> Floats:
     return counts[..., 0] / np.maximum(counts[..., 1], 1)
 
 
-def spans(tags: Sequence[str]) -> set[tuple[str, int, int]]:
+# Gold tags are read anew for every candidate, and most of what candidates say is the same.
+@functools.lru_cache(maxsize=1 << 16)
+def spans(tags: tuple[str, ...]) -> frozenset[tuple[str, int, int]]:
     """Entities of one sentence as (type, first word, last word).
 
     By seqeval's default reading of IOB2, the one of conlleval: an ``I-`` that does not go on
@@ -40,7 +43,7 @@ def spans(tags: Sequence[str]) -> set[tuple[str, int, int]]:
         from seqeval.metrics.sequence_labeling import get_entities
     except ImportError:
         raise MissingExtraError("seqeval") from None
-    return set(get_entities(list(tags)))
+    return frozenset(get_entities(list(tags)))
 
 
 def span_counts(
@@ -53,7 +56,9 @@ def span_counts(
     float64 (sentences, 3)
         True positives, predicted spans, gold spans.
     """
-    pairs = [(spans(right), spans(said)) for right, said in zip(gold, answers, strict=True)]
+    pairs = [
+        (spans(tuple(right)), spans(tuple(said))) for right, said in zip(gold, answers, strict=True)
+    ]
     rows = [(len(right & said), len(said), len(right)) for right, said in pairs]
     return np.array(rows, dtype=np.float64).reshape(-1, 3)
 

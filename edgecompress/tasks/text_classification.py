@@ -22,7 +22,7 @@ from edgecompress.tasks.base import (
     Score,
     Statistic,
     Task,
-    check_rows,
+    check_logits,
     join_rows,
     label_id,
     softmax,
@@ -75,7 +75,7 @@ class TextClassification(Task):
 
     def decode(self, logits: Sequence[Floats], encoded: Encoded, labels: Sequence[str]) -> Answers:
         """Give each text the likeliest label of the mean of its windows' logits."""
-        check_rows(logits, encoded)
+        check_logits(logits, encoded)
         sums = np.zeros((len(encoded.num_answers), len(labels)))
         for example, values in zip(encoded.example.tolist(), logits, strict=True):
             sums[example] += values

@@ -23,7 +23,7 @@ from edgecompress.tasks.base import (
     Score,
     Statistic,
     Task,
-    check_rows,
+    check_logits,
     join_rows,
     label_id,
     softmax,
@@ -86,7 +86,7 @@ class TokenClassification(Task):
 
     def decode(self, logits: Sequence[Floats], encoded: Encoded, labels: Sequence[str]) -> Answers:
         """Give each word the likeliest tag at its first piece, and ``O`` to words without one."""
-        check_rows(logits, encoded)
+        check_logits(logits, encoded)
         tags = [[OUTSIDE] * int(count) for count in encoded.num_answers]
         confidence = [np.ones(int(count)) for count in encoded.num_answers]
         for row, values in enumerate(logits):

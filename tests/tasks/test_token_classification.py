@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgecompress.errors import DataError
+from edgecompress.errors import DataError, StageError
 from edgecompress.tasks import Encoded, Preprocessor, task
 from edgecompress.tasks.base import IGNORED
 from edgecompress.tasks.token_classification import split_words, windows
@@ -149,6 +149,15 @@ def test_wrong_labels_are_named(preprocessor: Preprocessor) -> None:
         TASK.label_names([Example(text="x", label="y")])
     with pytest.raises(ValueError, match="arrays of logits"):
         TASK.decode([], TASK.encode([Example(words=("wa",))], preprocessor, LABELS), LABELS)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_broken_model_is_named(preprocessor: Preprocessor, value: float) -> None:
+    encoded = TASK.encode([Example(words=("wa",))], preprocessor, LABELS)
+    logits = oracle(encoded)
+    logits[0][1, 2] = value
+    with pytest.raises(StageError, match="NaN or infinite logits"):
+        TASK.decode(logits, encoded, LABELS)
 
 
 def test_label_names_begin_with_outside() -> None:
