@@ -27,7 +27,7 @@ from edgecompress.quantization.session import (
     session_options,
 )
 from edgecompress.quantization.storage import read_model
-from edgecompress.values import Json, OnnxModel
+from edgecompress.values import Json, OnnxModel, TensorSpec
 
 # Operator -> position of its weight. Sources: ONNX and com.microsoft operator documentation.
 INTEGER_LINEAR = {
@@ -64,6 +64,13 @@ DTYPE_NAMES = {
     TensorProto.BFLOAT16: "bf16",
     TensorProto.FLOAT: "fp32",
     TensorProto.DOUBLE: "fp64",
+}
+ORT_TYPES = {
+    TensorProto.INT64: "tensor(int64)",
+    TensorProto.INT32: "tensor(int32)",
+    TensorProto.FLOAT: "tensor(float)",
+    TensorProto.FLOAT16: "tensor(float16)",
+    TensorProto.BOOL: "tensor(bool)",
 }
 # MatMulNBits computes in int8 at this `accuracy_level`, in floats at others.
 NBITS_INT8_COMPUTE = 4
@@ -264,6 +271,24 @@ def id_bounds(graph: Any) -> dict[str, int]:
 def stored_id_bounds(model: OnnxModel) -> dict[str, int]:
     """`id_bounds` of a file, without reading its weights."""
     return id_bounds(read_model(model.path).proto.graph)
+
+
+def graph_specs(model: OnnxModel) -> tuple[TensorSpec, ...]:
+    """Read the inputs of a file, named as a session would, without opening one."""
+    graph = read_model(model.path).proto.graph
+    weights = {tensor.name for tensor in graph.initializer}
+    return tuple(
+        TensorSpec(
+            value.name,
+            ORT_TYPES.get(value.type.tensor_type.elem_type, "unknown"),
+            tuple(
+                dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?"
+                for dim in value.type.tensor_type.shape.dim
+            ),
+        )
+        for value in graph.input
+        if value.name not in weights
+    )
 
 
 def coverage(model: OnnxModel, feeds: Sequence[Feed] | None = None) -> Coverage:

@@ -1,0 +1,136 @@
+"""Quantize an ONNX model to int8 with activation ranges measured beforehand on training examples.
+
+QDQ pairs stand around the inputs of linear layers only; embeddings become int8 tables. ONNX Runtime
+runs both with its integer kernels. The attention mask's bias, softmax and residuals stay in fp32.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from edgecompress.errors import StageError
+from edgecompress.stage import Context, Kind, Transform
+from edgecompress.values import Candidate, Example, OnnxModel
+
+
+class Static(Transform):
+    """Int8 weights and activations, with ranges from calibration examples."""
+
+    accepts: ClassVar[tuple[Kind, ...]] = (OnnxModel,)
+    yields: ClassVar[Kind] = OnnxModel
+    needs_data: ClassVar[bool] = True
+
+    calibration: str | None = None
+    """A calibration set by name, or the path of its YAML file; without one, examples of the
+    training set at random."""
+    samples: int = Field(default=128, ge=1)
+    """How many examples to measure ranges on."""
+    method: Literal["minmax", "percentile", "entropy"] = "minmax"
+    """How a range is found among the values that were seen."""
+    percentile: float = Field(default=99.99, gt=50, le=100)
+    """For the method of that name: how many per cent of the values a range covers."""
+    per_channel: bool = True
+    """One weight scale for each output of a linear layer; more accurate, as fast."""
+    activation: Literal["uint8", "int8"] = "uint8"
+    """uint8 is the fast one on x86 (int8 was seven times slower there)."""
+    reduce_range: bool = False
+    """Weights in 7 bits, for x86 CPUs without VNNI, whose int8 kernels can saturate."""
+    embeddings: bool = True
+    """Quantize embedding tables, too."""
+    exclude: tuple[str, ...] = ()
+    """Names of nodes or weights that stay fp32."""
+
+    def apply(self, candidate: Candidate, context: Context) -> Candidate:
+        """Calibrate, write the quantized model and prove what runs as int8.
+
+        Raises
+        ------
+        StageError
+            When there is nothing to calibrate with, or the model cannot be quantized.
+        DataError
+            When the calibration set is unknown or malformed.
+        """
+        from edgecompress.quantization.inputs import onnx_model
+        from edgecompress.quantization.proof import check_model, coverage
+        from edgecompress.quantization.ranges import ranges_json
+        from edgecompress.quantization.rewrite import Scheme, check_excluded, linear_inputs, rewrite
+        from edgecompress.quantization.storage import read_model, write_model
+
+        source = onnx_model(candidate)
+        exclude = frozenset(self.exclude)
+        stored = read_model(source.path)
+        check_excluded(stored, Scheme(exclude=exclude))
+        examples = self._examples(context)
+        ranges = self._calibrate(candidate, examples, linear_inputs(stored, exclude), context)
+        scheme = Scheme(
+            per_channel=self.per_channel,
+            reduce_range=self.reduce_range,
+            embeddings=self.embeddings,
+            exclude=exclude,
+            ranges=ranges,
+            signed_activations=self.activation == "int8",
+        )
+        quantized, reasons = rewrite(stored, scheme)
+        model = OnnxModel(context.folder / "model" / "model.onnx", source.session)
+        model.directory.mkdir(parents=True, exist_ok=True)
+        write_model(quantized, model.path)
+        check_model(model)
+        decided = coverage(model).to_json(reasons)
+        return candidate.with_model(
+            model, **decided, calibrated_on=len(examples), ranges=ranges_json(ranges)
+        )
+
+    def _examples(self, context: Context) -> Sequence[Example]:
+        from edgecompress.data.calibration import CalibrationSet, load_calibration
+
+        if not context.train:
+            raise StageError(
+                "quantize.static measures ranges on training examples, and there are none: "
+                "give `data`, or use quantize.dynamic"
+            )
+        chosen = load_calibration(self.calibration) if self.calibration else None
+        chosen = chosen or CalibrationSet(name="random", samples=self.samples)
+        return chosen.select(context.train, context.seed, self.samples)
+
+    def _calibrate(
+        self,
+        candidate: Candidate,
+        examples: Sequence[Example],
+        names: Sequence[str],
+        context: Context,
+    ) -> dict[str, tuple[float, float]]:
+        import itertools
+
+        from edgecompress.quantization.inputs import encode_rows, onnx_model
+        from edgecompress.quantization.proof import graph_specs
+        from edgecompress.quantization.ranges import measure_ranges, observe
+
+        rows = encode_rows(candidate, examples)
+        if rows is None:
+            raise StageError("quantize.static needs a task and a tokenizer to read examples with")
+        source = onnx_model(candidate)
+        specs = graph_specs(source)
+
+        def feeds() -> Iterator[dict[str, Any]]:
+            for row in range(len(rows.lengths)):
+                yield rows.feed([row], specs)
+
+        passes = 1 if self.method == "minmax" else 2
+        count = itertools.count(1)
+        total = passes * len(rows.lengths)
+        folder = context.folder / "calibration"
+        try:
+            return measure_ranges(
+                observe(source, names, folder),
+                names,
+                feeds,
+                self.method,
+                self.percentile,
+                progress=lambda what: context.progress(next(count), total, what),
+            )
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
