@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, get_args
 
@@ -61,7 +61,9 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str | Path) else value
 
 
-Paths = Annotated[tuple[Path, ...], BeforeValidator(_listed)]
+Paths = Annotated[
+    tuple[Path, ...], BeforeValidator(_listed, json_schema_input_type=Path | tuple[Path, ...])
+]
 
 
 class FileData(DataConfig):
@@ -205,19 +207,28 @@ def read_lines(file: Path) -> list[str]:
     return [line.removesuffix("\r") for line in text.split("\n")]
 
 
-def check_labels(config: DataConfig) -> tuple[str, ...]:
+def check_labels(
+    config: DataConfig, splits: Mapping[Split, Sequence[Example]] | None = None
+) -> tuple[str, ...]:
     """Check that validation and test hold only labels that train has, and give train's.
 
-    Reads all splits, so that files that are missing or malformed are found as well.
+    Reads the splits, so that files that are missing or malformed are found as well.
+
+    Parameters
+    ----------
+    splits : mapping, optional
+        Splits that were read already; they are not read again.
 
     Raises
     ------
     DataError
         Naming the label and, where it is known, the file and line where it first stands.
     """
-    known = _labels(config.read("train"))
+    have = splits or {}
+    known = _labels(have["train"] if "train" in have else config.read("train"))
     for split in SPLITS[1:]:
-        for label in sorted(_labels(config.read(split)) - known - {"O"}):
+        examples = have[split] if split in have else config.read(split)
+        for label in sorted(_labels(examples) - known - {"O"}):
             file, line = config.locate(split, label)
             raise DataError(
                 f"label {label!r} of the {split} split does not occur in train, so that no model "
@@ -228,6 +239,6 @@ def check_labels(config: DataConfig) -> tuple[str, ...]:
     return tuple(sorted(known))
 
 
-def _labels(examples: tuple[Example, ...]) -> set[str]:
+def _labels(examples: Sequence[Example]) -> set[str]:
     found = {tag for example in examples for tag in example.tags}
     return found | {example.label for example in examples if example.label}

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecompress.data.calibration import CalibrationSet, calibration_names, load_calibration
@@ -46,6 +46,7 @@ def test_length_is_spread() -> None:
     assert len(lengths) > 30
 
 
+@settings(deadline=None)
 @given(
     choose=st.sampled_from(["random", "length", "labels"]),
     samples=st.integers(1, 60),

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from edgecompress.data import check_labels, data_class, data_config, data_formats
 from edgecompress.data.base import sources
 from edgecompress.errors import DataError
+from edgecompress.values import Example
 
 
 def files(root: Path, **contents: str) -> dict[str, object]:
@@ -39,6 +40,8 @@ def test_unknown_keys_are_refused() -> None:
 def test_round_trip_through_json() -> None:
     config = data_config({"format": "tsv", "root": "d", "train": "a.tsv", "test": ["b.tsv"]})
     assert data_config(config.model_dump(mode="json")) == config
+    schema = data_class("tsv").model_json_schema()["properties"]["train"]
+    assert {kind["type"] for kind in schema["anyOf"]} == {"string", "array"}
 
 
 def test_test_files_stay_unseen() -> None:
@@ -106,6 +109,9 @@ def test_digest_follows_options(tmp_path: Path) -> None:
 def test_labels_that_train_lacks_are_named(tmp_path: Path) -> None:
     good = files(tmp_path, train="Ya B-PER\n", validation="Wa O\n", test="Na B-PER\n")
     assert check_labels(data_config(good)) == ("B-PER",)
+    known = {"train": (Example(tags=("B-ORG",)),), "test": (Example(tags=("B-ORG", "O")),)}
+    with pytest.raises(DataError, match="label 'B-PER' of the validation split"):
+        check_labels(data_config(files(tmp_path, validation="Wa B-PER\n")), known)
     bad = files(
         tmp_path, train="Ya B-PER\n", validation="Na B-PER\n", test="Wa O\n\nA O\nB I-LOC\n"
     )

@@ -113,6 +113,7 @@ def test_calibration_error_by_hand() -> None:
     assert calibration_error(np.zeros(0), np.zeros(0, dtype=bool)) == 0
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1))
 def test_calibration_error_is_a_fraction(pairs: list[tuple[float, bool]]) -> None:
     confidence = np.array([a for a, _ in pairs])

@@ -72,6 +72,7 @@ def test_a_word_longer_than_a_window_still_has_its_answer(
     assert TASK.decode(oracle(encoded), encoded, LABELS).labels == (example.tags,)
 
 
+@settings(deadline=None)
 @given(
     pieces=st.lists(st.integers(1, 9), max_size=60),
     capacity=st.integers(1, 20),
@@ -176,6 +177,7 @@ def test_typed_text_is_split_as_the_files_are() -> None:
     assert split_words("  \n") == ()
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_split_words_loses_nothing_but_blanks(text: str) -> None:
     spans = split_words(text)
