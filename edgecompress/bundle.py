@@ -1,0 +1,321 @@
+"""Bundles: a directory that deploys a model, written once and verified to the last byte.
+
+::
+
+    manifest.json      task, labels, session, recipe, steps with decisions, versions, licences
+    model.onnx         and its external data, under the names that it uses
+    preprocessor/      tokenizer.json, tokenizer_config.json, …
+    core.sha256        digests of all of the above: `sha256sum -c core.sha256` reads it
+    evidence/          measurements.json, report.html
+    evidence.sha256    digests of the evidence
+
+The *core* is the same bytes when it is made again from the same inputs; the *evidence* (what was
+measured, where and when) stands beside it. Verifying rebuilds both lists from the directory and
+compares bytes, so a change in a list is found too. It proves that nothing was damaged, not who made
+it: lists are not signatures. Verifying needs the standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from edgecompress.errors import BundleError, DataError
+from edgecompress.manifest import (
+    MANIFEST_NAME,
+    Manifest,
+    parse_manifest,
+    portable,
+    safe_path,
+)
+from edgecompress.onnx_files import external_data
+from edgecompress.values import Candidate, Json, OnnxModel, RunResult, Step, file_digest
+
+CORE_LIST = "core.sha256"
+EVIDENCE_LIST = "evidence.sha256"
+EVIDENCE = "evidence"
+_MODEL = "model.onnx"
+_PREPROCESSOR = "preprocessor"
+_RESERVED = (MANIFEST_NAME, CORE_LIST, EVIDENCE_LIST, EVIDENCE, _MODEL, _PREPROCESSOR)
+
+
+def write_bundle(
+    directory: Path,
+    candidate: Candidate,
+    recipe: Json,
+    versions: Json,
+    evidence: RunResult | None = None,
+    report_html: str | None = None,
+    *,
+    inputs: Json | None = None,
+    licences: Json | None = None,
+) -> Manifest:
+    """Write `candidate` as a bundle to `directory`, whole or not at all.
+
+    The bundle is made beside `directory`, verified, and renamed. A bundle that is there already
+    is replaced; anything else there is left alone and is an error.
+
+    Parameters
+    ----------
+    directory : Path
+        Made, with its parents.
+    candidate : Candidate
+        Its model must be an `OnnxModel`.
+    recipe, versions : dict
+        JSON. Absolute paths in it become their last part: the core does not know this machine.
+    evidence : RunResult, optional
+        Becomes ``evidence/measurements.json``.
+    report_html : str, optional
+        Becomes ``evidence/report.html``.
+    inputs, licences : dict, optional
+        JSON: digests of the data and the teacher; licences of model and data. When `inputs` is
+        left out, what the evidence says of the data.
+
+    Raises
+    ------
+    BundleError
+        When the candidate cannot be bundled or the files cannot be written.
+    """
+    if not isinstance(candidate.model, OnnxModel):
+        raise BundleError(
+            f"{directory}: only an ONNX model can be bundled; add an export stage to the chain"
+        )
+    if inputs is None:
+        inputs = evidence.data if evidence else {}
+    manifest = Manifest(
+        name=str(recipe.get("name") or candidate.task or "model"),
+        task=candidate.task,
+        labels=candidate.labels,
+        model=_MODEL,
+        preprocessor=_PREPROCESSOR if candidate.preprocessor else None,
+        session=candidate.model.session,
+        steps=tuple(
+            Step(step.stage, portable(step.parameters), portable(step.decisions))
+            for step in candidate.steps
+        ),
+        recipe=portable(recipe),
+        versions=portable(versions),
+        inputs=portable(inputs),
+        licences=portable(licences or {}),
+        evidence=evidence is not None or report_html is not None,
+    )
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            prefix=f".{directory.name}-", dir=directory.parent, ignore_cleanup_errors=True
+        ) as aside:
+            made = Path(aside) / "bundle"  # the outer folder is private to this user, this is not
+            made.mkdir()
+            _write_core(made, candidate, candidate.model, manifest)
+            _write_evidence(made, evidence, report_html)
+            verify_bundle(made)
+            _move_into_place(made, directory, Path(aside) / "replaced")
+    except OSError as error:
+        place = error.filename or directory
+        raise BundleError(
+            f"{directory}: the bundle cannot be written ({place}: {error.strerror or error})"
+        ) from None
+    return manifest
+
+
+def verify_bundle(directory: Path, *, evidence: bool = True) -> Manifest:
+    """Prove that no byte of a bundle was changed, added or lost, and give its manifest.
+
+    Parameters
+    ----------
+    directory : Path
+    evidence : bool
+        False checks the core alone, which is what predicts; the evidence may then be missing.
+
+    Raises
+    ------
+    BundleError
+        Naming the first file that is wrong.
+    """
+    try:
+        files = sorted(_files(directory))
+        beside = [name for name in files if _is_evidence(name)]
+        core = [name for name in files if name not in beside and name != CORE_LIST]
+        _check_list(directory, CORE_LIST, core)
+        manifest = load_manifest(directory)
+        if evidence and (manifest.evidence or beside):
+            if not manifest.evidence:
+                raise BundleError(
+                    f"{directory / beside[0]}: was added; the bundle was written without evidence"
+                )
+            listed = [name for name in beside if name != EVIDENCE_LIST]
+            _check_list(directory, EVIDENCE_LIST, listed)
+        _check_references(directory, manifest, core)
+    except OSError as error:
+        place = error.filename or directory
+        raise BundleError(f"{place}: cannot be read ({error.strerror or error})") from None
+    return manifest
+
+
+def load_manifest(directory: Path) -> Manifest:
+    """Read a bundle's manifest without checking any digest.
+
+    Raises
+    ------
+    BundleError
+        When there is none, its format is unknown, or a value in it is wrong.
+    """
+    file = directory / MANIFEST_NAME
+    try:
+        return parse_manifest(file.read_bytes(), file)
+    except FileNotFoundError:
+        what = "missing; is this a bundle?" if directory.is_dir() else "no such directory"
+        place = file if directory.is_dir() else directory
+        raise BundleError(f"{place}: {what}") from None
+    except OSError as error:
+        raise BundleError(f"{file}: cannot be read ({error.strerror or error})") from None
+
+
+def load_bundle(directory: Path) -> Candidate:
+    """Give a bundle's model as a candidate, to be measured or worked on; the core is verified.
+
+    Raises
+    ------
+    BundleError
+        When the core is damaged.
+    """
+    manifest = verify_bundle(directory, evidence=False)
+    return Candidate(
+        model=OnnxModel(directory / manifest.model, manifest.session),
+        preprocessor=directory / manifest.preprocessor if manifest.preprocessor else None,
+        task=manifest.task,
+        labels=manifest.labels,
+        steps=manifest.steps,
+    )
+
+
+def _write_core(made: Path, candidate: Candidate, model: OnnxModel, manifest: Manifest) -> None:
+    shutil.copyfile(model.path, made / _MODEL)
+    for location in external_data(model.path):
+        if not safe_path(location) or location.split("/")[0] in _RESERVED:
+            raise BundleError(
+                f"{model.path}: names {location!r} as external data; it must be a path beside the "
+                "model, and none of the bundle's own files"
+            )
+        (made / location).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(model.directory / location, made / location)
+    if candidate.preprocessor:
+        shutil.copytree(candidate.preprocessor, made / _PREPROCESSOR, copy_function=shutil.copyfile)
+    (made / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
+    core = sorted(_files(made))
+    (made / CORE_LIST).write_bytes(_list_text(made, core))
+
+
+def _write_evidence(made: Path, evidence: RunResult | None, report_html: str | None) -> None:
+    documents = {}
+    if evidence is not None:
+        from edgecompress.report.document import to_json
+
+        documents["measurements.json"] = to_json(evidence)
+    if report_html is not None:
+        documents["report.html"] = report_html
+    if documents:
+        folder = made / EVIDENCE
+        folder.mkdir()
+        for name, text in documents.items():
+            (folder / name).write_text(text, encoding="utf-8")
+        names = sorted(f"{EVIDENCE}/{name}" for name in documents)
+        (made / EVIDENCE_LIST).write_bytes(_list_text(made, names))
+
+
+def _move_into_place(made: Path, directory: Path, replaced: Path) -> None:
+    if directory.is_symlink() or directory.exists():
+        is_bundle = (directory / MANIFEST_NAME).exists() and (directory / CORE_LIST).exists()
+        is_empty = directory.is_dir() and not any(directory.iterdir())
+        if directory.is_symlink() or not (is_bundle or is_empty):
+            raise BundleError(
+                f"{directory}: exists and is no bundle; remove it or choose another place"
+            )
+        directory.rename(replaced)
+        try:
+            made.rename(directory)
+        except OSError:
+            replaced.rename(directory)
+            raise
+    else:
+        made.rename(directory)
+
+
+def _files(directory: Path, prefix: str = "") -> Iterator[str]:
+    """Give every file below `directory` as a POSIX path; a link or a device is an error."""
+    if not prefix and not directory.is_dir():
+        raise BundleError(f"{directory}: no such directory")
+    with os.scandir(directory / prefix) as entries:
+        for entry in entries:
+            name = f"{prefix}{entry.name}"
+            if entry.is_dir(follow_symlinks=False):
+                yield from _files(directory, f"{name}/")
+            elif not entry.is_file(follow_symlinks=False):
+                raise BundleError(
+                    f"{directory / name}: is a link or a special file; a bundle holds plain files"
+                )
+            elif not safe_path(name):
+                raise BundleError(f"{directory}: the file name {name!r} cannot be in a bundle")
+            else:
+                yield name
+
+
+def _is_evidence(name: str) -> bool:
+    return name == EVIDENCE_LIST or name.startswith(f"{EVIDENCE}/")
+
+
+def _list_text(directory: Path, names: list[str]) -> bytes:
+    """Give the lines of `sha256sum` for `names`."""
+    return "".join(f"{file_digest(directory / name)}  {name}\n" for name in names).encode()
+
+
+def _check_list(directory: Path, list_name: str, names: list[str]) -> None:
+    file = directory / list_name
+    try:
+        found = file.read_bytes()
+    except FileNotFoundError:
+        raise BundleError(f"{file}: missing; is this a whole bundle? Copy it again") from None
+    expected = _list_text(directory, names)
+    if found == expected:
+        return
+    recorded, actual = _parse_list(found), _parse_list(expected)
+    for name in sorted(recorded.keys() | actual.keys()):
+        if name not in recorded:
+            raise BundleError(f"{directory / name}: was added; {list_name} does not list it")
+        if name not in actual:
+            raise BundleError(f"{directory / name}: missing; {list_name} lists it")
+        if recorded[name] != actual[name]:
+            raise BundleError(
+                f"{directory / name}: differs from its digest in {list_name}; copy the bundle again"
+            )
+    raise BundleError(f"{file}: the list itself was changed; copy the bundle again")
+
+
+def _parse_list(text: bytes) -> dict[str, str]:
+    lines = text.decode("utf-8", "backslashreplace").split("\n")
+    pairs = (line.partition("  ") for line in lines if line)
+    return {name: digest for digest, _, name in pairs}
+
+
+def _check_references(directory: Path, manifest: Manifest, core: list[str]) -> None:
+    """Check that all that the manifest and the model name is in the core."""
+    if manifest.model not in core:
+        raise BundleError(f"{directory / manifest.model}: missing; {MANIFEST_NAME} names it")
+    folder = manifest.preprocessor
+    if folder and not any(name.startswith(f"{folder}/") for name in core):
+        raise BundleError(f"{directory / folder}: missing; {MANIFEST_NAME} names it")
+    try:
+        locations = external_data(directory / manifest.model)
+    except DataError as error:
+        raise BundleError(str(error)) from None
+    beside = manifest.model.rpartition("/")[0]
+    for location in locations:
+        name = f"{beside}/{location}" if beside else location
+        if not safe_path(location) or name not in core:
+            raise BundleError(
+                f"{directory / manifest.model}: names {location!r} as external data, which is not "
+                "in the bundle"
+            )

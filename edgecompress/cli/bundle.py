@@ -1,0 +1,68 @@
+"""``edgecompress bundle``: verify a bundle, or show what is in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from edgecompress.manifest import Manifest
+
+_DIRECTORY = click.argument("directory", type=click.Path(path_type=Path))
+
+
+@click.group(name="bundle")
+def command() -> None:
+    """Look after a bundle, the directory that deploys a model."""
+
+
+@command.command(name="verify")
+@_DIRECTORY
+@click.option("--core-only", is_flag=True, help="Leave the evidence out; it may be missing.")
+def verify(directory: Path, core_only: bool) -> None:
+    """Compare every byte of DIRECTORY with its digests.
+
+    Ends with exit code 1 and the name of the file when one was changed, added or lost.
+    """
+    from edgecompress.bundle import verify_bundle
+
+    manifest = verify_bundle(directory, evidence=not core_only)
+    checked = "core and evidence" if manifest.evidence and not core_only else "core"
+    click.echo(f"{directory}: whole ({checked})")
+
+
+@command.command(name="show")
+@_DIRECTORY
+@click.option("--json", "as_json", is_flag=True, help="Write the manifest as it is.")
+def show(directory: Path, as_json: bool) -> None:
+    """Say what DIRECTORY holds: task, labels, size, steps, versions. Digests are not checked."""
+    from edgecompress.bundle import load_manifest
+
+    manifest = load_manifest(directory)
+    click.echo(manifest.to_json() if as_json else _for_people(directory, manifest), nl=not as_json)
+
+
+def _for_people(directory: Path, manifest: Manifest) -> str:
+    files = [path for path in directory.rglob("*") if path.is_file()]
+    total = sum(path.stat().st_size for path in files)
+    session = manifest.session
+    lines = [
+        ("name", manifest.name),
+        ("task", manifest.task or "unknown"),
+        ("labels", f"{len(manifest.labels)}: {_some(manifest.labels)}"),
+        ("size", f"{total / 1e6:.2f} MB in {len(files)} files"),
+        ("steps", " → ".join(step.stage for step in manifest.steps) or "none"),
+        ("session", f"graph optimization {session.graph_optimization_level}"),
+        ("without", ", ".join(session.disabled_optimizers)),
+        ("settings", ", ".join(f"{key}={value}" for key, value in session.config_entries)),
+        ("versions", ", ".join(f"{name} {text}" for name, text in manifest.versions.items())),
+        ("licences", ", ".join(f"{name}: {text}" for name, text in manifest.licences.items())),
+        ("evidence", "measurements and report beside it" if manifest.evidence else "none"),
+    ]
+    return "\n".join(f"{name:9} {text}" for name, text in lines if text)
+
+
+def _some(labels: tuple[str, ...], most: int = 12) -> str:
+    return ", ".join(labels[:most]) + (", …" if len(labels) > most else "")

@@ -1,0 +1,100 @@
+"""Which files belong to an ONNX model: the external data that it names, read without ``onnx``.
+
+The base install has no ``onnx`` package, and a bundle is not trusted before it is opened; this
+walks the protobuf wire format (https://protobuf.dev/programming-guides/encoding/) along the few
+fields of ``onnx.proto`` in which a tensor can lie, without loading a weight.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from pathlib import Path
+
+from edgecompress.errors import DataError
+
+# Message -> field number -> message of that field; numbers from onnx/onnx.proto.
+_FIELDS = {
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "function": {7: "node", 11: "attribute"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "tensor": {13: "entry"},
+}
+_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
+_DEPTH = 100  # protobuf's own limit on nested messages
+
+
+def external_data(model: Path) -> tuple[str, ...]:
+    """Give the locations that the tensors of an ONNX file name, sorted, as they are written.
+
+    Parameters
+    ----------
+    model : Path
+        An ONNX file. It is mapped, not read: weights inside it cost no memory.
+
+    Raises
+    ------
+    DataError
+        When the file is empty or no protobuf message.
+    """
+    with model.open("rb") as stream:
+        try:
+            view = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        except ValueError:
+            raise DataError("not an ONNX model: the file is empty", file=model) from None
+        with view:
+            try:
+                return tuple(sorted(set(_locations(view, 0, len(view), "model", 0))))
+            except (ValueError, IndexError) as error:
+                raise DataError(f"not an ONNX model ({error})", file=model) from None
+
+
+def _locations(data: mmap.mmap, start: int, end: int, message: str, depth: int) -> Iterator[str]:
+    if depth > _DEPTH:
+        raise ValueError("messages nested too deeply")
+    fields = _FIELDS[message]
+    for number, first, last in _length_fields(data, start, end):
+        kind = fields.get(number)
+        if kind == "entry":
+            pair = {key: data[a:b] for key, a, b in _length_fields(data, first, last)}
+            if pair.get(1) == b"location":
+                yield pair.get(2, b"").decode("utf-8")
+        elif kind:
+            yield from _locations(data, first, last, kind, depth + 1)
+
+
+def _length_fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Give (field number, first byte, byte after the last) of each length-delimited field."""
+    position = start
+    while position < end:
+        tag, position = _varint(data, position)
+        wire = tag & 7
+        if wire == _LENGTH:
+            length, first = _varint(data, position)
+            position = first + length
+            if position > end:
+                raise ValueError("a field is cut off")
+            yield tag >> 3, first, position
+        elif wire == _VARINT:
+            _, position = _varint(data, position)
+        elif wire in (_FIXED64, _FIXED32):
+            position += 8 if wire == _FIXED64 else 4
+        else:
+            raise ValueError(f"wire type {wire} at byte {position}")
+    if position != end:
+        raise ValueError("a field is cut off")
+
+
+def _varint(data: mmap.mmap, position: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):  # a varint has at most ten bytes
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+    raise ValueError(f"a number without end at byte {position}")

@@ -1,0 +1,227 @@
+"""Predicting from a bundle: known answers, long texts, odd input, the session it asks for."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import FrozenInstanceError, replace
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lookup_models import MAX_LENGTH, write_model
+
+import edgecompress
+from edgecompress.errors import BundleError, DataError
+from edgecompress.prediction import Entity, find_entities
+from edgecompress.runtime import Predictor, load
+from edgecompress.tasks import Preprocessor, task
+from edgecompress.values import Candidate, Example, OnnxModel
+
+MakeBundle = Callable[..., Path]
+
+
+@pytest.fixture
+def tags(tagger: Candidate, make_bundle: MakeBundle) -> Predictor:
+    return load(make_bundle(tagger, "tags"), threads=1)
+
+
+@pytest.fixture
+def languages(classifier: Candidate, make_bundle: MakeBundle) -> Predictor:
+    return load(str(make_bundle(classifier, "languages")), threads=1)
+
+
+def test_classifies_a_text(languages: Predictor) -> None:
+    said = languages.predict("Habari ya asubuhi!")
+    assert said.text == "Habari ya asubuhi!"
+    assert said.label == "swa"
+    assert list(said.scores) == ["hau", "swa"]
+    assert sum(said.scores.values()) == pytest.approx(1)
+    assert said.score == pytest.approx(said.scores["swa"]) == pytest.approx(1 / (1 + np.exp(-8)))
+    assert said.entities == ()
+    assert set(said.to_json()) == {"text", "label", "score", "scores"}
+
+
+def test_several_texts_are_answered_in_order(languages: Predictor) -> None:
+    said = languages.predict(["sannu", "habari"])
+    assert [each.label for each in said] == ["hau", "swa"]
+    assert languages.predict([]) == []
+    assert languages.predict(iter(["sannu"])) == said[:1]
+
+
+def test_finds_entities_in_raw_text(tags: Predictor) -> None:
+    text = "Jiya,  Muhammadu Buhari ya je (Abuja)."
+    said = tags.predict(text)
+    person, place = said.entities
+    assert (person.label, person.start, person.end) == ("PER", 7, 23)
+    assert person.text == text[7:23] == "Muhammadu Buhari"
+    assert place.text == "Abuja"
+    assert text[place.start : place.end] == "Abuja"
+    assert 0.9 < place.score < 1
+    assert said.words[:3] == ("Jiya", ",", "Muhammadu")
+    assert said.tags[:4] == ("O", "O", "B-PER", "I-PER")
+    assert set(said.to_json()) == {"text", "entities"}
+
+
+def test_takes_words_too(tags: Predictor, languages: Predictor) -> None:
+    said = tags.predict_words(["Muhammadu", "Buhari", "je", "Abuja"])
+    assert [entity.text for entity in said.entities] == ["Muhammadu Buhari", "Abuja"]
+    assert said == tags.predict("Muhammadu Buhari je Abuja")
+    assert tags.predict_words([]).entities == ()
+    with pytest.raises(DataError, match="takes texts, not words"):
+        languages.predict_words(["sannu"])
+    with pytest.raises(TypeError, match="use predict"):
+        tags.predict_words("sannu")
+
+
+def test_nothing_is_lost_in_a_long_text(tags: Predictor, languages: Predictor) -> None:
+    words = ["je"] * 50 + ["Abuja"] + ["je"] * 50 + ["Ikeja"]
+    said = tags.predict(" ".join(words))
+    assert [entity.text for entity in said.entities] == ["Abuja", "Ikeja"]
+    assert len(said.tags) == len(words) > 5 * MAX_LENGTH
+    assert languages.predict("je " * 60 + "habari " * 2).label == "swa"
+
+
+def test_answers_are_those_of_the_evaluation(
+    tags: Predictor, tagger: Candidate, tmp_path: Path
+) -> None:
+    sentences = [("Muhammadu", "je", "Abuja"), ("Buhari",), ("je",) * 30, ("\u200b",), ()]
+    kind = task("token-classification")
+    assert tagger.preprocessor
+    preprocessor = Preprocessor.load(tagger.preprocessor)
+    encoded = kind.encode([Example(words=s) for s in sentences], preprocessor, tagger.labels)
+    assert isinstance(tagger.model, OnnxModel)
+    session = onnxruntime.InferenceSession(str(tagger.model.path))
+    logits = [
+        session.run(
+            ["logits"],
+            kind.feed(encoded, [row], preprocessor, ("input_ids", "attention_mask")),
+        )[0][0]
+        for row in range(len(encoded))
+    ]
+    answers = kind.decode(logits, encoded, tagger.labels)
+    assert tuple(tags.predict_words(s).tags for s in sentences) == answers.labels
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n\t", "\u200b", "\x00", "🙂‍↔️", "a" * 5000, "።፡", "‘’"])
+def test_odd_texts_get_an_answer(tags: Predictor, languages: Predictor, text: str) -> None:
+    assert tags.predict(text).entities == ()
+    assert languages.predict(text).label in ("hau", "swa")
+
+
+def test_text_that_is_none_is_refused(tags: Predictor, languages: Predictor) -> None:
+    for predictor in (tags, languages):
+        with pytest.raises(DataError, match="not valid Unicode"):
+            predictor.predict("broken \ud800")
+        with pytest.raises(TypeError, match="must be a str, not int"):
+            predictor.predict([1])  # type: ignore[list-item]
+        with pytest.raises(TypeError):
+            predictor.predict(None)  # type: ignore[call-overload]
+
+
+def test_predictions_are_frozen_and_travel(tags: Predictor) -> None:
+    said = tags.predict("Abuja")
+    with pytest.raises(FrozenInstanceError):
+        said.text = "Ikeja"  # type: ignore[misc]
+    assert pickle.loads(pickle.dumps(said)) == said
+
+
+def test_the_session_is_the_one_that_the_bundle_asks_for(
+    tagger: Candidate, make_bundle: MakeBundle
+) -> None:
+    options = load(make_bundle(tagger), threads=2)._session.get_session_options()
+    assert (
+        options.graph_optimization_level == onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    )
+    assert options.get_session_config_entry("session.dynamic_block_base") == "4"
+    assert options.intra_op_num_threads == 2
+    with pytest.raises(ValueError, match="at least 1"):
+        load("anywhere", threads=0)
+
+
+def test_a_damaged_bundle_is_not_opened(tagger: Candidate, make_bundle: MakeBundle) -> None:
+    bundle = make_bundle(tagger)
+    with (bundle / "model.onnx").open("ab") as stream:
+        stream.write(b"\0")
+    with pytest.raises(BundleError, match=r"model\.onnx: differs from its digest"):
+        load(bundle)
+    with pytest.raises(BundleError, match=r"model\.onnx: ONNX Runtime .* cannot open it"):
+        load(bundle, verify=False)
+
+
+def test_the_evidence_is_not_needed(tagger: Candidate, make_bundle: MakeBundle) -> None:
+    bundle = make_bundle(tagger, report_html="<p>")
+    shutil.rmtree(bundle / "evidence")
+    assert load(bundle).predict("Abuja").entities
+
+
+def test_bundles_that_cannot_answer_say_why(
+    tagger: Candidate, make_bundle: MakeBundle, tmp_path: Path
+) -> None:
+    with pytest.raises(BundleError, match="has no task"):
+        load(make_bundle(Candidate(tagger.model), "bare"))
+    with pytest.raises(BundleError, match="has no tokenizer"):
+        load(make_bundle(replace(tagger, preprocessor=None), "no-tokenizer"))
+    with pytest.raises(BundleError, match="unknown task"):
+        load(make_bundle(replace(tagger, task="token-clasification"), "typo"))
+    with pytest.raises(BundleError, match="answers with 5 classes, the manifest has 4 labels"):
+        load(make_bundle(replace(tagger, labels=tagger.labels[:4]), "labels"))
+    assert tagger.preprocessor
+    shutil.copytree(tagger.preprocessor, tmp_path / "bad")
+    (tmp_path / "bad" / "tokenizer.json").write_text("{}")
+    with pytest.raises(BundleError, match=r"tokenizer\.json: not a tokenizer"):
+        load(make_bundle(replace(tagger, preprocessor=tmp_path / "bad"), "bad-tokenizer"))
+
+
+def test_a_failure_inside_the_model_is_one_sentence(
+    tagger: Candidate, make_bundle: MakeBundle, tmp_path: Path
+) -> None:
+    small = tmp_path / "small" / "model.onnx"
+    write_model(small, np.zeros((4, len(tagger.labels))), pooled=False)
+    predictor = load(make_bundle(replace(tagger, model=OnnxModel(small))))
+    with pytest.raises(BundleError, match="ONNX Runtime failed on this text") as caught:
+        predictor.predict("Abuja")  # its id lies outside the table
+    assert "\n" not in str(caught.value)
+
+
+tag_names = st.sampled_from(["O", "B-PER", "I-PER", "E-PER", "S-PER", "B-LOC", "I-LOC", "B-A-B"])
+
+
+@settings(deadline=None)
+@given(st.lists(tag_names, max_size=12))
+def test_entities_are_read_as_seqeval_reads_them(tags: list[str]) -> None:
+    from seqeval.metrics.sequence_labeling import get_entities
+
+    text = "w " * len(tags)
+    spans = [(2 * i, 2 * i + 1) for i in range(len(tags))]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        expected = [(kind, 2 * first, 2 * last + 1) for kind, first, last in get_entities(tags)]
+    found = find_entities(text, spans, tags, [0.5] * len(tags))
+    assert [(entity.label, entity.start, entity.end) for entity in found] == expected
+
+
+def test_plain_tags_join_neighbours_and_scores_are_means() -> None:
+    found = find_entities("a b c", [(0, 1), (2, 3), (4, 5)], ["X", "X", "Y"], [0.4, 0.6, 1.0])
+    assert found == (Entity("a b", "X", 0, 3, 0.5), Entity("c", "Y", 4, 5, 1.0))
+
+
+def test_importing_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, edgecompress, edgecompress.cli.predict, edgecompress.cli.bundle\n"
+        "heavy = {'torch', 'transformers', 'onnx', 'onnxruntime', 'tokenizers', 'numpy'}\n"
+        "print(*sorted(heavy & set(sys.modules)))\n"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == []
+
+
+def test_load_is_public() -> None:
+    assert edgecompress.load is load
