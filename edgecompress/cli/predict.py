@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import click
 from edgecompress.errors import DataError
 
 if TYPE_CHECKING:
-    from edgecompress.runtime import Prediction
+    from edgecompress.runtime import Prediction, Predictor
 
 _STDIN = Path("<stdin>")
 
@@ -50,21 +51,31 @@ def command(
     if from_stdin and sys.stdin.isatty():
         click.echo("One text a line; end with Ctrl-D.", err=True)
     lines: Iterable[tuple[int, str]] = _stdin_lines() if from_stdin else enumerate(texts, 1)
-    for number, line in lines:
-        extra: dict[str, Any] = {}
-        if jsonl:
-            if not line.strip():
-                continue
-            extra = _document(line, number)
-            words, text = extra.pop("words", None), extra.pop("text", "")
-            said = predictor.predict(text) if words is None else predictor.predict_words(words)
-        else:
-            said = predictor.predict(line)
-        if as_json:
-            document = {**extra, **said.to_json()}
-            click.echo(json.dumps(document, ensure_ascii=False).encode())
-        else:
-            click.echo(_for_people(said))
+    if jsonl:
+        lines = ((number, line) for number, line in lines if line.strip())
+    try:
+        for number, line in lines:
+            click.echo(_answer(predictor, line, number, jsonl=jsonl, as_json=as_json))
+    except BrokenPipeError:
+        # Whoever read the answers has enough (`… | head`), which is no error; click would exit
+        # with 1. Python's last flush of standard output must not meet the closed pipe again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _answer(
+    predictor: Predictor, line: str, number: int, *, jsonl: bool, as_json: bool
+) -> str | bytes:
+    extra: dict[str, Any] = {}
+    if jsonl:
+        extra = _document(line, number)
+        words, text = extra.pop("words", None), extra.pop("text", "")
+        said = predictor.predict(text) if words is None else predictor.predict_words(words)
+    else:
+        said = predictor.predict(line)
+    if not as_json:
+        return _for_people(said)
+    # Bytes, because JSON is UTF-8 whatever the terminal is.
+    return json.dumps({**extra, **said.to_json()}, ensure_ascii=False).encode()
 
 
 def _stdin_lines() -> Iterator[tuple[int, str]]:
