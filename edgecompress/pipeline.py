@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -261,6 +262,20 @@ class Pipeline:
         if cached is None:
             found = _read_measurements(self._obtain(full, build, name))
         self.reporter.end("from the store" if cached else "measured")
+        return found
+
+    def observe_test(
+        self, candidate: Candidate, test: Sequence[Example]
+    ) -> tuple[Measurement, ...]:
+        """Score a candidate on the test split; called once it has been chosen, and never before."""
+        from edgecompress.targets.accuracy import observe_accuracy
+
+        self.reporter.begin("test")
+        with tempfile.TemporaryDirectory(prefix="edgecompress-") as folder:
+            context = self._context(Path(folder) / "work", Path(folder))
+            targets = self.recipe.fields.targets
+            found = observe_accuracy(candidate, test, "test", targets, context)
+        self.reporter.end("scored")
         return found
 
     def _stage_key(self, stage: Stage) -> Json:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from edgecompress.errors import DataError
 from edgecompress.recipe import Recipe
 from edgecompress.run import observers, read_splits
-from edgecompress.targets import target
+from edgecompress.targets import Target, target
+from edgecompress.values import METRICS
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +59,7 @@ def plan(recipe: Recipe) -> Plan:
     prefixes = {chain[:end] for chain in recipe.chains for end in range(1, len(chain) + 1)}
     runs = {tuple((use.name, use.stage.model_dump_json()) for use in prefix) for prefix in prefixes}
     found = [target(name) for name in recipe.fields.targets]
-    everything = frozenset().union(*(one.metrics for one in found))
-    targets = tuple(
-        TargetPlan(one.name, tuple(sorted(one.metrics)), tuple(sorted(everything - one.metrics)))
-        for one in found
-    )
+    targets = tuple(_target_plan(one) for one in found)
     counts = (
         ("train", len(splits.train)),
         ("validation", len(splits.validation)),
@@ -71,3 +68,8 @@ def plan(recipe: Recipe) -> Plan:
     return Plan(
         recipe, counts if recipe.data else (), labels, recipe.names, len(runs), targets
     )
+
+
+def _target_plan(one: Target) -> TargetPlan:
+    can = tuple(m for m, needs in METRICS.items() if needs is None or needs in one.metrics)
+    return TargetPlan(one.name, can, tuple(m for m in METRICS if m not in can))

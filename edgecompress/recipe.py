@@ -19,7 +19,7 @@ from edgecompress.data import DataConfig, data_config
 from edgecompress.errors import DataError, RecipeError
 from edgecompress.stage import Stage, Transform, stage_class, stage_modules
 from edgecompress.training.new_teacher import NewTeacher
-from edgecompress.values import Candidate, Json, Limit, OnnxModel, TorchModel
+from edgecompress.values import METRICS, Candidate, Json, Limit, OnnxModel, TorchModel
 from edgecompress.yamlfile import KeyPath, YamlFile, apply_settings, dotted, read_yaml
 
 MAX_CANDIDATES = 500
@@ -206,8 +206,10 @@ def build_recipe(source: YamlFile, *, complete: bool = True) -> Recipe:
     if fields.teacher and (fields.teacher.new or fields.teacher.finetune) and data is None:
         raise source.error("training the teacher needs data", ("data",))
     budget = tuple(_limit(key, spec, fields, source) for key, spec in fields.budget.items())
-    if "@" in fields.minimize:
-        _known_target(fields.minimize.partition("@")[2], fields, source, ("minimize",))
+    metric, at, target = fields.minimize.partition("@")
+    _known_metric(metric, source, ("minimize",))
+    if at:
+        _known_target(target, fields, source, ("minimize",))
     return Recipe(fields, data, chains, budget, document, source.file, source)
 
 
@@ -355,12 +357,18 @@ def starts_as_onnx(model: str | None) -> bool:
 def _limit(key: str, spec: LimitSpec, fields: RecipeFields, source: YamlFile) -> Limit:
     metric, _, target = key.partition("@")
     path: KeyPath = ("budget", key)
+    _known_metric(metric, source, path)
     if target:
         _known_target(target, fields, source, path)
     values = spec.model_dump()
     if all(value is None for value in values.values()):
         raise source.error("give a bound: max, min, max_drop, max_ratio or min_ratio", path)
     return Limit(metric, target or None, **values)
+
+
+def _known_metric(name: str, source: YamlFile, path: KeyPath) -> None:
+    if name not in METRICS:
+        raise source.error(f"unknown metric {name!r}{nearest(name, METRICS)}", path)
 
 
 def _known_target(name: str, fields: RecipeFields, source: YamlFile, path: KeyPath) -> None:

@@ -128,7 +128,7 @@ def read_splits(recipe: Recipe) -> tuple[Splits, tuple[Example, ...]]:
         recipe.data.read("validation"),
         recipe.data.read("test"),
     )
-    check_labels(recipe.data)
+    check_labels(recipe.data, {"train": train, "validation": validation, "test": test})
     digests = tuple((split, recipe.data.digest(split)) for split in ("train", "validation"))
     return Splits(train, validation, digests), test
 
@@ -189,7 +189,7 @@ def _run(recipe: Recipe, folder: Path, store: Store, tell: Reporter, command: st
             else row
             for row in judged
         )
-    judged = tuple(_with_test(row, made, test, pipeline, recipe) for row in judged)
+    judged = tuple(_with_test(row, made, test, pipeline) for row in judged)
     result = RunResult(
         name=recipe.fields.name,
         task=recipe.fields.task,
@@ -273,26 +273,14 @@ def _stage_effects(pipeline: Pipeline, watch: Observers, made: Made) -> tuple[Js
 
 
 def _with_test(
-    row: Row, made: dict[str, Made], test: Sequence[Example], pipeline: Pipeline, recipe: Recipe
+    row: Row, made: dict[str, Made], test: Sequence[Example], pipeline: Pipeline
 ) -> Row:
     """Add the test split's accuracy to a row: read here, after the choice, and nowhere else."""
-    from edgecompress.targets.accuracy import observe_accuracy
-
     if row.name not in made or not test:
         return row
-    candidate = made[row.name].candidate
-    pipeline.reporter.begin(f"test: {row.name}")
-    found = observe_accuracy(
-        candidate,
-        test,
-        "test",
-        targets=recipe.fields.targets,
-        teacher=pipeline.teacher,
-        cached=pipeline.store.cached,
-        seed=recipe.fields.seed,
-        progress=pipeline.reporter.advance,
-    )
-    pipeline.reporter.end("measured")
+    pipeline.reporter.begin(f"— {row.name}")
+    found = pipeline.observe_test(made[row.name].candidate, test)
+    pipeline.reporter.end("")
     return replace(row, measurements=row.measurements + found)
 
 

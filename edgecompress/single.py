@@ -150,18 +150,7 @@ def observe_one(
         raise RecipeError("evaluating needs data: give --recipe, or --format and files", key="data")
     if split == "validation":
         return pipeline.observe(watch.evaluate, start)
-    from edgecompress.targets.accuracy import observe_accuracy
-
-    return observe_accuracy(
-        start,
-        recipe.data.read("test"),
-        "test",
-        targets=recipe.fields.targets,
-        teacher=pipeline.teacher,
-        cached=pipeline.store.cached,
-        seed=recipe.fields.seed,
-        progress=reporter.advance,
-    )
+    return pipeline.observe_test(start, recipe.data.read("test"))
 
 
 def _open(recipe: Recipe, store: Path | None, reporter: Reporter) -> tuple[Pipeline, Candidate]:

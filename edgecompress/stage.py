@@ -143,8 +143,7 @@ class Observer(Stage, ABC):
 @functools.cache
 def stage_modules() -> dict[str, str]:
     """Map of stage name to ``module`` or ``module:class``, ours and those of entry points."""
-    import edgecompress.stages as root
-
+    root = importlib.import_module("edgecompress.stages")  # by name: stages stand above this room
     found = {}
     for module in pkgutil.walk_packages(root.__path__, root.__name__ + "."):
         name = module.name.removeprefix(root.__name__ + ".")

@@ -218,6 +218,19 @@ class Measurement:
     conditions: Json = field(default_factory=dict)
 
 
+METRICS: dict[str, str | None] = {
+    **dict.fromkeys(("size", "download_size", "compression")),
+    **dict.fromkeys(
+        ("latency_p50", "latency_p90", "latency_p99", "end_to_end_p50", "speedup"), "latency"
+    ),
+    **dict.fromkeys(("load_time", "first_inference", "peak_memory", "memory_rise"), "memory"),
+    **dict.fromkeys(
+        ("f1", "f1_drop", "accuracy", "accuracy_drop", "macro_f1", "ece", "agreement"), "answers"
+    ),
+}
+"""Every metric that a budget may name, and what a target must be able to measure for it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limit:
     """One line of a budget: bounds on a metric, at a target where it depends on one.

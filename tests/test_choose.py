@@ -52,7 +52,12 @@ def test_missing_and_invalid_are_undecided_never_passed():
 
 
 def test_the_winner_is_the_smallest_that_passes_and_losers_know_why():
-    rows = (TEACHER, row("big", 20e6, 4.0, 0.80), row("small", 5e6, 6.0, 0.70), row("good", 8e6, 5.0, 0.79))
+    rows = (
+        TEACHER,
+        row("big", 20e6, 4.0, 0.80),
+        row("small", 5e6, 6.0, 0.70),
+        row("good", 8e6, 5.0, 0.79),
+    )
     judged, winner, verdict = choose(rows, [Limit("f1", max_drop=0.02)], "size", "f1")
     assert (winner, verdict.state) == ("good", "pass")
     lost = {r.name: r.lost for r in judged}

@@ -67,7 +67,12 @@ def test_forks_expand_in_order_and_get_short_names():
         ("[export, quantize.dynamic]", "[quantize.dynamic]", 10, "put export before it"),
         ("[export, quantize.dynamic]", "[export, quantize.inc_dynamic]", 10, "before the export"),
         ("[quantize.inc_dynamic]", "[]", None, "ends in PyTorch"),
-        ("[export, quantize.dynamic]", "[export, quantize.dynamic, quantize.dynamic]", 10, "already"),
+        (
+            "[export, quantize.dynamic]",
+            "[export, quantize.dynamic, quantize.dynamic]",
+            10,
+            "already",
+        ),
         ("{epochs: 2}", "{epochs: two}", 8, "valid integer"),
         ("some/model}", "some/model, new: {}}", 3, "either model or new"),
         ("name: test", "name: ../x", 1, "pattern"),
@@ -104,7 +109,9 @@ def test_settings_reach_every_field():
     assert recipe.budget[2].max == 7.0
 
 
-@pytest.mark.parametrize("wrong", ["novalue", "stages.nosuch.x=1", "stages[9].x=1", "name.x=1", "=3"])
+@pytest.mark.parametrize(
+    "wrong", ["novalue", "stages.nosuch.x=1", "stages[9].x=1", "name.x=1", "=3"]
+)
 def test_wrong_settings_are_refused(wrong):
     with pytest.raises(RecipeError):
         load(BASE, wrong)
@@ -159,7 +166,9 @@ def test_any_text_parses_or_is_refused(text):
         assert str(error)
 
 
-@pytest.mark.parametrize("file", sorted(resource_folder("models").glob("*.yaml")), ids=lambda f: f.stem)
+@pytest.mark.parametrize(
+    "file", sorted(resource_folder("models").glob("*.yaml")), ids=lambda f: f.stem
+)
 def test_our_own_recipes_are_right(file):
     recipe = load_recipe(file)
     assert recipe.fields.name == file.stem
