@@ -1,0 +1,82 @@
+"""``profile``: size, latency, cold start and memory of a candidate, on each target.
+
+With a reference (the teacher's stock fp32 export) its time is taken in the same job, inference by
+inference, which gives ``speedup``; its size gives ``compression``. The null model of every job
+gives ``harness_overhead``.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from edgecompress.stage import Context, Kind, Observer
+from edgecompress.values import Candidate, Measurement, OnnxModel, TorchModel
+
+
+class Profile(Observer):
+    """Measure how large and how fast a model is."""
+
+    accepts: ClassVar[tuple[Kind, ...]] = (OnnxModel, TorchModel)
+
+    targets: tuple[str, ...] = Field(default=("local",), min_length=1)
+    """Where to measure."""
+
+    threads: int = Field(default=1, ge=1)
+    """``intra_op_num_threads``."""
+
+    warmup_ms: float = Field(default=300.0, ge=0)
+    """How long to run before readings count."""
+
+    min_duration_ms: float = Field(default=2000.0, gt=0)
+    """The loop runs at least so long."""
+
+    max_duration_ms: float = Field(default=30000.0, gt=0)
+    """The loop ends after so long, even before ``min_count``."""
+
+    min_count: int = Field(default=400, ge=1)
+    """Inferences of each model; an interval of p99 needs 368."""
+
+    cold_starts: int = Field(default=3, ge=0)
+    """Fresh processes for load time, first inference and memory; 0 leaves these out."""
+
+    def observe(self, candidate: Candidate, context: Context) -> tuple[Measurement, ...]:
+        """Measure `candidate` on every target that can.
+
+        A PyTorch model is measured on this machine only, in a fresh process of its own that runs
+        the reference in ONNX Runtime beside it.
+        """
+        from edgecompress.targets import target
+        from edgecompress.targets.measure import Clock, cold_measurements, time_candidates
+        from edgecompress.targets.size import size_measurements
+
+        clock = Clock(
+            threads=self.threads,
+            warmup_ms=self.warmup_ms,
+            min_duration_ms=self.min_duration_ms,
+            max_duration_ms=self.max_duration_ms,
+            min_count=self.min_count,
+            cold_starts=self.cold_starts,
+        )
+        reference = context.reference
+        found = list(size_measurements(candidate.model, reference.model if reference else None))
+        for url in self.targets:
+            place = target(url)
+            if isinstance(candidate.model, TorchModel) and place.name != "local":
+                continue
+            # The reference runs first: a ratio needs both in one loop.
+            timed_together = [reference, candidate] if reference else [candidate]
+            own = len(timed_together) - 1
+            if "latency" in place.metrics:
+                timed = time_candidates(
+                    timed_together, context.validation, clock, place, context.progress
+                )
+                found += timed.latencies(own)
+                end_to_end = timed.end_to_end(own)
+                found += [end_to_end] if end_to_end else []
+                found += [timed.speedup(0, own, "stock fp32 export")] if reference else []
+                found.append(timed.overhead(own + 1))
+            if "memory" in place.metrics and self.cold_starts:
+                found += cold_measurements(candidate, context.validation, clock, place)
+        return tuple(found)

@@ -1,0 +1,220 @@
+"""Answers that a model gave on a target, and how good they are."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from edgecompress.errors import DataError
+from edgecompress.stage import Context
+from edgecompress.targets import agent, torch_worker
+from edgecompress.targets.base import Job, JobModel, Progress, Target, available_cores
+from edgecompress.targets.inputs import encoded_feeds, question
+from edgecompress.targets.local import Local
+from edgecompress.targets.size import model_files
+from edgecompress.tasks import Answers, Task, task
+from edgecompress.tasks.compare import agreement, paired_bootstrap_drop
+from edgecompress.values import (
+    Candidate,
+    Example,
+    Json,
+    Measurement,
+    OnnxModel,
+    TorchModel,
+    directory_digests,
+    file_digest,
+    json_digest,
+)
+
+
+def answers(
+    candidate: Candidate,
+    examples: Sequence[Example],
+    target: Target,
+    progress: Progress | None = None,
+) -> Answers:
+    """Ask a candidate every example and read its answers.
+
+    An ONNX model answers on `target`, a PyTorch model in a fresh process of the host. Batch 1:
+    the ranges of dynamic int8 depend on the batch, and batch 1 is what is deployed.
+
+    Raises
+    ------
+    TargetError
+        When the model cannot be loaded or run.
+    DataError
+        When examples cannot be encoded for it, or there are none.
+    """
+    if not examples:
+        raise DataError("no examples to evaluate on; name a split that is not empty")
+    feeds, encoded, _ = encoded_feeds(candidate, examples)
+    place = Local() if isinstance(candidate.model, TorchModel) else target
+    job = Job("answers", (JobModel(candidate.model),), (feeds,), threads=available_cores())
+    with tempfile.TemporaryDirectory(prefix="edgecompress-") as folder:
+        outputs = place.run(job, Path(folder), progress).outputs[0]
+    logits = [row[0] for row in outputs[0]] if outputs else []
+    return task(str(candidate.task)).decode(logits, encoded, candidate.labels)
+
+
+def cached_answers(
+    context: Context, candidate: Candidate, examples: Sequence[Example], target: Target
+) -> Answers:
+    """Give `answers`, asked once per model, examples and machine over all runs."""
+    place = Local() if isinstance(candidate.model, TorchModel) else target
+    key = {
+        "what": "answers",
+        "code": [file_digest(Path(str(module.__file__))) for module in (agent, torch_worker)],
+        "model": _model_key(candidate),
+        "task": candidate.task,
+        "labels": list(candidate.labels),
+        "examples": json_digest([asdict(question(example)) for example in examples]),
+        "target": place.fingerprint(),
+    }
+
+    def build(folder: Path) -> None:
+        found = answers(candidate, examples, target, context.progress)
+        _write(found, folder)
+
+    return _read(context.cached(key, build))
+
+
+def _model_key(candidate: Candidate) -> Json:
+    model = candidate.model
+    key: Json = {"preprocessor": None, "session": None}
+    if candidate.preprocessor is not None:
+        key["preprocessor"] = directory_digests(candidate.preprocessor)
+    if isinstance(model, OnnxModel):
+        key["session"] = asdict(model.session)
+        key["files"] = [file_digest(file) for file in model_files(model)]
+    else:
+        key["files"] = directory_digests(model.directory)
+    return key
+
+
+def _write(found: Answers, folder: Path) -> None:
+    text = json.dumps([list(labels) for labels in found.labels], ensure_ascii=False)
+    (folder / "labels.json").write_text(text, encoding="utf-8")
+    np.savez(folder / "confidence.npz", **agent.pack("0", found.confidence))  # type: ignore[arg-type]
+
+
+def _read(folder: Path) -> Answers:
+    labels = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
+    with np.load(folder / "confidence.npz", allow_pickle=False) as stored:
+        confidence = agent.unpack("0", dict(stored))
+    return Answers(tuple(tuple(each) for each in labels), tuple(confidence))
+
+
+def observe_accuracy(
+    candidate: Candidate,
+    examples: Sequence[Example],
+    split: str,
+    targets: Sequence[str],
+    context: Context,
+) -> tuple[Measurement, ...]:
+    """Score a candidate by the answers that each target gave; see `accuracy_measurements`.
+
+    A PyTorch model answers on this machine only. The teacher of `context` answers there too, once
+    per set of examples.
+
+    Raises
+    ------
+    DataError
+        When the candidate has no task or tokenizer, or there are no examples.
+    """
+    from edgecompress.targets import target
+
+    if candidate.task is None:
+        raise DataError("evaluate needs a task; name `task` and `data` in the recipe")
+    kind = task(candidate.task)
+    teacher = None
+    if context.teacher is not None:
+        teacher = cached_answers(context, context.teacher, examples, Local())
+    found: list[Measurement] = []
+    for url in ("local",) if isinstance(candidate.model, TorchModel) else targets:
+        place = target(url)
+        if "answers" in place.metrics:
+            mine = cached_answers(context, candidate, examples, place)
+            found += accuracy_measurements(
+                kind, mine, teacher, examples, candidate.labels, split, place.name, context.seed
+            )
+    return tuple(found)
+
+
+def accuracy_measurements(
+    kind: Task,
+    found: Answers,
+    teacher: Answers | None,
+    examples: Sequence[Example],
+    labels: Sequence[str],
+    split: str,
+    target: str,
+    seed: int,
+) -> tuple[Measurement, ...]:
+    """Score answers, and compare them with the teacher's to the same examples.
+
+    Parameters
+    ----------
+    kind : Task
+    found : Answers
+    teacher : Answers or None
+    examples : sequence of Example
+    labels : sequence of str
+        The candidate's classes.
+    split : str
+        ``validation`` or ``test``.
+    target : str
+        Where the answers were given.
+    seed : int
+        Of the paired bootstrap.
+
+    Returns
+    -------
+    tuple of Measurement
+        The task's scores over all data and per slice, ``agreement`` (share of labels equal to the
+        teacher's) and ``<primary>_drop``: the teacher's value minus the candidate's, with the 95 %
+        interval of a paired bootstrap over examples.
+    """
+    measured = [
+        Measurement(
+            score.metric,
+            score.value,
+            "fraction",
+            target,
+            split,
+            slice=score.slice,
+            samples=score.samples,
+            conditions={"batch": 1},
+        )
+        for score in kind.score(found, examples, labels)
+    ]
+    if teacher is None:
+        return tuple(measured)
+    drop, low, high = paired_bootstrap_drop(kind, teacher, found, examples, seed)
+    against = {"batch": 1, "reference": "teacher"}
+    measured += [
+        Measurement(
+            "agreement",
+            agreement(found, teacher),
+            "fraction",
+            target,
+            split,
+            samples=sum(len(each) for each in found.labels),
+            conditions=against,
+        ),
+        Measurement(
+            f"{kind.primary}_drop",
+            drop,
+            "fraction",
+            target,
+            split,
+            samples=len(examples),
+            interval=(min(low, drop), max(high, drop)),
+            conditions={**against, "resamples": 1000},
+        ),
+    ]
+    return tuple(measured)

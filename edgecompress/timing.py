@@ -1,0 +1,272 @@
+"""Raw nanoseconds to measurements, with the rules that say when a number must not be trusted.
+
+Pure functions. Two decisions, and why:
+
+- A percentile's interval comes from order statistics (the binomial distribution of how many
+  readings lie below it), so it assumes nothing about the shape of the times. It is the interval
+  for *these* inputs; each passes several times.
+- A ratio compares the same work: for each input the median of its readings, summed over inputs,
+  reference over model. The median within an input drops the spikes of a shared machine, and as the
+  two models take turns inference by inference, a machine that slows down slows both. Its interval
+  is a percentile bootstrap over inputs with a fixed seed.
+- What makes a number invalid stands in `edgecompress.disturbance`.
+
+Sources: H. A. David and H. N. Nagaraja, Order Statistics (2003), section 7.1; B. Efron and
+R. Tibshirani, An Introduction to the Bootstrap (1993).
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgecompress.disturbance import RULES, Loop, Rules, disturbed
+from edgecompress.values import Json, Measurement
+
+CONFIDENCE = 0.95
+LATENCY_QUANTILES = (0.5, 0.9, 0.99)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Series:
+    """The readings of one model.
+
+    Attributes
+    ----------
+    ns : ndarray of int64, shape (readings,)
+        Wall time of each inference, in order.
+    items : ndarray of int64, shape (readings,)
+        Which input each reading belongs to; equal for all models of one loop.
+    """
+
+    ns: np.ndarray
+    items: np.ndarray
+
+
+def interval_ranks(count: int, quantile: float) -> tuple[int, int] | None:
+    """Ranks (from 0) of the readings that enclose a quantile with 95 % confidence.
+
+    Parameters
+    ----------
+    count : int
+        How many readings.
+    quantile : float
+        Between 0 and 1, both excluded.
+
+    Returns
+    -------
+    tuple of int or None
+        None when `count` readings are too few for both ends to exist.
+    """
+    tail = (1 - CONFIDENCE) / 2
+    k = np.arange(count + 1)
+    log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, count + 1)))])
+    log_mass = (
+        log_factorial[count]
+        - log_factorial
+        - log_factorial[::-1]
+        + k * math.log(quantile)
+        + (count - k) * math.log1p(-quantile)
+    )
+    below = np.cumsum(np.exp(log_mass))  # below[k] = P(at most k readings lie under the quantile)
+    low = int(np.searchsorted(below, tail, side="right")) - 1
+    high = int(np.searchsorted(below, 1 - tail, side="left"))
+    return (low, high) if low >= 0 and high < count else None
+
+
+def needed(quantile: float) -> int:
+    """Count the readings that `interval_ranks` needs at least to enclose `quantile`."""
+    rare = max(quantile, 1 - quantile)
+    return math.ceil(math.log((1 - CONFIDENCE) / 2) / math.log(rare))
+
+
+def _drift(values: np.ndarray, items: np.ndarray) -> float:
+    """Median of the last third over that of the first, minus 1; inputs made comparable first."""
+    if len(values) < 12:
+        return 0.0
+    level = np.ones(int(items.max()) + 1)
+    if len(np.unique(items)) < len(items):  # several passes: each input against its own median
+        for item in np.unique(items):
+            level[item] = np.median(values[items == item]) or 1.0
+    relative = values / level[items]
+    third = len(relative) // 3
+    first, last = np.median(relative[:third]), np.median(relative[-third:])
+    return float(last / first - 1) if first > 0 else 0.0
+
+
+def percentile(
+    series: Series,
+    loop: Loop,
+    quantile: float,
+    *,
+    metric: str,
+    target: str,
+    split: str | None = None,
+    conditions: Json | None = None,
+    rules: Rules = RULES,
+) -> Measurement:
+    """Give one percentile of a model's times in ms, with its 95 % interval.
+
+    Parameters
+    ----------
+    series : Series
+    loop : Loop
+    quantile : float
+        Between 0 and 1: 0.5 gives p50. The value is the smallest reading that at least this
+        share of readings does not exceed.
+    metric, target, split, conditions
+        As in `Measurement`.
+    rules : Rules
+    """
+    ns = np.sort(series.ns)
+    if not len(ns):
+        return Measurement(
+            metric, math.nan, "ms", target, split, samples=0,
+            invalid="no reading; measure again", conditions=conditions or {},
+        )  # fmt: skip
+    ranks = interval_ranks(len(ns), quantile)
+    value = float(ns[max(math.ceil(quantile * len(ns)) - 1, 0)]) / 1e6
+    invalid = disturbed(
+        loop,
+        cpu_share=rules.min_cpu_share if quantile <= 0.5 else rules.min_tail_cpu_share,
+        drift=_drift(series.ns, series.items),
+        max_drift=rules.max_drift,
+        rules=rules,
+        ratio=False,
+    )
+    if ranks is None:
+        invalid = (
+            f"too few readings: {len(ns)}, and p{quantile * 100:g} needs {needed(quantile)}; "
+            "raise min_count or max_duration_ms"
+        )
+    return Measurement(
+        metric,
+        value,
+        "ms",
+        target,
+        split,
+        samples=len(ns),
+        interval=(float(ns[ranks[0]]) / 1e6, float(ns[ranks[1]]) / 1e6) if ranks else None,
+        invalid=invalid,
+        conditions=conditions or {},
+    )
+
+
+def latencies(
+    series: Series,
+    loop: Loop,
+    *,
+    target: str,
+    split: str | None = None,
+    conditions: Json | None = None,
+    rules: Rules = RULES,
+) -> tuple[Measurement, ...]:
+    """Give ``latency_p50``, ``latency_p90`` and ``latency_p99`` in ms."""
+    return tuple(
+        percentile(
+            series, loop, quantile, metric=f"latency_p{quantile * 100:g}", target=target,
+            split=split, conditions=conditions, rules=rules,
+        )
+        for quantile in LATENCY_QUANTILES
+    )  # fmt: skip
+
+
+def _per_item(series: Series) -> np.ndarray:
+    """Median time of each input, float64 (inputs,), in the order of their numbers."""
+    return np.array([np.median(series.ns[series.items == i]) for i in np.unique(series.items)])
+
+
+def speedup(
+    reference: Series,
+    series: Series,
+    loop: Loop,
+    *,
+    target: str,
+    split: str | None = None,
+    conditions: Json | None = None,
+    seed: int = 0,
+    resamples: int = 2000,
+    rules: Rules = RULES,
+) -> Measurement:
+    """Give the reference's time over the model's for the same inputs, interleaved in one loop.
+
+    Parameters
+    ----------
+    reference, series : Series
+        Readings of one loop: equal ``items``.
+    loop : Loop
+    target, split, conditions
+        As in `Measurement`.
+    seed : int
+        Of the bootstrap; the same readings give the same interval.
+    resamples : int
+    rules : Rules
+
+    Returns
+    -------
+    Measurement
+        ``speedup`` in ``x``, above 1 when the model is faster than the reference.
+
+    Raises
+    ------
+    ValueError
+        When the two series are not of one interleaved loop.
+    """
+    if not np.array_equal(reference.items, series.items):
+        raise ValueError("a ratio needs two series of one interleaved loop")
+    conditions = {"statistic": "total of per-input medians", "paired": True} | (conditions or {})
+    slow, fast = _per_item(reference), _per_item(series)
+    if not len(fast) or fast.min() <= 0:
+        return Measurement(
+            "speedup", math.nan, "x", target, split, samples=len(series.ns),
+            invalid="no measurable time; use longer inputs", conditions=conditions,
+        )  # fmt: skip
+    value = float(slow.sum() / fast.sum())
+    drawn = np.random.default_rng(seed).integers(0, len(fast), (resamples, len(fast)))
+    ratios = slow[drawn].sum(axis=1) / fast[drawn].sum(axis=1)
+    low, high = (float(end) for end in np.quantile(ratios, (0.025, 0.975)))
+    positive = np.maximum(series.ns, 1)
+    invalid = disturbed(
+        loop,
+        cpu_share=rules.min_ratio_cpu_share,
+        drift=_drift(reference.ns / positive, series.items),
+        max_drift=rules.max_ratio_drift,
+        rules=rules,
+        ratio=True,
+    )
+    if len(series.ns) < rules.min_pairs:
+        invalid = (
+            f"too few pairs: {len(series.ns)} of {rules.min_pairs}; "
+            "raise min_count or max_duration_ms"
+        )
+    return Measurement(
+        "speedup", value, "x", target, split, samples=len(series.ns),
+        interval=(min(low, value), max(high, value)), invalid=invalid, conditions=conditions,
+    )  # fmt: skip
+
+
+def median_of_starts(
+    metric: str,
+    values: Sequence[float],
+    unit: str,
+    *,
+    target: str,
+    conditions: Json | None = None,
+) -> Measurement:
+    """Give the median over fresh processes (load time, first inference, memory).
+
+    A handful of starts gives no 95 % interval; all values stand in ``conditions["starts"]``.
+    """
+    return Measurement(
+        metric,
+        statistics.median(values) if values else math.nan,
+        unit,
+        target,
+        samples=len(values),
+        invalid=None if values else "no start was measured; raise cold_starts",
+        conditions={**(conditions or {}), "starts": list(values)},
+    )  # fmt: skip
