@@ -62,9 +62,8 @@ def command(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _answer(
-    predictor: Predictor, line: str, number: int, *, jsonl: bool, as_json: bool
-) -> str | bytes:
+def _answer(predictor: Predictor, line: str, number: int, *, jsonl: bool, as_json: bool) -> bytes:
+    """Give the answer as UTF-8, whatever the terminal says it is: names need their letters."""
     extra: dict[str, Any] = {}
     if jsonl:
         extra = _document(line, number)
@@ -73,8 +72,7 @@ def _answer(
     else:
         said = predictor.predict(line)
     if not as_json:
-        return _for_people(said)
-    # Bytes, because JSON is UTF-8 whatever the terminal is.
+        return _for_people(said).encode()
     return json.dumps({**extra, **said.to_json()}, ensure_ascii=False).encode()
 
 

@@ -157,13 +157,14 @@ def test_a_reader_that_goes_away_is_no_error(languages: str) -> None:
         assert process.wait(60) == 0
 
 
-def test_an_ascii_terminal_gets_json_all_the_same(languages: str) -> None:
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_an_ascii_terminal_gets_utf8_all_the_same(languages: str, options: list[str]) -> None:
     environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     said = subprocess.run(
-        [*RUN, languages, "--json"],
+        [*RUN, languages, *options],
         input="Ẹ kú\n".encode(),
         capture_output=True,
         env=environment,
         check=True,
     )
-    assert json.loads(said.stdout.decode("utf-8"))["text"] == "Ẹ kú"
+    assert "Ẹ kú" in said.stdout.decode("utf-8")
