@@ -93,3 +93,22 @@ def labelled_texts(count: int, seed: int = 0) -> tuple[Example, ...]:
         source = ("hau", "swa")[index % 2]
         found.append(Example(text=" ".join(rest), label=label, source=source))
     return tuple(found)
+
+
+def tiny_teacher(
+    path: Path, examples: Sequence[Example], task_name: str, **shape: Any
+) -> Candidate:
+    """Make a BERT of 3 layers and hidden size 32 with its own tokenizer, untrained."""
+    from edgecompress.tasks import task
+    from edgecompress.training.new_teacher import NewTeacher
+
+    sizes = {
+        "layers": 3,
+        "hidden_size": 32,
+        "heads": 4,
+        "intermediate_size": 64,
+        "vocabulary": 120,
+        "max_length": 32,
+    }
+    labels = task(task_name).label_names(examples)
+    return NewTeacher(**{**sizes, **shape}).make(examples, task_name, labels, path, seed=3)

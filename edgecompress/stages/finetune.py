@@ -40,11 +40,10 @@ class Finetune(Transform):
         from edgecompress.training.fit import fit
         from edgecompress.training.loop import Schedule
         from edgecompress.training.losses import hard_loss
-        from edgecompress.training.rows import make_rows, subset
+        from edgecompress.training.rows import labelled_rows, make_rows
 
         module = load_module(candidate.model, attention="sdpa")
-        rows = make_rows(candidate, context.train, module)
-        rows = subset(rows, rows.labelled())
+        rows = labelled_rows(candidate, context.train, module)
         held_out = make_rows(candidate, context.validation, module) if context.validation else None
         outcome = fit(
             module,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
@@ -42,6 +43,19 @@ def keep_layers(module: Any, kept: Sequence[int]) -> None:
     module.config.num_hidden_layers = len(layers)
 
 
+@contextmanager
+def only_layers(module: Any, kept: Sequence[int]) -> Iterator[None]:
+    """While inside, `module` runs only the named layers; nothing is copied or lost."""
+    there = layer_list(module)
+    parent, _, name = family_of(module.config).layers.rpartition(".")
+    holder = module.base_model.get_submodule(parent)
+    setattr(holder, name, nn.ModuleList(there[index] for index in kept))
+    try:
+        yield
+    finally:
+        setattr(holder, name, there)
+
+
 def evenly_spread(layers: int, keep: int) -> tuple[int, ...]:
     """Choose `keep` of `layers` layers at even distances, the first and the last among them.
 
@@ -55,4 +69,4 @@ def evenly_spread(layers: int, keep: int) -> tuple[int, ...]:
         raise StageError(f"cannot keep {keep} of {layers} layers")
     if keep == 1:
         return (0,)
-    return tuple(int(index * (layers - 1) / (keep - 1)) for index in range(keep))
+    return tuple(index * (layers - 1) // (keep - 1) for index in range(keep))

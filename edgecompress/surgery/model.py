@@ -36,7 +36,7 @@ def load_module(model: Model, attention: str = "eager") -> Any:
     model : TorchModel
         A directory that `save_module` wrote.
     attention : str
-        ``eager`` (exports and quantizes everywhere) or ``sdpa``.
+        ``eager`` (exports and quantizes everywhere) or ``sdpa`` (where the family has it).
 
     Returns
     -------
@@ -161,6 +161,8 @@ def empty_module(cls: Any, config: Any, attention: str = "eager") -> Any:
     """Build a module whose parameters are on the meta device and whose buffers are real."""
     from accelerate import init_empty_weights  # type: ignore[import-untyped]
 
+    if attention == "sdpa" and not cls._supports_sdpa:
+        attention = "eager"
     with init_empty_weights(include_buffers=False):
         return cls._from_config(config, attn_implementation=attention, dtype=torch.float32)
 

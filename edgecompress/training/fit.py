@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from edgecompress.errors import DataError
 from edgecompress.stage import Context
 from edgecompress.training.embedding import only_used_rows
 from edgecompress.training.loop import Outcome, Schedule, autocast, train
@@ -55,13 +54,9 @@ def fit(
 
     Raises
     ------
-    DataError
-        When `rows` is empty.
     StageError
         When training diverges.
     """
-    if not len(rows.encoded):
-        raise DataError("no training example has a label; check the data's train files")
 
     def value(numbers: np.ndarray) -> torch.Tensor:
         feed = rows.feed(numbers)

@@ -90,6 +90,21 @@ def make_rows(candidate: Candidate, examples: Sequence[Example], module: Any) ->
     return Rows(examples, encoded, found, preprocessor, names, candidate.labels)
 
 
+def labelled_rows(candidate: Candidate, examples: Sequence[Example], module: Any) -> Rows:
+    """Encode examples as `make_rows` does, and keep the rows that have a label.
+
+    Raises
+    ------
+    DataError
+        When none has.
+    """
+    rows = make_rows(candidate, examples, module)
+    labelled = rows.labelled()
+    if not len(labelled):
+        raise DataError("no training example has a label; check the data's train files")
+    return rows if len(labelled) == len(rows.encoded) else subset(rows, labelled)
+
+
 def sample(examples: Sequence[Example], count: int, seed: int) -> tuple[Example, ...]:
     """Choose at most `count` examples at random, in their own order."""
     if len(examples) <= count:

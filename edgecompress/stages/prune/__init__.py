@@ -1,0 +1,1 @@
+"""Stages that remove parts of a model for good."""
