@@ -1,0 +1,50 @@
+"""The command line as a whole: quick help, light imports, every command documented."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from edgecompress.cli.main import cli
+
+COMMANDS = cli.list_commands(None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name):
+    done = CliRunner().invoke(cli, [name, "--help"])
+    assert done.exit_code == 0
+    assert "Usage:" in done.output
+
+
+@pytest.mark.parametrize(
+    "arguments", [["-m", "edgecompress", "--help"], ["-c", "import edgecompress"]]
+)
+def test_help_and_import_load_nothing_heavy(arguments):
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    heavy = {"torch", "onnxruntime", "onnx", "transformers", "numpy", "pydantic", "rich", "yaml"}
+    assert not loaded & heavy
+
+
+def test_schema_is_json(tmp_path):
+    import json
+
+    done = CliRunner().invoke(cli, ["schema"])
+    assert json.loads(done.output)["title"] == "edgecompress recipe"
+
+
+def test_stages_lists_names_and_fields():
+    listed = CliRunner().invoke(cli, ["stages"]).output
+    assert "quantize.static" in listed
+    fields = CliRunner().invoke(cli, ["stages", "quantize.static"]).output
+    assert "calibration" in fields
+    assert "default" in fields
