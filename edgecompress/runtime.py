@@ -94,12 +94,7 @@ class Predictor:
             raise BundleError(f"{model}: wants an input {unknown[0]!r} that no text gives")
         outputs = {found.name: found.shape for found in session.get_outputs()}
         self._output = "logits" if "logits" in outputs else next(iter(outputs))
-        classes = (outputs[self._output] or [None])[-1]
-        if isinstance(classes, int) and classes != len(manifest.labels):
-            raise BundleError(
-                f"{model}: answers with {classes} classes, the manifest has "
-                f"{len(manifest.labels)} labels"
-            )
+        self._check_classes((outputs[self._output] or [None])[-1])
 
     def __repr__(self) -> str:
         return f"<Predictor {self.manifest.name!r}: {self.manifest.task}>"
@@ -196,8 +191,16 @@ class Predictor:
                 raise BundleError(
                     f"{self._model}: ONNX Runtime failed on this text ({_first_line(error)})"
                 ) from None
+            self._check_classes(output.shape[-1])  # a graph may leave their number open
             logits.append(np.asarray(output[0], dtype=np.float32))
         return logits
+
+    def _check_classes(self, classes: object) -> None:
+        labels = len(self.manifest.labels)
+        if isinstance(classes, int) and classes != labels:
+            raise BundleError(
+                f"{self._model}: answers with {classes} classes, the manifest has {labels} labels"
+            )
 
 
 def _text(value: Any) -> str:

@@ -41,9 +41,21 @@ def write_tokenizer(folder: Path, words: tuple[str, ...]) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
 
 
-def write_model(file: Path, table: np.ndarray, *, pooled: bool, external: bool = False) -> None:
-    """Write a model that looks logits up, float32 (pieces, classes); `pooled` takes their mean."""
+def write_model(
+    file: Path,
+    table: np.ndarray,
+    *,
+    pooled: bool,
+    external: bool = False,
+    open_shape: bool = False,
+) -> None:
+    """Write a model that looks logits up in `table`, float32 (pieces, classes).
+
+    `pooled` sums them over the text; `external` puts the table into a file beside the model;
+    `open_shape` (not pooled) leaves the number of classes out of the signature.
+    """
     classes = table.shape[1]
+    named: str | int = "classes" if open_shape else classes
     value = helper.make_tensor_value_info
     inputs = [
         value("input_ids", TensorProto.INT64, ["batch", "length"]),
@@ -57,7 +69,7 @@ def write_model(file: Path, table: np.ndarray, *, pooled: bool, external: bool =
         numpy_helper.from_array(table.astype(np.float32), "table"),
         numpy_helper.from_array(np.eye(classes, dtype=np.float32), "identity"),
     ]
-    shape: list[str | int] = ["batch", classes]
+    shape: list[str | int] = ["batch", named]
     if pooled:
         nodes += [
             helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
@@ -70,8 +82,12 @@ def write_model(file: Path, table: np.ndarray, *, pooled: bool, external: bool =
             numpy_helper.from_array(np.array([1]), "middle"),
         ]
     else:
-        nodes.append(helper.make_node("Identity", ["each"], ["logits"]))
-        shape = ["batch", "length", classes]
+        # Of how many classes Compress keeps, ONNX's shape inference knows nothing.
+        last = helper.make_node("Compress", ["each", "every"], ["logits"], axis=2)
+        nodes.append(last if open_shape else helper.make_node("Identity", ["each"], ["logits"]))
+        if open_shape:
+            initializers.append(numpy_helper.from_array(np.ones(classes, dtype=bool), "every"))
+        shape = ["batch", "length", named]
     graph = helper.make_graph(
         nodes, "lookup", inputs, [value("logits", TensorProto.FLOAT, shape)], initializers
     )

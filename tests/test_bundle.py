@@ -386,11 +386,29 @@ def test_a_failed_write_leaves_nothing_and_the_old_bundle_whole(
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
-def test_a_full_disk_is_said_in_one_sentence(tagger: Candidate) -> None:
-    if not Path("/dev/full").exists():
-        pytest.skip("needs /dev/full")
-    with pytest.raises(BundleError, match="the bundle cannot be written"):
-        write_bundle(Path("/dev/full/bundle"), tagger, {}, {})
+def test_a_place_that_takes_no_bundle_is_named(tagger: Candidate, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BundleError, match="file/bundle: the bundle cannot be written"):
+        write_bundle(tmp_path / "file" / "bundle", tagger, {}, {})
+
+
+def test_running_out_of_space_leaves_nothing(tagger: Candidate, tmp_path: Path) -> None:
+    # The system refuses to let files grow beyond 300 bytes: the model's copy breaks off.
+    code = (
+        "import resource; from pathlib import Path\n"
+        "from edgecompress.bundle import write_bundle\n"
+        "from edgecompress.errors import BundleError\n"
+        "from edgecompress.values import Candidate, OnnxModel\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))\n"
+        "try:\n"
+        f"    model = OnnxModel(Path({str(tagger.model.directory / 'model.onnx')!r}))\n"
+        f"    write_bundle(Path({str(tmp_path / 'bundle')!r}), Candidate(model), {{}}, {{}})\n"
+        "except BundleError as error:\n"
+        "    print(error)\n"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "bundle: the bundle cannot be written" in said.stdout
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_model_without_a_task_or_tokenizer_is_bundled(

@@ -191,6 +191,16 @@ def test_a_failure_inside_the_model_is_one_sentence(
     assert "\n" not in str(caught.value)
 
 
+def test_classes_that_the_signature_leaves_open_are_counted(
+    tagger: Candidate, make_bundle: MakeBundle, tmp_path: Path
+) -> None:
+    wide = tmp_path / "wide" / "model.onnx"
+    write_model(wide, np.zeros((8, len(tagger.labels) + 1)), pooled=False, open_shape=True)
+    predictor = load(make_bundle(replace(tagger, model=OnnxModel(wide))))
+    with pytest.raises(BundleError, match="answers with 6 classes, the manifest has 5 labels"):
+        predictor.predict("Abuja")
+
+
 tag_names = st.sampled_from(["O", "B-PER", "I-PER", "E-PER", "S-PER", "B-LOC", "I-LOC", "B-A-B"])
 
 
