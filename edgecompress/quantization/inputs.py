@@ -19,6 +19,7 @@ PARITY_BATCH = 4
 # Of examples that are given, so many are encoded to choose rows from.
 PARITY_EXAMPLES = 64
 RANDOM_SHAPES = ((1, 5), (1, 11), (3, 9))
+RANDOM_PADDED_FROM = 6  # the last row of the last shape ends here
 
 
 def onnx_model(candidate: Candidate) -> OnnxModel:
@@ -78,10 +79,13 @@ def parity_feeds(
     """
     rows = encode_rows(candidate, examples[:PARITY_EXAMPLES])
     if rows is None:
-        return [
+        feeds = [
             random_feed(specs, *shape, bounds=bounds, seed=seed + number)
             for number, shape in enumerate(RANDOM_SHAPES)
         ]
+        if "attention_mask" in feeds[-1]:
+            feeds[-1]["attention_mask"][-1, RANDOM_PADDED_FROM:] = 0
+        return feeds
     order = [int(row) for row in np.argsort(rows.lengths, kind="stable")]
     alone = dict.fromkeys((order[0], order[len(order) // 2], order[-1]))
     picks = np.linspace(0, len(order) - 1, min(PARITY_BATCH, len(order))).astype(int)
