@@ -1,12 +1,13 @@
 """What every report needs to know of a result before it draws anything; pure.
 
 Which row is the reference, which metric is the task's, which split and target are shown, in which
-order rows stand, and the verdict in one sentence.
+order rows stand.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgecompress.report import words
@@ -16,7 +17,6 @@ REFERENCE = "onnx-fp32"
 """The teacher's stock fp32 export: what every ratio is measured against."""
 TUNED = "onnx-fp32-tuned"
 PRIMARY = ("f1", "accuracy", "macro_f1")
-STATES = {"pass": "Budget kept", "fail": "Budget missed", "undecided": "Undecided"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,8 @@ class Facts:
     targets : tuple of str
         Where latency was measured, the recipe's first target first.
     teacher, reference, winner : Row or None
+    nearest : Row or None
+        The candidate that misses the budget by least, where there is no winner.
     rows : tuple of Row
         References, then the winner, then the others: passed, undecided, failed the budget, broken.
     """
@@ -45,6 +47,7 @@ class Facts:
     teacher: Row | None
     reference: Row | None
     winner: Row | None
+    nearest: Row | None
     rows: tuple[Row, ...]
 
     @property
@@ -63,17 +66,6 @@ class Facts:
         return tuple(row for row in self.rows if row.kind == "reference")
 
 
-@dataclass(frozen=True, slots=True)
-class Headline:
-    """The verdict for people: a badge, one sentence, and what stands under it."""
-
-    state: str
-    badge: str
-    sentence: str
-    subject: str
-    detail: str
-
-
 def gather(result: RunResult) -> Facts:
     """Work out what is shown of `result`."""
     everything = [one for row in result.rows for one in row.measurements]
@@ -90,6 +82,7 @@ def gather(result: RunResult) -> Facts:
             (row for row in result.rows if row.kind == "reference" and row.name == REFERENCE), None
         ),
         winner=next((row for row in result.rows if row.name == result.winner), None),
+        nearest=None if result.winner else _nearest(result),
         rows=_ordered(result),
     )
 
@@ -104,6 +97,30 @@ def display_name(row: Row) -> str:
     return "teacher (PyTorch)" if is_teacher(row) else words.plain(row.name)
 
 
+def short_names(rows: Sequence[Row]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Shorten candidates' names by the stages that all of them have.
+
+    Returns
+    -------
+    names, common
+        The name to show for each row's name, and the stages left out (none where that would make
+        two names alike).
+    """
+    parts = {row.name: row.name.split("+") for row in rows if row.kind == "candidate"}
+    full = {row.name: display_name(row) for row in rows}
+    first = next(iter(parts.values()), [])
+    common = [one for one in first if all(one in part for part in parts.values())]
+    if any(set(part) <= set(common) for part in parts.values()):
+        common = common[:-1]  # a chain that only has what all have keeps its last stage
+    short = {
+        name: words.plain("+".join(one for one in part if one not in common))
+        for name, part in parts.items()
+    }
+    if len(parts) < 2 or not common or len(set(short.values())) < len(short):
+        return full, ()
+    return full | short, tuple(words.plain(one) for one in common)
+
+
 def state(row: Row) -> str:
     """Sum up a candidate's verdicts: ``pass``, ``undecided``, ``fail``, ``error`` or empty."""
     if row.error:
@@ -115,45 +132,6 @@ def state(row: Row) -> str:
 def miss(row: Row) -> float:
     """How far a candidate lies beyond the budget, as a share of the bound it misses most."""
     return max((verdict.miss for verdict in row.verdicts), default=math.inf)
-
-
-def nearest(facts: Facts, count: int = 3) -> tuple[Row, ...]:
-    """Give the candidates that miss the budget by least, nearest first."""
-    missed = [row for row in facts.candidates if state(row) in ("fail", "undecided")]
-    return tuple(sorted(missed, key=miss)[:count])
-
-
-def headline(result: RunResult, facts: Facts) -> Headline:
-    """Say the verdict in one sentence with what was gained and what it cost."""
-    verdict = result.verdict
-    badge = STATES.get(verdict.state, words.plain(verdict.state))
-    if facts.winner is not None:
-        if verdict.state == "pass" and not result.budget:
-            badge = "Chosen"
-        return Headline(
-            verdict.state,
-            badge,
-            _gains(facts) or "A candidate was chosen.",
-            display_name(facts.winner),
-            _standing(result, facts),
-        )
-    close = nearest(facts, 1)
-    subject = display_name(close[0]) if close else ""
-    if verdict.state == "undecided":
-        sentence = "No candidate passes: a measurement is missing or not valid."
-        advice = "The same command, run again, measures only what is missing."
-        detail = f"{words.plain(verdict.reason)}. {advice}"
-    elif not close:
-        sentence = "No candidate was finished."
-        detail = words.plain(verdict.reason)
-    else:
-        worst = max(close[0].verdicts, key=lambda one: one.miss)
-        by = f" by {worst.miss:.0%}" if 0.005 <= worst.miss < math.inf else ""
-        sentence = (
-            f"No candidate keeps the budget; the nearest misses {limit_name(worst.limit)}{by}."
-        )
-        detail = words.plain(verdict.reason)
-    return Headline(verdict.state, badge, sentence, subject, detail)
 
 
 def limit_name(key: str) -> str:
@@ -193,6 +171,19 @@ def scored(
     return exact
 
 
+def _nearest(result: RunResult) -> Row | None:
+    missed = [
+        row
+        for row in result.rows
+        if row.kind == "candidate" and state(row) in ("fail", "undecided", "pass")
+    ]
+    # The verdict names it; a longer name may start with a shorter one.
+    named = [row for row in missed if result.verdict.reason.startswith(f"nearest is {row.name}: ")]
+    if named:
+        return max(named, key=lambda row: len(row.name))
+    return min(missed, key=lambda row: (state(row) == "fail", miss(row)), default=None)
+
+
 def _primary(measurements: list[Measurement]) -> str | None:
     metrics = {one.metric for one in measurements if one.slice is None}
     with_drop = [name for name in PRIMARY if f"{name}_drop" in metrics]
@@ -217,62 +208,3 @@ def _ordered(result: RunResult) -> tuple[Row, ...]:
         return (place, miss(row) if place in (6, 7) else 0.0)
 
     return tuple(sorted(result.rows, key=rank))
-
-
-def _gains(facts: Facts) -> str:
-    """Say what the winner gained over the reference and what it cost."""
-    row = facts.winner
-    if row is None:
-        return ""
-    gained = []
-    ratio = size_ratio(row, facts.reference)
-    if ratio is not None:
-        gained.append(_comparison(ratio, "smaller", "larger"))
-    fast = speedup(row, facts.target)
-    if fast is not None and not fast.invalid:
-        gained.append(_comparison(fast.value, "faster", "slower"))
-    sentence = f"{' and '.join(gained)} than the stock fp32 export" if gained else ""
-    lost = drop(row, facts, facts.split)
-    if lost is not None and not lost.invalid and facts.primary is not None:
-        word = "gained" if lost.value < 0 else "lost"
-        amount = words.with_unit(abs(lost.value), lost.unit)
-        cost = f"{amount} of {words.label(facts.primary)} {word}"
-        sentence = f"{sentence}, with {cost}" if sentence else cost
-    return f"{sentence}." if sentence else ""
-
-
-def _comparison(ratio: float, more: str, less: str) -> str:
-    return f"{words.times(ratio)}× {more}" if ratio >= 1 else f"{words.times(1 / ratio)}× {less}"
-
-
-SUPERLATIVES = {
-    "size": "smallest",
-    "download_size": "smallest download",
-    "latency_p50": "fastest",
-    "end_to_end_p50": "fastest",
-    "peak_memory": "lightest in memory",
-    "f1": "most accurate",
-    "accuracy": "most accurate",
-    "macro_f1": "most accurate",
-}
-
-
-def _standing(result: RunResult, facts: Facts) -> str:
-    """Say where the winner stands among the candidates."""
-    passed = sum(state(row) == "pass" for row in facts.candidates)
-    total = len(facts.candidates)
-    if total == 1:
-        return "the only candidate" + (", and it keeps the budget" if result.budget else "")
-    if not result.budget:
-        return f"{_best(result)} of {total} candidates; no budget was set"
-    if passed <= 1:
-        return f"the only one of {total} candidates that keeps the budget"
-    return f"{_best(result)} of the {passed} candidates (of {total}) that keep the budget"
-
-
-def _best(result: RunResult) -> str:
-    metric, _, target = words.plain(result.minimize).partition("@")
-    word = SUPERLATIVES.get(metric)
-    if word is None:
-        return f"the best {limit_name(result.minimize)}"
-    return f"the {word} on {target}" if target else f"the {word}"

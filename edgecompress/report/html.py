@@ -13,17 +13,17 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from edgecompress.report import panels, plot, words
+from edgecompress.report import ground, panels, plot, words
 from edgecompress.report.facts import (
     Facts,
     display_name,
     drop,
     gather,
-    headline,
     scored,
     size_ratio,
     speedup,
 )
+from edgecompress.report.sentence import headline
 from edgecompress.report.table import build
 from edgecompress.values import Measurement, Row, RunResult, find
 
@@ -45,7 +45,7 @@ def render_html(result: RunResult) -> str:
     shown = panels.subject(facts)
     drawn = plot.draw(result, facts, table)
     names, lines = panels.readings(facts, shown)
-    important, flags = panels.cpu_flags(result.environment)
+    important, flags = ground.cpu_flags(result.environment)
     page = _environment().get_template("report.html.j2")
     return page.render(
         result=result,
@@ -64,12 +64,13 @@ def render_html(result: RunResult) -> str:
         subject_name=display_name(shown) if shown else "",
         journeys=_journeys(facts, shown),
         slices=panels.slices(facts, shown),
+        keys={line.row.name: line.key for line in table.lines},
         losers=panels.losers(facts),
         failed=panels.failed(facts),
         reading_names=names,
         readings=lines,
-        machine=panels.machine(result.environment),
-        data=panels.machine(result.data),
+        machine=ground.machine(result.environment),
+        data=ground.machine(result.data),
         important_flags=important,
         flags=flags,
         recipe=yaml.safe_dump(_plain_types(result.recipe), sort_keys=False, allow_unicode=True),
@@ -91,7 +92,7 @@ def _environment() -> Environment:
 
 def _breakable(text: object) -> Markup:
     """Escape a long name and let it break after its separators."""
-    safe = re.sub(r"([+._/→-])", r"\1<wbr>", str(escape(words.plain(text))))
+    safe = re.sub(r"([+._/,=-])|(?=\()", r"\1<wbr>", str(escape(words.plain(text))))
     return Markup(safe)  # noqa: S704 - escaped on the line above
 
 
@@ -103,10 +104,6 @@ def _journeys(facts: Facts, shown: Row | None) -> list[dict[str, Any]]:
             "name": display_name(row),
             "metric": panels.stage_metric(row),
             "lines": lines,
-            "steps": [
-                (words.plain(step.stage), f"{step.seconds:,.1f} s" if step.seconds else "")
-                for step in row.steps
-            ],
         }
         for row in rows
         if (lines := panels.stage_lines(row))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 from edgecompress.report import words
-from edgecompress.report.facts import gather, headline
+from edgecompress.report.facts import gather
 from edgecompress.report.panels import budget_lines, failed, losers, subject
+from edgecompress.report.sentence import headline
 from edgecompress.report.table import Cell, Table, build
 from edgecompress.values import RunResult
 
@@ -38,6 +39,8 @@ def render_markdown(result: RunResult) -> str:
         if len(facts.targets) > 1:
             parts.append(f"On {code(str(target))}:")
         parts.append(_table(table))
+        if table.common:
+            parts.append(f"Every candidate also has {', '.join(map(code, table.common))}.")
         parts += [
             f"{words.superscript((n,))} {escape(t)}" for n, t in enumerate(table.footnotes, 1)
         ]

@@ -1,41 +1,14 @@
-"""What stands under the table: stages, slices, losers, further readings, the machine; pure."""
+"""What stands under the table: stages, slices, losers, further readings; pure."""
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgecompress.report import words
-from edgecompress.report.facts import Facts, display_name, drop, nearest, scored, state
+from edgecompress.report.facts import PRIMARY, Facts, display_name, drop, scored, state
 from edgecompress.values import Json, Measurement, Row, RunResult, find
-
-CPU_FLAGS = (
-    "avx",
-    "avx2",
-    "avx_vnni",
-    "avx512f",
-    "avx512bw",
-    "avx512vl",
-    "avx512_vnni",
-    "avx512_bf16",
-    "amx_int8",
-    "amx_tile",
-    "amx_bf16",
-    "f16c",
-    "fma",
-    "neon",
-    "asimd",
-    "asimddp",
-    "asimdhp",
-    "i8mm",
-    "bf16",
-    "sve",
-    "sve2",
-    "fphp",
-)
-"""The flags that decide which int8 and fp32 kernels ONNX Runtime uses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +28,7 @@ class StageLine:
     size: Change
     accuracy: Change
     latency: Change
+    took: str = words.MISSING
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,19 +66,9 @@ class Reading:
     invalid: tuple[bool, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """A name and its value, or the facts below it."""
-
-    name: str
-    value: str = ""
-    below: tuple[Fact, ...] = ()
-
-
 def subject(facts: Facts) -> Row | None:
     """Give the candidate that details are shown of: the winner, else the nearest miss."""
-    close = nearest(facts, 1)
-    return facts.winner or (close[0] if close else None)
+    return facts.winner or facts.nearest
 
 
 def stage_lines(row: Row) -> tuple[StageLine, ...]:
@@ -114,31 +78,43 @@ def stage_lines(row: Row) -> tuple[StageLine, ...]:
     for entry in row.stages:
         if not isinstance(entry, Mapping):
             continue
-        metric = str(entry.get("metric") or "")
+        now = _entry(entry)
+        seconds = now["seconds"]
+        comparable = now["metric"] == before.get("metric", now["metric"])
         lines.append(
             StageLine(
                 stage=words.plain(entry.get("stage") or words.MISSING),
-                size=_change(entry, before, "size_bytes", "bytes", up=False),
+                size=_change(now["size"], before.get("size"), "bytes", up=False),
                 accuracy=_change(
-                    entry,
-                    before if before.get("metric", metric) == metric else {},
-                    "value",
-                    words.unit_of(metric),
+                    now["value"],
+                    before.get("value") if comparable else None,
+                    words.unit_of(now["metric"]),
                     up=True,
                 ),
-                latency=_change(entry, before, "latency_ms", "ms", up=False),
+                latency=_change(now["latency"], before.get("latency"), "ms", up=False),
+                took=f"{words.significant(seconds)} s" if seconds else words.MISSING,
             )
         )
-        before = {**before, **{key: one for key, one in entry.items() if one is not None}}
+        before |= {key: one for key, one in now.items() if one not in (None, "")}
     return tuple(lines)
 
 
 def stage_metric(row: Row) -> str:
     """Name the metric that `row.stages` holds, for the column's title."""
-    for entry in row.stages:
-        if isinstance(entry, Mapping) and entry.get("metric"):
-            return words.title(str(entry["metric"]))
-    return "Accuracy"
+    metrics = (_entry(entry)["metric"] for entry in row.stages if isinstance(entry, Mapping))
+    return words.title(next((metric for metric in metrics if metric), "accuracy"))
+
+
+def _entry(entry: Mapping[str, object]) -> Json:
+    """Read one entry of `Row.stages`, by the short or the long name of each key."""
+    named = next((name for name in PRIMARY if name in entry), "")
+    return {
+        "metric": str(entry.get("metric") or named),
+        "value": _finite(entry.get("value", entry.get(named))),
+        "size": _finite(entry.get("size_bytes", entry.get("size"))),
+        "latency": _finite(entry.get("latency_ms", entry.get("latency_p50"))),
+        "seconds": _finite(entry.get("seconds")),
+    }
 
 
 def slices(facts: Facts, row: Row | None) -> tuple[Slices, ...]:
@@ -162,8 +138,8 @@ def losers(facts: Facts) -> tuple[tuple[Row, str], ...]:
 
 
 def failed(facts: Facts) -> tuple[tuple[Row, str], ...]:
-    """Give every candidate whose chain broke, with the reason."""
-    return tuple((row, str(row.error)) for row in facts.candidates if row.error)
+    """Give every row that could not be made, with the reason."""
+    return tuple((row, str(row.error)) for row in facts.rows if row.error)
 
 
 def readings(facts: Facts, row: Row | None) -> tuple[tuple[str, ...], tuple[Reading, ...]]:
@@ -195,50 +171,6 @@ def readings(facts: Facts, row: Row | None) -> tuple[tuple[str, ...], tuple[Read
     return tuple(display_name(one) for one in rows), tuple(lines)
 
 
-def machine(document: Json, *, depth: int = 4) -> tuple[Fact, ...]:
-    """Turn free JSON into facts; CPU flags are left out (see `cpu_flags`)."""
-    out = []
-    for key, value in document.items():
-        name = words.plain(key).replace("_", " ")
-        if "flags" in str(key).lower():
-            continue
-        if isinstance(value, Mapping) and depth > 1:
-            out.append(Fact(name, below=machine(dict(value), depth=depth - 1)))
-        elif isinstance(value, list | tuple):
-            out.append(Fact(name, ", ".join(words.plain(one) for one in value) or words.MISSING))
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            out.append(Fact(name.removesuffix(" bytes"), _figure(str(key), float(value))))
-        else:
-            text = words.MISSING if value in (None, "") else words.plain(value)
-            # A digest is recognized by its beginning; results.json holds it whole.
-            out.append(Fact(name, re.sub(r"^([0-9a-f]{12})[0-9a-f]{28,}$", r"\1…", text)))
-    return tuple(out)
-
-
-def cpu_flags(environment: Json) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Give the CPU flags that matter to ONNX Runtime's kernels, and all of them."""
-    every = tuple(dict.fromkeys(words.plain(flag) for flag in _flags(environment)))
-    return tuple(flag for flag in CPU_FLAGS if flag in every), every
-
-
-def _flags(value: object) -> Iterable[str]:
-    if not isinstance(value, Mapping):
-        return
-    for key, one in value.items():
-        if "flags" in str(key).lower():
-            yield from one.split() if isinstance(one, str) else map(str, one or ())
-        else:
-            yield from _flags(one)
-
-
-def _figure(key: str, value: float) -> str:
-    if key.endswith("_bytes") and value >= 1e9:
-        return f"{words.significant(value / 1e9)} GB"
-    if key.endswith("_bytes"):
-        return words.with_unit(value, "bytes")
-    return f"{value:,.0f}" if value.is_integer() else f"{value:g}"
-
-
 def _reasons(row: Row) -> str:
     return "; ".join(verdict.reason for verdict in row.verdicts if verdict.state != "pass")
 
@@ -254,10 +186,7 @@ def _exact(row: Row, metric: str, split: str | None, target: str | None) -> Meas
     )
 
 
-def _change(
-    entry: Mapping[str, object], before: Mapping[str, object], key: str, unit: str, *, up: bool
-) -> Change:
-    value, old = _finite(entry.get(key)), _finite(before.get(key))
+def _change(value: float | None, old: float | None, unit: str, *, up: bool) -> Change:
     if value is None:
         return Change()
     text = words.number(value, unit)
@@ -289,7 +218,7 @@ def _slices(facts: Facts, row: Row, teacher: Row, prefix: str, heading: str) -> 
             (
                 name,
                 scored(teacher, metric, facts, split, name),
-                find_exact(row, metric, facts, split, name),
+                find(row.measurements, metric, target=facts.target, split=split, slice=name),
             )
             for name in names
         )
@@ -313,13 +242,6 @@ def _slices(facts: Facts, row: Row, teacher: Row, prefix: str, heading: str) -> 
         for name, a, b in sorted(pairs, key=lambda pair: pair[0])
     )
     return Slices(heading, words.title(metric), split, lines)
-
-
-def find_exact(
-    row: Row, metric: str, facts: Facts, split: str, slice: str | None
-) -> Measurement | None:
-    """Find a slice's measurement on the target shown."""
-    return find(row.measurements, metric, target=facts.target, split=split, slice=slice)
 
 
 def figures(facts: Facts, row: Row | None) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from edgecompress.report.facts import (
     gather,
     limit_name,
     scored,
+    short_names,
     size_ratio,
     state,
 )
@@ -56,12 +57,12 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A row of the table with its key in plots (``1`` … for candidates, ``a`` … for references)."""
+    """A row of the table with its key in plots: ``1`` … for candidates, ``a`` … for references."""
 
     row: Row
     key: str
     name: str
-    chain: str
+    full_name: str
     state: str
     winner: bool
     cells: tuple[Cell, ...]
@@ -69,12 +70,13 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """What every drawing of the table shares."""
+    """What every drawing of the table shares; names leave out the stages in `common`."""
 
     target: str | None
     columns: tuple[Column, ...]
     lines: tuple[Line, ...]
     footnotes: tuple[str, ...]
+    common: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -115,12 +117,13 @@ def build(result: RunResult, target: str | None = None) -> Table:
         if not all(cells[index].missing for _, cells, _ in filled)
     ]
     keys = _keys(facts)
+    names, common = short_names(facts.rows)
     lines = tuple(
         Line(
             row=row,
             key=keys[row.name],
-            name=display_name(row),
-            chain=" → ".join(words.plain(stage) for stage in row.chain),
+            name=names[row.name],
+            full_name=display_name(row),
             state=state(row),
             winner=row.name == result.winner,
             cells=(verdict, *(cells[index] for index in kept)),
@@ -128,7 +131,9 @@ def build(result: RunResult, target: str | None = None) -> Table:
         for row, cells, verdict in filled
     )
     heads = tuple(columns[index][0] for index in kept)
-    return Table(facts.target, (Column("verdict", "Verdict"), *heads), lines, tuple(notes.texts))
+    return Table(
+        facts.target, (Column("verdict", "Verdict"), *heads), lines, tuple(notes.texts), common
+    )
 
 
 def _keys(facts: Facts) -> dict[str, str]:
@@ -237,7 +242,7 @@ def _lost(row: Row, facts: Facts, split: str, notes: _Notes) -> Cell:
 
 def _verdict(row: Row, result: RunResult) -> Cell:
     if row.kind == "reference":
-        return Cell("reference")
+        return Cell("failed" if row.error else "reference")
     if row.name == result.winner:
         return Cell("chosen")
     summed = state(row)

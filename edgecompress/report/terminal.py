@@ -5,6 +5,7 @@ Names and reasons come as `rich.text.Text`, never as console markup.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from rich.console import Group, RenderableType
@@ -14,10 +15,11 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from edgecompress.report import words
-from edgecompress.report.facts import gather, headline
+from edgecompress.report.facts import gather, short_names
 from edgecompress.report.panels import budget_lines, failed, figures, losers, subject
+from edgecompress.report.sentence import headline
 from edgecompress.report.table import Cell, Column, Table, build
-from edgecompress.values import RunResult
+from edgecompress.values import Row, RunResult
 
 COLOURS = {"pass": "green", "fail": "red", "undecided": "yellow", "error": "red"}
 MARKS = {"pass": "✓", "fail": "✗", "undecided": "?"}
@@ -36,19 +38,22 @@ def render_terminal(result: RunResult, width: int = 100) -> RenderableType:
         The console's width; a narrow one shows the essential columns only.
     """
     facts = gather(result)
+    names, _ = short_names(facts.rows)
     parts: list[RenderableType] = []
     for target in facts.targets or (None,):
         table = build(result, target)
         if len(facts.targets) > 1:
             parts.append(Text(f"On {words.plain(target)}", style="bold"))
         parts.append(_table(table, narrow=width < NARROW, tight=width < TIGHT))
+        if table.common:
+            parts.append(Text(f"Every candidate also has {', '.join(table.common)}.", "dim"))
         parts += [
             Text(f"{words.superscript((number,))} {text}", style="dim")
             for number, text in enumerate(table.footnotes, start=1)
         ]
         parts.append(Text())
-    parts += _reasons("Why the others were not chosen", losers(facts))
-    parts += _reasons("Failed", failed(facts))
+    parts += _reasons("Why the others were not chosen", losers(facts), names)
+    parts += _reasons("Failed", failed(facts), names)
     parts.append(_verdict(result))
     return Group(*parts)
 
@@ -74,14 +79,21 @@ def _verdict(result: RunResult) -> Panel:
     return Panel(Group(*lines), title=title, title_align="left", border_style=colour)
 
 
-def _reasons(heading: str, rows: tuple[tuple[object, str], ...]) -> list[RenderableType]:
+def _spaced(name: str) -> str:
+    """Let a long name break between its stages."""
+    return name.replace("+", " +") if len(name) > 24 else name
+
+
+def _reasons(
+    heading: str, rows: Sequence[tuple[Row, str]], names: Mapping[str, str]
+) -> list[RenderableType]:
     if not rows:
         return []
     grid = RichTable.grid(padding=(0, 2))
     grid.add_column(overflow="fold", max_width=44)
     grid.add_column(overflow="fold", style="dim")
     for row, why in rows:
-        grid.add_row(Text(words.plain(getattr(row, "name", ""))), Text(words.plain(why)))
+        grid.add_row(Text(_spaced(names[row.name])), Text(words.plain(why)))
     return [Rule(heading, align="left", style="dim"), grid, Text()]
 
 
@@ -97,7 +109,7 @@ def _table(table: Table, *, narrow: bool, tight: bool) -> RichTable:
             drawn.add_section()
         before = line.row.kind
         style = "bold green" if line.winner else "dim" if line.state == "error" else ""
-        name = Text(f"{'▸ ' if line.winner else ''}{line.name}")
+        name = Text(f"{'▸' if line.winner else ''}{_spaced(line.name)}")
         drawn.add_row(
             name, *(_cell(line.cells[n], line.state, tight=tight) for n in shown), style=style
         )

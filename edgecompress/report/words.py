@@ -30,6 +30,7 @@ TITLES = {
     "memory_rise": "Memory over the bare runtime",
     "speedup": "Faster than onnx-fp32",
     "compression": "Smaller than onnx-fp32",
+    "parameters": "Parameters",
     "harness_overhead": "Cost of the harness itself",
 }
 UNITS = {"fraction": "points", "bytes": "MB", "ms": "ms", "x": "×"}

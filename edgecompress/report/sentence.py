@@ -1,0 +1,120 @@
+"""The verdict in one sentence, as every report begins; pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from edgecompress.report import words
+from edgecompress.report.facts import (
+    Facts,
+    display_name,
+    drop,
+    limit_name,
+    size_ratio,
+    speedup,
+    state,
+)
+from edgecompress.values import RunResult
+
+STATES = {"pass": "Budget kept", "fail": "Budget missed", "undecided": "Undecided"}
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """The verdict for people: a badge, one sentence, and what stands under it."""
+
+    state: str
+    badge: str
+    sentence: str
+    subject: str
+    detail: str
+
+
+def headline(result: RunResult, facts: Facts) -> Headline:
+    """Say the verdict in one sentence with what was gained and what it cost."""
+    verdict = result.verdict
+    badge = STATES.get(verdict.state, words.plain(verdict.state))
+    if facts.winner is not None:
+        if verdict.state == "pass" and not result.budget:
+            badge = "Chosen"
+        return Headline(
+            verdict.state,
+            badge,
+            _gains(facts) or "A candidate was chosen.",
+            display_name(facts.winner),
+            _standing(result, facts),
+        )
+    close = facts.nearest
+    subject = display_name(close) if close else ""
+    detail = words.plain(verdict.reason).removeprefix(f"nearest is {subject}: ")
+    if verdict.state == "undecided":
+        sentence = "No candidate passes: a measurement is missing or not valid."
+        detail += ". The same command, run again, measures only what is missing."
+    elif close is None:
+        sentence = "No candidate was finished."
+    else:
+        worst = max(close.verdicts, key=lambda one: one.miss)
+        by = f" by {worst.miss:.0%}" if 0.005 <= worst.miss < math.inf else ""
+        name = limit_name(worst.limit)
+        sentence = f"No candidate keeps the budget; the nearest misses {name}{by}."
+    return Headline(verdict.state, badge, sentence, subject, detail)
+
+
+def _gains(facts: Facts) -> str:
+    """Say what the winner gained over the reference and what it cost."""
+    row = facts.winner
+    if row is None:
+        return ""
+    gained = []
+    ratio = size_ratio(row, facts.reference)
+    if ratio is not None:
+        gained.append(_comparison(ratio, "smaller", "larger"))
+    fast = speedup(row, facts.target)
+    if fast is not None and not fast.invalid:
+        gained.append(_comparison(fast.value, "faster", "slower"))
+    sentence = f"{' and '.join(gained)} than the stock fp32 export" if gained else ""
+    lost = drop(row, facts, facts.split)
+    if lost is not None and not lost.invalid and facts.primary is not None:
+        word = "gained" if lost.value < 0 else "lost"
+        amount = words.with_unit(abs(lost.value), lost.unit)
+        cost = f"{amount} of {words.label(facts.primary)} {word}"
+        sentence = f"{sentence}, with {cost}" if sentence else cost
+    return f"{sentence}." if sentence else ""
+
+
+def _comparison(ratio: float, more: str, less: str) -> str:
+    return f"{words.times(ratio)}× {more}" if ratio >= 1 else f"{words.times(1 / ratio)}× {less}"
+
+
+SUPERLATIVES = {
+    "size": "smallest",
+    "download_size": "smallest download",
+    "latency_p50": "fastest",
+    "end_to_end_p50": "fastest",
+    "peak_memory": "lightest in memory",
+    "f1": "most accurate",
+    "accuracy": "most accurate",
+    "macro_f1": "most accurate",
+}
+
+
+def _standing(result: RunResult, facts: Facts) -> str:
+    """Say where the winner stands among the candidates."""
+    passed = sum(state(row) == "pass" for row in facts.candidates)
+    total = len(facts.candidates)
+    if total == 1:
+        return "the only candidate" + (", and it keeps the budget" if result.budget else "")
+    if not result.budget:
+        return f"{_best(result)} of {total} candidates; no budget was set"
+    if passed <= 1:
+        return f"the only one of {total} candidates that keeps the budget"
+    return f"{_best(result)} of the {passed} candidates (of {total}) that keep the budget"
+
+
+def _best(result: RunResult) -> str:
+    metric, _, target = words.plain(result.minimize).partition("@")
+    word = SUPERLATIVES.get(metric)
+    if word is None:
+        return f"the best {limit_name(result.minimize)}"
+    return f"the {word} on {target}" if target else f"the {word}"

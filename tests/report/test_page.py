@@ -1,0 +1,208 @@
+"""The report page in Debian's headless chromium: what a person sees, on a phone and on a desk."""
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgecompress.report.html import render_html
+from edgecompress.values import Measurement, Row, RunResult, Verdict
+
+HOSTILE = "</script><img src=x onerror=\"document.title='owned'\"><b>bold</b> & {{ 7 * 7 }}"
+PROGRAMS = {"chromium": "chromium", "chromedriver": "chromium-driver"}
+WIDTHS = {"phone": (390, 844), "desk": (1280, 900)}
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+def hostile(result: RunResult) -> RunResult:
+    """Give every text of the result, as far as a report shows it, HTML and script in it."""
+
+    def slice_of(one: Measurement) -> str | None:
+        return f"{one.slice}{HOSTILE}" if one.slice else None
+
+    rows = tuple(
+        replace(
+            row,
+            name=row.name if row.kind == "reference" else f"{row.name}{HOSTILE}",
+            lost=f"lost {HOSTILE}" if row.lost else None,
+            error=f"error {HOSTILE}" if row.error else None,
+            chain=tuple(f"{stage}{HOSTILE}" for stage in row.chain),
+            stages=tuple({**entry, "stage": HOSTILE} for entry in row.stages),
+            measurements=tuple(
+                replace(one, slice=slice_of(one), invalid=HOSTILE if one.invalid else None)
+                for one in row.measurements
+            ),
+        )
+        for row in result.rows
+    )
+    return replace(
+        result,
+        name=HOSTILE,
+        rows=rows,
+        winner=f"{result.winner}{HOSTILE}",
+        recipe={HOSTILE: HOSTILE},
+        environment={HOSTILE: HOSTILE, "flags": [HOSTILE]},
+        data={HOSTILE: {HOSTILE: [HOSTILE]}},
+        command=HOSTILE,
+    )
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    for program, package in PROGRAMS.items():
+        if shutil.which(program) is None:
+            pytest.skip(f"needs {program}: apt-get install {package}")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(shutil.which("chromium"))
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    service = webdriver.ChromeService(executable_path=shutil.which("chromedriver"))
+    driver = webdriver.Chrome(options=options, service=service)
+    yield driver
+    driver.quit()
+
+
+def open_page(browser: Any, page: str, folder: Path, width: str, theme: str = "light") -> None:
+    """Show `page` and wait until its plots are drawn."""
+    across, down = WIDTHS[width]
+    metrics = {"width": across, "height": down, "deviceScaleFactor": 1, "mobile": width == "phone"}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    feature = {"name": "prefers-color-scheme", "value": theme}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+    file = folder / "report.html"
+    file.write_text(page, encoding="utf-8")
+    browser.get_log("browser")
+    browser.get_log("performance")
+    browser.get(file.as_uri())
+    expected = page.count('<div id="plot-')
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if browser.execute_script(DRAWN) >= expected:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"the plots were not drawn: {browser.get_log('browser')}")
+
+
+DRAWN = (
+    "return document.querySelectorAll('.plot .scatterlayer .trace').length ? "
+    "document.querySelectorAll('.plot svg.main-svg:first-of-type').length : 0"
+)
+SIDEWAYS = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+
+
+def requests(browser: Any) -> list[str]:
+    """Give every address that the page asked for."""
+    entries = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    sent = [one for one in entries if one["method"] == "Network.requestWillBeSent"]
+    return [one["params"]["request"]["url"] for one in sent]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_what_a_person_sees(
+    browser: Any, result: RunResult, tmp_path: Path, width: str, theme: str
+) -> None:
+    open_page(browser, render_html(result), tmp_path, width, theme)
+    assert browser.execute_script(SIDEWAYS) == 0, "the page scrolls sideways"
+    heading = browser.find_element("id", "verdict")
+    assert heading.is_displayed()
+    assert heading.text.startswith("4.97× smaller and 3.70× faster")
+    assert heading.rect["y"] + heading.rect["height"] < WIDTHS[width][1], "below the fold"
+    rows = browser.find_elements("css selector", "#all ~ .scroll tr.row")
+    assert len(rows) == 12
+    assert all(row.is_displayed() for row in rows)
+    assert "heads+ffn+static" in rows[3].text
+    assert "chosen" in rows[3].text
+    points = browser.find_elements("css selector", ".plot .scatterlayer path.point")
+    assert len(points) == 2 * 11
+    assert browser.get_log("browser") == []
+    asked = requests(browser)
+    assert asked, "the log of requests is empty, so it proves nothing"
+    assert all(url.startswith(("file:", "data:")) for url in asked), asked
+
+
+def test_text_can_be_told_from_its_ground(browser: Any, result: RunResult, tmp_path: Path) -> None:
+    page = render_html(result)
+    for theme in ("light", "dark"):
+        open_page(browser, page, tmp_path, "phone", theme)
+        for selector in ("h1", ".quiet", ".badge.fail", ".plot .xtick text", ".tile dt"):
+            assert browser.execute_script(CONTRAST, selector) >= 4.5, (theme, selector)
+
+
+CONTRAST = """
+const parts = text => text.match(/[\\d.]+/g).map(Number);
+const light = ([r, g, b]) => [r, g, b].map(v => v / 255)
+  .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+  .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+const element = document.querySelector(arguments[0]);
+let ground = element;
+const back = e => parts(getComputedStyle(e).backgroundColor);
+while (ground.parentElement && back(ground)[3] === 0) ground = ground.parentElement;
+const style = getComputedStyle(element);
+const a = light(parts(element instanceof SVGElement ? style.fill : style.color));
+const b = light(back(ground));
+return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+"""
+
+
+def test_a_reader_of_the_phone_reaches_every_column(
+    browser: Any, result: RunResult, tmp_path: Path
+) -> None:
+    open_page(browser, render_html(result), tmp_path, "phone")
+    box = browser.find_element("css selector", "#all ~ .scroll")
+    browser.execute_script("arguments[0].scrollLeft = 1e6", box)
+    first = browser.find_element("css selector", "tr.winner th")
+    last = browser.find_element("css selector", "tr.winner td:last-child")
+    assert first.rect["x"] >= 0, "the name stays while the numbers scroll"
+    assert last.rect["x"] + last.rect["width"] <= WIDTHS["phone"][0]
+    assert browser.execute_script(SIDEWAYS) == 0
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_hostile_names_are_only_text(
+    browser: Any, result: RunResult, tmp_path: Path, width: str
+) -> None:
+    open_page(browser, render_html(hostile(result)), tmp_path, width)
+    assert "<img src=x" in browser.title
+    assert browser.find_elements("css selector", "img, body b:not(.bar b)") == []
+    assert "{{ 7 * 7 }}" in browser.find_element("css selector", ".lead").text
+    assert browser.execute_script(SIDEWAYS) == 0
+    assert browser.get_log("browser") == []
+
+
+def test_nothing_outside_the_script_names_a_network_address(result: RunResult) -> None:
+    page = render_html(result)
+    text = page[: page.index("window.PlotlyConfig")]
+    assert "http:" not in text
+    assert "https:" not in text
+    assert "default-src 'none'" in text
+    assert render_html(result) == page, "the same result gives the same page"
+
+
+def test_pages_of_poor_results_are_drawn(result: RunResult) -> None:
+    verdict = Verdict("budget", "undecided", "nothing was measured", float("inf"))
+    for rows in (
+        (),
+        (Row("a", "candidate", error="disk full", lost="disk full"),),
+        result.rows[:1],
+    ):
+        page = render_html(replace(result, rows=rows, winner=None, verdict=verdict))
+        assert "Undecided" in page
+        assert "newPlot" not in page
