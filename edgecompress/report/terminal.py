@@ -6,9 +6,10 @@ Names and reasons come as `rich.text.Text`, never as console markup.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.panel import Panel
 from rich.rule import Rule
 from rich.table import Table as RichTable
@@ -28,14 +29,21 @@ TIGHT = 104
 """Widths of a terminal under which only the essential columns, and no intervals, are shown."""
 
 
-def render_terminal(result: RunResult, width: int = 100) -> RenderableType:
-    """Draw the table, the verdict and why each other candidate lost.
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    """The table, drawn as wide as the console that prints it allows."""
 
-    Parameters
-    ----------
-    result : RunResult
-    width : int
-        The console's width; a narrow one shows the essential columns only.
+    table: Table
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width = options.max_width
+        yield _table(self.table, narrow=width < NARROW, tight=width < TIGHT)
+
+
+def render_terminal(result: RunResult) -> tuple[RenderableType, ...]:
+    """Draw the table, why each other candidate lost and, last, the verdict.
+
+    The table fits the console that prints it: a narrow one gets the essential columns only.
     """
     facts = gather(result)
     names, _ = short_names(facts.rows)
@@ -44,7 +52,7 @@ def render_terminal(result: RunResult, width: int = 100) -> RenderableType:
         table = build(result, target)
         if len(facts.targets) > 1:
             parts.append(Text(f"On {words.plain(target)}", style="bold"))
-        parts.append(_table(table, narrow=width < NARROW, tight=width < TIGHT))
+        parts.append(_Fitted(table))
         if table.common:
             parts.append(Text(f"Every candidate also has {', '.join(table.common)}.", "dim"))
         parts += [
@@ -55,7 +63,7 @@ def render_terminal(result: RunResult, width: int = 100) -> RenderableType:
     parts += _reasons("Why the others were not chosen", losers(facts), names)
     parts += _reasons("Failed", failed(facts), names)
     parts.append(_verdict(result))
-    return Group(*parts)
+    return tuple(parts)
 
 
 def _verdict(result: RunResult) -> Panel:

@@ -27,7 +27,9 @@ def cells(table: Table, name: str) -> dict[str, str]:
 
 def terminal(result: RunResult, width: int) -> str:
     out = io.StringIO()
-    Console(file=out, width=width, force_terminal=False).print(render_terminal(result, width))
+    console = Console(file=out, width=width, force_terminal=False)
+    for part in render_terminal(result):
+        console.print(part)
     return out.getvalue()
 
 
