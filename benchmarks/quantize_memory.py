@@ -1,0 +1,211 @@
+"""Peak memory of the ONNX quantization stages beside ONNX Runtime's own calls and one inference.
+
+Run ``python benchmarks/quantize_memory.py``: it makes a BERT-shaped model of random weights (by
+default of 110 million parameters), then runs each case in a fresh process that imports no torch and
+reads that process's peak resident memory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import click
+
+from edgecompress.values import Candidate, Example, Measurement
+
+CASES = {
+    "import": "edgecompress, onnx and onnxruntime imported, nothing done",
+    "inference": "one fp32 inference, ONNX Runtime, batch 1",
+    "dynamic": "quantize.dynamic",
+    "static": "quantize.static",
+    "ort_dynamic": "onnxruntime.quantization.quantize_dynamic",
+    "ort_static": "onnxruntime.quantization.quantize_static",
+}
+SAMPLES = 8
+WORDS = 1000
+MB = 1_000_000
+
+
+def make_model(
+    path: Path, layers: int, hidden: int, heads: int, vocabulary: int, positions: int
+) -> None:
+    """Export a random BERT for token classification; in a process of its own, as it needs torch."""
+    code = f"""
+import torch
+from transformers import BertConfig, BertForTokenClassification
+from optimum.exporters.onnx import onnx_export_from_model
+torch.manual_seed(0)
+config = BertConfig(vocab_size={vocabulary}, hidden_size={hidden}, num_hidden_layers={layers},
+    num_attention_heads={heads}, intermediate_size={4 * hidden}, num_labels=9,
+    max_position_embeddings={positions})
+module = BertForTokenClassification._from_config(config, attn_implementation="eager").eval()
+onnx_export_from_model(module, {str(path.parent)!r}, task="token-classification", opset=18,
+    do_validation=False)
+print(sum(p.numel() for p in module.parameters()))
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def run_case(case: str, model: Path, folder: Path, length: int) -> None:
+    """Do one case in this process; the parent reads the peak."""
+    from edgecompress.quantization.proof import graph_specs
+    from edgecompress.quantization.session import input_specs, open_session, random_feed
+    from edgecompress.stage import Transform, stage_class
+    from edgecompress.values import Candidate, OnnxModel
+
+    onnx_model = OnnxModel(model)
+    bounds = {"input_ids": 1000}
+
+    if case == "inference":
+        session = open_session(onnx_model)
+        session.run(None, random_feed(input_specs(session), 1, length, bounds=bounds))
+    elif case in {"dynamic", "static"}:
+        labels = tuple(f"L{index}" for index in range(9))
+        candidate = Candidate(onnx_model, make_preprocessor(folder), "text-classification", labels)
+        stage = cast(Transform, stage_class(f"quantize.{case}")())
+        stage.apply(candidate, _Context(folder, length))
+    elif case == "ort_dynamic":
+        from onnxruntime.quantization import quantize_dynamic
+
+        quantize_dynamic(
+            model,
+            folder / "q.onnx",
+            per_channel=True,
+            op_types_to_quantize=["MatMul", "Gemm", "Gather"],
+        )
+    elif case == "ort_static":
+        from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+
+        specs = graph_specs(onnx_model)
+        feeds = (random_feed(specs, 1, length, bounds=bounds, seed=s) for s in range(SAMPLES))
+
+        class Reader(CalibrationDataReader):  # type: ignore[misc]
+            def get_next(self) -> Any:
+                return next(feeds, None)
+
+        quantize_static(
+            model,
+            folder / "q.onnx",
+            Reader(),
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            op_types_to_quantize=["MatMul", "Gemm", "Gather"],
+        )
+    if "torch" in sys.modules:
+        raise SystemExit(f"{case} imported torch")
+
+
+def make_preprocessor(folder: Path) -> Path:
+    """Write a tokenizer of the words ``w0`` … ``w999``, one piece each, between [CLS] and [SEP]."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"w{index}" for index in range(WORDS))]
+    tokenizer = Tokenizer(
+        models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="[UNK]")
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    directory = folder / "preprocessor"
+    directory.mkdir()
+    tokenizer.save(str(directory / "tokenizer.json"))
+    config = {"model_max_length": 512, "pad_token": "[PAD]"}
+    (directory / "tokenizer_config.json").write_text(json.dumps(config))
+    return directory
+
+
+class _Context:
+    """What quantization asks of a stage's context: a folder, and texts of `length` tokens."""
+
+    validation: Sequence[Example] = ()
+    teacher: Candidate | None = None
+    reference: Candidate | None = None
+
+    def __init__(self, folder: Path, length: int) -> None:
+        import numpy as np
+
+        self.folder = self.scratch = folder
+        self.seed = 0
+        words = np.random.default_rng(0).integers(0, WORDS, (SAMPLES, length - 2))
+        texts = [" ".join(f"w{number}" for number in row) for row in words]
+        self.train: Sequence[Example] = [Example(text=text, label="L0") for text in texts]
+
+    def measure(self, candidates: Sequence[Candidate]) -> list[tuple[Measurement, ...]]:
+        """Not asked for by quantization."""
+        raise NotImplementedError
+
+    def cached(self, key: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
+        """Not asked for by quantization."""
+        raise NotImplementedError
+
+    def progress(self, done: float, total: float, what: str = "") -> None:
+        """Say nothing."""
+
+
+def peak_of(case: str, model: Path, length: int) -> tuple[int, float]:
+    """Peak resident bytes and seconds of a fresh process that does `case`."""
+    with tempfile.TemporaryDirectory(prefix="edgecompress-") as folder:
+        command = [sys.executable, __file__, "--case", case, "--model", str(model)]
+        command += ["--folder", folder, "--length", str(length)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        raise click.ClickException(f"{case} failed:\n{done.stderr[-2000:]}")
+    report = json.loads(done.stdout.splitlines()[-1])
+    return report["peak_bytes"], report["seconds"]
+
+
+@click.command()
+@click.option("--layers", default=12, show_default=True)
+@click.option("--hidden", default=768, show_default=True)
+@click.option("--heads", default=12, show_default=True)
+@click.option("--vocabulary", default=30522, show_default=True)
+@click.option("--positions", default=512, show_default=True)
+@click.option("--length", default=128, show_default=True, help="Tokens of the inference.")
+@click.option("--model", type=click.Path(path_type=Path), help="Measure this ONNX file instead.")
+@click.option("--case", type=click.Choice(list(CASES)), hidden=True)
+@click.option("--folder", type=click.Path(path_type=Path), hidden=True)
+def main(
+    layers: int,
+    hidden: int,
+    heads: int,
+    vocabulary: int,
+    positions: int,
+    length: int,
+    model: Path | None,
+    case: str | None,
+    folder: Path | None,
+) -> None:
+    """Print a Markdown table of peak memory."""
+    if case and model and folder:
+        import time
+
+        start = time.perf_counter()
+        run_case(case, model, folder, length)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        click.echo(json.dumps({"peak_bytes": peak, "seconds": time.perf_counter() - start}))
+        return
+    with tempfile.TemporaryDirectory(prefix="edgecompress-") as name:
+        if model is None:
+            model = Path(name) / "model.onnx"
+            make_model(model, layers, hidden, heads, vocabulary, positions)
+        size = model.stat().st_size
+        click.echo(f"fp32 model of {size / MB:.0f} MB, {size / 4 / MB:.0f} million parameters\n")
+        click.echo("| fresh process | peak memory | of one fp32 inference | seconds |")
+        click.echo("|---|---:|---:|---:|")
+        found = {each: peak_of(each, model, length) for each in CASES}
+        for each, (peak, seconds) in found.items():
+            share = peak / found["inference"][0]
+            click.echo(f"| {CASES[each]} | {peak / MB:.0f} MB | {share:.2f}× | {seconds:.1f} |")
+
+
+if __name__ == "__main__":
+    main()
