@@ -16,7 +16,7 @@ Imported inside functions only: it needs torch and onnxscript.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,23 @@ from onnxscript import opset18 as op
 from torch.fx import GraphModule, Node
 
 INT8_MAX = 127
+MATRIX = 2
+# Names of tensors and of the module around the model, by which the ONNX side finds them again.
+WEIGHT, TABLE, WRAPPER = "weight", "table", "model."
+
+
+class LogitsOnly(torch.nn.Module):
+    """A transformers model that takes its inputs by position and gives its logits alone."""
+
+    def __init__(self, module: torch.nn.Module, names: Sequence[str]) -> None:
+        super().__init__()
+        self.model = module
+        self.names = tuple(names)
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """Compute the logits: int64 (batch, length) each to float32 (batch, …, classes)."""
+        named = dict(zip(self.names, inputs, strict=True))
+        return self.model(**named, return_dict=False)[0]
 
 
 class Int8Embedding(torch.nn.Module):
@@ -37,14 +54,13 @@ class Int8Embedding(torch.nn.Module):
     def __init__(self, weight: torch.Tensor) -> None:
         super().__init__()
         table, scale = quantize_rows(weight)
-        self.register_buffer("table", table)
+        self.register_buffer(TABLE, table)
         self.register_buffer("scale", scale)
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         """Look up and dequantize: int64 (…) to float32 (…, width)."""
         rows = torch.nn.functional.embedding(ids, self.table)
-        scale = torch.index_select(self.scale, 0, ids.reshape(-1)).reshape(ids.shape)
-        return rows.to(torch.float32) * scale.unsqueeze(-1)
+        return rows.to(torch.float32) * self.scale[ids].unsqueeze(-1)
 
 
 def quantize_rows(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -98,7 +114,7 @@ def quantize_embeddings(model: torch.nn.Module) -> dict[str, str]:
     return exceptions
 
 
-@torch.library.custom_op(
+@torch.library.custom_op(  # type: ignore[untyped-decorator]
     "edgecompress::dynamic_quantize",
     mutates_args=(),
     schema="(Tensor values) -> (Tensor, Tensor, Tensor)",
@@ -113,7 +129,7 @@ def dynamic_quantize(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, 
     return quantized.to(torch.uint8), scale, zero.to(torch.uint8)
 
 
-@dynamic_quantize.register_fake
+@dynamic_quantize.register_fake  # type: ignore[untyped-decorator]
 def _(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return (
         torch.empty_like(values, dtype=torch.uint8),
@@ -122,7 +138,7 @@ def _(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     )
 
 
-@torch.library.custom_op(
+@torch.library.custom_op(  # type: ignore[untyped-decorator]
     "edgecompress::integer_linear",
     mutates_args=(),
     schema=(
@@ -145,7 +161,7 @@ def integer_linear(
     return result if bias is None else result + bias
 
 
-@integer_linear.register_fake
+@integer_linear.register_fake  # type: ignore[untyped-decorator]
 def _(
     values: torch.Tensor,
     scale: torch.Tensor,
@@ -184,7 +200,7 @@ class _Weight:
     zero_point: torch.Tensor
 
 
-def lower_linears(graph_module: GraphModule) -> tuple[int, tuple[str, ...]]:
+def lower_linears(graph_module: GraphModule) -> tuple[dict[str, str], tuple[str, ...]]:
     """Rewrite, in place, the linear layers that Neural Compressor has quantized.
 
     Parameters
@@ -194,37 +210,40 @@ def lower_linears(graph_module: GraphModule) -> tuple[int, tuple[str, ...]]:
 
     Returns
     -------
-    lowered : int
-        Linear layers with int8 weights now.
+    lowered : dict of str to str
+        Linear layers with int8 weights now: the submodule that holds a layer's tensors, and the
+        layer's path in the model.
     left : tuple of str
-        Parameters of the linear layers that Neural Compressor did not quantize.
+        Weights of the linear layers that Neural Compressor did not quantize.
     """
     graph = graph_module.graph
     quantized_inputs: dict[Node, Node] = {}
-    lowered, left = 0, []
+    lowered: dict[str, str] = {}
+    left: list[str] = []
     for node in list(graph.nodes):
         if node.op != "call_function" or node.target != torch.ops.aten.linear.default:
             continue
         weight = _weight(graph_module, node.args[1])
         scheme = _input_scheme(node.args[0])
         if weight is None or scheme is None:
-            left.append(_parameter_name(node.args[1]))
+            left.append(_parameter_path(node.args[1]))
             continue
         bias = node.args[2] if len(node.args) > 2 else None
-        prefix = f"int8_linear_{lowered}"
+        prefix = f"int8_linear_{len(lowered)}"
+        graph_module.add_submodule(prefix, torch.nn.Module())
         with graph.inserting_before(node):
-            values = _constant(graph_module, f"{prefix}_weight", weight.values)
-            scale = _constant(graph_module, f"{prefix}_scale", weight.scale)
+            values = _constant(graph_module, f"{prefix}.{WEIGHT}", weight.values)
+            scale = _constant(graph_module, f"{prefix}.scale", weight.scale)
             if scheme == "dynamic":
                 new = _dynamic(graph_module, node.args[0], values, scale, bias, quantized_inputs)
             else:
-                zero = _constant(graph_module, f"{prefix}_zero_point", weight.zero_point)
-                new = _static(graph_module, node.args[0], values, scale, zero, bias)
+                zero = _constant(graph_module, f"{prefix}.zero_point", weight.zero_point)
+                flat = node.meta["val"].dim() == MATRIX
+                new = _static(graph_module, node.args[0], values, scale, zero, bias, flat)
+        lowered[prefix] = _parameter_path(node.args[1]).rpartition(".")[0]
         node.replace_all_uses_with(new)
         graph.erase_node(node)
-        lowered += 1
     graph.eliminate_dead_code()
-    graph_module.delete_all_unused_submodules()
     _drop_unused_tensors(graph_module)
     graph.lint()
     graph_module.recompile()
@@ -232,15 +251,30 @@ def lower_linears(graph_module: GraphModule) -> tuple[int, tuple[str, ...]]:
 
 
 def _static(
-    graph_module: GraphModule, values: Node, weight: Node, scale: Node, zero: Node, bias: Any
+    graph_module: GraphModule,
+    values: Node,
+    weight: Node,
+    scale: Node,
+    zero: Node,
+    bias: Any,
+    flat: bool,
 ) -> Node:
     graph, quantized = graph_module.graph, torch.ops.quantized_decomposed
+    if flat:
+        # ONNX Runtime turns a product of matrices and its bias into Gemm, which has no kernel for
+        # int8 with an fp32 bias; with three axes the product stays MatMul, which has one.
+        inner = values.args[0]
+        lifted = graph.call_function(torch.ops.aten.unsqueeze.default, (inner.args[0], 0))
+        inner = graph.call_function(inner.target, (lifted, *inner.args[1:]))
+        values = graph.call_function(values.target, (inner, *values.args[1:]))
     arguments = (weight, scale, zero, 1, -128, 127, torch.int8)
     restored = graph.call_function(quantized.dequantize_per_channel.default, arguments)
-    product = graph.call_function(torch.ops.aten.matmul.default, (values, restored))
+    result = graph.call_function(torch.ops.aten.matmul.default, (values, restored))
+    if flat:
+        result = graph.call_function(torch.ops.aten.squeeze.dim, (result, 0))
     if bias is None:
-        return product
-    return graph.call_function(torch.ops.aten.add.Tensor, (product, bias))
+        return result
+    return graph.call_function(torch.ops.aten.add.Tensor, (result, bias))
 
 
 def _dynamic(
@@ -310,14 +344,15 @@ def _tensor(graph_module: GraphModule, node: Node) -> Any:
     return value.detach()
 
 
-def _parameter_name(node: Any) -> str:
+def _parameter_path(node: Any) -> str:
     while isinstance(node, Node) and node.op != "get_attr" and node.args:
         node = node.args[0]
-    return str(node.target) if isinstance(node, Node) else "?"
+    return str(node.target).removeprefix(WRAPPER) if isinstance(node, Node) else "?"
 
 
 def _constant(graph_module: GraphModule, name: str, value: torch.Tensor) -> Node:
-    graph_module.register_buffer(name, value)
+    prefix, _, own = name.rpartition(".")
+    graph_module.get_submodule(prefix).register_buffer(own, value)
     return graph_module.graph.get_attr(name)
 
 

@@ -1,0 +1,34 @@
+"""``quantize.inc_dynamic``: int8 weights from Intel Neural Compressor, activations as they come."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from edgecompress.stage import Context, Kind, Transform
+from edgecompress.values import Candidate, OnnxModel, TorchModel
+
+
+class IncDynamic(Transform):
+    """Quantize a PyTorch model to int8 with Neural Compressor and export it to ONNX.
+
+    Weights have one scale per output channel; each activation's range is computed when it is used
+    (``DynamicQuantizeLinear`` and ``MatMulInteger``, which ONNX Runtime fuses). Needs no data.
+    Embeddings are int8 with one scale per row.
+    """
+
+    accepts: ClassVar[tuple[Kind, ...]] = (TorchModel,)
+    yields: ClassVar[Kind] = OnnxModel
+
+    def apply(self, candidate: Candidate, context: Context) -> Candidate:
+        """Quantize; decisions name what is int8 and how far ONNX Runtime is from PyTorch.
+
+        Raises
+        ------
+        MissingExtraError
+            When neural-compressor is not installed.
+        StageError
+            When the model cannot be exported, or computes something else in ONNX Runtime.
+        """
+        from edgecompress.quantization.inc import quantize_with_inc
+
+        return quantize_with_inc(candidate, context, "dynamic", {"w_granularity": "per_channel"})

@@ -1,0 +1,112 @@
+"""`quantize.inc_static` on an XLM-R classifier: what runs, what it answers, what it refuses."""
+
+import numpy as np
+import onnx
+import pytest
+from helpers import labelled_texts, small_context
+from small_encoders import relative_error, torch_logits, write_encoder
+
+from edgecompress.errors import DataError, StageError
+from edgecompress.quantization.inc_onnx import parity
+from edgecompress.quantization.proof import coverage
+from edgecompress.quantization.session import input_specs, open_session, random_feed
+from edgecompress.stage import check_stage
+from edgecompress.stages.export import Export
+from edgecompress.stages.quantize.inc_static import IncStatic
+from edgecompress.values import file_digest
+
+LINEARS = 2 * 6 + 2  # the head has two
+
+
+@pytest.fixture(scope="module")
+def classifier_model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("encoder")
+    return write_encoder(folder, "XLMRoberta", "text-classification")
+
+
+@pytest.fixture(scope="module")
+def quantized(classifier_model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inc_static")
+    context = small_context(folder, train=labelled_texts(40), validation=labelled_texts(9, 2))
+    result = check_stage(IncStatic(samples=24), classifier_model, context)
+    assert context.said[0][:2] == (1, 25)
+    return result
+
+
+def test_every_linear_layer_and_embedding_runs_as_int8(quantized):
+    found = coverage(quantized.model)
+    assert len(found.int8_linears) == LINEARS
+    assert len(found.int8_embeddings) == 3
+    assert not found.fp32_linears
+    assert not found.fp32_embeddings
+
+
+def test_decisions_say_what_was_done(quantized):
+    decisions = quantized.steps[-1].decisions
+    assert len(decisions["int8_linears"]) == LINEARS
+    assert decisions["exceptions"] == {}
+    assert decisions["calibrated_on"] == 24
+    assert decisions["parity"]["mean_difference"] < 0.02 * decisions["parity"]["range"]
+
+
+def test_the_weights_are_int8_and_activations_have_fixed_ranges(quantized):
+    graph = onnx.load(quantized.model.path).graph
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "QuantizeLinear":  # of an activation: scale and zero point are known
+            assert node.input[0] not in constants
+            assert set(node.input[1:]) <= set(constants)
+    matrices = [t for t in graph.initializer if len(t.dims) == 2 and min(t.dims) > 1]
+    assert {t.data_type for t in matrices} == {onnx.TensorProto.INT8}
+
+
+def test_it_takes_and_gives_what_the_stock_export_does(quantized, classifier_model, tmp_path):
+    stock = Export().apply(classifier_model, small_context(tmp_path))
+    ours, theirs = open_session(quantized.model), open_session(stock.model)
+    assert input_specs(ours) == input_specs(theirs)
+    assert ours.get_outputs()[0].name == theirs.get_outputs()[0].name == "logits"
+    assert ours.get_outputs()[0].shape == theirs.get_outputs()[0].shape
+
+
+def test_answers_stay_close_to_fp32(quantized, classifier_model):
+    session = open_session(quantized.model)
+    names = tuple(spec.name for spec in input_specs(session))
+    expected, feeds = torch_logits(classifier_model, labelled_texts(20, seed=3), names)
+    assert relative_error(expected, [session.run(None, feed)[0] for feed in feeds]) < 0.1
+
+
+def test_the_same_data_and_seed_give_the_same_bytes(quantized, classifier_model, tmp_path):
+    context = small_context(tmp_path, train=labelled_texts(40))
+    again = IncStatic(samples=24).apply(classifier_model, context)
+    assert file_digest(again.model.path) == file_digest(quantized.model.path)
+
+
+def test_a_calibration_set_chooses_the_texts(classifier_model, tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("name: mine\nchoose: length\n", encoding="utf-8")
+    context = small_context(tmp_path, train=labelled_texts(12))
+    stage = IncStatic(calibration=str(file), samples=5, method="minmax")
+    decisions = stage.apply(classifier_model, context).steps[-1].decisions
+    assert decisions["calibrated_on"] == 5
+    assert len(decisions["int8_linears"]) == LINEARS
+
+
+def test_without_training_examples_it_says_so(classifier_model, tmp_path):
+    with pytest.raises(DataError, match="train"):
+        IncStatic().apply(classifier_model, small_context(tmp_path))
+
+
+def test_an_unknown_calibration_set_is_named(classifier_model, tmp_path):
+    with pytest.raises(DataError, match="no calibration set is called 'nosuch'"):
+        IncStatic(calibration="nosuch").apply(classifier_model, small_context(tmp_path))
+
+
+def test_a_result_far_from_pytorch_is_an_error(quantized):
+    session = open_session(quantized.model)
+    feeds = [random_feed(input_specs(session), *shape) for shape in ((1, 5), (3, 9))]
+    logits = [session.run(None, feed)[0] for feed in feeds]
+    assert parity(quantized.model, logits, feeds)["max_difference"] < 1e-3
+    with pytest.raises(StageError, match="computes something else"):
+        parity(quantized.model, [array[:, ::-1] for array in logits], feeds)
+    with pytest.raises(StageError, match="not finite"):
+        parity(quantized.model, [np.full_like(array, np.nan) for array in logits], feeds)
