@@ -98,6 +98,21 @@ def _drift(values: np.ndarray, items: np.ndarray) -> float:
     return float(last / first - 1) if first > 0 else 0.0
 
 
+def spoiled(series: Series, loop: Loop, quantile: float, rules: Rules = RULES) -> str | None:
+    """Say why a percentile of these readings must not be trusted; None when the loop was sound.
+
+    Medians bear more than tails: each interruption of the process is one of the long times.
+    """
+    return disturbed(
+        loop,
+        cpu_share=rules.min_cpu_share if quantile <= 0.5 else rules.min_tail_cpu_share,
+        drift=_drift(series.ns, series.items),
+        max_drift=rules.max_drift,
+        rules=rules,
+        ratio=False,
+    )
+
+
 def percentile(
     series: Series,
     loop: Loop,
@@ -130,14 +145,7 @@ def percentile(
         )  # fmt: skip
     ranks = interval_ranks(len(ns), quantile)
     value = float(ns[max(math.ceil(quantile * len(ns)) - 1, 0)]) / 1e6
-    invalid = disturbed(
-        loop,
-        cpu_share=rules.min_cpu_share if quantile <= 0.5 else rules.min_tail_cpu_share,
-        drift=_drift(series.ns, series.items),
-        max_drift=rules.max_drift,
-        rules=rules,
-        ratio=False,
-    )
+    invalid = spoiled(series, loop, quantile, rules)
     if ranks is None:
         invalid = (
             f"too few readings: {len(ns)}, and p{quantile * 100:g} needs {needed(quantile)}; "
@@ -176,8 +184,12 @@ def latencies(
 
 
 def _per_item(series: Series) -> np.ndarray:
-    """Median time of each input, float64 (inputs,), in the order of their numbers."""
-    return np.array([np.median(series.ns[series.items == i]) for i in np.unique(series.items)])
+    """Low median of each input's times, int64 (inputs,), in the order of their numbers.
+
+    The low one: of four readings two may be disturbed and it is still a sound one.
+    """
+    found = [np.sort(series.ns[series.items == item]) for item in np.unique(series.items)]
+    return np.array([ns[(len(ns) - 1) // 2] for ns in found], dtype=np.int64)
 
 
 def speedup(

@@ -32,7 +32,7 @@ class Profile(Observer):
     min_duration_ms: float = Field(default=2000.0, gt=0)
     """The loop runs at least so long."""
 
-    max_duration_ms: float = Field(default=30000.0, gt=0)
+    max_duration_ms: float = Field(default=60000.0, gt=0)
     """The loop ends after so long, even before ``min_count``."""
 
     min_count: int = Field(default=400, ge=1)
@@ -40,6 +40,9 @@ class Profile(Observer):
 
     cold_starts: int = Field(default=3, ge=0)
     """Fresh processes for load time, first inference and memory; 0 leaves these out."""
+
+    attempts: int = Field(default=2, ge=1)
+    """How often to time, at most, while other work on the machine spoils the readings."""
 
     def observe(self, candidate: Candidate, context: Context) -> tuple[Measurement, ...]:
         """Measure `candidate` on every target that can.
@@ -58,6 +61,7 @@ class Profile(Observer):
             max_duration_ms=self.max_duration_ms,
             min_count=self.min_count,
             cold_starts=self.cold_starts,
+            attempts=self.attempts,
         )
         reference = context.reference
         found = list(size_measurements(candidate.model, reference.model if reference else None))

@@ -8,7 +8,7 @@ model of the job names a tokenizer. It judges nothing: raw nanoseconds and bytes
 job.json::
 
     {"mode": "time" | "answers" | "cold", "threads": 1, "outputs": ["logits"] | null,
-     "warmup_ms": 300, "min_duration_ms": 2000, "max_duration_ms": 30000, "min_count": 400,
+     "warmup_ms": 300, "min_duration_ms": 2000, "max_duration_ms": 60000, "min_count": 400,
      "models": [{"name": …, "path": "model.onnx" | null, "kind": "onnx", "feeds": 0,
                  "session": {"graph_optimization_level": "all", "disabled_optimizers": [],
                              "config_entries": []},
@@ -295,10 +295,10 @@ def _rounds(
     clock, count, width = time.perf_counter_ns, len(items[0]), len(models)
     step = 0
     while True:
-        item = step % count
+        turn, item = divmod(step, count)
         ns, tokenize_ns = [0] * width, [0] * width
         for place in range(width):
-            index = (place + step + step // count) % width
+            index = (place + item + turn) % width
             model, rows, encode = models[index], items[index][item], tokenize[index]
             if encode is not None:
                 start = clock()

@@ -97,7 +97,7 @@ class Job:
     threads: int = 1
     warmup_ms: float = 300.0
     min_duration_ms: float = 2000.0
-    max_duration_ms: float = 30000.0
+    max_duration_ms: float = 60000.0
     min_count: int = 400
     cold_starts: int = 3
     outputs: tuple[str, ...] = ()

@@ -24,8 +24,8 @@ def feeds_from_signature(
 ) -> Feeds:
     """Make inputs for a graph of which nothing else is known.
 
-    A dynamic first size is 1 (the batch), every other one `DYNAMIC_SIZE`. Whole numbers are small
-    (masks 1, segments 0), so that they are ids of any vocabulary; the rest is standard normal.
+    A dynamic first size is 1 (the batch), every other one `DYNAMIC_SIZE`. Whole numbers are 0
+    or 1 (masks 1, segments 0), which are ids of any vocabulary; the rest is standard normal.
     """
     generator = np.random.default_rng(seed)
     rows = []
@@ -42,7 +42,7 @@ def feeds_from_signature(
             elif "type" in spec.name and dtype.kind in "iu":
                 row[spec.name] = np.zeros(shape, dtype)
             elif dtype.kind in "iu":
-                row[spec.name] = generator.integers(1, 32, shape).astype(dtype)
+                row[spec.name] = generator.integers(0, 2, shape).astype(dtype)
             else:
                 row[spec.name] = generator.standard_normal(shape).astype(dtype)
         rows.append(row)
@@ -138,7 +138,7 @@ def timing_feeds(
         return [_synthetic(candidate) for candidate in candidates], ()
     chosen = [examples[k] for k in spread([_length(example) for example in examples], count)]
     found: dict[tuple[Path | None, tuple[str, ...]], Feeds] = {}
-    feeds = []
+    keys = []
     for candidate in candidates:
         names: tuple[str, ...] = ()
         if isinstance(candidate.model, OnnxModel):
@@ -146,14 +146,17 @@ def timing_feeds(
         key = (candidate.preprocessor, names)
         if key not in found:
             found[key] = encoded_feeds(candidate, chosen)[0]
-        feeds.append(found[key])
+        keys.append(key)
     # An example without a single piece for one tokenizer has no row there: leave it out for all.
-    common = set(range(len(chosen))).intersection(*(set(f.items.tolist()) for f in feeds))
+    common = set(range(len(chosen))).intersection(
+        *(set(each.items.tolist()) for each in found.values())
+    )
     kept = sorted(common)
     if not kept:
         raise DataError("no example gives a single token; the data to time with is blank")
     texts = tuple(chosen[k].text or chosen[k].words for k in kept)
-    return [_keep(each, kept) for each in feeds], texts
+    trimmed = {key: _keep(each, kept) for key, each in found.items()}
+    return [trimmed[key] for key in keys], texts
 
 
 def _keep(feeds: Feeds, kept: Sequence[int]) -> Feeds:

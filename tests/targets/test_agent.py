@@ -1,0 +1,222 @@
+"""The agent, run as the lone file that it is, on real ONNX models."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from edgecompress.targets import agent
+from edgecompress.targets.base import Feeds, Job, JobModel, feeds_from_rows, write_job
+from edgecompress.values import Candidate, OnnxModel
+
+ROW = {"input_ids": np.array([[2, 4, 5, 3]]), "attention_mask": np.ones((1, 4), np.int64)}
+SHORT = {"input_ids": np.array([[2, 3]]), "attention_mask": np.ones((1, 2), np.int64)}
+
+
+def run(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a copy of the agent's file that has no package around it."""
+    alone = folder.parent / "alone" / "agent.py"
+    alone.parent.mkdir(exist_ok=True)
+    shutil.copy(agent.__file__, alone)
+    return subprocess.run(
+        [sys.executable, "-P", str(alone), str(folder)], capture_output=True, text=True, check=False
+    )
+
+
+def time_job(*models: JobModel, rows: int = 3, **fields: object) -> Job:
+    feeds = feeds_from_rows([ROW] * rows, range(rows))
+    quick = {"warmup_ms": 1.0, "min_duration_ms": 20.0, "min_count": 12, "timeout_s": 60.0}
+    return Job("time", models, (feeds,), **{**quick, **fields})  # type: ignore[arg-type]
+
+
+def test_it_imports_the_standard_library_numpy_onnxruntime_and_tokenizers_only() -> None:
+    tree = ast.parse(Path(agent.__file__).read_text(encoding="utf-8"))
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(str(node.module).partition(".")[0])
+    assert names - sys.stdlib_module_names == {"numpy", "onnxruntime", "tokenizers"}
+
+
+def test_telemetry_is_off_before_onnxruntime_is_imported() -> None:
+    code = (
+        "import os, sys, edgecompress.targets.agent;"
+        "print(os.environ['ORT_DISABLE_TELEMETRY'], 'onnxruntime' in sys.modules)"
+    )
+    clean = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
+    said = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=clean
+    )
+    assert said.stdout.split() == ["1", "False"]
+
+
+@given(
+    st.integers(0, 3).flatmap(
+        lambda rank: st.lists(
+            array_shapes(min_dims=rank, max_dims=rank, min_side=0, max_side=4).flatmap(
+                lambda shape: arrays(np.int64, shape)
+            ),
+            min_size=1,
+            max_size=6,
+        )
+    )
+)
+def test_packing_keeps_arrays_of_any_shape(values: list[np.ndarray]) -> None:
+    packed = agent.pack("x", values)
+    back = agent.unpack("x", packed)
+    assert [found.shape for found in back] == [value.shape for value in values]
+    assert all(np.array_equal(*pair) for pair in zip(back, values, strict=True))
+
+
+def test_packing_nothing() -> None:
+    assert agent.unpack("x", agent.pack("x", [])) == []
+
+
+def test_answers_are_those_of_onnxruntime(tagger: Candidate, tmp_path: Path) -> None:
+    model = tagger.model
+    assert isinstance(model, OnnxModel)
+    feeds = feeds_from_rows([ROW, SHORT, SHORT], [0, 0, 1])
+    folder = tmp_path / "job"
+    write_job(Job("answers", (JobModel(model),), (feeds,)), folder)
+    done = run(folder)
+    assert done.returncode == 0, done.stderr
+    with np.load(folder / "outputs-0.npz") as stored:
+        given_back = agent.unpack("0", dict(stored))
+    session = ort.InferenceSession(str(model.path), providers=["CPUExecutionProvider"])
+    for row, logits in zip((ROW, SHORT, SHORT), given_back, strict=True):
+        assert np.array_equal(session.run(["logits"], row)[0], logits)
+    assert not list(folder.glob("*.part"))
+
+
+def test_models_are_timed_in_turns(tagger: Candidate, tmp_path: Path) -> None:
+    folder = tmp_path / "job"
+    job = time_job(JobModel(tagger.model), JobModel(tagger.model), JobModel(None))
+    write_job(job, folder)
+    done = run(folder)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((folder / "readings.json").read_text())["time"]
+    count = len(found["items"])
+    assert count >= 12
+    assert count % 3 == 0  # whole passes over the three inputs
+    assert found["items"] == [k % 3 for k in range(count)]
+    assert [len(ns) for ns in found["ns"]] == [count] * 3
+    assert found["tokenize_ns"] == [None] * 3
+    assert found["duration_ms"] >= 20
+    assert np.median(found["ns"][2]) < np.median(found["ns"][0])  # nothing takes less than a model
+    for when in ("before", "after"):
+        assert {"load_average", "frequency_mhz", "governor", "temperature_c"} <= set(found[when])
+
+
+def test_a_loop_ends_at_its_maximum_duration(tagger: Candidate, tmp_path: Path) -> None:
+    folder = tmp_path / "job"
+    write_job(time_job(JobModel(tagger.model), min_count=10**9, max_duration_ms=50.0), folder)
+    assert run(folder).returncode == 0
+    assert json.loads((folder / "readings.json").read_text())["time"]["items"]
+
+
+def test_tokenization_is_timed_apart(tagger: Candidate, tmp_path: Path) -> None:
+    folder = tmp_path / "job"
+    assert tagger.preprocessor is not None
+    tokenizer = tagger.preprocessor / "tokenizer.json"
+    job = time_job(
+        JobModel(tagger.model, tokenizer=tokenizer, max_length=12),
+        JobModel(None),
+        texts=(("muhammadu", "buhari"), "a text of many words " * 20, ""),
+    )
+    write_job(job, folder)
+    done = run(folder)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((folder / "readings.json").read_text())["time"]
+    assert len(found["tokenize_ns"][0]) == len(found["items"])
+    assert min(found["tokenize_ns"][0]) > 0
+    assert found["tokenize_ns"][1] is None
+
+
+def test_a_cold_start_loads_once_and_knows_its_memory(tagger: Candidate, tmp_path: Path) -> None:
+    folder = tmp_path / "job"
+    write_job(Job("cold", (JobModel(tagger.model),), (feeds_from_rows([ROW], [0]),)), folder)
+    assert run(folder).returncode == 0
+    found = json.loads((folder / "readings.json").read_text())["cold"]
+    assert found["load_ns"] > 0
+    assert found["first_ns"] > 0
+    assert found["peak_bytes"] > found["bare_bytes"] > 1_000_000
+
+
+def test_a_model_is_given_its_inputs_in_its_dtypes(tagger: Candidate, tmp_path: Path) -> None:
+    folder = tmp_path / "job"
+    narrow = {name: value.astype(np.int32) for name, value in ROW.items()}
+    more = narrow | {"token_type_ids": np.zeros((1, 4), np.int32)}
+    write_job(Job("answers", (JobModel(tagger.model),), (feeds_from_rows([more], [0]),)), folder)
+    done = run(folder)
+    assert done.returncode == 0, done.stderr
+
+
+class Recorder:
+    """A model that notes who ran when."""
+
+    dtypes: dict[str, np.dtype] = {}  # noqa: RUF012
+
+    def __init__(self, name: int, said: list[int]) -> None:
+        self.name, self.said = name, said
+
+    def __call__(self, feed: agent.Feed, /) -> tuple[np.ndarray, ...]:
+        self.said.append(self.name)
+        return ()
+
+
+@given(st.integers(1, 4), st.integers(1, 7))
+def test_no_model_always_goes_first(models: int, items: int) -> None:
+    said: list[int] = []
+    recorders = [Recorder(index, said) for index in range(models)]
+    rows: list[list[agent.Feed]] = [[{}] for _ in range(items)]
+    steps = agent._rounds(recorders, [rows] * models, [None] * models, ())
+    rounds = [next(steps)[0] for _ in range(items * models)]
+    assert rounds == list(range(items)) * models
+    turns = np.array(said).reshape(-1, models)
+    assert all(sorted(turn) == list(range(models)) for turn in turns.tolist())
+    for item in range(items):  # over as many passes as models, each goes first once per input
+        assert sorted(turns[item::items, 0].tolist()) == list(range(models))
+
+
+def test_windows_of_one_example_are_timed_together() -> None:
+    said: list[int] = []
+    steps = agent._rounds([Recorder(0, said)], [[[{}, {}, {}], [{}]]], [None], ())
+    next(steps)
+    assert len(said) == 3
+
+
+def test_usage() -> None:
+    done = subprocess.run(
+        [sys.executable, agent.__file__], capture_output=True, text=True, check=False
+    )
+    assert done.returncode
+    assert "usage" in done.stderr
+
+
+def test_feeds_of_an_example_without_rows() -> None:
+    feeds = Feeds({"x": (np.zeros((1, 2)),)}, np.array([1]))
+    arrays_ = {"0/items": feeds.items, **agent.pack("0/x", feeds.arrays["x"])}
+    assert [len(rows) for rows in agent.read_items(arrays_, 0)] == [0, 1]
+
+
+if sys.platform == "linux":
+
+    @pytest.mark.parametrize("kind", ["now", "peak"])
+    def test_memory_is_that_of_this_process(kind: str) -> None:
+        now, peak, source = agent.memory_bytes()
+        assert source == "VmHWM"
+        assert 0 < now <= peak

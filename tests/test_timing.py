@@ -1,0 +1,262 @@
+"""Timing rules: intervals that cover, ratios that a slow machine leaves alone, honest refusals."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from edgecompress.disturbance import RULES, Loop, loop_from_states
+from edgecompress.timing import (
+    Series,
+    interval_ranks,
+    latencies,
+    median_of_starts,
+    needed,
+    percentile,
+    speedup,
+    spoiled,
+)
+
+QUIET = Loop(duration_ms=2000.0, wanted_ms=2000.0, threads=1, cpu_share=0.99, steal_share=0.0)
+
+BAD_LOOPS = {
+    "emulated": replace(QUIET, emulated=True),
+    "too short": replace(QUIET, duration_ms=1500.0),
+    "too short even for a job that asked for less": replace(QUIET, duration_ms=9.0, wanted_ms=5.0),
+    "without its core": replace(QUIET, cpu_share=0.5),
+    "throttled": replace(QUIET, throttled="the processor reports thermal throttling"),
+    "clock fell": replace(QUIET, frequency=0.5),
+    "stolen": replace(QUIET, steal_share=0.4),
+    "others on its cores": replace(QUIET, threads=2, other_load=1.0),
+}
+
+readings = arrays(np.int64, st.integers(1, 800), elements=st.integers(1, 10**9))
+
+
+def series(ns: object, inputs: int = 1) -> Series:
+    values = np.asarray(ns, dtype=np.int64)
+    return Series(values, np.arange(len(values)) % inputs)
+
+
+def binomial_mass(count: int, quantile: float, low: int, high: int) -> float:
+    """P(low < number of readings below the quantile <= high), worked out with big integers."""
+    return sum(
+        math.comb(count, k) * quantile**k * (1 - quantile) ** (count - k)
+        for k in range(low + 1, high + 1)
+    )
+
+
+@given(st.integers(1, 900), st.sampled_from((0.5, 0.9, 0.99)))
+def test_order_statistics_cover_95_percent(count: int, quantile: float) -> None:
+    ranks = interval_ranks(count, quantile)
+    if ranks is None:
+        assert count < needed(quantile)
+        return
+    low, high = ranks
+    assert count >= needed(quantile)
+    assert 0 <= low <= math.ceil(quantile * count) - 1 <= high < count
+    assert binomial_mass(count, quantile, low, high) >= 0.95 - 1e-9
+
+
+def test_fewest_readings() -> None:
+    assert [needed(q) for q in (0.5, 0.9, 0.99)] == [6, 36, 368]
+
+
+@given(readings)
+def test_percentiles_rise_and_lie_in_their_intervals(ns: np.ndarray) -> None:
+    found = latencies(series(ns), QUIET, target="local")
+    assert [m.metric for m in found] == ["latency_p50", "latency_p90", "latency_p99"]
+    values = [m.value for m in found]
+    assert values == sorted(values)
+    for measurement in found:
+        assert ns.min() / 1e6 <= measurement.value <= ns.max() / 1e6
+        assert measurement.unit == "ms"
+        assert measurement.samples == len(ns)
+        if measurement.interval is None:
+            assert measurement.invalid
+        else:
+            assert measurement.interval[0] <= measurement.value <= measurement.interval[1]
+
+
+@given(readings, st.sampled_from(sorted(BAD_LOOPS)))
+def test_a_bad_loop_never_gives_a_valid_latency(ns: np.ndarray, kind: str) -> None:
+    for measurement in latencies(series(ns), BAD_LOOPS[kind], target="local"):
+        assert measurement.invalid
+
+
+@given(readings, st.sampled_from(("emulated", "too short")))
+def test_what_makes_a_ratio_invalid(ns: np.ndarray, kind: str) -> None:
+    assert speedup(series(ns), series(ns), BAD_LOOPS[kind], target="local").invalid
+
+
+@pytest.mark.parametrize("kind", sorted(BAD_LOOPS))
+def test_reasons_say_what_to_do(kind: str) -> None:
+    reason = spoiled(series(np.full(400, 10**6)), BAD_LOOPS[kind], 0.5)
+    assert reason is not None
+    assert ";" in reason
+
+
+def test_a_quiet_loop_is_valid() -> None:
+    generator = np.random.default_rng(0)
+    ns = generator.normal(5e6, 2e5, 400).astype(np.int64)
+    found = latencies(series(ns, 100), QUIET, target="local", conditions={"threads": 1})
+    assert [m.invalid for m in found] == [None] * 3
+    assert found[0].value == pytest.approx(5, rel=0.02)
+    assert found[0].conditions == {"threads": 1}
+
+
+def test_an_ordinary_shared_machine_is_still_valid() -> None:
+    """One spike in twenty readings, a tenth of drift, a core lost for a tenth of the time."""
+    generator = np.random.default_rng(1)
+    ns = generator.normal(5e6, 2e5, 400) * np.linspace(1, 1.1, 400)
+    ns[::20] *= 4
+    loop = replace(QUIET, cpu_share=0.9, frequency=0.95, steal_share=0.05, other_load=1.0)
+    assert [m.invalid for m in latencies(series(ns, 100), loop, target="local")] == [None] * 3
+
+
+def test_medians_bear_more_than_tails() -> None:
+    ns = np.full(400, 10**6)
+    found = latencies(series(ns), replace(QUIET, cpu_share=0.8), target="local")
+    assert [bool(m.invalid) for m in found] == [False, True, True]
+
+
+def test_drift_is_named() -> None:
+    ns = np.repeat([10**6, 2 * 10**6], 200)
+    found = percentile(series(ns, 100), QUIET, 0.5, metric="latency_p50", target="local")
+    assert found.invalid is not None
+    assert "+100%" in found.invalid
+
+
+def test_inputs_of_differing_length_are_no_drift() -> None:
+    """Each input is held against its own median: sorted lengths must not look like drift."""
+    per_input = np.linspace(1e6, 9e6, 50)
+    assert spoiled(Series(np.tile(per_input, 2), np.tile(np.arange(50), 2)), QUIET, 0.5) is None
+
+
+def test_too_few_readings_for_a_tail() -> None:
+    found = latencies(series(np.full(100, 10**6)), QUIET, target="local")
+    assert [bool(m.invalid) for m in found] == [False, False, True]
+    assert "p99 needs 368" in str(found[2].invalid)
+
+
+def test_no_reading_at_all() -> None:
+    found = percentile(series([]), QUIET, 0.5, metric="latency_p50", target="local")
+    assert found.invalid
+    assert math.isnan(found.value)
+
+
+@given(readings, st.integers(1, 60), st.integers(2, 9))
+@settings(deadline=None)
+def test_a_ratio_is_exact_where_it_is_known(ns: np.ndarray, inputs: int, factor: int) -> None:
+    fast = series(ns, inputs)
+    assert speedup(fast, fast, QUIET, target="local").value == 1
+    found = speedup(Series(fast.ns * factor, fast.items), fast, QUIET, target="local")
+    assert found.value == pytest.approx(factor)
+    assert found.interval == pytest.approx((factor, factor))
+    assert bool(found.invalid) == (len(ns) < RULES.min_pairs)
+
+
+@given(readings, readings, st.integers(1, 60))
+@settings(deadline=None)
+def test_a_ratio_lies_in_its_interval(a: np.ndarray, b: np.ndarray, inputs: int) -> None:
+    count = min(len(a), len(b))
+    slow, fast = series(a[:count], inputs), series(b[:count], inputs)
+    found = speedup(slow, fast, QUIET, target="local")
+    assert found.interval is not None
+    assert found.interval[0] <= found.value <= found.interval[1]
+    assert found == speedup(slow, fast, QUIET, target="local")
+    back = speedup(fast, slow, QUIET, target="local")
+    assert back.value * found.value == pytest.approx(1)
+
+
+def test_a_machine_that_slows_down_leaves_the_ratio_alone() -> None:
+    generator = np.random.default_rng(2)
+    slower = np.linspace(1, 3, 400)
+    fast = series(generator.normal(2e6, 5e4, 400) * slower, 100)
+    slow = series(generator.normal(6e6, 5e4, 400) * slower, 100)
+    found = speedup(slow, fast, replace(QUIET, frequency=0.4, cpu_share=0.6), target="local")
+    assert found.invalid is None
+    assert found.value == pytest.approx(3, rel=0.02)
+    assert latencies(fast, QUIET, target="local")[0].invalid
+
+
+def test_a_model_that_slows_down_alone_spoils_the_ratio() -> None:
+    steady = series(np.full(400, 6 * 10**6), 100)
+    slowing = series(np.linspace(2e6, 4e6, 400), 100)
+    assert "drift" in str(speedup(steady, slowing, QUIET, target="local").invalid)
+
+
+def test_spikes_do_not_move_a_ratio() -> None:
+    fast = np.full(400, 2 * 10**6)
+    fast[np.random.default_rng(3).choice(400, 20, replace=False)] *= 50
+    slow = np.full(400, 6 * 10**6)
+    value = speedup(series(slow, 100), series(fast, 100), QUIET, target="local").value
+    assert value == pytest.approx(3, rel=0.1)
+
+
+def test_a_ratio_needs_one_loop() -> None:
+    with pytest.raises(ValueError, match="one interleaved loop"):
+        speedup(series(np.ones(40), 4), series(np.ones(40), 5), QUIET, target="local")
+
+
+def test_a_ratio_of_nothing() -> None:
+    assert speedup(series([]), series([]), QUIET, target="local").invalid
+    assert speedup(series([5] * 40), series([0] * 40), QUIET, target="local").invalid
+
+
+def test_starts() -> None:
+    found = median_of_starts("load_time", [3.0, 1.0, 2.0], "ms", target="local")
+    assert (found.value, found.samples, found.invalid) == (2.0, 3, None)
+    assert found.conditions["starts"] == [3.0, 1.0, 2.0]
+    assert median_of_starts("load_time", [], "ms", target="local").invalid
+
+
+def state(**fields: object) -> dict[str, object]:
+    base: dict[str, object] = {"wall_ns": 0, "process_ns": 0, "ticks_per_second": 100}
+    return base | fields
+
+
+def test_a_loop_is_read_off_two_states() -> None:
+    loop = loop_from_states(
+        state(busy_ticks=1000, steal_ticks=10, frequency_mhz=2000.0, throttle_count=3.0),
+        state(
+            wall_ns=2 * 10**9,
+            process_ns=10**9,
+            busy_ticks=1400,
+            steal_ticks=90,
+            frequency_mhz=1000.0,
+            throttle_count=4.0,
+        ),
+        duration_ms=2000.0,
+        wanted_ms=2000.0,
+        threads=1,
+        cores=2,
+    )
+    assert loop.cpu_share == pytest.approx(0.5)
+    assert loop.other_load == pytest.approx(0.5)  # others: 1.5 cores, and one was left free
+    assert loop.steal_share == pytest.approx(0.2)
+    assert loop.frequency == pytest.approx(0.5)
+    assert loop.throttled
+
+
+@pytest.mark.parametrize(
+    ("firmware", "word"),
+    [("0x0", None), ("0x50000", None), ("0x50005", "under-voltage"), ("0x4", "throttling")],
+)
+def test_the_raspberry_pi_says_what_it_does_now(firmware: str, word: str | None) -> None:
+    loop = loop_from_states(
+        state(),
+        state(pi_throttled=firmware),
+        duration_ms=1.0,
+        wanted_ms=1.0,
+        threads=1,
+        cores=4,
+    )
+    assert (word in str(loop.throttled)) if word else loop.throttled is None
+    assert loop.other_load is None
