@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import errno
 import importlib
+import logging
 import os
 import pkgutil
 import sys
+import warnings
 from collections.abc import Sequence
 
 import click
@@ -55,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code; see `edgecompress.errors` for the codes."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    _quiet()
     try:
         code = cli.main(args=arguments, standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
@@ -84,6 +87,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         advice = "; make room and run it again" if error.errno == errno.ENOSPC else ""
         _fail(f"{error.filename or 'a file'}: {error.strerror}{advice}")
         sys.exit(1)
+
+
+def _quiet() -> None:
+    """Silence what libraries say at import that no user can act on (CUDA files, deprecations)."""
+    if os.environ.get("EDGECOMPRESS_DEBUG"):
+        return
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")  # for the processes that measure
+    warnings.simplefilter("ignore")
+    for name in ("torchao", "torch.utils._pytree", "transformers", "optimum", "torch.onnx"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _fail(text: str) -> None:
