@@ -55,7 +55,8 @@ def judge(row: Row, limit: Limit, teacher: Row | None) -> Verdict:
     for words, value, bound, passed in bounds:
         if not passed:
             miss = abs(value - bound) / abs(bound) if bound else abs(value)
-            text = f"{limit.key}: {show(value, found, words)}, allowed {words} {show(bound, found, words)}"
+            mine, allowed = show(value, found, words), show(bound, found, words)
+            text = f"{limit.key}: {mine}, allowed {words} {allowed}"
             return Verdict(limit.key, "fail", text, miss)
     return Verdict(limit.key, "pass", f"{limit.key} is within its limit")
 
@@ -84,7 +85,7 @@ def overall(verdicts: Sequence[Verdict]) -> Verdict:
 
 
 def objective(row: Row, minimize: str) -> float | None:
-    """The value to minimize: lower is better; None when it is missing or invalid."""
+    """Give the value to minimize: lower is better; None when it is missing or invalid."""
     metric, _, target = minimize.partition("@")
     found = find(row.measurements, metric, target=target or None, split=VALIDATION)
     if found is None or found.invalid:
@@ -154,7 +155,11 @@ def choose(
         return (float("inf") if value is None else value, 0.0 if tie is None else tie, row.name)
 
     passing = sorted(
-        (r for r in alive if overall(r.verdicts).state == "pass" and objective(r, minimize) is not None),
+        (
+            r
+            for r in alive
+            if overall(r.verdicts).state == "pass" and objective(r, minimize) is not None
+        ),
         key=order,
     )
     winner = passing[0] if passing else None
@@ -172,7 +177,9 @@ def choose(
     nearest = min(undecided or alive, key=lambda row: (overall(row.verdicts).miss, order(row)))
     verdict = overall(nearest.verdicts)
     if verdict.state == "pass":
-        verdict = Verdict("budget", "undecided", f"{minimize}, which is minimized, was not measured")
+        verdict = Verdict(
+            "budget", "undecided", f"{minimize}, which is minimized, was not measured"
+        )
     return final, None, replace(verdict, reason=f"nearest is {nearest.name}: {verdict.reason}")
 
 

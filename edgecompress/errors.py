@@ -4,7 +4,7 @@
 
     EdgeCompressError        1   the base: catch this one
     ├── RecipeError          2   a recipe is wrong: names file, line, key and the nearest valid key
-    ├── DataError            2   an input file is wrong: names the file and, where it has one, the line
+    ├── DataError            2   an input file is wrong: names the file and, if it has one, the line
     ├── MissingExtraError    2   a package is not installed: gives the pip line to run
     ├── TargetError          1   a target did not answer: names the host and what failed
     ├── StageError           1   a stage failed: names the chain, the stage and the cause
@@ -85,9 +85,7 @@ class MissingExtraError(EdgeCompressError):
     exit_code = 2
 
     def __init__(self, package: str, extra: str = "build") -> None:
-        super().__init__(
-            f"{package} is needed for this; run: pip install 'edgecompress[{extra}]'"
-        )
+        super().__init__(f"{package} is needed for this; run: pip install 'edgecompress[{extra}]'")
 
 
 class TargetError(EdgeCompressError):

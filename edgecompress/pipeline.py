@@ -17,10 +17,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from edgecompress.chains import Chain, StageUse
 from edgecompress.errors import EdgeCompressError, StageError
 from edgecompress.progress import Reporter, Silent
 from edgecompress.provenance import candidate_digest, code_digest, library_versions
-from edgecompress.recipe import Chain, Recipe, StageUse, TeacherSpec
+from edgecompress.recipe import Recipe, TeacherSpec
 from edgecompress.stage import Observer, Stage, Transform, check_stage
 from edgecompress.store import Store
 from edgecompress.values import (
@@ -124,7 +125,7 @@ class Pipeline:
         return found
 
     def open_start(self) -> Candidate:
-        """The candidate that every chain starts from: ``model`` where it is named, else the teacher."""
+        """Open what every chain starts from: ``model`` where it is named, else the teacher."""
         if self.recipe.fields.teacher is not None:
             self.open_teacher()
         model = self.recipe.fields.model
@@ -178,7 +179,8 @@ class Pipeline:
         return found
 
     def _finetune_use(self, fields: Json) -> StageUse:
-        from edgecompress.recipe import find_stage, validated
+        from edgecompress.chains import find_stage
+        from edgecompress.validation import validated
 
         path = ("teacher", "finetune")
         found = find_stage("finetune", self.recipe.source, path)
@@ -230,7 +232,9 @@ class Pipeline:
         self.reporter.end("from the store" if known else f"{made.steps[-1].seconds:.1f} s")
         return made
 
-    def observe(self, observer: Observer, candidate: Candidate, **key: Any) -> tuple[Measurement, ...]:
+    def observe(
+        self, observer: Observer, candidate: Candidate, **key: Any
+    ) -> tuple[Measurement, ...]:
         """Measure a candidate, or take the sound measurements of an earlier run.
 
         What was invalid is measured again: the reason may have gone.
@@ -265,12 +269,12 @@ class Pipeline:
         return found
 
     def observe_test(
-        self, candidate: Candidate, test: Sequence[Example]
+        self, candidate: Candidate, test: Sequence[Example], name: str = "test"
     ) -> tuple[Measurement, ...]:
         """Score a candidate on the test split; called once it has been chosen, and never before."""
         from edgecompress.targets.accuracy import observe_accuracy
 
-        self.reporter.begin("test")
+        self.reporter.begin(name)
         with tempfile.TemporaryDirectory(prefix="edgecompress-") as folder:
             context = self._context(Path(folder) / "work", Path(folder))
             targets = self.recipe.fields.targets
@@ -320,7 +324,9 @@ class Pipeline:
                     "make room or name another store with --store"
                 ) from error
             raise StageError(f"{what}: {error}") from error
-        except Exception as error:  # a stage may run any library: its failure is this chain's, alone
+        except (
+            Exception
+        ) as error:  # a stage may run any library: its failure is this chain's, alone
             cause = str(error).strip().splitlines()
             raise StageError(
                 f"{what}: {type(error).__name__}: {cause[0] if cause else 'no message'}"
@@ -340,7 +346,7 @@ def _read_measurements(folder: Path) -> tuple[Measurement, ...]:
 
 
 def export_use() -> StageUse:
-    """The stock export: the stage `export` with its defaults."""
+    """Give the stock export: the stage `export` with its defaults."""
     from edgecompress.stage import stage_class
 
     stage = stage_class("export")()
@@ -350,7 +356,7 @@ def export_use() -> StageUse:
 
 
 def lossless_part(chain: Chain) -> Chain:
-    """The stages of a chain that change no answer: what the fp32 reference may be given too."""
+    """Give the stages of a chain that change no answer: the fp32 reference may have them too."""
     return tuple(use for use in chain if use.stage.lossless and use.name != "export")
 
 

@@ -65,9 +65,7 @@ def plan(recipe: Recipe) -> Plan:
         ("validation", len(splits.validation)),
         ("test", len(test)),
     )
-    return Plan(
-        recipe, counts if recipe.data else (), labels, recipe.names, len(runs), targets
-    )
+    return Plan(recipe, counts if recipe.data else (), labels, recipe.names, len(runs), targets)
 
 
 def _target_plan(one: Target) -> TargetPlan:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 
 class Reporter(Protocol):
     """What a run tells while it works."""
+
+    def plan(self, sections: Sequence[str]) -> None:
+        """Say which sections the whole work has."""
+        ...
+
+    def section(self, title: str) -> None:
+        """Say what the next pieces of work are for."""
+        ...
 
     def begin(self, title: str) -> None:
         """Say that a piece of work starts."""
@@ -23,6 +32,12 @@ class Reporter(Protocol):
 
 class Silent:
     """A reporter that says nothing."""
+
+    def plan(self, sections: Sequence[str]) -> None:
+        """Say nothing."""
+
+    def section(self, title: str) -> None:
+        """Say nothing."""
 
     def begin(self, title: str) -> None:
         """Say nothing."""

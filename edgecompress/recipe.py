@@ -5,25 +5,22 @@ Nothing here imports torch or onnxruntime, so that `edgecompress check` answers 
 
 from __future__ import annotations
 
-import difflib
-import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from edgecompress.chains import Chain, Given, chain_names, check_order, expand
 from edgecompress.data import DataConfig, data_config
 from edgecompress.errors import DataError, RecipeError
-from edgecompress.stage import Stage, Transform, stage_class, stage_modules
+from edgecompress.stage import Transform, stage_class, stage_modules
 from edgecompress.training.new_teacher import NewTeacher
+from edgecompress.validation import explain, nearest, validated
 from edgecompress.values import METRICS, Candidate, Json, Limit, OnnxModel, TorchModel
-from edgecompress.yamlfile import KeyPath, YamlFile, apply_settings, dotted, read_yaml
-
-MAX_CANDIDATES = 500
-"""More is a mistake in the forks, not a plan: at ten seconds each it is over an hour."""
+from edgecompress.yamlfile import KeyPath, YamlFile, apply_settings, read_yaml
 
 UNITS = {
     "b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2.0**10, "mib": 2.0**20, "gib": 2.0**30,
@@ -109,30 +106,6 @@ class RecipeFields(Strict):
 
 
 @dataclass(frozen=True, slots=True)
-class StageUse:
-    """A stage at a place in a recipe."""
-
-    name: str
-    stage: Transform
-    path: KeyPath
-
-    @property
-    def label(self) -> str:
-        """Name and non-default fields, for tables: ``distil(epochs=6)``."""
-        fields = self.stage.model_dump(mode="json", exclude_unset=True)
-        inside = ", ".join(f"{key}={_short(value)}" for key, value in fields.items())
-        return f"{self.name}({inside})" if inside else self.name
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 24 else text[:21] + "…"
-
-
-Chain = tuple[StageUse, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Recipe:
     """A checked recipe."""
 
@@ -201,8 +174,10 @@ def build_recipe(source: YamlFile, *, complete: bool = True) -> Recipe:
         except DataError as error:
             raise source.error(error.message, ("data",)) from None
     chains = expand(fields.stages, ("stages",), source)
+    start = OnnxModel if starts_as_onnx(fields.model) else TorchModel
+    given = Given(data=fields.data is not None, teacher=fields.teacher is not None)
     for chain in chains:
-        check_order(chain, fields, source, complete=complete)
+        check_order(chain, start, given, source, complete=complete)
     if fields.teacher and (fields.teacher.new or fields.teacher.finetune) and data is None:
         raise source.error("training the teacher needs data", ("data",))
     budget = tuple(_limit(key, spec, fields, source) for key, spec in fields.budget.items())
@@ -211,147 +186,6 @@ def build_recipe(source: YamlFile, *, complete: bool = True) -> Recipe:
     if at:
         _known_target(target, fields, source, ("minimize",))
     return Recipe(fields, data, chains, budget, document, source.file, source)
-
-
-def validated(model: type[Any], document: Any, path: KeyPath, source: YamlFile) -> Any:
-    """Validate with pydantic; the first problem becomes a `RecipeError` with its line."""
-    try:
-        return model.model_validate(document)
-    except ValidationError as error:
-        raise explain(error, path, source, type_of=model) from None
-
-
-def explain(
-    error: ValidationError, path: KeyPath, source: YamlFile, type_of: type[BaseModel] | None
-) -> RecipeError:
-    """Say the first validation error in one sentence, with the nearest valid key."""
-    problems = sorted(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
-    problem = problems[0]
-    where = (*path, *(part for part in problem["loc"] if not _is_tag(part)))
-    if problem["type"] == "extra_forbidden":
-        known = _fields_at(type_of, problem["loc"][:-1]) if type_of else []
-        return source.error(f"unknown key{nearest(str(problem['loc'][-1]), known)}", where)
-    if problem["type"] == "missing":
-        return source.error("this key is required", where)
-    message = problem["msg"].removeprefix("Value error, ")
-    shown = repr(problem.get("input"))
-    return source.error(f"{message[:1].lower()}{message[1:]}, not {shown[:60]}", where)
-
-
-def _is_tag(part: int | str) -> bool:
-    return isinstance(part, str) and ("[" in part or part in {"function-before", "float", "int", "str"})
-
-
-def _fields_at(model: type[BaseModel], location: Iterable[int | str]) -> list[str]:
-    import typing
-
-    current: Any = model
-    for part in location:
-        info = getattr(current, "model_fields", {}).get(part)
-        options = [] if info is None else [info.annotation, *typing.get_args(info.annotation)]
-        options += [a for o in options for a in typing.get_args(o)]
-        models = [o for o in options if isinstance(o, type) and issubclass(o, BaseModel)]
-        current = models[0] if models else current
-    return list(getattr(current, "model_fields", {}))
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Say «; did you mean 'x'?», or list what is known."""
-    known = sorted(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; known: {', '.join(known)}" if known else ""
-
-
-def expand(items: Any, path: KeyPath, source: YamlFile) -> tuple[Chain, ...]:
-    """Expand a list of stages and forks into all chains, in the order of the file."""
-    if not isinstance(items, list):
-        raise source.error("stages are a list", path)
-    choices: list[list[Chain]] = []
-    total = 1
-    for index, item in enumerate(items):
-        here = (*path, index)
-        choices.append(_expand_item(item, here, source))
-        total *= len(choices[-1])
-        if total > MAX_CANDIDATES:
-            raise source.error(f"the forks give more than {MAX_CANDIDATES} candidates", here)
-    return tuple(
-        tuple(itertools.chain.from_iterable(parts)) for parts in itertools.product(*choices)
-    )
-
-
-def _expand_item(item: Any, path: KeyPath, source: YamlFile) -> list[Chain]:
-    if isinstance(item, dict) and set(item) == {"any"}:
-        branches = item["any"]
-        if not isinstance(branches, list) or not branches:
-            raise source.error("a fork is a list of branches", (*path, "any"))
-        chains: list[Chain] = []
-        for index, branch in enumerate(branches):
-            here = (*path, "any", index)
-            chains += expand(branch if isinstance(branch, list) else [branch], here, source)
-        return chains
-    return [(_stage_use(item, path, source),)]
-
-
-def _stage_use(item: Any, path: KeyPath, source: YamlFile) -> StageUse:
-    if isinstance(item, str):
-        name, parameters = item, {}
-    elif isinstance(item, dict) and len(item) == 1:
-        name, parameters = next(iter(item.items()))
-        path = (*path, name)
-    else:
-        raise source.error("a stage is a name, or one name with its fields (name: {…})", path)
-    found = find_stage(str(name), source, path)
-    if not issubclass(found, Transform):
-        raise source.error("this stage measures; measuring is done after every chain", path)
-    stage = validated(found, {} if parameters is None else parameters, path, source)
-    return StageUse(str(name), stage, path)
-
-
-def find_stage(name: str, source: YamlFile, path: KeyPath) -> type[Stage]:
-    """Find a stage's class; an unknown name gets the nearest right one."""
-    if name not in stage_modules():
-        raise source.error(f"unknown stage {name!r}{nearest(name, stage_modules())}", path)
-    return stage_class(name)
-
-
-def check_order(chain: Chain, fields: RecipeFields, source: YamlFile, *, complete: bool) -> None:
-    """Check that each stage accepts what the one before yields, and has what it reads."""
-    kinds = {TorchModel: "a PyTorch model", OnnxModel: "an ONNX model"}
-    current: type[Any] = OnnxModel if starts_as_onnx(fields.model) else TorchModel
-    quantized = ""
-    for use in chain:
-        if current not in use.stage.accepts:
-            advice = (
-                "put export before it" if current is TorchModel else "put it before the export"
-            )
-            raise source.error(
-                f"{use.name} cannot work on {kinds[current]}, which is what it gets here; {advice}",
-                use.path,
-            )
-        if use.stage.needs_data and fields.data is None:
-            raise source.error(f"{use.name} reads examples; the recipe names no data", use.path)
-        if use.stage.needs_teacher and fields.teacher is None:
-            raise source.error(f"{use.name} needs a teacher", use.path)
-        if use.name.startswith("quantize."):
-            if quantized:
-                raise source.error(f"the model is already quantized by {quantized}", use.path)
-            quantized = use.name
-        current = use.stage.yields
-    if complete and current is not OnnxModel:
-        last = chain[-1].path if chain else ("stages",)
-        raise source.error("this chain ends in PyTorch; end it with export or a quantization", last)
-
-
-def starts_as_onnx(model: str | None) -> bool:
-    """Whether `model` of a recipe is an ONNX model: a file, a bundle, or a candidate of that kind."""
-    if model is None:
-        return False
-    path = Path(model)
-    if (path / "candidate.json").is_file():
-        return isinstance(Candidate.load(path).model, OnnxModel)
-    return path.suffix == ".onnx" or (path / "manifest.json").is_file()
 
 
 def _limit(key: str, spec: LimitSpec, fields: RecipeFields, source: YamlFile) -> Limit:
@@ -383,37 +217,27 @@ def _absolute_paths(document: Any, base: Path) -> Any:
     result = copy.deepcopy(document)
     if not isinstance(result, dict):
         return result
-    for parent, key in ((result.get("teacher"), "model"), (result.get("data"), "root"), (result, "model")):
-        value = parent.get(key) if isinstance(parent, dict) else None
-        if isinstance(value, str) and value and not Path(value).is_absolute():
-            # A relative data root is always a path; a model may also be a hub id.
-            if (base / value).exists() or (key == "root" and value.startswith(".")):
-                parent[key] = str((base / value).resolve())
+    places = ((result.get("teacher"), "model"), (result.get("data"), "root"), (result, "model"))
+    for parent, key in places:
+        if not isinstance(parent, dict):
+            continue
+        value = parent.get(key)
+        if not isinstance(value, str) or not value or Path(value).is_absolute():
+            continue
+        # A model may also be a hub id, so only what lies there becomes a path.
+        if (base / value).exists() or (key == "root" and value.startswith(".")):
+            parent[key] = str((base / value).resolve())
     return result
 
 
-def chain_names(chains: Sequence[Chain]) -> tuple[str, ...]:
-    """Short unique names: the stages' names joined, the fields that differ added."""
-    plain = ["+".join(use.name for use in chain) or "as-is" for chain in chains]
-    names = []
-    for index, chain in enumerate(chains):
-        twins = [other for i, other in enumerate(chains) if plain[i] == plain[index]]
-        parts = []
-        for place, use in enumerate(chain):
-            mine = use.stage.model_dump(mode="json")
-            differing = [
-                f"{key}={_short(value)}"
-                for key, value in mine.items()
-                if any(twin[place].stage.model_dump(mode="json")[key] != value for twin in twins)
-            ]
-            parts.append(use.name + (f"({','.join(differing)})" if differing else ""))
-        names.append("+".join(parts) or "as-is")
-    counts: dict[str, int] = {}
-    unique = []
-    for name in names:
-        counts[name] = counts.get(name, 0) + 1
-        unique.append(name if counts[name] == 1 else f"{name}#{counts[name]}")
-    return tuple(unique)
+def starts_as_onnx(model: str | None) -> bool:
+    """Whether `model` of a recipe is ONNX: a file, a bundle, or a candidate of that kind."""
+    if model is None:
+        return False
+    path = Path(model)
+    if (path / "candidate.json").is_file():
+        return isinstance(Candidate.load(path).model, OnnxModel)
+    return path.suffix == ".onnx" or (path / "manifest.json").is_file()
 
 
 def recipe_schema() -> Json:
@@ -432,14 +256,17 @@ def recipe_schema() -> Json:
         choices.append({"type": "object", "properties": {name: {"anyOf": [body, {"type": "null"}]}},
                         "required": [name], "additionalProperties": False})  # fmt: skip
         names.append(name)
-    branch = {"anyOf": [{"$ref": "#/$defs/stage"}, {"type": "array", "items": {"$ref": "#/$defs/stage"}}]}
-    fork = {"type": "object", "properties": {"any": {"type": "array", "items": branch, "minItems": 1}},
-            "required": ["any"], "additionalProperties": False}  # fmt: skip
+    branch = {
+        "anyOf": [{"$ref": "#/$defs/stage"}, {"type": "array", "items": {"$ref": "#/$defs/stage"}}]
+    }
+    fork = {
+        "type": "object",
+        "properties": {"any": {"type": "array", "items": branch, "minItems": 1}},
+        "required": ["any"],
+        "additionalProperties": False,
+    }
     definitions["stage"] = {"anyOf": [{"enum": names}, *choices, fork]}
     schema["properties"]["stages"]["items"] = {"$ref": "#/$defs/stage"}
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "edgecompress recipe"
     return schema
-
-
-__all__ = ["Recipe", "build_recipe", "chain_names", "dotted", "load_recipe", "recipe_schema"]

@@ -17,6 +17,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from edgecompress import __version__
+from edgecompress.chains import Chain
 from edgecompress.choose import choose
 from edgecompress.errors import EdgeCompressError, StageError
 from edgecompress.pipeline import (
@@ -28,14 +29,14 @@ from edgecompress.pipeline import (
     with_session_of,
 )
 from edgecompress.progress import Reporter, Silent
-from edgecompress.recipe import Recipe, load_recipe, validated
+from edgecompress.recipe import Recipe, load_recipe
 from edgecompress.stage import Observer, stage_class
 from edgecompress.store import Store, default_store, replace_file
+from edgecompress.validation import validated
 from edgecompress.values import (
     Candidate,
     Example,
     Json,
-    Measurement,
     OnnxModel,
     Row,
     RunResult,
@@ -150,6 +151,8 @@ def _run(recipe: Recipe, folder: Path, store: Store, tell: Reporter, command: st
     splits, test = read_splits(recipe)
     watch = observers(recipe)
     pipeline = Pipeline(recipe, store, splits, tell)
+    tell.plan(["teacher and references", *recipe.names, "the winner, stage by stage", "test"])
+    tell.section("teacher and references")
     start = pipeline.open_start()
     if pipeline.teacher is not None:
         pipeline.reference = pipeline.apply(export_use(), pipeline.teacher)
@@ -166,6 +169,7 @@ def _run(recipe: Recipe, folder: Path, store: Store, tell: Reporter, command: st
             rows.append(_measured(row, candidate, pipeline, watch))
     for name, chain in zip(recipe.names, recipe.chains, strict=True):
         row = Row(name, "candidate", chain=tuple(use.label for use in chain))
+        tell.section(name)
         try:
             made[name] = pipeline.run_chain(chain, start)
             found = made[name].candidate
@@ -179,6 +183,7 @@ def _run(recipe: Recipe, folder: Path, store: Store, tell: Reporter, command: st
     primary = _primary(recipe)
     judged, winner, verdict = choose(rows, recipe.budget, recipe.fields.minimize, primary)
     shown = winner or _nearest(judged)
+    tell.section("the winner, stage by stage" if winner else "the nearest, stage by stage")
     if shown and pipeline.teacher is not None:
         chain = recipe.chains[recipe.names.index(shown)]
         judged = (*judged, _tuned_row(pipeline, watch, chain, made, shown))
@@ -189,6 +194,7 @@ def _run(recipe: Recipe, folder: Path, store: Store, tell: Reporter, command: st
             else row
             for row in judged
         )
+    tell.section("test")
     judged = tuple(_with_test(row, made, test, pipeline) for row in judged)
     result = RunResult(
         name=recipe.fields.name,
@@ -222,16 +228,14 @@ def _primary(recipe: Recipe) -> str | None:
 
 def _measured(row: Row, candidate: Candidate, pipeline: Pipeline, watch: Observers) -> Row:
     """Add all that is measured on validation."""
-    pipeline.reporter.begin(f"— {row.name}")
     found = pipeline.observe(watch.profile, candidate)
     if pipeline.splits.validation:
         found += pipeline.observe(watch.evaluate, candidate)
-    pipeline.reporter.end("")
     return replace(row, measurements=row.measurements + found)
 
 
 def _nearest(rows: Sequence[Row]) -> str | None:
-    """The candidate that misses the budget by least, when none keeps it."""
+    """Find the candidate that misses the budget by least, when none keeps it."""
     alive = [row for row in rows if row.kind == "candidate" and not row.error]
     if not alive:
         return None
@@ -239,9 +243,9 @@ def _nearest(rows: Sequence[Row]) -> str | None:
 
 
 def _tuned_row(
-    pipeline: Pipeline, watch: Observers, chain: tuple, made: dict[str, Made], shown: str
+    pipeline: Pipeline, watch: Observers, chain: Chain, made: dict[str, Made], shown: str
 ) -> Row:
-    """The fp32 export with the winner's graph and session options: a fair baseline."""
+    """Measure the fp32 export with the winner's graph and session options: a fair baseline."""
     row = Row(TUNED, "reference")
     try:
         start = pipeline.reference
@@ -256,7 +260,7 @@ def _tuned_row(
 
 
 def _stage_effects(pipeline: Pipeline, watch: Observers, made: Made) -> tuple[Json, ...]:
-    """What each stage of the winner's chain changed: size, accuracy and, for ONNX, latency."""
+    """Say what each stage of the winner's chain changed: size, accuracy and latency."""
     effects: list[Json] = []
     for candidate in made.path:
         found = pipeline.observe(watch.profile, candidate)
@@ -272,22 +276,19 @@ def _stage_effects(pipeline: Pipeline, watch: Observers, made: Made) -> tuple[Js
     return tuple(effects)
 
 
-def _with_test(
-    row: Row, made: dict[str, Made], test: Sequence[Example], pipeline: Pipeline
-) -> Row:
+def _with_test(row: Row, made: dict[str, Made], test: Sequence[Example], pipeline: Pipeline) -> Row:
     """Add the test split's accuracy to a row: read here, after the choice, and nowhere else."""
     if row.name not in made or not test:
         return row
-    pipeline.reporter.begin(f"— {row.name}")
-    found = pipeline.observe_test(made[row.name].candidate, test)
-    pipeline.reporter.end("")
+    found = pipeline.observe_test(made[row.name].candidate, test, row.name)
     return replace(row, measurements=row.measurements + found)
 
 
 def portable(document: Json) -> Json:
-    """The recipe without this machine's folders: local paths shrink to their last part."""
+    """Give the recipe without this machine's folders: local paths shrink to their last part."""
     text = json.loads(json.dumps(document))
-    for parent, key in ((text.get("teacher"), "model"), (text.get("data"), "root"), (text, "model")):
+    places = ((text.get("teacher"), "model"), (text.get("data"), "root"), (text, "model"))
+    for parent, key in places:
         value = parent.get(key) if isinstance(parent, dict) else None
         if isinstance(value, str) and Path(value).is_absolute():
             parent[key] = Path(value).name
@@ -295,7 +296,7 @@ def portable(document: Json) -> Json:
 
 
 def slug(name: str) -> str:
-    """A file name for a row's name."""
+    """Make a file name of a row's name."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "candidate"
 
 
@@ -306,7 +307,7 @@ def write_directory(folder: Path, result: RunResult, made: dict[str, Made], tell
     from edgecompress.report.html import render_html
     from edgecompress.report.markdown import render_markdown
 
-    tell.begin("writing the report")
+    tell.begin("report and bundle")
     page = render_html(result)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".candidates-") as aside:
         for row in result.rows:
@@ -328,7 +329,7 @@ def write_directory(folder: Path, result: RunResult, made: dict[str, Made], tell
     replace_file(folder / "report.html", page)
     replace_file(folder / "report.md", render_markdown(result))
     replace_file(folder / "results.json", to_json(result))
-    tell.end("")
+    tell.end("written")
 
 
 def export_candidate(candidate: Candidate, target: Path) -> None:
@@ -345,5 +346,3 @@ def exit_code(result: RunResult) -> int:
     if result.winner:
         return 0
     return 4 if result.verdict.state == "undecided" else 3
-
-

@@ -121,7 +121,8 @@ class Store:
     def sweep(self) -> None:
         """Remove what killed runs have left aside; what a living run still builds is kept."""
         for leftover in (self.root / "aside").iterdir():
-            keys = [p for p in (self.root / "scratch").iterdir() if p.name[:12] == leftover.name[:12]]
+            unfinished = (self.root / "scratch").iterdir()
+            keys = [path for path in unfinished if path.name[:12] == leftover.name[:12]]
             lock = FileLock(self.root / "locks" / f"{keys[0].name}.lock") if keys else None
             try:
                 if lock:

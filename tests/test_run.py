@@ -20,7 +20,7 @@ RECIPE = """\
 name: tiny
 task: text-classification
 teacher:
-  new: {layers: 2, hidden_size: 32, heads: 2, intermediate_size: 64, vocabulary: 400, max_length: 32}
+  new: {layers: 2, hidden_size: 32, heads: 2, intermediate_size: 64, vocabulary: 400}
   finetune: {epochs: 2, learning_rate: 3.0e-3, batch_size: 32}
 data: {format: cldr, locales: [sw, fr, en], max_strings: 300, min_strings: 100}
 seed: 3
@@ -81,9 +81,7 @@ def test_the_directory_holds_what_is_promised(place, first):
     assert [entry["stage"] for entry in winner.stages][-1] == "quantize.dynamic"
     splits = {m.split for m in winner.measurements if m.metric == "accuracy"}
     assert splits == {"validation", "test"}
-    drop = next(
-        m for m in winner.measurements if m.metric == "accuracy_drop" and m.split == "test"
-    )
+    drop = next(m for m in winner.measurements if m.metric == "accuracy_drop" and m.split == "test")
     assert drop.interval is not None
     assert drop.interval[0] <= drop.value <= drop.interval[1]
 
@@ -102,7 +100,9 @@ def test_the_bundle_answers(place, first):
 def test_the_same_command_again_makes_nothing_new(place, first):
     results = place / "store" / "results"
     before = {path.name for path in results.glob("*/*")}
-    done = edgecompress("run", place / "tiny.yaml", "-o", place / "again", "--store", place / "store")
+    done = edgecompress(
+        "run", place / "tiny.yaml", "-o", place / "again", "--store", place / "store"
+    )
     assert done.returncode == 0, done.stderr
     stages = [line for line in done.stderr.splitlines() if "quantize.dynamic" in line]
     assert any("from the store" in line for line in stages)

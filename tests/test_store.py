@@ -132,7 +132,7 @@ def test_keys_are_whole_digests(tmp_path):
 
 def test_an_unwritable_store_is_refused_in_words(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(EdgeCompressError, match="cannot be written.*--store"):
+    with pytest.raises(EdgeCompressError, match=r"cannot be written.*--store"):
         Store(tmp_path / "file" / "store")
 
 

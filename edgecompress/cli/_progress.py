@@ -1,8 +1,9 @@
-"""A run's progress on a terminal: one line per finished piece, a bar with time left for the rest."""
+"""A run's progress on a terminal: a line per finished piece, a bar with time left for the rest."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -15,18 +16,21 @@ class TerminalReporter:
     def __init__(self) -> None:
         self.console = Console(stderr=True, highlight=False)
         self.started = time.monotonic()
-        self.stack: list[str] = []
+        self.title = ""
+        self.sections = 0
+        self.done = 0
         self.bar = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[what]}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[what]}", style="dim"),
             TimeRemainingColumn(compact=True),
             TextColumn("left", style="dim"),
             console=self.console,
             transient=True,
         )
-        self.task = self.bar.add_task("starting", total=None, what="")
+        self.whole = self.bar.add_task("the whole run", total=None, what="", visible=False)
+        self.piece = self.bar.add_task("starting", total=None, what="")
 
     def __enter__(self) -> TerminalReporter:
         if self.console.is_terminal:
@@ -41,23 +45,33 @@ class TerminalReporter:
     ) -> None:
         self.bar.stop()
 
+    def plan(self, sections: Sequence[str]) -> None:
+        """Show a bar for the whole work, moved on by sections."""
+        self.sections = len(sections)
+        self.bar.update(self.whole, total=len(sections), visible=True)
+
+    def section(self, title: str) -> None:
+        """Print the heading of the next pieces."""
+        self.done += 1
+        count = f"{self.done} of {self.sections}" if self.sections else ""
+        self.bar.update(self.whole, completed=self.done - 1, what=count)
+        place = f" [dim]({count})[/dim]" if count else ""
+        self.console.print(f"[bold]{_short(title)}[/bold]{place}")
+
     def begin(self, title: str) -> None:
         """Show the piece of work under way."""
-        self.stack.append(title)
-        self.bar.reset(self.task, description=_short(title), total=None, what="")
+        self.title = title
+        self.bar.reset(self.piece, description=_short(title), total=None, what="")
 
     def advance(self, done: float, total: float, what: str) -> None:
         """Move the bar."""
-        self.bar.update(self.task, completed=done, total=total, what=what)
+        self.bar.update(self.piece, completed=done, total=total, what=what)
 
     def end(self, note: str) -> None:
         """Print the finished piece with its note."""
-        title = self.stack.pop() if self.stack else ""
-        if note:
-            clock = time.strftime("%M:%S", time.gmtime(time.monotonic() - self.started))
-            indent = "  " * max(0, len(self.stack))
-            self.console.print(f"[dim]{clock}[/dim] {indent}{_short(title)} ", end="")
-            self.console.print(note, style="dim", markup=False)
+        clock = time.strftime("%M:%S", time.gmtime(time.monotonic() - self.started))
+        self.console.print(f"[dim]{clock}[/dim]   {_short(self.title)} ", end="")
+        self.console.print(note, style="dim", markup=False)
 
 
 def _short(title: str) -> str:

@@ -16,9 +16,10 @@ _DATA_OPTIONS = (
     click.option("--recipe", "like", metavar="RECIPE", default=None,
                  help="Take task, data, seed and targets from this recipe."),
     click.option("--task", default=None, help="token-classification or text-classification."),
-    click.option("--format", "data_format", default=None, help="Format of the data files: conll, tsv …"),
+    click.option("--format", "data_format", default=None, help="Of the data files: conll, tsv …"),
     click.option("--train", multiple=True, type=click.Path(path_type=Path), help="Training file."),
-    click.option("--validation", multiple=True, type=click.Path(path_type=Path), help="Validation file."),
+    click.option("--validation", multiple=True, type=click.Path(path_type=Path),
+                 help="Validation file."),
     click.option("--test", multiple=True, type=click.Path(path_type=Path), help="Test file."),
     click.option("--set-recipe", "recipe_settings", multiple=True, metavar="KEY=VALUE",
                  help="Set a field of the recipe, such as data.root=DIR or seed=3."),
@@ -60,7 +61,9 @@ def recipe_settings(options: dict[str, Any]) -> list[str]:
     return settings
 
 
-def build(model: str, stage: str | None, options: dict[str, Any], teacher: str | None = None) -> Any:
+def build(
+    model: str, stage: str | None, options: dict[str, Any], teacher: str | None = None
+) -> Any:
     """Build the one-stage recipe of a command."""
     from edgecompress.single import single_recipe
 
@@ -86,7 +89,9 @@ def apply_stage(
     with TerminalReporter() as reporter:
         before, after = apply_one(recipe, options["output"], options["store"], reporter)
     old, new = _size(before.model.directory, before), _size(after.model.directory, after)
-    click.echo(f"{stage}: {old / 1e6:.2f} MB → {new / 1e6:.2f} MB ({old / max(new, 1):.2f}× smaller)")
+    click.echo(
+        f"{stage}: {old / 1e6:.2f} MB → {new / 1e6:.2f} MB ({old / max(new, 1):.2f}× smaller)"
+    )
     click.echo(f"wrote {options['output']}")
 
 
@@ -123,7 +128,9 @@ def show_measurements(found: Any, as_json: bool) -> None:
             reasons.append(f"{m.metric}: {m.invalid}")
             mark = " (invalid)"
         where = m.target or m.split or ""
-        table.add_row(m.metric, m.slice or "", where, show(m.value, m) + mark, interval, str(m.samples))
+        table.add_row(
+            m.metric, m.slice or "", where, show(m.value, m) + mark, interval, str(m.samples)
+        )
     console = Console(highlight=False)
     console.print(table)
     for reason in dict.fromkeys(reasons):

@@ -36,9 +36,13 @@ def command(recipe: str, settings: tuple[str, ...]) -> None:
     for one in found.targets:
         click.echo(f"target {one.name}: measures {', '.join(one.can)}")
         if one.cannot:
-            click.echo(f"      cannot measure {', '.join(one.cannot)}: a budget on these stays undecided")
+            click.echo(
+                f"      cannot measure {', '.join(one.cannot)}: a budget on these stays undecided"
+            )
     for limit in found.recipe.budget:
-        bounds = {k: getattr(limit, k) for k in ("max", "min", "max_drop", "max_ratio", "min_ratio")}
+        bounds = {
+            k: getattr(limit, k) for k in ("max", "min", "max_drop", "max_ratio", "min_ratio")
+        }
         shown = ", ".join(f"{k} {v:g}" for k, v in bounds.items() if v is not None)
         click.echo(f"budget {limit.key}: {shown}")
     click.echo(f"minimize: {fields.minimize}")

@@ -17,9 +17,7 @@ from edgecompress.cli._single import build, data_options, show_measurements
 @click.option("--teacher", default=None, help="Compare with this model: agreement and drop.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
 @data_options
-def command(
-    model: str, split: str, teacher: str | None, as_json: bool, **options: Any
-) -> None:
+def command(model: str, split: str, teacher: str | None, as_json: bool, **options: Any) -> None:
     """Measure the accuracy of MODEL: an ONNX or PyTorch candidate, a bundle, a directory."""
     from edgecompress.cli._progress import TerminalReporter
     from edgecompress.single import observe_one

@@ -27,7 +27,7 @@ INTERRUPTED = 130
 class CommandFolder(click.Group):
     """A group whose commands are the modules of ``edgecompress/cli`` (``_x.py`` is none)."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """Names of all commands, by file name."""
         names = (module.name for module in pkgutil.iter_modules(commands.__path__))
         return sorted(
@@ -49,7 +49,9 @@ def cli() -> None:
     """Make a transformer small for a CPU at the edge, and prove what it cost.
 
     Prune and distil in PyTorch, export to ONNX, quantize, measure on every target, choose within a
-    budget, and deploy without torch. Start with: edgecompress run models/quickstart.yaml -o runs/quickstart
+    budget, and deploy without torch. Start with:
+
+        edgecompress run models/quickstart.yaml -o runs/quickstart
     """
 
 

@@ -51,9 +51,9 @@ def command(recipe: str, output: Path, settings: tuple[str, ...], store: Path | 
         console.print(part)
     console.print(f"\nReport   {output}/report.html", soft_wrap=True)
     if result.winner:
-        text = "Nairobi ni mji mkuu wa Kenya"
         console.print(f"Bundle   {output}/bundle", soft_wrap=True)
         console.print("\nNext, without torch:", style="bold")
+        text = "Nairobi ni mji mkuu wa Kenya"  # any text does; this one suits what we ship
         console.print(f'  edgecompress predict {output}/bundle "{text}"', soft_wrap=True)
         console.print(f"  edgecompress bundle verify {output}/bundle", soft_wrap=True)
     click.get_current_context().exit(exit_code(result))

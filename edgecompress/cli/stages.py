@@ -11,7 +11,7 @@ def command(name: str | None) -> None:
     """List all stages, or the fields of the stage NAME with their defaults."""
     import inspect
 
-    from edgecompress.recipe import find_stage
+    from edgecompress.chains import find_stage
     from edgecompress.stage import stage_class, stage_modules
     from edgecompress.yamlfile import YamlFile
 
@@ -23,6 +23,10 @@ def command(name: str | None) -> None:
     found = find_stage(name, YamlFile({}, None, {}), ())
     click.echo(inspect.getdoc(found) or name)
     for field, info in found.model_fields.items():
-        default = "required" if info.is_required() else f"default {info.get_default(call_default_factory=True)!r}"
+        default = (
+            "required"
+            if info.is_required()
+            else f"default {info.get_default(call_default_factory=True)!r}"
+        )
         click.echo(f"\n  {field}  ({default})")
         click.echo(f"      {' '.join((info.description or '').split())}")

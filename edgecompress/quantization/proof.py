@@ -74,6 +74,7 @@ ORT_TYPES = {
 }
 # MatMulNBits computes in int8 at this `accuracy_level`, in floats at others.
 NBITS_INT8_COMPUTE = 4
+DEQUANTIZED = "stored as int8, but ONNX Runtime dequantizes it and computes in fp32"
 PROBES = ((1, 5), (3, 9))
 EXTERNAL_ABOVE_BYTES = 1024
 
@@ -93,6 +94,11 @@ class Part:
     shape: tuple[int, ...]
     dtype: str
     reason: str = ""
+
+    @property
+    def dequantized(self) -> bool:
+        """Whether it is stored as int8 and computed in fp32 all the same."""
+        return self.reason == DEQUANTIZED
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +196,7 @@ def _attribute(node: Any, name: str, default: int) -> int:
 
 def _float_reason(dtype: int, dequantized: bool) -> str:
     if dequantized:
-        return "stored as int8, but ONNX Runtime dequantizes it and computes in fp32"
+        return DEQUANTIZED
     return f"the weight is {DTYPE_NAMES.get(dtype, 'not int8')} in the file"
 
 

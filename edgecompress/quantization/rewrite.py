@@ -9,6 +9,7 @@ residual stream stay in fp32. ONNX Runtime fuses both forms into its integer ker
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -19,6 +20,7 @@ from onnx import NodeProto, TensorProto, helper
 
 from edgecompress.errors import StageError
 from edgecompress.quantization.layers import Layer, attributes, find_layers, name_nodes
+from edgecompress.quantization.proof import Coverage
 from edgecompress.quantization.storage import StoredModel
 from edgecompress.quantization.weights import (
     Quantized,
@@ -53,6 +55,10 @@ class Scheme:
         Lowest and highest value of each linear layer's input; None is the dynamic scheme.
     signed_activations : bool
         Static only: int8 (symmetric) instead of uint8.
+    as_integers : frozenset of str
+        Static only: weights whose layers are written as ``MatMulInteger`` instead of QDQ. ONNX
+        Runtime merges a MatMul of two axes and its bias into a Gemm before it looks for QDQ pairs,
+        and then computes that in fp32.
     """
 
     per_channel: bool = True
@@ -61,6 +67,7 @@ class Scheme:
     exclude: frozenset[str] = frozenset()
     ranges: Mapping[str, tuple[float, float]] | None = None
     signed_activations: bool = False
+    as_integers: frozenset[str] = frozenset()
 
 
 def linear_inputs(model: StoredModel, exclude: frozenset[str] = frozenset()) -> list[str]:
@@ -118,6 +125,12 @@ def rewrite(model: StoredModel, scheme: Scheme) -> tuple[StoredModel, dict[str, 
     name_nodes(model)
     _lift_constants(model)
     return _Rewriter(model, scheme).run()
+
+
+def missed_weights(found: Coverage) -> frozenset[str]:
+    """Weights that were written as int8 in QDQ form and are computed in fp32 all the same."""
+    stored = [part.weight for part in found.fp32_linears if part.dequantized]
+    return frozenset(re.sub(r"(_linear|_transposed)?_quantized$", "", name) for name in stored)
 
 
 def _lift_constants(model: StoredModel) -> None:
@@ -238,7 +251,8 @@ class _Rewriter:
         form = "transposed" if layer.transposed else "linear"
         weight, weight_scale, weight_zero = self._weight(layer, layer.weights[0], form)
         name, out = node.name, node.output[0]
-        if self.scheme.ranges is not None:
+        integers = layer.kind == "gemm" or layer.weights[0] in self.scheme.as_integers
+        if self.scheme.ranges is not None and not integers:
             axis: dict[str, Any] = {"axis": 1} if self.scheme.per_channel else {}
             self._add("DequantizeLinear", [data, scale, zero], f"{name}_input")
             self._add("DequantizeLinear", [weight, weight_scale, weight_zero], f"{name}_w", **axis)
@@ -273,9 +287,10 @@ class _Rewriter:
     def _table(self, node: NodeProto, layer: Layer) -> None:
         table, scale, zero = self._weight(layer, layer.weights[0], "table")
         out = node.output[0]
-        self._add("Gather", [table, layer.data], node.name, f"{out}_quantized")
+        # A linear layer may quantize `out` again, under the name that ends in "_quantized".
+        self._add("Gather", [table, layer.data], node.name, f"{out}_looked_up")
         name = f"{out}_DequantizeLinear"
-        self._add("DequantizeLinear", [f"{out}_quantized", scale, zero], name, out)
+        self._add("DequantizeLinear", [f"{out}_looked_up", scale, zero], name, out)
 
     def _embed_layer_norm(self, node: NodeProto, layer: Layer) -> None:
         parts = [

@@ -1,0 +1,1 @@
+"""The stages: a file's path here is its name in a recipe."""

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from edgecompress.errors import DataError
 from edgecompress.surgery.families import FAMILIES, family_of
-from edgecompress.surgery.model import HEADS, save_module
+from edgecompress.surgery.model import HEADS, load_module, save_module
 from edgecompress.tasks import task as find_task
 from edgecompress.values import Candidate, TorchModel
 
@@ -197,6 +198,8 @@ def _module(
 
     old = [config.id2label[index] for index in sorted(config.id2label or {})]
     fresh = list(names) != old
+    if (Path(model) / "surgery.json").is_file() and not fresh:
+        return load_module(TorchModel(Path(model)))
     config.id2label = dict(enumerate(names))
     config.label2id = {name: index for index, name in enumerate(names)}
     auto = getattr(transformers, find_task(task).auto_class)
@@ -206,7 +209,7 @@ def _module(
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            module = auto.from_pretrained(
+            module, report = auto.from_pretrained(
                 model,
                 config=config,
                 trust_remote_code=False,
@@ -214,17 +217,33 @@ def _module(
                 ignore_mismatched_sizes=fresh,
                 attn_implementation="eager",
                 dtype=torch.float32,
+                output_loading_info=True,
             )
             if fresh and next(iter(config.architectures or ()), "").endswith(HEADS):
                 _renew_head(module)
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
         raise DataError(
             f"the weights of the teacher {model!r} cannot be read ({_short(error)}); they must be "
             "safetensors that fit config.json (a pickle needs `trust: pickle`)"
         ) from None
     finally:
         transformers.logging.set_verbosity(before)
+    _check_loaded(model, module, report, fresh)
     return module.eval()
+
+
+def _check_loaded(model: str, module: Any, report: dict[str, Any], fresh: bool) -> None:
+    """Refuse a checkpoint that lacks weights: transformers would draw them at random."""
+    absent = [*report["missing_keys"], *(entry[0] for entry in report["mismatched_keys"])]
+    prefix = f"{module.base_model_prefix}."
+    # A head, and the pooler before it, may be new; the body may not.
+    body = {key for key in absent if key.startswith(prefix) and ".pooler." not in key}
+    wrong = sorted(body if fresh else absent)
+    if wrong:
+        raise DataError(
+            f"the weights of the teacher {model!r} do not fit its config.json: {wrong[0]} and "
+            f"{len(wrong) - 1} others are absent or of another shape"
+        )
 
 
 def _renew_head(module: Any) -> None:

@@ -30,7 +30,8 @@ def test_help_and_import_load_nothing_heavy(arguments):
         text=True,
         check=True,
     )
-    loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    names = (line.rpartition("|")[2].strip() for line in done.stderr.splitlines())
+    loaded = {name.partition(".")[0] for name in names}
     heavy = {"torch", "onnxruntime", "onnx", "transformers", "numpy", "pydantic", "rich", "yaml"}
     assert not loaded & heavy
 

@@ -1,0 +1,1 @@
+"""Quantization to int8, by ONNX Runtime and by Intel Neural Compressor."""

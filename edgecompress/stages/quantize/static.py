@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -57,7 +58,13 @@ class Static(Transform):
         from edgecompress.quantization.inputs import onnx_model
         from edgecompress.quantization.proof import check_model, coverage
         from edgecompress.quantization.ranges import ranges_json
-        from edgecompress.quantization.rewrite import Scheme, check_excluded, linear_inputs, rewrite
+        from edgecompress.quantization.rewrite import (
+            Scheme,
+            check_excluded,
+            linear_inputs,
+            missed_weights,
+            rewrite,
+        )
         from edgecompress.quantization.storage import read_model, write_model
 
         source = onnx_model(candidate)
@@ -74,12 +81,19 @@ class Static(Transform):
             ranges=ranges,
             signed_activations=self.activation == "int8",
         )
-        quantized, reasons = rewrite(stored, scheme)
         model = OnnxModel(context.folder / "model" / "model.onnx", source.session)
         model.directory.mkdir(parents=True, exist_ok=True)
+        quantized, reasons = rewrite(stored, scheme)
         write_model(quantized, model.path)
+        found = coverage(model)
+        missed = missed_weights(found)
+        if missed:
+            again = replace(scheme, as_integers=missed)
+            quantized, reasons = rewrite(read_model(source.path), again)
+            write_model(quantized, model.path)
+            found = coverage(model)
         check_model(model)
-        decided = coverage(model).to_json(reasons)
+        decided = found.to_json(reasons)
         return candidate.with_model(
             model, **decided, calibrated_on=len(examples), ranges=ranges_json(ranges)
         )

@@ -1,0 +1,156 @@
+"""Stages of a recipe, forks and all, as chains; and whether a chain's order can work."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edgecompress.stage import Kind, Stage, Transform, stage_class, stage_modules
+from edgecompress.validation import nearest, validated
+from edgecompress.values import OnnxModel, TorchModel
+from edgecompress.yamlfile import KeyPath, YamlFile
+
+MAX_CANDIDATES = 500
+"""More is a mistake in the forks, not a plan: at ten seconds each it is over an hour."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageUse:
+    """A stage at a place in a recipe."""
+
+    name: str
+    stage: Transform
+    path: KeyPath
+
+    @property
+    def label(self) -> str:
+        """Name and non-default fields, for tables: ``distil(epochs=6)``."""
+        fields = self.stage.model_dump(mode="json", exclude_unset=True)
+        inside = ", ".join(f"{key}={_short(value)}" for key, value in fields.items())
+        return f"{self.name}({inside})" if inside else self.name
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 24 else text[:21] + "…"
+
+
+Chain = tuple[StageUse, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a recipe gives its stages beside the candidate."""
+
+    data: bool
+    teacher: bool
+
+
+def expand(items: Any, path: KeyPath, source: YamlFile) -> tuple[Chain, ...]:
+    """Expand a list of stages and forks into all chains, in the order of the file."""
+    if not isinstance(items, list):
+        raise source.error("stages are a list", path)
+    choices: list[list[Chain]] = []
+    total = 1
+    for index, item in enumerate(items):
+        here = (*path, index)
+        choices.append(_expand_item(item, here, source))
+        total *= len(choices[-1])
+        if total > MAX_CANDIDATES:
+            raise source.error(f"the forks give more than {MAX_CANDIDATES} candidates", here)
+    return tuple(
+        tuple(itertools.chain.from_iterable(parts)) for parts in itertools.product(*choices)
+    )
+
+
+def _expand_item(item: Any, path: KeyPath, source: YamlFile) -> list[Chain]:
+    if isinstance(item, dict) and set(item) == {"any"}:
+        branches = item["any"]
+        if not isinstance(branches, list) or not branches:
+            raise source.error("a fork is a list of branches", (*path, "any"))
+        chains: list[Chain] = []
+        for index, branch in enumerate(branches):
+            here = (*path, "any", index)
+            chains += expand(branch if isinstance(branch, list) else [branch], here, source)
+        return chains
+    return [(_stage_use(item, path, source),)]
+
+
+def _stage_use(item: Any, path: KeyPath, source: YamlFile) -> StageUse:
+    parameters: Any = {}
+    if isinstance(item, str):
+        name = item
+    elif isinstance(item, dict) and len(item) == 1:
+        name, parameters = next(iter(item.items()))
+        path = (*path, name)
+    else:
+        raise source.error("a stage is a name, or one name with its fields (name: {…})", path)
+    found = find_stage(str(name), source, path)
+    if not issubclass(found, Transform):
+        raise source.error("this stage measures; measuring is done after every chain", path)
+    stage = validated(found, {} if parameters is None else parameters, path, source)
+    return StageUse(str(name), stage, path)
+
+
+def find_stage(name: str, source: YamlFile, path: KeyPath) -> type[Stage]:
+    """Find a stage's class; an unknown name gets the nearest right one."""
+    if name not in stage_modules():
+        raise source.error(f"unknown stage {name!r}{nearest(name, stage_modules())}", path)
+    return stage_class(name)
+
+
+def check_order(
+    chain: Chain, start: Kind, given: Given, source: YamlFile, *, complete: bool
+) -> None:
+    """Check that each stage accepts what the one before yields, and has what it reads."""
+    kinds = {TorchModel: "a PyTorch model", OnnxModel: "an ONNX model"}
+    current = start
+    quantized = ""
+    for use in chain:
+        if current not in use.stage.accepts:
+            advice = "put export before it" if current is TorchModel else "put it before the export"
+            raise source.error(
+                f"{use.name} cannot work on {kinds[current]}, which is what it gets here; {advice}",
+                use.path,
+            )
+        if use.stage.needs_data and not given.data:
+            raise source.error(f"{use.name} reads examples; the recipe names no data", use.path)
+        if use.stage.needs_teacher and not given.teacher:
+            raise source.error(f"{use.name} needs a teacher", use.path)
+        if use.name.startswith("quantize."):
+            if quantized:
+                raise source.error(f"the model is already quantized by {quantized}", use.path)
+            quantized = use.name
+        current = use.stage.yields
+    if complete and current is not OnnxModel:
+        last = chain[-1].path if chain else ("stages",)
+        raise source.error("this chain ends in PyTorch; end it with export or a quantization", last)
+
+
+def chain_names(chains: Sequence[Chain]) -> tuple[str, ...]:
+    """Short unique names: the stages joined by ``+``, with the fields that differ.
+
+    Stages that change no answer (export, fuse) are left out where the names stay apart.
+    """
+    short = [_names([u for u in chain if not u.stage.lossless], chains) for chain in chains]
+    if len(set(short)) < len(chains):
+        short = [_names(chain, chains) for chain in chains]
+    counts: dict[str, int] = {}
+    unique = []
+    for name in short:
+        counts[name] = counts.get(name, 0) + 1
+        unique.append(name if counts[name] == 1 else f"{name}#{counts[name]}")
+    return tuple(unique)
+
+
+def _names(uses: Sequence[StageUse], chains: Sequence[Chain]) -> str:
+    parts = []
+    for use in uses:
+        mine = use.stage.model_dump(mode="json")
+        others = [u.stage.model_dump(mode="json") for c in chains for u in c if u.name == use.name]
+        differing = [k for k, v in mine.items() if any(other[k] != v for other in others)]
+        inside = ",".join(f"{key}={_short(mine[key])}" for key in differing)
+        parts.append(f"{use.name}({inside})" if inside else use.name)
+    return "+".join(parts) or "fp32"

@@ -1,0 +1,64 @@
+"""Pydantic's findings as one sentence with file, line, key and the nearest valid key."""
+
+from __future__ import annotations
+
+import difflib
+import typing
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from edgecompress.errors import RecipeError
+from edgecompress.yamlfile import KeyPath, YamlFile
+
+
+def validated(model: type[Any], document: Any, path: KeyPath, source: YamlFile) -> Any:
+    """Validate with pydantic; the first problem becomes a `RecipeError` with its line."""
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        raise explain(error, path, source, type_of=model) from None
+
+
+def explain(
+    error: ValidationError, path: KeyPath, source: YamlFile, type_of: type[BaseModel] | None
+) -> RecipeError:
+    """Say the first validation error in one sentence, with the nearest valid key."""
+    problems = sorted(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
+    problem = problems[0]
+    where = (*path, *(part for part in problem["loc"] if not _is_tag(part)))
+    if problem["type"] == "extra_forbidden":
+        known = _fields_at(type_of, problem["loc"][:-1]) if type_of else []
+        return source.error(f"unknown key{nearest(str(problem['loc'][-1]), known)}", where)
+    if problem["type"] == "missing":
+        return source.error("this key is required", where)
+    message = problem["msg"].removeprefix("Value error, ")
+    shown = repr(problem.get("input"))
+    return source.error(f"{message[:1].lower()}{message[1:]}, not {shown[:60]}", where)
+
+
+def _is_tag(part: int | str) -> bool:
+    return isinstance(part, str) and (
+        "[" in part or part in {"function-before", "float", "int", "str"}
+    )
+
+
+def _fields_at(model: type[BaseModel], location: Iterable[int | str]) -> list[str]:
+    current: Any = model
+    for part in location:
+        info = getattr(current, "model_fields", {}).get(part)
+        options = [] if info is None else [info.annotation, *typing.get_args(info.annotation)]
+        options += [a for o in options for a in typing.get_args(o)]
+        models = [o for o in options if isinstance(o, type) and issubclass(o, BaseModel)]
+        current = models[0] if models else current
+    return list(getattr(current, "model_fields", {}))
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Say «; did you mean 'x'?», or list what is known."""
+    known = sorted(known)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known: {', '.join(known)}" if known else ""
