@@ -177,8 +177,7 @@ def _tokenizer(model: str) -> Any:
 
 
 def _label_names(config: Any, auto_class: str, labels: Sequence[str] | None) -> tuple[str, ...]:
-    head = auto_class.removeprefix("AutoModel")
-    trained = next(iter(config.architectures or ()), "").endswith(head)
+    trained = _has_head(config, auto_class)
     ids = sorted(config.id2label or {})
     names = tuple(str(config.id2label[index]) for index in ids)
     unnamed = not names or all(UNNAMED.fullmatch(name) for name in names)
@@ -191,13 +190,19 @@ def _label_names(config: Any, auto_class: str, labels: Sequence[str] | None) -> 
     return tuple(labels)
 
 
+def _has_head(config: Any, auto_class: str) -> bool:
+    """Say whether the checkpoint was saved with the head that a task needs."""
+    name = next(iter(config.architectures or ()), "")
+    return bool(name.endswith(auto_class.removeprefix("AutoModel")))
+
+
 def _module(
     model: str, task: str, config: Any, names: tuple[str, ...], pickle: bool, seed: int
 ) -> Any:
     import transformers
 
     old = [config.id2label[index] for index in sorted(config.id2label or {})]
-    fresh = list(names) != old
+    fresh = list(names) != old or not _has_head(config, find_task(task).auto_class)
     if (Path(model) / "surgery.json").is_file() and not fresh:
         return load_module(TorchModel(Path(model)))
     config.id2label = dict(enumerate(names))

@@ -1,0 +1,180 @@
+"""The training loop: order of rows, schedule, best epoch, divergence, killed and resumed."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import labelled_texts, small_context, tiny_teacher
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+from edgecompress.errors import StageError
+from edgecompress.stages.finetune import Finetune
+from edgecompress.training.loop import Schedule, batches, learning_rate, train
+
+
+def quiet(done, total, what):
+    pass
+
+
+@given(
+    st.lists(st.integers(1, 60), min_size=1, max_size=400),
+    st.integers(1, 33),
+    st.integers(0, 9),
+)
+def test_every_row_once_and_the_same_for_a_seed(lengths, batch_size, seed):
+    array = np.array(lengths)
+    found = list(batches(array, batch_size, seed, 0))
+    assert sorted(np.concatenate(found).tolist()) == list(range(len(lengths)))
+    assert len(found) <= math.ceil(len(lengths) / batch_size) + len(lengths) // (50 * batch_size)
+    assert all(len(rows) <= batch_size for rows in found)
+    again = list(batches(array, batch_size, seed, 0))
+    assert all(np.array_equal(a, b) for a, b in zip(found, again, strict=True))
+
+
+def test_batches_are_of_similar_length_and_change_with_the_epoch():
+    lengths = np.random.default_rng(0).integers(3, 100, 1000)
+    first, second = (list(batches(lengths, 16, 1, epoch)) for epoch in (0, 1))
+    padded = sum(len(rows) * lengths[rows].max() for rows in first)
+    assert padded < 1.1 * lengths.sum()
+    assert any(not np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_learning_rate_rises_and_falls():
+    schedule = Schedule(epochs=1, learning_rate=1.0, batch_size=1, warmup=0.25)
+    rates = [learning_rate(schedule, step, 8) for step in range(8)]
+    assert rates == pytest.approx([0.5, 1.0, 1.0, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6])
+
+
+def problem(scores=None, poison=None):
+    """Fit a line; `scores` are handed out one per epoch, `poison` makes that loss infinite."""
+    torch.manual_seed(0)
+    weight = torch.nn.Parameter(torch.zeros(4, 1))
+    inputs = torch.randn(40, 4)
+    wanted = inputs @ torch.tensor([[1.0], [2.0], [3.0], [4.0]])
+    calls = []
+    queue = list(scores or [])
+
+    def loss(rows):
+        calls.append(rows)
+        found = (inputs[rows] @ weight - wanted[rows]).square().mean()
+        return found * float("nan") if len(calls) == poison else found
+
+    return {"weight": weight}, loss, lambda: queue.pop(0) if scores else None
+
+
+LENGTHS = np.arange(40) % 7 + 1
+SCHEDULE = Schedule(epochs=4, learning_rate=0.1, batch_size=8)
+
+
+def test_the_best_epoch_is_kept(tmp_path):
+    tensors, loss, score = problem([0.5, 0.9, 0.9, 0.7])
+    outcome = train(tensors, LENGTHS, loss, score, SCHEDULE, 1, tmp_path, quiet)
+    assert outcome.best == 2
+    assert outcome.scores == (0.5, 0.9, 0.9, 0.7)
+    two, two_loss, two_score = problem([0.5, 0.9])
+    short = tmp_path / "short"
+    shorter = Schedule(epochs=4, learning_rate=0.1, batch_size=8, patience=1)
+    two_score = iter([0.5, 0.9, 0.1]).__next__
+    train(two, LENGTHS, two_loss, two_score, shorter, 1, short, quiet)
+    assert torch.equal(tensors["weight"], two["weight"])
+
+
+def test_without_scores_the_last_epoch_counts(tmp_path):
+    tensors, loss, score = problem()
+    outcome = train(tensors, LENGTHS, loss, score, SCHEDULE, 1, tmp_path, quiet)
+    assert outcome.best == 4
+    assert outcome.losses[-1] < outcome.losses[0]
+
+
+def test_what_needs_no_gradient_is_kept_but_not_trained(tmp_path):
+    tensors, loss, score = problem()
+    tensors["fixed"] = torch.ones(3)
+    train(tensors, LENGTHS, loss, score, SCHEDULE, 1, tmp_path, quiet)
+    assert torch.equal(tensors["fixed"], torch.ones(3))
+    (folder,) = tmp_path.glob("epoch-*")
+    assert set(load_file(folder / "last.safetensors")) == {"weight", "fixed"}
+
+
+def test_divergence_says_where_and_keeps_the_last_good_epoch(tmp_path):
+    tensors, loss, score = problem(poison=13)
+    with pytest.raises(StageError, match=r"epoch 3, batch 3 of 5; lower learning_rate") as caught:
+        train(tensors, LENGTHS, loss, score, SCHEDULE, 1, tmp_path, quiet)
+    assert "the state after epoch 2 is kept" in str(caught.value)
+    assert (tmp_path / "epoch-0002" / "last.safetensors").is_file()
+    tensors, loss, score = problem(poison=1)
+    with pytest.raises(StageError, match="no epoch was finished"):
+        train(tensors, LENGTHS, loss, score, SCHEDULE, 1, tmp_path / "new", quiet)
+
+
+@pytest.mark.parametrize("at", [6, 12, 19])
+def test_a_resumed_run_ends_in_the_same_weights(at, tmp_path):
+    scores = [0.5, 0.9, 0.2, 0.3]
+    whole, loss, score = problem(scores)
+    expected = train(whole, LENGTHS, loss, score, SCHEDULE, 1, tmp_path / "whole", quiet)
+    broken, loss, score = problem(scores, poison=at)
+    with pytest.raises(StageError):
+        train(broken, LENGTHS, loss, score, SCHEDULE, 1, tmp_path / "broken", quiet)
+    resumed, loss, _ = problem()
+    left = iter(scores[(at - 1) // 5 :])
+    outcome = train(resumed, LENGTHS, loss, left.__next__, SCHEDULE, 1, tmp_path / "broken", quiet)
+    assert outcome == expected
+    assert torch.equal(whole["weight"], resumed["weight"])
+
+
+def test_the_state_of_another_training_or_a_damaged_one_is_not_used(tmp_path):
+    tensors, loss, score = problem()
+    train(tensors, LENGTHS, loss, score, SCHEDULE, 1, tmp_path, quiet)
+    other = Schedule(epochs=4, learning_rate=0.2, batch_size=8)
+    said = []
+    tensors, loss, score = problem()
+    train(tensors, LENGTHS, loss, score, other, 1, tmp_path, lambda *it: said.append(it))
+    assert len(said) == 20
+    for name in ("optimizer.pt", "last.safetensors", "state.json"):
+        (folder,) = tmp_path.glob("epoch-*")
+        (folder / name).write_bytes((folder / name).read_bytes()[:20])
+        said.clear()
+        tensors, loss, score = problem()
+        train(tensors, LENGTHS, loss, score, other, 1, tmp_path, lambda *it: said.append(it))
+        assert len(said) == 20
+
+
+def finetune_small(path, kill_at=None):
+    """Finetune a tiny model below `path`; with `kill_at`, die at that batch."""
+    texts = labelled_texts(64, 1)
+    student = tiny_teacher(path / "new", texts, "text-classification")
+    context = small_context(path, train=texts, validation=texts[:20])
+
+    def progress(done, total, what, told=context.progress):
+        told(done, total, what)
+        if done == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    context.progress = progress
+    result = Finetune(epochs=3, learning_rate=3e-3).apply(student, context)
+    weights = (result.model.directory / "model.safetensors").read_bytes()
+    return len(context.said), result.steps[-1].decisions, weights
+
+
+def test_killed_with_9_and_started_again(tmp_path):
+    script = (
+        "import sys; from pathlib import Path; sys.path[:0] = sys.argv[2:]; "
+        "from test_loop import finetune_small; finetune_small(Path(sys.argv[1]), 10)"
+    )
+    here = Path(__file__).parent
+    command = [sys.executable, "-c", script, str(tmp_path / "broken"), str(here), str(here.parent)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    killed = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    batches_done, decisions, weights = finetune_small(tmp_path / "whole")
+    again, resumed_decisions, resumed_weights = finetune_small(tmp_path / "broken")
+    assert (batches_done, again) == (12, 4)
+    assert decisions == resumed_decisions
+    assert weights == resumed_weights
