@@ -1,0 +1,156 @@
+"""`fuse`: fused graphs answer alike, and what measuring says decides."""
+
+from dataclasses import dataclass, field
+
+import onnx
+import pytest
+from helpers import SmallContext, labelled_texts, small_context, tagged_examples
+from small_encoders import write_encoder
+
+from edgecompress.errors import StageError
+from edgecompress.quantization.inputs import largest_difference, parity_feeds
+from edgecompress.quantization.session import input_specs, open_session
+from edgecompress.stage import check_stage
+from edgecompress.stages.export import Export
+from edgecompress.stages.fuse import SESSION_SKIP, Fuse
+from edgecompress.stages.quantize.dynamic import Dynamic
+from edgecompress.stages.quantize.static import Static
+from edgecompress.targets.measure import time_interleaved
+from edgecompress.values import Measurement
+
+
+@dataclass
+class TimingContext(SmallContext):
+    """Times as a run does, only shorter."""
+
+    def measure(self, candidates):
+        return time_interleaved(candidates, self.validation, min_duration_ms=20, min_count=10)
+
+
+@dataclass
+class ToldContext(SmallContext):
+    """Says that each operator of a graph, and each optimizer left on, costs what a table says."""
+
+    costs: dict = field(default_factory=dict)
+    seen: list = field(default_factory=list)
+
+    def measure(self, candidates):
+        from edgecompress.quantization.fusion import operator_counts
+
+        times = []
+        for candidate in candidates:
+            model = candidate.model
+            counts = operator_counts(model.path)
+            counts["on"] = int(SESSION_SKIP not in model.session.disabled_optimizers)
+            times.append(100 + sum(self.costs.get(op, 0) * n for op, n in counts.items()))
+            self.seen.append(counts)
+        return [
+            (Measurement("latency_p50", t, "ms"), Measurement("speedup", times[0] / t, "x"))
+            for t in times
+        ]
+
+
+def told(path, costs):
+    for name in ("folder", "scratch", "cache"):
+        (path / name).mkdir(parents=True)
+    folders = {name: path / name for name in ("folder", "scratch", "cache")}
+    return ToldContext(**folders, costs=costs, validation=tagged_examples(12))
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("encoder")
+    encoder = write_encoder(folder, "Bert", "token-classification", uneven=True)
+    return Export().apply(encoder, small_context(folder / "export"))
+
+
+def worst_difference(before, after):
+    first, second = open_session(before.model), open_session(after.model)
+    feeds = parity_feeds(before, tagged_examples(30, seed=8), input_specs(first), {}, 0)
+    return max(
+        largest_difference(first.run(None, feed), second.run(None, feed), feed) for feed in feeds
+    )
+
+
+def test_a_real_measurement_decides_and_answers_stay(exported, tmp_path):
+    plain = small_context(tmp_path, validation=tagged_examples(20))
+    context = TimingContext(**vars(plain))
+    made = check_stage(Fuse(), exported, context)
+    decisions = made.steps[-1].decisions
+    assert decisions["judged_as"] == "int8"
+    assert decisions["chosen"] in decisions["variants"]
+    base = decisions["variants"]["none"]
+    assert base["rounds"][0]["speedup"] == 1.0 and base["rounds"][0]["latency_p50_ms"] > 0
+    assert worst_difference(exported, made) < 1e-4
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["model"]
+
+
+def test_attention_with_uneven_heads_is_fused_where_it_helps(exported, tmp_path):
+    made = Fuse(judge="fp32").apply(exported, told(tmp_path, {"Softmax": 20}))
+    decisions = made.steps[-1].decisions
+    assert decisions["fusions"] == ["attention"]
+    assert decisions["operators"]["Attention"] == 2
+    assert decisions["variants"]["attention"]["max_abs_difference"] < 1e-4
+    assert worst_difference(exported, made) < 1e-4
+
+
+def test_only_one_way_to_fuse_attention_is_kept(exported, tmp_path):
+    costs = {"Softmax": 20, "Attention": 1, "Erf": 10}
+    decisions = Fuse(judge="fp32").apply(exported, told(tmp_path, costs)).steps[-1].decisions
+    assert decisions["fusions"] == ["multi_head_attention", "gelu"]
+
+
+def test_a_fusion_that_costs_time_is_left_out_and_switched_off(exported, tmp_path):
+    costs = {"Softmax": 20, "SkipLayerNormalization": 30, "on": 15}
+    made = Fuse(judge="fp32").apply(exported, told(tmp_path, costs))
+    decisions = made.steps[-1].decisions
+    assert decisions["fusions"] == ["attention"]
+    assert made.model.session.disabled_optimizers == (SESSION_SKIP,)
+    assert "SkipLayerNormalization" not in decisions["operators"]
+
+
+def test_where_nothing_helps_the_graph_stays(exported, tmp_path):
+    costs = {"Attention": 50, "MultiHeadAttention": 50, "BiasGelu": 50}
+    costs |= {"SkipLayerNormalization": 50, "EmbedLayerNormalization": 50}
+    made = Fuse(judge="fp32", fusions=("attention", "gelu")).apply(exported, told(tmp_path, costs))
+    assert made.steps[-1].decisions["chosen"] == "none"
+    assert onnx.load(made.model.path) == onnx.load(exported.model.path)
+
+
+def test_variants_are_judged_as_int8_unless_told_otherwise(exported, tmp_path):
+    context = told(tmp_path, {})
+    made = Fuse().apply(exported, context)
+    assert all("DynamicQuantizeLinear" in counts for counts in context.seen)
+    assert "DynamicQuantizeLinear" not in made.steps[-1].decisions["operators"]
+
+
+def test_a_quantized_graph_gets_session_settings_only(exported, tmp_path):
+    train = tagged_examples(20)
+    for index, stage in enumerate((Dynamic(), Static(samples=8))):
+        quantized = stage.apply(exported, small_context(tmp_path / f"q{index}", train=train))
+        made = Fuse().apply(quantized, told(tmp_path / f"f{index}", {"on": 50}))
+        assert set(made.steps[-1].decisions["variants"]) == {"none", f"-{SESSION_SKIP}"}
+        assert made.model.session.disabled_optimizers == (SESSION_SKIP,)
+        assert made.model.path.read_bytes() == quantized.model.path.read_bytes()
+
+
+def test_a_fusion_that_changes_the_answers_is_dropped(exported, tmp_path):
+    stage = Fuse(judge="fp32", tolerance=1e-12)
+    made = stage.apply(exported, told(tmp_path, {"LayerNormalization": 20, "Add": 5}))
+    decisions = made.steps[-1].decisions
+    assert decisions["variants"]["skip_layer_norm"]["outcome"] == "differs by more than 1e-12"
+    assert "skip_layer_norm" not in decisions["fusions"]
+
+
+def test_it_fuses_other_families_and_text_models(tmp_path):
+    encoder = write_encoder(tmp_path / "torch", "XLMRoberta", "text-classification")
+    source = Export().apply(encoder, small_context(tmp_path / "export"))
+    context = told(tmp_path / "run", {"Softmax": 20})
+    context.validation = labelled_texts(12)
+    made = Fuse(judge="fp32").apply(source, context)
+    assert made.steps[-1].decisions["operators"]["Attention"] == 2
+
+
+def test_an_unknown_fusion_is_refused(exported, tmp_path):
+    with pytest.raises(StageError, match="no fusion 'atention'"):
+        Fuse(fusions=("atention",)).apply(exported, small_context(tmp_path))
