@@ -63,7 +63,7 @@ class Distil(Transform):
         from edgecompress.training.rows import make_rows
 
         teacher = _teacher_of(candidate, context)
-        module = load_module(candidate.model, attention="sdpa")
+        module = load_module(candidate.model)
         rows = make_rows(candidate, context.train, module)
         config = read_config(teacher.model.directory)
         pairs = self._pairs(len(layer_list(module)), int(config.num_hidden_layers))
@@ -71,7 +71,7 @@ class Distil(Transform):
             teacher,
             same_rows(teacher, rows, config),
             [its for _, its in pairs],
-            lambda: load_module(teacher.model, attention="sdpa"),
+            lambda: load_module(teacher.model),
             context,
         )
         beside = projections(pairs, module.config.hidden_size, config.hidden_size, context.seed)

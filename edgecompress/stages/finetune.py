@@ -42,7 +42,7 @@ class Finetune(Transform):
         from edgecompress.training.losses import hard_loss
         from edgecompress.training.rows import labelled_rows, make_rows
 
-        module = load_module(candidate.model, attention="sdpa")
+        module = load_module(candidate.model)
         rows = labelled_rows(candidate, context.train, module)
         held_out = make_rows(candidate, context.validation, module) if context.validation else None
         outcome = fit(

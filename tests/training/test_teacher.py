@@ -145,7 +145,9 @@ def test_a_language_model_gets_a_head(task, checkpoint, tmp_path):
     teacher = import_teacher(str(checkpoint), task, ("LABEL_0", "LABEL_1"), tmp_path / "n")
     module = load_module(teacher.model)
     assert module.classifier.out_features == 2
-    pairs = zip(module.bert.encoder.parameters(), language_model.bert.encoder.parameters())
+    pairs = zip(
+        module.bert.encoder.parameters(), language_model.bert.encoder.parameters(), strict=True
+    )
     assert all(torch.equal(ours, its) for ours, its in pairs)
 
 
