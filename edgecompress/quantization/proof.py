@@ -18,6 +18,7 @@ import onnx
 from onnx import TensorProto
 
 from edgecompress.errors import StageError
+from edgecompress.quantization.graph import Graph, attribute, id_bounds, walk
 from edgecompress.quantization.session import (
     ORT_ERRORS,
     Feed,
@@ -26,8 +27,7 @@ from edgecompress.quantization.session import (
     random_feed,
     session_options,
 )
-from edgecompress.quantization.storage import read_model
-from edgecompress.values import Json, OnnxModel, TensorSpec
+from edgecompress.values import Json, OnnxModel
 
 # Operator -> position of its weight. Sources: ONNX and com.microsoft operator documentation.
 INTEGER_LINEAR = {
@@ -55,8 +55,6 @@ FLOAT_LINEAR = {
     "LSTM": (1,),
 }
 EMBED_LAYER_NORM_TABLES = {2: "word", 3: "position", 4: "segment"}
-# A weight may stand behind these, or behind a DequantizeLinear that ONNX Runtime left alone.
-TRANSPARENT = frozenset({"Transpose", "Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 DTYPE_NAMES = {
     TensorProto.INT8: "int8",
     TensorProto.UINT8: "int8",
@@ -64,13 +62,6 @@ DTYPE_NAMES = {
     TensorProto.BFLOAT16: "bf16",
     TensorProto.FLOAT: "fp32",
     TensorProto.DOUBLE: "fp64",
-}
-ORT_TYPES = {
-    TensorProto.INT64: "tensor(int64)",
-    TensorProto.INT32: "tensor(int32)",
-    TensorProto.FLOAT: "tensor(float)",
-    TensorProto.FLOAT16: "tensor(float16)",
-    TensorProto.BOOL: "tensor(bool)",
 }
 # MatMulNBits computes in int8 at this `accuracy_level`, in floats at others.
 NBITS_INT8_COMPUTE = 4
@@ -156,57 +147,19 @@ class Coverage:
         }
 
 
-class _Graph:
-    """Look-ups in one graph and, behind it, the graphs around it."""
-
-    def __init__(self, graph: Any, outer: _Graph | None = None) -> None:
-        self.nodes = list(graph.node)
-        self.constants: dict[str, tuple[int, tuple[int, ...]]] = {
-            tensor.name: (tensor.data_type, tuple(tensor.dims)) for tensor in graph.initializer
-        }
-        self.makers = {name: node for node in self.nodes for name in node.output if name}
-        self.outer = outer
-
-    def constant(self, name: str) -> tuple[str, int, tuple[int, ...], bool] | None:
-        """Trace `name` to a constant: its name, dtype, shape, and whether it is dequantized."""
-        dequantized = False
-        scope: _Graph | None = self
-        while scope is not None:
-            if name in scope.constants:
-                return (name, *scope.constants[name], dequantized)
-            node = scope.makers.get(name)
-            if node is None:
-                scope = scope.outer
-            elif node.op_type == "Constant":
-                value = next((a.t for a in node.attribute if a.name == "value"), None)
-                if value is None:
-                    return None
-                return name, value.data_type, tuple(value.dims), dequantized
-            elif node.op_type == "DequantizeLinear" or node.op_type in TRANSPARENT:
-                dequantized |= node.op_type == "DequantizeLinear"
-                name = node.input[0]
-            else:
-                return None
-        return None
-
-
-def _attribute(node: Any, name: str, default: int) -> int:
-    return next((a.i for a in node.attribute if a.name == name), default)
-
-
 def _float_reason(dtype: int, dequantized: bool) -> str:
     if dequantized:
         return DEQUANTIZED
     return f"the weight is {DTYPE_NAMES.get(dtype, 'not int8')} in the file"
 
 
-def _linear(node: Any, graph: _Graph) -> Part | None:
+def _linear(node: Any, graph: Graph) -> Part | None:
     op = node.op_type
     if op == "MatMulNBits":
-        bits = _attribute(node, "bits", 4)
-        computed = _attribute(node, "accuracy_level", 0) == NBITS_INT8_COMPUTE
+        bits = attribute(node, "bits", 4)
+        computed = attribute(node, "accuracy_level", 0) == NBITS_INT8_COMPUTE
         reason = "" if computed else f"weights of {bits} bits are multiplied in fp32"
-        size = (_attribute(node, "K", 0), _attribute(node, "N", 0))
+        size = (attribute(node, "K", 0), attribute(node, "N", 0))
         return Part(node.name, "linear", op, node.input[1], size, f"int{bits}", reason)
     if op in INTEGER_LINEAR:
         weight = graph.constant(node.input[INTEGER_LINEAR[op]])
@@ -223,7 +176,7 @@ def _linear(node: Any, graph: _Graph) -> Part | None:
     return None
 
 
-def _embeddings(node: Any, graph: _Graph) -> Iterator[Part]:
+def _embeddings(node: Any, graph: Graph) -> Iterator[Part]:
     op = node.op_type
     if op == "GatherBlockQuantized":
         found = graph.constant(node.input[0])
@@ -234,7 +187,7 @@ def _embeddings(node: Any, graph: _Graph) -> Iterator[Part]:
             found = graph.constant(node.input[position]) if node.input[position] else None
             if found is not None:
                 yield _table(f"{node.name}/{what}", op, found)
-    elif op == "Gather" and _attribute(node, "axis", 0) == 0:
+    elif op == "Gather" and attribute(node, "axis", 0) == 0:
         found = graph.constant(node.input[0])
         if found is not None and len(found[2]) == 2 and found[1] in DTYPE_NAMES:
             yield _table(node.name, op, found)
@@ -245,56 +198,6 @@ def _table(name: str, op: str, found: tuple[str, int, tuple[int, ...], bool]) ->
     kind = "fp32" if dequantized else DTYPE_NAMES.get(dtype, "other")
     reason = "" if kind == "int8" else _float_reason(dtype, dequantized)
     return Part(name, "embedding", op, weight, shape, kind, reason)
-
-
-def _walk(graph: Any, outer: _Graph | None = None) -> Iterator[tuple[Any, _Graph]]:
-    scope = _Graph(graph, outer)
-    for node in scope.nodes:
-        yield node, scope
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from _walk(attribute.g, scope)
-
-
-def id_bounds(graph: Any) -> dict[str, int]:
-    """Rows of the smallest table that each integer input indexes: ids must stay below it."""
-    inputs = {value.name for value in graph.input}
-    bounds: dict[str, int] = {}
-    for node, scope in _walk(graph):
-        indices = {"Gather": (1, 0), "GatherBlockQuantized": (1, 0)}.get(node.op_type)
-        pairs = [indices] if indices else []
-        if node.op_type in {"EmbedLayerNormalization", "QEmbedLayerNormalization"}:
-            pairs = [(0, 2), (1, 4)]
-        for index, table in pairs:
-            name, found = node.input[index], scope.constant(node.input[table])
-            while name in scope.makers and scope.makers[name].op_type in {"Cast", "Identity"}:
-                name = scope.makers[name].input[0]
-            if name in inputs and found is not None and found[2]:
-                bounds[name] = min(bounds.get(name, found[2][0]), found[2][0])
-    return bounds
-
-
-def stored_id_bounds(model: OnnxModel) -> dict[str, int]:
-    """`id_bounds` of a file, without reading its weights."""
-    return id_bounds(read_model(model.path).proto.graph)
-
-
-def graph_specs(model: OnnxModel) -> tuple[TensorSpec, ...]:
-    """Read the inputs of a file, named as a session would, without opening one."""
-    graph = read_model(model.path).proto.graph
-    weights = {tensor.name for tensor in graph.initializer}
-    return tuple(
-        TensorSpec(
-            value.name,
-            ORT_TYPES.get(value.type.tensor_type.elem_type, "unknown"),
-            tuple(
-                dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?"
-                for dim in value.type.tensor_type.shape.dim
-            ),
-        )
-        for value in graph.input
-        if value.name not in weights
-    )
 
 
 def coverage(model: OnnxModel, feeds: Sequence[Feed] | None = None) -> Coverage:
@@ -347,7 +250,7 @@ def coverage(model: OnnxModel, feeds: Sequence[Feed] | None = None) -> Coverage:
     }
     parts: list[Part] = []
     operators: dict[str, int] = {}
-    for node, scope in _walk(graph):
+    for node, scope in walk(graph):
         if node.name and node.name not in ran:
             continue
         operators[node.op_type] = operators.get(node.op_type, 0) + 1

@@ -89,8 +89,8 @@ class Export(Transform):
     ) -> dict[str, Any]:
         import torch
 
+        from edgecompress.quantization.graph import stored_id_bounds
         from edgecompress.quantization.inputs import largest_difference, parity_feeds
-        from edgecompress.quantization.proof import stored_id_bounds
         from edgecompress.quantization.session import input_specs
 
         specs = input_specs(session)

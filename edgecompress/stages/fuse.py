@@ -148,8 +148,8 @@ class _Workshop:
         self, stage: Fuse, candidate: Candidate, source: OnnxModel, context: Context
     ) -> None:
         from edgecompress.quantization.fusion import is_quantized
+        from edgecompress.quantization.graph import stored_id_bounds
         from edgecompress.quantization.inputs import parity_feeds
-        from edgecompress.quantization.proof import stored_id_bounds
         from edgecompress.quantization.session import input_specs, open_session
 
         self.stage, self.candidate, self.source = stage, candidate, source
@@ -208,6 +208,7 @@ class _Workshop:
                 "latency_p50_ms": round(latency.value, 4) if latency else None,
                 "speedup": round(gain, 4),
                 "interval": list(speedup.interval) if speedup and speedup.interval else None,
+                "invalid": latency.invalid if latency else "not measured",
             }
         )
         return gain

@@ -121,8 +121,8 @@ class Static(Transform):
     ) -> dict[str, tuple[float, float]]:
         import itertools
 
+        from edgecompress.quantization.graph import graph_specs
         from edgecompress.quantization.inputs import encode_rows, onnx_model
-        from edgecompress.quantization.proof import graph_specs
         from edgecompress.quantization.ranges import measure_ranges, observe
 
         rows = encode_rows(candidate, examples)
