@@ -34,9 +34,10 @@ class Distil(Transform):
     """Weight of the distance from the teacher's hidden states."""
     label_weight: float = Field(default=0.5, ge=0)
     """Weight of the cross entropy with the labels."""
-    layer_map: Literal["last", "uniform"] | tuple[tuple[int, int], ...] = "last"
+    layer_map: Literal["last", "uniform"] | tuple[tuple[int, int], ...] = "uniform"
     """Whose hidden states are compared: the last layers', every student layer with an evenly
-    spread teacher layer, or pairs of (student layer, teacher layer), numbered from 0."""
+    spread teacher layer (a file of 2 · tokens · width bytes per teacher layer is kept in the
+    store), or pairs of (student layer, teacher layer), numbered from 0."""
     weight_decay: float = Field(default=0.01, ge=0)
     """AdamW's decay of matrices that are no embeddings."""
     warmup: float = Field(default=0.1, ge=0, lt=1)
