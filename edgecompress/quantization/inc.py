@@ -4,7 +4,8 @@ Method: PyTorch 2 Export quantization (PT2E) as Neural Compressor 3 drives it,
 https://intel.github.io/neural-compressor/latest/docs/source/3x/PT_StaticQuant.html: the model is
 exported to a graph, observers are inserted, calibration texts run through it (static), and each
 linear layer gets int8 weights with one scale per output channel and uint8 activations. On top of
-it, embeddings become int8 (`inc_graph`), and the graph becomes ONNX (`inc_onnx`).
+it, embeddings become int8 (`inc_embedding`), and the graph becomes ONNX with the operators that
+ONNX Runtime runs in int8 (`inc_graph`, `inc_onnx`).
 """
 
 from __future__ import annotations
@@ -100,7 +101,8 @@ def _quantize(
     inc = _import_inc()
     import torch
 
-    from edgecompress.quantization.inc_graph import LogitsOnly, lower_linears, quantize_embeddings
+    from edgecompress.quantization.inc_embedding import quantize_embeddings
+    from edgecompress.quantization.inc_graph import LogitsOnly, lower_linears
     from edgecompress.quantization.inc_onnx import dynamic_shapes, export_onnx, parity
     from edgecompress.quantization.inputs import encode_rows, parity_feeds
     from edgecompress.quantization.proof import coverage

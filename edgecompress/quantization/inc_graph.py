@@ -1,9 +1,7 @@
 """Rewrite what Neural Compressor made of a PyTorch graph into what ONNX Runtime's kernels match.
 
-Three steps, each on PyTorch's side, so that PyTorch's exporter meets nothing it cannot translate:
+Both steps are on PyTorch's side, so that its exporter meets nothing that it cannot translate:
 
-- `quantize_embeddings` stores embedding tables as int8 with one scale per row, before Neural
-  Compressor sees the model (it leaves embeddings in fp32);
 - `lower_linears` stores each linear layer's weight as int8, already transposed for ``MatMul``, and,
   for dynamic quantization, turns "choose parameters, quantize, dequantize, multiply" into the two
   operators below;
@@ -25,10 +23,9 @@ from onnx import TensorProto
 from onnxscript import opset18 as op
 from torch.fx import GraphModule, Node
 
-INT8_MAX = 127
 MATRIX = 2
-# Names of tensors and of the module around the model, by which the ONNX side finds them again.
-WEIGHT, TABLE, WRAPPER = "weight", "table", "model."
+# Names of a tensor and of the module around the model, by which the ONNX side finds them again.
+WEIGHT, WRAPPER = "weight", "model."
 
 
 class LogitsOnly(torch.nn.Module):
@@ -43,75 +40,6 @@ class LogitsOnly(torch.nn.Module):
         """Compute the logits: int64 (batch, length) each to float32 (batch, …, classes)."""
         named = dict(zip(self.names, inputs, strict=True))
         return self.model(**named, return_dict=False)[0]
-
-
-class Int8Embedding(torch.nn.Module):
-    """An embedding whose table is int8 with one fp32 scale per row (symmetric).
-
-    The scales are a vector, so that looking one up is no second embedding.
-    """
-
-    def __init__(self, weight: torch.Tensor) -> None:
-        super().__init__()
-        table, scale = quantize_rows(weight)
-        self.register_buffer(TABLE, table)
-        self.register_buffer("scale", scale)
-
-    def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        """Look up and dequantize: int64 (…) to float32 (…, width)."""
-        rows = torch.nn.functional.embedding(ids, self.table)
-        return rows.to(torch.float32) * self.scale[ids].unsqueeze(-1)
-
-
-def quantize_rows(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Quantize each row symmetrically.
-
-    Parameters
-    ----------
-    weight : float (rows, width)
-
-    Returns
-    -------
-    table : int8 (rows, width)
-    scale : float32 (rows,)
-        1 for a row of zeros.
-    """
-    weight = weight.detach().to(torch.float32)
-    scale = weight.abs().amax(dim=1) / INT8_MAX
-    scale = torch.where(scale == 0, torch.ones_like(scale), scale)
-    table = (weight / scale[:, None]).round().clamp(-INT8_MAX, INT8_MAX).to(torch.int8)
-    return table, scale
-
-
-def quantize_embeddings(model: torch.nn.Module) -> dict[str, str]:
-    """Replace the embeddings of `model`, in place, by int8 ones.
-
-    Returns
-    -------
-    dict of str to str
-        The parameters that stay in fp32, with the reason.
-    """
-    users: dict[int, list[str]] = {}
-    for path, module in model.named_modules():
-        for name, parameter in module.named_parameters(prefix=path, recurse=False):
-            users.setdefault(id(parameter), []).append(name)
-    exceptions: dict[str, str] = {}
-    found = [
-        (path, module)
-        for path, module in model.named_modules()
-        if isinstance(module, torch.nn.Embedding)
-    ]
-    for path, module in found:
-        weight = f"{path}.weight"
-        others = [name for name in users[id(module.weight)] if name != weight]
-        if others:
-            exceptions[weight] = f"its table is shared with {', '.join(others)}"
-        elif type(module).forward is not torch.nn.Embedding.forward or module.max_norm is not None:
-            exceptions[weight] = "it does more than look rows up"
-        else:
-            parent, _, name = path.rpartition(".")
-            setattr(model.get_submodule(parent), name, Int8Embedding(module.weight))
-    return exceptions
 
 
 @torch.library.custom_op(  # type: ignore[untyped-decorator]

@@ -15,7 +15,8 @@ import onnx
 import torch
 
 from edgecompress.errors import StageError
-from edgecompress.quantization.inc_graph import TABLE, TRANSLATIONS, WEIGHT, WRAPPER
+from edgecompress.quantization.inc_embedding import TABLE
+from edgecompress.quantization.inc_graph import TRANSLATIONS, WEIGHT, WRAPPER
 from edgecompress.quantization.session import Feed, open_session
 from edgecompress.values import Json, OnnxModel
 

@@ -11,11 +11,8 @@ from small_encoders import relative_error, torch_logits, write_encoder
 
 from edgecompress.errors import StageError
 from edgecompress.quantization.inc import quiet
-from edgecompress.quantization.inc_graph import (
-    dynamic_quantize,
-    integer_linear,
-    quantize_embeddings,
-)
+from edgecompress.quantization.inc_embedding import quantize_embeddings
+from edgecompress.quantization.inc_graph import dynamic_quantize, integer_linear
 from edgecompress.quantization.proof import coverage
 from edgecompress.quantization.session import input_specs, open_session
 from edgecompress.stage import check_stage

@@ -27,8 +27,9 @@ class IncStatic(Transform):
     samples: int = Field(default=64, ge=1)
     """How many examples to measure ranges on."""
     method: Literal["minmax", "histogram"] = "histogram"
-    """How a range is found: a moving average of each text's extremes, or the cut of a histogram of
-    all values that loses least (Neural Compressor's ``kl``)."""
+    """How a range is found: the cut of a histogram of all values that loses least (Neural
+    Compressor's ``kl``), or ``minmax``, its own default: a moving average of each text's extremes,
+    of which the first of 64 texts makes up half."""
 
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Quantize; decisions name what is int8 and how far ONNX Runtime is from PyTorch.
