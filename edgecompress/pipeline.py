@@ -158,8 +158,9 @@ class Pipeline:
             names = sorted(path for path in Path(spec.model).iterdir() if path.is_file())
             key["files"] = {path.name: file_digest(path) for path in names}
             key["teacher"].pop("model")
+        key |= {"seed": self.recipe.fields.seed}
         if spec.new:
-            key |= {"seed": self.recipe.fields.seed, "data": dict(self.splits.digests)}
+            key |= {"data": dict(self.splits.digests)}
 
         def build(folder: Path, _scratch: Path) -> None:
             if spec.new:
@@ -169,7 +170,9 @@ class Pipeline:
                 origin = "new"
             else:
                 model = str(spec.model)
-                made = import_teacher(model, task, labels, folder, trust=spec.trust == "pickle")
+                trusted = spec.trust == "pickle"
+                seed = self.recipe.fields.seed
+                made = import_teacher(model, task, labels, folder, trust=trusted, seed=seed)
                 origin = Path(model).name if Path(model).is_dir() else model
             replace(made, steps=(Step("teacher", {"from": origin}),)).save(folder)
 

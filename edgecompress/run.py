@@ -261,9 +261,15 @@ def _tuned_row(
 
 def _stage_effects(pipeline: Pipeline, watch: Observers, made: Made) -> tuple[Json, ...]:
     """Say what each stage of the winner's chain changed: size, accuracy and latency."""
+    from edgecompress.targets.size import size_measurements
+
     effects: list[Json] = []
     for candidate in made.path:
-        found = pipeline.observe(watch.profile, candidate)
+        # A PyTorch model on the way is not deployed: its latency would only cost time.
+        if isinstance(candidate.model, OnnxModel):
+            found = pipeline.observe(watch.profile, candidate)
+        else:
+            found = tuple(size_measurements(candidate.model, None))
         if pipeline.splits.validation:
             found += pipeline.observe(watch.evaluate, candidate)
         entry: Json = {"stage": candidate.steps[-1].stage if candidate.steps else "model"}

@@ -12,7 +12,7 @@ import numpy as np
 
 from edgecompress.errors import DataError
 from edgecompress.stage import Context
-from edgecompress.targets import agent, torch_worker
+from edgecompress.targets import agent, torch_answers
 from edgecompress.targets.base import Job, JobModel, Progress, Target, available_cores
 from edgecompress.targets.inputs import encoded_feeds, question
 from edgecompress.targets.local import Local
@@ -40,8 +40,8 @@ def answers(
 ) -> Answers:
     """Ask a candidate every example and read its answers.
 
-    An ONNX model answers on `target`, a PyTorch model in a fresh process of the host. Batch 1:
-    the ranges of dynamic int8 depend on the batch, and batch 1 is what is deployed.
+    An ONNX model answers on `target`, batch 1: the ranges of dynamic int8 depend on the batch, and
+    batch 1 is what is deployed. A PyTorch model answers in this process, in batches.
 
     Raises
     ------
@@ -52,11 +52,12 @@ def answers(
     """
     if not examples:
         raise DataError("no examples to evaluate on; name a split that is not empty")
+    if isinstance(candidate.model, TorchModel):
+        return torch_answers.torch_answers(candidate, examples, progress)
     feeds, encoded, _ = encoded_feeds(candidate, examples)
-    place = Local() if isinstance(candidate.model, TorchModel) else target
     job = Job("answers", (JobModel(candidate.model),), (feeds,), threads=available_cores())
     with tempfile.TemporaryDirectory(prefix="edgecompress-") as folder:
-        outputs = place.run(job, Path(folder), progress).outputs[0]
+        outputs = target.run(job, Path(folder), progress).outputs[0]
     logits = [row[0] for row in outputs[0]] if outputs else []
     return task(str(candidate.task)).decode(logits, encoded, candidate.labels)
 
@@ -68,7 +69,7 @@ def cached_answers(
     place = Local() if isinstance(candidate.model, TorchModel) else target
     key = {
         "what": "answers",
-        "code": [file_digest(Path(str(module.__file__))) for module in (agent, torch_worker)],
+        "code": [file_digest(Path(str(module.__file__))) for module in (agent, torch_answers)],
         "model": _model_key(candidate),
         "task": candidate.task,
         "labels": list(candidate.labels),
