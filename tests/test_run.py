@@ -170,6 +170,45 @@ def test_killed_in_training_it_goes_on_from_the_last_epoch(place, first, tmp_pat
     assert not list((store / "scratch").iterdir())
 
 
+def test_ctrl_c_is_one_sentence_and_nothing_half_written(place, tmp_path):
+    store = tmp_path / "store"
+    command = [
+        sys.executable, "-m", "edgecompress", "run", str(place / "tiny.yaml"),
+        "-o", str(tmp_path / "out"), "--store", str(store), "--set", "teacher.finetune.epochs=50",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    limit = time.monotonic() + 240
+    while not list((store / "scratch").glob("*/*")) if store.exists() else True:
+        assert time.monotonic() < limit
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on from there" in said
+    assert "Traceback" not in said
+    assert not list((store / "aside").iterdir())
+    assert not (tmp_path / "out" / "results.json").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_full_disk_is_one_sentence(place, tmp_path):
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", small], check=True)
+    try:
+        done = edgecompress(
+            "run", place / "tiny.yaml", "-o", tmp_path / "o", "--store", small / "s"
+        )
+        assert done.returncode == 1
+        assert "No space left on device" in done.stderr
+        assert "--store" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert not list((small / "s" / "aside").iterdir())
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [

@@ -10,6 +10,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 
+QUIET_S = 20.0
+"""Without a terminal, seconds between two lines about a long piece of work."""
+
+
 class TerminalReporter:
     """Draws progress with rich on standard error; without a terminal it prints finished lines."""
 
@@ -19,6 +23,7 @@ class TerminalReporter:
         self.title = ""
         self.sections = 0
         self.done = 0
+        self.spoken = self.started
         self.bar = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -61,11 +66,20 @@ class TerminalReporter:
     def begin(self, title: str) -> None:
         """Show the piece of work under way."""
         self.title = title
+        self.spoken = time.monotonic()
         self.bar.reset(self.piece, description=_short(title), total=None, what="")
 
     def advance(self, done: float, total: float, what: str) -> None:
-        """Move the bar."""
+        """Move the bar; without a terminal, say now and then how far it is."""
         self.bar.update(self.piece, completed=done, total=total, what=what)
+        now = time.monotonic()
+        if self.console.is_terminal or now - self.spoken < QUIET_S:
+            return
+        self.spoken = now
+        seconds = self.bar.tasks[self.piece].time_remaining
+        left = f", {time.strftime('%M:%S', time.gmtime(seconds))} left" if seconds else ""
+        share = f"{done / total:.0%}" if total else ""
+        self.console.print(f"        {_short(self.title)} {what} {share}{left}", style="dim")
 
     def end(self, note: str) -> None:
         """Print the finished piece with its note."""
