@@ -9,7 +9,6 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-
 QUIET_S = 20.0
 """Without a terminal, seconds between two lines about a long piece of work."""
 
