@@ -20,6 +20,7 @@ from edgecompress import __version__
 from edgecompress.chains import Chain
 from edgecompress.choose import choose
 from edgecompress.errors import EdgeCompressError, StageError
+from edgecompress.manifest import portable
 from edgecompress.pipeline import (
     Made,
     Pipeline,
@@ -29,6 +30,7 @@ from edgecompress.pipeline import (
     with_session_of,
 )
 from edgecompress.progress import Reporter, Silent
+from edgecompress.provenance import candidate_digest
 from edgecompress.recipe import Recipe, load_recipe
 from edgecompress.stage import Observer, stage_class
 from edgecompress.store import Store, default_store, replace_file
@@ -212,12 +214,22 @@ def _run(recipe: Recipe, folder: Path, store: Store, tell: Reporter, command: st
                 "validation": len(splits.validation),
                 "test": len(test),
             },
-            "digests": dict(splits.digests),
+            "digests": _digests(pipeline, recipe),
         },
         command=command,
     )
     write_directory(folder, result, made, tell)
     return result
+
+
+def _digests(pipeline: Pipeline, recipe: Recipe) -> dict[str, str]:
+    """Digests of everything that came from outside: the splits, and the teacher as imported."""
+    found = dict(pipeline.splits.digests)
+    if recipe.data is not None:
+        found["test"] = recipe.data.digest("test")
+    if pipeline.teacher is not None:
+        found["teacher"] = candidate_digest(pipeline.teacher)
+    return found
 
 
 def _primary(recipe: Recipe) -> str | None:
@@ -288,17 +300,6 @@ def _with_test(row: Row, made: dict[str, Made], test: Sequence[Example], pipelin
         return row
     found = pipeline.observe_test(made[row.name].candidate, test, row.name)
     return replace(row, measurements=row.measurements + found)
-
-
-def portable(document: Json) -> Json:
-    """Give the recipe without this machine's folders: local paths shrink to their last part."""
-    text = json.loads(json.dumps(document))
-    places = ((text.get("teacher"), "model"), (text.get("data"), "root"), (text, "model"))
-    for parent, key in places:
-        value = parent.get(key) if isinstance(parent, dict) else None
-        if isinstance(value, str) and Path(value).is_absolute():
-            parent[key] = Path(value).name
-    return dict(text)
 
 
 def slug(name: str) -> str:
