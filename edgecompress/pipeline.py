@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import re
 import shutil
 import tempfile
 import time
@@ -263,7 +265,7 @@ class Pipeline:
         full = json_digest(document)
         cached = self.store.get(full)
         found = _read_measurements(cached) if cached else ()
-        if cached and any(measurement.invalid for measurement in found):
+        if cached and any(_passes(measurement.invalid) for measurement in found):
             shutil.rmtree(cached, ignore_errors=True)
             cached = None
         if cached is None:
@@ -318,22 +320,38 @@ class Pipeline:
     def _obtain(self, key: str, build: Callable[[Path, Path], None], what: str) -> Path:
         try:
             return self.store.obtain(key, build)
-        except EdgeCompressError:
-            raise
-        except OSError as error:
-            if error.errno in FATAL_ERRNO:
+        except Exception as error:  # a stage may run any library: its failure is its chain's alone
+            fatal = _disk_failure(error)
+            if fatal:
                 raise EdgeCompressError(
-                    f"{what} could not be saved in {self.store.root}: {error.strerror}; "
+                    f"{what} could not be saved in {self.store.root}: {os.strerror(fatal)}; "
                     "make room or name another store with --store"
                 ) from error
-            raise StageError(f"{what}: {error}") from error
-        except (
-            Exception
-        ) as error:  # a stage may run any library: its failure is this chain's, alone
+            if isinstance(error, EdgeCompressError):
+                raise
             cause = str(error).strip().splitlines()
             raise StageError(
                 f"{what}: {type(error).__name__}: {cause[0] if cause else 'no message'}"
             ) from error
+
+
+def _passes(invalid: str | None) -> bool:
+    """Whether what made a reading invalid may be gone; too few readings stay too few."""
+    return invalid is not None and not invalid.startswith("too few")
+
+
+def _disk_failure(error: BaseException) -> int | None:
+    """Give the errno when a full or read-only disk is behind `error`, else None."""
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, OSError) and link.errno in FATAL_ERRNO:
+            return link.errno
+        # safetensors is written in Rust: its errors carry the number as text.
+        number = re.search(r"\(os error (\d+)\)", str(link))
+        if number and int(number[1]) in FATAL_ERRNO:
+            return int(number[1])
+        link = link.__cause__ or link.__context__
+    return None
 
 
 def _reads_teacher(stage: Stage) -> bool:
