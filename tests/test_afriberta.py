@@ -36,7 +36,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text = folder / "text.txt"
     text.write_text("\n".join(" ".join(chance.choices(words, k=8)) for _ in range(400)))
     sentencepiece.SentencePieceTrainer.train(
-        input=str(text), model_prefix=str(folder / "sentencepiece.bpe"), vocab_size=120,
+        input=str(text), model_prefix=str(folder / "sentencepiece.bpe"), vocab_size=50,
         minloglevel=2, num_threads=1,
     )  # fmt: skip
     text.unlink()

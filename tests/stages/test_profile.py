@@ -35,7 +35,9 @@ def test_everything_that_a_budget_may_name(classifier: Candidate, tmp_path: Path
     assert found["size"].target is None
     assert found["latency_p50"].target == found["peak_memory"].target == "local"
     assert found["speedup"].conditions["reference"] == "stock fp32 export"
-    assert found["latency_p99"].invalid  # 40 readings are too few for it
+    p99 = found["latency_p99"]
+    assert (p99.interval is None) == (p99.samples < 368)  # fewer readings have no such interval
+    assert p99.interval or p99.invalid
     assert context.said == [] or context.said[-1][0] <= context.said[-1][1]
 
 
