@@ -34,8 +34,9 @@ def explain(
     if problem["type"] == "missing":
         return source.error("this key is required", where)
     message = problem["msg"].removeprefix("Value error, ")
-    shown = repr(problem.get("input"))
-    return source.error(f"{message[:1].lower()}{message[1:]}, not {shown[:60]}", where)
+    given = problem.get("input")
+    shown = "" if isinstance(given, dict | list) else f", not {repr(given)[:60]}"
+    return source.error(f"{message[:1].lower()}{message[1:]}{shown}", where)
 
 
 def _is_tag(part: int | str) -> bool:

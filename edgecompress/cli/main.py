@@ -97,7 +97,14 @@ def _quiet() -> None:
         return
     os.environ.setdefault("PYTHONWARNINGS", "ignore")  # for the processes that measure
     warnings.simplefilter("ignore")
-    for name in ("torchao", "torch.utils._pytree", "transformers", "optimum", "torch.onnx"):
+    for name in (
+        "torchao",
+        "torch.utils._pytree",
+        "transformers",
+        "optimum",
+        "torch.onnx",
+        "huggingface_hub",
+    ):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
