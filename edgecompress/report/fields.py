@@ -23,7 +23,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "minimize": "What was minimized within the budget: a metric, perhaps `metric@target`.",
         "budget": "The limits that a candidate had to keep; empty when none was set.",
         "environment": "CPU with its flags, memory, operating system and library versions.",
-        "data": "What is known of the data: examples per split, digests of every split and of the teacher.",
+        "data": "Examples per split, and digests of every split and of the teacher.",
         "command": "The command that made this result.",
         "format": "Number of this format, 1. A larger number cannot be read by this version.",
     },
