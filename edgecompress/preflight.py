@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from edgecompress.errors import DataError
 from edgecompress.recipe import Recipe
 from edgecompress.run import observers, read_splits
-from edgecompress.targets import Target, target
+from edgecompress.targets import Target, open_target
 from edgecompress.values import METRICS
 
 
@@ -58,7 +58,7 @@ def plan(recipe: Recipe) -> Plan:
         labels = task(recipe.fields.task).label_names(splits.train)
     prefixes = {chain[:end] for chain in recipe.chains for end in range(1, len(chain) + 1)}
     runs = {tuple((use.name, use.stage.model_dump_json()) for use in prefix) for prefix in prefixes}
-    found = [target(name) for name in recipe.fields.targets]
+    found = [open_target(name) for name in recipe.fields.targets]
     targets = tuple(_target_plan(one) for one in found)
     counts = (
         ("train", len(splits.train)),

@@ -1,6 +1,6 @@
 """Open an ONNX model as the runtime does, and make up inputs that its signature accepts.
 
-`edgecompress.targets.agent` is a single file and so carries its own copy of `open_session`.
+`edgecompress.targets.agent` is sent to boards and so carries its own copy of `open_session`.
 """
 
 from __future__ import annotations

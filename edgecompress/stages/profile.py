@@ -50,7 +50,7 @@ class Profile(Observer):
         A PyTorch model is measured on this machine only, in a fresh process of its own that runs
         the reference in ONNX Runtime beside it.
         """
-        from edgecompress.targets import target
+        from edgecompress.targets import open_target
         from edgecompress.targets.measure import Clock, cold_measurements, time_candidates
         from edgecompress.targets.size import size_measurements
 
@@ -66,7 +66,7 @@ class Profile(Observer):
         reference = context.reference
         found = list(size_measurements(candidate.model, reference.model if reference else None))
         for url in self.targets:
-            place = target(url)
+            place = open_target(url)
             if isinstance(candidate.model, TorchModel) and place.name != "local":
                 continue
             # The reference runs first: a ratio needs both in one loop.

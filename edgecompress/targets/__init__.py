@@ -1,31 +1,27 @@
-"""Where models are measured: this machine now, boards and emulated processors later."""
+"""Where models are measured: this machine, boards over SSH, emulated processors."""
 
 from __future__ import annotations
 
 from edgecompress.errors import RecipeError
-from edgecompress.targets.base import Job, JobModel, Readings, Target
+from edgecompress.targets.base import Job, JobModel, Launcher, Readings, Target
+from edgecompress.targets.fleet import TargetSpec
 
-__all__ = ["Job", "JobModel", "Readings", "Target", "target"]
+__all__ = ["Job", "JobModel", "Launcher", "Readings", "Target", "TargetSpec", "open_target"]
 
 
-def target(url: str) -> Target:
-    """Find the target that a recipe names.
-
-    Parameters
-    ----------
-    url : str
-        ``local``.
+def open_target(spec: TargetSpec | str) -> Target:
+    """Give the target that a specification or a URL means; nothing is connected to yet.
 
     Raises
     ------
     RecipeError
         When there is no such target.
     """
-    from edgecompress.targets.local import Local
+    if isinstance(spec, str):
+        spec = TargetSpec(name=spec, url=spec)
+    scheme = spec.url.partition("://")[0]
+    if scheme == "local":
+        from edgecompress.targets.local import Local
 
-    if url == "local":
-        return Local()
-    scheme = url.partition("://")[0]
-    if scheme in ("ssh", "emulated"):
-        raise RecipeError(f"{url}: targets over {scheme}:// are not built yet; only local is")
-    raise RecipeError(f"unknown target {url!r}; the only one is local")
+        return Local(name=spec.name, samples=spec.samples)
+    raise RecipeError(f"{spec.url}: targets over {scheme}:// are not built yet; only local is")

@@ -12,7 +12,9 @@ import numpy as np
 
 from edgecompress.errors import DataError
 from edgecompress.stage import Context
-from edgecompress.targets import agent, torch_answers
+from edgecompress.targets import torch_answers
+from edgecompress.targets.agent.arrays import pack, unpack
+from edgecompress.targets.archive import agent_digest
 from edgecompress.targets.base import Job, JobModel, Progress, Target, available_cores
 from edgecompress.targets.inputs import encoded_feeds, question
 from edgecompress.targets.local import Local
@@ -69,7 +71,7 @@ def cached_answers(
     place = Local() if isinstance(candidate.model, TorchModel) else target
     key = {
         "what": "answers",
-        "code": [file_digest(Path(str(module.__file__))) for module in (agent, torch_answers)],
+        "code": [agent_digest(), file_digest(Path(str(torch_answers.__file__)))],
         "model": _model_key(candidate),
         "task": candidate.task,
         "labels": list(candidate.labels),
@@ -100,13 +102,13 @@ def _model_key(candidate: Candidate) -> Json:
 def _write(found: Answers, folder: Path) -> None:
     text = json.dumps([list(labels) for labels in found.labels], ensure_ascii=False)
     (folder / "labels.json").write_text(text, encoding="utf-8")
-    np.savez(folder / "confidence.npz", **agent.pack("0", found.confidence))  # type: ignore[arg-type]
+    np.savez(folder / "confidence.npz", **pack("0", found.confidence))  # type: ignore[arg-type]
 
 
 def _read(folder: Path) -> Answers:
     labels = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
     with np.load(folder / "confidence.npz", allow_pickle=False) as stored:
-        confidence = agent.unpack("0", dict(stored))
+        confidence = unpack("0", dict(stored))
     return Answers(tuple(tuple(each) for each in labels), tuple(confidence))
 
 
@@ -127,7 +129,7 @@ def observe_accuracy(
     DataError
         When the candidate has no task or tokenizer, or there are no examples.
     """
-    from edgecompress.targets import target
+    from edgecompress.targets import open_target
 
     if candidate.task is None:
         raise DataError("evaluate needs a task; name `task` and `data` in the recipe")
@@ -137,7 +139,7 @@ def observe_accuracy(
         teacher = cached_answers(context, context.teacher, examples, Local())
     found: list[Measurement] = []
     for url in ("local",) if isinstance(candidate.model, TorchModel) else targets:
-        place = target(url)
+        place = open_target(url)
         if "answers" in place.metrics:
             mine = cached_answers(context, candidate, examples, place)
             found += accuracy_measurements(

@@ -1,4 +1,4 @@
-"""What a target is given (a job), what it gives back (readings), and the job's files.
+"""What a target is given (a job), what it gives back (readings), and what a target is.
 
 A target is a machine that runs the agent. It judges nothing: `edgecompress.timing` makes
 measurements of its readings, `edgecompress.targets.accuracy` of its answers.
@@ -6,23 +6,20 @@ measurements of its readings, `edgecompress.targets.accuracy` of its answers.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
 
-from edgecompress.disturbance import Loop, loop_from_states
-from edgecompress.errors import TargetError
-from edgecompress.targets import agent
+from edgecompress.disturbance import Loop
 from edgecompress.timing import Series
-from edgecompress.values import Json, Model, OnnxModel, SessionSettings, TorchModel
+from edgecompress.values import Json, Model
 
 Progress = Callable[[float, float, str], None]
-Mode = Literal["time", "answers", "cold"]
+Mode = Literal["time", "answers", "cold", "operators", "instructions"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,9 +67,10 @@ class Job:
 
     Attributes
     ----------
-    mode : {"time", "answers", "cold"}
-        Time all models interleaved; run every row once and give the outputs; or measure loading,
-        first inference and memory, each in a fresh process.
+    mode : {"time", "answers", "cold", "operators", "instructions"}
+        Time all models interleaved; run every row once and give the outputs; measure loading,
+        first inference and memory, each in a fresh process; time each operator; or count the
+        instructions of an inference, under emulation.
     models : tuple of JobModel
     feeds : tuple of Feeds
     texts : tuple of str or of tuple of str
@@ -121,6 +119,8 @@ class Readings:
         ``first_ns``, ``bare_bytes``, ``peak_bytes`` and ``memory_source``.
     outputs : tuple of tuple of list of ndarray
         Mode ``answers``: for each model and output one array per row.
+    operators, instructions : tuple of dict
+        Modes ``operators`` and ``instructions``: what the agent found for each model.
     machine : dict
         Load, frequency, governor, temperature before and after.
     """
@@ -130,6 +130,8 @@ class Readings:
     tokenize: tuple[Series | None, ...] = ()
     cold: tuple[tuple[Json, ...], ...] = ()
     outputs: tuple[tuple[list[np.ndarray], ...], ...] = ()
+    operators: tuple[Json, ...] = ()
+    instructions: tuple[Json, ...] = ()
     machine: Json = field(default_factory=dict)
 
 
@@ -143,7 +145,21 @@ class Target(Protocol):
 
     @property
     def metrics(self) -> frozenset[str]:
-        """What it can measure, of ``latency``, ``memory`` and ``answers``."""
+        """What it can measure, of ``latency memory answers energy instructions``."""
+        ...
+
+    @property
+    def samples(self) -> int | None:
+        """How many examples it is asked to judge its accuracy; None for all."""
+        ...
+
+    @property
+    def on_host(self) -> bool:
+        """Whether it runs on this machine's cores, so that nothing else may meanwhile."""
+        ...
+
+    def describe(self) -> Json:
+        """Say what the machine is, as `edgecompress.targets.agent.describe` does there."""
         ...
 
     def fingerprint(self) -> str:
@@ -160,6 +176,41 @@ class Target(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """End what is kept open between jobs; a later job opens it again."""
+        ...
+
+
+class Launcher(Protocol):
+    """How a target gets files and runs the agent on them; see `edgecompress.targets.running`."""
+
+    @property
+    def name(self) -> str:
+        """The target's name, for messages."""
+        ...
+
+    @property
+    def emulated(self) -> bool:
+        """Whether wall time means nothing there."""
+        ...
+
+    def carry(self, files: tuple[Path, ...]) -> str:
+        """Have `files` at the target, together in one folder; give the path of the first there.
+
+        The first is the graph or the tokenizer, the others are its external data.
+        """
+        ...
+
+    def launch(self, folder: Path, job: Job, progress: Progress | None) -> None:
+        """Run the agent on `folder` in one fresh process; what it wrote is there afterwards.
+
+        Raises
+        ------
+        TargetError
+            When it cannot be reached, or the agent fails or falls silent.
+        """
+        ...
+
 
 def feeds_from_rows(rows: Sequence[dict[str, np.ndarray]], items: Sequence[int]) -> Feeds:
     """Gather feeds of single rows into `Feeds`."""
@@ -168,101 +219,6 @@ def feeds_from_rows(rows: Sequence[dict[str, np.ndarray]], items: Sequence[int])
         {name: tuple(np.asarray(row[name]) for row in rows) for name in names},
         np.asarray(items, dtype=np.int64),
     )
-
-
-def write_job(job: Job, folder: Path, models: Sequence[JobModel] | None = None) -> None:
-    """Write ``job.json`` and ``inputs.npz`` for the agent into `folder`.
-
-    Parameters
-    ----------
-    job : Job
-    folder : Path
-    models : sequence of JobModel, optional
-        Instead of the job's own, such as one of them for a cold start.
-    """
-    document = {
-        "mode": job.mode,
-        "threads": job.threads,
-        "outputs": list(job.outputs) or None,
-        "warmup_ms": job.warmup_ms,
-        "min_duration_ms": job.min_duration_ms,
-        "max_duration_ms": job.max_duration_ms,
-        "min_count": job.min_count,
-        "texts": [text if isinstance(text, str) else list(text) for text in job.texts],
-        "models": [_entry(model) for model in (job.models if models is None else models)],
-    }
-    arrays: dict[str, np.ndarray] = {}
-    for index, feeds in enumerate(job.feeds):
-        arrays[f"{index}/items"] = feeds.items
-        for name, rows in feeds.arrays.items():
-            arrays |= agent.pack(f"{index}/{name}", rows)
-    folder.mkdir(parents=True, exist_ok=True)
-    np.savez(folder / "inputs.npz", **arrays)  # type: ignore[arg-type]
-    (folder / "job.json").write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
-
-
-def _entry(entry: JobModel) -> Json:
-    model = entry.model
-    path, kind = None, "null"
-    if isinstance(model, OnnxModel):
-        path, kind = model.path, "onnx"
-    elif isinstance(model, TorchModel):
-        path, kind = model.directory, "torch"
-    tokenizer = None
-    if entry.tokenizer is not None:
-        tokenizer = {"path": str(entry.tokenizer.resolve()), "max_length": entry.max_length}
-    return {
-        "path": None if path is None else str(path.resolve()),
-        "kind": kind,
-        "feeds": entry.feeds,
-        "session": asdict(model.session if isinstance(model, OnnxModel) else SessionSettings()),
-        "tokenizer": tokenizer,
-    }
-
-
-def read_readings(job: Job, folder: Path, target: str) -> Readings:
-    """Read back what the agent left in `folder` (mode ``time`` or ``answers``).
-
-    Raises
-    ------
-    TargetError
-        When the files are missing or damaged.
-    """
-    try:
-        document = json.loads((folder / "readings.json").read_text(encoding="utf-8"))
-        if job.mode == "answers":
-            outputs = tuple(
-                _outputs(folder / f"outputs-{index}.npz") for index in range(len(job.models))
-            )
-            return Readings(outputs=outputs)
-        found = document["time"]
-        items = np.array(found["items"], dtype=np.int64)
-        loop = loop_from_states(
-            found["before"],
-            found["after"],
-            duration_ms=found["duration_ms"],
-            wanted_ms=job.min_duration_ms,
-            threads=job.threads,
-            cores=found["before"]["cores"],
-        )
-        return Readings(
-            loop=loop,
-            series=tuple(Series(np.array(ns, dtype=np.int64), items) for ns in found["ns"]),
-            tokenize=tuple(
-                None if ns is None else Series(np.array(ns, dtype=np.int64), items)
-                for ns in found["tokenize_ns"]
-            ),
-            machine={"before": found["before"], "after": found["after"]},
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TargetError(f"{target}: the agent's readings are damaged ({error})") from None
-
-
-def _outputs(file: Path) -> tuple[list[np.ndarray], ...]:
-    with np.load(file, allow_pickle=False) as stored:
-        arrays = dict(stored)
-    count = sum(name.endswith("/shapes") for name in arrays)
-    return tuple(agent.unpack(str(index), arrays) for index in range(count))
 
 
 def available_cores() -> int:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import os
-import platform
-import sys
+import tempfile
 from pathlib import Path
 
-from edgecompress.targets.base import available_cores
+from edgecompress.targets.agent.describe import describe
 from edgecompress.values import Json, json_digest
 
 LIBRARIES = (
@@ -25,27 +24,23 @@ LIBRARIES = (
     "torchao",
     "transformers",
 )
+FACTS = ("machine", "board", "cpu", "flags", "cores", "python")
+"""What timings and int8 answers depend on, beside the libraries."""
 
 
-def _cpuinfo() -> dict[str, str]:
-    """First processor's fields of ``/proc/cpuinfo``; empty where there is none."""
+def cache_folder() -> Path:
+    """Give the user's cache folder of edgecompress, made; one in /tmp where there is no home."""
+    import platformdirs
+
+    folder = platformdirs.user_cache_path("edgecompress")
     try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return {}
-    fields: dict[str, str] = {}
-    for line in text.splitlines():
-        key, colon, value = line.partition(":")
-        if colon:
-            fields.setdefault(key.strip(), value.strip())
-    return fields
-
-
-def _system() -> str:
-    try:
-        return platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())
-    except OSError:
-        return platform.platform(terse=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError:  # no home, or one that cannot be written
+        folder = Path(tempfile.gettempdir()) / f"edgecompress-{os.getuid()}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
 
 
 def _version(library: str) -> str | None:
@@ -57,22 +52,8 @@ def _version(library: str) -> str | None:
 
 @functools.cache
 def _environment() -> Json:
-    info = _cpuinfo()
-    flags = info.get("flags") or info.get("Features") or ""
-    board = Path("/proc/device-tree/model")  # set on ARM boards, such as a Raspberry Pi
-    memory = None
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
-        "machine": platform.machine(),
-        "board": board.read_text(errors="replace").rstrip("\0\n") if board.is_file() else None,
-        "cpu": info.get("model name") or info.get("Model") or platform.processor() or "unknown",
-        "flags": sorted(flags.split()),
-        "cores": available_cores(),
-        "memory_bytes": memory,
-        "system": _system(),
-        "kernel": platform.release(),
-        "python": sys.version.split()[0],
+        **describe(),
         "libraries": {name: found for name in LIBRARIES if (found := _version(name))},
     }
 
@@ -88,6 +69,10 @@ def environment() -> Json:
 def fingerprint() -> str:
     """Digest of what timings and int8 answers depend on here."""
     facts = _environment()
-    runtime = {name: facts["libraries"].get(name) for name in ("numpy", "onnxruntime", "torch")}
-    keys = ("machine", "board", "cpu", "flags", "cores", "python")
-    return json_digest({key: facts[key] for key in keys} | {"libraries": runtime})
+    return fingerprint_of(facts, ("numpy", "onnxruntime", "torch"))
+
+
+def fingerprint_of(facts: Json, libraries: tuple[str, ...] = ("numpy", "onnxruntime")) -> str:
+    """Digest of a machine's description as far as its readings depend on it."""
+    runtime = {name: facts["libraries"].get(name) for name in libraries}
+    return json_digest({key: facts.get(key) for key in FACTS} | {"libraries": runtime})

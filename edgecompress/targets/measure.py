@@ -13,7 +13,7 @@ import numpy as np
 from edgecompress import timing
 from edgecompress.disturbance import RULES, Loop, Rules
 from edgecompress.errors import TargetError
-from edgecompress.targets.agent import TEXT_INPUTS
+from edgecompress.targets.agent.loop import TEXT_INPUTS
 from edgecompress.targets.base import Feeds, Job, JobModel, Progress, Readings, Target
 from edgecompress.targets.inputs import timing_feeds
 from edgecompress.targets.local import Local

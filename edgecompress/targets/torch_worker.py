@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from edgecompress.targets import agent
+from edgecompress.targets.agent import sessions
+from edgecompress.targets.agent.arrays import Feed
+from edgecompress.targets.agent.modes import run_job
 
 
 class TorchModule:
@@ -40,7 +42,7 @@ class TorchModule:
             if name in known
         }
 
-    def __call__(self, feed: agent.Feed, /) -> Sequence[np.ndarray]:
+    def __call__(self, feed: Feed, /) -> Sequence[np.ndarray]:
         """Run one inference."""
         with self._torch.inference_mode():
             tensors = {name: self._torch.from_numpy(value) for name, value in feed.items()}
@@ -48,18 +50,18 @@ class TorchModule:
             return [answer[name].numpy() for name in self._outputs]
 
 
-def open_any(entry: Mapping[str, Any], job: Mapping[str, Any], folder: Path) -> agent.Opened:
+def open_any(entry: Mapping[str, Any], job: Mapping[str, Any], folder: Path) -> sessions.Opened:
     """Open a PyTorch model, or an ONNX one beside it."""
     if entry["kind"] == "torch":
         return TorchModule(entry, job, folder)
     if entry["path"] is None:
-        return agent.Null()
+        return sessions.Null()
     session = dict(entry["session"])
     session["config_entries"] = [
         *session["config_entries"],
         ("session.force_spinning_stop", "1"),
     ]
-    return agent.Session({**entry, "session": session}, job, folder)
+    return sessions.Session({**entry, "session": session}, job, folder)
 
 
 def import_torch() -> None:
@@ -71,4 +73,4 @@ def import_torch() -> None:
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit("usage: python -m edgecompress.targets.torch_worker FOLDER")
-    agent.run_job(Path(sys.argv[1]), open_any, import_torch)
+    run_job(Path(sys.argv[1]), open_any, import_torch)

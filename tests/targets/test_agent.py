@@ -18,7 +18,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from edgecompress.targets import agent
-from edgecompress.targets.base import Feeds, Job, JobModel, feeds_from_rows, write_job
+from edgecompress.targets.agent.arrays import Feed, pack, read_items, unpack
+from edgecompress.targets.agent.loop import _rounds
+from edgecompress.targets.agent.sensors import memory_bytes
+from edgecompress.targets.archive import agent_archive
+from edgecompress.targets.base import Feeds, Job, JobModel, feeds_from_rows
+from edgecompress.targets.jobs import write_job as _write_job
 from edgecompress.values import Candidate, OnnxModel
 
 ROW = {"input_ids": np.array([[2, 4, 5, 3]]), "attention_mask": np.ones((1, 4), np.int64)}
@@ -27,12 +32,16 @@ SHORT = {"input_ids": np.array([[2, 3]]), "attention_mask": np.ones((1, 2), np.i
 
 def run(folder: Path) -> subprocess.CompletedProcess[str]:
     """Run a copy of the agent's file that has no package around it."""
-    alone = folder.parent / "alone" / "agent.py"
+    alone = folder.parent / "alone" / "agent.pyz"
     alone.parent.mkdir(exist_ok=True)
-    shutil.copy(agent.__file__, alone)
+    shutil.copy(agent_archive(), alone)
     return subprocess.run(
         [sys.executable, "-P", str(alone), str(folder)], capture_output=True, text=True, check=False
     )
+
+
+def write_job(job: Job, folder: Path) -> None:
+    _write_job(job, folder, lambda files: str(files[0]))
 
 
 def time_job(*models: JobModel, rows: int = 3, **fields: object) -> Job:
@@ -42,19 +51,21 @@ def time_job(*models: JobModel, rows: int = 3, **fields: object) -> Job:
 
 
 def test_it_imports_the_standard_library_numpy_onnxruntime_and_tokenizers_only() -> None:
-    tree = ast.parse(Path(agent.__file__).read_text(encoding="utf-8"))
     names = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            names.add(str(node.module).partition(".")[0])
-    assert names - sys.stdlib_module_names == {"numpy", "onnxruntime", "tokenizers"}
+    for file in Path(str(agent.__file__)).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                module = str(node.module)
+                own = module.startswith("edgecompress.targets.agent")
+                names.add("agent" if own else module.partition(".")[0])
+    assert names - sys.stdlib_module_names == {"agent", "numpy", "onnxruntime", "tokenizers"}
 
 
 def test_telemetry_is_off_before_onnxruntime_is_imported() -> None:
     code = (
-        "import os, sys, edgecompress.targets.agent;"
+        "import os, sys, edgecompress.targets.agent.sessions;"
         "print(os.environ['ORT_DISABLE_TELEMETRY'], 'onnxruntime' in sys.modules)"
     )
     clean = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
@@ -76,14 +87,14 @@ def test_telemetry_is_off_before_onnxruntime_is_imported() -> None:
     )
 )
 def test_packing_keeps_arrays_of_any_shape(values: list[np.ndarray]) -> None:
-    packed = agent.pack("x", values)
-    back = agent.unpack("x", packed)
+    packed = pack("x", values)
+    back = unpack("x", packed)
     assert [found.shape for found in back] == [value.shape for value in values]
     assert all(np.array_equal(*pair) for pair in zip(back, values, strict=True))
 
 
 def test_packing_nothing() -> None:
-    assert agent.unpack("x", agent.pack("x", [])) == []
+    assert unpack("x", pack("x", [])) == []
 
 
 def test_answers_are_those_of_onnxruntime(tagger: Candidate, tmp_path: Path) -> None:
@@ -95,7 +106,7 @@ def test_answers_are_those_of_onnxruntime(tagger: Candidate, tmp_path: Path) -> 
     done = run(folder)
     assert done.returncode == 0, done.stderr
     with np.load(folder / "outputs-0.npz") as stored:
-        given_back = agent.unpack("0", dict(stored))
+        given_back = unpack("0", dict(stored))
     session = ort.InferenceSession(str(model.path), providers=["CPUExecutionProvider"])
     for row, logits in zip((ROW, SHORT, SHORT), given_back, strict=True):
         assert np.array_equal(session.run(["logits"], row)[0], logits)
@@ -173,7 +184,7 @@ class Recorder:
     def __init__(self, name: int, said: list[int]) -> None:
         self.name, self.said = name, said
 
-    def __call__(self, feed: agent.Feed, /) -> tuple[np.ndarray, ...]:
+    def __call__(self, feed: Feed, /) -> tuple[np.ndarray, ...]:
         self.said.append(self.name)
         return ()
 
@@ -182,8 +193,8 @@ class Recorder:
 def test_no_model_always_goes_first(models: int, items: int) -> None:
     said: list[int] = []
     recorders = [Recorder(index, said) for index in range(models)]
-    rows: list[list[agent.Feed]] = [[{}] for _ in range(items)]
-    steps = agent._rounds(recorders, [rows] * models, [None] * models, ())
+    rows: list[list[Feed]] = [[{}] for _ in range(items)]
+    steps = _rounds(recorders, [rows] * models, [None] * models, ())
     rounds = [next(steps)[0] for _ in range(items * models)]
     assert rounds == list(range(items)) * models
     turns = np.array(said).reshape(-1, models)
@@ -194,14 +205,14 @@ def test_no_model_always_goes_first(models: int, items: int) -> None:
 
 def test_windows_of_one_example_are_timed_together() -> None:
     said: list[int] = []
-    steps = agent._rounds([Recorder(0, said)], [[[{}, {}, {}], [{}]]], [None], ())
+    steps = _rounds([Recorder(0, said)], [[[{}, {}, {}], [{}]]], [None], ())
     next(steps)
     assert len(said) == 3
 
 
 def test_usage() -> None:
     done = subprocess.run(
-        [sys.executable, agent.__file__], capture_output=True, text=True, check=False
+        [sys.executable, str(agent_archive())], capture_output=True, text=True, check=False
     )
     assert done.returncode
     assert "usage" in done.stderr
@@ -209,14 +220,14 @@ def test_usage() -> None:
 
 def test_feeds_of_an_example_without_rows() -> None:
     feeds = Feeds({"x": (np.zeros((1, 2)),)}, np.array([1]))
-    arrays_ = {"0/items": feeds.items, **agent.pack("0/x", feeds.arrays["x"])}
-    assert [len(rows) for rows in agent.read_items(arrays_, 0)] == [0, 1]
+    arrays_ = {"0/items": feeds.items, **pack("0/x", feeds.arrays["x"])}
+    assert [len(rows) for rows in read_items(arrays_, 0)] == [0, 1]
 
 
 if sys.platform == "linux":
 
     @pytest.mark.parametrize("kind", ["now", "peak"])
     def test_memory_is_that_of_this_process(kind: str) -> None:
-        now, peak, source = agent.memory_bytes()
+        now, peak, source = memory_bytes()
         assert source == "VmHWM"
         assert 0 < now <= peak

@@ -13,10 +13,12 @@ import numpy as np
 import psutil
 import pytest
 
-from edgecompress.errors import RecipeError, TargetError
-from edgecompress.targets import target
-from edgecompress.targets.base import Job, JobModel, feeds_from_rows, read_readings
-from edgecompress.targets.local import Local, _launch, machine_lock
+from edgecompress.errors import DataError, TargetError
+from edgecompress.targets import open_target
+from edgecompress.targets.base import Job, JobModel, feeds_from_rows
+from edgecompress.targets.jobs import read_readings
+from edgecompress.targets.local import Local, machine_lock
+from edgecompress.targets.process import run_agent
 from edgecompress.values import Candidate, OnnxModel, TorchModel
 
 ROW = {"input_ids": np.array([[2, 4, 5, 3]]), "attention_mask": np.ones((1, 4), np.int64)}
@@ -34,12 +36,7 @@ def job(model: OnnxModel | TorchModel | None, mode: str = "answers", **fields: o
 
 
 def test_names() -> None:
-    assert target("local") == Local()
-    for url in ("ssh://pi@raspberrypi.local", "emulated://cortex-a72"):
-        with pytest.raises(RecipeError, match="not built yet; only local is"):
-            target(url)
-    with pytest.raises(RecipeError, match="unknown target 'lokal'"):
-        target("lokal")
+    assert open_target("local") == Local()
 
 
 def test_readings_come_back(tagger: Candidate, tmp_path: Path) -> None:
@@ -68,14 +65,14 @@ def test_each_cold_start_is_a_fresh_process(tagger: Candidate, tmp_path: Path) -
 def test_a_model_that_cannot_be_loaded(tmp_path: Path) -> None:
     broken = tmp_path / "model.onnx"
     broken.write_bytes(b"this is no protobuf")
-    with pytest.raises(TargetError, match=r"local: the agent failed: .*model\.onnx") as caught:
+    with pytest.raises(DataError, match=r"model\.onnx: not an ONNX model") as caught:
         Local().run(job(OnnxModel(broken)), tmp_path / "job")
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("mode", ["time", "cold"])
 def test_a_model_that_is_not_there(mode: str, tmp_path: Path) -> None:
-    with pytest.raises(TargetError, match=r"gone\.onnx"):
+    with pytest.raises(DataError, match=r"gone\.onnx: the model is missing"):
         Local().run(job(OnnxModel(tmp_path / "gone.onnx"), mode), tmp_path / "job")
 
 
@@ -87,7 +84,9 @@ def test_an_input_that_the_model_lacks(tagger: Candidate, tmp_path: Path) -> Non
 
 def launch(code: str, folder: Path, timeout_s: float = 60.0) -> None:
     folder.mkdir(exist_ok=True)
-    _launch([sys.executable, "-c", code], job(None, timeout_s=timeout_s), folder, "local", None)
+    run_agent(
+        [sys.executable, "-c", code], {}, folder, job(None, timeout_s=timeout_s), "local", None
+    )
 
 
 def test_an_agent_that_is_killed(tmp_path: Path) -> None:

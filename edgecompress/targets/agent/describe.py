@@ -1,0 +1,105 @@
+"""What a machine is, with nothing but the standard library: a bare board can answer too.
+
+Nothing in it names a person or a place: no host name, no user, no path.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import struct
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+LIBRARIES = ("onnxruntime", "numpy", "tokenizers")
+"""What the agent can make use of."""
+
+ARM_ISA = {
+    "asimddp": "dotprod", "i8mm": "i8mm", "bf16": "bf16", "asimdhp": "fp16", "sve": "sve",
+}  # fmt: skip
+X86_ISA = {
+    "avx2": "avx2", "avx512f": "avx512", "avx512_vnni": "vnni", "avx_vnni": "avx_vnni",
+    "amx_int8": "amx_int8", "avx512_bf16": "avx512_bf16",
+}  # fmt: skip
+"""Kernel's names of what int8 and half precision kernels are chosen by, and ours."""
+
+
+def _text(path: str) -> str | None:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace").strip("\0\n ") or None
+    except OSError:
+        return None
+
+
+def cpuinfo() -> dict[str, str]:
+    """First processor's fields of ``/proc/cpuinfo``; empty where there is none."""
+    fields: dict[str, str] = {}
+    for line in (_text("/proc/cpuinfo") or "").splitlines():
+        key, colon, value = line.partition(":")
+        if colon:
+            fields.setdefault(key.strip(), value.strip())
+    return fields
+
+
+def emulated(machine: str, info: dict[str, str]) -> bool:
+    """Whether the instruction set and the kernel's own account of its processor disagree.
+
+    A program under user-mode emulation sees the host's ``/proc/cpuinfo``.
+    """
+    arm = machine.startswith(("aarch64", "arm"))
+    return arm and ("vendor_id" in info or "flags" in info)
+
+
+def _system() -> str:
+    for line in (_text("/etc/os-release") or "").splitlines():
+        key, _, value = line.partition("=")
+        if key == "PRETTY_NAME":
+            return value.strip("\"'")
+    return platform.platform(terse=True)
+
+
+def _version(library: str) -> str | None:
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def describe() -> dict[str, Any]:
+    """Describe this machine: processor, features, memory, system, Python, libraries, meters."""
+    from edgecompress.targets.agent import sensors
+
+    info = cpuinfo()
+    machine = platform.machine()
+    flags = (info.get("flags") or info.get("Features") or "").split()
+    known = ARM_ISA if machine.startswith(("aarch64", "arm")) else X86_ISA
+    memory = None
+    if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    libc = " ".join(part for part in platform.libc_ver() if part)
+    return {
+        "machine": machine,
+        "board": _text("/proc/device-tree/model"),  # set on ARM boards, such as a Raspberry Pi
+        "cpu": info.get("model name") or info.get("Model") or platform.processor() or "unknown",
+        "cores": _cores(),
+        "flags": sorted(flags),
+        "isa": [name for flag, name in known.items() if flag in flags],
+        "memory_bytes": memory,
+        "system": _system(),
+        "kernel": platform.release(),
+        "libc": libc or None,
+        "bits": struct.calcsize("P") * 8,
+        "python": sys.version.split()[0],
+        "libraries": {name: found for name in LIBRARIES if (found := _version(name))},
+        "governor": sensors.governor(),
+        "meters": sensors.meters(),
+        "emulated": emulated(machine, info),
+    }

@@ -1,0 +1,102 @@
+"""Models as the agent runs them: a function from one row of inputs to outputs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read by onnxruntime when it is imported
+
+import numpy as np
+
+from edgecompress.targets.agent.arrays import Feed
+
+
+class Opened(Protocol):
+    """A loaded model: the dtype of each of its inputs, and a function from feed to outputs."""
+
+    @property
+    def dtypes(self) -> Mapping[str, np.dtype[Any]]:
+        """Give the dtype of each input, by its name."""
+        ...
+
+    def __call__(self, feed: Feed, /) -> Sequence[np.ndarray]:
+        """Run one inference; every output in the order of the job's ``outputs``."""
+        ...
+
+
+class Null:
+    """The model that does nothing."""
+
+    dtypes: Mapping[str, np.dtype[Any]] = {}
+
+    def __call__(self, _feed: Feed, /) -> Sequence[np.ndarray]:
+        """Do nothing."""
+        return ()
+
+
+class Session:
+    """An ONNX Runtime session on the CPU with the settings that belong to the model."""
+
+    def __init__(self, entry: Mapping[str, Any], job: Mapping[str, Any], folder: Path) -> None:
+        import onnxruntime as ort
+
+        settings = entry.get("session") or {}
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = job["threads"]
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        level = settings.get("graph_optimization_level", "all")
+        name = "ORT_DISABLE_ALL" if level == "disable" else f"ORT_ENABLE_{level.upper()}"
+        options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, name)
+        if job["mode"] == "answers":  # nothing is timed: leave idle cores to others
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        for key, value in settings.get("config_entries", ()):
+            options.add_session_config_entry(key, value)
+        self._session = ort.InferenceSession(
+            str(folder / entry["path"]),
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=list(settings.get("disabled_optimizers", ())) or None,
+        )
+        self.dtypes = {found.name: _dtype(found.type) for found in self._session.get_inputs()}
+        names = [found.name for found in self._session.get_outputs()]
+        self._outputs = job.get("outputs") or names[:1]
+
+    def __call__(self, feed: Feed, /) -> Sequence[np.ndarray]:
+        """Run one inference."""
+        answer: Sequence[np.ndarray] = self._session.run(self._outputs, feed)
+        return answer
+
+
+def _dtype(name: str) -> np.dtype[Any]:
+    """Numpy's dtype for ONNX Runtime's ``tensor(float)``."""
+    inner = name.removeprefix("tensor(").removesuffix(")")
+    return np.dtype({"float": "float32", "double": "float64"}.get(inner, inner))
+
+
+def open_onnx(entry: Mapping[str, Any], job: Mapping[str, Any], folder: Path) -> Opened:
+    """Open the job's `entry`; relative paths are below `folder`."""
+    return Null() if entry["path"] is None else Session(entry, job, folder)
+
+
+def import_onnxruntime() -> None:
+    """Load the bare runtime, so that a model's memory can be told from it."""
+    import onnxruntime  # noqa: F401
+
+
+def cast(items: list[list[Feed]], model: Opened) -> list[list[Feed]]:
+    """Give the model just those inputs that it has, in its dtypes."""
+    return [
+        [
+            {
+                name: row[name].astype(kind, copy=False)
+                for name, kind in model.dtypes.items()
+                if name in row
+            }
+            for row in rows
+        ]
+        for rows in items
+    ]
