@@ -71,6 +71,10 @@ class Context(Protocol):
         """
         ...
 
+    def target(self, name: str) -> Any:
+        """Give the open target (an `edgecompress.targets.Target`) that the recipe calls `name`."""
+        ...
+
     def cached(self, key: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
         """Give the folder that `build` fills, made once per `key` (JSON) over all runs.
 
@@ -133,7 +137,12 @@ class Transform(Stage, ABC):
 
 
 class Observer(Stage, ABC):
-    """A stage that takes a candidate and returns measurements."""
+    """A stage that takes a candidate and returns measurements.
+
+    One whose fields include ``target`` measures on that target; the pipeline makes a copy of it
+    for each target of the recipe and keeps their results apart, so that a board that falls silent
+    spoils nothing else.
+    """
 
     @abstractmethod
     def observe(self, candidate: Candidate, context: Context) -> tuple[Measurement, ...]:

@@ -1,4 +1,4 @@
-"""``evaluate``: how well a candidate answers the validation examples, on each target.
+"""``evaluate``: how well a candidate answers the validation examples on a target.
 
 Int8 kernels differ from processor to processor, so that a target is judged by the answers that it
 gave itself. The teacher answers once per set of examples, on this machine.
@@ -7,8 +7,6 @@ gave itself. The teacher answers once per set of examples, on this machine.
 from __future__ import annotations
 
 from typing import ClassVar
-
-from pydantic import Field
 
 from edgecompress.stage import Context, Kind, Observer
 from edgecompress.values import Candidate, Measurement, OnnxModel, TorchModel
@@ -19,7 +17,7 @@ class Evaluate(Observer):
 
     accepts: ClassVar[tuple[Kind, ...]] = (OnnxModel, TorchModel)
 
-    targets: tuple[str, ...] = Field(default=("local",), min_length=1)
+    target: str = "local"
     """Where an ONNX model is to answer; a PyTorch model answers on this machine."""
 
     def observe(self, candidate: Candidate, context: Context) -> tuple[Measurement, ...]:
@@ -32,4 +30,4 @@ class Evaluate(Observer):
         """
         from edgecompress.targets.accuracy import observe_accuracy
 
-        return observe_accuracy(candidate, context.validation, "validation", self.targets, context)
+        return observe_accuracy(candidate, context.validation, "validation", self.target, context)

@@ -1,8 +1,7 @@
-"""``profile``: size, latency, cold start and memory of a candidate, on each target.
+"""``profile``: latency, cold start and memory of a candidate on a target.
 
 With a reference (the teacher's stock fp32 export) its time is taken in the same job, inference by
-inference, which gives ``speedup``; its size gives ``compression``. The null model of every job
-gives ``harness_overhead``.
+inference, which gives ``speedup``. The null model of every job gives ``harness_overhead``.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ from edgecompress.values import Candidate, Measurement, OnnxModel, TorchModel
 
 
 class Profile(Observer):
-    """Measure how large and how fast a model is."""
+    """Measure how fast a model is, and how much memory it needs."""
 
     accepts: ClassVar[tuple[Kind, ...]] = (OnnxModel, TorchModel)
 
-    targets: tuple[str, ...] = Field(default=("local",), min_length=1)
+    target: str = "local"
     """Where to measure."""
 
     threads: int = Field(default=1, ge=1)
@@ -45,14 +44,17 @@ class Profile(Observer):
     """How often to time, at most, while other work on the machine spoils the readings."""
 
     def observe(self, candidate: Candidate, context: Context) -> tuple[Measurement, ...]:
-        """Measure `candidate` on every target that can.
+        """Measure `candidate` on the target, as far as that can.
 
         A PyTorch model is measured on this machine only, in a fresh process of its own that runs
         the reference in ONNX Runtime beside it.
+
+        Raises
+        ------
+        TargetError
+            When the target cannot be reached, or the model cannot be loaded or run there.
         """
-        from edgecompress.targets import open_target
         from edgecompress.targets.measure import Clock, cold_measurements, time_candidates
-        from edgecompress.targets.size import size_measurements
 
         clock = Clock(
             threads=self.threads,
@@ -64,23 +66,22 @@ class Profile(Observer):
             attempts=self.attempts,
         )
         reference = context.reference
-        found = list(size_measurements(candidate.model, reference.model if reference else None))
-        for url in self.targets:
-            place = open_target(url)
-            if isinstance(candidate.model, TorchModel) and place.name != "local":
-                continue
-            # The reference runs first: a ratio needs both in one loop.
-            timed_together = [reference, candidate] if reference else [candidate]
-            own = len(timed_together) - 1
-            if "latency" in place.metrics:
-                timed = time_candidates(
-                    timed_together, context.validation, clock, place, context.progress
-                )
-                found += timed.latencies(own)
-                end_to_end = timed.end_to_end(own)
-                found += [end_to_end] if end_to_end else []
-                found += [timed.speedup(0, own, "stock fp32 export")] if reference else []
-                found.append(timed.overhead(own + 1))
-            if "memory" in place.metrics and self.cold_starts:
-                found += cold_measurements(candidate, context.validation, clock, place)
+        place = context.target(self.target)
+        if isinstance(candidate.model, TorchModel) and self.target != "local":
+            return ()
+        found: list[Measurement] = []
+        # The reference runs first: a ratio needs both in one loop.
+        timed_together = [reference, candidate] if reference else [candidate]
+        own = len(timed_together) - 1
+        if "latency" in place.metrics:
+            timed = time_candidates(
+                timed_together, context.validation, clock, place, context.progress
+            )
+            found += timed.latencies(own)
+            end_to_end = timed.end_to_end(own)
+            found += [end_to_end] if end_to_end else []
+            found += [timed.speedup(0, own, "stock fp32 export")] if reference else []
+            found.append(timed.overhead(own + 1))
+        if "memory" in place.metrics and self.cold_starts:
+            found += cold_measurements(candidate, context.validation, clock, place)
         return tuple(found)
