@@ -6,17 +6,63 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validator
 
 from edgecompress.errors import DataError
 from edgecompress.targets.base import Feeds, feeds_from_rows
 from edgecompress.targets.graph import signature
 from edgecompress.tasks import Encoded, Preprocessor, task
-from edgecompress.values import Candidate, Example, OnnxModel, TensorSpec
+from edgecompress.values import Candidate, Example, OnnxModel, TensorSpec, file_digest
 
 DYNAMIC_SIZE = 32  # tokens: a short sentence, where nothing says how long inputs are
 SYNTHETIC_INPUTS = 16
+
+
+class InputSettings(BaseModel):
+    """What an ONNX file is fed where no data says it; left empty, its signature decides."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    file: Path | None = None
+    """An .npz file with an array for each input, or `0/input`, `1/input`, … for several items."""
+    sizes: dict[str, int] = Field(default_factory=dict)
+    """Size of each axis that the graph leaves open, by its name there (`batch_size`) or as
+    `input.axis` (`x.2`)."""
+    bounds: dict[str, int | tuple[int, int]] = Field(default_factory=dict)
+    """Values of an input: `30000` for 0 to 29999, `[1, 2]` for from 1 to below 2."""
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def digest(self) -> str | None:
+        """SHA-256 of `file`: with another content, stored results are those of other inputs."""
+        return file_digest(self.file) if self.file is not None else None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_digest(cls, fields: Any) -> Any:
+        """Let what was dumped be read again: the digest is the file's own affair."""
+        if isinstance(fields, dict):
+            return {name: value for name, value in fields.items() if name != "digest"}
+        return fields
+
+    def check(self) -> None:
+        """Check what the fields name on disk, before any work starts.
+
+        Raises
+        ------
+        DataError
+            When there is no such file.
+        """
+        if self.file is not None and not self.file.is_file():
+            raise DataError("there is no such file of inputs", file=self.file)
+
+    @property
+    def given(self) -> bool:
+        """Whether anything is set."""
+        return bool(self.file or self.sizes or self.bounds)
 
 
 def feeds_from_signature(
@@ -108,7 +154,10 @@ def _length(example: Example) -> int:
 
 
 def timing_feeds(
-    candidates: Sequence[Candidate], examples: Sequence[Example], count: int
+    candidates: Sequence[Candidate],
+    examples: Sequence[Example],
+    count: int,
+    inputs: InputSettings | None = None,
 ) -> tuple[list[Feeds], tuple[str | tuple[str, ...], ...]]:
     """Encode the same examples for each candidate.
 
@@ -120,6 +169,8 @@ def timing_feeds(
         signature.
     count : int
         How many of them.
+    inputs : InputSettings, optional
+        What to feed instead of examples.
 
     Returns
     -------
@@ -134,7 +185,8 @@ def timing_feeds(
         When the candidates cannot be given the same inputs.
     """
     real = [found for found in candidates if found.task and found.preprocessor]
-    if not examples or len(real) < len(candidates):
+    asked_for = inputs is not None and inputs.given
+    if asked_for or not examples or len(real) < len(candidates):
         return [_synthetic(candidate) for candidate in candidates], ()
     chosen = [examples[k] for k in spread([_length(example) for example in examples], count)]
     found: dict[tuple[Path | None, tuple[str, ...]], Feeds] = {}
