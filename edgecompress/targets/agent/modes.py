@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgecompress.targets.agent.arrays import Feed, pack, read_items
+from edgecompress.targets.agent.counting import count
 from edgecompress.targets.agent.loop import time_models, tokenizer
 from edgecompress.targets.agent.progress import Progress
 from edgecompress.targets.agent.sensors import machine_state, memory_bytes
@@ -87,6 +88,8 @@ def run_job(
         for index, entry in enumerate(entries):
             model = open_model(entry, job, folder)
             _answers(model, cast(items[index], model), folder / f"outputs-{index}.npz")
+    elif job["mode"] == "instructions":
+        readings["instructions"] = count(entries, items, job, folder, open_model)
     else:
         models = [open_model(entry, job, folder) for entry in entries]
         fed = [cast(rows, model) for rows, model in zip(items, models, strict=True)]
