@@ -24,4 +24,8 @@ def open_target(spec: TargetSpec | str) -> Target:
         from edgecompress.targets.local import Local
 
         return Local(name=spec.name, samples=spec.samples)
+    if scheme == "emulated":
+        from edgecompress.targets.emulated import Emulated
+
+        return Emulated.of(spec)
     raise RecipeError(f"{spec.url}: targets over {scheme}:// are not built yet; only local is")
