@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from edgecompress.values import Limit, Measurement, Row, Verdict, find
+from edgecompress.values import METRICS, Limit, Measurement, Row, Verdict, find
 
 VALIDATION = "validation"
 HIGHER_IS_BETTER = frozenset(
@@ -18,7 +18,7 @@ HIGHER_IS_BETTER = frozenset(
 
 
 def judge(row: Row, limit: Limit, teacher: Row | None) -> Verdict:
-    """Judge one limit on validation.
+    """Judge one limit on validation; without a target it must be kept on every one.
 
     Parameters
     ----------
@@ -29,11 +29,34 @@ def judge(row: Row, limit: Limit, teacher: Row | None) -> Verdict:
     teacher : Row or None
         The teacher in PyTorch, for drops and ratios.
     """
-    found = find(row.measurements, limit.metric, target=limit.target, split=VALIDATION)
-    if found is None:
+    verdicts = [
+        _judged(found, limit, row, teacher)
+        for found in row.measurements
+        if found.metric == limit.metric
+        and found.slice is None
+        and found.split in (None, VALIDATION)
+        and limit.target in (None, found.target)
+    ]
+    observer = "evaluate" if METRICS.get(limit.metric) == "answers" else "profile"
+    verdicts += [
+        Verdict(limit.key, "undecided", f"{limit.metric}@{found.target}: {found.invalid}")
+        for found in row.measurements
+        if METRICS.get(limit.metric)
+        and found.metric == observer
+        and limit.target in (None, found.target)
+        and found.split in (None, VALIDATION)
+    ]
+    if not verdicts:
         return Verdict(limit.key, "undecided", f"{limit.key} was not measured")
+    order = ("pass", "undecided", "fail")
+    return max(verdicts, key=lambda verdict: (order.index(verdict.state), verdict.miss))
+
+
+def _judged(found: Measurement, limit: Limit, row: Row, teacher: Row | None) -> Verdict:
+    """Judge one measurement by a limit."""
+    name = f"{limit.metric}@{found.target}" if found.target else limit.metric
     if found.invalid:
-        return Verdict(limit.key, "undecided", f"{limit.key} is invalid: {found.invalid}")
+        return Verdict(limit.key, "undecided", f"{name} is invalid: {found.invalid}")
     bounds = []
     if limit.max is not None:
         bounds.append(("at most", found.value, limit.max, found.value <= limit.max))
@@ -41,10 +64,19 @@ def judge(row: Row, limit: Limit, teacher: Row | None) -> Verdict:
         bounds.append(("at least", found.value, limit.min, found.value >= limit.min))
     relative = (limit.max_drop, limit.max_ratio, limit.min_ratio)
     if any(bound is not None for bound in relative):
-        base = find(teacher.measurements, limit.metric, split=VALIDATION) if teacher else None
+        measured = find(
+            row.measurements, f"{limit.metric}_drop", target=found.target, split=VALIDATION
+        )
+        where = None if METRICS.get(limit.metric) == "answers" else found.target
+        base = (
+            find(teacher.measurements, limit.metric, target=where, split=VALIDATION)
+            if teacher
+            else None
+        )
         if base is None or base.invalid:
-            return Verdict(limit.key, "undecided", f"the teacher's {limit.metric} is not known")
-        drop = base.value - found.value
+            return Verdict(limit.key, "undecided", f"the teacher's {name} is not known")
+        # Paired with the teacher's answers to the same examples, where only a sample was asked.
+        drop = measured.value if measured else base.value - found.value
         ratio = found.value / base.value if base.value else float("inf")
         if limit.max_drop is not None:
             bounds.append(("a drop of at most", drop, limit.max_drop, drop <= limit.max_drop))
@@ -56,9 +88,9 @@ def judge(row: Row, limit: Limit, teacher: Row | None) -> Verdict:
         if not passed:
             miss = abs(value - bound) / abs(bound) if bound else abs(value)
             mine, allowed = show(value, found, words), show(bound, found, words)
-            text = f"{limit.key}: {mine}, allowed {words} {allowed}"
+            text = f"{name}: {mine}, allowed {words} {allowed}"
             return Verdict(limit.key, "fail", text, miss)
-    return Verdict(limit.key, "pass", f"{limit.key} is within its limit")
+    return Verdict(limit.key, "pass", f"{name} is within its limit")
 
 
 def show(value: float, measurement: Measurement, words: str = "") -> str:
@@ -118,7 +150,7 @@ def pareto(rows: Sequence[Row], metrics: Sequence[str]) -> set[str]:
 
 def choose(
     rows: Sequence[Row], budget: Sequence[Limit], minimize: str, primary: str | None
-) -> tuple[tuple[Row, ...], str | None, Verdict]:
+) -> tuple[tuple[Row, ...], str | None, str | None, Verdict]:
     """Judge every candidate, find the winner and say why each other one lost.
 
     Parameters
@@ -127,15 +159,17 @@ def choose(
         References and candidates; the reference ``teacher`` is the base of drops and ratios.
     budget : sequence of Limit
     minimize : str
-        Metric, perhaps ``metric@target``; ties go to the higher `primary`, then to the name.
+        Metric, perhaps ``metric@target`` (else that of the first target); ties go to the higher
+        `primary`, then to the name.
     primary : str or None
         The task's main metric.
 
     Returns
     -------
-    rows, winner, verdict
-        The rows with verdicts, Pareto flags and reasons; the winner's name or None; the budget's
-        verdict: the winner's, or, when nothing passes, that of the nearest candidate.
+    rows, winner, nearest, verdict
+        The rows with verdicts, Pareto flags and reasons; the winner's name or None; when nothing
+        passes, the name of the candidate that misses by least, else None; the budget's verdict:
+        the winner's or the nearest's.
     """
     teacher = next((row for row in rows if row.kind == "reference" and row.name == "teacher"), None)
     metrics = [m for m in ("size", "latency_p50", primary) if m]
@@ -170,9 +204,10 @@ def choose(
         for row in judged
     )
     if winner:
-        return final, winner.name, overall(winner.verdicts)
+        return final, winner.name, None, overall(winner.verdicts)
     if not alive:
-        return final, None, Verdict("budget", "fail", "no candidate was finished", float("inf"))
+        unfinished = Verdict("budget", "fail", "no candidate was finished", float("inf"))
+        return final, None, None, unfinished
     undecided = [row for row in alive if overall(row.verdicts).state != "fail"]
     nearest = min(undecided or alive, key=lambda row: (overall(row.verdicts).miss, order(row)))
     verdict = overall(nearest.verdicts)
@@ -180,7 +215,8 @@ def choose(
         verdict = Verdict(
             "budget", "undecided", f"{minimize}, which is minimized, was not measured"
         )
-    return final, None, replace(verdict, reason=f"nearest is {nearest.name}: {verdict.reason}")
+    named = replace(verdict, reason=f"nearest is {nearest.name}: {verdict.reason}")
+    return final, None, nearest.name, named
 
 
 def _why(row: Row, winner: Row | None, minimize: str) -> str | None:

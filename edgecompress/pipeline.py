@@ -21,11 +21,13 @@ from typing import Any
 
 from edgecompress.chains import Chain, StageUse
 from edgecompress.errors import EdgeCompressError, StageError
+from edgecompress.observation import on_all, open_targets
 from edgecompress.progress import Reporter, Silent
 from edgecompress.provenance import candidate_digest, code_digest, library_versions
 from edgecompress.recipe import Recipe, TeacherSpec
 from edgecompress.stage import Observer, Stage, Transform, check_stage
 from edgecompress.store import Store
+from edgecompress.targets import Target, open_target
 from edgecompress.values import (
     Candidate,
     Example,
@@ -65,12 +67,17 @@ class StageContext:
     store: Store
     reporter: Reporter
     timing: Mapping[str, Any]
+    targets: Mapping[str, Target]
 
     def measure(self, candidates: Sequence[Candidate]) -> list[tuple[Measurement, ...]]:
         """Time ONNX candidates interleaved on this machine, on validation examples."""
         from edgecompress.targets.measure import time_interleaved
 
         return time_interleaved(candidates, self.validation, **self.timing)
+
+    def target(self, name: str) -> Target:
+        """Give the open target that the recipe calls `name`; this machine is always there."""
+        return self.targets[name] if name in self.targets else open_target(name)
 
     def cached(self, key: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
         """Give the folder that `build` fills, made once per `key`."""
@@ -114,6 +121,12 @@ class Pipeline:
         self.reporter = reporter or Silent()
         self.teacher: Candidate | None = None
         self.reference: Candidate | None = None
+        self.targets = open_targets(recipe)
+
+    def close(self) -> None:
+        """End what the targets keep open."""
+        for target in self.targets.values():
+            target.close()
 
     def open_teacher(self) -> Candidate:
         """Import or make the teacher, fine-tune it where the recipe says so, and remember it."""
@@ -237,41 +250,53 @@ class Pipeline:
         self.reporter.end("from the store" if known else f"{made.steps[-1].seconds:.1f} s")
         return made
 
-    def observe(
-        self, observer: Observer, candidate: Candidate, **key: Any
-    ) -> tuple[Measurement, ...]:
-        """Measure a candidate, or take the sound measurements of an earlier run.
+    def observe(self, observer: Observer, candidate: Candidate) -> tuple[Measurement, ...]:
+        """Measure a candidate wherever the observer can, or take what earlier runs measured.
 
-        What was invalid is measured again: the reason may have gone.
+        What was invalid is measured again: the reason may have gone. A target that fails is a
+        measurement that says why (`edgecompress.observation`).
         """
-        from edgecompress.targets.machine import fingerprint
+        name = observer.stage_name()
+        if "target" not in type(observer).model_fields:
+            return self._observed(observer, candidate, None, self.reporter)
 
+        def ask(target: str, reporter: Reporter) -> tuple[Measurement, ...]:
+            there = observer.model_copy(update={"target": target})
+            return self._observed(there, candidate, self.targets[target], reporter)
+
+        split = "validation" if name == "evaluate" else None
+        return on_all(self._places(candidate), name, ask, self.reporter, split)
+
+    def _places(self, candidate: Candidate) -> Mapping[str, Target]:
+        """Give the targets for a candidate: a PyTorch model runs on this machine only."""
+        if isinstance(candidate.model, OnnxModel):
+            return self.targets
+        return {name: place for name, place in self.targets.items() if name == "local"}
+
+    def _observed(
+        self, observer: Observer, candidate: Candidate, place: Target | None, reporter: Reporter
+    ) -> tuple[Measurement, ...]:
         document = {
             **self._stage_key(observer),
             "input": candidate_digest(candidate),
             "reference": candidate_digest(self.reference) if self.reference else None,
-            "machine": fingerprint(),
-            **key,
+            "machine": place.fingerprint() if place else None,
         }
-        name = observer.stage_name()
 
         def build(folder: Path, scratch: Path) -> None:
-            found = observer.observe(candidate, self._context(folder / "work", scratch))
+            found = observer.observe(candidate, self._context(folder / "work", scratch, reporter))
             shutil.rmtree(folder / "work", ignore_errors=True)
             text = json.dumps([asdict(measurement) for measurement in found], indent=1)
             (folder / "measurements.json").write_text(text, encoding="utf-8")
 
-        self.reporter.begin(name)
-        full = json_digest(document)
-        cached = self.store.get(full)
-        found = _read_measurements(cached) if cached else ()
-        if cached and any(_passes(measurement.invalid) for measurement in found):
+        key = json_digest(document)
+        cached = self.store.get(key)
+        if cached:
+            found = _read_measurements(cached)
+            if not any(_passes(measurement.invalid) for measurement in found):
+                return found
             shutil.rmtree(cached, ignore_errors=True)
-            cached = None
-        if cached is None:
-            found = _read_measurements(self._obtain(full, build, name))
-        self.reporter.end("from the store" if cached else "measured")
-        return found
+        return _read_measurements(self._obtain(key, build, observer.stage_name()))
 
     def observe_test(
         self, candidate: Candidate, test: Sequence[Example], name: str = "test"
@@ -279,13 +304,12 @@ class Pipeline:
         """Score a candidate on the test split; called once it has been chosen, and never before."""
         from edgecompress.targets.accuracy import observe_accuracy
 
-        self.reporter.begin(name)
-        with tempfile.TemporaryDirectory(prefix="edgecompress-") as folder:
-            context = self._context(Path(folder) / "work", Path(folder))
-            targets = self.recipe.fields.targets
-            found = observe_accuracy(candidate, test, "test", targets, context)
-        self.reporter.end("scored")
-        return found
+        def ask(target: str, reporter: Reporter) -> tuple[Measurement, ...]:
+            with tempfile.TemporaryDirectory(prefix="edgecompress-") as folder:
+                context = self._context(Path(folder) / "work", Path(folder), reporter)
+                return observe_accuracy(candidate, test, "test", target, context)
+
+        return on_all(self._places(candidate), name, ask, self.reporter, "test")
 
     def _stage_key(self, stage: Stage) -> Json:
         module = type(stage).__module__
@@ -301,9 +325,12 @@ class Pipeline:
             "seed": self.recipe.fields.seed,
         }
 
-    def _context(self, folder: Path, scratch: Path) -> StageContext:
+    def _context(
+        self, folder: Path, scratch: Path, reporter: Reporter | None = None
+    ) -> StageContext:
         folder.mkdir(exist_ok=True)
         threads = self.recipe.fields.profile.get("threads", 1)
+        threads = threads[0] if isinstance(threads, list | tuple) and threads else threads
         return StageContext(
             folder=folder,
             scratch=scratch,
@@ -313,8 +340,9 @@ class Pipeline:
             teacher=self.teacher,
             reference=self.reference,
             store=self.store,
-            reporter=self.reporter,
+            reporter=reporter or self.reporter,
             timing={"threads": threads},
+            targets=self.targets,
         )
 
     def _obtain(self, key: str, build: Callable[[Path, Path], None], what: str) -> Path:
@@ -336,8 +364,8 @@ class Pipeline:
 
 
 def _passes(invalid: str | None) -> bool:
-    """Whether what made a reading invalid may be gone; too few readings stay too few."""
-    return invalid is not None and not invalid.startswith("too few")
+    """Whether what made a reading invalid may be gone; the same target stays what it is."""
+    return invalid is not None and not invalid.startswith(("too few", "emulated", "governor"))
 
 
 def _disk_failure(error: BaseException) -> int | None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgecompress.errors import DataError
+from edgecompress.observation import open_targets
 from edgecompress.recipe import Recipe
 from edgecompress.run import observers, read_splits
-from edgecompress.targets import Target, open_target
+from edgecompress.targets import Target
 from edgecompress.values import METRICS
 
 
@@ -58,8 +59,7 @@ def plan(recipe: Recipe) -> Plan:
         labels = task(recipe.fields.task).label_names(splits.train)
     prefixes = {chain[:end] for chain in recipe.chains for end in range(1, len(chain) + 1)}
     runs = {tuple((use.name, use.stage.model_dump_json()) for use in prefix) for prefix in prefixes}
-    found = [open_target(name) for name in recipe.fields.targets]
-    targets = tuple(_target_plan(one) for one in found)
+    targets = tuple(_target_plan(one) for one in open_targets(recipe).values())
     counts = (
         ("train", len(splits.train)),
         ("validation", len(splits.validation)),

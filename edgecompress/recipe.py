@@ -17,6 +17,7 @@ from edgecompress.chains import Chain, Given, chain_names, check_order, expand
 from edgecompress.data import DataConfig, data_config
 from edgecompress.errors import DataError, RecipeError
 from edgecompress.stage import Transform, stage_class, stage_modules
+from edgecompress.targets.fleet import Fleet, find_fleet, load_fleet
 from edgecompress.training.new_teacher import NewTeacher
 from edgecompress.validation import explain, nearest, validated
 from edgecompress.values import METRICS, Candidate, Json, Limit, OnnxModel, TorchModel
@@ -98,7 +99,11 @@ class RecipeFields(Strict):
     profile: dict[str, Any] = Field(default_factory=dict)
     """Fields of the `profile` stage: threads, durations, counts."""
     targets: list[str] = Field(default_factory=lambda: ["local"], min_length=1)
-    """Where candidates are measured."""
+    """Where candidates are measured: `local`, `ssh://user@host`, `emulated://cortex-a72`, or a name
+    of the fleet."""
+    fleet: str | None = None
+    """File that names targets; else targets.yaml beside the recipe, in the working directory or in
+    the user's configuration folder of edgecompress."""
     budget: dict[str, LimitSpec] = Field(default_factory=dict)
     """Bounds by metric, or metric@target."""
     minimize: str = "size"
@@ -114,6 +119,7 @@ class Recipe:
     chains: tuple[Chain, ...]
     budget: tuple[Limit, ...]
     document: Json
+    fleet: Fleet = field(default_factory=Fleet)
     file: Path | None = None
     source: YamlFile = field(repr=False, default=YamlFile({}, None, {}))
 
@@ -185,7 +191,24 @@ def build_recipe(source: YamlFile, *, complete: bool = True) -> Recipe:
     _known_metric(metric, source, ("minimize",))
     if at:
         _known_target(target, fields, source, ("minimize",))
-    return Recipe(fields, data, chains, budget, document, source.file, source)
+    fleet = _fleet(fields, source)
+    return Recipe(fields, data, chains, budget, document, fleet, source.file, source)
+
+
+def _fleet(fields: RecipeFields, source: YamlFile) -> Fleet:
+    """Read the fleet, and see that it or their form tells what the recipe's targets are."""
+    if fields.fleet is not None:
+        fleet = load_fleet(Path(fields.fleet))
+    else:
+        fleet = find_fleet(*([source.file.parent] if source.file else []))
+    for name in fields.targets:
+        try:
+            fleet.find(name)
+        except RecipeError as error:
+            raise source.error(error.message, ("targets",)) from None
+    if len(set(fields.targets)) < len(fields.targets):
+        raise source.error("a target is named twice", ("targets",))
+    return fleet
 
 
 def _limit(key: str, spec: LimitSpec, fields: RecipeFields, source: YamlFile) -> Limit:
@@ -217,7 +240,12 @@ def _absolute_paths(document: Any, base: Path) -> Any:
     result = copy.deepcopy(document)
     if not isinstance(result, dict):
         return result
-    places = ((result.get("teacher"), "model"), (result.get("data"), "root"), (result, "model"))
+    places = (
+        (result.get("teacher"), "model"),
+        (result.get("data"), "root"),
+        (result, "model"),
+        (result, "fleet"),
+    )
     for parent, key in places:
         if not isinstance(parent, dict):
             continue

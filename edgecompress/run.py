@@ -21,6 +21,7 @@ from edgecompress.chains import Chain
 from edgecompress.choose import choose
 from edgecompress.errors import EdgeCompressError, StageError
 from edgecompress.manifest import portable
+from edgecompress.observation import descriptions
 from edgecompress.pipeline import (
     Made,
     Pipeline,
@@ -51,8 +52,9 @@ TEACHER, STOCK, TUNED = "teacher", "onnx-fp32", "onnx-fp32-tuned"
 
 @dataclass(frozen=True, slots=True)
 class Observers:
-    """The two observers of a run."""
+    """The observers of a run."""
 
+    size: Observer
     profile: Observer
     evaluate: Observer
 
@@ -138,21 +140,33 @@ def read_splits(recipe: Recipe) -> tuple[Splits, tuple[Example, ...]]:
 
 def observers(recipe: Recipe) -> Observers:
     """Make the run's observers from the recipe."""
-    targets = {"targets": list(recipe.fields.targets)}
-    profile = validated(
-        stage_class("profile"), {**targets, **recipe.fields.profile}, ("profile",), recipe.source
+    fields, source = recipe.fields.profile, recipe.source
+    if "target" in fields:
+        raise source.error("name the targets under `targets`", ("profile", "target"))
+    size, profile, evaluate = (
+        validated(stage_class(name), given, ("profile",), source)
+        for name, given in (("size", {}), ("profile", fields), ("evaluate", {}))
     )
-    evaluate = validated(stage_class("evaluate"), targets, ("targets",), recipe.source)
-    return Observers(profile, evaluate)
+    return Observers(size, profile, evaluate)
 
 
 def _run(recipe: Recipe, folder: Path, store: Store, tell: Reporter, command: str) -> RunResult:
-    from edgecompress.targets.machine import environment
-
     store.sweep()
     splits, test = read_splits(recipe)
     watch = observers(recipe)
     pipeline = Pipeline(recipe, store, splits, tell)
+    try:
+        return _run_pipeline(pipeline, watch, test, folder, command)
+    finally:
+        pipeline.close()
+
+
+def _run_pipeline(
+    pipeline: Pipeline, watch: Observers, test: tuple[Example, ...], folder: Path, command: str
+) -> RunResult:
+    from edgecompress.targets.machine import environment
+
+    recipe, splits, tell = pipeline.recipe, pipeline.splits, pipeline.reporter
     tell.plan(["teacher and references", *recipe.names, "the winner, stage by stage", "test"])
     tell.section("teacher and references")
     start = pipeline.open_start()
@@ -183,8 +197,8 @@ def _run(recipe: Recipe, folder: Path, store: Store, tell: Reporter, command: st
             replace_file(folder / "failures" / f"{slug(name)}.txt", traceback.format_exc())
 
     primary = _primary(recipe)
-    judged, winner, verdict = choose(rows, recipe.budget, recipe.fields.minimize, primary)
-    shown = winner or _nearest(judged)
+    judged, winner, nearest, verdict = choose(rows, recipe.budget, recipe.fields.minimize, primary)
+    shown = winner or nearest
     tell.section("the winner, stage by stage" if winner else "the nearest, stage by stage")
     if shown and pipeline.teacher is not None:
         chain = recipe.chains[recipe.names.index(shown)]
@@ -207,7 +221,7 @@ def _run(recipe: Recipe, folder: Path, store: Store, tell: Reporter, command: st
         verdict=verdict,
         minimize=recipe.fields.minimize,
         budget=recipe.budget,
-        environment=environment(),
+        environment={**environment(), "targets": descriptions(pipeline.targets)},
         data={
             "splits": {
                 "train": len(splits.train),
@@ -240,18 +254,10 @@ def _primary(recipe: Recipe) -> str | None:
 
 def _measured(row: Row, candidate: Candidate, pipeline: Pipeline, watch: Observers) -> Row:
     """Add all that is measured on validation."""
-    found = pipeline.observe(watch.profile, candidate)
+    found = pipeline.observe(watch.size, candidate) + pipeline.observe(watch.profile, candidate)
     if pipeline.splits.validation:
         found += pipeline.observe(watch.evaluate, candidate)
     return replace(row, measurements=row.measurements + found)
-
-
-def _nearest(rows: Sequence[Row]) -> str | None:
-    """Find the candidate that misses the budget by least, when none keeps it."""
-    alive = [row for row in rows if row.kind == "candidate" and not row.error]
-    if not alive:
-        return None
-    return min(alive, key=lambda row: max((v.miss for v in row.verdicts), default=0.0)).name
 
 
 def _tuned_row(
@@ -273,15 +279,12 @@ def _tuned_row(
 
 def _stage_effects(pipeline: Pipeline, watch: Observers, made: Made) -> tuple[Json, ...]:
     """Say what each stage of the winner's chain changed: size, accuracy and latency."""
-    from edgecompress.targets.size import size_measurements
-
     effects: list[Json] = []
     for candidate in made.path:
         # A PyTorch model on the way is not deployed: its latency would only cost time.
+        found = pipeline.observe(watch.size, candidate)
         if isinstance(candidate.model, OnnxModel):
-            found = pipeline.observe(watch.profile, candidate)
-        else:
-            found = tuple(size_measurements(candidate.model, None))
+            found += pipeline.observe(watch.profile, candidate)
         if pipeline.splits.validation:
             found += pipeline.observe(watch.evaluate, candidate)
         entry: Json = {"stage": candidate.steps[-1].stage if candidate.steps else "model"}

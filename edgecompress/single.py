@@ -141,11 +141,21 @@ def observe_one(
     `split` is ``validation`` or, for `evaluate`, ``test``.
     """
     pipeline, start = _open(recipe, store, reporter)
+    try:
+        return _observe(pipeline, start, observer, split)
+    finally:
+        pipeline.close()
+
+
+def _observe(
+    pipeline: Pipeline, start: Candidate, observer: str, split: str
+) -> tuple[Measurement, ...]:
+    recipe = pipeline.recipe
     watch = observers(recipe)
     if observer == "profile":
         if pipeline.teacher is not None:
             pipeline.reference = pipeline.apply(export_use(), pipeline.teacher)
-        return pipeline.observe(watch.profile, start)
+        return pipeline.observe(watch.size, start) + pipeline.observe(watch.profile, start)
     if recipe.data is None:
         raise RecipeError("evaluating needs data: give --recipe, or --format and files", key="data")
     if split == "validation":

@@ -225,7 +225,11 @@ METRICS: dict[str, str | None] = {
     ),
     **dict.fromkeys(("load_time", "first_inference", "peak_memory", "memory_rise"), "memory"),
     **dict.fromkeys(
-        ("f1", "f1_drop", "accuracy", "accuracy_drop", "macro_f1", "ece", "agreement"), "answers"
+        (
+            *("f1", "f1_drop", "f1_host_drop", "accuracy", "accuracy_drop", "accuracy_host_drop"),
+            *("macro_f1", "ece", "agreement", "host_difference"),
+        ),
+        "answers",
     ),
 }
 """Every metric that a budget may name, and what a target must be able to measure for it."""

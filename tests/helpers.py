@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edgecompress.targets import Target, open_target
 from edgecompress.values import Candidate, Example, Measurement
 
 PLACES = ("Kano", "Lagos", "Dodoma", "Mombasa", "Zaria", "Arusha")
@@ -35,6 +36,9 @@ class SmallContext:
 
     def measure(self, candidates: Sequence[Candidate]) -> list[tuple[Measurement, ...]]:
         raise NotImplementedError("this context times nothing")
+
+    def target(self, name: str) -> Target:
+        return open_target(name)
 
     def cached(self, key: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
         name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()

@@ -58,7 +58,7 @@ def test_the_winner_is_the_smallest_that_passes_and_losers_know_why():
         row("small", 5e6, 6.0, 0.70),
         row("good", 8e6, 5.0, 0.79),
     )
-    judged, winner, verdict = choose(rows, [Limit("f1", max_drop=0.02)], "size", "f1")
+    judged, winner, _, verdict = choose(rows, [Limit("f1", max_drop=0.02)], "size", "f1")
     assert (winner, verdict.state) == ("good", "pass")
     lost = {r.name: r.lost for r in judged}
     assert lost["good"] is None
@@ -70,13 +70,13 @@ def test_the_winner_is_the_smallest_that_passes_and_losers_know_why():
 
 def test_only_validation_chooses():
     rows = (TEACHER, row("a", 8e6, 5.0, 0.79))
-    _, winner, _ = choose(rows, [Limit("f1", min=0.5)], "size", "f1")
+    _, winner, _, _ = choose(rows, [Limit("f1", min=0.5)], "size", "f1")
     assert winner == "a"  # test says 0.0
 
 
 def test_nothing_passes_names_the_nearest():
     rows = (TEACHER, row("a", 8e6, 5.0, 0.70), row("b", 8e6, 5.0, 0.75))
-    _, winner, verdict = choose(rows, [Limit("f1", min=0.79)], "size", "f1")
+    _, winner, _, verdict = choose(rows, [Limit("f1", min=0.79)], "size", "f1")
     assert winner is None
     assert verdict.state == "fail"
     assert "nearest is b" in verdict.reason
@@ -84,7 +84,7 @@ def test_nothing_passes_names_the_nearest():
 
 def test_a_failed_chain_cannot_win():
     broken = Row("x", "candidate", error="export: no")
-    judged, winner, verdict = choose((TEACHER, broken), [], "size", "f1")
+    judged, winner, _, verdict = choose((TEACHER, broken), [], "size", "f1")
     assert winner is None
     assert verdict.state == "fail"
     assert judged[1].lost == "export: no"
@@ -115,7 +115,7 @@ def test_the_front_is_never_empty_and_never_dominated(points):
 @given(st.lists(st.tuples(values, values, values), min_size=1, max_size=8), values)
 def test_the_winner_keeps_the_budget_and_no_passing_row_is_smaller(points, bound):
     rows = (TEACHER, *(row(str(i), *point) for i, point in enumerate(points)))
-    judged, winner, verdict = choose(rows, [Limit("latency_p50", max=bound)], "size", "f1")
+    judged, winner, _, verdict = choose(rows, [Limit("latency_p50", max=bound)], "size", "f1")
     passing = [r for r in judged if r.kind == "candidate" and overall(r.verdicts).state == "pass"]
     assert (winner is None) == (not passing)
     if winner:

@@ -1,4 +1,4 @@
-"""``size``: how large a candidate is on disk and as a download; with a reference, how much smaller."""
+"""``size``: how large a candidate is on disk and as a download, and how much smaller that is."""
 
 from __future__ import annotations
 

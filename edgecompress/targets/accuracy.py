@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgecompress.data.sample import stratified_sample
 from edgecompress.errors import DataError
 from edgecompress.stage import Context
 from edgecompress.targets import torch_answers
@@ -116,36 +117,56 @@ def observe_accuracy(
     candidate: Candidate,
     examples: Sequence[Example],
     split: str,
-    targets: Sequence[str],
+    target: str,
     context: Context,
 ) -> tuple[Measurement, ...]:
-    """Score a candidate by the answers that each target gave; see `accuracy_measurements`.
+    """Score a candidate by the answers that a target gave; see `accuracy_measurements`.
 
-    A PyTorch model answers on this machine only. The teacher of `context` answers there too, once
-    per set of examples.
+    A PyTorch model answers on this machine only; so does the teacher of `context`, once per set
+    of examples. On a slow target a stratified sample is asked, and compared with what the teacher
+    and the host answered to the same examples.
 
     Raises
     ------
     DataError
         When the candidate has no task or tokenizer, or there are no examples.
+    TargetError
+        When the target cannot be reached, or the model cannot be loaded or run there.
     """
-    from edgecompress.targets import open_target
-
     if candidate.task is None:
         raise DataError("evaluate needs a task; name `task` and `data` in the recipe")
     kind = task(candidate.task)
-    teacher = None
+    place: Target = context.target(target)
+    here = isinstance(place, Local)
+    if "answers" not in place.metrics or (isinstance(candidate.model, TorchModel) and not here):
+        return ()
+    asked = stratified_sample(examples, place.samples or len(examples), context.seed)
+    sample = [examples[index] for index in asked]
+    teacher = host = None
     if context.teacher is not None:
-        teacher = cached_answers(context, context.teacher, examples, Local())
-    found: list[Measurement] = []
-    for url in ("local",) if isinstance(candidate.model, TorchModel) else targets:
-        place = open_target(url)
-        if "answers" in place.metrics:
-            mine = cached_answers(context, candidate, examples, place)
-            found += accuracy_measurements(
-                kind, mine, teacher, examples, candidate.labels, split, place.name, context.seed
-            )
-    return tuple(found)
+        teacher = _part(cached_answers(context, context.teacher, examples, Local()), asked)
+    if not here:
+        host = _part(cached_answers(context, candidate, examples, Local()), asked)
+    return accuracy_measurements(
+        kind,
+        cached_answers(context, candidate, sample, place),
+        teacher,
+        sample,
+        candidate.labels,
+        split,
+        place.name,
+        context.seed,
+        host=host,
+        of=len(examples),
+    )
+
+
+def _part(found: Answers, indices: Sequence[int]) -> Answers:
+    """Give the answers to some of the examples."""
+    return Answers(
+        tuple(found.labels[index] for index in indices),
+        tuple(found.confidence[index] for index in indices),
+    )
 
 
 def accuracy_measurements(
@@ -157,8 +178,11 @@ def accuracy_measurements(
     split: str,
     target: str,
     seed: int,
+    *,
+    host: Answers | None = None,
+    of: int | None = None,
 ) -> tuple[Measurement, ...]:
-    """Score answers, and compare them with the teacher's to the same examples.
+    """Score answers, and compare them with the teacher's and the host's to the same examples.
 
     Parameters
     ----------
@@ -174,14 +198,22 @@ def accuracy_measurements(
         Where the answers were given.
     seed : int
         Of the paired bootstrap.
+    host : Answers or None
+        What the same candidate answered on this machine, for a target that is another.
+    of : int, optional
+        How many examples these were drawn from.
 
     Returns
     -------
     tuple of Measurement
         The task's scores over all data and per slice, ``agreement`` (share of labels equal to the
         teacher's) and ``<primary>_drop``: the teacher's value minus the candidate's, with the 95 %
-        interval of a paired bootstrap over examples.
+        interval of a paired bootstrap over examples. Against the host ``host_difference`` (share
+        of labels that differ) and ``<primary>_host_drop`` (the host's value minus the target's).
     """
+    conditions: Json = {"batch": 1}
+    if of is not None and of > len(examples):
+        conditions |= {"sample": len(examples), "of": of}
     measured = [
         Measurement(
             score.metric,
@@ -191,33 +223,37 @@ def accuracy_measurements(
             split,
             slice=score.slice,
             samples=score.samples,
-            conditions={"batch": 1},
+            conditions=conditions,
         )
         for score in kind.score(found, examples, labels)
     ]
-    if teacher is None:
-        return tuple(measured)
-    drop, low, high = paired_bootstrap_drop(kind, teacher, found, examples, seed)
-    against = {"batch": 1, "reference": "teacher"}
-    measured += [
-        Measurement(
-            "agreement",
-            agreement(found, teacher),
-            "fraction",
-            target,
-            split,
-            samples=sum(len(each) for each in found.labels),
-            conditions=against,
-        ),
-        Measurement(
-            f"{kind.primary}_drop",
-            drop,
-            "fraction",
-            target,
-            split,
+    labels_given = sum(len(each) for each in found.labels)
+
+    def lost(metric: str, reference: Answers, name: str) -> Measurement:
+        drop, low, high = paired_bootstrap_drop(kind, reference, found, examples, seed)
+        return Measurement(
+            metric, drop, "fraction", target, split,
             samples=len(examples),
             interval=(min(low, drop), max(high, drop)),
-            conditions={**against, "resamples": 1000},
+            conditions={**conditions, "reference": name, "resamples": 1000},
+        )  # fmt: skip
+
+    if host is not None:
+        differing = 1 - agreement(found, host)
+        measured += [
+            Measurement(
+                "host_difference", differing, "fraction", target, split,
+                samples=labels_given, conditions={**conditions, "reference": "host"},
+            ),
+            lost(f"{kind.primary}_host_drop", host, "host"),
+        ]  # fmt: skip
+    if teacher is None:
+        return tuple(measured)
+    measured += [
+        Measurement(
+            "agreement", agreement(found, teacher), "fraction", target, split,
+            samples=labels_given, conditions={**conditions, "reference": "teacher"},
         ),
-    ]
+        lost(f"{kind.primary}_drop", teacher, "teacher"),
+    ]  # fmt: skip
     return tuple(measured)

@@ -24,7 +24,7 @@ LIBRARIES = (
     "torchao",
     "transformers",
 )
-FACTS = ("machine", "board", "cpu", "flags", "cores", "python")
+FACTS = ("machine", "board", "cpu", "flags", "cores", "python", "governor")
 """What timings and int8 answers depend on, beside the libraries."""
 
 

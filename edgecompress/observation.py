@@ -1,0 +1,138 @@
+"""Observers on every target: boards at the same time, and what became of one that fell silent.
+
+A target that fails is no failure of the candidate: in place of its numbers stands one measurement
+named after the observer, invalid, with the reason. It is not kept in the store, so that the same
+command measures only what is missing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from edgecompress.errors import RecipeError, TargetError
+from edgecompress.progress import Reporter, Silent
+from edgecompress.recipe import Recipe
+from edgecompress.targets import Target, open_target
+from edgecompress.values import METRICS, Json, Measurement
+
+Ask = Callable[[str, Reporter], tuple[Measurement, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled(Silent):
+    """Passes progress on with the target's name before it."""
+
+    reporter: Reporter
+    name: str
+
+    def advance(self, done: float, total: float, what: str) -> None:
+        """Say how far the work on this target is."""
+        self.reporter.advance(done, total, f"{self.name} {what}")
+
+
+def open_targets(recipe: Recipe) -> dict[str, Target]:
+    """Open the targets of a recipe, by name; nothing is connected to yet.
+
+    Raises
+    ------
+    RecipeError
+        When there is no such target, or a budget bounds what one cannot measure.
+    """
+    targets: dict[str, Target] = {}
+    for name in recipe.fields.targets:
+        try:
+            targets[name] = open_target(recipe.fleet.find(name))
+        except RecipeError as error:
+            raise recipe.source.error(error.message, ("targets",)) from None
+    for limit in recipe.budget:
+        needs = METRICS[limit.metric]
+        if limit.target and needs and needs not in targets[limit.target].metrics:
+            raise recipe.source.error(
+                f"{limit.target} cannot measure {limit.metric}; bound it at another target",
+                ("budget", limit.key),
+            )
+    return targets
+
+
+def failure(observer: str, target: str, reason: str, split: str | None = None) -> Measurement:
+    """Give the measurement that stands for all that `observer` could not measure on `target`."""
+    return Measurement(
+        observer, math.nan, "count", target, split, samples=0,
+        invalid=f"{reason}; the same command measures what is missing",
+    )  # fmt: skip
+
+
+def failures(measurements: Iterable[Measurement]) -> tuple[Measurement, ...]:
+    """Find the measurements that stand for what a target did not give."""
+    return tuple(found for found in measurements if found.metric in ("profile", "evaluate"))
+
+
+def on_all(
+    targets: Mapping[str, Target], observer: str, ask: Ask, reporter: Reporter, split: str | None
+) -> tuple[Measurement, ...]:
+    """Ask every target; those that share this machine one by one, boards at the same time.
+
+    Parameters
+    ----------
+    targets : mapping of str to Target
+    observer : str
+        Name of what is asked, for progress and failures.
+    ask : callable
+        Given a target's name and a reporter, measures there; raises `TargetError`.
+    reporter : Reporter
+    split : str or None
+        Of the measurement that stands for a failure.
+
+    Returns
+    -------
+    tuple of Measurement
+        In the order of `targets`.
+    """
+
+    def answer(name: str, tell: Reporter) -> tuple[Measurement, ...]:
+        try:
+            return ask(name, tell)
+        except TargetError as error:
+            return (failure(observer, name, str(error), split),)
+
+    found: dict[str, tuple[Measurement, ...]] = {}
+    boards = [name for name, target in targets.items() if not target.on_host]
+    for name in targets:
+        if name not in boards:
+            title = observer if len(targets) == 1 else f"{observer} on {name}"
+            reporter.begin(title)
+            found[name] = answer(name, reporter)
+            reporter.end(_note(found[name]))
+    if boards:
+        reporter.begin(f"{observer} on {', '.join(boards)}")
+        pool = ThreadPoolExecutor(len(boards), thread_name_prefix="board")
+        try:
+            asked = {name: pool.submit(answer, name, Labelled(reporter, name)) for name in boards}
+            found |= {name: future.result() for name, future in asked.items()}
+        except BaseException:
+            for name in boards:  # what waits for a board ends when its connection does
+                targets[name].close()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+        reporter.end("; ".join(f"{name}: {_note(found[name])}" for name in boards))
+    return tuple(measurement for name in targets for measurement in found[name])
+
+
+def _note(found: tuple[Measurement, ...]) -> str:
+    failed = failures(found)
+    return f"failed: {failed[0].invalid}" if failed else "measured"
+
+
+def descriptions(targets: Mapping[str, Target]) -> Json:
+    """Say what each target is; one that cannot be reached is described by its failure."""
+    found: Json = {}
+    for name, target in targets.items():
+        try:
+            found[name] = target.describe()
+        except TargetError as error:
+            found[name] = {"error": str(error)}
+    return found
