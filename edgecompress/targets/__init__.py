@@ -28,4 +28,8 @@ def open_target(spec: TargetSpec | str) -> Target:
         from edgecompress.targets.emulated import Emulated
 
         return Emulated.of(spec)
+    if scheme == "ssh":
+        from edgecompress.targets.ssh import Ssh
+
+        return Ssh(spec)
     raise RecipeError(f"{spec.url}: targets over {scheme}:// are not built yet; only local is")

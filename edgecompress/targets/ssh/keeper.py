@@ -1,0 +1,423 @@
+"""What runs on the board beside the agent: a small process that owns the cache folder there.
+
+Its source is sent over the connection and run by the board's own Python (3.9 or later, standard
+library only), so nothing is installed. It does what SFTP cannot (compare digests, link, sweep) and
+ends with the connection: it removes its own job folders then, whatever happened. It sleeps in
+`select` between two requests, so it takes nothing from a timing.
+
+Requests and answers are JSON, one a line; an empty line is a heartbeat. Layout of the cache::
+
+    .edgecompress            the folder was made by us, so that it may be removed again
+    files/<sha256>/<name>    what was carried over, by content; <name>.part is not whole yet
+    models/<digest>/…        hard links to them, side by side as a graph needs its external data
+    jobs/<session>/<number>/ one job each; a session's folder goes with its keeper
+    venv -> venv-<key>       what `edgecompress targets prepare` made
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib
+import importlib.abc
+import importlib.machinery
+import json
+import os
+import platform
+import re
+import select
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from pathlib import Path
+from typing import IO, Any
+
+MARKER = ".edgecompress"
+AGENT = "edgecompress.targets.agent"
+ENVIRONMENT = "edgecompress.json"
+_NAME = re.compile(r"[^/\0]{1,200}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class RefusedError(Exception):
+    """A request that cannot be done; the text says why."""
+
+
+def _write(document: dict[str, Any]) -> None:
+    os.write(1, b"\n" + json.dumps(document).encode() + b"\n")
+
+
+def _whole(name: str) -> str:
+    if not _NAME.fullmatch(name) or name in (".", ".."):
+        raise RefusedError(f"{name!r} is no name of a file")
+    return name
+
+
+def _bytes_below(folder: Path) -> int:
+    """Bytes of all files in `folder`, each counted once however often it is linked."""
+    seen: dict[tuple[int, int], int] = {}
+    for place, _, names in os.walk(folder):
+        for name in names:
+            found = (Path(place) / name).lstat()
+            seen[found.st_dev, found.st_ino] = found.st_size
+    return sum(seen.values())
+
+
+class Sources(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
+    """Imports the agent's modules from their source, without a file."""
+
+    def __init__(self, modules: dict[str, str]) -> None:
+        parts = AGENT.split(".")
+        self._sources = {".".join(parts[:end]): "" for end in range(1, len(parts) + 1)}
+        self._sources.update({f"{AGENT}.{name}": text for name, text in modules.items()})
+
+    def find_spec(
+        self, fullname: str, _path: object, _target: object = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """Find one of them; all others are found as usual."""
+        if fullname not in self._sources:
+            return None
+        return importlib.machinery.ModuleSpec(fullname, self, is_package=self.is_package(fullname))
+
+    def is_package(self, fullname: str) -> bool:
+        """Whether it is one of the packages that the modules lie in."""
+        return f"{AGENT}.".startswith(f"{fullname}.")
+
+    def get_source(self, fullname: str) -> str:
+        """Give a module's source."""
+        return self._sources[fullname]
+
+
+class Keeper:
+    """The requests, one method each; a method's arguments are the request's other keys."""
+
+    def __init__(self) -> None:
+        self._cache: Path | None = None
+        self._session: Path | None = None
+        self._lock: int | None = None
+        self._jobs = 0
+        self.child: subprocess.Popen[bytes] | None = None
+        self.child_id = 0
+        self._log: IO[bytes] | None = None
+        self._prepare: int | None = None
+
+    @property
+    def cache(self) -> Path:
+        """The cache folder, once it was entered."""
+        if self._cache is None:
+            raise RefusedError("the cache folder was not entered")
+        return self._cache
+
+    def facts(self, modules: dict[str, str]) -> dict[str, Any]:
+        """Describe the machine with the agent's own modules, which are sent along as source."""
+        sys.meta_path.insert(0, Sources(modules))
+        described = importlib.import_module(f"{AGENT}.describe").describe()
+        wheels = {
+            "implementation": sys.implementation.name,
+            "version": list(sys.version_info[:2]),
+            "machine": platform.machine(),
+            "soabi": sysconfig.get_config_var("SOABI") or "",
+            "base": getattr(sys, "_base_executable", sys.executable),
+        }
+        return {"described": described, "wheels": wheels}
+
+    def look(self, cache: str) -> dict[str, Any]:
+        """Say what is in the cache folder and how much room there is, and write nothing."""
+        folder = Path(cache)
+        there = folder
+        while not there.exists() and there != there.parent:
+            there = there.parent
+        return {
+            "ours": (folder / MARKER).is_file(),
+            "free": shutil.disk_usage(there).free,
+            "environment": self._environment(folder),
+        }
+
+    @staticmethod
+    def _environment(folder: Path) -> Any:
+        try:
+            return json.loads((folder / "venv" / ENVIRONMENT).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+
+    def enter(self, cache: str) -> dict[str, Any]:
+        """Make the cache folder, sweep what dead sessions left, and begin a session of our own."""
+        folder = Path(cache)
+        if not (folder / MARKER).is_file():
+            if folder.is_dir() and any(folder.iterdir()):
+                raise RefusedError(
+                    f"{cache} is there already and was not made by edgecompress; name an empty or "
+                    "a new folder as `cache`"
+                )
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (folder / MARKER).write_text("made by edgecompress; `edgecompress targets clean`\n")
+        self._cache = folder
+        for name in ("files", "models", "jobs"):
+            (folder / name).mkdir(exist_ok=True)
+        swept = 0
+        for old in sorted((folder / "jobs").iterdir()):
+            if not self._alive(old):
+                shutil.rmtree(old, ignore_errors=True)
+                swept += 1
+        self._session = Path(tempfile.mkdtemp(dir=folder / "jobs"))
+        self._lock = os.open(self._session, os.O_RDONLY | os.O_CLOEXEC)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        return {"session": str(self._session), "swept": swept, **self.look(cache)}
+
+    @staticmethod
+    def _alive(session: Path) -> bool:
+        """Whether the keeper of a session still runs: it holds a lock on its folder.
+
+        One that was made in this second may not have locked it yet.
+        """
+        try:
+            descriptor = os.open(session, os.O_RDONLY)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return time.time() - session.stat().st_mtime < 1.0
+
+    def _file(self, digest: str, name: str) -> Path:
+        if not _DIGEST.fullmatch(digest):
+            raise RefusedError(f"{digest!r} is no digest")
+        return self.cache / "files" / digest / _whole(name)
+
+    def state(self, digest: str, name: str, size: int) -> dict[str, Any]:
+        """Say where a file is or goes, whether it is there, and how much of it."""
+        file = self._file(digest, name)
+        file.parent.mkdir(exist_ok=True)
+        part = file.with_name(file.name + ".part")
+        sent = part.stat().st_size if part.is_file() else 0
+        if sent > size:
+            part.unlink()
+            sent = 0
+        whole = file.is_file() and file.stat().st_size == size
+        free = shutil.disk_usage(file.parent).free
+        return {"path": str(file), "part": str(part), "whole": whole, "sent": sent, "free": free}
+
+    def finish(self, digest: str, name: str) -> dict[str, Any]:
+        """Rename what was sent if its content is right; else remove it."""
+        file = self._file(digest, name)
+        part = file.with_name(file.name + ".part")
+        if not part.exists() and file.exists():  # another host sent the same file meanwhile
+            return {"right": True}
+        hashed = hashlib.sha256()
+        said = time.monotonic()
+        with part.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                hashed.update(block)
+                if time.monotonic() - said > 2:
+                    said = time.monotonic()
+                    _write({"working": True})
+            os.fsync(stream.fileno())
+        if hashed.hexdigest() != digest:
+            part.unlink()
+            return {"right": False}
+        part.replace(file)
+        return {"right": True}
+
+    def link(self, digest: str, files: list[list[str]]) -> str:
+        """Lay carried files side by side under their own names; give the folder.
+
+        `files` holds (relative path in the folder, digest, name) of each.
+        """
+        if not _DIGEST.fullmatch(digest):
+            raise RefusedError(f"{digest!r} is no digest")
+        folder = self.cache / "models" / digest
+        if folder.is_dir():
+            return str(folder)
+        aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".part-"))
+        for relative, content, name in files:
+            place = aside.joinpath(*[_whole(part) for part in relative.split("/")])
+            place.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(self._file(content, name), place)
+            except OSError:  # a file system without links
+                shutil.copyfile(self._file(content, name), place)
+        try:
+            aside.rename(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+            shutil.rmtree(aside)  # another session was first
+        return str(folder)
+
+    def job(self) -> str:
+        """Make an empty folder for one job."""
+        if self._session is None:
+            raise RefusedError("no session was begun")
+        self._jobs += 1
+        folder = self._session / str(self._jobs)
+        folder.mkdir()
+        return str(folder)
+
+    def files(self, path: str) -> dict[str, int]:
+        """Name the files in a job's folder, with their bytes."""
+        return {
+            found.name: found.stat().st_size
+            for found in sorted(self._own(path).iterdir())
+            if found.is_file()
+        }
+
+    def drop(self, path: str) -> None:
+        """Remove a job's folder."""
+        shutil.rmtree(self._own(path))
+
+    def _own(self, path: str) -> Path:
+        folder = Path(path)
+        if self._session is None or folder.parent != self._session or ".." in folder.parts:
+            raise RefusedError(f"{path} is no folder of a job of this session")
+        return folder
+
+    def clean(self, cache: str) -> dict[str, Any]:
+        """Remove a cache folder of ours and say how many bytes that freed."""
+        folder = Path(cache)
+        if not folder.exists():
+            return {"removed": 0}
+        if not (folder / MARKER).is_file():
+            raise RefusedError(f"{cache} was not made by edgecompress, so it is left alone")
+        for session in (folder / "jobs").glob("*"):
+            if session != self._session and self._alive(session):
+                raise RefusedError(
+                    f"a job of another connection runs in {cache}; clean when it is over"
+                )
+        size = _bytes_below(folder)
+        self._session = None
+        marker = folder / MARKER
+        for found in folder.iterdir():  # the marker goes last: a clean that is killed can go on
+            if found.is_dir() and not found.is_symlink():
+                shutil.rmtree(found)
+            elif found != marker:
+                found.unlink()
+        marker.unlink()
+        folder.rmdir()
+        return {"removed": size}
+
+    def begin_environment(self, key: str) -> dict[str, Any]:
+        """Make room for a virtual environment; waits for another session that makes one."""
+        descriptor = os.open(
+            self.cache / "prepare.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise RefusedError(
+                "another connection prepares it now; try again when it is over"
+            ) from None
+        self._prepare = descriptor
+        folder = self.cache / f"venv-{_whole(key)}"
+        if folder.exists():
+            shutil.rmtree(folder)
+        return {"folder": str(folder)}
+
+    def finish_environment(self, key: str, versions: dict[str, str]) -> str:
+        """Make the environment of `key` the one that is used, and remove the others."""
+        folder = self.cache / f"venv-{_whole(key)}"
+        text = json.dumps({"key": key, "versions": versions})
+        (folder / ENVIRONMENT).write_text(text, encoding="utf-8")
+        aside = self.cache / ".venv"
+        aside.unlink(missing_ok=True)
+        aside.symlink_to(folder.name)
+        aside.replace(self.cache / "venv")
+        for old in self.cache.glob("venv-*"):
+            if old != folder:
+                shutil.rmtree(old, ignore_errors=True)
+        if self._prepare is not None:
+            os.close(self._prepare)
+            self._prepare = None
+        return str(self.cache / "venv" / "bin" / "python")
+
+    def forget(self, files: list[list[str]]) -> None:
+        """Remove carried files, given as (digest, name), that are of no more use."""
+        for digest, name in files:
+            shutil.rmtree(self._file(digest, name).parent, ignore_errors=True)
+
+    def spawn(self, command: list[str], request: int) -> None:
+        """Start a program; its end is the answer, see `reap`."""
+        self._log = tempfile.TemporaryFile(dir=self._session)  # noqa: SIM115 - closed by `reap`
+        self.child_id = request
+        self.child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            # A program that outlives us must hold the lock still.
+            pass_fds=() if self._prepare is None else (self._prepare,),
+            env={**os.environ, "PIP_CONFIG_FILE": os.devnull, "PYTHONUNBUFFERED": "1"},
+        )
+
+    def reap(self) -> None:
+        """Answer for the program that was started, if it has ended."""
+        if self.child is None or self._log is None or self.child.poll() is None:
+            return
+        with self._log as log:
+            log.seek(0)
+            said = log.read()[-4000:].decode("utf-8", "replace")
+        answer = {"status": self.child.returncode, "said": said}
+        self.child = None
+        _write({"id": self.child_id, "answer": answer})
+
+    def end(self) -> None:
+        """End what was started and remove the session's folder."""
+        if self.child is not None:
+            os.killpg(self.child.pid, 9)
+            self.child.wait()
+        if self._session is not None:
+            for _ in range(20):  # the agent ends by its own lifeline, and may write until then
+                shutil.rmtree(self._session, ignore_errors=True)
+                if not self._session.exists():
+                    break
+                time.sleep(0.1)
+
+
+def _answer(keeper: Keeper, request: dict[str, Any]) -> None:
+    number, what = request.pop("id"), request.pop("do")
+    try:
+        if what == "spawn":
+            keeper.spawn(request["command"], number)
+            return
+        answer = {"id": number, "answer": getattr(keeper, what)(**request)}
+    except RefusedError as error:
+        answer = {"id": number, "refused": str(error)}
+    except Exception as error:  # noqa: BLE001 - whatever it was, the host says it
+        text = f"{type(error).__name__}: {error}"
+        answer = {"id": number, "failed": text, "errno": getattr(error, "errno", None)}
+    _write(answer)
+
+
+def main(silence_s: float) -> None:
+    """Answer requests until standard input ends, or nothing came for `silence_s` seconds."""
+    keeper = Keeper()
+    waiting, heard, said = b"", time.monotonic(), time.monotonic()
+    try:
+        _write({"ready": True})
+        while True:
+            ready, _, _ = select.select([0], [], [], silence_s if keeper.child is None else 0.2)
+            now = time.monotonic()
+            if ready:
+                block = os.read(0, 65536)
+                if not block:
+                    return
+                waiting, heard = waiting + block, now
+            elif now - heard > silence_s:
+                return
+            *lines, waiting = waiting.split(b"\n")
+            for line in lines:
+                if line.strip():
+                    _answer(keeper, json.loads(line))
+            keeper.reap()
+            if keeper.child is not None and now - said > 2:
+                said = now
+                _write({"working": True})
+    finally:
+        keeper.end()
