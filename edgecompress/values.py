@@ -224,6 +224,7 @@ METRICS: dict[str, str | None] = {
         ("latency_p50", "latency_p90", "latency_p99", "end_to_end_p50", "speedup"), "latency"
     ),
     **dict.fromkeys(("load_time", "first_inference", "peak_memory", "memory_rise"), "memory"),
+    "instructions": "instructions",
     **dict.fromkeys(
         (
             *("f1", "f1_drop", "f1_host_drop", "accuracy", "accuracy_drop", "accuracy_host_drop"),

@@ -54,6 +54,7 @@ class Profile(Observer):
         TargetError
             When the target cannot be reached, or the model cannot be loaded or run there.
         """
+        from edgecompress.targets.instructions import instruction_measurements
         from edgecompress.targets.measure import Clock, cold_measurements, time_candidates
 
         clock = Clock(
@@ -70,6 +71,10 @@ class Profile(Observer):
         if isinstance(candidate.model, TorchModel) and self.target != "local":
             return ()
         found: list[Measurement] = []
+        if "instructions" in place.metrics:
+            found += instruction_measurements(
+                candidate, context.validation, place, progress=context.progress
+            )
         # The reference runs first: a ratio needs both in one loop.
         timed_together = [reference, candidate] if reference else [candidate]
         own = len(timed_together) - 1
