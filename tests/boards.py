@@ -207,6 +207,17 @@ class _Accepting(asyncssh.SSHServer):
         return True
 
 
+async def _pump(source: Any, sink: Any, end: bool = False) -> None:
+    """Copy bytes until `source` ends or either side is gone; then end `sink` if asked."""
+    with contextlib.suppress(OSError, asyncssh.Error):
+        while block := await source.read(65536):
+            sink.write(block)
+            await sink.drain()
+    if end:
+        with contextlib.suppress(OSError):
+            sink.close()
+
+
 class LightServer(Server):
     """A server of asyncssh in this process; its programs run on this machine.
 
@@ -263,9 +274,14 @@ def light_server(
             stderr=subprocess.PIPE,
             env=environment,
         )
-        await process.redirect(stdin=child.stdin, stdout=child.stdout, stderr=child.stderr)
+        pumps = [
+            asyncio.create_task(_pump(child.stdout, process.stdout)),
+            asyncio.create_task(_pump(child.stderr, process.stderr)),
+        ]
+        feeding = asyncio.create_task(_pump(process.stdin, child.stdin, end=True))
         status = await child.wait()
-        await process.stdout.drain()
+        await asyncio.gather(*pumps)
+        feeding.cancel()
         if status < 0:
             process.exit_with_signal({9: "KILL"}.get(-status, "TERM"))
         else:
@@ -308,6 +324,7 @@ def light_server(
             asyncio.run_coroutine_threadsafe(end(acceptor), server.loop).result(30)
         server.loop.call_soon_threadsafe(server.loop.stop)
         thread.join(10)
+        server.loop.close()
         for one in server.ours():
             with contextlib.suppress(psutil.NoSuchProcess):
                 one.kill()

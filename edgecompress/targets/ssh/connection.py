@@ -117,7 +117,11 @@ async def _open(
         common["client_keys"] = [str(spec.key.expanduser())]
     where = f"{spec.name}: {address}"
     try:
-        planned = await asyncssh.SSHClientConnectionOptions.construct(host=address.host, **common)
+        planned = await asyncssh.SSHClientConnectionOptions.construct(
+            host=address.host,
+            config=(),  # the person's own
+            **common,
+        )
         config = planned.config
         known = read_known_hosts(
             spec.known_hosts,
