@@ -1,21 +1,85 @@
-"""What an ONNX file says of itself, read without its weights."""
+"""What an ONNX file says of itself, read once and without its weights.
+
+Everything is found through nested control flow (If, Loop, Scan) and local functions too.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgecompress.errors import DataError
+from edgecompress.targets.graph_bounds import index_bounds
 from edgecompress.values import OnnxModel, TensorSpec
 
 
-def load_graph(path: Path) -> Any:
-    """Read the graph of an ONNX file; its external data stays on disk.
+@dataclass(frozen=True, slots=True)
+class GraphInput:
+    """An input that a graph must be given.
+
+    Attributes
+    ----------
+    name : str
+    kind : str
+        ``tensor``, ``sequence``, ``optional``, ``map`` or ``sparse_tensor``.
+    dtype : str
+        Of a tensor: numpy's name, or ONNX's own where numpy has none (``bfloat16``, ``string``).
+    shape : tuple of int or str, or None
+        An open size is its symbol, or ``input.axis`` where it has none; None where even the
+        number of axes is open.
+    """
+
+    name: str
+    kind: str
+    dtype: str
+    shape: tuple[int | str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """A kind of node that a graph has, and one node of it."""
+
+    domain: str
+    name: str
+    node: str
+
+    def __str__(self) -> str:
+        return f"{self.domain or 'ai.onnx'}::{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class GraphFacts:
+    """What is known of a graph.
+
+    Attributes
+    ----------
+    inputs : tuple of GraphInput
+        Without those that have a default (an initializer of the same name).
+    operators : tuple of Operator
+        Each kind of node once, local functions left out, sorted.
+    external : dict of str to int
+        External data files, relative to the graph's folder, and how many bytes each must have at
+        least.
+    index_bounds : dict of str to int
+        Of inputs whose values are used as indices: how many values are allowed, from 0.
+    """
+
+    inputs: tuple[GraphInput, ...]
+    operators: tuple[Operator, ...]
+    external: Mapping[str, int]
+    index_bounds: Mapping[str, int]
+
+
+def load_model(path: Path) -> Any:
+    """Read an ONNX file; its external data stays on disk.
 
     Returns
     -------
-    onnx.GraphProto
+    onnx.ModelProto
 
     Raises
     ------
@@ -26,19 +90,45 @@ def load_graph(path: Path) -> Any:
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     try:
-        graph = onnx.load(path, load_external_data=False).graph
+        model = onnx.load(path, format="protobuf", load_external_data=False)
     except FileNotFoundError:
         raise DataError("the model is missing", file=path) from None
-    except (DecodeError, OSError) as error:
-        raise DataError(f"not an ONNX model ({error})", file=path) from None
-    if not graph.node:
+    except DecodeError:
+        size = path.stat().st_size
+        raise DataError(
+            f"not an ONNX model, or cut off ({size} bytes that cannot be decoded)", file=path
+        ) from None
+    except OSError as error:
+        raise DataError(f"the model cannot be read ({error.strerror})", file=path) from None
+    if not model.graph.node:
         raise DataError("not an ONNX model (the graph is empty)", file=path)
-    return graph
+    if not model.opset_import and not model.functions:
+        raise DataError("the model is cut off (it names no operator set)", file=path)
+    return model
+
+
+def load_graph(path: Path) -> Any:
+    """Read the graph of an ONNX file; see `load_model`.
+
+    Returns
+    -------
+    onnx.GraphProto
+    """
+    return load_model(path).graph
+
+
+def all_nodes(graph: Any) -> Iterator[Any]:
+    """Walk over all nodes of a graph or a local function, those of subgraphs included."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from all_nodes(inner)
 
 
 def tensors(graph: Any) -> Iterator[Any]:
     """Walk over all tensors of a graph, those of its nodes' attributes and subgraphs included."""
-    yield from graph.initializer
+    yield from getattr(graph, "initializer", ())  # a local function has none
     for node in graph.node:
         for attribute in node.attribute:
             if attribute.HasField("t"):
@@ -48,15 +138,84 @@ def tensors(graph: Any) -> Iterator[Any]:
                 yield from tensors(inner)
 
 
+def graph_facts(path: Path) -> GraphFacts:
+    """Say what is known of an ONNX file; read once as long as it does not change.
+
+    Raises
+    ------
+    DataError
+        When the file is missing or no ONNX model.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        why = "is missing" if missing else f"cannot be read ({error.strerror})"
+        raise DataError(f"the model {why}", file=path) from None
+    return _facts(path.absolute(), status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache(maxsize=64)
+def _facts(path: Path, _changed_ns: int, _size: int) -> GraphFacts:
+    model = load_model(path)
+    graph = model.graph
+    defaults = {found.name for found in graph.initializer}
+    defaults |= {found.values.name for found in graph.sparse_initializer}
+    return GraphFacts(
+        tuple(_input(value) for value in graph.input if value.name not in defaults),
+        _operators(model),
+        _external(model),
+        index_bounds(model),
+    )
+
+
+def _input(value: Any) -> GraphInput:
+    kind = (value.type.WhichOneof("value") or "undefined_type").removesuffix("_type")
+    if kind != "tensor":
+        return GraphInput(value.name, kind, "", None)
+    tensor = value.type.tensor_type
+    shape = None
+    if tensor.HasField("shape"):
+        shape = tuple(
+            size.dim_value
+            if size.HasField("dim_value") and size.dim_value >= 0
+            else size.dim_param or f"{value.name}.{axis}"
+            for axis, size in enumerate(tensor.shape.dim)
+        )
+    return GraphInput(value.name, kind, _dtype(tensor.elem_type), shape)
+
+
+def _dtype(kind: int) -> str:
+    import onnx
+
+    name = onnx.TensorProto.DataType.Name(kind).lower() if kind else "undefined"
+    return {"float": "float32", "double": "float64"}.get(name, name)
+
+
+def _operators(model: Any) -> tuple[Operator, ...]:
+    own = {(function.domain, function.name) for function in model.functions}
+    found: dict[tuple[str, str], str] = {}
+    for body in (model.graph, *model.functions):
+        for node in all_nodes(body):
+            domain = "" if node.domain == "ai.onnx" else node.domain
+            if (node.domain, node.op_type) not in own:
+                found.setdefault((domain, node.op_type), node.name)
+    return tuple(Operator(*key, found[key]) for key in sorted(found))
+
+
+def _external(model: Any) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for tensor in itertools.chain(*map(tensors, (model.graph, *model.functions))):
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        if "location" in entries:
+            end = int(entries.get("offset") or 0) + int(entries.get("length") or 0)
+            found[entries["location"]] = max(found.get(entries["location"], 0), end)
+    return found
+
+
 def external_files(path: Path) -> tuple[str, ...]:
     """Name the external data files of an ONNX model, relative to its folder, sorted."""
-    found = {
-        entry.value
-        for tensor in tensors(load_graph(path))
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
-    return tuple(sorted(found))
+    return tuple(sorted(graph_facts(path).external))
 
 
 def signature(model: OnnxModel) -> tuple[TensorSpec, ...]:
@@ -65,23 +224,40 @@ def signature(model: OnnxModel) -> tuple[TensorSpec, ...]:
     Raises
     ------
     DataError
-        When the file is missing, no ONNX model, or wants something other than tensors.
+        When the file is missing, no ONNX model, or wants something other than tensors, or an
+        input leaves open how many axes it has.
     """
-    import onnx
-
-    graph = load_graph(model.path)
-    weights = {found.name for found in graph.initializer}
     specs = []
-    for value in graph.input:
-        if value.name in weights:
-            continue
-        kind = value.type.tensor_type
-        if not value.type.HasField("tensor_type"):
-            raise DataError(f"input {value.name!r} is not a tensor", file=model.path)
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name
-        shape = tuple(
-            size.dim_value if size.HasField("dim_value") else size.dim_param or "?"
-            for size in kind.shape.dim
-        )
-        specs.append(TensorSpec(value.name, dtype, shape))
+    for found in tensor_inputs(model.path):
+        if found.shape is None:
+            raise DataError(
+                f"input {found.name!r} does not say how many axes it has; "
+                "give the inputs as an .npz file",
+                file=model.path,
+            )
+        specs.append(TensorSpec(found.name, found.dtype, found.shape))
     return tuple(specs)
+
+
+def tensor_inputs(path: Path) -> tuple[GraphInput, ...]:
+    """Give the inputs of a graph, all of which are tensors.
+
+    Raises
+    ------
+    DataError
+        When one is something else.
+    """
+    inputs = graph_facts(path).inputs
+    for found in inputs:
+        if found.kind != "tensor":
+            raise DataError(
+                f"input {found.name!r} is {_article(found.kind)}, and only tensors can be given; "
+                "export the model with plain tensors as inputs",
+                file=path,
+            )
+    return inputs
+
+
+def _article(kind: str) -> str:
+    words = kind.replace("_", " ")
+    return f"an {words}" if words[0] in "aeiou" else f"a {words}"

@@ -13,12 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validat
 
 from edgecompress.errors import DataError
 from edgecompress.targets.base import Feeds, feeds_from_rows
+from edgecompress.targets.given import file_feeds
 from edgecompress.targets.graph import signature
+from edgecompress.targets.loadable import check_loadable
+from edgecompress.targets.synthetic import synthetic_feeds
 from edgecompress.tasks import Encoded, Preprocessor, task
-from edgecompress.values import Candidate, Example, OnnxModel, TensorSpec, file_digest
-
-DYNAMIC_SIZE = 32  # tokens: a short sentence, where nothing says how long inputs are
-SYNTHETIC_INPUTS = 16
+from edgecompress.values import Candidate, Example, OnnxModel, file_digest
 
 
 class InputSettings(BaseModel):
@@ -27,7 +27,8 @@ class InputSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     file: Path | None = None
-    """An .npz file with an array for each input, or `0/input`, `1/input`, … for several items."""
+    """An .npz file with an array for each input, or `0/input`, `1/input`, … for several items;
+    with it, sizes and bounds are the file's."""
     sizes: dict[str, int] = Field(default_factory=dict)
     """Size of each axis that the graph leaves open, by its name there (`batch_size`) or as
     `input.axis` (`x.2`)."""
@@ -54,45 +55,19 @@ class InputSettings(BaseModel):
         Raises
         ------
         DataError
-            When there is no such file.
+            When there is no such file, or sizes or bounds are set beside it.
         """
         if self.file is not None and not self.file.is_file():
             raise DataError("there is no such file of inputs", file=self.file)
+        if self.file is not None and (self.sizes or self.bounds):
+            raise DataError(
+                "the inputs are given as they are; leave out sizes and bounds", file=self.file
+            )
 
     @property
     def given(self) -> bool:
         """Whether anything is set."""
         return bool(self.file or self.sizes or self.bounds)
-
-
-def feeds_from_signature(
-    specs: Sequence[TensorSpec], count: int = SYNTHETIC_INPUTS, seed: int = 0
-) -> Feeds:
-    """Make inputs for a graph of which nothing else is known.
-
-    A dynamic first size is 1 (the batch), every other one `DYNAMIC_SIZE`. Whole numbers are 0
-    or 1 (masks 1, segments 0), which are ids of any vocabulary; the rest is standard normal.
-    """
-    generator = np.random.default_rng(seed)
-    rows = []
-    for _ in range(count):
-        row = {}
-        for spec in specs:
-            shape = tuple(
-                size if isinstance(size, int) else (1 if axis == 0 else DYNAMIC_SIZE)
-                for axis, size in enumerate(spec.shape)
-            )
-            dtype = np.dtype(spec.dtype)
-            if "mask" in spec.name or dtype == np.bool_:
-                row[spec.name] = np.ones(shape, dtype)
-            elif "type" in spec.name and dtype.kind in "iu":
-                row[spec.name] = np.zeros(shape, dtype)
-            elif dtype.kind in "iu":
-                row[spec.name] = generator.integers(0, 2, shape).astype(dtype)
-            else:
-                row[spec.name] = generator.standard_normal(shape).astype(dtype)
-        rows.append(row)
-    return feeds_from_rows(rows, range(count))
 
 
 def question(example: Example) -> Example:
@@ -159,13 +134,13 @@ def timing_feeds(
     count: int,
     inputs: InputSettings | None = None,
 ) -> tuple[list[Feeds], tuple[str | tuple[str, ...], ...]]:
-    """Encode the same examples for each candidate.
+    """Give each candidate the same inputs: examples, a file's, or ones made from its signature.
 
     Parameters
     ----------
     candidates : sequence of Candidate
     examples : sequence of Example
-        What lengths are taken from; when empty, or without a task, inputs come from the
+        What lengths are taken from; when empty, or without a task, inputs are made from the
         signature.
     count : int
         How many of them.
@@ -182,12 +157,23 @@ def timing_feeds(
     Raises
     ------
     DataError
-        When the candidates cannot be given the same inputs.
+        When the candidates cannot be given the same inputs, or ONNX Runtime cannot load one.
+    RecipeError
+        When `inputs` names what the graphs do not have.
     """
+    inputs = inputs or InputSettings()
+    graphs = [found.model for found in candidates if isinstance(found.model, OnnxModel)]
+    for graph in graphs:
+        check_loadable(graph)
     real = [found for found in candidates if found.task and found.preprocessor]
-    asked_for = inputs is not None and inputs.given
-    if asked_for or not examples or len(real) < len(candidates):
-        return [_synthetic(candidate) for candidate in candidates], ()
+    if inputs.given or not examples or len(real) < len(candidates):
+        if len(graphs) < len(candidates):
+            raise DataError(
+                "a PyTorch model is timed with examples only; name `data`, and no inputs"
+            )
+        if inputs.file is not None:
+            return file_feeds(graphs, inputs.file), ()
+        return synthetic_feeds(graphs, inputs.sizes, inputs.bounds), ()
     chosen = [examples[k] for k in spread([_length(example) for example in examples], count)]
     found: dict[tuple[Path | None, tuple[str, ...]], Feeds] = {}
     keys = []
@@ -218,9 +204,3 @@ def _keep(feeds: Feeds, kept: Sequence[int]) -> Feeds:
         {name: tuple(column[row] for row in rows) for name, column in feeds.arrays.items()},
         np.array([number[int(feeds.items[row])] for row in rows], dtype=np.int64),
     )
-
-
-def _synthetic(candidate: Candidate) -> Feeds:
-    if not isinstance(candidate.model, OnnxModel):
-        raise DataError("a PyTorch model needs examples to be timed with; name `data`")
-    return feeds_from_signature(signature(candidate.model))

@@ -15,13 +15,13 @@ from onnx import TensorProto, helper
 from edgecompress.errors import DataError
 from edgecompress.targets.graph import signature
 from edgecompress.targets.inputs import (
+    InputSettings,
     encoded_feeds,
-    feeds_from_signature,
     question,
     spread,
     timing_feeds,
 )
-from edgecompress.values import Candidate, Example, OnnxModel, TensorSpec, TorchModel
+from edgecompress.values import Candidate, Example, OnnxModel, TorchModel
 
 WORDS = ("muhammadu", "buhari", "abuja", "na")
 SENTENCES = tuple(Example(words=WORDS[:count] * 2, tags=("O",) * 2 * count) for count in (1, 2, 4))
@@ -71,53 +71,61 @@ def test_blank_data_is_refused(tagger: Candidate) -> None:
         timing_feeds([tagger], [Example(words=(" ",), tags=("O",))], 10)
 
 
-def write(path: Path, inputs: list[onnx.ValueInfoProto]) -> OnnxModel:
-    out = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
-    node = helper.make_node("Identity", [inputs[0].name], ["y"])
-    onnx.save(helper.make_model(helper.make_graph([node], "g", inputs, [out])), str(path))
+def graph(path: Path) -> OnnxModel:
+    given = helper.make_tensor_value_info("ids", TensorProto.INT64, ["batch", "length"])
+    out = helper.make_tensor_value_info("y", TensorProto.INT64, None)
+    node = helper.make_node("Identity", ["ids"], ["y"])
+    made = helper.make_graph([node], "g", [given], [out])
+    onnx.save(helper.make_model(made), str(path))
     return OnnxModel(path)
 
 
-def test_a_signature_gives_inputs(tmp_path: Path) -> None:
-    value = helper.make_tensor_value_info
-    model = write(
-        tmp_path / "m.onnx",
-        [
-            value("pixels", TensorProto.FLOAT, ["batch", 3, 8, None]),
-            value("input_ids", TensorProto.INT64, ["batch", "length"]),
-            value("attention_mask", TensorProto.INT32, ["batch", "length"]),
-            value("token_type_ids", TensorProto.INT64, [2, "length"]),
-            value("flag", TensorProto.BOOL, []),
-        ],
-    )
-    specs = signature(model)
-    assert specs[0] == TensorSpec("pixels", "float32", ("batch", 3, 8, "?"))
-    feeds = feeds_from_signature(specs, count=2)
-    row = {name: rows[0] for name, rows in feeds.arrays.items()}
-    assert row["pixels"].shape == (1, 3, 8, 32)
-    assert row["pixels"].dtype == np.float32
-    assert row["input_ids"].shape == (1, 32)
-    assert set(row["input_ids"].ravel().tolist()) <= {0, 1}
-    assert row["attention_mask"].dtype == np.int32
-    assert row["attention_mask"].all()
-    assert row["token_type_ids"].shape == (2, 32)
-    assert not row["token_type_ids"].any()
-    assert row["flag"].shape == ()
-    again = feeds_from_signature(specs, count=2)
-    assert np.array_equal(again.arrays["pixels"][1], feeds.arrays["pixels"][1])
+def test_settings_read_back_what_they_dump(tmp_path: Path) -> None:
+    file = tmp_path / "x.npz"
+    np.savez(file, ids=np.ones((1, 4), np.int64))
+    settings = InputSettings(file=file)
+    dumped = settings.model_dump(mode="json")
+    assert InputSettings.model_validate(dumped) == settings
+    np.savez(file, ids=np.zeros((1, 4), np.int64))
+    assert settings.model_dump(mode="json")["digest"] != dumped["digest"]
 
 
-@pytest.mark.parametrize("content", [None, b"", b"not a model"])
-def test_no_model(content: bytes | None, tmp_path: Path) -> None:
-    file = tmp_path / "m.onnx"
-    if content is not None:
-        file.write_bytes(content)
-    with pytest.raises(DataError, match=r"m\.onnx"):
-        signature(OnnxModel(file))
+def test_settings_are_checked_before_any_work(tmp_path: Path) -> None:
+    InputSettings(sizes={"batch": 2}).check()
+    with pytest.raises(DataError, match=r"x\.npz: there is no such file"):
+        InputSettings(file=tmp_path / "x.npz").check()
+    (tmp_path / "x.npz").touch()
+    with pytest.raises(DataError, match="leave out sizes and bounds"):
+        InputSettings(file=tmp_path / "x.npz", bounds={"ids": 2}).check()
+
+
+def test_a_graph_without_examples_is_fed_by_its_signature(tmp_path: Path) -> None:
+    model = Candidate(graph(tmp_path / "m.onnx"))
+    feeds, texts = timing_feeds([model, model], SENTENCES, 10)
+    assert texts == ()
+    assert feeds[0] is feeds[1]
+    assert feeds[0].arrays["ids"][0].shape == (1, 32)
+    settings = InputSettings(sizes={"length": 7}, bounds={"ids": (5, 6)})
+    feeds, _ = timing_feeds([model], (), 10, settings)
+    assert np.array_equal(feeds[0].arrays["ids"][0], np.full((1, 7), 5))
+
+
+def test_a_graph_is_fed_what_a_file_holds(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", ids=np.arange(4)[None])
+    settings = InputSettings(file=tmp_path / "x.npz")
+    feeds, _ = timing_feeds([Candidate(graph(tmp_path / "m.onnx"))], (), 10, settings)
+    assert feeds[0].arrays["ids"][0].tolist() == [[0, 1, 2, 3]]
+
+
+def test_what_is_set_counts_more_than_examples(tagger: Candidate) -> None:
+    length = next(size for size in signature(tagger.model)[0].shape[1:] if isinstance(size, str))
+    feeds, texts = timing_feeds([tagger], SENTENCES, 10, InputSettings(sizes={length: 5}))
+    assert texts == ()
+    assert feeds[0].arrays["input_ids"][0].shape == (1, 5)
 
 
 def test_a_model_without_a_tokenizer(tagger: Candidate, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no task or tokenizer"):
         encoded_feeds(replace(tagger, preprocessor=None), SENTENCES)
-    with pytest.raises(DataError, match="needs examples"):
+    with pytest.raises(DataError, match="with examples only"):
         timing_feeds([Candidate(TorchModel(tmp_path))], (), 4)

@@ -1,0 +1,179 @@
+"""The size of every axis that a graph leaves open: as set, else by the meaning of its name."""
+
+from __future__ import annotations
+
+import ast
+import operator
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from edgecompress.errors import RecipeError
+from edgecompress.validation import nearest
+from edgecompress.values import TensorSpec
+
+LENGTH = 32
+"""Tokens, or whatever else a size counts of which nothing is known: a short sentence."""
+
+PIXELS = 224
+"""Height and width of an image: what ImageNet's classifiers are given."""
+
+_MEANINGS: tuple[tuple[str, int], ...] = (
+    (r"batch|^(n|b|bs|bsz)$", 1),
+    (r"channel|^c$", 3),
+    (r"height|width|^(h|w)$", PIXELS),
+    (r"seq|len|token|past|time|step|frame|^(l|t|s)$", LENGTH),
+)
+"""Patterns of names and what they mean, in the order in which they are tried."""
+
+_ARITHMETIC: dict[type[ast.operator], Callable[[int, int], int]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.FloorDiv: operator.floordiv,
+    ast.Div: operator.floordiv,
+    ast.Mod: operator.mod,
+}
+
+
+def resolved(
+    graphs: Sequence[Sequence[TensorSpec]], sizes: Mapping[str, int]
+) -> list[dict[str, tuple[int, ...]]]:
+    """Give the shape of every input of several graphs, equal names having equal sizes.
+
+    Parameters
+    ----------
+    graphs : sequence of sequence of TensorSpec
+        The inputs of each graph.
+    sizes : mapping
+        Sizes by symbol, or by ``input.axis`` where an axis has no symbol. Those left out follow
+        from their names: a batch is 1, an image 3 × 224 × 224, a length `LENGTH`; a symbol with
+        ``total`` in it is past plus present, and ``past_length + 1`` is worked out.
+
+    Returns
+    -------
+    list of dict
+        For each graph the shape by the name of the input.
+
+    Raises
+    ------
+    RecipeError
+        When `sizes` names what is not open, or a size is negative.
+    """
+    specs = [spec for graph in graphs for spec in graph]
+    symbols = _symbols(specs)
+    known = {name for symbol in symbols for name in _names(symbol)}
+    for name, size in sizes.items():
+        if name not in known:
+            raise RecipeError(_unknown(name, known, specs), key=f"inputs.sizes.{name}")
+        if size < 0:
+            raise RecipeError(f"a size is at least 0, not {size}", key=f"inputs.sizes.{name}")
+    chosen: dict[str, int] = dict(sizes)
+    for symbol, (spec, axis) in symbols.items():
+        for name in _names(symbol):
+            if name not in chosen:
+                chosen[name] = _default(name, spec, axis, known, chosen)
+    return [
+        {
+            spec.name: tuple(
+                size if isinstance(size, int) else _value(size, chosen) for size in spec.shape
+            )
+            for spec in graph
+        }
+        for graph in graphs
+    ]
+
+
+def _symbols(specs: Iterable[TensorSpec]) -> dict[str, tuple[TensorSpec, int]]:
+    """Every open size with the first place where it stands."""
+    found: dict[str, tuple[TensorSpec, int]] = {}
+    for spec in specs:
+        for axis, size in enumerate(spec.shape):
+            if isinstance(size, str):
+                found.setdefault(size, (spec, axis))
+    return found
+
+
+def _parsed(symbol: str) -> ast.expr | None:
+    """Parse a symbol that is a sum or the like of others; None for a plain name."""
+    if re.fullmatch(r"[\w.:/]+", symbol):
+        return None
+    try:
+        tree = ast.parse(symbol, mode="eval").body
+    except SyntaxError:
+        return None
+    plain = (ast.BinOp, ast.Name, ast.Constant, ast.operator, ast.Load)
+    return tree if all(isinstance(node, plain) for node in ast.walk(tree)) else None
+
+
+def _names(symbol: str) -> list[str]:
+    """Give the names that a symbol is made of; most are one name."""
+    tree = _parsed(symbol)
+    if tree is None:
+        return [symbol]
+    return [node.id for node in ast.walk(tree) if isinstance(node, ast.Name)]
+
+
+def _value(symbol: str, sizes: Mapping[str, int]) -> int:
+    tree = _parsed(symbol)
+    return sizes[symbol] if tree is None else max(0, _calculated(tree, sizes))
+
+
+def _calculated(tree: ast.expr, sizes: Mapping[str, int]) -> int:
+    if isinstance(tree, ast.Name):
+        return sizes[tree.id]
+    if isinstance(tree, ast.BinOp):
+        sides = _calculated(tree.left, sizes), _calculated(tree.right, sizes)
+        if isinstance(tree.op, ast.FloorDiv | ast.Div | ast.Mod) and not sides[1]:
+            return 0
+        return _ARITHMETIC[type(tree.op)](*sides) if type(tree.op) in _ARITHMETIC else 0
+    value = tree.value if isinstance(tree, ast.Constant) else 0
+    return value if isinstance(value, int) else 0
+
+
+def _default(
+    name: str, spec: TensorSpec, axis: int, known: Iterable[str], chosen: Mapping[str, int]
+) -> int:
+    """Choose a size by the name of the axis, else by its place."""
+    word = name.lower()
+    if name == f"{spec.name}.{axis}":  # an axis without a name: only its place speaks
+        return _by_place(spec, axis)
+    if "total" in word:
+        parts = [_part(known, chosen, past=past) for past in (True, False)]
+        if any(parts):
+            return sum(parts)
+    for pattern, size in _MEANINGS:
+        if re.search(pattern, word):
+            return size
+    return _by_place(spec, axis)
+
+
+def _part(known: Iterable[str], chosen: Mapping[str, int], *, past: bool) -> int:
+    """Give the past (or present) length, where the graph has one: a total is their sum."""
+    for name in sorted(known):
+        word = name.lower()
+        is_past = "past" in word
+        if is_past == past and re.search("seq|len", word) and not re.search("total|encoder", word):
+            return chosen.get(name, LENGTH)
+    return 0
+
+
+def _by_place(spec: TensorSpec, axis: int) -> int:
+    if axis == 0:
+        return 1
+    if len(spec.shape) == 4 and spec.dtype.startswith(("float", "uint8")):
+        channels = 3 if spec.shape[3] in (1, 3, 4) and spec.shape[1] not in (1, 3, 4) else 1
+        return 3 if axis == channels else PIXELS
+    return LENGTH
+
+
+def _unknown(name: str, known: set[str], specs: Iterable[TensorSpec]) -> str:
+    """Say why a size cannot be set, and which can."""
+    for spec in specs:
+        for axis, size in enumerate(spec.shape):
+            if name == f"{spec.name}.{axis}":
+                if isinstance(size, int):
+                    return f"the graph fixes this axis at {size}; leave it out"
+                return f"the graph calls this axis {size!r}; set that"
+    if not known:
+        return "the graph leaves no size open; leave it out"
+    return f"the graph has no size of this name{nearest(name, known)}"
