@@ -7,7 +7,7 @@ The habit is that of MLCommons LoadGen: minimum duration, VALID or INVALID with 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,11 @@ class Rules:
         Share of the machine's time that the hypervisor gave to others.
     min_frequency : float
         Clock frequency after the loop over that before it.
+    min_base_frequency : float
+        Lowest clock frequency seen during the loop over the processor's base frequency, below
+        which it falls only when it is throttled or told to.
+    any_governor : bool
+        Whether a governor that changes the clock by itself is accepted.
     min_pairs : int
         Interleaved pairs behind a ratio.
     """
@@ -47,10 +52,14 @@ class Rules:
     max_other_load: float = 0.5
     max_steal: float = 0.20
     min_frequency: float = 0.70
+    min_base_frequency: float = 0.95
+    any_governor: bool = False
     min_pairs: int = 30
 
 
 RULES = Rules()
+STEADY_GOVERNORS = frozenset({"performance", "userspace"})
+"""Governors of Linux that leave the clock alone while a model runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +79,10 @@ class Loop:
         Share of the machine's time that the hypervisor gave to others.
     frequency : float or None
         Clock frequency after the loop over that before it.
+    base_frequency : float or None
+        Lowest clock frequency seen during the loop over the processor's base frequency.
+    governor : str or None
+        Frequency governor.
     throttled : str or None
         Sign of throttling, in words.
     emulated : bool
@@ -83,6 +96,8 @@ class Loop:
     other_load: float | None = None
     steal_share: float | None = None
     frequency: float | None = None
+    base_frequency: float | None = None
+    governor: str | None = None
     throttled: str | None = None
     emulated: bool = False
 
@@ -95,6 +110,7 @@ def loop_from_states(
     wanted_ms: float,
     threads: int,
     cores: int,
+    frequencies_mhz: Sequence[float] = (),
     emulated: bool = False,
 ) -> Loop:
     """Read the loop's surroundings off the agent's two machine states.
@@ -102,13 +118,16 @@ def loop_from_states(
     Parameters
     ----------
     before, after : mapping
-        As `edgecompress.targets.agent.machine_state` gives them.
+        As `edgecompress.targets.agent.sensors.machine_state` gives them.
     duration_ms, wanted_ms : float
     threads : int
         Threads of the loop.
     cores : int
-        Cores of the machine.
+        Cores that the process may use.
+    frequencies_mhz : sequence of float
+        Clock frequencies seen during the loop.
     emulated : bool
+        Whether the target is; the machine may say so itself.
     """
     wall = max(after["wall_ns"] - before["wall_ns"], 1)
     own = (after["process_ns"] - before["process_ns"]) / wall
@@ -121,6 +140,10 @@ def loop_from_states(
     frequency = None
     if before.get("frequency_mhz") and after.get("frequency_mhz"):
         frequency = after["frequency_mhz"] / before["frequency_mhz"]
+    base = None
+    seen = [*frequencies_mhz, *filter(None, [after.get("frequency_mhz")])]
+    if seen and before.get("base_frequency_mhz"):
+        base = min(seen) / before["base_frequency_mhz"]
     return Loop(
         duration_ms=duration_ms,
         wanted_ms=wanted_ms,
@@ -129,8 +152,10 @@ def loop_from_states(
         other_load=other,
         steal_share=steal,
         frequency=frequency,
+        base_frequency=base,
+        governor=before.get("governor"),
         throttled=_throttled(before, after),
-        emulated=emulated,
+        emulated=emulated or bool(before.get("emulated")),
     )
 
 
@@ -138,14 +163,21 @@ def _throttled(before: Mapping[str, Any], after: Mapping[str, Any]) -> str | Non
     earlier, later = before.get("throttle_count"), after.get("throttle_count")
     if earlier is not None and later is not None and later > earlier:
         return "the processor reports thermal throttling"
-    firmware = after.get("pi_throttled")
-    if firmware:
-        bits = int(firmware, 16)
-        # Bits 0-3 of the Raspberry Pi firmware's get_throttled are "now", 16-19 "since boot".
-        if bits & 0b0001:
-            return "the board reports under-voltage"
-        if bits & 0b1110:
-            return "the board reports throttling"
+    # Bits 0-3 of the Raspberry Pi firmware's get_throttled are "now", 16-19 the same "since boot":
+    # one of these that is new says what happened in between.
+    until = int(after.get("pi_throttled") or "0", 16)
+    since = int(before.get("pi_throttled") or hex(until), 16)
+    bits = ((since | until) & 0b1111) | (((until & ~since) >> 16) & 0b1111)
+    if bits & 0b0001:
+        return "the board reports under-voltage"
+    if bits & 0b1110:
+        return "the board reports throttling"
+    for zone in (*before.get("zones", ()), *after.get("zones", ())):
+        if zone.get("trip_c") is not None and zone["temperature_c"] >= zone["trip_c"]:
+            return (
+                f"{zone['type']} is at {zone['temperature_c']:.0f} °C, and {zone['trip_c']:.0f} °C "
+                "is where the system slows it down"
+            )
     return None
 
 
@@ -188,8 +220,27 @@ def disturbed(
         return f"throttled: {loop.throttled}; cool the machine or mend its power, measure again"
     if loop.frequency is not None and loop.frequency < rules.min_frequency:
         return f"throttled: the clock fell to {loop.frequency:.0%}; set the governor performance"
+    if loop.base_frequency is not None and loop.base_frequency < rules.min_base_frequency:
+        return (
+            f"throttled: the clock was at {loop.base_frequency:.0%} of the processor's base "
+            "frequency; cool the machine or set the governor performance, measure again"
+        )
+    if loop.governor and loop.governor not in STEADY_GOVERNORS and not rules.any_governor:
+        return (
+            f"governor: {loop.governor} changes the clock while measuring; run `sudo cpupower "
+            "frequency-set -g performance`, or accept it with any_governor"
+        )
     if loop.steal_share is not None and loop.steal_share > rules.max_steal:
         return f"other load: the hypervisor took {loop.steal_share:.0%}; measure at a quieter time"
     if loop.threads > 1 and loop.other_load is not None and loop.other_load > rules.max_other_load:
         return f"other load: others keep {loop.other_load:.1f} of its cores busy; use fewer threads"
     return None
+
+
+PASSING = ("drift", "governor", "meter", "other load", "throttled")
+"""How the reasons begin that the same settings may be free of at another time."""
+
+
+def may_pass(reason: str | None) -> bool:
+    """Whether measuring again with the same settings may give a sound number."""
+    return reason is not None and reason.startswith(PASSING)

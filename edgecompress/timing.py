@@ -29,6 +29,7 @@ from edgecompress.values import Json, Measurement
 
 CONFIDENCE = 0.95
 LATENCY_QUANTILES = (0.5, 0.9, 0.99)
+STRETCHES = 500  # of a loop, to resample: more change no interval
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -261,6 +262,65 @@ def speedup(
     )  # fmt: skip
 
 
+def throughput(
+    series: Series,
+    batch: int,
+    loop: Loop,
+    *,
+    target: str,
+    conditions: Json | None = None,
+    seed: int = 0,
+    resamples: int = 2000,
+    rules: Rules = RULES,
+) -> Measurement:
+    """Give the examples per second of an offline loop, in which one reading is one batch.
+
+    That is all examples over all time spent on them: what a spike cost is in it. The interval is a
+    bootstrap over consecutive stretches of the loop, as neighbouring readings are alike.
+
+    Parameters
+    ----------
+    series : Series
+    batch : int
+        Examples of each reading.
+    loop : Loop
+    target, conditions
+        As in `Measurement`; its slice is ``batch:<batch>``.
+    seed : int
+        Of the bootstrap.
+    resamples : int
+    rules : Rules
+    """
+    part = f"batch:{batch}"
+    ns = np.maximum(series.ns, 1)
+    if not len(ns):
+        return not_measured("throughput", "1/s", "no reading; measure again", target, part)
+    stretches = np.array_split(ns, min(len(ns), STRETCHES))
+    total = np.array([each.sum() for each in stretches], dtype=np.float64)
+    count = np.array([len(each) for each in stretches], dtype=np.float64) * batch
+    value = float(count.sum() / total.sum() * 1e9)
+    drawn = np.random.default_rng(seed).integers(0, len(total), (resamples, len(total)))
+    rates = count[drawn].sum(axis=1) / total[drawn].sum(axis=1) * 1e9
+    low, high = (float(end) for end in np.quantile(rates, (0.025, 0.975)))
+    invalid = spoiled(series, loop, 0.5, rules)
+    if len(ns) < rules.min_pairs:
+        invalid = (
+            f"too few readings: {len(ns)} of {rules.min_pairs} batches; "
+            "raise min_duration_ms or max_duration_ms"
+        )
+    return Measurement(
+        "throughput", value, "1/s", target, slice=part, samples=len(ns) * batch,
+        interval=(min(low, value), max(high, value)), invalid=invalid, conditions=conditions or {},
+    )  # fmt: skip
+
+
+def not_measured(
+    metric: str, unit: str, reason: str, target: str, slice: str | None = None
+) -> Measurement:
+    """Give the measurement that says why there is no number."""
+    return Measurement(metric, math.nan, unit, target, slice=slice, samples=0, invalid=reason)
+
+
 def median_of_starts(
     metric: str,
     values: Sequence[float],
@@ -271,14 +331,21 @@ def median_of_starts(
 ) -> Measurement:
     """Give the median over fresh processes (load time, first inference, memory).
 
-    A handful of starts gives no 95 % interval; all values stand in ``conditions["starts"]``.
+    From six starts on there is a 95 % interval by order statistics; fewer give none, which
+    ``conditions["interval"]`` says. All values stand in ``conditions["starts"]``.
     """
+    conditions = {**(conditions or {}), "starts": list(values)}
+    ordered, ranks = sorted(values), interval_ranks(len(values), 0.5)
+    if ranks is None:
+        fewest = needed(0.5)
+        conditions["interval"] = f"none: {len(values)} starts, and an interval needs {fewest}"
     return Measurement(
         metric,
         statistics.median(values) if values else math.nan,
         unit,
         target,
         samples=len(values),
+        interval=(ordered[ranks[0]], ordered[ranks[1]]) if ranks else None,
         invalid=None if values else "no start was measured; raise cold_starts",
-        conditions={**(conditions or {}), "starts": list(values)},
+        conditions=conditions,
     )  # fmt: skip

@@ -6,6 +6,7 @@ measurements of its readings, `edgecompress.targets.accuracy` of its answers.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -61,8 +62,45 @@ class JobModel:
     max_length: int = 512
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clock:
+    """How to run and time: what a job has beside models and inputs.
+
+    Attributes
+    ----------
+    threads : int
+        ``intra_op_num_threads``.
+    affinity : tuple of int
+        Cores that the process is bound to; empty for those that it is given.
+    arena : bool
+        Whether ONNX Runtime keeps freed memory for itself (``enable_cpu_mem_arena``).
+    warmup_ms, max_warmup_ms : float
+        How long to run before readings count, and how much longer, at most, until they are
+        stable.
+    min_duration_ms, max_duration_ms : float
+    min_count : int
+        Rounds of the timing loop, each one inference of every model.
+    cold_starts : int
+        Fresh processes per model.
+    """
+
+    threads: int = 1
+    affinity: tuple[int, ...] = ()
+    arena: bool = True
+    warmup_ms: float = 300.0
+    max_warmup_ms: float = 3000.0
+    min_duration_ms: float = 2000.0
+    max_duration_ms: float = 60000.0
+    min_count: int = 400
+    cold_starts: int = 3
+
+    def fields(self) -> Json:
+        """Give its own fields by name, also those of a `Job`."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(Clock)}
+
+
 @dataclass(frozen=True, slots=True)
-class Job:
+class Job(Clock):
     """What a target is to do; every field is data, so that it can travel.
 
     Attributes
@@ -75,31 +113,21 @@ class Job:
     feeds : tuple of Feeds
     texts : tuple of str or of tuple of str
         Per item, what a tokenizer is given.
-    threads : int
-        ``intra_op_num_threads``.
-    warmup_ms, min_duration_ms, max_duration_ms : float
-    min_count : int
-        Rounds of the timing loop, each one inference of every model.
-    cold_starts : int
-        Fresh processes per model.
     outputs : tuple of str
         Names of the outputs to give; empty for the first.
     timeout_s : float
         Longest silence of the agent before it counts as hung.
+    energy : bool
+        Mode ``time``: read the machine's energy meters around the loop.
     """
 
     mode: Mode
     models: tuple[JobModel, ...]
     feeds: tuple[Feeds, ...]
     texts: tuple[str | tuple[str, ...], ...] = ()
-    threads: int = 1
-    warmup_ms: float = 300.0
-    min_duration_ms: float = 2000.0
-    max_duration_ms: float = 60000.0
-    min_count: int = 400
-    cold_starts: int = 3
     outputs: tuple[str, ...] = ()
     timeout_s: float = 900.0
+    energy: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,14 +143,19 @@ class Readings:
     tokenize : tuple of (Series or None)
         Mode ``time``: the tokenization before each inference, where it was asked for.
     cold : tuple of tuple of dict
-        Mode ``cold``: for each model one reading per fresh process, with ``load_ns``,
-        ``first_ns``, ``bare_bytes``, ``peak_bytes`` and ``memory_source``.
+        Mode ``cold``: for each model one reading per fresh process, as
+        `edgecompress.targets.agent.modes` gives it.
     outputs : tuple of tuple of list of ndarray
         Mode ``answers``: for each model and output one array per row.
     operators, instructions : tuple of dict
         Modes ``operators`` and ``instructions``: what the agent found for each model.
     machine : dict
-        Load, frequency, governor, temperature before and after.
+        Load, frequency, governor, temperature ``before`` and ``after``.
+    warmup : dict
+        Mode ``time``: ``ms``, ``rounds`` and whether they were ``stable`` at the end.
+    energy : dict
+        Mode ``time`` with `Job.energy`: ``start_s`` and ``end_s`` of the loop (epoch) and, by
+        name, what each ``meters`` entry counted.
     """
 
     loop: Loop | None = None
@@ -133,6 +166,8 @@ class Readings:
     operators: tuple[Json, ...] = ()
     instructions: tuple[Json, ...] = ()
     machine: Json = field(default_factory=dict)
+    warmup: Json = field(default_factory=dict)
+    energy: Json = field(default_factory=dict)
 
 
 class Target(Protocol):

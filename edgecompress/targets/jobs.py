@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
-from edgecompress.disturbance import loop_from_states
+from edgecompress.disturbance import Loop, loop_from_states
 from edgecompress.errors import TargetError
 from edgecompress.targets.agent.arrays import pack, unpack
 from edgecompress.targets.base import Job, JobModel, Readings
@@ -33,12 +33,9 @@ def write_job(job: Job, folder: Path, carry: Carry) -> None:
     """
     document = {
         "mode": job.mode,
-        "threads": job.threads,
+        **job.fields(),
         "outputs": list(job.outputs) or None,
-        "warmup_ms": job.warmup_ms,
-        "min_duration_ms": job.min_duration_ms,
-        "max_duration_ms": job.max_duration_ms,
-        "min_count": job.min_count,
+        "energy": job.energy,
         "texts": [text if isinstance(text, str) else list(text) for text in job.texts],
         "models": [_entry(model, carry) for model in job.models],
     }
@@ -98,20 +95,18 @@ def read_readings(job: Job, folder: Path, target: str, *, emulated: bool = False
         if job.mode == "cold":
             return Readings(cold=((document["cold"],),), machine={"before": document["state"]})
         if job.mode == "operators":
-            return Readings(operators=tuple(document["operators"]))
+            return Readings(
+                operators=tuple(document["operators"]),
+                loop=_loop(job, *document["states"], emulated=emulated),
+            )
         if job.mode == "instructions":
             return Readings(instructions=tuple(document["instructions"]))
         found = document["time"]
         items = np.array(found["items"], dtype=np.int64)
-        loop = loop_from_states(
-            found["before"],
-            found["after"],
-            duration_ms=found["duration_ms"],
-            wanted_ms=job.min_duration_ms,
-            threads=job.threads,
-            cores=found["before"]["cores"],
-            emulated=emulated,
-        )
+        loop = _loop(
+            job, found["before"], found["after"], duration_ms=found["duration_ms"],
+            frequencies_mhz=found["frequencies_mhz"], emulated=emulated,
+        )  # fmt: skip
         return Readings(
             loop=loop,
             series=tuple(Series(np.array(ns, dtype=np.int64), items) for ns in found["ns"]),
@@ -120,9 +115,34 @@ def read_readings(job: Job, folder: Path, target: str, *, emulated: bool = False
                 for ns in found["tokenize_ns"]
             ),
             machine={"before": found["before"], "after": found["after"]},
+            warmup=found["warmup"],
+            energy=found["energy"] or {},
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TargetError(f"{target}: the agent's readings are damaged ({error})") from None
+
+
+def _loop(
+    job: Job,
+    before: Json,
+    after: Json,
+    *,
+    duration_ms: float | None = None,
+    frequencies_mhz: Sequence[float] = (),
+    emulated: bool,
+) -> Loop:
+    """Say what surrounded a loop; one without a duration of its own took what lies between."""
+    between = (after["wall_ns"] - before["wall_ns"]) / 1e6
+    return loop_from_states(
+        before,
+        after,
+        duration_ms=between if duration_ms is None else duration_ms,
+        wanted_ms=0.0 if duration_ms is None else job.min_duration_ms,
+        threads=job.threads,
+        cores=before["cores"],
+        frequencies_mhz=frequencies_mhz,
+        emulated=emulated,
+    )
 
 
 def _outputs(file: Path) -> tuple[list[np.ndarray], ...]:

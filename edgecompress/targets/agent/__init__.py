@@ -12,8 +12,9 @@ standard library.
 job.json::
 
     {"mode": "time" | "answers" | "cold" | "operators" | "instructions",
-     "threads": 1, "outputs": ["logits"] | null,
-     "warmup_ms": 300, "min_duration_ms": 2000, "max_duration_ms": 60000, "min_count": 400,
+     "threads": 1, "affinity": [], "arena": true, "outputs": ["logits"] | null, "energy": false,
+     "warmup_ms": 300, "max_warmup_ms": 3000,
+     "min_duration_ms": 2000, "max_duration_ms": 60000, "min_count": 400,
      "models": [{"name": …, "path": "model.onnx" | null, "kind": "onnx", "feeds": 0,
                  "session": {"graph_optimization_level": "all", "disabled_optimizers": [],
                              "config_entries": []},

@@ -75,7 +75,7 @@ def _cores() -> int:
 
 def describe() -> dict[str, Any]:
     """Describe this machine: processor, features, memory, system, Python, libraries, meters."""
-    from edgecompress.targets.agent import sensors
+    from edgecompress.targets.agent import energy, sensors
 
     info = cpuinfo()
     machine = platform.machine()
@@ -100,6 +100,6 @@ def describe() -> dict[str, Any]:
         "python": sys.version.split()[0],
         "libraries": {name: found for name in LIBRARIES if (found := _version(name))},
         "governor": sensors.governor(),
-        "meters": sensors.meters(),
+        "meters": energy.meters(),
         "emulated": emulated(machine, info),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,10 +12,16 @@ from typing import Any
 import numpy as np
 
 from edgecompress.targets.agent.arrays import Feed
+from edgecompress.targets.agent.energy import Watch
 from edgecompress.targets.agent.progress import Progress
-from edgecompress.targets.agent.sensors import machine_state
-from edgecompress.targets.agent.sessions import Opened
+from edgecompress.targets.agent.sensors import counters, frequency_mhz, surroundings
+from edgecompress.targets.agent.sessions import Null, Opened
 
+WINDOW_ITEMS, WINDOW_NS = 8, 50_000_000
+STABLE = 0.05
+"""Warm-up: a window is so many inputs, run for so long; medians of two may differ so much."""
+FREQUENCY_NS = 500_000_000
+"""Least time between two looks at the clock's frequency."""
 TEXT_INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
 
 
@@ -74,6 +81,50 @@ def _rounds(
         step += 1
 
 
+def warm_up(
+    models: Sequence[Opened],
+    items: Sequence[list[list[Feed]]],
+    tokenize: Sequence[Callable[[Any], list[Feed]] | None],
+    job: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Run until the times are stable: caches filled, clock raised, memory had from the system.
+
+    First all items in turn for ``warmup_ms``. Then windows of whole passes over the first few
+    items, always the same ones, until the median of every model lies within 5 % of that of the
+    window before, or ``max_warmup_ms`` have gone in all.
+
+    Returns
+    -------
+    dict
+        ``ms``, ``rounds``, ``stable``.
+    """
+    clock, texts = time.perf_counter_ns, job.get("texts") or ()
+    start, rounds = clock(), 0
+    steps = _rounds(models, items, tokenize, texts)
+    while rounds < 2 or clock() - start < job["warmup_ms"] * 1e6:
+        next(steps)
+        rounds += 1
+    few = [each[:WINDOW_ITEMS] for each in items]
+    real = [index for index, model in enumerate(models) if not isinstance(model, Null)]
+    stable, earlier, until = not real, list[float](), start + job["max_warmup_ms"] * 1e6
+    steps = _rounds(models, few, tokenize, texts)
+    while not stable and clock() < until:
+        window: list[list[int]] = [[] for _ in models]
+        begun = clock()
+        while clock() - begun < WINDOW_NS or len(window[0]) % len(few[0]):
+            for index, value in enumerate(next(steps)[1]):
+                window[index].append(value)
+            if clock() >= until:
+                break
+        rounds += len(window[0])
+        if len(window[0]) % len(few[0]) == 0:
+            now = [statistics.median(window[index]) for index in real]
+            pairs = zip(now, earlier, strict=False)
+            stable = bool(earlier) and all(abs(a - b) <= STABLE * b for a, b in pairs)
+            earlier = now
+    return {"ms": (clock() - start) / 1e6, "rounds": rounds, "stable": stable}
+
+
 def time_models(
     models: Sequence[Opened],
     items: Sequence[list[list[Feed]]],
@@ -83,34 +134,41 @@ def time_models(
     """Time `models` interleaved over `items` until both minimum duration and count are reached.
 
     Ends after a whole pass over the items, so that each weighs the same, or at the maximum
-    duration. Every model has its own encoding of the same items.
+    duration. Every model has its own encoding of the same items. The clock's frequency is read
+    now and then between inferences, outside of what is timed.
     """
     clock = time.perf_counter_ns
-    steps = _rounds(models, items, tokenize, job.get("texts") or ())
-    warm_until, warm_rounds = clock() + int(job["warmup_ms"] * 1e6), 0
-    while clock() < warm_until or warm_rounds < 2:
-        next(steps)
-        warm_rounds += 1
+    warmup = warm_up(models, items, tokenize, job)
     steps = _rounds(models, items, tokenize, job.get("texts") or ())
     progress = Progress(1.0)
     order: list[int] = []
     ns: list[list[int]] = [[] for _ in models]
     tokenize_ns: list[list[int]] = [[] for _ in models]
     shortest, longest = job["min_duration_ms"] * 1e6, job["max_duration_ms"] * 1e6
+    around = surroundings()
+    frequencies = [around["frequency_mhz"]]
     gc.collect()
     gc.disable()
-    before, start = machine_state(), clock()
+    watch = Watch() if job.get("energy") else None
+    before, start = around | counters(), clock()
+    look_at = start + FREQUENCY_NS
     for item, times, encode_times in steps:
         order.append(item)
         for index, value in enumerate(times):
             ns[index].append(value)
             tokenize_ns[index].append(encode_times[index])
-        elapsed = clock() - start
+        now = clock()
+        elapsed = now - start
         enough = elapsed >= shortest and len(order) >= job["min_count"]
         if (enough and len(order) % len(items[0]) == 0) or elapsed >= longest:
             break
         progress(min(elapsed / (shortest or 1), len(order) / (job["min_count"] or 1)))
-    after = machine_state()
+        if now >= look_at and around["frequency_mhz"] is not None:
+            frequencies.append(frequency_mhz())
+            look_at = clock() + FREQUENCY_NS
+    end, after = clock(), counters()
+    energy = watch.stop() if watch else None
+    after |= surroundings()
     gc.enable()
     return {
         "items": order,
@@ -119,7 +177,10 @@ def time_models(
             column if encode is not None else None
             for column, encode in zip(tokenize_ns, tokenize, strict=True)
         ],
-        "duration_ms": (clock() - start) / 1e6,
+        "duration_ms": (end - start) / 1e6,
         "before": before,
         "after": after,
+        "frequencies_mhz": [found for found in frequencies if found is not None],
+        "warmup": warmup,
+        "energy": energy,
     }

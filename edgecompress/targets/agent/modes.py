@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,15 @@ import numpy as np
 from edgecompress.targets.agent.arrays import Feed, pack, read_items
 from edgecompress.targets.agent.counting import count
 from edgecompress.targets.agent.loop import time_models, tokenizer
+from edgecompress.targets.agent.operators import profile_operators
 from edgecompress.targets.agent.progress import Progress
-from edgecompress.targets.agent.sensors import machine_state, memory_bytes
+from edgecompress.targets.agent.sensors import (
+    counters,
+    machine_state,
+    memory_bytes,
+    pss_bytes,
+    surroundings,
+)
 from edgecompress.targets.agent.sessions import Opened, cast, import_onnxruntime, open_onnx
 
 
@@ -45,12 +53,17 @@ def _cold(
     items: list[list[Feed]],
     open_model: Callable[[Mapping[str, Any], Mapping[str, Any], Path], Opened],
 ) -> dict[str, Any]:
-    """Load one model, run its first inference, then every item once for the memory's peak."""
+    """Load one model, run its first inference, then every item once for the memory's peak.
+
+    Resident memory is ``bare_bytes`` with the runtime imported and ``loaded_bytes`` with the model
+    loaded; what it rose to by then is ``load_peak_bytes``, and by the end ``peak_bytes``.
+    """
     clock = time.perf_counter_ns
-    bare_bytes, _, source = memory_bytes()
+    bare_bytes, bare_peak, source = memory_bytes()
     start = clock()
     model = open_model(entry, job, folder)
     load_ns = clock() - start
+    loaded_bytes, load_peak, _ = memory_bytes()
     fed = cast(items, model)
     start = clock()
     for row in fed[0]:
@@ -63,9 +76,26 @@ def _cold(
         "load_ns": load_ns,
         "first_ns": first_ns,
         "bare_bytes": bare_bytes,
+        "bare_peak_bytes": bare_peak,
+        "loaded_bytes": loaded_bytes,
+        "load_peak_bytes": load_peak,
         "peak_bytes": memory_bytes()[1],
+        "pss_bytes": pss_bytes(),
         "memory_source": source,
     }
+
+
+def bind(cores: Sequence[int]) -> None:
+    """Bind this process to `cores`, before a library counts them and starts its threads."""
+    if not cores:
+        return
+    if not hasattr(os, "sched_setaffinity"):
+        sys.exit("this system cannot bind a process to cores; leave affinity out")
+    missing = sorted(set(cores) - os.sched_getaffinity(0))
+    if missing:
+        there = ", ".join(map(str, sorted(os.sched_getaffinity(0))))
+        sys.exit(f"there is no core {missing[0]} for this process; affinity may name {there}")
+    os.sched_setaffinity(0, cores)
 
 
 def run_job(
@@ -74,8 +104,9 @@ def run_job(
     import_runtime: Callable[[], None] = import_onnxruntime,
 ) -> None:
     """Do the job in `folder` and write its ``readings.json``."""
-    import_runtime()
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    bind(job.get("affinity") or ())
+    import_runtime()
     with np.load(folder / "inputs.npz", allow_pickle=False) as stored:
         arrays = dict(stored)
     entries = job["models"]
@@ -90,6 +121,11 @@ def run_job(
             _answers(model, cast(items[index], model), folder / f"outputs-{index}.npz")
     elif job["mode"] == "instructions":
         readings["instructions"] = count(entries, items, job, folder, open_model)
+    elif job["mode"] == "operators":
+        around = surroundings()
+        before = around | counters()
+        readings["operators"] = profile_operators(entries, items, job, folder)
+        readings["states"] = [before, counters() | surroundings()]
     else:
         models = [open_model(entry, job, folder) for entry in entries]
         fed = [cast(rows, model) for rows, model in zip(items, models, strict=True)]

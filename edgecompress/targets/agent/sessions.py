@@ -51,6 +51,10 @@ class Session:
         level = settings.get("graph_optimization_level", "all")
         name = "ORT_DISABLE_ALL" if level == "disable" else f"ORT_ENABLE_{level.upper()}"
         options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, name)
+        options.enable_cpu_mem_arena = bool(job.get("arena", True))
+        if job["mode"] == "operators":
+            options.enable_profiling = True
+            options.profile_file_prefix = str(folder / "profile")
         if job["mode"] == "answers":  # nothing is timed: leave idle cores to others
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         for key, value in settings.get("config_entries", ()):
@@ -69,6 +73,11 @@ class Session:
         """Run one inference."""
         answer: Sequence[np.ndarray] = self._session.run(self._outputs, feed)
         return answer
+
+    def end_profiling(self) -> str:
+        """Give the path of the profile that ONNX Runtime wrote; for mode ``operators``."""
+        path: str = self._session.end_profiling()
+        return path
 
 
 def _dtype(name: str) -> np.dtype[Any]:
