@@ -71,7 +71,13 @@ def failures(measurements: Iterable[Measurement]) -> tuple[Measurement, ...]:
 
 
 def on_all(
-    targets: Mapping[str, Target], observer: str, ask: Ask, reporter: Reporter, split: str | None
+    targets: Mapping[str, Target],
+    observer: str,
+    ask: Ask,
+    reporter: Reporter,
+    *,
+    split: str | None = None,
+    title: str | None = None,
 ) -> tuple[Measurement, ...]:
     """Ask every target; those that share this machine one by one, boards at the same time.
 
@@ -79,12 +85,14 @@ def on_all(
     ----------
     targets : mapping of str to Target
     observer : str
-        Name of what is asked, for progress and failures.
+        Name of what is asked: that of the measurement which stands for a failure.
     ask : callable
         Given a target's name and a reporter, measures there; raises `TargetError`.
     reporter : Reporter
-    split : str or None
+    split : str, optional
         Of the measurement that stands for a failure.
+    title : str, optional
+        For progress, else the observer's name.
 
     Returns
     -------
@@ -98,16 +106,16 @@ def on_all(
         except TargetError as error:
             return (failure(observer, name, str(error), split),)
 
+    what = title or observer
     found: dict[str, tuple[Measurement, ...]] = {}
     boards = [name for name, target in targets.items() if not target.on_host]
     for name in targets:
         if name not in boards:
-            title = observer if len(targets) == 1 else f"{observer} on {name}"
-            reporter.begin(title)
+            reporter.begin(what if len(targets) == 1 else f"{what} on {name}")
             found[name] = answer(name, reporter)
             reporter.end(_note(found[name]))
     if boards:
-        reporter.begin(f"{observer} on {', '.join(boards)}")
+        reporter.begin(f"{what} on {', '.join(boards)}")
         pool = ThreadPoolExecutor(len(boards), thread_name_prefix="board")
         try:
             asked = {name: pool.submit(answer, name, Labelled(reporter, name)) for name in boards}
@@ -118,7 +126,8 @@ def on_all(
             raise
         finally:
             pool.shutdown(cancel_futures=True)
-        reporter.end("; ".join(f"{name}: {_note(found[name])}" for name in boards))
+        notes = [_note(found[name]) for name in boards]
+        reporter.end("; ".join(notes) if any(map(failures, found.values())) else "measured")
     return tuple(measurement for name in targets for measurement in found[name])
 
 

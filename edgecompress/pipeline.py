@@ -265,7 +265,7 @@ class Pipeline:
             return self._observed(there, candidate, self.targets[target], reporter)
 
         split = "validation" if name == "evaluate" else None
-        return on_all(self._places(candidate), name, ask, self.reporter, split)
+        return on_all(self._places(candidate), name, ask, self.reporter, split=split)
 
     def _places(self, candidate: Candidate) -> Mapping[str, Target]:
         """Give the targets for a candidate: a PyTorch model runs on this machine only."""
@@ -309,7 +309,9 @@ class Pipeline:
                 context = self._context(Path(folder) / "work", Path(folder), reporter)
                 return observe_accuracy(candidate, test, "test", target, context)
 
-        return on_all(self._places(candidate), name, ask, self.reporter, "test")
+        return on_all(
+            self._places(candidate), "evaluate", ask, self.reporter, split="test", title=name
+        )
 
     def _stage_key(self, stage: Stage) -> Json:
         module = type(stage).__module__
