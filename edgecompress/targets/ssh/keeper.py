@@ -319,11 +319,11 @@ class Keeper:
             shutil.rmtree(folder)
         return {"folder": str(folder)}
 
-    def finish_environment(self, key: str, versions: dict[str, str]) -> str:
+    def finish_environment(self, key: str, base: str) -> str:
         """Make the environment of `key` the one that is used, and remove the others."""
         folder = self.cache / f"venv-{_whole(key)}"
-        text = json.dumps({"key": key, "versions": versions})
-        (folder / ENVIRONMENT).write_text(text, encoding="utf-8")
+        (folder / "base").write_text(base, encoding="utf-8")  # read by the shell, see `probe`
+        (folder / ENVIRONMENT).write_text(json.dumps({"key": key}), encoding="utf-8")
         aside = self.cache / ".venv"
         aside.unlink(missing_ok=True)
         aside.symlink_to(folder.name)
@@ -353,7 +353,12 @@ class Keeper:
             start_new_session=True,
             # A program that outlives us must hold the lock still.
             pass_fds=() if self._prepare is None else (self._prepare,),
-            env={**os.environ, "PIP_CONFIG_FILE": os.devnull, "PYTHONUNBUFFERED": "1"},
+            env={
+                **os.environ,
+                "PIP_CONFIG_FILE": os.devnull,
+                "TMPDIR": str(self._session),
+                "ORT_DISABLE_TELEMETRY": "1",  # it would write below ~/.cache
+            },
         )
 
     def reap(self) -> None:

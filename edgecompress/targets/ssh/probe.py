@@ -11,6 +11,7 @@ from edgecompress.targets.fleet import TargetSpec
 from edgecompress.targets.ssh.connection import Link, LostError, run_quietly
 
 CACHE = "~/.cache/edgecompress"
+DEFAULT_PYTHON = "python3"
 _SIGN = "edgecompress:"
 _SCRIPT = """{{
 say() {{ printf '{sign}%s=%s\\n' "$1" "$2"; }}
@@ -24,7 +25,12 @@ home() {{ case $1 in '~/'*) p="$HOME/${{1#'~/'}}";; /*) p=$1;; *) p=$2$1;; esac;
 home {cache} "$HOME/"; cache=$p
 say cache "$cache"
 for one in {pythons}; do
-    case $one in CACHE/*) p="$cache/${{one#CACHE/}}";; */*) home "$one" "$HOME/";; *) p=$one;; esac
+    case $one in
+    PREPARED) p="$cache/venv/bin/python"  # unless it was made from another Python than is named
+        [ -z {named} ] || [ "$(cat "$cache/venv/base" 2>/dev/null)" = {named} ] || continue;;
+    */*) home "$one" "$HOME/";;
+    *) p=$one;;
+    esac
     if version=$("$p" -V 2>&1); then say python "$p"; say version "$version"; break; fi
 done
 }} </dev/null
@@ -69,9 +75,10 @@ async def probe(link: Link, spec: TargetSpec) -> Probe:
     TargetError
         When it has no shell.
     """
-    pythons = [spec.python] if spec.python else ["CACHE/venv/bin/python", "python3"]
+    pythons = ["PREPARED", spec.python or DEFAULT_PYTHON]
     script = _SCRIPT.format(
         sign=_SIGN,
+        named=shlex.quote(spec.python or ""),
         cache=shlex.quote(spec.cache or CACHE),
         pythons=" ".join(shlex.quote(one) for one in pythons),
     )

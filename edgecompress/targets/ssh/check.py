@@ -1,0 +1,194 @@
+"""What a board is, what it lacks, and what to do about each: `edgecompress targets check`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from edgecompress.errors import TargetError
+from edgecompress.targets.fleet import TargetSpec
+from edgecompress.targets.ssh.board import MB
+from edgecompress.targets.ssh.connection import LostError, connect
+from edgecompress.targets.ssh.loop import wait_for
+from edgecompress.targets.ssh.probe import Probe, probe
+from edgecompress.targets.ssh.target import OLDEST_PYTHON, Ssh
+from edgecompress.targets.ssh.wheels import (
+    MACHINES,
+    OLDEST_GLIBC,
+    read_glibc,
+    wanted_python,
+    wanted_versions,
+)
+from edgecompress.values import Json
+
+ROOM = 400 * MB
+"""Disk that the environment takes (about 200 MB, its wheels beside it meanwhile) and a model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something about a board that a person should know.
+
+    Attributes
+    ----------
+    what, advice : str
+        What is so, and what to do about it.
+    refused : bool
+        Whether nothing can run there as long as it is so.
+    """
+
+    what: str
+    advice: str
+    refused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a board is.
+
+    Attributes
+    ----------
+    name, host : str
+    facts : dict
+        The agent's description, or what a plain shell could say where there is no usable Python.
+    findings : tuple of Finding
+    """
+
+    name: str
+    host: str
+    facts: Json = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def usable(self) -> bool:
+        """Whether the board can be prepared, or is."""
+        return not any(finding.refused for finding in self.findings)
+
+    @property
+    def ready(self) -> bool:
+        """Whether jobs can run there as it is."""
+        libraries = self.facts.get("libraries", {})
+        return self.usable and {"onnxruntime", "numpy"} <= set(libraries)
+
+
+def check(spec: TargetSpec) -> Report:
+    """Look at a board; nothing is written there.
+
+    Raises
+    ------
+    TargetError
+        When it cannot be reached.
+    """
+    host, found = _probe(spec)
+    findings = list(of_probe(found, spec))
+    bare: Json = {
+        "machine": found.machine,
+        "kernel": found.kernel,
+        "libc": found.libc or None,
+        "bits": int(found.bits) if found.bits.isdigit() else None,
+        "python": ".".join(map(str, found.version)) or None,
+    }
+    if found.version < OLDEST_PYTHON:
+        return Report(spec.name, host, bare, tuple(findings))
+    target = Ssh(spec)
+    try:
+        facts = target.describe()
+        look = target.use("looking at it", lambda board: board.ask("look", cache=found.cache))
+    finally:
+        target.close()
+    findings += of_description(facts, look["free"], found.cache, spec.name)
+    return Report(spec.name, host, facts, tuple(findings))
+
+
+def _probe(spec: TargetSpec) -> tuple[str, Probe]:
+    async def ask() -> tuple[str, Probe]:
+        link = await connect(spec)
+        try:
+            return link.host, await probe(link, spec)
+        except LostError as error:
+            raise TargetError(f"{spec.name}: {link.host}: {error}; try again") from None
+        finally:
+            await link.close()
+
+    return wait_for(ask())
+
+
+def of_probe(found: Probe, spec: TargetSpec) -> Iterator[Finding]:
+    """Find what a plain shell can tell: machine, word size, C library, Python."""
+    if found.bits == "32" or found.machine.startswith(("armv6", "armv7", "i")):
+        yield Finding(
+            f"a 32-bit system ({found.machine})",
+            "ONNX Runtime has no wheels for it; install a 64-bit system, such as the 64-bit "
+            "Raspberry Pi OS",
+            refused=True,
+        )
+    elif found.machine not in MACHINES:
+        yield Finding(
+            f"a {found.machine} processor",
+            "ONNX Runtime has wheels for aarch64 and x86_64 only; use another board",
+            refused=True,
+        )
+    glibc = read_glibc(found.libc)
+    if "musl" in found.libc.lower():
+        yield Finding(
+            "the C library musl",
+            "ONNX Runtime's wheels need glibc; install a system such as Debian, or Raspberry Pi OS",
+            refused=True,
+        )
+    elif glibc is not None and glibc < OLDEST_GLIBC:
+        yield Finding(
+            f"an old C library, glibc {glibc[0]}.{glibc[1]}",
+            f"the wheels need {OLDEST_GLIBC[0]}.{OLDEST_GLIBC[1]} or later; install a newer "
+            "system, such as Debian 11",
+            refused=True,
+        )
+    if not found.python:
+        yield Finding(
+            f"{spec.python} is no Python there" if spec.python else "no python3",
+            "correct `python`" if spec.python else "install it there: sudo apt install python3",
+            refused=True,
+        )
+    elif needs := wanted_python(found.version):
+        version = ".".join(map(str, found.version))
+        yield Finding(
+            f"Python {version}",
+            f"{needs}; install a newer one there and name it as `python`",
+            refused=True,
+        )
+
+
+def of_description(facts: Json, free: int, cache: str, name: str) -> Iterator[Finding]:
+    """Find what the board's own Python can tell: libraries, room, governor."""
+    prepare = f"run: edgecompress targets prepare {name}"
+    libraries = facts["libraries"]
+    missing = [one for one in ("onnxruntime", "numpy") if one not in libraries]
+    if missing:
+        yield Finding(f"no {' and no '.join(missing)}", prepare)
+    else:
+        if "tokenizers" not in libraries:
+            yield Finding("no tokenizers, so tokenization cannot be timed", prepare)
+        here = wanted_versions()
+        for one in ("onnxruntime", "numpy"):
+            if libraries[one] != here[one]:
+                yield Finding(
+                    f"{one} {libraries[one]}, and {here[one]} on this machine",
+                    f"answers may differ for that alone; {prepare}",
+                )
+    room = ROOM if missing else ROOM / 4
+    if free < room:
+        yield Finding(
+            f"{free / MB:.0f} MB free where {cache} lies",
+            f"make {room / MB:.0f} MB free there, or name another folder as `cache`",
+            refused=True,
+        )
+    if facts.get("governor") not in (None, "performance"):
+        yield Finding(
+            f"the frequency governor {facts['governor']}",
+            "times are marked invalid under it; run there: echo performance | sudo tee "
+            "/sys/devices/system/cpu/cpu*/cpufreq/scaling_governor (or set any_governor)",
+        )
+    if facts.get("emulated"):
+        yield Finding(
+            "an emulator behind the connection",
+            "answers are sound; times and memory are marked invalid",
+        )
