@@ -122,3 +122,51 @@ def test_the_winner_keeps_the_budget_and_no_passing_row_is_smaller(points, bound
         best = next(r for r in judged if r.name == winner)
         assert objective(best, "size") == min(objective(r, "size") or math.inf for r in passing)
         assert verdict.state == "pass"
+
+
+def on_targets(values: dict[str, float], **more: Measurement) -> Row:
+    found = [Measurement("f1", v, "fraction", t, "validation") for t, v in values.items()]
+    return Row("a", "candidate", measurements=(*found, *more.values()))
+
+
+def test_a_limit_without_a_target_must_be_kept_on_every_one():
+    limit = Limit("f1", min=0.75)
+    assert state(on_targets({"local": 0.80, "pi": 0.76}), limit) == "pass"
+    verdict = judge(on_targets({"local": 0.80, "avx2": 0.70}), limit, TEACHER)
+    assert verdict.state == "fail"
+    assert verdict.reason.startswith("f1@avx2: 70.00 points")
+    assert state(on_targets({"local": 0.8, "avx2": 0.7}), Limit("f1", "local", min=0.75)) == "pass"
+
+
+def test_a_target_that_fell_silent_leaves_a_limit_undecided_with_its_reason():
+    silent = Measurement(
+        "evaluate", math.nan, "count", "pi", "validation", invalid="pi: lost; the same command"
+    )
+    row = on_targets({"local": 0.80}, silent=silent)
+    verdict = judge(row, Limit("f1", min=0.75), TEACHER)
+    assert verdict.state == "undecided"
+    assert "f1@pi: pi: lost" in verdict.reason
+    assert state(row, Limit("f1", "local", min=0.75)) == "pass"
+    assert state(row, Limit("f1", min=0.85)) == "fail"  # worse than undecided
+
+
+def test_a_drop_is_the_paired_one_where_a_target_answered_a_sample():
+    paired = Measurement("f1_drop", 0.002, "fraction", "pi", "validation")
+    row = on_targets({"pi": 0.70}, paired=paired)  # 0.10 under the teacher's on all examples
+    assert state(row, Limit("f1", max_drop=0.01)) == "pass"
+
+
+def test_the_teacher_is_not_compared_across_targets():
+    found = (Measurement("latency_p50", 5.0, "ms", "pi"),)
+    row = Row("a", "candidate", measurements=found)
+    verdict = judge(row, Limit("latency_p50", "pi", max_ratio=0.5), TEACHER)
+    assert verdict.state == "undecided"
+    assert "latency_p50@pi is not known" in verdict.reason
+
+
+def test_the_nearest_is_named_and_given():
+    rows = (TEACHER, row("a", 10e6, 5.0, 0.5), row("b", 12e6, 5.0, 0.7))
+    _, winner, nearest, verdict = choose(rows, [Limit("f1", min=0.75)], "size", "f1")
+    assert winner is None
+    assert nearest == "b"
+    assert verdict.reason.startswith("nearest is b:")
