@@ -143,7 +143,7 @@ def test_targets_of_a_recipe_are_checked(tmp_path: Path) -> None:
         load_recipe(recipe(tmp_path, "targets: [local, a73]\n"))
     with pytest.raises(RecipeError, match="named twice"):
         load_recipe(recipe(tmp_path, "targets: [local, local]\n"))
-    with pytest.raises(RecipeError, match=r"recipe\.yaml:4.*no processor):
+    with pytest.raises(RecipeError, match=r"recipe\.yaml:4.*no processor"):
         open_targets(load_recipe(recipe(tmp_path, "targets: ['emulated://cortex-a7']\n")))
 
 
