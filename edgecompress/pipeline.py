@@ -155,7 +155,7 @@ class Pipeline:
             from edgecompress.bundle import load_bundle
 
             return load_bundle(path)
-        if path.suffix == ".onnx":
+        if path.suffix == ".onnx" or path.is_file():
             return Candidate(OnnxModel(path))
         return self.imported(TeacherSpec(model=model))
 

@@ -265,7 +265,7 @@ def starts_as_onnx(model: str | None) -> bool:
     path = Path(model)
     if (path / "candidate.json").is_file():
         return isinstance(Candidate.load(path).model, OnnxModel)
-    return path.suffix == ".onnx" or (path / "manifest.json").is_file()
+    return path.suffix == ".onnx" or path.is_file() or (path / "manifest.json").is_file()
 
 
 def recipe_schema() -> Json:

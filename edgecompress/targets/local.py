@@ -52,7 +52,7 @@ class Local:
 
     def carry(self, files: tuple[Path, ...]) -> str:
         """Give the path of the first of `files`, which are here already."""
-        return str(files[0].resolve())
+        return str(files[0].absolute())  # a link's target may lack the external data
 
     def launch(self, folder: Path, job: Job, progress: Progress | None) -> None:
         """Run the agent, or the torch worker where the job has a PyTorch model."""
