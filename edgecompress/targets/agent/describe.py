@@ -44,12 +44,15 @@ def cpuinfo() -> dict[str, str]:
 
 
 def emulated(machine: str, info: dict[str, str]) -> bool:
-    """Whether the instruction set and the kernel's own account of its processor disagree.
+    """Whether this program runs under an emulator of another processor.
 
-    A program under user-mode emulation sees the host's ``/proc/cpuinfo``.
+    A user-mode emulator is itself among the files that its program has mapped; it hides that in
+    ``/proc/self/maps``, but not under the thread's own name. And where it passes the host's
+    ``/proc/cpuinfo`` on, that and the instruction set do not belong together.
     """
+    mapped = _text(f"/proc/self/task/{os.getpid()}/maps") or ""
     arm = machine.startswith(("aarch64", "arm"))
-    return arm and ("vendor_id" in info or "flags" in info)
+    return "/qemu-" in mapped or (arm and ("vendor_id" in info or "flags" in info))
 
 
 def _system() -> str:
