@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from edgecompress.targets.agent.arrays import Feed
-from edgecompress.targets.agent.progress import Progress
 from edgecompress.targets.agent.sessions import Opened, cast
 
 _MARKER = 9999  # the file of the marker calls
@@ -48,7 +47,7 @@ def count(
 
     Each model runs every item once before, so that nothing is counted that happens only the
     first time. One thread runs it: only that one is counted, and threads that wait for each other
-    would not do the same twice.
+    would not do the same twice. Nor is progress told: it depends on the clock.
 
     Returns
     -------
@@ -58,7 +57,7 @@ def count(
         is counted too; that of a model that does nothing is the harness's own part.
     """
     file = Path(os.environ.get("EDGECOMPRESS_COUNTS", os.devnull))
-    progress, found = Progress(len(entries)), []
+    found = []
     for index, entry in enumerate(entries):
         model = open_model(entry, {**job, "threads": 1}, folder)
         fed = cast(items[index], model)
@@ -70,7 +69,6 @@ def count(
         _mark(_END)
         gc.enable()
         found.append({"inferences": len(fed), **_read(file)})
-        progress(index + 1)
     return found
 
 

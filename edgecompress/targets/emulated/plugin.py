@@ -64,7 +64,7 @@ def build(emulate: Sequence[str], python: Sequence[str], folder: Path) -> str | 
         if not problem:
             return None
     file.unlink()
-    return f"this QEMU does not take the plugin ({problem}); install QEMU 7.2 to 10.0, not static"
+    return f"this QEMU does not take the plugin ({problem}); install one that is linked dynamically"
 
 
 def _try(emulate: Sequence[str], python: Sequence[str], folder: Path) -> str:

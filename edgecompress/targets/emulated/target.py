@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgecompress.errors import TargetError
@@ -12,10 +15,11 @@ from edgecompress.targets.archive import agent_archive
 from edgecompress.targets.base import Job, Progress, Readings
 from edgecompress.targets.emulated import debian, plugin
 from edgecompress.targets.emulated.cpus import Cpu, find_cpu
-from edgecompress.targets.emulated.setup import ready
+from edgecompress.targets.emulated.setup import emulation_folder, ready
 from edgecompress.targets.fleet import TargetSpec
 from edgecompress.targets.process import agent_environment, run_agent
 from edgecompress.targets.running import run_job
+from edgecompress.targets.size import model_files
 from edgecompress.values import Json, OnnxModel, json_digest
 
 SAMPLES = 200
@@ -103,7 +107,15 @@ class Emulated:
         now = ready(self.cpu.url, progress)
         if job.mode == "instructions" and now.plugin is None:
             raise TargetError(f"{self.name}: instructions are not measured: {now.reason}")
-        return run_job(job, folder, self, progress)
+        if job.mode == "answers":
+            return run_job(job, folder, self, progress)
+        found: list[Json] = []
+        for index, model in enumerate(job.models):  # alone, or what ran before it would show
+            alone = replace(job, feeds=(job.feeds[model.feeds],), models=(replace(model, feeds=0),))
+            found += run_job(alone, folder / str(index), self, None).instructions
+            if progress is not None:
+                progress(index + 1, len(job.models), "counting instructions")
+        return Readings(instructions=tuple(found))
 
     def carry(self, files: tuple[Path, ...]) -> str:
         """Give the path of the first of `files`, which the emulated program finds as it is."""
@@ -112,15 +124,20 @@ class Emulated:
     def launch(self, folder: Path, job: Job, progress: Progress | None) -> None:
         """Run the agent on `folder` under emulation, in an environment that is always the same."""
         now = ready(self.cpu.url, progress)
-        counting = job.mode == "instructions"
         environment = now.environment() | agent_environment(job)
         environment["EDGECOMPRESS_DIE_WITH_PARENT"] = "1"
-        if counting:
+        program = [*now.python(), str(agent_archive())]
+        if job.mode != "instructions":
+            command = _alone(environment, [*now.emulate(), *program, str(folder)])
+            run_agent(command, {}, folder, job, self.name, progress)
+            return
+        with counting_place(folder, job) as place:
             environment[plugin.COUNTS] = "counts.jsonl"
-            (folder / environment[plugin.COUNTS]).write_bytes(b"")
-            _shorten(folder)
-        command = [*now.emulate(counting=counting), *now.python(), str(agent_archive()), "."]
-        run_agent(_alone(environment, command, folder), {}, folder, job, self.name, progress)
+            (place / environment[plugin.COUNTS]).write_bytes(b"")
+            command = [*now.emulate(counting=True), *program, "."]
+            command = _alone(environment, command, place)
+            run_agent(command, {}, folder, job, self.name, progress)
+            shutil.move(place / "readings.json", folder / "readings.json")
 
     def close(self) -> None:
         """Nothing is kept open."""
@@ -147,17 +164,57 @@ def _alone(
     ]
 
 
-def _shorten(folder: Path) -> None:
-    """Name the job's models by links of fixed length in its folder.
+@contextlib.contextmanager
+def counting_place(folder: Path, job: Job) -> Iterator[Path]:
+    """Lay a job out in a place that is the same each time; one job is in it at a time.
 
-    A path's length moves what Python allocates, and with the addresses the number of instructions
-    in its caches: some 0.1 %. Two runs in different places shall count the same.
+    A path's length moves what Python and ONNX Runtime allocate, and with the addresses the number
+    of instructions in their caches: some 0.1 %. Two runs in different folders shall count the
+    same.
+
+    Parameters
+    ----------
+    folder : Path
+        With the job's files as `edgecompress.targets.jobs.write_job` wrote them.
+    job : Job
+
+    Yields
+    ------
+    Path
+        A folder with the same job, and the models in it.
     """
-    file = folder / "job.json"
-    document = json.loads(file.read_text(encoding="utf-8"))
-    for index, entry in enumerate(document["models"]):
-        if entry["path"] is not None:
-            path = Path(entry["path"])
-            (folder / f"model-{index}").symlink_to(path.parent, target_is_directory=True)
-            entry["path"] = f"model-{index}/{path.name}"
-    file.write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
+    from filelock import FileLock
+
+    base = emulation_folder()
+    place = base / "counting"
+    with FileLock(base / ".counting.lock"):
+        shutil.rmtree(place, ignore_errors=True)  # of one that was killed
+        place.mkdir()
+        try:
+            document = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+            for index, (entry, model) in enumerate(
+                zip(document["models"], job.models, strict=True)
+            ):
+                entry["tokenizer"] = None
+                if isinstance(model.model, OnnxModel):
+                    graph, *data = model_files(model.model)
+                    entry["path"] = f"model-{index}/model.onnx"
+                    _lend(graph, place / entry["path"])
+                    for file in data:
+                        within = os.path.relpath(file, graph.parent)
+                        _lend(file, place / f"model-{index}" / within)
+            text = json.dumps(document, ensure_ascii=False)
+            (place / "job.json").write_text(text, encoding="utf-8")
+            _lend(folder / "inputs.npz", place / "inputs.npz")
+            yield place
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def _lend(file: Path, place: Path) -> None:
+    """Have `file` at `place` too, without a copy where the disk is the same."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(file.resolve(), place)
+    except OSError:  # another disk, or one without links
+        shutil.copyfile(file, place)
