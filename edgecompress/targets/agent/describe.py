@@ -26,6 +26,14 @@ X86_ISA = {
 """Kernel's names of what int8 and half precision kernels are chosen by, and ours."""
 
 
+ARM_PARTS = {
+    "0xd03": "Cortex-A53", "0xd04": "Cortex-A35", "0xd05": "Cortex-A55", "0xd07": "Cortex-A57",
+    "0xd08": "Cortex-A72", "0xd09": "Cortex-A73", "0xd0a": "Cortex-A75", "0xd0b": "Cortex-A76",
+    "0xd0c": "Neoverse-N1", "0xd40": "Neoverse-V1", "0xd41": "Cortex-A78", "0xd49": "Neoverse-N2",
+}  # fmt: skip
+"""Arm's cores by the ``CPU part`` of ``/proc/cpuinfo`` (Arm, Main ID Register of each core)."""
+
+
 def _text(path: str) -> str | None:
     try:
         return Path(path).read_text(encoding="utf-8", errors="replace").strip("\0\n ") or None
@@ -53,6 +61,11 @@ def emulated(machine: str, info: dict[str, str]) -> bool:
     mapped = _text(f"/proc/self/task/{os.getpid()}/maps") or ""
     arm = machine.startswith(("aarch64", "arm"))
     return "/qemu-" in mapped or (arm and ("vendor_id" in info or "flags" in info))
+
+
+def _cpu(info: dict[str, str]) -> str:
+    arm = ARM_PARTS.get(info.get("CPU part", "")) if info.get("CPU implementer") == "0x41" else None
+    return info.get("model name") or arm or platform.processor() or "unknown"
 
 
 def _system() -> str:
@@ -91,7 +104,7 @@ def describe() -> dict[str, Any]:
     return {
         "machine": machine,
         "board": _text("/proc/device-tree/model"),  # set on ARM boards, such as a Raspberry Pi
-        "cpu": info.get("model name") or info.get("Model") or platform.processor() or "unknown",
+        "cpu": _cpu(info),
         "cores": _cores(),
         "flags": sorted(flags),
         "isa": [name for flag, name in known.items() if flag in flags],
