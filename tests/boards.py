@@ -40,7 +40,8 @@ class Server:
     folder: Path
     port: int
     user: str
-    process: psutil.Process | None = None
+    process: psutil.Popen | None = None
+    start: Callable[[], None] = lambda: None
     stop: Callable[[], None] = lambda: None
 
     @property
@@ -162,35 +163,39 @@ def sshd(
         f"SetEnv HOME={server.home} PATH={path} EDGECOMPRESS_TEST_BOARD={folder}",
     ]
     (folder / "sshd_config").write_text("\n".join(settings) + "\n")
-    with (folder / "sshd.log").open("wb") as log:
-        running = subprocess.Popen(
-            [SSHD, "-D", "-e", "-f", str(folder / "sshd_config")],
-            stderr=log,
-            stdin=subprocess.DEVNULL,
-        )
-    server.process = psutil.Process(running.pid)
-
-    def stop() -> None:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            below = psutil.Process(running.pid).children(recursive=True)
-            for one in below:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    one.kill()
-        running.kill()
-        running.wait()
-
-    server.stop = stop
+    server.start = lambda: _start(server)
+    server.stop = lambda: _stop(server)
     try:
-        _await_port(port, running, folder / "sshd.log")
+        server.start()
         yield server
     finally:
-        stop()
+        server.stop()
         for one in server.ours():
             with contextlib.suppress(psutil.NoSuchProcess):
                 one.kill()
 
 
-def _await_port(port: int, running: subprocess.Popen[bytes], log: Path) -> None:
+def _start(server: Server) -> None:
+    assert SSHD is not None
+    log = server.folder / "sshd.log"
+    with log.open("ab") as stream:
+        command = [SSHD, "-D", "-e", "-f", str(server.folder / "sshd_config")]
+        server.process = psutil.Popen(command, stderr=stream, stdin=subprocess.DEVNULL)
+    _await_port(server.port, server.process, log)
+
+
+def _stop(server: Server) -> None:
+    """Kill the server and what it started for its connections, but no process of ours."""
+    if server.process is None:
+        return
+    for one in (*server.sessions(), server.process):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
+    server.process.wait()
+    server.process = None
+
+
+def _await_port(port: int, running: psutil.Popen, log: Path) -> None:
     end = time.monotonic() + 30
     while True:
         assert running.poll() is None, log.read_text()

@@ -212,7 +212,9 @@ async def losses(silence_s: float | None = None) -> AsyncIterator[None]:
         silence = "too long" if silence_s is None else f"{silence_s:g} s"
         raise LostError(f"the board said nothing for {silence}") from None
     except LOST as error:
-        raise LostError(f"the connection was lost ({_line(error)})") from None
+        why = _line(error)
+        detail = "" if why.lower() == "connection lost" else f" ({why})"
+        raise LostError(f"the connection was lost{detail}") from None
 
 
 async def run_quietly(link: Link, command: str, *, stdin: bytes = b"", silence_s: float) -> tuple[

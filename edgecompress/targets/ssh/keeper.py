@@ -234,7 +234,7 @@ class Keeper:
         folder = self.cache / "models" / digest
         if folder.is_dir():
             return str(folder)
-        aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".part-"))
+        aside = Path(tempfile.mkdtemp(dir=self._session))  # swept when we are killed
         for relative, content, name in files:
             place = aside.joinpath(*[_whole(part) for part in relative.split("/")])
             place.parent.mkdir(parents=True, exist_ok=True)
