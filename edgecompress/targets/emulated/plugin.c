@@ -22,7 +22,6 @@
 #define QEMU_API 1
 #endif
 
-#define EXPORTED __attribute__((visibility("default")))
 #define MARKER_FILE 9999
 
 /* --- QEMU's interface ------------------------------------------------------------------------ */
@@ -52,7 +51,7 @@ const void *qemu_plugin_insn_data(const struct qemu_plugin_insn *);
 size_t qemu_plugin_insn_data(const struct qemu_plugin_insn *, void *, size_t);
 #endif
 
-EXPORTED int qemu_plugin_version = QEMU_API;
+int qemu_plugin_version = QEMU_API;
 
 /* --- the C library's, which is in the process ------------------------------------------------- */
 
@@ -323,7 +322,7 @@ static void translate(plugin_id id, struct qemu_plugin_tb *block)
     qemu_plugin_register_vcpu_tb_exec_cb(block, run, 0, counts);
 }
 
-EXPORTED int qemu_plugin_install(plugin_id id, const struct info *info, int argc, char **argv)
+int qemu_plugin_install(plugin_id id, const struct info *info, int argc, char **argv)
 {
     (void)argc, (void)argv;
     is_arm = strcmp(info->target_name, "aarch64") == 0;

@@ -52,7 +52,7 @@ def build(emulate: Sequence[str], python: Sequence[str], folder: Path) -> str | 
     if cc is None:
         return "there is no C compiler; install the package gcc"
     file = folder / FILE
-    options = ["-O2", "-fPIC", "-shared", "-nostdlib", "-fvisibility=hidden"]
+    options = ["-O2", "-fPIC", "-shared", "-nostdlib", "-ffreestanding"]
     problem = ""
     for api in APIS:
         command = [cc, *options, f"-DQEMU_API={api}", "-o", str(file), str(SOURCE)]

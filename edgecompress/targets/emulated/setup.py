@@ -189,6 +189,12 @@ def ready(cpu: str, progress: Progress | None = None) -> Prepared:
     found = _ready(which)
     if found is not None:
         return found
+    again = f"edgecompress targets prepare {which.url}"
+    if lacking := _lacking(which):
+        raise TargetError(
+            f"{which.url} cannot be prepared before this host has the Debian packages "
+            f"{', '.join(lacking)}; install them and run: {again}"
+        )
     folder = emulation_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -201,9 +207,21 @@ def ready(cpu: str, progress: Progress | None = None) -> Prepared:
         raise TargetError(f"{which.url} cannot be prepared in {folder}: {error}") from None
     except TargetError as error:
         raise TargetError(
-            f"{which.url} cannot be prepared: {error}; mend that and run: "
-            f"edgecompress targets prepare {which.url}"
+            f"{which.url} cannot be prepared: {error}; mend that and run: {again}"
         ) from None
+
+
+def _lacking(cpu: Cpu) -> list[str]:
+    """Name the Debian packages that the host needs before `cpu` can be prepared."""
+    if not sys.platform.startswith("linux"):
+        raise TargetError(f"{cpu.url} needs Linux: QEMU emulates programs of Linux only there")
+    fetching = debian.missing()
+    has_qemu = qemu.installed(cpu.machine)[0] is not None
+    can_fetch = not fetching and platform.machine() in root.ARCHITECTURES
+    return [
+        *([] if has_qemu or can_fetch else ["qemu-user"]),
+        *([] if is_host(cpu) else fetching),
+    ]
 
 
 def _make(cpu: Cpu, folder: Path, progress: Progress | None) -> Prepared:
@@ -238,12 +256,12 @@ def _emulator(
     if found is not None and dynamic:
         return (found,)
     architecture = root.ARCHITECTURES.get(platform.machine())
+    if found is not None and (debian.missing() or architecture is None):
+        return (found,)
     if not _whole(place):
         tell(0, "Debian's qemu-user")
         try:
-            if debian.missing() or architecture is None or not sys.platform.startswith("linux"):
-                raise TargetError("this host has no QEMU; install the package qemu-user")
-            _build(place, folder, lambda aside, work: qemu.fetch(architecture, aside, work))
+            _build(place, folder, lambda aside, work: qemu.fetch(str(architecture), aside, work))
         except TargetError as error:
             if found is not None:
                 return (found,)
@@ -258,8 +276,6 @@ def _root(
     host = is_host(cpu)
     packages: dict[str, str] = {}
     if not host:
-        if lacking := debian.missing():
-            raise TargetError(f"a Debian is fetched for it; install {', '.join(lacking)}")
         tell(1, "a small Debian")
         packages = root.add_system(aside, debian.Apt(work, root.ARCHITECTURES[cpu.machine]))
         tell(2, "onnxruntime and numpy")
