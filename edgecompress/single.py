@@ -133,39 +133,103 @@ def apply_one(
     return start, Candidate.load(output)
 
 
-def observe_one(
-    recipe: Recipe, observer: str, store: Path | None, reporter: Reporter, split: str
+def evaluate_one(
+    recipe: Recipe, store: Path | None, reporter: Reporter, split: str
 ) -> tuple[Measurement, ...]:
-    """Measure the recipe's model with `profile` or `evaluate`.
-
-    `split` is ``validation`` or, for `evaluate`, ``test``.
-    """
+    """Score the recipe's model on `split`: ``validation`` or ``test``."""
+    if recipe.data is None:
+        raise RecipeError("evaluating needs data: give --recipe, or --format and files", key="data")
     pipeline, start = _open(recipe, store, reporter)
     try:
-        return _observe(pipeline, start, observer, split)
+        if split == "validation":
+            return pipeline.observe(observers(recipe).evaluate, start)
+        return pipeline.observe_test(start, recipe.data.read("test"))
     finally:
         pipeline.close()
 
 
-def _observe(
-    pipeline: Pipeline, start: Candidate, observer: str, split: str
-) -> tuple[Measurement, ...]:
-    recipe = pipeline.recipe
-    watch = observers(recipe)
-    if observer == "profile":
-        if pipeline.teacher is not None:
-            pipeline.reference = pipeline.apply(export_use(), pipeline.teacher)
-        return pipeline.observe(watch.size, start) + pipeline.observe(watch.profile, start)
-    if recipe.data is None:
-        raise RecipeError("evaluating needs data: give --recipe, or --format and files", key="data")
-    if split == "validation":
-        return pipeline.observe(watch.evaluate, start)
-    return pipeline.observe_test(start, recipe.data.read("test"))
+Profiled = tuple[Measurement, ...] | EdgeCompressError
+"""What was measured of a model, or why nothing could be."""
 
 
-def _open(recipe: Recipe, store: Path | None, reporter: Reporter) -> tuple[Pipeline, Candidate]:
+def profile_models(
+    recipes: Sequence[Recipe], store: Path | None, reporter: Reporter, *, compare: bool = False
+) -> list[Profiled]:
+    """Measure the models of recipes that differ in nothing else, one after the other.
+
+    Parameters
+    ----------
+    recipes : sequence of Recipe
+        With a teacher, times are also taken against its stock export.
+    store : Path or None
+        The default one when None.
+    reporter : Reporter
+    compare : bool
+        Interleave the second of two models with the first: `speedup` is the first's time over the
+        second's.
+
+    Returns
+    -------
+    list
+        For each recipe (of a comparison: for both together) what was measured, or the error that
+        its model gave. Connections to boards are shared.
+
+    Raises
+    ------
+    EdgeCompressError
+        When something that all of them share is wrong.
+    """
+    first = recipes[0]
+    watch = observers(first)
+    for observer in (watch.size, watch.profile):
+        observer.check_inputs()
+    pipeline = _pipeline(first, store, reporter)
+    try:
+        if compare:
+            earlier, later = (_other(pipeline, recipe).open_start() for recipe in recipes)
+            if not isinstance(earlier.model, OnnxModel) or not isinstance(later.model, OnnxModel):
+                raise DataError("--compare takes two ONNX models; export what is in PyTorch")
+            pipeline.reference = earlier
+            return [_profiled(pipeline, later)]
+        found: list[Profiled] = []
+        for recipe in recipes:
+            if len(recipes) > 1:
+                reporter.section(Path(str(recipe.fields.model)).name)
+            try:
+                other = _other(pipeline, recipe)
+                start = other.open_start()
+                if other.teacher is not None:
+                    other.reference = other.apply(export_use(), other.teacher)
+                found.append(_profiled(other, start))
+            except EdgeCompressError as error:
+                if len(recipes) == 1:
+                    raise
+                reporter.end(f"failed: {error}")
+                found.append(error)
+        return found
+    finally:
+        pipeline.close()
+
+
+def _profiled(pipeline: Pipeline, start: Candidate) -> tuple[Measurement, ...]:
+    watch = observers(pipeline.recipe)
+    return pipeline.observe(watch.size, start) + pipeline.observe(watch.profile, start)
+
+
+def _other(pipeline: Pipeline, recipe: Recipe) -> Pipeline:
+    """Give a pipeline for another model that uses the open targets of `pipeline`."""
+    other = Pipeline(recipe, pipeline.store, pipeline.splits, pipeline.reporter)
+    other.targets = pipeline.targets
+    return other
+
+
+def _pipeline(recipe: Recipe, store: Path | None, reporter: Reporter) -> Pipeline:
     place = Store(store or default_store())
     place.sweep()
     splits, _ = read_splits(recipe)
-    pipeline = Pipeline(recipe, place, splits, reporter)
+    return Pipeline(recipe, place, splits, reporter)
+
+
+def _open(recipe: Recipe, store: Path | None, reporter: Reporter) -> tuple[Pipeline, Candidate]:
+    pipeline = _pipeline(recipe, store, reporter)
     return pipeline, pipeline.open_start()

@@ -20,9 +20,9 @@ from edgecompress.cli._single import build, data_options, show_measurements
 def command(model: str, split: str, teacher: str | None, as_json: bool, **options: Any) -> None:
     """Measure the accuracy of MODEL: an ONNX or PyTorch candidate, a bundle, a directory."""
     from edgecompress.cli._progress import TerminalReporter
-    from edgecompress.single import observe_one
+    from edgecompress.single import evaluate_one
 
     recipe = build(model, None, options, teacher)
     with TerminalReporter() as reporter:
-        found = observe_one(recipe, "evaluate", options["store"], reporter, split)
+        found = evaluate_one(recipe, options["store"], reporter, split)
     show_measurements(found, as_json)

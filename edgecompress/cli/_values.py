@@ -1,0 +1,66 @@
+"""Values of options that click has no type for: lists of numbers, names with numbers, durations."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import click
+
+Callback = Callable[[click.Context, click.Parameter, str | None], tuple[int, ...] | None]
+MILLISECONDS = {"ms": 1.0, "s": 1e3, "min": 6e4}
+
+
+def whole_numbers(least: int) -> Callback:
+    """Give a callback that reads ``1,2,4``, each at least `least`; doubles count once."""
+
+    def read(
+        _ctx: click.Context, _param: click.Parameter, value: str | None
+    ) -> tuple[int, ...] | None:
+        if value is None:
+            return None
+        parts = [part.strip() for part in value.split(",")]
+        if not all(part.isdecimal() and int(part) >= least for part in parts):
+            raise click.BadParameter(
+                f"{value!r} is no list of whole numbers from {least} on, such as 1,2,4"
+            )
+        return tuple(dict.fromkeys(int(part) for part in parts))
+
+    return read
+
+
+def named_sizes(
+    _ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
+) -> dict[str, int]:
+    """Read ``NAME=N``, which may be given several times."""
+    found = {}
+    for value in values:
+        match = re.fullmatch(r"(.+)=(\d+)", value)
+        if match is None:
+            raise click.BadParameter(f"{value!r} is not NAME=N with a whole number")
+        found[match[1]] = int(match[2])
+    return found
+
+
+def named_bounds(
+    _ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
+) -> dict[str, int | tuple[int, int]]:
+    """Read ``NAME=N`` and ``NAME=LOW:HIGH``, which may be given several times."""
+    found: dict[str, int | tuple[int, int]] = {}
+    for value in values:
+        match = re.fullmatch(r"(.+)=(?:(-?\d+):)?(-?\d+)", value)
+        if match is None:
+            raise click.BadParameter(f"{value!r} is not NAME=N or NAME=LOW:HIGH with whole numbers")
+        high = int(match[3])
+        found[match[1]] = high if match[2] is None else (int(match[2]), high)
+    return found
+
+
+def milliseconds(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
+    """Read ``10s``, ``500ms`` or ``1.5min``."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"(\d+\.?\d*|\.\d+) *(ms|s|min)", value.strip())
+    if match is None or not float(match[1]):
+        raise click.BadParameter(f"{value!r} is no time with its unit, such as 10s or 500ms")
+    return float(match[1]) * MILLISECONDS[match[2]]
