@@ -223,7 +223,10 @@ METRICS: dict[str, str | None] = {
     **dict.fromkeys(
         ("latency_p50", "latency_p90", "latency_p99", "end_to_end_p50", "speedup"), "latency"
     ),
-    **dict.fromkeys(("load_time", "first_inference", "peak_memory", "memory_rise"), "memory"),
+    "temperature": "latency",
+    **dict.fromkeys(("load_time", "first_inference"), "memory"),
+    **dict.fromkeys(("load_memory", "peak_memory", "memory_rise", "pss"), "memory"),
+    "energy": "energy",
     "instructions": "instructions",
     **dict.fromkeys(
         (

@@ -1,32 +1,61 @@
-"""``profile``: latency, cold start and memory of a candidate on a target.
+"""``profile``: speed, cold start, memory, heat and energy of a candidate on a target.
 
 With a reference (the teacher's stock fp32 export) its time is taken in the same job, inference by
-inference, which gives ``speedup``. The null model of every job gives ``harness_overhead``.
+inference, which gives ``speedup``. The null model of every job gives ``harness_overhead``. What is
+measured under other settings than the first has a ``slice``: ``threads:4``, ``arena:off``,
+``batch:8``, ``operator:MatMul``.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from edgecompress.disturbance import RULES, Rules
 from edgecompress.stage import Context, Kind, Observer
+from edgecompress.targets.inputs import InputSettings
 from edgecompress.values import Candidate, Measurement, OnnxModel, TorchModel
+
+if TYPE_CHECKING:
+    from edgecompress.targets import Target
+    from edgecompress.targets.base import Clock
+
+Count = Annotated[int, Field(ge=1)]
+VARIED = ("latency_p50", "latency_p90")
+"""What is measured for each further number of threads, beside the speedup."""
 
 
 class Profile(Observer):
-    """Measure how fast a model is, and how much memory it needs."""
+    """Measure how fast a model is, and how much memory and energy it needs."""
 
     accepts: ClassVar[tuple[Kind, ...]] = (OnnxModel, TorchModel)
 
     target: str = "local"
     """Where to measure."""
 
-    threads: int = Field(default=1, ge=1)
-    """``intra_op_num_threads``."""
+    threads: Count | Annotated[tuple[Count, ...], Field(min_length=1)] = 1
+    """``intra_op_num_threads``; of several numbers the first is the main one."""
+
+    affinity: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    """Cores to run on; left empty, those that the system gives."""
+
+    arena: Literal["on", "off", "both"] = "on"
+    """Whether ONNX Runtime keeps freed memory for itself; ``both`` measures without it, too."""
+
+    batches: tuple[Count, ...] = ()
+    """Batch sizes to measure the throughput of, in the offline scenario."""
+
+    operators: bool = False
+    """Also sum up which operators took the time, and which nodes stayed in floating point."""
 
     warmup_ms: float = Field(default=300.0, ge=0)
     """How long to run before readings count."""
+
+    max_warmup_ms: float = Field(default=3000.0, ge=0)
+    """How long to run at most until times are stable, and readings count all the same."""
 
     min_duration_ms: float = Field(default=2000.0, gt=0)
     """The loop runs at least so long."""
@@ -38,10 +67,36 @@ class Profile(Observer):
     """Inferences of each model; an interval of p99 needs 368."""
 
     cold_starts: int = Field(default=3, ge=0)
-    """Fresh processes for load time, first inference and memory; 0 leaves these out."""
+    """Fresh processes for load time, first inference and memory; six give an interval, 0 leaves
+    these out."""
 
     attempts: int = Field(default=2, ge=1)
     """How often to time, at most, while other work on the machine spoils the readings."""
+
+    any_governor: bool = False
+    """Accept times taken under a frequency governor other than performance."""
+
+    inputs: InputSettings = InputSettings()
+    """What to feed instead of examples."""
+
+    @model_validator(mode="after")
+    def _enough_cores(self) -> Profile:
+        if self.affinity and len(self.affinity) < max(self._thread_counts):
+            raise ValueError(
+                f"{max(self._thread_counts)} threads need as many cores, and affinity names "
+                f"{len(self.affinity)}"
+            )
+        if len(set(self.affinity)) < len(self.affinity):
+            raise ValueError("affinity names a core twice")
+        return self
+
+    @property
+    def _thread_counts(self) -> tuple[int, ...]:
+        return (self.threads,) if isinstance(self.threads, int) else self.threads
+
+    def check_inputs(self) -> None:
+        """Check the file of inputs, where one is named."""
+        self.inputs.check()
 
     def observe(self, candidate: Candidate, context: Context) -> tuple[Measurement, ...]:
         """Measure `candidate` on the target, as far as that can.
@@ -54,39 +109,159 @@ class Profile(Observer):
         TargetError
             When the target cannot be reached, or the model cannot be loaded or run there.
         """
-        from edgecompress.targets.instructions import instruction_measurements
-        from edgecompress.targets.measure import Clock, cold_measurements, time_candidates
-
-        clock = Clock(
-            threads=self.threads,
-            warmup_ms=self.warmup_ms,
-            min_duration_ms=self.min_duration_ms,
-            max_duration_ms=self.max_duration_ms,
-            min_count=self.min_count,
-            cold_starts=self.cold_starts,
-            attempts=self.attempts,
-        )
-        reference = context.reference
-        place = context.target(self.target)
         if isinstance(candidate.model, TorchModel) and self.target != "local":
             return ()
-        found: list[Measurement] = []
-        if "instructions" in place.metrics:
-            found += instruction_measurements(
-                candidate, context.validation, place, progress=context.progress
-            )
+        return _Measuring(self, candidate, context).all()
+
+
+class _Measuring:
+    """One candidate on one target, with one stage's settings."""
+
+    def __init__(self, stage: Profile, candidate: Candidate, context: Context) -> None:
+        from edgecompress.targets.base import Clock
+
+        self.stage, self.candidate, self.context = stage, candidate, context
+        self.place: Target = context.target(stage.target)
+        self.spec = getattr(self.place, "spec", None)  # targets made by hand have none
+        governor = stage.any_governor or (self.spec is not None and self.spec.any_governor)
+        self.rules: Rules = replace(RULES, any_governor=governor)
+        self.clock = Clock(
+            threads=stage._thread_counts[0],
+            affinity=stage.affinity,
+            arena=stage.arena != "off",
+            warmup_ms=stage.warmup_ms,
+            max_warmup_ms=stage.max_warmup_ms,
+            min_duration_ms=stage.min_duration_ms,
+            max_duration_ms=stage.max_duration_ms,
+            min_count=stage.min_count,
+            cold_starts=stage.cold_starts,
+        )
+        reference = context.reference
         # The reference runs first: a ratio needs both in one loop.
-        timed_together = [reference, candidate] if reference else [candidate]
-        own = len(timed_together) - 1
-        if "latency" in place.metrics:
-            timed = time_candidates(
-                timed_together, context.validation, clock, place, context.progress
-            )
-            found += timed.latencies(own)
-            end_to_end = timed.end_to_end(own)
-            found += [end_to_end] if end_to_end else []
-            found += [timed.speedup(0, own, "stock fp32 export")] if reference else []
-            found.append(timed.overhead(own + 1))
-        if "memory" in place.metrics and self.cold_starts:
-            found += cold_measurements(candidate, context.validation, clock, place)
+        self.together = [reference, candidate] if reference else [candidate]
+        self.own = len(self.together) - 1
+
+    @property
+    def _shared(self) -> dict[str, Any]:
+        """What every measuring function is given."""
+        return {"inputs": self.stage.inputs, "progress": self.context.progress}
+
+    def all(self) -> tuple[Measurement, ...]:
+        """Measure what the target can."""
+        stage, can = self.stage, self.place.metrics
+        onnx = isinstance(self.candidate.model, OnnxModel)
+        found: list[Measurement] = []
+        if "instructions" in can and onnx:
+            found += self._instructions()
+        if "latency" in can:
+            found += self._latency()
+            for threads in stage._thread_counts[1:]:
+                found += self._variant(replace(self.clock, threads=threads), f"threads:{threads}")
+            if stage.arena == "both" and onnx:
+                found += self._variant(replace(self.clock, arena=False), "arena:off")
+            found += [self._throughput(batch) for batch in stage.batches]
+            if stage.operators and onnx:
+                found += self._operators()
+        if "energy" in can:
+            found += self._energy()
+        if "memory" in can and stage.cold_starts:
+            found += self._cold(self.clock)
+            if stage.arena == "both" and onnx:
+                without = self._cold(replace(self.clock, arena=False))
+                peak = next(each for each in without if each.metric == "peak_memory")
+                found.append(replace(peak, slice="arena:off"))
         return tuple(found)
+
+    def _instructions(self) -> Sequence[Measurement]:
+        from edgecompress.targets.instructions import instruction_measurements
+
+        return instruction_measurements(
+            self.candidate, self.context.validation, self.place, **self._shared
+        )
+
+    def _time(self, clock: Clock, slice: str | None = None) -> Any:
+        from edgecompress.targets.measure import time_candidates
+
+        return time_candidates(
+            self.together,
+            self.context.validation,
+            clock,
+            self.place,
+            attempts=self.stage.attempts,
+            rules=self.rules,
+            slice=slice,
+            **self._shared,
+        )
+
+    @property
+    def _reference_name(self) -> str:
+        """What a ratio is against: the teacher's export, or the model it is compared with."""
+        reference = self.context.reference
+        if self.context.teacher is None and reference and isinstance(reference.model, OnnxModel):
+            return reference.model.path.name
+        return "stock fp32 export"
+
+    def _latency(self) -> list[Measurement]:
+        timed = self._time(self.clock)
+        found = list(timed.latencies(self.own))
+        found += [each] if (each := timed.end_to_end(self.own)) else []
+        found += [timed.speedup(0, self.own, self._reference_name)] if self.own else []
+        found += [each] if (each := timed.temperature()) else []
+        return [*found, timed.overhead(self.own + 1)]
+
+    def _variant(self, clock: Clock, slice: str) -> list[Measurement]:
+        timed = self._time(clock, slice)
+        found = [each for each in timed.latencies(self.own) if each.metric in VARIED]
+        found += [timed.speedup(0, self.own, self._reference_name)] if self.own else []
+        return found
+
+    def _throughput(self, batch: int) -> Measurement:
+        from edgecompress.targets.offline import offline_measurement
+
+        return offline_measurement(
+            self.candidate,
+            self.context.validation,
+            batch,
+            self.clock,
+            self.place,
+            rules=self.rules,
+            **self._shared,
+        )
+
+    def _operators(self) -> Sequence[Measurement]:
+        from edgecompress.quantization.floats import float_reasons
+        from edgecompress.targets.operators import operator_measurements
+
+        def reasons(feeds: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+            return float_reasons(self.candidate, [dict(feed) for feed in feeds])
+
+        return operator_measurements(
+            self.candidate,
+            self.context.validation,
+            self.clock,
+            self.place,
+            reasons=reasons,
+            rules=self.rules,
+            **self._shared,
+        )
+
+    def _energy(self) -> list[Measurement]:
+        from edgecompress.targets.power import energy_measurement
+
+        found = energy_measurement(
+            self.candidate,
+            self.context.validation,
+            self.clock,
+            self.place,
+            meter=None if self.spec is None else self.spec.meter,
+            rules=self.rules,
+            **self._shared,
+        )
+        return [found] if found else []
+
+    def _cold(self, clock: Clock) -> Sequence[Measurement]:
+        from edgecompress.targets.cold import cold_measurements
+
+        return cold_measurements(
+            self.candidate, self.context.validation, clock, self.place, **self._shared
+        )

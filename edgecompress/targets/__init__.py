@@ -23,7 +23,7 @@ def open_target(spec: TargetSpec | str) -> Target:
     if scheme == "local":
         from edgecompress.targets.local import Local
 
-        return Local(name=spec.name, samples=spec.samples)
+        return Local(name=spec.name, samples=spec.samples, spec=spec)
     if scheme == "emulated":
         from edgecompress.targets.emulated import Emulated
 

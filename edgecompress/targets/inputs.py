@@ -193,11 +193,12 @@ def timing_feeds(
     if not kept:
         raise DataError("no example gives a single token; the data to time with is blank")
     texts = tuple(chosen[k].text or chosen[k].words for k in kept)
-    trimmed = {key: _keep(each, kept) for key, each in found.items()}
+    trimmed = {key: keep(each, kept) for key, each in found.items()}
     return [trimmed[key] for key in keys], texts
 
 
-def _keep(feeds: Feeds, kept: Sequence[int]) -> Feeds:
+def keep(feeds: Feeds, kept: Sequence[int]) -> Feeds:
+    """Leave only the items `kept`, numbered anew in that order; their rows stay in theirs."""
     number = {item: index for index, item in enumerate(kept)}
     rows = [row for row, item in enumerate(feeds.items.tolist()) if item in number]
     return Feeds(

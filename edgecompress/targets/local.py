@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgecompress.targets import machine
 from edgecompress.targets.archive import agent_archive
 from edgecompress.targets.base import Job, Progress, Readings
+from edgecompress.targets.fleet import TargetSpec
 from edgecompress.targets.process import run_agent
 from edgecompress.targets.running import run_job
 from edgecompress.values import Json, TorchModel
@@ -34,6 +35,7 @@ class Local:
     samples: int | None = None
     on_host: bool = True
     emulated: bool = False
+    spec: TargetSpec | None = field(default=None, compare=False)
 
     def describe(self) -> Json:
         """Describe this machine."""

@@ -1,4 +1,4 @@
-"""Timing and cold starts of candidates: jobs made, run on a target, read as measurements."""
+"""Timing of candidates: a job made, run on a target, read as measurements."""
 
 from __future__ import annotations
 
@@ -14,49 +14,41 @@ from edgecompress import timing
 from edgecompress.disturbance import RULES, Loop, Rules
 from edgecompress.errors import TargetError
 from edgecompress.targets.agent.loop import TEXT_INPUTS
-from edgecompress.targets.base import Feeds, Job, JobModel, Progress, Readings, Target
-from edgecompress.targets.inputs import timing_feeds
+from edgecompress.targets.base import Clock, Feeds, Job, JobModel, Progress, Readings, Target
+from edgecompress.targets.inputs import InputSettings, timing_feeds
 from edgecompress.targets.local import Local
 from edgecompress.tasks import Preprocessor
-from edgecompress.values import Candidate, Example, Json, Measurement, TorchModel
+from edgecompress.values import Candidate, Example, Json, Measurement
 
 PASSES = 5  # times that each input is run: its median then drops two disturbed readings
-COLD_INPUTS = 64  # enough lengths for the memory arena to reach its peak
-
-
-@dataclass(frozen=True, slots=True)
-class Clock:
-    """How to time; the fields are those of `Job`.
-
-    A loop that other work disturbed is run again, up to `attempts` times; the last one counts, and
-    what the times were has no say in that.
-    """
-
-    threads: int = 1
-    warmup_ms: float = 300.0
-    min_duration_ms: float = 2000.0
-    max_duration_ms: float = 60000.0
-    min_count: int = 400
-    cold_starts: int = 3
-    attempts: int = 2
+ATTEMPTS = 2
+AT_ONCE = ("drift", "other load")
+"""How the reasons begin that another attempt may be free of."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Readings of one interleaved loop with the conditions that they were taken under."""
+    """Readings of one interleaved loop with the conditions that they were taken under.
+
+    `slice` tells a variant of the settings from the main one, such as ``threads:4``.
+    """
 
     readings: Readings
     conditions: Json
     target: str
+    rules: Rules = RULES
+    slice: str | None = None
 
     def latencies(self, index: int) -> tuple[Measurement, ...]:
         """Give p50, p90 and p99 of model `index`, without tokenization."""
-        return timing.latencies(
+        found = timing.latencies(
             self.readings.series[index],
             self._loop,
             target=self.target,
             conditions=self.conditions,
+            rules=self.rules,
         )
+        return tuple(replace(each, slice=self.slice) for each in found)
 
     def end_to_end(self, index: int) -> Measurement | None:
         """Give p50 of model `index` with its tokenization; None where it was not timed."""
@@ -70,36 +62,58 @@ class Timing:
     def overhead(self, index: int) -> Measurement:
         """Give p50 of the null model `index`: what the harness itself costs."""
         # Microseconds swing by a third with the caches; what counts is how small they are.
-        tolerant = replace(RULES, max_drift=math.inf, min_cpu_share=0.0)
+        tolerant = replace(self.rules, max_drift=math.inf, min_cpu_share=0.0)
         return self._p50(self.readings.series[index], "harness_overhead", tolerant)
 
     def speedup(self, reference: int, index: int, name: str) -> Measurement:
         """Give the time of model `reference` over that of model `index`; `name` says of what."""
-        return timing.speedup(
+        found = timing.speedup(
             self.readings.series[reference],
             self.readings.series[index],
             self._loop,
             target=self.target,
             conditions={**self.conditions, "reference": name},
+            rules=self.rules,
+        )
+        return replace(found, slice=self.slice)
+
+    def temperature(self) -> Measurement | None:
+        """Give the processor's temperature after the loop; None where it cannot be read."""
+        before, after = (self.readings.machine.get(when, {}) for when in ("before", "after"))
+        if after.get("temperature_c") is None:
+            return None
+        return Measurement(
+            "temperature",
+            float(after["temperature_c"]),
+            "°C",
+            self.target,
+            slice=self.slice,
+            conditions={
+                "before": before.get("temperature_c"),
+                "throttled": self._loop.throttled,
+                "duration_ms": round(self._loop.duration_ms),
+            },
         )
 
     def spoiled(self) -> bool:
         """Tell whether a further attempt could give what this one could not."""
         real = self.readings.series[:-1]  # the last is the null model
         return not self._loop.emulated and any(
-            timing.spoiled(series, self._loop, 0.9) for series in real
+            str(timing.spoiled(series, self._loop, 0.9, self.rules)).startswith(AT_ONCE)
+            for series in real
         )
 
-    def _p50(self, series: timing.Series, metric: str, rules: Rules = RULES) -> Measurement:
-        return timing.percentile(
+    def _p50(self, series: timing.Series, metric: str, rules: Rules | None = None) -> Measurement:
+        found = timing.percentile(
             series,
             self._loop,
             0.5,
             metric=metric,
             target=self.target,
             conditions=self.conditions,
-            rules=rules,
+            rules=rules or self.rules,
         )
+        return replace(found, slice=self.slice)
 
     @property
     def _loop(self) -> Loop:
@@ -122,6 +136,11 @@ def time_candidates(
     clock: Clock,
     target: Target,
     progress: Progress | None = None,
+    *,
+    inputs: InputSettings | None = None,
+    attempts: int = ATTEMPTS,
+    rules: Rules = RULES,
+    slice: str | None = None,
 ) -> Timing:
     """Time `candidates`, and the null model as the last, interleaved in one job on `target`.
 
@@ -134,6 +153,15 @@ def time_candidates(
     target : Target
     progress : callable, optional
         Given (done, total, what).
+    inputs : InputSettings, optional
+        What to feed instead of examples.
+    attempts : int
+        A loop that other work disturbed is run again, up to so many times in all; the last one
+        counts, and what the times were has no say in that.
+    rules : Rules
+        When a reading must not be trusted.
+    slice : str, optional
+        Of the measurements, where the clock's settings are a variant.
 
     Raises
     ------
@@ -142,7 +170,7 @@ def time_candidates(
     DataError
         When the candidates cannot be given the same inputs.
     """
-    feeds, texts = timing_feeds(candidates, examples, -(-clock.min_count // PASSES))
+    feeds, texts = timing_feeds(candidates, examples, -(-clock.min_count // PASSES), inputs)
     unique = list({id(each): each for each in feeds}.values())
     models = []
     for candidate, each in zip(candidates, feeds, strict=True):
@@ -150,25 +178,18 @@ def time_candidates(
         index = next(k for k, other in enumerate(unique) if other is each)
         models.append(JobModel(candidate.model, index, tokenizer, limit))
     models.append(JobModel(None, models[0].feeds))
-    job = Job(
-        "time",
-        tuple(models),
-        tuple(unique),
-        texts=texts,
-        threads=clock.threads,
-        warmup_ms=clock.warmup_ms,
-        min_duration_ms=clock.min_duration_ms,
-        max_duration_ms=max(clock.max_duration_ms, clock.min_duration_ms),
-        min_count=clock.min_count,
-    )
+    longest = max(clock.max_duration_ms, clock.min_duration_ms)
+    fields = replace(clock, max_duration_ms=longest).fields()
+    job = Job("time", tuple(models), tuple(unique), texts=texts, **fields)
     attempt = 0
     while True:
         attempt += 1
         with tempfile.TemporaryDirectory(prefix="edgecompress-") as folder:
             readings = target.run(job, Path(folder), progress)
         conditions = _conditions(clock, feeds[0], readings, texts)
-        timed = Timing(readings, {**conditions, "attempt": attempt}, target.name)
-        if attempt >= clock.attempts or not timed.spoiled():
+        conditions["attempt"] = attempt
+        timed = Timing(readings, conditions, target.name, rules, slice)
+        if attempt >= attempts or not timed.spoiled():
             return timed
 
 
@@ -179,9 +200,16 @@ def _conditions(clock: Clock, feeds: Feeds, readings: Readings, texts: Sequence[
         "batch": 1,
         "inputs": len(np.unique(feeds.items)),
         "source": "examples" if texts else "signature",
-        "warmup_ms": clock.warmup_ms,
+        "scenario": "single stream",
+        "arena": "on" if clock.arena else "off",
         "interleaved": len(readings.series) - 1,
     }
+    if clock.affinity:
+        conditions["affinity"] = list(clock.affinity)
+    if readings.warmup:
+        conditions["warmup_ms"] = round(readings.warmup["ms"])
+        conditions["warmup_rounds"] = readings.warmup["rounds"]
+        conditions["warmup_stable"] = readings.warmup["stable"]
     if "input_ids" in feeds.arrays:
         lengths = [row.shape[-1] for row in feeds.arrays["input_ids"]]
         conditions["tokens"] = {
@@ -203,7 +231,7 @@ def _conditions(clock: Clock, feeds: Feeds, readings: Readings, texts: Sequence[
 def time_interleaved(
     candidates: Sequence[Candidate],
     examples: Sequence[Example],
-    threads: int = 1,
+    threads: int | Sequence[int] = 1,
     min_duration_ms: float = 2000.0,
     min_count: int = 100,
     progress: Progress | None = None,
@@ -216,7 +244,8 @@ def time_interleaved(
     candidates : sequence of Candidate
         The first is the reference of the ratios.
     examples : sequence of Example
-    threads : int
+    threads : int or sequence of int
+        The first of several counts, as in `profile`.
     min_duration_ms : float
     min_count : int
     progress : callable, optional
@@ -234,59 +263,10 @@ def time_interleaved(
     TargetError
         When a model cannot be loaded or run.
     """
-    clock = Clock(threads=threads, min_duration_ms=min_duration_ms, min_count=min_count)
+    first = threads if isinstance(threads, int) else threads[0]
+    clock = Clock(threads=first, min_duration_ms=min_duration_ms, min_count=min_count)
     timed = time_candidates(candidates, examples, clock, target or Local(), progress)
     return [
         (*timed.latencies(index), timed.speedup(0, index, "first candidate"))
         for index in range(len(candidates))
     ]
-
-
-def cold_measurements(
-    candidate: Candidate, examples: Sequence[Example], clock: Clock, target: Target
-) -> tuple[Measurement, ...]:
-    """Measure load time, first inference and memory, each start in a fresh process.
-
-    Returns
-    -------
-    tuple of Measurement
-        ``load_time``, ``first_inference`` (ms), ``peak_memory``, ``memory_rise`` (bytes): the
-        peak of resident memory after running inputs of all lengths, and its rise over the bare
-        runtime (ONNX Runtime or PyTorch imported, nothing loaded). The files are in the page
-        cache, as they have just been written.
-
-    Raises
-    ------
-    TargetError
-        When the model cannot be loaded or run.
-    """
-    feeds, _ = timing_feeds([candidate], examples, COLD_INPUTS)
-    job = Job(
-        "cold",
-        (JobModel(candidate.model),),
-        tuple(feeds),
-        threads=clock.threads,
-        cold_starts=clock.cold_starts,
-    )
-    with tempfile.TemporaryDirectory(prefix="edgecompress-") as folder:
-        starts = target.run(job, Path(folder)).cold[0]
-    runtime = "torch" if isinstance(candidate.model, TorchModel) else "onnxruntime"
-    conditions: Json = {"threads": clock.threads, "runtime": runtime, "page_cache": "warm"}
-    source = {"source": starts[0]["memory_source"]} if starts else {}
-
-    def median(metric: str, values: list[float], unit: str, extra: Json) -> Measurement:
-        return timing.median_of_starts(
-            metric, values, unit, target=target.name, conditions=conditions | extra
-        )
-
-    return (
-        median("load_time", [start["load_ns"] / 1e6 for start in starts], "ms", {}),
-        median("first_inference", [start["first_ns"] / 1e6 for start in starts], "ms", {}),
-        median("peak_memory", [float(s["peak_bytes"]) for s in starts], "bytes", source),
-        median(
-            "memory_rise",
-            [float(s["peak_bytes"] - s["bare_bytes"]) for s in starts],
-            "bytes",
-            source,
-        ),
-    )

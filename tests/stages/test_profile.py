@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from helpers import labelled_texts, small_context, tiny_teacher
 from pydantic import ValidationError
+from quantized_models import two_layers
 
 from edgecompress.stages.profile import Profile
+from edgecompress.targets.operators import operators_table
 from edgecompress.values import METRICS, Candidate, Measurement
 
 QUICK = Profile(warmup_ms=5, min_duration_ms=150, min_count=40, cold_starts=1, attempts=1)
@@ -26,10 +28,11 @@ def by_metric(found: tuple[Measurement, ...]) -> dict[str, Measurement]:
 
 
 def test_everything_that_a_budget_may_name(classifier: Candidate, tmp_path: Path) -> None:
-    context = small_context(tmp_path, validation=TEXTS, reference=classifier)
+    both = {"teacher": classifier, "reference": classifier}
+    context = small_context(tmp_path, validation=TEXTS, **both)
     found = by_metric(QUICK.observe(classifier, context))
     wanted = {name for name, needs in METRICS.items() if needs in ("latency", "memory")}
-    assert wanted | {"harness_overhead"} == set(found)
+    assert wanted | {"harness_overhead"} == set(found) | {"temperature"}  # not read everywhere
     assert found["latency_p50"].target == found["peak_memory"].target == "local"
     assert found["speedup"].conditions["reference"] == "stock fp32 export"
     p99 = found["latency_p99"]
@@ -61,6 +64,60 @@ def test_no_cold_starts(tagger: Candidate, tmp_path: Path) -> None:
     assert "peak_memory" not in found
 
 
+def slices(found: tuple[Measurement, ...]) -> set[tuple[str, str | None]]:
+    return {(m.metric, m.slice) for m in found}
+
+
+def test_a_ratio_to_another_model(tagger: Candidate, tmp_path: Path) -> None:
+    stage = QUICK.model_copy(update={"cold_starts": 0})
+    foreign = Candidate(tagger.model)
+    found = by_metric(stage.observe(foreign, small_context(tmp_path, reference=foreign)))
+    assert found["speedup"].conditions["reference"] == "model.onnx"
+
+
+def test_further_threads_batches_and_no_arena(classifier: Candidate, tmp_path: Path) -> None:
+    context = small_context(tmp_path, validation=TEXTS, reference=classifier)
+    update = {"threads": (1, 2), "batches": (4,), "arena": "both"}
+    stage = Profile.model_validate(QUICK.model_dump(mode="json") | update)
+    found = stage.observe(classifier, context)
+    varied = {each for each in slices(found) if each[1]}
+    assert varied == {
+        *(("latency_p50", "threads:2"), ("latency_p90", "threads:2"), ("speedup", "threads:2")),
+        *(("latency_p50", "arena:off"), ("latency_p90", "arena:off"), ("speedup", "arena:off")),
+        *(("peak_memory", "arena:off"), ("throughput", "batch:4")),
+    }
+    by_slice = {(m.metric, m.slice): m for m in found}
+    assert by_slice["latency_p50", None].conditions["threads"] == 1
+    assert by_slice["latency_p50", "threads:2"].conditions["threads"] == 2
+    assert by_slice["latency_p50", "arena:off"].conditions["arena"] == "off"
+    assert by_slice["peak_memory", "arena:off"].conditions["arena"] == "off"
+    assert by_slice["latency_p50", None].conditions["warmup_rounds"] >= 2
+    assert by_slice["harness_overhead", None].value < 0.02  # ms
+
+
+def test_operators_of_a_quantized_model(tmp_path: Path) -> None:
+    candidate = two_layers(tmp_path)
+    stage = QUICK.model_copy(update={"operators": True, "cold_starts": 0})
+    found = stage.observe(candidate, small_context(tmp_path))
+    table = operators_table(found, "local")
+    assert sum(row.share for row in table) == pytest.approx(1)
+    assert [row.ms for row in table] == sorted((row.ms for row in table), reverse=True)
+    rows = {row.operator: row for row in table}
+    assert rows["DynamicQuantizeMatMul"].nodes == 1
+    assert dict(rows["MatMul"].float_nodes) == {"kept": "excluded by the recipe"}
+    ((name, reason),) = rows["FusedMatMul"].float_nodes  # with its transpose
+    assert name.startswith("computed")
+    assert "no constant weight" in reason
+    assert not rows["Softmax"].float_nodes
+
+
 def test_fields() -> None:
+    assert Profile.model_validate({"threads": [1, 2, 4]}).threads == (1, 2, 4)
+    with pytest.raises(ValidationError):
+        Profile(threads=())
+    with pytest.raises(ValidationError, match="2 threads need as many cores"):
+        Profile(threads=(1, 2), affinity=(0,))
+    with pytest.raises(ValidationError, match="twice"):
+        Profile(affinity=(1, 1))
     with pytest.raises(ValidationError):
         Profile(threads=0)

@@ -9,17 +9,13 @@ import pytest
 
 from edgecompress.disturbance import Loop
 from edgecompress.errors import DataError, TargetError
-from edgecompress.targets.base import Feeds, Job, Progress, Readings
+from edgecompress.targets.base import Clock, Feeds, Job, Progress, Readings
+from edgecompress.targets.cold import cold_measurements
 from edgecompress.targets.local import Local
-from edgecompress.targets.measure import (
-    Clock,
-    cold_measurements,
-    time_candidates,
-    time_interleaved,
-)
+from edgecompress.targets.measure import time_candidates, time_interleaved
 from edgecompress.values import Candidate, Example, OnnxModel
 
-QUICK = Clock(warmup_ms=5.0, min_duration_ms=150.0, min_count=40, cold_starts=2, attempts=1)
+QUICK = Clock(warmup_ms=5.0, min_duration_ms=150.0, min_count=40, cold_starts=2)
 SENTENCES = tuple(
     Example(words=("muhammadu", "buhari", "na", "abuja")[:count], tags=("O",) * count)
     for count in (1, 2, 3, 4) * 5
@@ -46,7 +42,7 @@ def test_ratios_to_the_first(tagger: Candidate) -> None:
 
 
 def test_tokenization_and_overhead(tagger: Candidate) -> None:
-    timed = time_candidates([tagger], SENTENCES, QUICK, Local())
+    timed = time_candidates([tagger], SENTENCES, QUICK, Local(), attempts=1)
     end_to_end, p50 = timed.end_to_end(0), timed.latencies(0)[0]
     assert end_to_end is not None
     assert end_to_end.value > p50.value > timed.overhead(1).value > 0
@@ -59,7 +55,7 @@ def test_tokenization_and_overhead(tagger: Candidate) -> None:
 
 def test_an_unknown_graph_is_timed_from_its_signature(tagger: Candidate) -> None:
     foreign = Candidate(tagger.model)
-    timed = time_candidates([foreign], (), QUICK, Local())
+    timed = time_candidates([foreign], (), QUICK, Local(), attempts=1)
     assert timed.latencies(0)[0].conditions["source"] == "signature"
     assert timed.end_to_end(0) is None
     starts = {m.metric: m for m in cold_measurements(foreign, (), QUICK, Local())}
@@ -101,7 +97,7 @@ class Disturbed:
 @pytest.mark.parametrize(("times", "runs"), [(0, 1), (1, 2), (9, 3)])
 def test_a_disturbed_loop_is_run_again(times: int, runs: int, tagger: Candidate) -> None:
     machine = Disturbed(times)
-    timed = time_candidates([tagger], SENTENCES, replace(QUICK, attempts=3), machine)
+    timed = time_candidates([tagger], SENTENCES, QUICK, machine, attempts=3)
     assert machine.runs == runs
     found = timed.latencies(0)[0]
     assert bool(found.invalid) == (times == 9)

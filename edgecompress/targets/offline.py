@@ -1,0 +1,154 @@
+"""The offline scenario: examples in padded batches, as many a second as the machine gives.
+
+The name and the idea are those of MLCommons LoadGen: all queries are there at the start, so that
+they may be sorted by length and answered in batches.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from edgecompress import timing
+from edgecompress.disturbance import RULES, Rules
+from edgecompress.errors import TargetError
+from edgecompress.targets.base import Clock, Feeds, Job, JobModel, Progress, Target, feeds_from_rows
+from edgecompress.targets.graph import signature
+from edgecompress.targets.inputs import InputSettings, encoded_feeds, spread, timing_feeds
+from edgecompress.targets.sizes import resolved
+from edgecompress.tasks import task
+from edgecompress.values import Candidate, Example, Measurement, OnnxModel
+
+BATCHES = 8  # of different examples, as far as there are so many
+LEAST_COUNT = RULES.min_pairs
+
+
+def offline_measurement(
+    candidate: Candidate,
+    examples: Sequence[Example],
+    batch: int,
+    clock: Clock,
+    target: Target,
+    *,
+    inputs: InputSettings | None = None,
+    rules: Rules = RULES,
+    progress: Progress | None = None,
+) -> Measurement:
+    """Measure ``throughput`` (examples a second) of a candidate in batches of one size.
+
+    Parameters
+    ----------
+    candidate : Candidate
+    examples : sequence of Example
+        Sorted by length before they are put into batches; too few are repeated.
+    batch : int
+        Examples of a batch.
+    clock : Clock
+    target : Target
+    inputs : InputSettings, optional
+        What to feed instead of examples.
+    rules : Rules
+    progress : callable, optional
+
+    Returns
+    -------
+    Measurement
+        With the slice ``batch:<batch>``; invalid where such batches cannot be made.
+
+    Raises
+    ------
+    TargetError
+        When the model cannot be loaded or run there.
+    """
+    settings = inputs or InputSettings()
+    refused = _refused(candidate, batch, settings)
+    if refused is not None:
+        return timing.not_measured("throughput", "1/s", refused, target.name, f"batch:{batch}")
+    if settings.given or not examples or candidate.task is None or candidate.preprocessor is None:
+        feeds, source = _made_up(candidate, batch, settings), "signature"
+    else:
+        feeds, source = _padded(candidate, examples, batch), "examples"
+    count = max(LEAST_COUNT, -(-clock.min_count // batch))
+    fields = replace(clock, min_count=count).fields()
+    job = Job("time", (JobModel(candidate.model),), (feeds,), **fields)
+    with tempfile.TemporaryDirectory(prefix="edgecompress-") as folder:
+        readings = target.run(job, Path(folder), progress)
+    if readings.loop is None:
+        raise TargetError(f"{target.name}: the readings hold no timing loop")
+    conditions = {
+        "scenario": "offline",
+        "threads": clock.threads,
+        "batch": batch,
+        "inputs": len(feeds.items),
+        "source": source,
+        "warmup": readings.warmup,
+        "duration_ms": round(readings.loop.duration_ms),
+    }
+    if "input_ids" in feeds.arrays:
+        conditions["tokens"] = sorted({row.shape[-1] for row in feeds.arrays["input_ids"]})
+    return timing.throughput(
+        readings.series[0],
+        batch,
+        readings.loop,
+        target=target.name,
+        conditions=conditions,
+        rules=rules,
+    )
+
+
+def _batch_symbols(model: OnnxModel, settings: InputSettings) -> list[str]:
+    """Name the open sizes of a graph that are its batch: first axes that are 1 by themselves."""
+    specs = signature(model)
+    first = {spec.name: spec.shape[0] for spec in specs if spec.shape}
+    others = {name: n for name, n in settings.sizes.items() if name not in first.values()}
+    shapes = resolved([specs], others)[0]
+    found = {size for name, size in first.items() if isinstance(size, str) and shapes[name][0] == 1}
+    return sorted(str(size) for size in found)
+
+
+def _refused(candidate: Candidate, batch: int, settings: InputSettings) -> str | None:
+    if not isinstance(candidate.model, OnnxModel):
+        return None
+    if settings.file is not None:
+        return "batches: the inputs are given as they are; leave batches or the file out"
+    if not _batch_symbols(candidate.model, settings):
+        sizes = [spec.shape[0] for spec in signature(candidate.model) if spec.shape]
+        fixed = next((size for size in sizes if isinstance(size, int)), 1)
+        if fixed != batch:
+            return (
+                f"batches: the graph's batch is fixed at {fixed}; export it with an open batch "
+                f"axis, or leave {batch} out of batches"
+            )
+    return None
+
+
+def _made_up(candidate: Candidate, batch: int, settings: InputSettings) -> Feeds:
+    if isinstance(candidate.model, OnnxModel):
+        symbols = _batch_symbols(candidate.model, settings)
+        sizes = {**settings.sizes, **dict.fromkeys(symbols, batch)}
+        settings = InputSettings(sizes=sizes, bounds=settings.bounds)
+    return timing_feeds([candidate], (), BATCHES, settings)[0][0]
+
+
+def _padded(candidate: Candidate, examples: Sequence[Example], batch: int) -> Feeds:
+    """Put examples of similar length together; the batches' lengths are spread like all."""
+    few = len(examples)
+    wanted = batch * BATCHES
+    if few > wanted:  # evenly over all of them
+        examples = [examples[k * few // wanted] for k in range(wanted)]
+    _, encoded, preprocessor = encoded_feeds(candidate, examples)
+    kind = task(str(candidate.task))
+    rows = sorted(range(len(encoded)), key=lambda row: (len(encoded.input_ids[row]), row))
+    if len(rows) < batch:
+        rows = sorted(rows * -(-batch // len(rows)), key=rows.index)[:batch]
+    groups = [rows[k : k + batch] for k in range(0, len(rows) - batch + 1, batch)]
+    names: Sequence[str] = preprocessor.input_names
+    if isinstance(candidate.model, OnnxModel):
+        names = [spec.name for spec in signature(candidate.model)]
+    made = [kind.feed(encoded, group, preprocessor, names) for group in groups]
+    lengths = [int(np.max([len(encoded.input_ids[row]) for row in group])) for group in groups]
+    return feeds_from_rows([made[k] for k in spread(lengths, len(made))], range(len(made)))

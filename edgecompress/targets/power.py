@@ -1,0 +1,219 @@
+"""Energy per inference, where a meter exists: of the machine itself, or one outside of it.
+
+Without a meter there is no number: it is never worked out from anything else.
+"""
+
+from __future__ import annotations
+
+import csv
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edgecompress import timing
+from edgecompress.disturbance import RULES, Rules
+from edgecompress.errors import DataError, TargetError
+from edgecompress.targets.agent.energy import integrate
+from edgecompress.targets.base import Clock, Job, JobModel, Progress, Readings, Target
+from edgecompress.targets.inputs import InputSettings, timing_feeds
+from edgecompress.values import Candidate, Example, Json, Measurement
+
+PASSES = 5
+LEAST_SAMPLES = 8
+"""Of a meter's power during the loop; fewer say nothing of its course."""
+CLOCK_TOLERANCE_S = 0.5
+"""How far a target's clock may differ from this machine's for a meter outside of it."""
+WAIT_S = 5.0
+"""How long a file of a meter may lag behind."""
+COUNTS = {
+    "rapl": "the whole processor ({domains}), idle power and other programs included",
+    "pmic": "the whole board as its power chip feeds it, idle power and other programs included",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What a meter counted over a loop, in joules; or why that is no number."""
+
+    meter: str
+    counts: str
+    joules: float = 0.0
+    invalid: str | None = None
+
+
+def read_power(file: Path) -> tuple[list[float], list[float]]:
+    """Read the CSV of a power meter: epoch seconds and watts, one pair a line.
+
+    A first line that is no pair of numbers is a heading. Further columns are left alone.
+
+    Returns
+    -------
+    times_s, watts : list of float
+
+    Raises
+    ------
+    DataError
+        Naming file and line of what is wrong.
+    """
+    times: list[float] = []
+    watts: list[float] = []
+    try:
+        with file.open(encoding="utf-8", newline="") as stream:
+            for number, row in enumerate(csv.reader(stream), 1):
+                try:
+                    moment, power = (float(value) for value in row[:2])
+                except ValueError:
+                    if number == 1 or not "".join(row).strip():
+                        continue
+                    raise DataError(
+                        "a line of a power meter is epoch seconds, watts", file=file, line=number
+                    ) from None
+                if times and moment < times[-1]:
+                    raise DataError("the times must not fall", file=file, line=number)
+                times.append(moment)
+                watts.append(power)
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"the power meter's file cannot be read ({error})", file=file) from None
+    return times, watts
+
+
+def external(file: Path, start_s: float, end_s: float, wait_s: float = WAIT_S) -> Counted:
+    """Integrate an external meter's file over a loop; waits a little for what is still to come.
+
+    Parameters
+    ----------
+    file : Path
+    start_s, end_s : float
+        Of the loop, epoch seconds of this machine.
+    wait_s : float
+    """
+    found = Counted(file.name, "what the external meter feeds, idle power included")
+    patience = time.monotonic() + wait_s
+    try:
+        times, watts = read_power(file)
+        while (not times or times[-1] < end_s) and time.monotonic() < patience:
+            time.sleep(0.2)
+            times, watts = read_power(file)
+    except DataError as error:
+        return replace(found, invalid=f"meter: {error}")
+    if not times or times[0] > start_s or times[-1] < end_s:
+        covered = f"{times[0]:.1f} to {times[-1]:.1f} s" if times else "nothing"
+        return replace(
+            found,
+            invalid=(
+                f"meter: {file} covers {covered}, and the loop ran from {start_s:.1f} to "
+                f"{end_s:.1f} s; let the meter write all the while, measure again"
+            ),
+        )
+    within = sum(start_s <= moment <= end_s for moment in times)
+    if within < LEAST_SAMPLES:
+        return replace(found, invalid=_few(within))
+    return replace(found, joules=integrate(times, watts, start_s, end_s))
+
+
+def _few(count: int) -> str:
+    return (
+        f"too few readings: {count} of {LEAST_SAMPLES} of the power meter during the loop; raise "
+        "min_duration_ms or let it read more often"
+    )
+
+
+def energy_measurement(
+    candidate: Candidate,
+    examples: Sequence[Example],
+    clock: Clock,
+    target: Target,
+    *,
+    meter: Path | None = None,
+    inputs: InputSettings | None = None,
+    rules: Rules = RULES,
+    progress: Progress | None = None,
+) -> Measurement | None:
+    """Measure ``energy`` per inference (mJ), the candidate running alone in a loop of its own.
+
+    Parameters
+    ----------
+    candidate : Candidate
+    examples : sequence of Example
+    clock : Clock
+    target : Target
+    meter : Path, optional
+        CSV of an external power meter on this machine; it is preferred.
+    inputs : InputSettings, optional
+    rules : Rules
+    progress : callable, optional
+
+    Returns
+    -------
+    Measurement or None
+        None where there is no meter.
+
+    Raises
+    ------
+    TargetError
+        When the model cannot be loaded or run there.
+    """
+    if meter is None and not target.describe().get("meters"):
+        return None
+    feeds, texts = timing_feeds([candidate], examples, -(-clock.min_count // PASSES), inputs)
+    fields = clock.fields()
+    job = Job("time", (JobModel(candidate.model),), tuple(feeds), energy=True, **fields)
+    began = time.time()
+    with tempfile.TemporaryDirectory(prefix="edgecompress-") as folder:
+        readings = target.run(job, Path(folder), progress)
+    loop, found = readings.loop, _counted(readings, meter, began, time.time())
+    if loop is None:
+        raise TargetError(f"{target.name}: the readings hold no timing loop")
+    if found is None:
+        return None
+    count = len(readings.series[0].ns)
+    seconds = max(readings.energy["end_s"] - readings.energy["start_s"], 1e-9)
+    conditions: Json = {
+        "meter": found.meter,
+        "counts": found.counts,
+        "watts": round(found.joules / seconds, 3),
+        "duration_ms": round(loop.duration_ms),
+        "threads": clock.threads,
+        "batch": 1,
+        "source": "examples" if texts else "signature",
+        "alone": True,
+    }
+    return Measurement(
+        "energy",
+        found.joules / max(count, 1) * 1e3,
+        "mJ",
+        target.name,
+        samples=count,
+        invalid=found.invalid or timing.spoiled(readings.series[0], loop, 0.5, rules),
+        conditions=conditions,
+    )
+
+
+def _counted(
+    readings: Readings, meter: Path | None, began_s: float, ended_s: float
+) -> Counted | None:
+    """Choose the meter that sees most: one outside, the board's own, the processor's."""
+    start, end = float(readings.energy["start_s"]), float(readings.energy["end_s"])
+    if meter is not None:
+        off = max(end - ended_s, began_s - start)  # the loop lies within what its job took
+        if off > CLOCK_TOLERANCE_S:
+            return Counted(
+                meter.name,
+                "what the external meter feeds, idle power included",
+                invalid=(
+                    f"meter: the target's clock differs from this machine's by {off:.1f} s "
+                    "or more; set both by network time, measure again"
+                ),
+            )
+        return external(meter, start, end)
+    found: dict[str, Any] = readings.energy["meters"]
+    for name in ("pmic", "rapl"):
+        if name in found:
+            counts = COUNTS[name].format(domains=", ".join(found[name].get("domains", ())))
+            few = found[name].get("samples", LEAST_SAMPLES)
+            invalid = _few(few) if few < LEAST_SAMPLES else None
+            return Counted(name, counts, float(found[name]["joules"]), invalid)
+    return None
