@@ -5,13 +5,12 @@ The order is a law: everything is chosen on validation, then test is read once f
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import tempfile
 import traceback
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -313,7 +312,7 @@ def slug(name: str) -> str:
 def write_directory(folder: Path, result: RunResult, made: dict[str, Made], tell: Reporter) -> None:
     """Write candidates, bundle, reports and, last, ``results.json``."""
     from edgecompress.bundle import write_bundle
-    from edgecompress.report.document import to_json
+    from edgecompress.report.document import measurements_json, to_json
     from edgecompress.report.html import render_html
     from edgecompress.report.markdown import render_markdown
 
@@ -324,8 +323,8 @@ def write_directory(folder: Path, result: RunResult, made: dict[str, Made], tell
             if row.kind == "candidate" and row.name in made:
                 target = Path(aside) / "new" / slug(row.name)
                 export_candidate(made[row.name].candidate, target)
-                text = json.dumps([asdict(m) for m in row.measurements], indent=1)
-                (target / "measurements.json").write_text(text + "\n", encoding="utf-8")
+                text = measurements_json(row.measurements)
+                (target / "measurements.json").write_text(text, encoding="utf-8")
         if (folder / "candidates").exists():
             (folder / "candidates").rename(Path(aside) / "old")
         if (Path(aside) / "new").exists():

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import PurePath
 from typing import Any
@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from edgecompress.errors import DataError
 from edgecompress.report.fields import DESCRIPTIONS, NULLABLE
-from edgecompress.values import Json, RunResult
+from edgecompress.values import Json, Measurement, RunResult
 
 FORMAT = 1
 NOT_FINITE = "the value was not a finite number: measure it again"
@@ -35,13 +35,31 @@ def to_json(result: RunResult) -> str:
     """
     document = _clean(asdict(result), "result")
     for row in document["rows"]:
-        for measurement in row["measurements"]:
-            interval = measurement["interval"]
-            if interval is not None and None in interval:
-                measurement["interval"] = None
-            if measurement["value"] is None and not measurement["invalid"]:
-                measurement["invalid"] = NOT_FINITE
+        _explain(row["measurements"])
     return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def measurements_json(measurements: Sequence[Measurement]) -> str:
+    """Write measurements alone, as ``results.json`` holds them.
+
+    Raises
+    ------
+    DataError
+        When one holds something that JSON cannot, naming where.
+    """
+    document = _clean([asdict(measurement) for measurement in measurements], "measurements")
+    _explain(document)
+    return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _explain(measurements: Sequence[Json]) -> None:
+    """Say of what was not finite that it was not, and drop half an interval."""
+    for measurement in measurements:
+        interval = measurement["interval"]
+        if interval is not None and None in interval:
+            measurement["interval"] = None
+        if measurement["value"] is None and not measurement["invalid"]:
+            measurement["invalid"] = NOT_FINITE
 
 
 def from_json(text: str) -> RunResult:
