@@ -14,23 +14,21 @@ from rich.text import Text
 
 from edgecompress.observation import failures
 from edgecompress.report import words
-from edgecompress.values import METRICS, Measurement
+from edgecompress.values import METRICS, Json, Measurement
 
 TOP = 10
 """Operators and layers that are shown; the others are in ``--json``."""
 
-WANTED = {
-    "latency": "latency",
-    "memory": "memory",
-    "energy": "energy (no meter there)",
-    "instructions": "instructions (emulated targets count them)",
-}
-"""What a profile may hold, and what is said where a target cannot measure it."""
+FLOATS = 3
+"""Nodes that stayed in floating point that are named."""
 
-RANKED = ("operator", "layer")
+LONGEST = 48
+"""Characters of a node's name that are shown."""
+
+WANTED = ("latency", "memory", "energy", "instructions")
+"""What a profile may hold; a target that cannot measure it is said to."""
+
 _HEADINGS = {
-    "operator": "Operators that took the time",
-    "layer": "Layers that took the time",
     "kind": "Instructions by kind",
     "threads": "With other numbers of threads",
     "arena": "With the memory arena off",
@@ -42,6 +40,8 @@ _SHORT = {
     "latency_p99": "p99",
     "peak_memory": "peak",
     "memory_rise": "rise",
+    "throughput": "inputs a second",
+    "speedup": "faster",
     "instructions": "per inference",
 }
 Notes = dict[str, int]
@@ -78,7 +78,7 @@ def print_profile(
     """
     console = console or Console(highlight=False, soft_wrap=False)
     console.print(Text(words.plain(model), style="bold"))
-    size = _size_words([each for each in found if each.target is None])
+    size = _size_words([each for each in found if each.target is None], reference)
     if size:
         console.print(Text(size))
     for target in dict.fromkeys(each.target for each in found if each.target):
@@ -86,12 +86,12 @@ def print_profile(
         _print_target(target, [each for each in found if each.target == target], reference, console)
 
 
-def _size_words(found: Sequence[Measurement]) -> str:
+def _size_words(found: Sequence[Measurement], reference: str | None) -> str:
     forms = {
         "size": "{}",
         "download_size": "{} as a compressed download",
         "parameters": "{} parameters",
-        "compression": "{} smaller",
+        "compression": f"{reference or 'the reference'} is {{}} as large",
     }
     return ", ".join(
         forms[each.metric].format(words.measured(each)) for each in found if each.metric in forms
@@ -104,27 +104,35 @@ def _print_target(
     console.print(Text(f"On {words.plain(target)}", style="bold"))
     failed = failures(found)
     for each in failed:
-        console.print(Padding(Text(f"failed: {words.plain(each.invalid)}", "red"), (0, 0, 0, 2)))
-    shown = [each for each in found if each not in failed]
+        console.print(
+            Padding(Text(f"failed: {words.plain(each.invalid)}", "red"), (0, 0, 0, 2), expand=False)
+        )
+    absent = [each for each in found if each not in failed and not math.isfinite(each.value)]
+    shown = [each for each in found if each not in failed and each not in absent]
     notes: Notes = {}
     main = [each for each in shown if each.slice is None]
     if main:
         _line(_conditions(main), console)
-        console.print(Padding(_main_table(main, reference, notes), (0, 0, 0, 1)))
+        console.print(Padding(_main_table(main, reference, notes), (0, 0, 0, 1), expand=False))
     for kind in dict.fromkeys(_kind(each) for each in shown if each.slice is not None):
         group = [each for each in shown if each.slice is not None and _kind(each) == kind]
-        _print_group(kind, group, notes, console)
-    missing = _missing(shown)
+        if kind == "operator":
+            _print_operators(group, notes, console)
+        else:
+            _print_group(kind, group, notes, console)
+    missing = _missing(shown, absent)
+    if len(shown) > len(main):
+        console.print()
     if missing and not failed:
-        _line(f"not measured: {', '.join(missing)}", console)
+        _line(f"not measured: {'; '.join(missing)}", console)
     for reason, number in notes.items():
         text = Text(f"{words.superscript((number,))} invalid: {words.plain(reason)}", "yellow")
-        console.print(Padding(text, (0, 0, 0, 2)))
+        console.print(Padding(text, (0, 0, 0, 2), expand=False))
 
 
 def _line(text: str, console: Console) -> None:
     if text:
-        console.print(Padding(Text(text, style="dim"), (0, 0, 0, 2)))
+        console.print(Padding(Text(text, style="dim"), (0, 0, 0, 2), expand=False))
 
 
 def _conditions(found: Sequence[Measurement]) -> str:
@@ -156,7 +164,7 @@ def _main_table(found: Sequence[Measurement], reference: str | None, notes: Note
     for each in found:
         name = words.title(each.metric)
         if each.metric == "speedup":
-            name = f"Faster than {reference or each.conditions.get('reference', 'the reference')}"
+            name = f"Speed against {reference or each.conditions.get('reference', 'the reference')}"
         table.add_row(
             Text(words.plain(name)),
             Text(_value(each, notes)),
@@ -178,42 +186,85 @@ def _kind(found: Measurement) -> str:
     return str(found.slice).partition(":")[0]
 
 
+def _table(*columns: str) -> Table:
+    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 1))
+    table.add_column("", max_width=LONGEST, overflow="fold")
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
 def _print_group(kind: str, found: Sequence[Measurement], notes: Notes, console: Console) -> None:
     """Print a table with a row for each slice and a column for each metric."""
-    metrics = list(dict.fromkeys(each.metric for each in found))[:4]
+    metrics = [name for name in dict.fromkeys(each.metric for each in found) if name in _SHORT]
     rows: dict[str, dict[str, Measurement]] = {}
     for each in found:
-        rows.setdefault(str(each.slice), {})[each.metric] = each
-    names = list(rows)
-    if kind in RANKED:
-        names.sort(key=lambda name: -_rank(rows[name].get(metrics[0])))
-    calls = any("calls" in each.conditions for each in found)
-    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 1))
-    table.add_column("", max_width=34, overflow="fold")
-    for metric in metrics:
-        name = _SHORT.get(metric, words.title(metric).lower())
-        table.add_column(name, justify="right", no_wrap=True)
-    if calls:
-        table.add_column("calls", justify="right", no_wrap=True)
-    for name in names[:TOP] if kind in RANKED else names:
-        row = rows[name]
+        rows.setdefault(str(each.slice).partition(":")[2], {})[each.metric] = each
+    table = _table(*(_SHORT[metric] for metric in metrics))
+    for name, row in rows.items():
         cells = [_value(row[metric], notes) if metric in row else "" for metric in metrics]
-        if calls:
-            number = next(iter(row.values())).conditions.get("calls", "")
-            cells.append(words.significant(number) if isinstance(number, float) else str(number))
-        label = name.partition(":")[2] or name
-        table.add_row(Text(words.plain(label)), *(Text(cell) for cell in cells))
+        table.add_row(Text(words.plain(name)), *(Text(cell) for cell in cells))
+    console.print()
     _line(_HEADINGS.get(kind, kind), console)
-    console.print(Padding(table, (0, 0, 0, 3)))
-    if kind in RANKED and len(names) > TOP:
-        _line(f"and {len(names) - TOP} more; --json gives all", console)
+    console.print(Padding(table, (0, 0, 0, 3), expand=False))
 
 
-def _rank(found: Measurement | None) -> float:
-    return found.value if found is not None and math.isfinite(found.value) else -math.inf
+def _print_operators(found: Sequence[Measurement], notes: Notes, console: Console) -> None:
+    """Print which operators and which of their nodes took the time, and what stayed in floats."""
+    found = sorted(found, key=lambda each: -each.value)
+    table = _table("time", "share", "calls")
+    for each in found[:TOP]:
+        calls = f"{each.conditions.get('calls', 0):g}"
+        table.add_row(
+            Text(words.plain(str(each.slice).partition(":")[2])),
+            *(Text(cell) for cell in (_value(each, notes), _share(each.conditions), calls)),
+        )
+    console.print()
+    _line("Operators that took the time, per inference", console)
+    console.print(Padding(table, (0, 0, 0, 3), expand=False))
+    if len(found) > TOP:
+        _line(f"and {len(found) - TOP} more; --json gives all", console)
+    layers = [layer for each in found for layer in each.conditions.get("layers", ())]
+    layers.sort(key=lambda layer: -layer["ms"])
+    table = _table("time", "share")
+    for layer in layers[:TOP]:
+        time = words.with_unit(layer["ms"], "ms")
+        table.add_row(Text(_end(words.plain(layer["name"]))), Text(time), Text(_share(layer)))
+    if layers:
+        console.print()
+        _line("Layers that took the time, per inference", console)
+        console.print(Padding(table, (0, 0, 0, 3), expand=False))
+    floats = [pair for each in found for pair in each.conditions.get("float", {}).items()]
+    if floats:
+        _line(f"{len(floats)} nodes of the quantized graph stayed in floating point:", console)
+    for name, why in floats[:FLOATS]:
+        _line(f"  {words.plain(name)}: {words.plain(why)}", console)
+    if len(floats) > FLOATS:
+        _line(f"  and {len(floats) - FLOATS} more; --json gives all", console)
 
 
-def _missing(found: Sequence[Measurement]) -> list[str]:
-    """Name what the target gave nothing of."""
-    given = {METRICS.get(each.metric) for each in found}
-    return [text for capability, text in WANTED.items() if capability not in given]
+def _end(name: str) -> str:
+    """Give the end of a long name: the beginnings of nodes' names are all alike."""
+    return name if len(name) <= LONGEST else f"…{name[1 - LONGEST :]}"
+
+
+def _share(conditions: Json) -> str:
+    return f"{conditions.get('share', 0.0) * 100:.1f} %"
+
+
+def _missing(found: Sequence[Measurement], absent: Sequence[Measurement]) -> list[str]:
+    """Name what the target gave nothing of, with the reason where there is one."""
+    given = {METRICS.get(each.metric) for each in (*found, *absent)}
+    emulated = "instructions" in given and "latency" not in given
+    why = {
+        "latency": " (emulated time means nothing)" if emulated else "",
+        "memory": " (nor does emulated memory)" if emulated else "",
+        "energy": "" if emulated else " (no meter)",
+        "instructions": " (emulated targets count them)",
+    }
+    reasons = {
+        f"{words.label(each.metric)} ({words.plain(each.invalid)})": None
+        for each in absent
+        if each.invalid
+    }
+    return [*reasons, *(f"{name}{why[name]}" for name in WANTED if name not in given)]

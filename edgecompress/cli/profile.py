@@ -76,11 +76,26 @@ def command(
         raise click.UsageError(f"--compare takes two models, not {len(models)}")
     if compare and teacher:
         raise click.UsageError("--compare and --teacher both name what to compare with; give one")
+    for model in models:
+        _check_model(Path(model))
     options["recipe_settings"] = (*options["recipe_settings"], *_settings(options))
     recipes = [build(model, None, options, teacher) for model in models]
     with TerminalReporter() as reporter:
         found = profile_models(recipes, options["store"], reporter, compare=compare)
     return _show(models, found, compare, as_json)
+
+
+def _check_model(model: Path) -> None:
+    """See that a model is there, before anything is measured; hub ids are for other commands."""
+    from edgecompress.errors import DataError
+
+    if not model.exists():
+        raise DataError("there is no such model", file=model)
+    known = ("candidate.json", "manifest.json", "config.json")
+    if model.is_dir() and not any((model / name).is_file() for name in known):
+        graphs = sorted(path.name for path in model.glob("*.onnx"))
+        advice = f"; name {graphs[0]} in it" if graphs else ""
+        raise DataError(f"neither a bundle nor a candidate's directory{advice}", file=model)
 
 
 def _settings(options: dict[str, Any]) -> list[str]:
@@ -118,7 +133,9 @@ def _show(models: tuple[str, ...], found: list[Any], compare: bool, as_json: boo
 
     codes = [0]
     names = [" against ".join(reversed(models))] if compare else list(models)
-    for name, measured in zip(names, found, strict=True):
+    for index, (name, measured) in enumerate(zip(names, found, strict=True)):
+        if index and not as_json:
+            click.echo()
         if isinstance(measured, EdgeCompressError):
             click.echo(f"edgecompress: {name}: {measured}", err=True)
             codes.append(measured.exit_code)

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import queue
+import re
 import signal
 import subprocess
 import threading
@@ -123,6 +124,7 @@ def cause(status: int, errors: str) -> str:
     """
     lines = [line.strip() for line in errors.splitlines() if line.strip()]
     last = lines[-1][:500] if lines else ""
+    last = re.sub(r"^[\w.]+: \[ONNXRuntimeError\] : \d+ : \w+ : ", "ONNX Runtime: ", last)
     if status < 0:
         try:
             name = signal.Signals(-status).name

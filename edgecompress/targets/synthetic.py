@@ -41,8 +41,9 @@ def synthetic_feeds(
     """Make inputs for several graphs from their signatures; equal signatures get the same ones.
 
     Floats are standard normal. Whole numbers lie below the bound that is set for them, else below
-    the size of the tables that the graph indexes with them, else they are 0 or 1. Attention masks
-    are all 1 and booleans true, segment numbers 0, and positions count up.
+    the size of the tables that the graph indexes with them, else they are 0 or 1; bytes in four
+    axes are pixels. Attention masks are all 1 and booleans true, segment numbers 0, and positions
+    count up.
 
     Parameters
     ----------
@@ -153,7 +154,8 @@ def _array(
     if limits is not None and asked and dtype.kind == "f":
         return generator.uniform(*limits, shape).astype(dtype)
     if limits is not None or whole:
-        return generator.integers(*(limits or (0, 2)), shape).astype(dtype)
+        pixels = dtype == np.uint8 and len(shape) == 4
+        return generator.integers(*(limits or (0, 256 if pixels else 2)), shape).astype(dtype)
     return generator.standard_normal(shape).astype(dtype)
 
 
