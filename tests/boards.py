@@ -15,9 +15,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import asyncssh
@@ -133,9 +134,15 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def sshd(
-    folder: Path, *further: str, path: str = "/usr/local/bin:/usr/bin:/bin"
+    folder: Path,
+    *further: str,
+    path: str = "/usr/local/bin:/usr/bin:/bin",
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Server]:
-    """Run a real sshd on a high port of loopback; `further` are lines of its configuration."""
+    """Run a real sshd on a high port of loopback.
+
+    `further` are lines of its configuration; `path` and `environment` are what a session sees.
+    """
     if SSHD is None or not SFTP_SERVER.exists():
         pytest.skip("needs the Debian package openssh-server")
     folder.mkdir(parents=True, exist_ok=True)
@@ -145,6 +152,7 @@ def sshd(
     write_keys(folder, port)
     server = Server(folder, port, getpass.getuser())
     server.home.mkdir()
+    seen = {"HOME": server.home, "PATH": path, "EDGECOMPRESS_TEST_BOARD": folder, **environment}
     settings = [
         f"Port {port}",
         "ListenAddress 127.0.0.1",
@@ -160,7 +168,7 @@ def sshd(
         "MaxStartups 100",
         f"Subsystem sftp {SFTP_SERVER}",
         *further,
-        f"SetEnv HOME={server.home} PATH={path} EDGECOMPRESS_TEST_BOARD={folder}",
+        "SetEnv " + " ".join(f"{key}={value}" for key, value in seen.items()),
     ]
     (folder / "sshd_config").write_text("\n".join(settings) + "\n")
     server.start = lambda: _start(server)

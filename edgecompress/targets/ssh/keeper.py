@@ -16,6 +16,7 @@ Requests and answers are JSON, one a line; an empty line is a heartbeat. Layout 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import importlib
@@ -27,6 +28,7 @@ import platform
 import re
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -64,6 +66,21 @@ def _bytes_below(folder: Path) -> int:
             found = (Path(place) / name).lstat()
             seen[found.st_dev, found.st_ino] = found.st_size
     return sum(seen.values())
+
+
+def _end_agents(folder: Path) -> None:
+    """Kill the processes that were given a path in `folder`: agents that hang, or lost their host.
+
+    SSH itself cannot: OpenSSH passes no signal to a session of root.
+    """
+    for found in Path("/proc").glob("[0-9]*"):
+        if found.name == str(os.getpid()):
+            continue
+        with contextlib.suppress(OSError):  # it has ended, or is another user's
+            words = (found / "cmdline").read_bytes().split(b"\0")
+            below = os.fsencode(folder)
+            if any(word == below or word.startswith(below + b"/") for word in words):
+                os.kill(int(found.name), signal.SIGKILL)
 
 
 class Sources(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
@@ -160,6 +177,7 @@ class Keeper:
         swept = 0
         for old in sorted((folder / "jobs").iterdir()):
             if not self._alive(old):
+                _end_agents(old)
                 shutil.rmtree(old, ignore_errors=True)
                 swept += 1
         self._session = Path(tempfile.mkdtemp(dir=folder / "jobs"))
@@ -268,8 +286,10 @@ class Keeper:
         }
 
     def drop(self, path: str) -> None:
-        """Remove a job's folder."""
-        shutil.rmtree(self._own(path))
+        """End what still runs in a job's folder, and remove it."""
+        folder = self._own(path)
+        _end_agents(folder)
+        shutil.rmtree(folder)
 
     def _own(self, path: str) -> Path:
         folder = Path(path)
@@ -375,10 +395,11 @@ class Keeper:
     def end(self) -> None:
         """End what was started and remove the session's folder."""
         if self.child is not None:
-            os.killpg(self.child.pid, 9)
+            os.killpg(self.child.pid, signal.SIGKILL)
             self.child.wait()
         if self._session is not None:
-            for _ in range(20):  # the agent ends by its own lifeline, and may write until then
+            _end_agents(self._session)
+            for _ in range(20):  # it may have been writing
                 shutil.rmtree(self._session, ignore_errors=True)
                 if not self._session.exists():
                     break
