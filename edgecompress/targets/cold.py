@@ -91,5 +91,5 @@ def few_lengths(feeds: Feeds, count: int = COLD_INPUTS) -> Feeds:
     for item, *arrays in zip(feeds.items.tolist(), *feeds.arrays.values(), strict=True):
         size[item] += sum(math.prod(array.shape) for array in arrays)
     largest = max(items, key=lambda item: size[item])
-    chosen = {*items[: count - 1], largest}
-    return keep(feeds, sorted(chosen))
+    others = [item for item in items if item != largest]
+    return keep(feeds, sorted([largest, *others[: count - 1]]))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgecompress.targets import machine
+from edgecompress.targets.agent import energy
 from edgecompress.targets.archive import agent_archive
 from edgecompress.targets.base import Job, Progress, Readings
 from edgecompress.targets.fleet import TargetSpec
@@ -38,8 +39,8 @@ class Local:
     spec: TargetSpec | None = field(default=None, compare=False)
 
     def describe(self) -> Json:
-        """Describe this machine."""
-        return machine.environment()
+        """Describe this machine; meters as they are now."""
+        return {**machine.environment(), "meters": energy.meters()}
 
     def fingerprint(self) -> str:
         """Digest of this machine and of its library versions."""

@@ -8,7 +8,9 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -16,15 +18,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from quantized_models import two_layers
+from systems import PI5_PMIC, PI5_WATTS, System
 
 from edgecompress.targets import agent
 from edgecompress.targets.agent.arrays import Feed, pack, read_items, unpack
-from edgecompress.targets.agent.loop import _rounds
+from edgecompress.targets.agent.loop import _rounds, warm_up
+from edgecompress.targets.agent.operators import summed
 from edgecompress.targets.agent.sensors import memory_bytes
+from edgecompress.targets.agent.sessions import Null
 from edgecompress.targets.archive import agent_archive
 from edgecompress.targets.base import Feeds, Job, JobModel, feeds_from_rows
 from edgecompress.targets.jobs import write_job as _write_job
 from edgecompress.values import Candidate, OnnxModel
+
+
+@pytest.fixture
+def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> System:
+    return System(tmp_path, monkeypatch)
+
 
 ROW = {"input_ids": np.array([[2, 4, 5, 3]]), "attention_mask": np.ones((1, 4), np.int64)}
 SHORT = {"input_ids": np.array([[2, 3]]), "attention_mask": np.ones((1, 2), np.int64)}
@@ -130,6 +142,129 @@ def test_models_are_timed_in_turns(tagger: Candidate, tmp_path: Path) -> None:
     assert np.median(found["ns"][2]) < np.median(found["ns"][0])  # nothing takes less than a model
     for when in ("before", "after"):
         assert {"load_average", "frequency_mhz", "governor", "temperature_c"} <= set(found[when])
+
+
+def readings(job: Job, folder: Path) -> dict[str, Any]:
+    write_job(job, folder)
+    done = run(folder)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads((folder / "readings.json").read_text())
+    return found
+
+
+def test_warm_up_goes_on_until_it_is_stable_or_has_lasted_too_long(tmp_path: Path) -> None:
+    class Settling:
+        """Takes long at first and a steady time later on."""
+
+        dtypes: dict[str, np.dtype] = {}  # noqa: RUF012
+
+        def __init__(self, unsteady: int) -> None:
+            self.left, self.calls = unsteady, 0
+
+        def __call__(self, feed: Feed, /) -> tuple[np.ndarray, ...]:
+            self.left, self.calls = self.left - 1, self.calls + 1
+            time.sleep(min(0.005 * 1.5 ** max(self.left, 0), 0.3))
+            return ()
+
+    def warm(unsteady: int, max_warmup_ms: float) -> dict[str, Any]:
+        rows: list[list[Feed]] = [[{}]] * 2
+        job = {"warmup_ms": 1.0, "max_warmup_ms": max_warmup_ms}
+        return warm_up([Settling(unsteady), Null()], [rows, rows], [None, None], job)
+
+    steady = warm(0, 60000.0)
+    assert steady["stable"]
+    later = warm(10, 60000.0)
+    assert later["stable"]
+    assert later["rounds"] > 10
+    never = warm(10**6, 1.0)
+    assert not never["stable"]
+    assert never["rounds"] == 2
+
+
+def test_the_harness_alone_needs_no_warm_up() -> None:
+    rows: list[list[Feed]] = [[{}]]
+    assert warm_up([Null()], [rows], [None], {"warmup_ms": 0, "max_warmup_ms": 0})["stable"]
+
+
+def test_warm_up_and_the_clock_are_recorded(
+    tagger: Candidate, tmp_path: Path, system: System
+) -> None:
+    system.core(cpufreq__scaling_cur_freq=1_700_000, cpufreq__scaling_governor="performance")
+    job = time_job(JobModel(tagger.model), min_duration_ms=1300.0)
+    found = readings(job, tmp_path / "job")["time"]
+    assert found["warmup"]["rounds"] >= 2
+    assert found["frequencies_mhz"] == [1700.0] * 3  # at the start, and twice in 1.3 s
+    assert found["before"]["governor"] == "performance"
+    assert found["energy"] is None
+
+
+def test_energy_is_read_around_the_loop(tagger: Candidate, tmp_path: Path, system: System) -> None:
+    system.vcgencmd(pmic_read_adc=PI5_PMIC)
+    job = time_job(JobModel(tagger.model), min_duration_ms=600.0, energy=True)
+    found = readings(job, tmp_path / "job")["time"]["energy"]
+    seconds = found["end_s"] - found["start_s"]
+    assert seconds >= 0.6
+    assert found["meters"]["pmic"]["joules"] == pytest.approx(PI5_WATTS * seconds, rel=0.05)
+
+
+def test_a_process_is_bound_to_its_cores(tagger: Candidate, tmp_path: Path) -> None:
+    core = max(os.sched_getaffinity(0))
+    found = readings(time_job(JobModel(tagger.model), affinity=(core,)), tmp_path / "job")
+    assert found["time"]["before"]["cores"] == 1
+
+
+def test_a_core_that_is_not_there(tagger: Candidate, tmp_path: Path) -> None:
+    folder = tmp_path / "job"
+    write_job(time_job(JobModel(tagger.model), affinity=(4095,)), folder)
+    done = run(folder)
+    assert done.returncode
+    assert "there is no core 4095 for this process; affinity may name 0" in done.stderr
+
+
+def test_without_the_arena_memory_goes_back(tagger: Candidate, tmp_path: Path) -> None:
+    job = time_job(JobModel(tagger.model), arena=False)
+    assert readings(job, tmp_path / "job")["time"]["items"]
+
+
+def test_operators_take_the_time_of_the_model(tmp_path: Path) -> None:
+    model = two_layers(tmp_path).model
+    rows = [{"x": np.ones((k, 32), np.float32)} for k in (1, 2, 3)]
+    job = Job("operators", (JobModel(model),), (feeds_from_rows(rows, range(3)),))
+    (found,) = readings(job, tmp_path / "job")["operators"]
+    assert found["inferences"] == 9  # three inputs, three times
+    nodes = {node["name"]: node for node in found["nodes"]}
+    assert nodes["integer"]["op"] == "DynamicQuantizeMatMul"
+    assert nodes["kept"]["inputs"][0] == "float"
+    assert {node["calls"] for node in nodes.values()} == {9}
+    times = [node["ns"] for node in found["nodes"]]
+    assert times == sorted(times, reverse=True)
+    assert not list((tmp_path / "job").glob("profile*"))
+
+
+def event(name: str, op: str, ts: int, dur: int, **args: object) -> dict[str, Any]:
+    described = {"op_name": op, "provider": "CPUExecutionProvider", **args}
+    return {
+        "cat": "Node", "name": f"{name}_kernel_time", "ts": ts, "dur": dur, "tid": 1,
+        "args": described,
+    }  # fmt: skip
+
+
+def test_a_node_with_a_graph_of_its_own_does_not_count_twice() -> None:
+    events = [
+        {"cat": "Session", "name": "model_run", "ts": 0, "dur": 5},
+        event("early", "Add", 1, 3),
+        {"cat": "Session", "name": "model_run", "ts": 10, "dur": 200},
+        event("inner", "MatMul", 20, 30, input_type_shape=[{"float": [1, 2]}, {"int8": [2]}]),
+        event("inner", "MatMul", 60, 20),
+        event("loop", "Loop", 15, 100),
+        event("after", "Add", 120, 5),
+    ]
+    found = {node["name"]: node for node in summed(events, skip=1)}
+    assert set(found) == {"loop", "inner", "after"}
+    assert (found["inner"]["ns"], found["inner"]["calls"]) == (50_000, 2)
+    assert found["inner"]["inputs"] == ["float", "int8"]
+    assert found["loop"]["ns"] == 50_000  # what is left of 100 µs
+    assert sum(node["ns"] for node in found.values()) == 105_000
 
 
 def test_a_loop_ends_at_its_maximum_duration(tagger: Candidate, tmp_path: Path) -> None:

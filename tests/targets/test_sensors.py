@@ -3,75 +3,27 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from systems import PI5_PMIC, PI5_WATTS, System
 
 from edgecompress.targets.agent import energy, firmware, sensors
 from edgecompress.targets.archive import agent_archive
 
-Lay = Callable[[dict[str, object]], None]
-
-PI5_PMIC = """\
- 3V7_WL_SW_A current(0)=0.10000000A
-   3V3_SYS_A current(1)=0.50000000A
-  VDD_CORE_A current(7)=2.00000000A
- 3V7_WL_SW_V volt(8)=3.70000000V
-   3V3_SYS_V volt(9)=3.30000000V
-  VDD_CORE_V volt(15)=0.90000000V
-     EXT5V_V volt(24)=5.15000000V
-"""
-PI5_WATTS = 0.1 * 3.7 + 0.5 * 3.3 + 2.0 * 0.9
-
 
 @pytest.fixture
-def lay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lay:
-    """Write files below the root that the readers take for the system's."""
-    root = tmp_path / "root"
-    root.mkdir()
-    monkeypatch.setenv("EDGECOMPRESS_SYSROOT", str(root))
-
-    def write(files: dict[str, object]) -> None:
-        for name, content in files.items():
-            path = root / "sys" / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(f"{content}\n")
-
-    return write
+def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> System:
+    return System(tmp_path, monkeypatch)
 
 
-@pytest.fixture
-def vcgencmd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Put a `vcgencmd` in front of PATH that answers each question with a text."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-
-    def install(**answers: str) -> None:
-        for question, answer in answers.items():
-            (folder / f"{question}.txt").write_text(answer)
-        program = folder / "vcgencmd"
-        program.write_text(f'#!/bin/sh\nexec cat "{folder}/$1.txt"\n')
-        program.chmod(0o755)
-
-    return install
-
-
-def core(**fields: object) -> dict[str, object]:
-    """Files of the first core that this process may use."""
-    place = f"devices/system/cpu/cpu{sensors.own_cores()[0]}"
-    return {f"{place}/{name.replace('__', '/')}": value for name, value in fields.items()}
-
-
-def test_a_system_that_says_nothing(lay: Lay) -> None:
+def test_a_system_that_says_nothing(system: System) -> None:
     state = sensors.machine_state()
     for key in ("frequency_mhz", "base_frequency_mhz", "governor", "temperature_c", "pi_throttled"):
         assert state[key] is None
@@ -80,63 +32,63 @@ def test_a_system_that_says_nothing(lay: Lay) -> None:
     assert json.loads(json.dumps(state)) == state
 
 
-def test_clock_and_governor(lay: Lay) -> None:
-    lay(core(cpufreq__scaling_governor="ondemand", cpufreq__scaling_cur_freq=1_500_000))
-    lay(core(cpufreq__base_frequency=2_000_000, cpufreq__scaling_max_freq=1_800_000))
+def test_clock_and_governor(system: System) -> None:
+    system.core(cpufreq__scaling_governor="ondemand", cpufreq__scaling_cur_freq=1_500_000)
+    system.core(cpufreq__base_frequency=2_000_000, cpufreq__scaling_max_freq=1_800_000)
     state = sensors.surroundings()
     assert (state["governor"], state["frequency_mhz"]) == ("ondemand", 1500)
     assert state["base_frequency_mhz"] == 1800  # a person's own limit is no throttling
 
 
-def test_base_frequency_of_the_firmware_tables(lay: Lay) -> None:
-    lay(core(acpi_cppc__nominal_freq=3200, cpufreq__scaling_max_freq=4_900_000))
+def test_base_frequency_of_the_firmware_tables(system: System) -> None:
+    system.core(acpi_cppc__nominal_freq=3200, cpufreq__scaling_max_freq=4_900_000)
     assert sensors.base_frequency_mhz() == 3200
 
 
-def test_arm_cores_have_no_boost(lay: Lay, monkeypatch: pytest.MonkeyPatch) -> None:
-    lay(core(cpufreq__cpuinfo_max_freq=1_800_000))
+def test_arm_cores_have_no_boost(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    system.core(cpufreq__cpuinfo_max_freq=1_800_000)
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     assert sensors.base_frequency_mhz() == 1800
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     assert sensors.base_frequency_mhz() is None
 
 
-def test_temperature_is_the_processors_own(lay: Lay) -> None:
-    lay(
+def test_temperature_is_the_processors_own(system: System) -> None:
+    system.lay(
         {"class/thermal/thermal_zone0/type": "iwlwifi_1", "class/thermal/thermal_zone0/temp": 90000}
     )
-    lay({"class/thermal/thermal_zone1/type": "cpu-thermal"})
-    lay({"class/thermal/thermal_zone1/temp": 61250})
-    lay({"class/thermal/thermal_zone1/trip_point_0_type": "critical"})
-    lay({"class/thermal/thermal_zone1/trip_point_0_temp": 110000})
-    lay({"class/thermal/thermal_zone1/trip_point_1_type": "passive"})
-    lay({"class/thermal/thermal_zone1/trip_point_1_temp": 85000})
+    system.lay({"class/thermal/thermal_zone1/type": "cpu-thermal"})
+    system.lay({"class/thermal/thermal_zone1/temp": 61250})
+    system.lay({"class/thermal/thermal_zone1/trip_point_0_type": "critical"})
+    system.lay({"class/thermal/thermal_zone1/trip_point_0_temp": 110000})
+    system.lay({"class/thermal/thermal_zone1/trip_point_1_type": "passive"})
+    system.lay({"class/thermal/thermal_zone1/trip_point_1_temp": 85000})
     found = sensors.zones()
     assert [zone["trip_c"] for zone in found] == [None, 85]
     assert sensors.temperature_c(found) == 61.25
 
 
-def test_temperature_of_a_chip_without_a_zone(lay: Lay) -> None:
-    lay({"class/hwmon/hwmon0/name": "nvme", "class/hwmon/hwmon0/temp1_input": 70000})
-    lay({"class/hwmon/hwmon1/name": "k10temp", "class/hwmon/hwmon1/temp1_input": 48500})
+def test_temperature_of_a_chip_without_a_zone(system: System) -> None:
+    system.lay({"class/hwmon/hwmon0/name": "nvme", "class/hwmon/hwmon0/temp1_input": 70000})
+    system.lay({"class/hwmon/hwmon1/name": "k10temp", "class/hwmon/hwmon1/temp1_input": 48500})
     assert sensors.temperature_c([]) == 48.5
 
 
-def test_throttling_of_a_raspberry_pi(lay: Lay, vcgencmd: Callable[..., None]) -> None:
-    vcgencmd(get_throttled="throttled=0x50005\n")
+def test_throttling_of_a_raspberry_pi(system: System) -> None:
+    system.vcgencmd(get_throttled="throttled=0x50005\n")
     assert sensors.surroundings()["pi_throttled"] == "0x50005"
-    lay({"devices/platform/soc/soc:firmware/get_throttled": "4"})
+    system.lay({"devices/platform/soc/soc:firmware/get_throttled": "4"})
     assert sensors.surroundings()["pi_throttled"] == "4"  # asked first: it starts no process
 
 
-def test_a_firmware_that_does_not_know(vcgencmd: Callable[..., None]) -> None:
-    vcgencmd(get_throttled='error=1 error_msg="Command not registered"')
+def test_a_firmware_that_does_not_know(system: System) -> None:
+    system.vcgencmd(get_throttled='error=1 error_msg="Command not registered"')
     assert firmware.throttled() is None
     assert firmware.ask("no_such_question") is None
 
 
-def test_power_of_a_pi_5(lay: Lay, vcgencmd: Callable[..., None]) -> None:
-    vcgencmd(pmic_read_adc=PI5_PMIC)
+def test_power_of_a_pi_5(system: System) -> None:
+    system.vcgencmd(pmic_read_adc=PI5_PMIC)
     assert firmware.pmic_watts() == pytest.approx(PI5_WATTS)
     assert energy.meters() == ["pmic"]
     watch = energy.Watch()
@@ -148,42 +100,34 @@ def test_power_of_a_pi_5(lay: Lay, vcgencmd: Callable[..., None]) -> None:
     assert counted["samples"] >= 3
 
 
-def rapl(lay: Lay, **counters: int) -> None:
-    names = {"p0": "package-0", "p1": "package-1", "core": "core", "dram": "dram", "psys": "psys"}
-    for index, (key, value) in enumerate(counters.items()):
-        folder = f"class/powercap/intel-rapl:{index}"
-        lay({f"{folder}/name": names[key], f"{folder}/energy_uj": value})
-        lay({f"{folder}/max_energy_range_uj": 1_000_000_000})
-
-
-def test_packages_and_memory_are_added_and_their_parts_are_not(lay: Lay) -> None:
-    rapl(lay, p0=5_000_000, core=1_000_000, p1=0, dram=7, psys=9)
+def test_packages_and_memory_are_added_and_their_parts_are_not(system: System) -> None:
+    system.rapl(p0=5_000_000, core=1_000_000, p1=0, dram=7, psys=9)
     assert sorted(energy.rapl_domains()) == ["dram", "package-0", "package-1"]
     watch = energy.Watch()
-    rapl(lay, p0=8_000_000, core=3_000_000, p1=500_000, dram=250_007, psys=99_000_000)
+    system.rapl(p0=8_000_000, core=3_000_000, p1=500_000, dram=250_007, psys=99_000_000)
     assert watch.stop()["meters"]["rapl"]["joules"] == pytest.approx(3.0 + 0.5 + 0.25)
 
 
-def test_a_whole_platform_where_there_is_nothing_finer(lay: Lay) -> None:
-    rapl(lay, psys=1_000_000)
+def test_a_whole_platform_where_there_is_nothing_finer(system: System) -> None:
+    system.rapl(psys=1_000_000)
     assert list(energy.rapl_domains()) == ["psys"]
 
 
-def test_a_counter_that_stands_still_is_no_meter(lay: Lay) -> None:
-    rapl(lay, p0=0)
+def test_a_counter_that_stands_still_is_no_meter(system: System) -> None:
+    system.rapl(p0=0)
     assert energy.Watch().stop()["meters"] == {}
 
 
-def test_a_counter_that_must_not_be_read(lay: Lay, tmp_path: Path) -> None:
-    rapl(lay, p0=1_000_000)
+def test_a_counter_that_must_not_be_read(system: System, tmp_path: Path) -> None:
+    system.rapl(p0=1_000_000)
     counter = tmp_path / "root/sys/class/powercap/intel-rapl:0/energy_uj"
     counter.unlink()
     counter.mkdir()  # refused to root, too, whom no permission stops
     assert energy.meters() == []
 
 
-def test_a_counter_that_goes_away(lay: Lay, tmp_path: Path) -> None:
-    rapl(lay, p0=1_000_000)
+def test_a_counter_that_goes_away(system: System, tmp_path: Path) -> None:
+    system.rapl(p0=1_000_000)
     watch = energy.Watch()
     (tmp_path / "root/sys/class/powercap/intel-rapl:0/energy_uj").unlink()
     assert watch.stop()["meters"] == {}
@@ -214,10 +158,10 @@ def test_the_trapezoid_rule_is_exact_on_a_line(
     assert energy.integrate(times, watts, start, end) == pytest.approx(exact, abs=1e-6)
 
 
-def test_the_agent_alone_names_its_meters(lay: Lay, vcgencmd: Callable[..., None]) -> None:
-    vcgencmd(pmic_read_adc=PI5_PMIC)
-    rapl(lay, p0=1)
-    lay(core(cpufreq__scaling_governor="schedutil"))
+def test_the_agent_alone_names_its_meters(system: System) -> None:
+    system.vcgencmd(pmic_read_adc=PI5_PMIC)
+    system.rapl(p0=1)
+    system.core(cpufreq__scaling_governor="schedutil")
     done = subprocess.run(
         [sys.executable, str(agent_archive()), "describe"],
         capture_output=True, text=True, check=True,

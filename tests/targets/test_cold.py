@@ -1,0 +1,55 @@
+"""Cold starts: what is measured of each, and which inputs they run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgecompress.targets.base import Clock, Feeds
+from edgecompress.targets.cold import COLD_INPUTS, cold_measurements, few_lengths
+from edgecompress.targets.local import Local
+from edgecompress.values import Candidate
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def test_six_starts_give_an_interval(tagger: Candidate) -> None:
+    found = {
+        m.metric: m
+        for m in cold_measurements(
+            Candidate(tagger.model), (), Clock(cold_starts=6, arena=False), Local()
+        )
+    }
+    assert set(found) >= {"load_time", "first_inference", "load_memory", "peak_memory"}
+    for measured in found.values():
+        assert measured.samples == 6
+        assert measured.interval is not None
+        assert measured.conditions["arena"] == "off"
+    assert found["peak_memory"].value > found["memory_rise"].value >= found["load_memory"].value
+    if "pss" in found:
+        assert 0 < found["pss"].value <= found["peak_memory"].value
+
+
+def test_fewer_say_that_they_give_none(tagger: Candidate) -> None:
+    clock = Clock(cold_starts=2)
+    for measured in cold_measurements(Candidate(tagger.model), (), clock, Local()):
+        assert measured.interval is None
+        assert "2 starts" in measured.conditions["interval"]
+
+
+@given(st.lists(st.integers(1, 99), min_size=1, max_size=40))
+def test_few_inputs_hold_the_first_and_the_longest(lengths: list[int]) -> None:
+    rows = tuple(np.zeros((1, length), np.int64) for length in lengths)
+    few = few_lengths(Feeds({"x": rows}, np.arange(len(rows))))
+    kept = [row.shape[1] for row in few.arrays["x"]]
+    assert len(kept) == min(len(lengths), COLD_INPUTS)
+    assert kept[0] == lengths[0]
+    assert max(kept) == max(lengths)
+    assert few.items.tolist() == list(range(len(kept)))
