@@ -1,0 +1,42 @@
+"""What a candidate is: its own files, and nothing that lies beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edgecompress.errors import DataError
+from edgecompress.provenance import candidate_digest
+from edgecompress.values import Candidate, OnnxModel
+
+
+@pytest.fixture
+def foreign(tmp_path: Path) -> Candidate:
+    value = helper.make_tensor_value_info
+    weight = numpy_helper.from_array(np.ones((4, 1000), np.float32), "w")
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])], "g",
+        [value("x", TensorProto.FLOAT, ["n", 4])], [value("y", TensorProto.FLOAT, None)], [weight],
+    )  # fmt: skip
+    file = tmp_path / "m.onnx"
+    onnx.save(helper.make_model(graph), str(file), save_as_external_data=True, location="m.data")
+    return Candidate(OnnxModel(file))
+
+
+def test_neighbours_do_not_matter_and_external_data_does(foreign: Candidate) -> None:
+    before = candidate_digest(foreign)
+    (foreign.model.directory / "other.bin").write_bytes(b"new")
+    assert candidate_digest(foreign) == before
+    data = foreign.model.directory / "m.data"
+    data.write_bytes(bytes(data.stat().st_size))
+    assert candidate_digest(foreign) != before
+
+
+def test_a_missing_file_is_named(foreign: Candidate) -> None:
+    (foreign.model.directory / "m.data").unlink()
+    with pytest.raises(DataError, match=r"m\.data: cannot be read"):
+        candidate_digest(foreign)
