@@ -17,6 +17,10 @@ REFERENCE = "onnx-fp32"
 """The teacher's stock fp32 export: what every ratio is measured against."""
 TUNED = "onnx-fp32-tuned"
 PRIMARY = ("f1", "accuracy", "macro_f1")
+HERE = "local"
+"""The machine that ran the recipe, as measurements name it."""
+OBSERVERS = ("profile", "evaluate")
+"""Metrics of what stands in the place of all that a target did not give."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,10 @@ class Facts:
     splits : tuple of str
         Every split that was scored, `split` first.
     targets : tuple of str
-        Where latency was measured, the recipe's first target first.
+        Where anything was measured or was to be, in the recipe's order.
+    target : str or None
+        The target of the main table and of running text: the first where latency was measured,
+        else the first.
     teacher, reference, winner : Row or None
     nearest : Row or None
         The candidate that misses the budget by least, where there is no winner.
@@ -44,6 +51,7 @@ class Facts:
     split: str | None
     splits: tuple[str, ...]
     targets: tuple[str, ...]
+    target: str | None
     teacher: Row | None
     reference: Row | None
     winner: Row | None
@@ -51,9 +59,14 @@ class Facts:
     rows: tuple[Row, ...]
 
     @property
-    def target(self) -> str | None:
-        """The target of the main table."""
-        return self.targets[0] if self.targets else None
+    def several(self) -> bool:
+        """Whether a number must say where it holds: there is another target than this machine."""
+        return bool(set(self.targets) - {HERE})
+
+    @property
+    def where(self) -> str:
+        """Give what running text adds to a number of the main target: `` on pi4``, or nothing."""
+        return f" on {words.plain(self.target)}" if self.several and self.target else ""
 
     @property
     def candidates(self) -> tuple[Row, ...]:
@@ -72,11 +85,13 @@ def gather(result: RunResult) -> Facts:
     primary = _primary(everything)
     seen = {one.split for one in everything if one.metric == primary and one.split}
     splits = tuple(split for split in ("test", "validation") if split in seen)
+    targets, target = _targets(result)
     return Facts(
         primary=primary,
         split=splits[0] if splits else None,
         splits=splits,
-        targets=_targets(result, everything),
+        targets=targets,
+        target=target,
         teacher=next((row for row in result.rows if is_teacher(row)), None),
         reference=next(
             (row for row in result.rows if row.kind == "reference" and row.name == REFERENCE), None
@@ -171,6 +186,11 @@ def scored(
     return exact
 
 
+def failures(row: Row) -> tuple[Measurement, ...]:
+    """Give what stands for all that a target did not give of `row`, with the reason."""
+    return tuple(one for one in row.measurements if one.metric in OBSERVERS and one.invalid)
+
+
 def _nearest(result: RunResult) -> Row | None:
     missed = [
         row
@@ -190,11 +210,17 @@ def _primary(measurements: list[Measurement]) -> str | None:
     return next(iter([*with_drop, *(name for name in PRIMARY if name in metrics)]), None)
 
 
-def _targets(result: RunResult, measurements: list[Measurement]) -> tuple[str, ...]:
-    timed = [one.target for one in measurements if one.metric == "latency_p50" and one.target]
+def _targets(result: RunResult) -> tuple[tuple[str, ...], str | None]:
+    """Give all targets, and the one of the main table."""
+    # The teacher in PyTorch runs on this machine, also where the recipe does not name it.
+    rows = [row for row in result.rows if not is_teacher(row)] or list(result.rows)
+    found = [one for row in rows for one in row.measurements if one.target]
     asked = result.recipe.get("targets")
-    first = [one for one in asked if one in timed] if isinstance(asked, list | tuple) else []
-    return tuple(dict.fromkeys([*first, *timed]))
+    named = [str(one) for one in asked] if isinstance(asked, list | tuple) else []
+    measured = dict.fromkeys(str(one.target) for one in found)
+    timed = {one.target for one in found if one.metric == "latency_p50" and one.slice is None}
+    every = tuple(dict.fromkeys([*(one for one in named if one in measured), *measured]))
+    return every, next((one for one in every if one in timed), next(iter(every), None))
 
 
 def _ordered(result: RunResult) -> tuple[Row, ...]:

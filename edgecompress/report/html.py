@@ -13,7 +13,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from edgecompress.report import ground, panels, plot, words
+from edgecompress.report import across, ground, panels, places, plot, variants, words
 from edgecompress.report.facts import (
     Facts,
     display_name,
@@ -45,7 +45,11 @@ def render_html(result: RunResult) -> str:
     shown = panels.subject(facts)
     drawn = plot.draw(result, facts, table)
     names, lines = panels.readings(facts, shown)
-    important, flags = ground.cpu_flags(result.environment)
+    here = {key: value for key, value in result.environment.items() if key != "targets"}
+    important, flags = ground.cpu_flags(here)
+    there = places.places(result, facts)
+    first = [row for row in (facts.reference, shown) if shown and row]
+    rest = [row for row in facts.rows if first and row not in first and not row.error]
     page = _environment().get_template("report.html.j2")
     return page.render(
         result=result,
@@ -55,7 +59,12 @@ def render_html(result: RunResult) -> str:
         tiles=_tiles(facts, shown),
         limits=panels.budget_lines(result, shown),
         table=table,
-        more_tables=[build(result, target) for target in facts.targets[1:]],
+        across=across.across(facts, there, first),
+        across_rest=across.across(facts, there, rest) if rest else None,
+        differing=across.differing(facts, shown),
+        places=there,
+        gaps=[places.gap_words(gap) for gap in places.gaps(facts)],
+        sides=variants.sides(facts, shown),
         plots=[Markup(one) for one in drawn],  # noqa: S704 - plotly escapes; names are escaped by us
         plot_split="validation" if "validation" in facts.splits else facts.split,
         groups=plot.GROUPS,
@@ -69,7 +78,7 @@ def render_html(result: RunResult) -> str:
         failed=panels.failed(facts),
         reading_names=names,
         readings=lines,
-        machine=ground.machine(result.environment),
+        machine=ground.machine(here),
         data=ground.machine(result.data),
         important_flags=important,
         flags=flags,
@@ -115,12 +124,13 @@ def _tiles(facts: Facts, row: Row | None) -> list[dict[str, Any]]:
     if row is None:
         return []
     tiles = [_size_tile(facts, row), _latency_tile(facts, row), _accuracy_tile(facts, row)]
-    memory = find(row.measurements, "peak_memory", target=facts.target)
+    memory = _of(row, "peak_memory", facts.target)
     base = _of(facts.reference, "peak_memory", facts.target)
     if memory is not None:
         sound = base is not None and not base.invalid and not memory.invalid and memory.value > 0
         gain = f"{words.times(base.value / memory.value)}× less" if base and sound else ""
         against = f"stock export {words.measured(base)}" if sound else ""
+        against = " · ".join(filter(None, [against, facts.where.strip()]))
         tiles.append(_tile("Peak memory", memory, gain, against))
     return [tile for tile in tiles if tile]
 
@@ -180,7 +190,8 @@ def _accuracy_tile(facts: Facts, row: Row) -> dict[str, Any] | None:
         turned = lost.interval and (-lost.interval[1], -lost.interval[0])
         between = words.span(turned, lost.unit, sign=True)
     name = f"{words.title(found.metric)} on {split}" if split else words.title(found.metric)
-    return _tile(name, found, gain, between)
+    answered = f"answered by {words.plain(found.target)}" if facts.several and found.target else ""
+    return _tile(name, found, gain, " · ".join(filter(None, [between, answered])))
 
 
 def _plain_types(value: Any) -> Any:

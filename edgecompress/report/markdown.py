@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 
 from edgecompress.report import words
+from edgecompress.report.across import Across, across, differing
 from edgecompress.report.facts import gather
 from edgecompress.report.panels import budget_lines, failed, losers, subject
+from edgecompress.report.places import Place, gap_words, gaps, places
 from edgecompress.report.sentence import headline
-from edgecompress.report.table import Cell, Table, build
+from edgecompress.report.table import Cell, Column, Table, build
+from edgecompress.report.variants import Side, sides
 from edgecompress.values import RunResult
 
 MARKS = {"pass": "✓", "fail": "✗", "undecided": "?"}
@@ -34,16 +37,25 @@ def render_markdown(result: RunResult) -> str:
     ]
     if limits:
         parts.append("\n".join(limits))
-    for target in facts.targets or (None,):
-        table = build(result, target)
-        if len(facts.targets) > 1:
-            parts.append(f"On {code(str(target))}:")
-        parts.append(_table(table))
-        if table.common:
-            parts.append(f"Every candidate also has {', '.join(map(code, table.common))}.")
-        parts += [
-            f"{words.superscript((n,))} {escape(t)}" for n, t in enumerate(table.footnotes, 1)
-        ]
+    table = build(result)
+    if facts.several:
+        parts.append(f"On {code(str(facts.target))}:")
+    parts.append(_table(table))
+    if table.common:
+        parts.append(f"Every candidate also has {', '.join(map(code, table.common))}.")
+    parts += _footnotes(table.footnotes)
+    there = places(result, facts)
+    if wide := across(facts, there):
+        parts += ["On every target:", _across(wide), *_footnotes(wide.footnotes)]
+        parts += [escape(text) for text in wide.remarks]
+        parts += [f"{code(head.subject)}: {escape(one)}." for one in differing(facts, shown)]
+        parts.append("\n".join(_place(one) for one in there))
+    missing = [f"- {escape(whose)}: {escape(why)}" for whose, why in map(gap_words, gaps(facts))]
+    if missing:
+        parts += ["Not measured:", "\n".join(missing)]
+    for side in sides(facts, shown):
+        parts += [f"{escape(side.title)} of {code(head.subject)}:", _side(side)]
+        parts += _footnotes(side.footnotes) + ([escape(side.remark)] if side.remark else [])
     lost = [f"- {code(row.name)}: {escape(why)}" for row, why in losers(facts)]
     if lost:
         parts += ["Why the others were not chosen:", "\n".join(lost)]
@@ -70,11 +82,53 @@ def code(text: str) -> str:
     return f"{fence}{pad}{clean}{pad}{fence}"
 
 
-def _table(table: Table) -> str:
-    heads = [
+def _footnotes(texts: tuple[str, ...]) -> list[str]:
+    return [f"{words.superscript((n,))} {escape(text)}" for n, text in enumerate(texts, 1)]
+
+
+def _heads(columns: tuple[Column, ...]) -> list[str]:
+    return [
         escape(f"{column.title}, {column.unit}" if column.unit else column.title)
-        for column in table.columns
+        for column in columns
     ]
+
+
+def _across(wide: Across) -> str:
+    lines = [
+        "| " + " | ".join(["", "Target", *_heads(wide.columns)]) + " |",
+        "|:--|:--|" + "--:|" * len(wide.columns),
+    ]
+    for group in wide.groups:
+        name = f"**{escape(group.name)}**" if group.winner else escape(group.name)
+        for line in group.lines:
+            cells = [_cell(cell) for cell in line.cells]
+            lines.append("| " + " | ".join([name, escape(line.target), *cells]) + " |")
+            name = ""
+    return "\n".join(lines)
+
+
+def _side(side: Side) -> str:
+    heads = [escape(f"{title}, {unit}" if unit else title) for title, unit in side.columns]
+    lines = [
+        "| " + " | ".join([escape(side.heading), *heads]) + " |",
+        "|:--|" + "--:|" * len(heads),
+    ]
+    lines += [
+        "| " + " | ".join([escape(name), *(_cell(cell) for cell in cells)]) + " |"
+        for name, cells in side.lines
+    ]
+    return "\n".join(lines)
+
+
+def _place(place: Place) -> str:
+    """Describe a target in one line of a list."""
+    parts = [place.title, ", ".join(place.isa), f"harness {place.harness}" if place.harness else ""]
+    told = place.error or "; ".join(filter(None, parts)) or "not described"
+    return f"- {code(place.name)}: {escape(told)}"
+
+
+def _table(table: Table) -> str:
+    heads = _heads(table.columns)
     lines = [
         "| " + " | ".join(["", *heads]) + " |",
         "|:--|:--|" + "--:|" * (len(heads) - 1),

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgecompress.report import words
-from edgecompress.report.facts import PRIMARY, Facts, display_name, drop, scored, state
+from edgecompress.report.facts import OBSERVERS, PRIMARY, Facts, display_name, drop, scored, state
 from edgecompress.values import Json, Measurement, Row, RunResult, find
 
 
@@ -149,17 +149,17 @@ def readings(facts: Facts, row: Row | None) -> tuple[tuple[str, ...], tuple[Read
         (one.metric, one.split, one.target, one.unit)
         for each in rows
         for one in each.measurements
-        if one.slice is None
+        if one.slice is None and one.metric not in OBSERVERS
     )
     order = {name: index for index, name in enumerate(words.TITLES)}
     lines = []
-    several = len(facts.targets) > 1
     for metric, split, target, unit in sorted(
         keys, key=lambda key: (order.get(key[0].removesuffix("_drop"), 99), str(key))
     ):
         values = [_exact(one, metric, split, target) for one in rows]
-        notes = [one for one in (split, target if several else None) if one]
-        sign = f", {words.UNITS.get(unit, unit)}" if unit != "count" else ""
+        notes = [one for one in (split, target if facts.several else None) if one]
+        sign = words.UNITS.get(unit, unit)
+        sign = f", {sign}" if sign else ""
         name = words.title(metric) + (f" ({', '.join(map(words.plain, notes))})" if notes else "")
         lines.append(
             Reading(
@@ -222,7 +222,12 @@ def _slices(facts: Facts, row: Row, teacher: Row, prefix: str, heading: str) -> 
             )
             for name in names
         )
-        pairs = [(name, a, b) for name, a, b in both if a is not None and b is not None]
+        # A slow target answers a sample only, which is not what the teacher was scored on.
+        pairs = [
+            (name, a, b)
+            for name, a, b in both
+            if a is not None and b is not None and "of" not in b.conditions
+        ]
         if pairs:
             break
     if not pairs:
@@ -256,6 +261,8 @@ def figures(facts: Facts, row: Row | None) -> tuple[str, ...]:
     if value is not None and not value.invalid:
         text = f"{words.title(value.metric)} {words.number(value.value, value.unit)}"
         text += f" on {value.split}" if value.split else ""
+        if facts.several and value.target:
+            text += f", as {words.plain(value.target)} answered"
         if lost is not None and not lost.invalid:
             change = words.signed(-lost.value, lost.unit)
             turned = lost.interval and (-lost.interval[1], -lost.interval[0])

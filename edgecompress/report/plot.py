@@ -49,8 +49,9 @@ def draw(result: RunResult, facts: Facts, table: Table) -> tuple[str, ...]:
     against size); none where fewer than two rows have both values.
     """
     split = "validation" if "validation" in facts.splits else facts.split
-    size = Axis("size", "Size, MB", "bytes", _bound(result, "size"))
-    latency = Axis("latency_p50", "Latency p50, ms", "ms", _bound(result, "latency_p50"))
+    size = Axis("size", "Size, MB", "bytes", _bound(result, "size", facts))
+    title = f"Latency p50{html.escape(facts.where)}, ms"  # plotly reads HTML in titles too
+    latency = Axis("latency_p50", title, "ms", _bound(result, "latency_p50", facts))
     pairs = [(size, latency)]
     if facts.primary is not None:
         accuracy = _accuracy_axis(result, facts, split)
@@ -78,22 +79,25 @@ def script() -> str:
 def _accuracy_axis(result: RunResult, facts: Facts, split: str | None) -> Axis:
     metric = facts.primary or ""
     bound = None
-    limit = _limit(result, metric)
+    limit = _limit(result, metric, facts)
     teacher = scored(facts.teacher, metric, facts, split) if facts.teacher else None
     if limit is not None and limit.min is not None:
         bound = limit.min
     elif limit is not None and limit.max_drop is not None and teacher is not None:
         bound = teacher.value - limit.max_drop
     where = f" on {split}" if split else ""
+    where += html.escape(f",{facts.where.removeprefix(' on')}") if facts.where else ""
     return Axis(metric, f"{words.title(metric)}{where}, points", "fraction", bound)
 
 
-def _limit(result: RunResult, metric: str) -> Limit | None:
-    return next((limit for limit in result.budget if limit.metric == metric), None)
+def _limit(result: RunResult, metric: str, facts: Facts) -> Limit | None:
+    """Find the limit that bounds a metric on the target that is drawn."""
+    mine = [one for one in result.budget if one.target in (None, facts.target)]
+    return next((limit for limit in mine if limit.metric == metric), None)
 
 
-def _bound(result: RunResult, metric: str) -> float | None:
-    limit = _limit(result, metric)
+def _bound(result: RunResult, metric: str, facts: Facts) -> float | None:
+    limit = _limit(result, metric, facts)
     return limit.max if limit else None
 
 

@@ -72,13 +72,13 @@ def _gains(facts: Facts) -> str:
         gained.append(_comparison(ratio, "smaller", "larger"))
     fast = speedup(row, facts.target)
     if fast is not None and not fast.invalid:
-        gained.append(_comparison(fast.value, "faster", "slower"))
+        gained.append(_comparison(fast.value, "faster", "slower") + facts.where)
     sentence = f"{' and '.join(gained)} than the stock fp32 export" if gained else ""
     lost = drop(row, facts, facts.split)
     if lost is not None and not lost.invalid and facts.primary is not None:
         word = "gained" if lost.value < 0 else "lost"
         amount = words.with_unit(abs(lost.value), lost.unit)
-        cost = f"{amount} of {words.label(facts.primary)} {word}"
+        cost = f"{amount} of {words.label(facts.primary)} {word}{facts.where}"
         sentence = f"{sentence}, with {cost}" if sentence else cost
     return f"{sentence}." if sentence else ""
 

@@ -80,12 +80,13 @@ class Table:
 
 
 @dataclass(slots=True)
-class _Notes:
+class Notes:
     """Footnotes in the order of their first mention; equal reasons share a number."""
 
     texts: list[str] = field(default_factory=list)
 
     def number(self, text: str) -> int:
+        """Give the number of the footnote with this text, made where there is none."""
         clean = words.plain(text)
         if clean not in self.texts:
             self.texts.append(clean)
@@ -103,9 +104,8 @@ def build(result: RunResult, target: str | None = None) -> Table:
     """
     facts = gather(result)
     if target is not None:
-        others = tuple(one for one in facts.targets if one != target)
-        facts = replace(facts, targets=(target, *others))
-    notes = _Notes()
+        facts = replace(facts, target=target)
+    notes = Notes()
     columns = _columns(facts)
     filled = [
         (row, [make(row, notes) for _, make in columns], _verdict(row, result))
@@ -145,12 +145,12 @@ def _keys(facts: Facts) -> dict[str, str]:
     }
 
 
-_Make = Callable[[Row, _Notes], Cell]
+_Make = Callable[[Row, Notes], Cell]
 
 
 def _columns(facts: Facts) -> list[tuple[Column, _Make]]:
     def of(metric: str) -> _Make:
-        return lambda row, notes: _cell(find(row.measurements, metric), notes)
+        return lambda row, notes: cell_of(find(row.measurements, metric), notes)
 
     def timed(metric: str) -> _Make:
         return lambda row, notes: _on_target(row, metric, facts, notes)
@@ -183,7 +183,7 @@ def _columns(facts: Facts) -> list[tuple[Column, _Make]]:
     return columns
 
 
-def _cell(found: Measurement | None, notes: _Notes, extra: str = "") -> Cell:
+def cell_of(found: Measurement | None, notes: Notes, extra: str = "") -> Cell:
     """Write a measurement; one that is invalid is marked and its reason noted."""
     if found is None:
         return Cell()
@@ -196,41 +196,51 @@ def _cell(found: Measurement | None, notes: _Notes, extra: str = "") -> Cell:
     return Cell(text, detail, bool(reasons), marks)
 
 
-def _on_target(row: Row, metric: str, facts: Facts, notes: _Notes) -> Cell:
+def _on_target(row: Row, metric: str, facts: Facts, notes: Notes) -> Cell:
     found = find(row.measurements, metric, target=facts.target)
     if found is None and row.kind == "reference":
         # The teacher in PyTorch runs only on this machine: show it there, and say so.
         other = find(row.measurements, metric)
-        return _cell(other, notes, f"measured on {other.target}" if other else "")
-    return _cell(found, notes)
+        return cell_of(other, notes, f"measured on {other.target}" if other else "")
+    return cell_of(found, notes)
 
 
-def _smaller(row: Row, facts: Facts, notes: _Notes) -> Cell:
+def _smaller(row: Row, facts: Facts, notes: Notes) -> Cell:
     ratio = size_ratio(row, facts.reference)
     if ratio is None:
-        return _cell(find(row.measurements, "compression"), notes)
+        return cell_of(find(row.measurements, "compression"), notes)
     return Cell(words.times(ratio))
 
 
-def _faster(row: Row, facts: Facts, notes: _Notes) -> Cell:
+def _faster(row: Row, facts: Facts, notes: Notes) -> Cell:
     found = find(row.measurements, "speedup", target=facts.target)
     if found is None and facts.reference is not None and row.name == facts.reference.name:
         return Cell(words.times(1.0))
-    return _cell(found, notes)
+    return cell_of(found, notes)
 
 
-def _accuracy(row: Row, facts: Facts, split: str, notes: _Notes) -> Cell:
+def _accuracy(row: Row, facts: Facts, split: str, notes: Notes) -> Cell:
     found = scored(row, facts.primary or "", facts, split)
-    return replace(_cell(found, notes), detail="")
+    return replace(cell_of(found, notes, sampled(found)), detail="")
 
 
-def _lost(row: Row, facts: Facts, split: str, notes: _Notes) -> Cell:
-    """Write the change against the teacher: a loss is negative, its interval turned with it."""
-    found = drop(row, facts, split)
+def sampled(found: Measurement | None) -> str:
+    """Say that only a sample was asked; empty when it was all."""
+    asked, of = (found.conditions.get(key) if found else None for key in ("sample", "of"))
+    return f"asked {asked:,} of {of:,} examples, a stratified sample" if asked and of else ""
+
+
+def _lost(row: Row, facts: Facts, split: str, notes: Notes) -> Cell:
+    """Write the change against the teacher: a loss is negative."""
+    return loss_cell(drop(row, facts, split), notes)
+
+
+def loss_cell(found: Measurement | None, notes: Notes) -> Cell:
+    """Write a measured loss as a change: its sign and its interval are turned."""
     if found is None:
         return Cell()
     low_high = found.interval and (-found.interval[1], -found.interval[0])
-    cell = _cell(found, notes)
+    cell = cell_of(found, notes)
     if cell.text == "n/a":
         return cell
     return replace(

@@ -5,10 +5,11 @@ Names and reasons come as `rich.text.Text`, never as console markup.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.panel import Panel
 from rich.rule import Rule
@@ -16,8 +17,10 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from edgecompress.report import words
+from edgecompress.report.across import NOT_MEASURED, Across, across, differing
 from edgecompress.report.facts import gather, short_names
 from edgecompress.report.panels import budget_lines, failed, figures, losers, subject
+from edgecompress.report.places import Place, gap_words, gaps, places
 from edgecompress.report.sentence import headline
 from edgecompress.report.table import Cell, Column, Table, build
 from edgecompress.values import Row, RunResult
@@ -40,6 +43,17 @@ class _Fitted:
         yield _table(self.table, narrow=width < NARROW, tight=width < TIGHT)
 
 
+@dataclass(frozen=True, slots=True)
+class _FittedAcross:
+    """The table of models and targets, as wide as the console that prints it allows."""
+
+    wide: Across
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width = options.max_width
+        yield from _across(self.wide, narrow=width < NARROW, tight=width < TIGHT)
+
+
 def render_terminal(result: RunResult) -> tuple[RenderableType, ...]:
     """Draw the table, why each other candidate lost and, last, the verdict.
 
@@ -48,18 +62,25 @@ def render_terminal(result: RunResult) -> tuple[RenderableType, ...]:
     facts = gather(result)
     names, _ = short_names(facts.rows)
     parts: list[RenderableType] = []
-    for target in facts.targets or (None,):
-        table = build(result, target)
-        if len(facts.targets) > 1:
-            parts.append(Text(f"On {words.plain(target)}", style="bold"))
-        parts.append(_Fitted(table))
-        if table.common:
-            parts.append(Text(f"Every candidate also has {', '.join(table.common)}.", "dim"))
-        parts += [
-            Text(f"{words.superscript((number,))} {text}", style="dim")
-            for number, text in enumerate(table.footnotes, start=1)
-        ]
-        parts.append(Text())
+    table = build(result)
+    if facts.several:
+        parts.append(Text(f"On {words.plain(facts.target)}", style="bold"))
+    parts.append(_Fitted(table))
+    if table.common:
+        parts.append(Text(f"Every candidate also has {', '.join(table.common)}.", "dim"))
+    parts += [*_footnotes(table.footnotes), Text()]
+    there = places(result, facts)
+    # The rest of the models would fill screens; the page and the Markdown have them.
+    shown = subject(facts)
+    if wide := across(facts, there, [facts.reference, shown] if shown else ()):
+        parts += [Text("On every target", style="bold"), _FittedAcross(wide)]
+        parts += [*_footnotes(wide.footnotes), *(Text(text, "dim") for text in wide.remarks)]
+        parts += [Text(), _places(there), Text()]
+    if missing := gaps(facts):
+        grid = _grid()
+        for whose, why in map(gap_words, missing):
+            grid.add_row(Text(whose), Text(why))
+        parts += [Rule("What a target did not give", align="left", style="dim"), grid, Text()]
     parts += _reasons("Why the others were not chosen", losers(facts), names)
     parts += _reasons("Failed", failed(facts), names)
     parts.append(_verdict(result))
@@ -74,7 +95,8 @@ def _verdict(result: RunResult) -> Panel:
     if head.subject or head.detail:
         joined = ": ".join(part for part in (head.subject, head.detail) if part)
         lines.append(Text(joined))
-    lines += [Text(figure, style="dim") for figure in figures(facts, subject(facts))]
+    said = (*figures(facts, subject(facts)), *differing(facts, subject(facts)))
+    lines += [Text(figure, style="dim") for figure in said]
     lines += [
         Text.assemble(
             (f"{MARKS.get(state, '?')} ", COLOURS.get(state, "white")),
@@ -97,12 +119,72 @@ def _reasons(
 ) -> list[RenderableType]:
     if not rows:
         return []
-    grid = RichTable.grid(padding=(0, 2))
-    grid.add_column(overflow="fold", max_width=44)
-    grid.add_column(overflow="fold", style="dim")
+    grid = _grid()
     for row, why in rows:
         grid.add_row(Text(_spaced(names[row.name])), Text(words.plain(why)))
     return [Rule(heading, align="left", style="dim"), grid, Text()]
+
+
+def _grid() -> RichTable:
+    grid = RichTable.grid(padding=(0, 2))
+    grid.add_column(overflow="fold", max_width=44)
+    grid.add_column(overflow="fold", style="dim")
+    return grid
+
+
+def _footnotes(texts: Sequence[str]) -> list[Text]:
+    return [
+        Text(f"{words.superscript((number,))} {text}", style="dim")
+        for number, text in enumerate(texts, start=1)
+    ]
+
+
+def _places(there: Sequence[Place]) -> RichTable:
+    """Say what each target is, a line each."""
+    grid = _grid()
+    for place in there:
+        harness = f"harness {place.harness}" if place.harness else ""
+        told = place.error or "; ".join(filter(None, [place.title, ", ".join(place.isa), harness]))
+        grid.add_row(Text(place.name), Text(told or "not described"))
+    return grid
+
+
+def _across(wide: Across, *, narrow: bool, tight: bool) -> Iterator[RenderableType]:
+    """Draw one small table per model, with the same widths in all."""
+    shown = [n for n, column in enumerate(wide.columns) if column.essential or not narrow]
+    names = [line.target for group in wide.groups for line in group.lines]
+    if tight:
+        names = [name.rpartition("/")[2] for name in names]
+    heads = [_head(wide.columns[n]) for n in shown]
+    cells = [
+        [_cell(line.cells[n], "", tight=tight, short=narrow) for n in shown]
+        for group in wide.groups
+        for line in group.lines
+    ]
+    widths = [
+        max(cell_len(part) for text in column for part in text.plain.splitlines())
+        for column in zip(heads, *cells, strict=True)
+    ]
+    first = max(map(cell_len, names), default=0) + 2
+    heading = _row(first, widths)
+    heading.add_row("", *heads, style="bold")
+    yield heading
+    lines = iter(zip(names, cells, strict=True))
+    for group in wide.groups:
+        yield Text(group.name, style="bold green" if group.winner else "bold")
+        drawn = _row(first, widths)
+        for _ in group.lines:
+            name, found = next(lines)
+            drawn.add_row(Text(f"  {name}"), *found)
+        yield drawn
+
+
+def _row(first: int, widths: Sequence[int]) -> RichTable:
+    drawn = RichTable.grid(padding=(0, 1), pad_edge=False)
+    drawn.add_column(width=first, overflow="fold")
+    for width in widths:
+        drawn.add_column(width=width, justify="right", overflow="fold")
+    return drawn
 
 
 def _table(table: Table, *, narrow: bool, tight: bool) -> RichTable:
@@ -132,8 +214,10 @@ def _head(column: Column) -> Text:
     return Text.assemble(column.title, (f"\n{column.unit}" if column.unit else "\n", "dim"))
 
 
-def _cell(cell: Cell, state: str, *, tight: bool) -> Text:
-    text = Text(cell.text, style="strike" if cell.invalid else "")
+def _cell(cell: Cell, state: str, *, tight: bool, short: bool = False) -> Text:
+    missing = cell.text == NOT_MEASURED
+    text = Text(words.MISSING if missing and short else cell.text)
+    text.stylize("strike" if cell.invalid else "dim" if missing else "")
     if cell.text in ("over budget", "undecided", "failed"):
         text.stylize(COLOURS.get(state, ""))
     text.append(words.superscript(cell.notes))

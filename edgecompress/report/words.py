@@ -23,6 +23,7 @@ TITLES = {
     "latency_p50": "Latency p50",
     "latency_p90": "Latency p90",
     "latency_p99": "Latency p99",
+    "throughput": "Throughput",
     "end_to_end_p50": "Latency p50 with tokenization",
     "load_time": "Load time",
     "first_inference": "First inference",
@@ -30,10 +31,24 @@ TITLES = {
     "memory_rise": "Memory over the bare runtime",
     "speedup": "Faster than onnx-fp32",
     "compression": "Smaller than onnx-fp32",
+    "host_difference": "Answers unlike the host's",
+    "instructions": "Instructions per inference",
+    "temperature": "Temperature",
+    "energy": "Energy per inference",
     "parameters": "Parameters",
     "harness_overhead": "Cost of the harness itself",
 }
-UNITS = {"fraction": "points", "bytes": "MB", "ms": "ms", "x": "×"}
+UNITS = {
+    "fraction": "points",
+    "bytes": "MB",
+    "ms": "ms",
+    "x": "×",
+    "1/s": "per s",
+    "celsius": "°C",
+    "c": "°C",
+    "count": "",
+}
+"""What stands beside a number; a unit that is not here is shown as it is."""
 
 _BIDI = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
 
@@ -50,6 +65,8 @@ def title(metric: str) -> str:
     """Name a metric as a heading does; ``f1_drop`` becomes ``F1 lost``."""
     if metric in TITLES:
         return TITLES[metric]
+    if metric.endswith("_host_drop"):
+        return f"{title(metric.removesuffix('_host_drop'))} lost against the host"
     if metric.endswith("_drop"):
         return f"{title(metric.removesuffix('_drop'))} lost"
     words = plain(metric).replace("_", " ")
@@ -145,7 +162,7 @@ def measured(found: Measurement | None) -> str:
 
 def unit_of(metric: str) -> str:
     """Guess the unit of a metric from its name, for limits that were never measured."""
-    if metric in {"size", "download_size", "peak_memory", "memory_rise"}:
+    if metric in {"size", "download_size"} or "memory" in metric:
         return "bytes"
     if metric in {"speedup", "compression"}:
         return "x"
@@ -153,7 +170,10 @@ def unit_of(metric: str) -> str:
         return "ms"
     if metric == "harness_overhead":
         return "ms"
-    return "fraction"
+    known = {"throughput": "1/s", "energy": "mJ", "temperature": "°C"}
+    if metric in {"instructions", "parameters"}:
+        return "count"
+    return known.get(metric, "fraction")
 
 
 def limit_words(limit: Limit) -> str:
@@ -182,7 +202,7 @@ def _tidy(value: float, unit: str) -> str:
         return f"{text}×"
     if unit == "fraction":
         return f"{text} point" if text == "1" else f"{text} points"
-    return f"{text} {UNITS.get(unit, unit)}"
+    return f"{text} {UNITS.get(unit, unit)}".strip()
 
 
 def superscript(numbers: tuple[int, ...]) -> str:

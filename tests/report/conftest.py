@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
+from browsing import start_browser
 
 from edgecompress.values import Limit, Measurement, Row, RunResult, Step, Verdict
 
@@ -171,8 +175,6 @@ def candidate(fork: str, end: str, seed: int) -> Row:
 
 def make_result() -> RunResult:
     """Build the whole result."""
-    from dataclasses import replace
-
     throttled = "the CPU was throttled during 14 % of the readings; let it cool and run again"
     rows = [
         Row(
@@ -257,3 +259,156 @@ def make_result() -> RunResult:
 @pytest.fixture(scope="session")
 def result() -> RunResult:
     return make_result()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    yield from start_browser(tmp_path_factory.mktemp("profile"))
+
+
+BOARD = {
+    "machine": "aarch64",
+    "board": "Raspberry Pi 5 Model B Rev 1.0",
+    "cpu": "Cortex-A76",
+    "cores": 4,
+    "flags": ["asimd", "asimddp", "asimdhp", "fp"],
+    "isa": ["dotprod", "fp16"],
+    "memory_bytes": 8_450_000_000,
+    "system": "Debian GNU/Linux 12 (bookworm)",
+    "kernel": "6.6.31+rpt-rpi-2712",
+    "libc": "glibc 2.36",
+    "bits": 64,
+    "python": "3.11.2",
+    "libraries": {"onnxruntime": "1.31.1", "numpy": "2.4.0"},
+    "governor": "performance",
+    "meters": ["pmic"],
+    "emulated": False,
+}
+LOST = (
+    "pi5: pi@raspberrypi.local: the board said nothing for 120 s while timing, and it cannot be "
+    "reached now; the same command goes on from there; the same command measures what is missing"
+)
+
+
+def on_board(row: Row, slower: float) -> tuple[Measurement, ...]:
+    """What a board gave of a row: everything, hotter and slower, and its energy."""
+    out = []
+    timed = ("latency_p50", "latency_p90", "latency_p99", "end_to_end_p50")
+    for one in row.measurements:
+        if one.target != "local":
+            continue
+        factor = slower if one.metric in timed else 0.5 if one.metric == "peak_memory" else 1.0
+        interval = one.interval and (one.interval[0] * factor, one.interval[1] * factor)
+        changed = {"value": one.value * factor, "interval": interval, "target": "pi5"}
+        out.append(replace(one, **changed, invalid=None))
+    found = next(one.value for one in out if one.metric == "latency_p50")
+    out += [
+        Measurement("harness_overhead", 0.0112, "ms", "pi5", samples=1200),
+        Measurement("temperature", 61.3, "°C", "pi5", samples=2),
+        Measurement("energy", found * 4.1, "mJ", "pi5", samples=1200),
+        *unlike("pi5", 0.0),
+    ]
+    return tuple(out)
+
+
+def on_emulated(row: Row, target: str, difference: float) -> tuple[Measurement, ...]:
+    """What an emulated processor gave of a row: answers to a sample, and instructions."""
+    sample: dict[str, Any] = {"conditions": {"batch": 1, "sample": 200, "of": 1756}}
+    out = []
+    for one in row.measurements:
+        kept = one.metric in ("f1", "f1_drop", "agreement") and one.target == "local"
+        if kept and one.slice is None:
+            lost = difference * (1 if one.metric == "f1_drop" else -1)
+            changed = {"value": one.value + lost, "target": target, "samples": 412}
+            interval = one.interval and (one.interval[0] + lost, one.interval[1] + lost)
+            out.append(replace(one, **changed, interval=interval, **sample))
+    out += unlike(target, difference)
+    kinds = {None: 1.0, "kind:dot_product": 0.1, "kind:fma": 0.05, "kind:load_store": 0.31}
+    out += [
+        Measurement("instructions", 270_613_402 * share, "count", target, slice=name, samples=8)
+        for name, share in kinds.items()
+    ]
+    return tuple(out)
+
+
+def unlike(target: str, share: float) -> list[Measurement]:
+    """How many answers differ from the host's on both splits, and what that costs."""
+    out = []
+    for split in ("validation", "test"):
+        at = {"target": target, "split": split, "samples": 8230}
+        out.append(Measurement("host_difference", share, "fraction", **at))
+        band = (share * 0.6, share * 1.5)
+        out.append(Measurement("f1_host_drop", share, "fraction", **at, interval=band))
+    return out
+
+
+def make_several() -> RunResult:
+    """The same run on four targets: this machine, a board, and two emulated processors."""
+    result = make_result()
+    rows = []
+    for row in result.rows:
+        if row.error or row.name == "teacher":
+            rows.append(row)
+            continue
+        found = [*row.measurements, Measurement("harness_overhead", 0.0031, "ms", "local")]
+        if row.name == "static":  # the board fell silent here
+            found += [
+                Measurement(
+                    observer, float("nan"), "count", "pi5", split, samples=0, invalid=LOST
+                )
+                for observer, split in (
+                    ("profile", None), ("evaluate", "validation"), ("evaluate", "test"),
+                )
+            ]  # fmt: skip
+        else:
+            found += on_board(row, 4.6)
+        lossy = 0.0 if row.kind == "reference" else 0.0391
+        found += on_emulated(row, "x86-avx2", lossy)
+        found += on_emulated(row, "emulated://cortex-a72", 0.0)
+        if row.name == result.winner:
+            found += variants_of(3.22, "local") + variants_of(14.8, "pi5")
+        rows.append(replace(row, measurements=tuple(found)))
+    recipe = {**result.recipe, "targets": ["local", "pi5", "x86-avx2", "emulated://cortex-a72"]}
+    cpu = result.environment["cpu"]["model"]
+    emulated = {"emulated": True, "meters": [], "governor": None, "board": None}
+    described = {
+        "local": {**BOARD, "board": None, "cpu": cpu, "machine": "x86_64", "isa": ["avx2", "vnni"],
+                  "flags": list(FLAGS), "meters": [], "governor": None, "cores": 2},
+        "pi5": BOARD,
+        "x86-avx2": {**BOARD, **emulated, "cpu": "Haswell (AVX2, no VNNI), emulated",
+                     "machine": "x86_64", "isa": ["avx2"]},
+        "emulated://cortex-a72": {"error": "emulated://cortex-a72 cannot be prepared: apt-get "
+                                  "update failed: no network"},
+    }  # fmt: skip
+    return replace(
+        result,
+        rows=tuple(rows),
+        recipe=recipe,
+        environment={**result.environment, "targets": described},
+    )
+
+
+def variants_of(ms: float, target: str) -> list[Measurement]:
+    """Other settings and the operators of a model that takes `ms`."""
+    out = []
+    for threads, faster in ((2, 1.8), (4, 2.9)):
+        time, at = ms / faster, {"target": target, "slice": f"threads:{threads}"}
+        out.append(
+            Measurement("latency_p50", time, "ms", **at, interval=(time * 0.98, time * 1.02))
+        )
+        out.append(Measurement("peak_memory", 158e6, "bytes", **at))
+    batch: dict[str, Any] = {"target": target, "slice": "batch:8"}
+    out.append(Measurement("latency_p50", ms * 6.1, "ms", **batch, invalid="throttled: too hot"))
+    out.append(Measurement("throughput", 8e3 / ms / 6.1, "1/s", **batch))
+    out.append(Measurement("peak_memory", 120e6, "bytes", target=target, slice="arena:off"))
+    operators = {"MatMulIntegerToFloat": 0.61, "Attention": 0.2, "SkipLayerNormalization": 0.08}
+    operators |= {f"Other{index}": 0.01 for index in range(11)}
+    for name, share in operators.items():
+        part = {"target": target, "slice": f"operator:{name}"}
+        out.append(Measurement("operator_time", ms * share, "ms", **part))
+    return out
+
+
+@pytest.fixture(scope="session")
+def several() -> RunResult:
+    return make_several()

@@ -1,0 +1,172 @@
+"""What each target of a result is, what its harness costs, and what it did not give; pure."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from edgecompress.report import ground, words
+from edgecompress.report.facts import Facts, display_name, failures
+from edgecompress.values import Json, RunResult
+
+EMULATED = "emulated: wall time and memory mean nothing there, so they are not measured"
+_SHOWN = {
+    "board": "board",
+    "cpu": "processor",
+    "machine": "machine",
+    "cores": "cores",
+    "memory_bytes": "memory",
+    "system": "system",
+    "kernel": "kernel",
+    "libc": "C library",
+    "python": "Python",
+    "governor": "governor",
+}
+"""Keys of a description in the order shown, and what people call them."""
+_LIBRARIES = ("onnxruntime", "numpy", "tokenizers")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A target for people.
+
+    Attributes
+    ----------
+    name : str
+    title : str
+        What it is in a few words; empty when that is not known.
+    facts : tuple of Fact
+    isa : tuple of str
+        Features that int8 and half precision kernels are chosen by.
+    harness : str
+        What the harness itself costs there; empty where nothing was timed.
+    emulated : bool
+    meters : tuple of str or None
+        Energy meters there; None when that is not known.
+    error : str
+        Why it could not be described; empty when it could.
+    """
+
+    name: str
+    title: str = ""
+    facts: tuple[ground.Fact, ...] = ()
+    isa: tuple[str, ...] = ()
+    harness: str = ""
+    emulated: bool = False
+    meters: tuple[str, ...] | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """What a target did not give, of which models, and why."""
+
+    target: str
+    what: tuple[str, ...]
+    models: tuple[str, ...]
+    reason: str
+
+
+def places(result: RunResult, facts: Facts) -> tuple[Place, ...]:
+    """Describe every target; none where there is only this machine."""
+    if not facts.several:
+        return ()
+    described = result.environment.get("targets")
+    known = described if isinstance(described, Mapping) else {}
+    return tuple(_place(name, known.get(name), facts) for name in facts.targets)
+
+
+def title(document: Json) -> str:
+    """Name a machine in a few words: its board and its processor."""
+    parts = [words.plain(document[key]) for key in ("board", "cpu") if document.get(key)]
+    return " · ".join(part for part in parts if part != "unknown")
+
+
+def description(document: Json) -> tuple[ground.Fact, ...]:
+    """Lay out a description (`edgecompress.targets.agent.describe`) as facts, all but its flags."""
+    shown = {words_: document.get(key) for key, words_ in _SHOWN.items()}
+    if isinstance(shown["memory"], int | float):
+        shown["memory"] = f"{words.significant(shown['memory'] / 1e9)} GB"
+    facts = list(ground.machine(shown))
+    libraries = document.get("libraries")
+    if isinstance(libraries, Mapping):
+        text = ", ".join(
+            f"{name} {words.plain(libraries[name])}" for name in _LIBRARIES if name in libraries
+        )
+        facts.append(ground.Fact("libraries", text or "none of onnxruntime, numpy, tokenizers"))
+    meters = _meters(document)
+    if meters is not None and not document.get("emulated"):
+        facts.append(ground.Fact("energy meters", ", ".join(meters) or "none that can be read"))
+    return tuple(facts)
+
+
+def gaps(facts: Facts) -> tuple[Gap, ...]:
+    """Gather what targets did not give: equal reasons together."""
+    found: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for row in facts.rows:
+        for one in failures(row):
+            what = f"{one.metric} on {one.split}" if one.split else one.metric
+            target = words.plain(one.target)
+            reason = words.plain(one.invalid).removeprefix(f"{target}: ")
+            found.setdefault((target, reason), []).append((what, display_name(row)))
+    return tuple(
+        Gap(
+            target,
+            tuple(dict.fromkeys(what for what, _ in pairs)),
+            tuple(dict.fromkeys(model for _, model in pairs)),
+            reason,
+        )
+        for (target, reason), pairs in found.items()
+    )
+
+
+def gap_words(gap: Gap) -> tuple[str, str]:
+    """Say a gap in words: whose it is, and why."""
+    count = len(gap.models)
+    models = gap.models[0] if count == 1 else f"{count} models"
+    return f"{gap.target}: {', '.join(gap.what)} of {models}", gap.reason
+
+
+def _place(name: str, document: object, facts: Facts) -> Place:
+    harness = _harness(name, facts)
+    if not isinstance(document, Mapping):
+        document = {"error": "nothing is known of it"}
+    if document.get("error"):
+        emulated = name.startswith("emulated://")
+        error = words.plain(document["error"]).removeprefix(f"{words.plain(name)}: ")
+        return Place(words.plain(name), harness=harness, emulated=emulated, error=error)
+    known = dict(document)
+    isa = known.get("isa")
+    return Place(
+        words.plain(name),
+        title=title(known),
+        facts=description(known),
+        isa=tuple(map(words.plain, isa)) if isinstance(isa, list | tuple) else (),
+        harness=harness,
+        emulated=bool(known.get("emulated")),
+        meters=_meters(known),
+    )
+
+
+def _meters(document: Json) -> tuple[str, ...] | None:
+    found = document.get("meters")
+    return tuple(map(words.plain, found)) if isinstance(found, list | tuple) else None
+
+
+def _harness(name: str, facts: Facts) -> str:
+    """Say what a model that does nothing takes there: the middle one of all jobs."""
+    found = [
+        one.value
+        for row in facts.rows
+        for one in row.measurements
+        if one.metric == "harness_overhead"
+        and one.target == name
+        and one.slice is None
+        and math.isfinite(one.value)
+    ]
+    if not found:
+        return ""
+    jobs = f", median of {len(found)} jobs" if len(found) > 1 else ""
+    return f"{words.significant(statistics.median(found) * 1e3)} µs per call{jobs}"
