@@ -19,7 +19,7 @@ from edgecompress.errors import TargetError
 from edgecompress.targets.base import Clock, Feeds, Job, JobModel, Progress, Target, feeds_from_rows
 from edgecompress.targets.graph import signature
 from edgecompress.targets.inputs import InputSettings, encoded_feeds, spread, timing_feeds
-from edgecompress.targets.sizes import resolved
+from edgecompress.targets.sizes import batch_names
 from edgecompress.tasks import task
 from edgecompress.values import Candidate, Example, Measurement, OnnxModel
 
@@ -100,22 +100,12 @@ def offline_measurement(
     )
 
 
-def _batch_symbols(model: OnnxModel, settings: InputSettings) -> list[str]:
-    """Name the open sizes of a graph that are its batch: first axes that are 1 by themselves."""
-    specs = signature(model)
-    first = {spec.name: spec.shape[0] for spec in specs if spec.shape}
-    others = {name: n for name, n in settings.sizes.items() if name not in first.values()}
-    shapes = resolved([specs], others)[0]
-    found = {size for name, size in first.items() if isinstance(size, str) and shapes[name][0] == 1}
-    return sorted(str(size) for size in found)
-
-
 def _refused(candidate: Candidate, batch: int, settings: InputSettings) -> str | None:
     if not isinstance(candidate.model, OnnxModel):
         return None
     if settings.file is not None:
         return "batches: the inputs are given as they are; leave batches or the file out"
-    if not _batch_symbols(candidate.model, settings):
+    if not batch_names(signature(candidate.model)):
         sizes = [spec.shape[0] for spec in signature(candidate.model) if spec.shape]
         fixed = next((size for size in sizes if isinstance(size, int)), 1)
         if fixed != batch:
@@ -128,7 +118,7 @@ def _refused(candidate: Candidate, batch: int, settings: InputSettings) -> str |
 
 def _made_up(candidate: Candidate, batch: int, settings: InputSettings) -> Feeds:
     if isinstance(candidate.model, OnnxModel):
-        symbols = _batch_symbols(candidate.model, settings)
+        symbols = batch_names(signature(candidate.model))
         sizes = {**settings.sizes, **dict.fromkeys(symbols, batch)}
         settings = InputSettings(sizes=sizes, bounds=settings.bounds)
     return timing_feeds([candidate], (), BATCHES, settings)[0][0]

@@ -83,6 +83,19 @@ def resolved(
     ]
 
 
+def batch_names(specs: Sequence[TensorSpec]) -> list[str]:
+    """Name the open sizes of a graph that count the examples of a batch.
+
+    Those are the ones whose name says so, on whatever axis, and first axes whose name says
+    nothing.
+    """
+    return sorted(
+        symbol
+        for symbol, (spec, axis) in _symbols(specs).items()
+        if _parsed(symbol) is None and _default(symbol, spec, axis, (), {}) == 1
+    )
+
+
 def _symbols(specs: Iterable[TensorSpec]) -> dict[str, tuple[TensorSpec, int]]:
     """Every open size with the first place where it stands."""
     found: dict[str, tuple[TensorSpec, int]] = {}
@@ -141,10 +154,12 @@ def _default(
         parts = [_part(known, chosen, past=past) for past in (True, False)]
         if any(parts):
             return sum(parts)
-    for pattern, size in _MEANINGS:
-        if re.search(pattern, word):
-            return size
-    return _by_place(spec, axis)
+    size = _by_name(word)
+    return _by_place(spec, axis) if size is None else size
+
+
+def _by_name(word: str) -> int | None:
+    return next((size for pattern, size in _MEANINGS if re.search(pattern, word)), None)
 
 
 def _part(known: Iterable[str], chosen: Mapping[str, int], *, past: bool) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgecompress.errors import RecipeError
-from edgecompress.targets.sizes import LENGTH, resolved
+from edgecompress.targets.sizes import LENGTH, batch_names, resolved
 from edgecompress.values import TensorSpec
 
 
@@ -73,3 +73,19 @@ def test_a_size_that_cannot_be_set(sizes, said):
 def test_nothing_to_set():
     with pytest.raises(RecipeError, match="leaves no size open"):
         resolved([[spec("x", 2)]], {"batch": 1})
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        (spec("ids", "batch_size", "length"), ["batch_size"]),
+        (spec("ids", "time", "batch"), ["batch"]),
+        (spec("ids", "s0", "s1"), ["s0"]),
+        (spec("x", "x.0", "x.1"), ["x.0"]),
+        (spec("ids", "length"), []),
+        (spec("ids", 1, "length"), []),
+        (spec("ids", "2 * batch"), []),
+    ],
+)
+def test_which_sizes_are_the_batch(given, names):
+    assert batch_names([given]) == names
