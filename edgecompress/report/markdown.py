@@ -56,6 +56,8 @@ def render_markdown(result: RunResult) -> str:
     for side in sides(facts, shown):
         parts += [f"{escape(side.title)} of {code(head.subject)}:", _side(side)]
         parts += _footnotes(side.footnotes) + ([escape(side.remark)] if side.remark else [])
+        told = [f"- {code(name)}: {escape(text)}" for name, text in side.texts]
+        parts += ["\n".join(told)] if told else []
     lost = [f"- {code(row.name)}: {escape(why)}" for row, why in losers(facts)]
     if lost:
         parts += ["Why the others were not chosen:", "\n".join(lost)]

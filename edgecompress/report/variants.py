@@ -1,13 +1,13 @@
 """What was measured beside the main configuration: settings, kinds of instructions, operators.
 
 A measurement's ``slice`` tells them apart: ``threads:4``, ``batch:8``, ``arena:off``,
-``kind:dot_product``, ``operator:MatMul``, ``layer:<node>``; pure.
+``kind:dot_product``, ``operator:MatMul``; pure.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgecompress.report import words
@@ -17,7 +17,7 @@ from edgecompress.values import Measurement, Row
 
 DATA = ("file", "label")
 """Prefixes of slices of the data, which `edgecompress.report.panels` draws."""
-PROFILED = {"operator": "Operator", "layer": "Node"}
+OPERATOR = "operator"
 KINDS = {
     "dot_product": "integer dot products",
     "fma": "fused multiply-adds",
@@ -39,7 +39,10 @@ SHOWN = 12
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """A small table: `heading` names its first column, `columns` are (title, unit)."""
+    """A small table: `heading` names its first column, `columns` are (title, unit).
+
+    `texts` stand under it: a name and what is said of it.
+    """
 
     title: str
     heading: str
@@ -47,14 +50,14 @@ class Side:
     lines: tuple[tuple[str, tuple[Cell, ...]], ...]
     footnotes: tuple[str, ...] = ()
     remark: str = ""
+    texts: tuple[tuple[str, str], ...] = ()
 
 
 def sides(facts: Facts, row: Row | None) -> tuple[Side, ...]:
     """Lay out what is known of `row` beside the main configuration."""
     if row is None:
         return ()
-    found = [_settings(facts, row), _kinds(facts, row)]
-    found += [_profile(facts, row, prefix, name) for prefix, name in PROFILED.items()]
+    found = (_settings(facts, row), _kinds(facts, row), _operators(facts, row), _nodes(facts, row))
     return tuple(one for one in found if one is not None)
 
 
@@ -64,7 +67,7 @@ def prefix_of(one: Measurement) -> str:
 
 
 def _settings(facts: Facts, row: Row) -> Side | None:
-    apart = (*DATA, *PROFILED, "kind", "")
+    apart = (*DATA, OPERATOR, "kind", "")
     varied = [one for one in row.measurements if prefix_of(one) not in apart]
     if not varied:
         return None
@@ -139,48 +142,95 @@ def _millions(found: Measurement | None, notes: Notes) -> Cell:
     return Cell(words.significant(found.value / 1e6))
 
 
-def _profile(facts: Facts, row: Row, prefix: str, heading: str) -> Side | None:
-    """Rank operators or nodes by their time on the main target; shares are of all of them."""
-    found = [one for one in row.measurements if prefix_of(one) == prefix and one.unit == "ms"]
-    targets = list(dict.fromkeys(one.target for one in found))
-    if facts.target in targets:
-        targets.sort(key=lambda one: one != facts.target)
-    if not targets:
+def _profiled(facts: Facts, row: Row) -> dict[str | None, list[Measurement]]:
+    """Gather the times of operators by target, the main target first."""
+    found: dict[str | None, list[Measurement]] = {}
+    for one in row.measurements:
+        if prefix_of(one) == OPERATOR and one.unit == "ms":
+            found.setdefault(one.target, []).append(one)
+    return dict(sorted(found.items(), key=lambda pair: pair[0] != facts.target))
+
+
+def _operators(facts: Facts, row: Row) -> Side | None:
+    """Rank operators by their time on the first target; shares are of all operators."""
+    found = _profiled(facts, row)
+    if not found:
         return None
+    notes = Notes()
     times = {
-        target: {str(one.slice): one.value for one in found if one.target == target}
-        for target in targets
+        target: {str(one.slice).partition(":")[2]: one.value for one in measured}
+        for target, measured in found.items()
     }
-    first = times[targets[0]]
+    first = next(iter(times.values()))
     ranked = sorted(first, key=lambda name: -first[name])
-    ranked += [name for target in targets[1:] for name in times[target] if name not in first]
-    ranked = list(dict.fromkeys(ranked))
+    ranked = list(dict.fromkeys([*ranked, *(name for each in times.values() for name in each)]))
     lines = [
-        (words.plain(name.partition(":")[2]), tuple(_shared(times, one, [name]) for one in targets))
+        (words.plain(name), tuple(_shared(each, [name]) for each in times.values()))
         for name in ranked[:SHOWN]
     ]
     if rest := ranked[SHOWN:]:
-        cells = tuple(_shared(times, target, rest) for target in targets)
+        cells = tuple(_shared(each, rest) for each in times.values())
         lines.append((f"{len(rest)} others", cells))
+    for target, measured in found.items():
+        reason = next((one.invalid for one in measured if one.invalid), None)
+        if reason:
+            notes.number(f"{target}: {reason}")
     return Side(
-        f"Time by {heading.lower()}",
-        heading,
-        tuple((words.plain(target or "Time"), "ms, share") for target in targets),
+        "Time by operator",
+        "Operator",
+        tuple((words.plain(target or "Time"), "ms, share") for target in times),
         tuple(lines),
-        remark="One inference; ONNX Runtime's own profile, which slows the model down a little.",
+        tuple(notes.texts),
+        "One inference, by ONNX Runtime's own profile, which slows each node down a little: "
+        "shares say more than sums.",
+        _floats(found),
     )
 
 
-def _shared(
-    times: dict[str | None, dict[str, float]], target: str | None, names: Sequence[str]
-) -> Cell:
-    mine = [times[target][name] for name in names if name in times[target]]
-    mine = [value for value in mine if math.isfinite(value)]
-    total = sum(value for value in times[target].values() if math.isfinite(value))
+def _floats(found: dict[str | None, list[Measurement]]) -> tuple[tuple[str, str], ...]:
+    """Name the nodes of a quantized graph that ran in floating point, and why."""
+    out: dict[str, str] = {}
+    for measured in found.values():
+        for one in measured:
+            kept = one.conditions.get("float")
+            for name, why in kept.items() if isinstance(kept, Mapping) else ():
+                text = f"ran in floating point: {words.plain(why)}"
+                out.setdefault(words.plain(name), text)
+    rest = len(out) - SHOWN
+    shown = tuple(out.items())[:SHOWN]
+    return (*shown, (f"{rest} more", "are in results.json")) if rest > 0 else shown
+
+
+def _nodes(facts: Facts, row: Row) -> Side | None:
+    """Rank the slowest single nodes on the first target."""
+    found = _profiled(facts, row)
+    target, measured = next(iter(found.items()), (None, []))
+    layers = [
+        (words.plain(layer.get("name")), float(layer["ms"]), float(layer["share"]))
+        for one in measured
+        for layer in one.conditions.get("layers") or ()
+        if isinstance(layer, Mapping) and {"ms", "share"} <= set(layer)
+    ]
+    if not layers:
+        return None
+    layers.sort(key=lambda layer: -layer[1])
+    return Side(
+        "Slowest nodes",
+        "Node of the graph",
+        ((words.plain(target or "Time"), "ms, share"),),
+        tuple(
+            (name, (Cell(words.significant(ms), f"{share:.0%}"),))
+            for name, ms, share in layers[:SHOWN]
+        ),
+    )
+
+
+def _shared(times: Mapping[str, float], names: Sequence[str]) -> Cell:
+    mine = [times[name] for name in names if name in times and math.isfinite(times[name])]
+    total = sum(value for value in times.values() if math.isfinite(value))
     if not mine:
         return Cell()
-    share = f"{sum(mine) / total:.0%}" if total > 0 else ""
-    return Cell(words.significant(sum(mine)), share)
+    return Cell(words.significant(sum(mine)), f"{sum(mine) / total:.0%}" if total > 0 else "")
 
 
 def _exact(row: Row, metric: str, target: str | None, slice_: str | None) -> Measurement | None:

@@ -29,6 +29,8 @@ TITLES = {
     "first_inference": "First inference",
     "peak_memory": "Peak memory",
     "memory_rise": "Memory over the bare runtime",
+    "load_memory": "Memory to load it",
+    "pss": "Proportional memory (PSS)",
     "speedup": "Faster than onnx-fp32",
     "compression": "Smaller than onnx-fp32",
     "host_difference": "Answers unlike the host's",
@@ -44,8 +46,6 @@ UNITS = {
     "ms": "ms",
     "x": "×",
     "1/s": "per s",
-    "celsius": "°C",
-    "c": "°C",
     "count": "",
 }
 """What stands beside a number; a unit that is not here is shown as it is."""
@@ -162,7 +162,7 @@ def measured(found: Measurement | None) -> str:
 
 def unit_of(metric: str) -> str:
     """Guess the unit of a metric from its name, for limits that were never measured."""
-    if metric in {"size", "download_size"} or "memory" in metric:
+    if metric in {"size", "download_size", "pss"} or "memory" in metric:
         return "bytes"
     if metric in {"speedup", "compression"}:
         return "x"

@@ -404,7 +404,11 @@ def variants_of(ms: float, target: str) -> list[Measurement]:
     operators = {"MatMulIntegerToFloat": 0.61, "Attention": 0.2, "SkipLayerNormalization": 0.08}
     operators |= {f"Other{index}": 0.01 for index in range(11)}
     for name, share in operators.items():
-        part = {"target": target, "slice": f"operator:{name}"}
+        part: dict[str, Any] = {"target": target, "slice": f"operator:{name}"}
+        part["conditions"] = {"share": share, "calls": 6, "nodes": 6, "dtypes": ["float"]}
+        part["conditions"]["layers"] = [{"name": f"/{name}/a", "ms": ms * share, "share": share}]
+        if name == "Attention":
+            part["conditions"]["float"] = {"/Attention/a": "the quantizer left this as it was"}
         out.append(Measurement("operator_time", ms * share, "ms", **part))
     return out
 

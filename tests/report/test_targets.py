@@ -161,7 +161,7 @@ def test_variants_never_stand_for_the_main_figures(several: RunResult, result: R
 
 def test_other_settings_stand_beside_the_main_one(several: RunResult) -> None:
     facts = gather(several)
-    settings, kinds, operators = sides(facts, facts.winner)
+    settings, kinds, operators, nodes = sides(facts, facts.winner)
     lines = dict(settings.lines)
     names = [title for title, _ in settings.columns]
     assert names == ["p50", "Throughput", "Peak mem."]
@@ -178,6 +178,10 @@ def test_other_settings_stand_beside_the_main_one(several: RunResult) -> None:
     assert (name, first.text, first.detail) == ("MatMulIntegerToFloat", "1.96", "61%")
     assert second.text == "9.03"
     assert operators.lines[-1][0] == "2 others"
+    why = "ran in floating point: the quantizer left this as it was"
+    assert operators.texts == (("/Attention/a", why),)
+    assert nodes.lines[0][0] == "/MatMulIntegerToFloat/a"
+    assert len(nodes.lines) == 12
 
 
 def test_a_run_on_this_machine_alone_looks_as_before(result: RunResult) -> None:
