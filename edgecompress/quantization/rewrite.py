@@ -55,6 +55,10 @@ class Scheme:
         Lowest and highest value of each linear layer's input; None is the dynamic scheme.
     signed_activations : bool
         Static only: int8 (symmetric) instead of uint8.
+    unsigned_weights : bool
+        Linear layers: uint8 instead of int8.
+    symmetric_weights : bool
+        Linear layers: the zero point is the middle.
     as_integers : frozenset of str
         Static only: weights whose layers are written as ``MatMulInteger`` instead of QDQ. ONNX
         Runtime merges a MatMul of two axes and its bias into a Gemm before it looks for QDQ pairs,
@@ -67,6 +71,8 @@ class Scheme:
     exclude: frozenset[str] = frozenset()
     ranges: Mapping[str, tuple[float, float]] | None = None
     signed_activations: bool = False
+    unsigned_weights: bool = False
+    symmetric_weights: bool = True
     as_integers: frozenset[str] = frozenset()
 
 
@@ -218,6 +224,8 @@ class _Rewriter:
                 np.ascontiguousarray(array.T) if layer.transposed else array,
                 per_channel=self.scheme.per_channel,
                 reduce_range=self.scheme.reduce_range,
+                unsigned=self.scheme.unsigned_weights,
+                symmetric=self.scheme.symmetric_weights,
             )
         taken = any(known == name for known, _ in self.weights)
         tensors = made.tensors(f"{name}_{form}" if taken else name)

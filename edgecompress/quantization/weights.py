@@ -17,6 +17,17 @@ Array = np.ndarray[Any, Any]
 
 # Rows of a table that are quantized at a time: temporaries stay small beside the weight.
 CHUNK_VALUES = 1 << 20
+# Lowest and highest integer by (unsigned, symmetric, reduced), as `get_qmin_qmax_for_qType` has it.
+LEVELS = {
+    (False, True, False): (-127, 127),
+    (False, False, False): (-128, 127),
+    (False, True, True): (-64, 64),
+    (False, False, True): (-64, 64),
+    (True, True, False): (0, 255),
+    (True, False, False): (0, 255),
+    (True, True, True): (0, 127),
+    (True, False, True): (0, 127),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +69,15 @@ def scalar(value: Any, name: str) -> TensorProto:
     return numpy_helper.from_array(np.asarray(value), name)
 
 
-def quantize_linear(weight: Array, *, per_channel: bool, reduce_range: bool) -> Quantized:
-    """Quantize the weight of a linear layer to signed, symmetric int8.
+def quantize_linear(
+    weight: Array,
+    *,
+    per_channel: bool,
+    reduce_range: bool,
+    unsigned: bool = False,
+    symmetric: bool = True,
+) -> Quantized:
+    """Quantize the weight of a linear layer to 8-bit integers.
 
     Parameters
     ----------
@@ -67,20 +85,37 @@ def quantize_linear(weight: Array, *, per_channel: bool, reduce_range: bool) -> 
     per_channel : bool
         One scale for each output.
     reduce_range : bool
-        Keep to [-64, 64], for CPUs whose int8 kernels saturate (x86 without VNNI).
+        Use 7 bits, int8 in [-64, 64] or uint8 in [0, 127]: two products of such a weight with an
+        8-bit activation fit into 16 bits, where the kernels of x86 without VNNI add them.
+    unsigned : bool
+        uint8 instead of int8.
+    symmetric : bool
+        The zero point is the middle (0, or 128) and the scale covers the largest absolute value;
+        else scale and zero point cover the lowest and the highest.
     """
     axis = 0 if per_channel else None
-    most = np.maximum(
-        np.abs(np.minimum(weight.min(axis=axis), np.float32(0))),
-        np.abs(np.maximum(weight.max(axis=axis), np.float32(0))),
-    )
-    wide = most.astype(np.float64)
-    scale = np.asarray((wide + wide) / (128.0 if reduce_range else 254.0))
-    scale = np.where(scale < np.finfo(np.float32).tiny, 1.0, scale).astype(np.float32)
-    values = np.empty(weight.shape, np.int8)
+    low = np.minimum(weight.min(axis=axis), np.float32(0)).astype(np.float64)
+    high = np.maximum(weight.max(axis=axis), np.float32(0)).astype(np.float64)
+    if symmetric:
+        high = np.maximum(-low, high)
+        low = -high
+    least, most = LEVELS[unsigned, symmetric, reduce_range]
+    wide = np.asarray((high - low) / float(most - least))
+    empty = wide < np.finfo(np.float32).tiny
+    middle = np.round((least + most) / 2) if symmetric else np.round(least - low / _ones(wide))
+    dtype = np.uint8 if unsigned else np.int8
+    zero_point = np.asarray(np.where(empty, 0, middle), dtype)
+    scale = np.where(empty, 1.0, wide).astype(np.float32)
+    bounds, values = np.iinfo(dtype), np.empty(weight.shape, dtype)
     for rows in _chunks(weight):
-        values[rows] = np.clip((weight[rows] / scale).round(), -128, 127)
-    return Quantized(values, scale, np.zeros(scale.shape, np.int8))
+        shifted = (weight[rows] / scale).round() + zero_point
+        values[rows] = np.clip(shifted, bounds.min, bounds.max)
+    return Quantized(values, scale, zero_point)
+
+
+def _ones(scale: Array) -> Array:
+    """Put 1 for what is too small to divide by."""
+    return np.where(scale < np.finfo(np.float32).tiny, 1.0, scale)
 
 
 def quantize_table(table: Array) -> Quantized:

@@ -18,15 +18,25 @@ matrices = arrays(
 )
 
 
-@settings(max_examples=100, deadline=None)
-@given(weight=matrices, reduce_range=st.booleans())
-def test_per_channel_matches_onnxruntime(weight: np.ndarray, reduce_range: bool) -> None:
-    found = quantize_linear(weight, per_channel=True, reduce_range=reduce_range)
+@settings(max_examples=200, deadline=None)
+@given(weight=matrices, reduce_range=st.booleans(), unsigned=st.booleans(), symmetric=st.booleans())
+def test_per_channel_matches_onnxruntime(
+    weight: np.ndarray, reduce_range: bool, unsigned: bool, symmetric: bool
+) -> None:
+    found = quantize_linear(
+        weight,
+        per_channel=True,
+        reduce_range=reduce_range,
+        unsigned=unsigned,
+        symmetric=symmetric,
+    )
+    dtype = TensorProto.UINT8 if unsigned else TensorProto.INT8
     for column in range(weight.shape[1]):
         zero, scale, values = quantize_data(
-            weight[:, column], TensorProto.INT8, symmetric=True, reduce_range=reduce_range
+            weight[:, column], dtype, symmetric=symmetric, reduce_range=reduce_range
         )
         assert np.array_equal(found.values[:, column], values)
+        assert found.values.dtype == found.zero_point.dtype == values.dtype
         assert found.scale[column] == scale
         assert found.zero_point[column] == zero
 

@@ -8,20 +8,17 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from edgecompress.stage import Context, Kind, Transform
+from edgecompress.quantization.presets import LinearTypes
+from edgecompress.stage import Context, Kind
 from edgecompress.values import Candidate, OnnxModel
 
 
-class Dynamic(Transform):
+class Dynamic(LinearTypes):
     """Int8 weights, and activations quantized at run time, for linear layers and embeddings."""
 
     accepts: ClassVar[tuple[Kind, ...]] = (OnnxModel,)
     yields: ClassVar[Kind] = OnnxModel
 
-    per_channel: bool = True
-    """One weight scale for each output of a linear layer; more accurate, as fast."""
-    reduce_range: bool = False
-    """Weights in 7 bits, for x86 CPUs without VNNI, whose int8 kernels can saturate."""
     embeddings: bool = True
     """Quantize embedding tables, too: most of a small model's bytes are there."""
     exclude: tuple[str, ...] = ()
@@ -44,6 +41,8 @@ class Dynamic(Transform):
         scheme = Scheme(
             per_channel=self.per_channel,
             reduce_range=self.reduce_range,
+            unsigned_weights=self.weight == "uint8",
+            symmetric_weights=self.symmetric,
             embeddings=self.embeddings,
             exclude=frozenset(self.exclude),
         )
@@ -57,4 +56,6 @@ class Dynamic(Transform):
         del stored, quantized
         context.progress(1, 2, "reading what runs as int8")
         check_model(model)
-        return candidate.with_model(model, **coverage(model).to_json(reasons))
+        types = self.types_json("uint8")  # the only type of DynamicQuantizeLinear
+        found = coverage(model).to_json(reasons)
+        return candidate.with_model(model, **found, preset=self.preset, types=types)

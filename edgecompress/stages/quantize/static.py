@@ -14,11 +14,12 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from edgecompress.errors import StageError
-from edgecompress.stage import Context, Kind, Transform
+from edgecompress.quantization.presets import IntegerType, LinearTypes
+from edgecompress.stage import Context, Kind
 from edgecompress.values import Candidate, Example, OnnxModel
 
 
-class Static(Transform):
+class Static(LinearTypes):
     """Int8 weights and activations, with ranges from calibration examples."""
 
     accepts: ClassVar[tuple[Kind, ...]] = (OnnxModel,)
@@ -36,12 +37,9 @@ class Static(Transform):
     (on a MiniLM tagger ``entropy`` lost 7 points of F1 and ``minmax`` 0.2)."""
     percentile: float = Field(default=99.99, gt=50, le=100)
     """For the method of that name: how many per cent of the values a range covers."""
-    per_channel: bool = True
-    """One weight scale for each output of a linear layer; more accurate, as fast."""
-    activation: Literal["uint8", "int8"] = "uint8"
-    """uint8 is the fast one on x86 (int8 was seven times slower there)."""
-    reduce_range: bool = False
-    """Weights in 7 bits, for x86 CPUs without VNNI, whose int8 kernels can saturate."""
+    activation: IntegerType = "uint8"
+    """uint8 uses its whole range and is fast everywhere; int8 is symmetric, twice as far from fp32
+    and three times slower on x86."""
     embeddings: bool = True
     """Quantize embedding tables, too."""
     exclude: tuple[str, ...] = ()
@@ -82,6 +80,8 @@ class Static(Transform):
             exclude=exclude,
             ranges=ranges,
             signed_activations=self.activation == "int8",
+            unsigned_weights=self.weight == "uint8",
+            symmetric_weights=self.symmetric,
         )
         model = OnnxModel(context.folder / "model" / "model.onnx", source.session)
         model.directory.mkdir(parents=True, exist_ok=True)
@@ -96,9 +96,9 @@ class Static(Transform):
             found = coverage(model)
         check_model(model)
         decided = found.to_json(reasons)
-        return candidate.with_model(
-            model, **decided, calibrated_on=len(examples), ranges=ranges_json(ranges)
-        )
+        decided |= {"calibrated_on": len(examples), "ranges": ranges_json(ranges)}
+        decided |= {"preset": self.preset, "types": self.types_json(self.activation)}
+        return candidate.with_model(model, **decided)
 
     def _examples(self, context: Context) -> Sequence[Example]:
         from edgecompress.data.calibration import CalibrationSet, load_calibration
