@@ -3,8 +3,9 @@
 Pure functions. Two decisions, and why:
 
 - A percentile's interval comes from order statistics (the binomial distribution of how many
-  readings lie below it), so it assumes nothing about the shape of the times. It is the interval
-  for *these* inputs; each passes several times.
+  readings lie below it), so it assumes nothing about the shape of the times. Neighbouring readings
+  are alike, though: it is widened by how much more the stretches of the loop differ than
+  independent readings would. It is the interval for *these* inputs in *this* process.
 - A ratio compares the same work: for each input the median of its readings, summed over inputs,
   reference over model. The median within an input drops the spikes of a shared machine, and as the
   two models take turns inference by inference, a machine that slows down slows both. Its interval
@@ -29,6 +30,7 @@ from edgecompress.values import Json, Measurement
 
 CONFIDENCE = 0.95
 LATENCY_QUANTILES = (0.5, 0.9, 0.99)
+BATCH_MEANS = 24  # stretches: enough for a variance, and each long against what lasts
 STRETCHES = 500  # of a loop, to resample: more change no interval
 
 
@@ -79,6 +81,27 @@ def interval_ranks(count: int, quantile: float) -> tuple[int, int] | None:
     return (low, high) if low >= 0 and high < count else None
 
 
+def dispersion(ns: np.ndarray, quantile: float) -> float:
+    """How much more stretches of a loop differ than if readings were independent, at least 1.
+
+    The share of readings under the quantile is taken in each of a few dozen consecutive stretches;
+    its variance is held against the binomial one (batch means: A. M. Law, Simulation Modeling and
+    Analysis, chapter 9).
+
+    Parameters
+    ----------
+    ns : ndarray, shape (readings,)
+        In the order of time; fewer than ten a stretch tell nothing and give 1.
+    quantile : float
+    """
+    length = len(ns) // BATCH_MEANS
+    if length < 10:
+        return 1.0
+    under = ns <= np.quantile(ns, quantile)
+    shares = under[: length * BATCH_MEANS].reshape(BATCH_MEANS, length).mean(axis=1)
+    return max(1.0, float(shares.var(ddof=1)) / (quantile * (1 - quantile) / length))
+
+
 def needed(quantile: float) -> int:
     """Count the readings that `interval_ranks` needs at least to enclose `quantile`."""
     rare = max(quantile, 1 - quantile)
@@ -97,6 +120,12 @@ def _drift(values: np.ndarray, items: np.ndarray) -> float:
     third = len(relative) // 3
     first, last = np.median(relative[:third]), np.median(relative[-third:])
     return float(last / first - 1) if first > 0 else 0.0
+
+
+def _widened(ranks: tuple[int, int], middle: float, factor: float, count: int) -> tuple[int, int]:
+    """Move the ends of an interval of ranks apart, for a variance that is `factor` times larger."""
+    low, high = (middle + (rank - middle) * math.sqrt(factor) for rank in ranks)
+    return max(0, min(ranks[0], math.floor(low))), min(count - 1, max(ranks[1], math.ceil(high)))
 
 
 def spoiled(series: Series, loop: Loop, quantile: float, rules: Rules = RULES) -> str | None:
@@ -145,6 +174,8 @@ def percentile(
             invalid="no reading; measure again", conditions=conditions or {},
         )  # fmt: skip
     ranks = interval_ranks(len(ns), quantile)
+    if ranks is not None:
+        ranks = _widened(ranks, quantile * len(ns), dispersion(series.ns, quantile), len(ns))
     value = float(ns[max(math.ceil(quantile * len(ns)) - 1, 0)]) / 1e6
     invalid = spoiled(series, loop, quantile, rules)
     if ranks is None:

@@ -14,6 +14,7 @@ from hypothesis.extra.numpy import arrays
 from edgecompress.disturbance import RULES, Loop, loop_from_states, may_pass
 from edgecompress.timing import (
     Series,
+    dispersion,
     interval_ranks,
     latencies,
     median_of_starts,
@@ -65,6 +66,27 @@ def test_order_statistics_cover_95_percent(count: int, quantile: float) -> None:
     assert count >= needed(quantile)
     assert 0 <= low <= math.ceil(quantile * count) - 1 <= high < count
     assert binomial_mass(count, quantile, low, high) >= 0.95 - 1e-9
+
+
+def test_intervals_cover_the_median_of_readings_that_hang_together() -> None:
+    """Nine in ten of many simulated loops, whether neighbours are alike or not."""
+    generator = np.random.default_rng(11)
+    for likeness in (0.0, 0.9):
+        held = 0
+        for _ in range(200):
+            noise = generator.normal(0, 1, 2000)
+            for index in range(1, 2000):
+                noise[index] = likeness * noise[index - 1] + noise[index]
+            ns = (1e6 + 2e4 * noise).astype(np.int64)  # its median is 1 ms
+            found = percentile(series(ns), QUIET, 0.5, metric="latency_p50", target="local")
+            assert found.interval is not None
+            held += found.interval[0] <= 1 <= found.interval[1]
+        assert held >= 180
+
+
+@given(readings, st.sampled_from((0.5, 0.9, 0.99)))
+def test_dispersion_is_at_least_that_of_independent_readings(ns: np.ndarray, q: float) -> None:
+    assert dispersion(ns, q) >= 1
 
 
 def test_fewest_readings() -> None:
