@@ -189,13 +189,13 @@ class Measurement:
     value : float
         In `unit`: fractions for accuracy, ``ms`` for times, ``bytes`` for sizes, ``x`` for ratios.
     unit : str
-        ``fraction``, ``ms``, ``bytes``, ``x`` or ``count``.
+        ``fraction``, ``ms``, ``bytes``, ``x``, ``count``, ``1/s``, ``mJ`` or ``°C``.
     target : str or None
         Where it was measured; None where the target does not matter (size).
     split : str or None
         ``validation`` or ``test`` for what depends on data.
     slice : str or None
-        None for all data, else ``label:PER`` or ``file:hau``.
+        None for all data and the main settings, else ``label:PER``, ``threads:4``, ``batch:8`` …
     samples : int
         How many readings (inferences, examples) stand behind the value.
     interval : tuple of float or None

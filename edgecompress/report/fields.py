@@ -49,10 +49,11 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
     "Measurement": {
         "metric": "What was measured; see the metrics below.",
         "value": "In `unit`; null when it was not a finite number, and then `invalid` says why.",
-        "unit": "`fraction` (0–1), `ms`, `bytes`, `x` (a ratio) or `count`.",
+        "unit": "`fraction` (0–1), `ms`, `bytes`, `x` (a ratio), `count`, `1/s`, `mJ` or `°C`.",
         "target": "Where it was measured (`local`, `ssh://…`); null where that does not matter.",
         "split": "`validation` (what chose) or `test` (read once); null without data.",
-        "slice": "null for all data, else `label:NAME` or `file:NAME`.",
+        "slice": "null for all data and the main settings, else the part: `label:NAME`, "
+        "`file:NAME`, `threads:4`, `arena:off`, `batch:8`, `operator:MatMul`, `kind:fma`.",
         "samples": "How many readings (inferences, examples) stand behind the value.",
         "interval": "95 % confidence interval `[low, high]` in `unit`, or null.",
         "invalid": "Why the number must not be trusted and what to do; null when it is sound.",
