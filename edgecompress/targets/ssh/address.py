@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from edgecompress.errors import RecipeError
+from edgecompress.targets.fleet import TargetSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,11 @@ class Address:
         """As ssh itself takes it."""
         host = f"[{self.host}]" if ":" in self.host and self.port else self.host
         return f"{self.user + '@' if self.user else ''}{host}{f':{self.port}' if self.port else ''}"
+
+
+def named(spec: TargetSpec, host: object) -> str:
+    """Name a board in a message: the fleet's name and the host, or the URL where it is the name."""
+    return spec.name if spec.name == spec.url else f"{spec.name}: {host}"
 
 
 def parse_address(url: str) -> Address:

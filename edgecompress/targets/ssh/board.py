@@ -6,6 +6,7 @@ import asyncio
 import errno
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from typing import Any
 
 from edgecompress.errors import TargetError
 from edgecompress.targets.fleet import TargetSpec
+from edgecompress.targets.ssh.address import named
 from edgecompress.targets.ssh.connection import Link
 from edgecompress.targets.ssh.probe import Probe
 from edgecompress.targets.ssh.steward import BoardError, Steward
@@ -41,7 +43,7 @@ class Board:
     @property
     def where(self) -> str:
         """The board, for messages."""
-        return f"{self.spec.name}: {self.link.host}"
+        return named(self.spec, self.link.host)
 
     @property
     def open(self) -> bool:
@@ -76,7 +78,9 @@ class Board:
 
     def full(self, wanted: int = 0, free: int | None = None) -> TargetError:
         """Say that the board's disk is full."""
-        need = f"{wanted / MB:.0f} MB are to be sent" if wanted else "nothing more can be written"
+        need = "nothing more can be written"
+        if wanted:
+            need = f"{math.ceil(wanted / MB)} MB are needed"
         room = "" if free is None else f" and {max(0, free) / MB:.0f} MB are free"
         return TargetError(
             f"{self.where}: the disk with {self.probe.cache} is full: {need}{room}; free some "
@@ -126,7 +130,7 @@ class Board:
                 return state["path"], digest, name
             left = size - state["sent"]
             if state["free"] < left + SPARE_BYTES:
-                raise self.full(left, state["free"])
+                raise self.full(left + SPARE_BYTES, state["free"])
 
             def tell(done: int) -> None:
                 if said is not None:

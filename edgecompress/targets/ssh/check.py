@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from edgecompress.errors import TargetError
 from edgecompress.targets.fleet import TargetSpec
+from edgecompress.targets.ssh.address import named
 from edgecompress.targets.ssh.board import MB
 from edgecompress.targets.ssh.connection import LostError, connect
 from edgecompress.targets.ssh.loop import wait_for
@@ -106,7 +107,7 @@ def _probe(spec: TargetSpec) -> tuple[str, Probe]:
         try:
             return link.host, await probe(link, spec)
         except LostError as error:
-            raise TargetError(f"{spec.name}: {link.host}: {error}; try again") from None
+            raise TargetError(f"{named(spec, link.host)}: {error}; try again") from None
         finally:
             await link.close()
 

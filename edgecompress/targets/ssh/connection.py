@@ -13,7 +13,7 @@ import asyncssh
 
 from edgecompress.errors import TargetError
 from edgecompress.targets.fleet import TargetSpec
-from edgecompress.targets.ssh.address import Address, parse_address
+from edgecompress.targets.ssh.address import Address, named, parse_address
 from edgecompress.targets.ssh.hostkeys import KnownHosts, Witness, read_known_hosts, refusal
 
 JUMPS = 8
@@ -115,7 +115,7 @@ async def _open(
     jumping = depth > 0
     if spec.key is not None and not jumping:
         common["client_keys"] = [str(spec.key.expanduser())]
-    where = f"{spec.name}: {address}"
+    where = named(spec, address)
     try:
         planned = await asyncssh.SSHClientConnectionOptions.construct(
             host=address.host,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from edgecompress.errors import TargetError
 from edgecompress.targets.fleet import TargetSpec
+from edgecompress.targets.ssh.address import named
 from edgecompress.targets.ssh.connection import Link, LostError, run_quietly
 
 CACHE = "~/.cache/edgecompress"
@@ -93,7 +94,7 @@ async def probe(link: Link, spec: TargetSpec) -> Probe:
     if not found.get("home", "").startswith("/") or "machine" not in found:
         last = errors.decode("utf-8", "replace").strip().splitlines()[-1:] or [f"status {status}"]
         raise TargetError(
-            f"{spec.name}: {link.host} gives no usable shell ({last[0][:200]}); "
+            f"{named(spec, link.host)} gives no usable shell ({last[0][:200]}); "
             f"try it with: ssh {link.host} sh -c true"
         )
     version = re.search(r"Python (\d+(?:\.\d+)*)", found.get("version", ""))

@@ -13,7 +13,7 @@ from edgecompress.targets.base import Job, Progress, Readings
 from edgecompress.targets.fleet import TargetSpec
 from edgecompress.targets.machine import fingerprint_of
 from edgecompress.targets.running import run_job
-from edgecompress.targets.ssh.address import parse_address
+from edgecompress.targets.ssh.address import named, parse_address
 from edgecompress.targets.ssh.board import Board
 from edgecompress.targets.ssh.connection import AGAIN, LostError, connect
 from edgecompress.targets.ssh.launch import run_on_board
@@ -38,7 +38,7 @@ async def open_board(spec: TargetSpec) -> Board:
     link = await connect(spec)
     try:
         found = await probe(link, spec)
-        where = f"{spec.name}: {link.host}"
+        where = named(spec, link.host)
         if not found.python:
             raise TargetError(
                 f"{where}: {spec.python} is no Python there; correct `python`"
