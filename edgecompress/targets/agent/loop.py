@@ -57,17 +57,19 @@ def _rounds(
 ) -> Iterator[tuple[int, list[int], list[int]]]:
     """Run one item through every model, without end; yield its number and the nanoseconds.
 
-    Who goes first rotates from item to item and from pass to pass: a fixed order would always
-    give one model the caches that another left. Tokenization runs just before the model and is
-    timed apart; the model then gets the host's own encoding, so both parts stay comparable.
+    Who goes first rotates from item to item and from pass to pass, and every second order runs
+    backwards, so that of any two models each comes first half of the time: a later one finds an
+    input in the cache that an earlier one brought there. Tokenization runs just before the model
+    and is timed apart; the model then gets the host's own encoding, so both parts stay comparable.
     """
     clock, count, width = time.perf_counter_ns, len(items[0]), len(models)
     step = 0
     while True:
         turn, item = divmod(step, count)
         ns, tokenize_ns = [0] * width, [0] * width
-        for place in range(width):
-            index = (place + item + turn) % width
+        rotation, backwards = divmod(item + turn, 2)
+        for place in range(width)[:: -1 if backwards else 1]:
+            index = (place + rotation) % width
             model, rows, encode = models[index], items[index][item], tokenize[index]
             if encode is not None:
                 start = clock()
