@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from edgecompress.cli._options import SETTINGS, find_recipe
+
+if TYPE_CHECKING:
+    from edgecompress.preflight import TargetPlan
+    from edgecompress.recipe import Recipe
 
 
 @click.command(name="check")
@@ -34,11 +40,7 @@ def command(recipe: str, settings: tuple[str, ...]) -> None:
         click.echo(f"      {' → '.join(use.label for use in chain) or 'the model as it is'}")
     click.echo("references: teacher in PyTorch, its stock export (onnx-fp32), the same tuned")
     for one in found.targets:
-        click.echo(f"target {one.name}: measures {', '.join(one.can)}")
-        if one.cannot:
-            click.echo(
-                f"      cannot measure {', '.join(one.cannot)}: a budget on these stays undecided"
-            )
+        _say_target(one, found.recipe)
     for limit in found.recipe.budget:
         bounds = {
             k: getattr(limit, k) for k in ("max", "min", "max_drop", "max_ratio", "min_ratio")
@@ -46,3 +48,22 @@ def command(recipe: str, settings: tuple[str, ...]) -> None:
         shown = ", ".join(f"{k} {v:g}" for k, v in bounds.items() if v is not None)
         click.echo(f"budget {limit.key}: {shown}")
     click.echo(f"minimize: {fields.minimize}")
+
+
+def _say_target(plan: TargetPlan, recipe: Recipe) -> None:
+    """Say what a target measures, and which metrics it cannot; nothing is connected to."""
+    from edgecompress.cli._targets import can_measure
+    from edgecompress.targets import open_target
+    from edgecompress.values import METRICS
+
+    spec = recipe.fleet.find(plan.name)
+    target = open_target(spec)
+    where = f" ({spec.url})" if spec.url != spec.name else ""
+    asked = f"; asked {target.samples} examples" if target.samples else ""
+    click.echo(f"target {plan.name}{where}: measures {', '.join(can_measure(target))}{asked}")
+    lacking: dict[str, list[str]] = {}
+    for metric in plan.cannot:
+        lacking.setdefault(str(METRICS[metric]), []).append(metric)
+    for what, metrics in lacking.items():
+        named = "" if metrics == [what] else f" ({', '.join(metrics)})"
+        click.echo(f"      cannot measure {what}{named}")

@@ -25,6 +25,8 @@ _SHOWN = {
     "governor": "governor",
 }
 """Keys of a description in the order shown, and what people call them."""
+_HOSTS = ("cores", "memory_bytes", "kernel", "governor")
+"""What an emulated machine shows of its host."""
 _LIBRARIES = ("onnxruntime", "numpy", "tokenizers")
 
 
@@ -86,9 +88,11 @@ def title(document: Json) -> str:
 
 def description(document: Json) -> tuple[ground.Fact, ...]:
     """Lay out a description (`edgecompress.targets.agent.describe`) as facts, all but its flags."""
-    shown = {words_: document.get(key) for key, words_ in _SHOWN.items()}
-    if isinstance(shown["memory"], int | float):
-        shown["memory"] = f"{words.significant(shown['memory'] / 1e9)} GB"
+    host = _HOSTS if document.get("emulated") else ()
+    shown = {name: document.get(key) for key, name in _SHOWN.items() if key not in host}
+    memory = shown.get("memory")
+    if isinstance(memory, int | float):
+        shown["memory"] = f"{words.significant(memory / 1e9)} GB"
     facts = list(ground.machine(shown))
     libraries = document.get("libraries")
     if isinstance(libraries, Mapping):
