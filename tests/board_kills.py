@@ -148,14 +148,15 @@ def kill_once(
 def _start_client(server: Server, mode: str, model: Path, folder: Path) -> subprocess.Popen[str]:
     (folder / "job").mkdir(parents=True)
     spec = server.spec(connect_timeout_s=5.0, idle_timeout_s=20.0)
-    client = subprocess.Popen(
-        [sys.executable, "-c", _CLIENT, spec.model_dump_json(), mode, str(model),
-         str(folder / "job"), str(folder / "answer.json")],
-        stdout=subprocess.PIPE,
-        stderr=(folder / "stderr.txt").open("wb"),
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
-    )  # fmt: skip
+    with (folder / "stderr.txt").open("wb") as errors:
+        client = subprocess.Popen(
+            [sys.executable, "-c", _CLIENT, spec.model_dump_json(), mode, str(model),
+             str(folder / "job"), str(folder / "answer.json")],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        )  # fmt: skip
     assert client.stdout is not None
     assert client.stdout.readline() == "go\n", (folder / "stderr.txt").read_text()
     return client

@@ -212,8 +212,10 @@ async def losses(silence_s: float | None = None) -> AsyncIterator[None]:
         silence = "too long" if silence_s is None else f"{silence_s:g} s"
         raise LostError(f"the board said nothing for {silence}") from None
     except LOST as error:
-        why = _line(error)
-        detail = "" if why.lower() == "connection lost" else f" ({why})"
+        plain = isinstance(error, OSError | asyncssh.ConnectionLost) and "keepalive" not in str(
+            error
+        )
+        detail = f" ({_line(error)})" if not plain else ""
         raise LostError(f"the connection was lost{detail}") from None
 
 

@@ -106,7 +106,7 @@ class Steward:
         if self._process.returncode is None:
             return LostError("the connection was lost")
         if not lines:
-            return LostError("our process on the board was ended; memory may have run out")
+            return LostError("our process on the board was ended (memory may have run out)")
         return BoardError(f"its Python failed: {lines[-1][:300]}")
 
     async def ask(self, what: str, **arguments: Any) -> Any:
