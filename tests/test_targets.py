@@ -117,11 +117,6 @@ def test_fp32_and_portable_weights_do_not(kind: str, answers: Any) -> None:
     assert difference(answers[kind, AVX2]) == 0
 
 
-def test_portable_quantizes_the_same_nodes(candidates: dict[str, Candidate]) -> None:
-    full, portable = (candidates[kind].steps[-1].decisions for kind in ("full", "portable"))
-    assert full["quantized"] == portable["quantized"]
-
-
 def test_a_board_that_is_emulated_gives_no_valid_time(
     candidates: dict[str, Candidate], board: Target, tmp_path: Path
 ) -> None:
