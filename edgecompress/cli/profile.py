@@ -143,7 +143,7 @@ def _show(models: tuple[str, ...], found: list[Any], compare: bool, as_json: boo
         if as_json:
             click.echo(to_json_lines(name, measured), nl=False)
         else:
-            print_profile(name, measured, reference=models[0] if compare else None)
+            print_profile(name, measured, Path(models[0]).name if compare else None)
         if failures(measured):
             codes.append(TargetError.exit_code)
     return max(codes)
