@@ -237,10 +237,10 @@ def disturbed(
     return None
 
 
-PASSING = ("drift", "governor", "meter", "other load", "throttled")
-"""How the reasons begin that the same settings may be free of at another time."""
+PASSING = ("drift", "meter", "other load", "throttled")
+"""How the reasons begin that an equal machine with equal settings may be free of another time."""
 
 
 def may_pass(reason: str | None) -> bool:
-    """Whether measuring again with the same settings may give a sound number."""
+    """Whether measuring again, with nothing changed, may give a sound number."""
     return reason is not None and reason.startswith(PASSING)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecompress.chains import Chain, StageUse
+from edgecompress.disturbance import may_pass
 from edgecompress.errors import EdgeCompressError, StageError
 from edgecompress.observation import on_all, open_targets
 from edgecompress.progress import Reporter, Silent
@@ -281,6 +282,7 @@ class Pipeline:
             "input": candidate_digest(candidate),
             "reference": candidate_digest(self.reference) if self.reference else None,
             "machine": place.fingerprint() if place else None,
+            "state": _state(place) if place else None,
         }
 
         def build(folder: Path, scratch: Path) -> None:
@@ -293,7 +295,7 @@ class Pipeline:
         cached = self.store.get(key)
         if cached:
             found = _read_measurements(cached)
-            if not any(_passes(measurement.invalid) for measurement in found):
+            if not any(may_pass(measurement.invalid) for measurement in found):
                 return found
             shutil.rmtree(cached, ignore_errors=True)
         return _read_measurements(self._obtain(key, build, observer.stage_name()))
@@ -365,9 +367,17 @@ class Pipeline:
             ) from error
 
 
-def _passes(invalid: str | None) -> bool:
-    """Whether what made a reading invalid may be gone; the same target stays what it is."""
-    return invalid is not None and not invalid.startswith(("too few", "emulated", "governor"))
+def _state(place: Target) -> Json:
+    """Give what a person may change at a target, so that what was measured before is outdated."""
+    if "latency" not in place.metrics:
+        return {}
+    facts, spec = place.describe(), getattr(place, "spec", None)  # targets made by hand have none
+    return {
+        "governor": facts.get("governor"),
+        "meters": facts.get("meters"),
+        "meter": str(spec.meter) if spec is not None and spec.meter else None,
+        "any_governor": spec is not None and spec.any_governor,
+    }
 
 
 def _disk_failure(error: BaseException) -> int | None:

@@ -71,7 +71,8 @@ class Profile(Observer):
     these out."""
 
     attempts: int = Field(default=2, ge=1)
-    """How often to time, at most, while other work on the machine spoils the readings."""
+    """How often to time, at most, while other work on the machine spoils the readings; a loop of
+    five seconds or more is not repeated."""
 
     any_governor: bool = False
     """Accept times taken under a frequency governor other than performance."""
