@@ -30,6 +30,8 @@ MARKS = {"pass": "✓", "fail": "✗", "undecided": "?"}
 NARROW = 150
 TIGHT = 104
 """Widths of a terminal under which only the essential columns, and no intervals, are shown."""
+NAME = 16
+"""Least width of a model's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +41,7 @@ class _Fitted:
     table: Table
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        width = options.max_width
-        yield _table(self.table, narrow=width < NARROW, tight=width < TIGHT)
+        yield _table(self.table, width=options.max_width)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,10 +188,20 @@ def _row(first: int, widths: Sequence[int]) -> RichTable:
     return drawn
 
 
-def _table(table: Table, *, narrow: bool, tight: bool) -> RichTable:
+def _width(table: Table, index: int) -> int:
+    """Give the width of a column without its intervals."""
+    texts = [line.cells[index] for line in table.lines]
+    values = (cell_len(cell.text + words.superscript(cell.notes)) for cell in texts)
+    return max(cell_len(table.columns[index].title), *values)
+
+
+def _table(table: Table, *, width: int) -> RichTable:
+    narrow, tight = width < NARROW, width < TIGHT
     shown = [n for n, column in enumerate(table.columns) if column.essential or not narrow]
+    if tight and NAME + sum(_width(table, n) + 2 for n in shown) > width:
+        shown = [n for n in shown if table.columns[n].key != "smaller"]  # the size says it too
     drawn = RichTable(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
-    drawn.add_column("", overflow="fold", min_width=16)
+    drawn.add_column("", overflow="fold", min_width=12 if tight else NAME)
     for index in shown:
         drawn.add_column(_head(table.columns[index]), justify=_side(table.columns[index]))
     before = ""

@@ -170,7 +170,7 @@ def _operators(facts: Facts, row: Row) -> Side | None:
     ]
     if rest := ranked[SHOWN:]:
         cells = tuple(_shared(each, rest) for each in times.values())
-        lines.append((f"{len(rest)} others", cells))
+        lines.append((f"{len(rest)} other{'s' * (len(rest) > 1)}", cells))
     for target, measured in found.items():
         reason = next((one.invalid for one in measured if one.invalid), None)
         if reason:
