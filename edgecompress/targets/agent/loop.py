@@ -93,7 +93,8 @@ def warm_up(
 
     First all items in turn for ``warmup_ms``. Then windows of whole passes over the first few
     items, always the same ones, until the median of every model lies within 5 % of that of the
-    window before, or ``max_warmup_ms`` have gone in all.
+    window before, or ``max_warmup_ms`` have gone in all. Each window is twice as long as the last:
+    on a restless machine short ones would hardly ever agree.
 
     Returns
     -------
@@ -109,11 +110,12 @@ def warm_up(
     few = [each[:WINDOW_ITEMS] for each in items]
     real = [index for index, model in enumerate(models) if not isinstance(model, Null)]
     stable, earlier, until = not real, list[float](), start + job["max_warmup_ms"] * 1e6
+    length = WINDOW_NS
     steps = _rounds(models, few, tokenize, texts)
     while not stable and clock() < until:
         window: list[list[int]] = [[] for _ in models]
         begun = clock()
-        while clock() - begun < WINDOW_NS or len(window[0]) % len(few[0]):
+        while clock() - begun < length or len(window[0]) % len(few[0]):
             for index, value in enumerate(next(steps)[1]):
                 window[index].append(value)
             if clock() >= until:
@@ -124,6 +126,7 @@ def warm_up(
             pairs = zip(now, earlier, strict=False)
             stable = bool(earlier) and all(abs(a - b) <= STABLE * b for a, b in pairs)
             earlier = now
+        length *= 2
     return {"ms": (clock() - start) / 1e6, "rounds": rounds, "stable": stable}
 
 
