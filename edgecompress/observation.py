@@ -60,8 +60,7 @@ def open_targets(recipe: Recipe) -> dict[str, Target]:
 def failure(observer: str, target: str, reason: str, split: str | None = None) -> Measurement:
     """Give the measurement that stands for all that `observer` could not measure on `target`."""
     return Measurement(
-        observer, math.nan, "count", target, split, samples=0,
-        invalid=f"{reason}; the same command measures what is missing",
+        observer, math.nan, "count", target, split, samples=0, invalid=reason
     )  # fmt: skip
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from edgecompress.errors import DataError
+from edgecompress.values import Model, OnnxModel, directory_digests, file_digest
 
 # Message -> field number -> message of that field; numbers from onnx/onnx.proto.
 _FIELDS = {
@@ -51,6 +52,41 @@ def external_data(model: Path) -> tuple[str, ...]:
                 return tuple(sorted(set(_locations(view, 0, len(view), "model", 0))))
             except (ValueError, IndexError) as error:
                 raise DataError(f"not an ONNX model ({error})", file=model) from None
+
+
+def onnx_model_files(model: Path) -> tuple[Path, ...]:
+    """Give an ONNX file and its external data; neighbours in its folder are none of it.
+
+    Raises
+    ------
+    DataError
+        When the file is no protobuf message, or names external data outside its folder.
+    """
+    names = external_data(model)
+    for name in names:
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name:
+            raise DataError(f"its external data {name!r} lies outside its folder", file=model)
+    return (model, *(model.parent / name for name in names))
+
+
+def model_digests(model: Model) -> dict[str, str]:
+    """SHA-256 of each file of a model, by its name; what else lies in a foreign folder is left out.
+
+    Raises
+    ------
+    DataError
+        When a file is missing or no model.
+    """
+    if not isinstance(model, OnnxModel):
+        return directory_digests(model.directory)
+    try:
+        files = onnx_model_files(model.path)
+        return {file.relative_to(model.directory).as_posix(): file_digest(file) for file in files}
+    except OSError as error:
+        file = Path(error.filename or model.path)
+        raise DataError(
+            f"cannot be read ({error.strerror}), and the model needs it", file=file
+        ) from None
 
 
 def _locations(data: mmap.mmap, start: int, end: int, message: str, depth: int) -> Iterator[str]:

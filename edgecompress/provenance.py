@@ -13,17 +13,8 @@ import importlib.util
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 
-from edgecompress.errors import DataError
-from edgecompress.onnx_files import external_data
-from edgecompress.values import (
-    Candidate,
-    Json,
-    Model,
-    OnnxModel,
-    directory_digests,
-    file_digest,
-    json_digest,
-)
+from edgecompress.onnx_files import model_digests
+from edgecompress.values import Candidate, Json, OnnxModel, directory_digests, json_digest
 
 
 @functools.cache
@@ -109,26 +100,6 @@ def library_versions(module: str) -> dict[str, str]:
             except PackageNotFoundError:
                 continue
     return dict(sorted(found.items()))
-
-
-def model_digests(model: Model) -> dict[str, str]:
-    """SHA-256 of each file of a model, by its name; what else lies in a foreign folder is left out.
-
-    Raises
-    ------
-    DataError
-        When a file is missing or no model.
-    """
-    if not isinstance(model, OnnxModel):
-        return directory_digests(model.directory)
-    try:
-        names = (model.path.name, *external_data(model.path))
-        return {name: file_digest(model.directory / name) for name in names}
-    except OSError as error:
-        file = Path(error.filename or model.path)
-        raise DataError(
-            f"cannot be read ({error.strerror}), and the model needs it", file=file
-        ) from None
 
 
 def candidate_digest(candidate: Candidate) -> str:

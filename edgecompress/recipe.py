@@ -233,6 +233,12 @@ def _known_target(name: str, fields: RecipeFields, source: YamlFile, path: KeyPa
         raise source.error(f"no target {name!r} in targets{nearest(name, fields.targets)}", path)
 
 
+def _inputs(document: Json) -> Any:
+    """Give what the recipe says of inputs that are no examples, if it says any."""
+    profile = document.get("profile")
+    return profile.get("inputs") if isinstance(profile, dict) else None
+
+
 def _absolute_paths(document: Any, base: Path) -> Any:
     """Make the recipe's relative paths absolute against `base`, where something lies there."""
     import copy
@@ -245,6 +251,7 @@ def _absolute_paths(document: Any, base: Path) -> Any:
         (result.get("data"), "root"),
         (result, "model"),
         (result, "fleet"),
+        (_inputs(result), "file"),
     )
     for parent, key in places:
         if not isinstance(parent, dict):

@@ -21,6 +21,7 @@ from edgecompress.choose import choose
 from edgecompress.errors import EdgeCompressError, StageError
 from edgecompress.manifest import portable
 from edgecompress.observation import descriptions
+from edgecompress.onnx_files import onnx_model_files
 from edgecompress.pipeline import (
     Made,
     Pipeline,
@@ -146,6 +147,7 @@ def observers(recipe: Recipe) -> Observers:
         validated(stage_class(name), given, ("profile",), source)
         for name, given in (("size", {}), ("profile", fields), ("evaluate", {}))
     )
+    profile.check_inputs()
     return Observers(size, profile, evaluate)
 
 
@@ -344,7 +346,14 @@ def write_directory(folder: Path, result: RunResult, made: dict[str, Made], tell
 def export_candidate(candidate: Candidate, target: Path) -> None:
     """Copy a candidate's files out of the store into `target`."""
     target.mkdir(parents=True)
-    shutil.copytree(candidate.model.directory, target / "model")
+    model = candidate.model
+    if isinstance(model, OnnxModel):
+        for file in onnx_model_files(model.path):
+            place = target / "model" / file.relative_to(model.directory)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, place)
+    else:
+        shutil.copytree(model.directory, target / "model")
     if candidate.preprocessor:
         shutil.copytree(candidate.preprocessor, target / "preprocessor")
     candidate.save(target)

@@ -180,9 +180,7 @@ def profile_models(
         When something that all of them share is wrong.
     """
     first = recipes[0]
-    watch = observers(first)
-    for observer in (watch.size, watch.profile):
-        observer.check_inputs()
+    observers(first)  # says what is wrong with the fields before anything is opened
     pipeline = _pipeline(first, store, reporter)
     try:
         if compare:

@@ -23,6 +23,7 @@ from typing import Any, ClassVar, Protocol
 from pydantic import BaseModel, ConfigDict
 
 from edgecompress.errors import StageError
+from edgecompress.onnx_files import model_digests
 from edgecompress.values import (
     Candidate,
     Example,
@@ -211,12 +212,15 @@ def check_stage(stage: Transform, candidate: Candidate, context: Context) -> Can
         raise StageError(f"{name} does not accept a {type(candidate.model).__name__}")
     if type(stage).model_validate(stage.model_dump(mode="json")) != stage:
         raise StageError(f"{name}: parameters change in a JSON round trip")
-    watched = [candidate.model.directory]
-    watched += [candidate.preprocessor] if candidate.preprocessor else []
-    watched += [context.teacher.model.directory] if context.teacher else []
-    before = [directory_digests(folder) for folder in watched]
+    models = [candidate.model, *([context.teacher.model] if context.teacher else [])]
+    folders = [candidate.preprocessor] if candidate.preprocessor else []
+
+    def watched() -> list[dict[str, str]]:
+        return [*map(model_digests, models), *map(directory_digests, folders)]
+
+    before = watched()
     result = stage.apply(candidate, context)
-    if [directory_digests(folder) for folder in watched] != before:
+    if watched() != before:
         raise StageError(f"{name} changed its input or the teacher in place")
     if not isinstance(result.model, stage.yields):
         raise StageError(f"{name} promised a {stage.yields.__name__} and gave another")

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from edgecompress.errors import DataError
-from edgecompress.onnx_files import external_data
-from edgecompress.values import Candidate
+from edgecompress.onnx_files import external_data, model_digests, onnx_model_files
+from edgecompress.values import Candidate, OnnxModel
 
 
 def outside(location: str) -> onnx.TensorProto:
@@ -109,3 +109,30 @@ def test_damaged_models_are_read_or_refused(
     file.write_bytes(content)
     with contextlib.suppress(DataError):
         external_data(file)
+
+
+@pytest.mark.parametrize("location", ["../weights.bin", "/etc/passwd", "a/../../b"])
+def test_external_data_stays_in_the_folder(location: str, tmp_path: Path) -> None:
+    file = write_external(tmp_path, location)
+    with pytest.raises(DataError, match=r"model\.onnx: its external data .* outside its folder"):
+        onnx_model_files(file)
+
+
+def test_neighbours_are_no_part_of_a_model(tmp_path: Path) -> None:
+    file = write_external(tmp_path, "weights/a.bin")
+    (tmp_path / "neighbour.bin").write_bytes(b"x")
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "a.bin").write_bytes(b"1234")
+    assert onnx_model_files(file) == (file, tmp_path / "weights" / "a.bin")
+    assert sorted(model_digests(OnnxModel(file))) == ["model.onnx", "weights/a.bin"]
+
+
+def write_external(folder: Path, location: str) -> Path:
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[1])
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location)
+    node = helper.make_node("Identity", ["w"], ["y"])
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
+    graph = helper.make_graph([node], "g", [], [output], [tensor])
+    (folder / "model.onnx").write_bytes(helper.make_model(graph).SerializeToString())
+    return folder / "model.onnx"

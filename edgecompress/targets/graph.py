@@ -213,11 +213,6 @@ def _external(model: Any) -> dict[str, int]:
     return found
 
 
-def external_files(path: Path) -> tuple[str, ...]:
-    """Name the external data files of an ONNX model, relative to its folder, sorted."""
-    return tuple(sorted(graph_facts(path).external))
-
-
 def signature(model: OnnxModel) -> tuple[TensorSpec, ...]:
     """Read a graph's inputs from its file.
 

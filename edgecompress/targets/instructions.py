@@ -73,6 +73,6 @@ def instruction_measurements(
                     slice=None if kind == "all" else f"kind:{kind}",
                     samples=count,
                     conditions=conditions,
-                )  # fmt: skip
+                )
             )
     return tuple(found)

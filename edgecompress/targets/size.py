@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from edgecompress.errors import DataError
-from edgecompress.targets.graph import external_files, load_graph
+from edgecompress.onnx_files import onnx_model_files
+from edgecompress.targets.graph import load_graph
 from edgecompress.values import Measurement, Model, OnnxModel
 
 ZSTD_LEVEL = 10
@@ -24,10 +25,8 @@ def model_files(model: Model) -> tuple[Path, ...]:
         When one is missing.
     """
     if isinstance(model, OnnxModel):
-        files: tuple[Path, ...] = (
-            model.path,
-            *(model.directory / name for name in external_files(model.path)),
-        )
+        load_graph(model.path)  # says in words what is no model
+        files = onnx_model_files(model.path)
     else:
         files = tuple(sorted(model.directory.glob("*.safetensors")))
         if not files:

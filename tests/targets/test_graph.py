@@ -11,7 +11,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgecompress.errors import DataError
-from edgecompress.targets.graph import external_files, graph_facts, signature
+from edgecompress.onnx_files import external_data
+from edgecompress.targets.graph import graph_facts, signature
 from edgecompress.values import OnnxModel, TensorSpec
 
 value = helper.make_tensor_value_info
@@ -88,7 +89,7 @@ def test_external_data_and_how_long_it_must_be(tmp_path: Path) -> None:
     )  # fmt: skip
     file = tmp_path / "m.onnx"
     onnx.save(helper.make_model(graph), str(file), save_as_external_data=True, location="m.data")
-    assert external_files(file) == ("m.data",)
+    assert external_data(file) == ("m.data",)
     assert graph_facts(file).external == {"m.data": 4 * 600 * 4}
 
 
