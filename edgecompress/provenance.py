@@ -51,6 +51,9 @@ def closure(module: str) -> tuple[frozenset[str], frozenset[str]]:
 @functools.cache
 def _is_module(name: str) -> bool:
     try:
+        parent = importlib.util.find_spec(name.rpartition(".")[0])
+        if parent is None or parent.submodule_search_locations is None:
+            return False  # a name in a plain module, which to look for would import that module
         return importlib.util.find_spec(name) is not None
     except (ModuleNotFoundError, ValueError):
         return False
