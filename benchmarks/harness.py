@@ -27,6 +27,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from edgecompress.disturbance import Loop
+from edgecompress.intervals import interval_ranks
 from edgecompress.targets.agent.arrays import unpack
 from edgecompress.targets.base import Clock, Job
 from edgecompress.targets.inputs import timing_feeds
@@ -34,7 +35,7 @@ from edgecompress.targets.jobs import write_job
 from edgecompress.targets.local import Local
 from edgecompress.targets.measure import time_candidates
 from edgecompress.targets.process import agent_environment
-from edgecompress.timing import Series, interval_ranks, percentile
+from edgecompress.timing import Series, percentile
 from edgecompress.values import Candidate, Measurement, OnnxModel
 
 NULL_LIMIT_MS = 0.020

@@ -12,13 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from edgecompress.disturbance import RULES, Loop, loop_from_states, may_pass
+from edgecompress.intervals import dispersion, interval_ranks, needed
 from edgecompress.timing import (
     Series,
-    dispersion,
-    interval_ranks,
     latencies,
     median_of_starts,
-    needed,
     percentile,
     speedup,
     spoiled,
