@@ -139,7 +139,8 @@ def clean(spec: TargetSpec) -> str:
 def _removed(count: int, what: str) -> str:
     if not count:
         return "nothing was left there"
-    return f"removed {count / 1e6:.1f} MB{what}"
+    size = f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"
+    return f"removed {size}{what}"
 
 
 def _bytes_below(folder: Path) -> int:

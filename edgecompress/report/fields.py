@@ -22,7 +22,9 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "verdict": "The budget's verdict: the winner's, or that of the nearest candidate.",
         "minimize": "What was minimized within the budget: a metric, perhaps `metric@target`.",
         "budget": "The limits that a candidate had to keep; empty when none was set.",
-        "environment": "CPU with its flags, memory, operating system and library versions.",
+        "environment": "CPU with its flags, memory, operating system and library versions of the "
+        "machine that ran the recipe; `targets` describes each target in the same way, or holds "
+        "an `error` that says why it could not be described.",
         "data": "Examples per split, and digests of every split and of the teacher.",
         "command": "The command that made this result.",
         "format": "Number of this format, 1. A larger number cannot be read by this version.",
@@ -50,7 +52,8 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "metric": "What was measured; see the metrics below.",
         "value": "In `unit`; null when it was not a finite number, and then `invalid` says why.",
         "unit": "`fraction` (0–1), `ms`, `bytes`, `x` (a ratio), `count`, `1/s`, `mJ` or `°C`.",
-        "target": "Where it was measured (`local`, `ssh://…`); null where that does not matter.",
+        "target": "Where it was measured: a name of the fleet, `local`, `ssh://…`, `emulated://…`; "
+        "null where that does not matter.",
         "split": "`validation` (what chose) or `test` (read once); null without data.",
         "slice": "null for all data and the main settings, else the part: `label:NAME`, "
         "`file:NAME`, `threads:4`, `arena:off`, `batch:8`, `operator:MatMul`, `kind:fma`.",

@@ -1,0 +1,70 @@
+"""docs/targets.md and the README: their fleet files and recipes are read, their commands parsed."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+
+from edgecompress.cli.main import cli
+from edgecompress.recipe import load_recipe
+from edgecompress.targets.emulated import CPUS
+from edgecompress.targets.fleet import TargetSpec, load_fleet
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "targets.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str, text: str = PAGE) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def commands() -> list[list[str]]:
+    found = []
+    for block in blocks("sh") + blocks("sh", README):
+        for line in block.replace("\\\n", " ").splitlines():
+            if line.startswith("edgecompress "):
+                found.append(shlex.split(line, comments=True)[1:])
+    return found
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_every_command_is_understood(words: list[str]) -> None:
+    """Options and their values are parsed; nothing is run."""
+    command: click.Command = cli
+    context = click.Context(cli)
+    while isinstance(command, click.Group):
+        found = command.get_command(context, words[0])
+        assert found is not None, words
+        command, words = found, words[1:]
+    command.make_context(command.name, list(words), parent=context)
+
+
+def test_the_fleet_of_the_page_is_read(tmp_path: Path) -> None:
+    whole = next(block for block in blocks("yaml") if "idle_timeout_s" in block)
+    (tmp_path / "targets.yaml").write_text(whole)
+    fleet = load_fleet(tmp_path / "targets.yaml")
+    assert set(fleet.targets) == {"pi4", "pi5", "a72", "old"}
+    described = set(yaml.safe_load(whole)["pi5"]) | {"name"}
+    assert described == set(TargetSpec.model_fields), "a setting of the fleet is not documented"
+
+
+def test_the_recipe_of_the_page_is_read(tmp_path: Path) -> None:
+    fleet = next(block for block in blocks("yaml") if "idle_timeout_s" in block)
+    part = next(block for block in blocks("yaml") if block.startswith("targets:"))
+    (tmp_path / "targets.yaml").write_text(fleet)
+    recipe = "name: x\ntask: text-classification\nteacher: {new: {}}\ndata: {format: cldr}\n"
+    (tmp_path / "recipe.yaml").write_text(f"{recipe}stages: [export]\n{part}")
+    loaded = load_recipe(tmp_path / "recipe.yaml", ())
+    assert [limit.key for limit in loaded.budget] == ["accuracy@pi5", "accuracy", "latency_p50@pi5"]
+    assert loaded.fleet.find("old").samples == 100
+
+
+def test_every_emulated_processor_is_on_the_page() -> None:
+    for cpu in CPUS.values():
+        assert f"| `{cpu.url}` |" in PAGE
