@@ -58,6 +58,7 @@ class Rules:
 
 
 RULES = Rules()
+EMULATED = "emulated: wall time and memory mean nothing here; measure on a real machine"
 STEADY_GOVERNORS = frozenset({"performance", "userspace"})
 """Governors of Linux that leave the clock alone while a model runs."""
 
@@ -201,7 +202,7 @@ def disturbed(
     """
     wanted_ms = max(loop.wanted_ms, rules.min_duration_ms)
     if loop.emulated:
-        return "emulated: wall time means nothing here; measure on a real machine"
+        return EMULATED
     if loop.duration_ms < wanted_ms:
         return f"too short: {loop.duration_ms:.0f} of {wanted_ms:.0f} ms; raise max_duration_ms"
     if abs(drift) > max_drift:

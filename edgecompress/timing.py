@@ -113,7 +113,7 @@ def percentile(
         ranks = widened(ranks, quantile * len(ns), dispersion(series.ns, quantile), len(ns))
     value = float(ns[max(math.ceil(quantile * len(ns)) - 1, 0)]) / 1e6
     invalid = spoiled(series, loop, quantile, rules)
-    if ranks is None:
+    if ranks is None and not loop.emulated:
         invalid = (
             f"too few readings: {len(ns)}, and p{quantile * 100:g} needs {needed(quantile)}; "
             "raise min_count or max_duration_ms"
@@ -217,7 +217,7 @@ def speedup(
         rules=rules,
         ratio=True,
     )
-    if len(series.ns) < rules.min_pairs:
+    if len(series.ns) < rules.min_pairs and not loop.emulated:
         invalid = (
             f"too few pairs: {len(series.ns)} of {rules.min_pairs}; "
             "raise min_count or max_duration_ms"
@@ -269,7 +269,7 @@ def throughput(
     rates = count[drawn].sum(axis=1) / total[drawn].sum(axis=1) * 1e9
     low, high = (float(end) for end in np.quantile(rates, (0.025, 0.975)))
     invalid = spoiled(series, loop, 0.5, rules)
-    if len(ns) < rules.min_pairs:
+    if len(ns) < rules.min_pairs and not loop.emulated:
         invalid = (
             f"too few readings: {len(ns)} of {rules.min_pairs} batches; "
             "raise min_duration_ms or max_duration_ms"
@@ -294,11 +294,13 @@ def median_of_starts(
     *,
     target: str,
     conditions: Json | None = None,
+    invalid: str | None = None,
 ) -> Measurement:
     """Give the median over fresh processes (load time, first inference, memory).
 
     From six starts on there is a 95 % interval by order statistics; fewer give none, which
-    ``conditions["interval"]`` says. All values stand in ``conditions["starts"]``.
+    ``conditions["interval"]`` says. All values stand in ``conditions["starts"]``. `invalid` says
+    why the target's readings mean nothing.
     """
     conditions = {**(conditions or {}), "starts": list(values)}
     ordered, ranks = sorted(values), interval_ranks(len(values), 0.5)
@@ -312,6 +314,6 @@ def median_of_starts(
         target,
         samples=len(values),
         interval=(ordered[ranks[0]], ordered[ranks[1]]) if ranks else None,
-        invalid=None if values else "no start was measured; raise cold_starts",
+        invalid=invalid if values else "no start was measured; raise cold_starts",
         conditions=conditions,
     )  # fmt: skip

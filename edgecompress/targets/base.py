@@ -144,7 +144,7 @@ class Readings:
         Mode ``time``: the tokenization before each inference, where it was asked for.
     cold : tuple of tuple of dict
         Mode ``cold``: for each model one reading per fresh process, as
-        `edgecompress.targets.agent.modes` gives it.
+        `edgecompress.targets.agent.modes` gives it, and whether the machine is ``emulated``.
     outputs : tuple of tuple of list of ndarray
         Mode ``answers``: for each model and output one array per row.
     operators, instructions : tuple of dict

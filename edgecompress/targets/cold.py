@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgecompress import timing
+from edgecompress.disturbance import EMULATED
 from edgecompress.targets.base import Clock, Feeds, Job, JobModel, Progress, Target
 from edgecompress.targets.inputs import InputSettings, keep, timing_feeds
 from edgecompress.values import Candidate, Example, Json, Measurement, TorchModel
@@ -55,12 +56,14 @@ def cold_measurements(
         "inputs": len(few.items),
     }
     source = {"source": starts[0]["memory_source"]} if starts else {}
+    invalid = EMULATED if any(start["emulated"] for start in starts) else None
     found = []
 
     def add(metric: str, unit: str, values: list[float], **extra: object) -> None:
         measured = timing.median_of_starts(
-            metric, values, unit, target=target.name, conditions={**conditions, **extra}
-        )
+            metric, values, unit, target=target.name, conditions={**conditions, **extra},
+            invalid=invalid,
+        )  # fmt: skip
         found.append(measured)
 
     def rise(key: str) -> list[float]:

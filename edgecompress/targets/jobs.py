@@ -93,7 +93,8 @@ def read_readings(job: Job, folder: Path, target: str, *, emulated: bool = False
             )
             return Readings(outputs=outputs)
         if job.mode == "cold":
-            return Readings(cold=((document["cold"],),), machine={"before": document["state"]})
+            emulated = emulated or bool(document["state"]["emulated"])
+            return Readings(cold=((document["cold"] | {"emulated": emulated},),))
         if job.mode == "operators":
             return Readings(
                 operators=tuple(document["operators"]),
