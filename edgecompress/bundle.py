@@ -52,6 +52,8 @@ def write_bundle(
     *,
     inputs: Json | None = None,
     licences: Json | None = None,
+    code: Json | None = None,
+    platform: Json | None = None,
 ) -> Manifest:
     """Write `candidate` as a bundle to `directory`, whole or not at all.
 
@@ -70,9 +72,9 @@ def write_bundle(
         Becomes ``evidence/measurements.json``.
     report_html : str, optional
         Becomes ``evidence/report.html``.
-    inputs, licences : dict, optional
-        JSON: digests of the data and the teacher; licences of model and data. When `inputs` is
-        left out, what the evidence says of the data.
+    inputs, licences, code, platform : dict, optional
+        JSON, as `Manifest` says (`edgecompress.origin` finds all of it out). When `inputs` is left
+        out, what the evidence says of the data.
 
     Raises
     ------
@@ -93,10 +95,12 @@ def write_bundle(
         preprocessor=_PREPROCESSOR if candidate.preprocessor else None,
         session=candidate.model.session,
         steps=tuple(
-            Step(step.stage, portable(step.parameters), portable(step.decisions))
+            Step(step.stage, portable(step.parameters), portable(step.decisions), key=step.key)
             for step in candidate.steps
         ),
         recipe=portable(recipe),
+        code=portable(code or {}),
+        platform=portable(platform or {}),
         versions=portable(versions),
         inputs=portable(inputs),
         licences=portable(licences or {}),

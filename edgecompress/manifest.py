@@ -44,11 +44,30 @@ class Manifest:
     session : SessionSettings
         How ONNX Runtime must open the model.
     steps : tuple of Step
-        What was done to the teacher, with what each stage decided. Without durations: the core
-        must be the same bytes when it is made again.
-    recipe, versions, inputs, licences : dict
-        The recipe as it ran; versions of edgecompress and its libraries; digests of the data and
-        the teacher; licences of model and data.
+        What was done to the teacher, with what each stage decided. Without durations and what was
+        measured on the way: the core must be the same bytes when it is made again.
+        ``key`` is the store's key of a step's result: SHA-256 over the stage, its code and
+        parameters, its inputs, the seed and the libraries' versions.
+    recipe : dict
+        The recipe as it ran: as it was written, with what ``--set`` laid over it. Where it names
+        an absolute path, the path's last part.
+    code : dict
+        ``version`` of edgecompress and ``digest``, SHA-256 over its Python source
+        (`edgecompress.provenance.package_digest`).
+    versions : dict
+        Version by distribution: edgecompress and all that ``edgecompress[build]`` requires, as it
+        was installed.
+    platform : dict
+        What of the machine the bytes may depend on: ``machine`` (``x86_64``), ``isa`` (instruction
+        sets that change how libraries add up), ``python``, ``libc``. Never a number of cores.
+    inputs : dict
+        ``data``: for each split ``digest``, ``examples`` (how many) and ``files`` (``name``,
+        ``sha256``); ``teacher`` and ``model``: ``from``, ``digest`` (as
+        `edgecompress.provenance.candidate_digest`), ``files``; ``calibration``: ``name``,
+        ``digest`` of each set that a step used. What a run did not have is absent.
+    licences : dict
+        ``model``, ``data``: SPDX expressions or text, absent where nobody said; ``packages``: the
+        same by distribution, for what a bundle needs to run.
     evidence : bool
         Whether measurements and report were written beside the core.
     format : int
@@ -63,6 +82,8 @@ class Manifest:
     session: SessionSettings = field(default_factory=SessionSettings)
     steps: tuple[Step, ...] = ()
     recipe: Json = field(default_factory=dict)
+    code: Json = field(default_factory=dict)
+    platform: Json = field(default_factory=dict)
     versions: Json = field(default_factory=dict)
     inputs: Json = field(default_factory=dict)
     licences: Json = field(default_factory=dict)
@@ -79,7 +100,7 @@ class Manifest:
         """
         document = asdict(self)
         for step in document["steps"]:
-            del step["seconds"]
+            del step["seconds"], step["measured"]
         try:
             text = json.dumps(
                 document, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False
@@ -179,6 +200,8 @@ class _Reader:
             session=self._session(top["session"]),
             steps=tuple(self._step(step) for step in self._list(top["steps"], "steps")),
             recipe=self._mapping(top["recipe"], "recipe"),
+            code=self._mapping(top["code"], "code"),
+            platform=self._mapping(top["platform"], "platform"),
             versions=self._mapping(top["versions"], "versions"),
             inputs=self._mapping(top["inputs"], "inputs"),
             licences=self._mapping(top["licences"], "licences"),
@@ -210,12 +233,15 @@ class _Reader:
 
     def _step(self, value: Any) -> Step:
         step = self._mapping(value, "steps")
-        if set(step) != {"stage", "parameters", "decisions"}:
-            raise self._wrong("steps", "a list of mappings with stage, parameters and decisions")
+        if set(step) != {"stage", "parameters", "decisions", "key"}:
+            raise self._wrong(
+                "steps", "a list of mappings with stage, parameters, decisions and key"
+            )
         return Step(
             stage=self._text(step["stage"], "steps.stage", empty=True),
             parameters=self._mapping(step["parameters"], "steps.parameters"),
             decisions=self._mapping(step["decisions"], "steps.decisions"),
+            key=self._text(step["key"], "steps.key", empty=True),
         )
 
     def _path(self, value: Any, key: str) -> str:

@@ -177,6 +177,7 @@ class Pipeline:
         key |= {"seed": self.recipe.fields.seed}
         if spec.new:
             key |= {"data": dict(self.splits.digests)}
+        digest = json_digest(key)
 
         def build(folder: Path, _scratch: Path) -> None:
             if spec.new:
@@ -190,10 +191,11 @@ class Pipeline:
                 seed = self.recipe.fields.seed
                 made = import_teacher(model, task, labels, folder, trust=trusted, seed=seed)
                 origin = Path(model).name if Path(model).is_dir() else model
-            replace(made, steps=(Step("teacher", {"from": origin}),)).save(folder)
+            step = Step("teacher", {"from": origin}, key=digest)
+            replace(made, steps=(step,)).save(folder)
 
         self.reporter.begin("teacher")
-        found = Candidate.load(self._obtain(json_digest(key), build, "teacher"))
+        found = Candidate.load(self._obtain(digest, build, "teacher"))
         self.reporter.end("opened")
         return found
 
@@ -244,7 +246,9 @@ class Pipeline:
                 shutil.copytree(result.preprocessor, folder / "preprocessor")
             parameters = use.stage.model_dump(mode="json")
             seconds = round(time.monotonic() - started, 3)
-            step = Step(use.name, parameters, result.steps[-1].decisions, seconds)
+            step = replace(
+                result.steps[-1], stage=use.name, parameters=parameters, seconds=seconds, key=key
+            )
             replace(result, steps=(*candidate.steps, step)).save(folder)
 
         made = Candidate.load(self._obtain(key, build, use.name))

@@ -10,7 +10,12 @@ import ast
 import functools
 import hashlib
 import importlib.util
-from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from importlib.metadata import (
+    PackageNotFoundError,
+    distribution,
+    packages_distributions,
+    version,
+)
 from pathlib import Path
 
 from edgecompress.onnx_files import model_digests
@@ -97,11 +102,65 @@ def library_versions(module: str) -> dict[str, str]:
     """Versions of the installed distributions that `module` reaches through our package."""
     found: dict[str, str] = {}
     for library in closure(module)[1]:
-        for distribution in _distributions().get(library, []):
+        for name in _distributions().get(library, []):
             try:
-                found[distribution] = version(distribution)
+                found[name] = version(name)
             except PackageNotFoundError:
                 continue
+    return dict(sorted(found.items()))
+
+
+@functools.cache
+def package_digest(package: str = "edgecompress") -> str:
+    """SHA-256 over the Python source of a whole package: which code this is, to the byte."""
+    found = importlib.util.find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        raise ValueError(f"no package {package!r}")
+    root = Path(found.submodule_search_locations[0])
+    digest = hashlib.sha256()
+    for name in sorted(path.relative_to(root).as_posix() for path in root.rglob("*.py")):
+        content = (root / name).read_bytes()
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
+
+
+@functools.cache
+def installed(extra: str = "", package: str = "edgecompress") -> dict[str, str]:
+    """Give the version of each installed distribution that `package` requires, directly or not.
+
+    Parameters
+    ----------
+    extra : str
+        An extra of `package` to follow, too; its base requirements are followed in any case.
+
+    Returns
+    -------
+    dict of str to str
+        Versions by normalized name, sorted, `package` itself included. What the requirements ask
+        for here and is not installed is left out.
+    """
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    found: dict[str, str] = {}
+    seen: set[tuple[str, str]] = set()
+    waiting = [(canonicalize_name(package), wanted) for wanted in ("", extra)]
+    while waiting:
+        step = waiting.pop()
+        if step in seen:
+            continue
+        seen.add(step)
+        name, wanted = step
+        try:
+            here = distribution(name)
+        except PackageNotFoundError:
+            continue
+        found[name] = here.version
+        for text in here.requires or []:
+            requirement = Requirement(text)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": wanted}):
+                name = canonicalize_name(requirement.name)
+                waiting += [(name, also) for also in ("", *sorted(requirement.extras))]
     return dict(sorted(found.items()))
 
 

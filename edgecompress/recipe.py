@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -104,6 +104,9 @@ class RecipeFields(Strict):
     fleet: str | None = None
     """File that names targets; else targets.yaml beside the recipe, in the working directory or in
     the user's configuration folder of edgecompress."""
+    licences: dict[Literal["model", "data"], str] = Field(default_factory=dict)
+    """What the model that chains start from, and the data, are licensed under: SPDX expressions
+    such as `Apache-2.0`, or text; the bundle records it."""
     budget: dict[str, LimitSpec] = Field(default_factory=dict)
     """Bounds by metric, or metric@target."""
     minimize: str = "size"
@@ -120,6 +123,8 @@ class Recipe:
     budget: tuple[Limit, ...]
     document: Json
     fleet: Fleet = field(default_factory=Fleet)
+    written: Json = field(default_factory=dict)
+    """The document with its paths as they were written."""
     file: Path | None = None
     source: YamlFile = field(repr=False, default=YamlFile({}, None, {}))
 
@@ -151,7 +156,9 @@ def load_recipe(file: Path, settings: Sequence[str] = (), *, complete: bool = Tr
         raise RecipeError("a recipe is a mapping of keys", file=file, line=1)
     base = _absolute_paths(parsed.document, file.parent)
     document = _absolute_paths(apply_settings(base, settings), Path.cwd())
-    return build_recipe(YamlFile(document, file, parsed.lines), complete=complete)
+    written = apply_settings(parsed.document, settings)
+    found = build_recipe(YamlFile(document, file, parsed.lines), complete=complete)
+    return replace(found, written=written)
 
 
 def build_recipe(source: YamlFile, *, complete: bool = True) -> Recipe:
@@ -192,7 +199,7 @@ def build_recipe(source: YamlFile, *, complete: bool = True) -> Recipe:
     if at:
         _known_target(target, fields, source, ("minimize",))
     fleet = _fleet(fields, source)
-    return Recipe(fields, data, chains, budget, document, fleet, source.file, source)
+    return Recipe(fields, data, chains, budget, document, fleet, document, source.file, source)
 
 
 def _fleet(fields: RecipeFields, source: YamlFile) -> Fleet:

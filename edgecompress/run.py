@@ -15,13 +15,13 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from edgecompress import __version__
 from edgecompress.chains import Chain
 from edgecompress.choose import choose
 from edgecompress.errors import EdgeCompressError, StageError
 from edgecompress.manifest import portable
 from edgecompress.observation import descriptions
 from edgecompress.onnx_files import onnx_model_files
+from edgecompress.origin import Origin, find_origin
 from edgecompress.pipeline import (
     Made,
     Pipeline,
@@ -233,7 +233,11 @@ def _run_pipeline(
         },
         command=command,
     )
-    write_directory(folder, result, made, tell)
+    origin = None
+    if winner:
+        counts = result.data["splits"]
+        origin = find_origin(recipe, counts, pipeline.teacher, made[winner].candidate)
+    write_directory(folder, result, made, tell, origin)
     return result
 
 
@@ -311,8 +315,17 @@ def slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "candidate"
 
 
-def write_directory(folder: Path, result: RunResult, made: dict[str, Made], tell: Reporter) -> None:
-    """Write candidates, bundle, reports and, last, ``results.json``."""
+def write_directory(
+    folder: Path,
+    result: RunResult,
+    made: dict[str, Made],
+    tell: Reporter,
+    origin: Origin | None = None,
+) -> None:
+    """Write candidates, bundle, reports and, last, ``results.json``.
+
+    `origin` says where the winner comes from; None where there is no winner.
+    """
     from edgecompress.bundle import write_bundle
     from edgecompress.report.document import measurements_json, to_json
     from edgecompress.report.html import render_html
@@ -332,9 +345,19 @@ def write_directory(folder: Path, result: RunResult, made: dict[str, Made], tell
         if (Path(aside) / "new").exists():
             (Path(aside) / "new").rename(folder / "candidates")
     if result.winner:
-        winner = made[result.winner].candidate
-        versions = {"edgecompress": __version__, **result.environment.get("libraries", {})}
-        write_bundle(folder / "bundle", winner, result.recipe, versions, result, page)
+        found = origin or Origin(recipe=result.recipe)
+        write_bundle(
+            folder / "bundle",
+            made[result.winner].candidate,
+            found.recipe,
+            found.versions,
+            result,
+            page,
+            inputs=found.inputs,
+            licences=found.licences,
+            code=found.code,
+            platform=found.platform,
+        )
     elif (folder / "bundle").exists():
         shutil.rmtree(folder / "bundle")
     replace_file(folder / "report.html", page)

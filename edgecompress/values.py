@@ -88,12 +88,17 @@ class Step:
     """A stage that was applied: its name, its parameters and what it decided (replayable data).
 
     `decisions` is JSON: heads kept, fusions kept, quantization exceptions with reasons, parity …
+    `key` is the store's key of its result, empty where no store made it. `seconds` and `measured`
+    (JSON: the timings by which it decided) differ from one time to the next, so that they stand in
+    no bundle's core and in no key.
     """
 
     stage: str
     parameters: Json = field(default_factory=dict)
     decisions: Json = field(default_factory=dict)
     seconds: float = 0.0
+    key: str = ""
+    measured: Json = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +165,11 @@ class Candidate:
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"damaged candidate description ({error})", file=file) from None
 
-    def with_model(self, model: Model, **decisions: Any) -> Candidate:
-        """Give the same candidate with another model; `decisions` go to the step in the making."""
-        made = Step(stage="", decisions=decisions)
+    def with_model(
+        self, model: Model, *, measured: Json | None = None, **decisions: Any
+    ) -> Candidate:
+        """Give the same candidate with another model; the rest goes to the step in the making."""
+        made = Step(stage="", decisions=decisions, measured=measured or {})
         return replace(self, model=model, steps=(*self.steps, made))
 
 

@@ -9,6 +9,19 @@ import click
 
 if TYPE_CHECKING:
     from edgecompress.manifest import Manifest
+    from edgecompress.values import Json
+
+LIBRARIES = (
+    "onnxruntime",
+    "tokenizers",
+    "numpy",
+    "torch",
+    "transformers",
+    "onnx",
+    "optimum",
+    "neural-compressor",
+)
+"""Whose versions `show` names; the manifest has all of them."""
 
 _DIRECTORY = click.argument("directory", type=click.Path(path_type=Path))
 
@@ -57,11 +70,28 @@ def _for_people(directory: Path, manifest: Manifest) -> str:
         ("session", f"graph optimization {session.graph_optimization_level}"),
         ("without", ", ".join(session.disabled_optimizers)),
         ("settings", ", ".join(f"{key}={value}" for key, value in session.config_entries)),
-        ("versions", ", ".join(f"{name} {text}" for name, text in manifest.versions.items())),
-        ("licences", ", ".join(f"{name}: {text}" for name, text in manifest.licences.items())),
+        ("code", _code(manifest)),
+        ("versions", ", ".join(f"{n} {manifest.versions[n]}" for n in _shown(manifest.versions))),
+        ("licences", ", ".join(_licences(manifest))),
         ("evidence", "measurements and report beside it" if manifest.evidence else "none"),
     ]
     return "\n".join(f"{name:9} {text}" for name, text in lines if text)
+
+
+def _code(manifest: Manifest) -> str:
+    version, digest = manifest.code.get("version"), str(manifest.code.get("digest", ""))
+    return f"edgecompress {version}, source {digest[:12]}" if version else ""
+
+
+def _shown(versions: Json) -> list[str]:
+    """Give the libraries that the answers depend on; all of them where none is known."""
+    main = [name for name in LIBRARIES if name in versions]
+    return main or sorted(versions)
+
+
+def _licences(manifest: Manifest) -> list[str]:
+    stated = {name: text for name, text in manifest.licences.items() if name != "packages"}
+    return [f"{name}: {text}" for name, text in stated.items()]
 
 
 def _some(labels: tuple[str, ...], most: int = 12) -> str:

@@ -7,7 +7,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -27,6 +27,9 @@ class DataConfig(BaseModel, ABC):
 
     format: str
     """Which reader: the name of a file in `edgecompress.data`."""
+
+    licence: ClassVar[str] = ""
+    """What all data of this format is licensed under, where one licence is known."""
 
     @abstractmethod
     def read(self, split: Split) -> tuple[Example, ...]:

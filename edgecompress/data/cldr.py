@@ -18,7 +18,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -55,6 +55,8 @@ SHORT_FORMS = frozenset({"short", "narrow", "abbreviated"})
 
 class CldrData(DataConfig):
     """Strings of several locales, labelled with the locale."""
+
+    licence: ClassVar[str] = "Unicode-3.0"
 
     format: Literal["cldr"] = "cldr"
     locales: tuple[str, ...] = Field(default=LOCALES, min_length=2)

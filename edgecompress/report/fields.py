@@ -47,6 +47,8 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "parameters": "Its hyper-parameters, defaults filled in.",
         "decisions": "What it decided by measuring: heads kept, fusions kept, exceptions …",
         "seconds": "How long it took, in seconds (0 when that was not recorded).",
+        "key": "The store's key of its result: SHA-256 over all that it depends on; may be empty.",
+        "measured": "The timings by which it decided: those of `fuse`'s variants, by name.",
     },
     "Measurement": {
         "metric": "What was measured; see the metrics below.",

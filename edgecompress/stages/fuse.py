@@ -112,7 +112,13 @@ class Fuse(Transform):
             best = base
         model, decisions = workshop.finish(best)
         judge = "as it is" if quantized else self.judge
-        return candidate.with_model(model, chosen=best.name, judged_as=judge, **decisions)
+        return candidate.with_model(
+            model,
+            measured={"variants": workshop.log},
+            chosen=best.name,
+            judged_as=judge,
+            **decisions,
+        )
 
 
 def _together(
@@ -270,7 +276,7 @@ class _Workshop:
         return replace(model, path=path)
 
     def finish(self, variant: Variant) -> tuple[OnnxModel, dict[str, Any]]:
-        """Write the chosen variant's model and give the record of all of them."""
+        """Write the chosen variant's model and give what was decided."""
         from edgecompress.quantization.fusion import operator_counts
         from edgecompress.quantization.storage import read_model, write_model
 
@@ -280,7 +286,6 @@ class _Workshop:
         write_model(read_model(chosen.path), model.path)
         shutil.rmtree(self.folder, ignore_errors=True)
         return model, {
-            "variants": self.log,
             "fusions": list(variant.fusions),
             "disabled_optimizers": list(variant.disabled),
             "operators": operator_counts(model.path),

@@ -78,8 +78,9 @@ def test_a_real_measurement_decides_and_answers_stay(exported, tmp_path):
     made = check_stage(Fuse(), exported, context)
     decisions = made.steps[-1].decisions
     assert decisions["judged_as"] == "int8"
-    assert decisions["chosen"] in decisions["variants"]
-    base = decisions["variants"]["none"]
+    variants = made.steps[-1].measured["variants"]
+    assert decisions["chosen"] in variants and "variants" not in decisions
+    base = variants["none"]
     assert base["rounds"][0]["speedup"] == 1.0 and base["rounds"][0]["latency_p50_ms"] > 0
     assert worst_difference(exported, made) < 1e-4
     assert [path.name for path in (tmp_path / "folder").iterdir()] == ["model"]
@@ -90,7 +91,7 @@ def test_attention_with_uneven_heads_is_fused_where_it_helps(exported, tmp_path)
     decisions = made.steps[-1].decisions
     assert decisions["fusions"] == ["attention"]
     assert decisions["operators"]["Attention"] == 2
-    assert decisions["variants"]["attention"]["max_abs_difference"] < 1e-4
+    assert made.steps[-1].measured["variants"]["attention"]["max_abs_difference"] < 1e-4
     assert worst_difference(exported, made) < 1e-4
 
 
@@ -129,7 +130,7 @@ def test_a_quantized_graph_gets_session_settings_only(exported, tmp_path):
     for index, stage in enumerate((Dynamic(), Static(samples=8))):
         quantized = stage.apply(exported, small_context(tmp_path / f"q{index}", train=train))
         made = Fuse().apply(quantized, told(tmp_path / f"f{index}", {"on": 50}))
-        assert set(made.steps[-1].decisions["variants"]) == {"none", f"-{SESSION_SKIP}"}
+        assert set(made.steps[-1].measured["variants"]) == {"none", f"-{SESSION_SKIP}"}
         assert made.model.session.disabled_optimizers == (SESSION_SKIP,)
         assert made.model.path.read_bytes() == quantized.model.path.read_bytes()
 
@@ -138,7 +139,8 @@ def test_a_fusion_that_changes_the_answers_is_dropped(exported, tmp_path):
     stage = Fuse(judge="fp32", tolerance=1e-12)
     made = stage.apply(exported, told(tmp_path, {"LayerNormalization": 20, "Add": 5}))
     decisions = made.steps[-1].decisions
-    assert decisions["variants"]["skip_layer_norm"]["outcome"] == "differs by more than 1e-12"
+    dropped = made.steps[-1].measured["variants"]["skip_layer_norm"]
+    assert dropped["outcome"] == "differs by more than 1e-12"
     assert "skip_layer_norm" not in decisions["fusions"]
 
 
