@@ -8,6 +8,7 @@
     core.sha256        digests of all of the above: `sha256sum -c core.sha256` reads it
     evidence/          measurements.json, report.html
     evidence.sha256    digests of the evidence
+    *.sha256.sig       optional signatures over the lists (`edgecompress.signature`)
 
 The *core* is the same bytes when it is made again from the same inputs; the *evidence* (what was
 measured, where and when) stands beside it. Verifying rebuilds both lists from the directory and
@@ -20,7 +21,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from edgecompress.errors import BundleError, DataError
@@ -37,9 +38,21 @@ from edgecompress.values import Candidate, Json, OnnxModel, RunResult, Step, fil
 CORE_LIST = "core.sha256"
 EVIDENCE_LIST = "evidence.sha256"
 EVIDENCE = "evidence"
+CORE_SIGNATURE = f"{CORE_LIST}.sig"
+EVIDENCE_SIGNATURE = f"{EVIDENCE_LIST}.sig"
+SIGNATURES = (CORE_SIGNATURE, EVIDENCE_SIGNATURE)
+SIGNATURE_BYTES = 64  # of Ed25519
 _MODEL = "model.onnx"
 _PREPROCESSOR = "preprocessor"
-_RESERVED = (MANIFEST_NAME, CORE_LIST, EVIDENCE_LIST, EVIDENCE, _MODEL, _PREPROCESSOR)
+_RESERVED = (
+    MANIFEST_NAME,
+    CORE_LIST,
+    EVIDENCE_LIST,
+    EVIDENCE,
+    *SIGNATURES,
+    _MODEL,
+    _PREPROCESSOR,
+)
 
 
 def write_bundle(
@@ -140,7 +153,7 @@ def verify_bundle(directory: Path, *, evidence: bool = True) -> Manifest:
         Naming the first file that is wrong.
     """
     try:
-        files = sorted(_files(directory))
+        files = sorted(_without_signatures(directory, _files(directory)))
         beside = [name for name in files if _is_evidence(name)]
         core = [name for name in files if name not in beside and name != CORE_LIST]
         _check_list(directory, CORE_LIST, core)
@@ -265,6 +278,18 @@ def _files(directory: Path, prefix: str = "") -> Iterator[str]:
                 raise BundleError(f"{directory}: the file name {name!r} cannot be in a bundle")
             else:
                 yield name
+
+
+def _without_signatures(directory: Path, names: Iterable[str]) -> Iterator[str]:
+    """Leave signatures out: they are made over the lists, so no list can hold them."""
+    for name in names:
+        if name not in SIGNATURES:
+            yield name
+        elif (directory / name).stat().st_size != SIGNATURE_BYTES:
+            raise BundleError(
+                f"{directory / name}: no signature, which has {SIGNATURE_BYTES} bytes; sign the "
+                "bundle again or remove the file"
+            )
 
 
 def _is_evidence(name: str) -> bool:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgecompress.cli._signature import sign, verify_with_key
+
 if TYPE_CHECKING:
     from edgecompress.manifest import Manifest
     from edgecompress.values import Json
@@ -31,19 +33,28 @@ def command() -> None:
     """Look after a bundle, the directory that deploys a model."""
 
 
+command.add_command(sign)
+
+
 @command.command(name="verify")
 @_DIRECTORY
 @click.option("--core-only", is_flag=True, help="Leave the evidence out; it may be missing.")
-def verify(directory: Path, core_only: bool) -> None:
+@click.option(
+    "--key", type=click.Path(path_type=Path), help="Public key: check the signatures as well."
+)
+def verify(directory: Path, core_only: bool, key: Path | None) -> None:
     """Compare every byte of DIRECTORY with its digests.
 
     Ends with exit code 1 and the name of the file when one was changed, added or lost.
     """
     from edgecompress.bundle import verify_bundle
 
-    manifest = verify_bundle(directory, evidence=not core_only)
+    if key is None:
+        manifest = verify_bundle(directory, evidence=not core_only)
+    else:
+        manifest = verify_with_key(directory, key, evidence=not core_only)
     checked = "core and evidence" if manifest.evidence and not core_only else "core"
-    click.echo(f"{directory}: whole ({checked})")
+    click.echo(f"{directory}: whole{'' if key is None else ' and signed'} ({checked})")
 
 
 @command.command(name="show")

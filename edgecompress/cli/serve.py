@@ -1,0 +1,157 @@
+"""``edgecompress serve BUNDLE``: answer over HTTP."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from edgecompress.service.limits import Limits
+
+_DEFAULT = Limits()
+_COUNT = click.IntRange(min=1)
+_SECONDS = click.FloatRange(min=0, min_open=True, max=86_400)
+
+
+@click.command(name="serve")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on; 0.0.0.0 lets everyone in who reaches this machine.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    help="Port to listen on; 0 takes any free one.",
+)
+@click.option("--threads", type=_COUNT, help="Threads within an inference; default as in predict.")
+@click.option(
+    "--workers",
+    type=_COUNT,
+    default=1,
+    show_default=True,
+    help="Inferences at the same time; with --threads 1, one per core.",
+)
+@click.option(
+    "--max-batch",
+    type=_COUNT,
+    default=_DEFAULT.max_batch,
+    show_default=True,
+    help="Most texts that a worker takes at once.",
+)
+@click.option(
+    "--max-delay-ms",
+    type=click.FloatRange(min=0, max=60_000),
+    default=_DEFAULT.max_delay_ms,
+    show_default=True,
+    help="How long to wait for more texts, where the model may answer them together.",
+)
+@click.option(
+    "--max-queue",
+    type=_COUNT,
+    default=_DEFAULT.max_queue,
+    show_default=True,
+    help="Most texts that wait; beyond, requests get 503.",
+)
+@click.option(
+    "--max-body",
+    type=_COUNT,
+    default=_DEFAULT.max_body_bytes,
+    show_default=True,
+    help="Most bytes of a request's body.",
+)
+@click.option(
+    "--max-text",
+    type=_COUNT,
+    default=_DEFAULT.max_text,
+    show_default=True,
+    help="Most characters of a text.",
+)
+@click.option(
+    "--texts-per-request",
+    type=_COUNT,
+    default=_DEFAULT.max_texts,
+    show_default=True,
+    help="Most texts in one request; never more than the queue holds.",
+)
+@click.option(
+    "--timeout",
+    type=_SECONDS,
+    default=_DEFAULT.timeout_s,
+    show_default=True,
+    help="Seconds from a request's first line to its answer; beyond, 504.",
+)
+@click.option(
+    "--grace",
+    type=_SECONDS,
+    default=_DEFAULT.grace_s,
+    show_default=True,
+    help="Seconds to answer what was accepted, once told to stop.",
+)
+def command(
+    bundle: Path,
+    host: str,
+    port: int,
+    threads: int | None,
+    workers: int,
+    max_batch: int,
+    max_delay_ms: float,
+    max_queue: int,
+    max_body: int,
+    max_text: int,
+    texts_per_request: int,
+    timeout: float,
+    grace: float,
+) -> None:
+    """Answer over HTTP with the model in BUNDLE: /predict, /health and /metrics.
+
+    \b
+    curl -d '{"text": "…"}' http://127.0.0.1:8000/predict
+
+    A body holds "text" (one text), "texts" (a list of them) or "words" (one text, split already);
+    answers are those of `edgecompress predict --json`. SIGTERM and Ctrl-C stop accepting, answer
+    what was accepted and end with exit code 0; with 1 when --grace was too short for that.
+
+    There is no encryption and no password: put a proxy in front of what faces a network.
+    """  # noqa: D301 - click's own mark for a line to leave alone
+    from edgecompress.service import require
+
+    require()
+    from edgecompress.runtime import load
+    from edgecompress.service.answering import answerer
+    from edgecompress.service.app import Service
+    from edgecompress.service.server import bind, run, served
+
+    limits = Limits(
+        max_batch=max_batch,
+        max_delay_ms=max_delay_ms,
+        max_queue=max_queue,
+        max_body_bytes=max_body,
+        max_text=max_text,
+        max_texts=texts_per_request,
+        timeout_s=timeout,
+        grace_s=grace,
+    )
+    listener = bind(host, port)
+    with listener:
+        predictor = load(bundle, threads=threads)
+        service = Service(served(bundle, predictor), answerer(predictor), limits, workers=workers)
+        what = f"{service.served.name} ({service.served.task})"
+        stopped = run(service, listener, lambda address: _say(f"serving {what} on {address}"))
+    _say(
+        f"stopped after {stopped.answered} answered requests; {stopped.unanswered} left unanswered"
+    )
+    if stopped.unanswered:
+        # A thread is still computing, and Python would wait for it: the grace is over.
+        sys.stderr.flush()
+        os._exit(1)
+
+
+def _say(text: str) -> None:
+    click.echo(f"edgecompress: {text}", err=True)

@@ -1,0 +1,45 @@
+"""What the service allows: sizes, waiting, time. Every bound that a client can meet is here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one service; beyond them a request is refused in words, and never half answered.
+
+    Attributes
+    ----------
+    max_batch : int
+        Most texts that a worker takes from the queue in one go.
+    max_delay_ms : float
+        How long a worker waits for more texts to join the first, where answering them together
+        is quicker and changes no answer.
+    max_queue : int
+        Most texts that wait; a request that would not fit is answered with 503.
+    max_body_bytes : int
+        Largest body of a request.
+    max_text : int
+        Most characters of one text, or of one text's words joined by blanks.
+    max_texts : int
+        Most texts in one request; never more than `max_queue`.
+    timeout_s : float
+        Most time from a request's first line to its answer.
+    grace_s : float
+        Most time from SIGTERM to the end.
+    """
+
+    max_batch: int = 16
+    max_delay_ms: float = 2.0
+    max_queue: int = 256
+    max_body_bytes: int = 1_000_000
+    max_text: int = 100_000
+    max_texts: int = 64
+    timeout_s: float = 30.0
+    grace_s: float = 20.0
+
+    @property
+    def texts_per_request(self) -> int:
+        """Most texts that one request can have answered: what does not fit the queue never will."""
+        return min(self.max_texts, self.max_queue)
