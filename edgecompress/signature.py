@@ -135,8 +135,8 @@ def read_private_key(file: Path, password: bytes | None = None) -> Ed25519Privat
             else "is not encrypted; leave --password-file out",
             file=file,
         ) from None
-    except Exception as error:  # noqa: BLE001 - which errors OpenSSL's readers raise is not fixed
-        raise _unreadable(file, "private", error, password is not None) from None
+    except Exception:  # noqa: BLE001 - which errors OpenSSL's readers raise is not fixed
+        raise _unreadable(file, "private", password is not None) from None
     if not isinstance(key, ed25519.Ed25519PrivateKey):
         raise _other_kind(file, key)
     return key
@@ -165,8 +165,8 @@ def read_public_key(file: Path) -> Ed25519PublicKey:
     )
     try:
         key = load(text)
-    except Exception as error:  # noqa: BLE001 - which errors OpenSSL's readers raise is not fixed
-        raise _unreadable(file, "public", error, False) from None
+    except Exception:  # noqa: BLE001 - which errors OpenSSL's readers raise is not fixed
+        raise _unreadable(file, "public") from None
     if not isinstance(key, ed25519.Ed25519PublicKey):
         raise _other_kind(file, key)
     return key
@@ -230,15 +230,12 @@ def _read(file: Path) -> bytes:
         raise DataError(f"the key cannot be read ({error.strerror or error})", file=file) from None
 
 
-def _unreadable(file: Path, kind: str, error: Exception, password: bool) -> DataError:
+def _unreadable(file: Path, kind: str, password: bool = False) -> DataError:
     if password:
         return DataError("cannot be read; is the password the right one?", file=file)
-    words = type(error).__name__
-    return DataError(
-        f"no {kind} key in PEM or OpenSSH's form ({words}); make one: {MAKE_KEY}", file=file
-    )
+    return DataError(f"no {kind} key in PEM or OpenSSH's form; make a key: {MAKE_KEY}", file=file)
 
 
 def _other_kind(file: Path, key: object) -> DataError:
     kind = type(key).__name__.removesuffix("PrivateKey").removesuffix("PublicKey").lstrip("_")
-    return DataError(f"is a key of {kind}; Ed25519 it must be: {MAKE_KEY}", file=file)
+    return DataError(f"is of kind {kind}; it must be Ed25519: {MAKE_KEY}", file=file)
