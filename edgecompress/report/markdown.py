@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from edgecompress.report import words
 from edgecompress.report.across import Across, across, differing
@@ -43,19 +44,19 @@ def render_markdown(result: RunResult) -> str:
     parts.append(_table(table))
     if table.common:
         parts.append(f"Every candidate also has {', '.join(map(code, table.common))}.")
-    parts += _footnotes(table.footnotes)
+    parts += footnote_lines(table.footnotes)
     there = places(result, facts)
     if wide := across(facts, there):
-        parts += ["On every target:", _across(wide), *_footnotes(wide.footnotes)]
+        parts += ["On every target:", across_text(wide), *footnote_lines(wide.footnotes)]
         parts += [escape(text) for text in wide.remarks]
         parts += [f"{code(head.subject)}: {escape(one)}." for one in differing(facts, shown)]
-        parts.append("\n".join(_place(one) for one in there))
+        parts.append("\n".join(place_text(one) for one in there))
     missing = [f"- {escape(whose)}: {escape(why)}" for whose, why in map(gap_words, gaps(facts))]
     if missing:
         parts += ["Not measured:", "\n".join(missing)]
     for side in sides(facts, shown):
-        parts += [f"{escape(side.title)} of {code(head.subject)}:", _side(side)]
-        parts += _footnotes(side.footnotes) + ([escape(side.remark)] if side.remark else [])
+        parts += [f"{escape(side.title)} of {code(head.subject)}:", side_text(side)]
+        parts += footnote_lines(side.footnotes) + ([escape(side.remark)] if side.remark else [])
         told = [f"- {code(name)}: {escape(text)}" for name, text in side.texts]
         parts += ["\n".join(told)] if told else []
     lost = [f"- {code(row.name)}: {escape(why)}" for row, why in losers(facts)]
@@ -84,7 +85,8 @@ def code(text: str) -> str:
     return f"{fence}{pad}{clean}{pad}{fence}"
 
 
-def _footnotes(texts: tuple[str, ...]) -> list[str]:
+def footnote_lines(texts: Sequence[str]) -> list[str]:
+    """Write a table's footnotes, each with its number."""
     return [f"{words.superscript((n,))} {escape(text)}" for n, text in enumerate(texts, 1)]
 
 
@@ -95,7 +97,8 @@ def _heads(columns: tuple[Column, ...]) -> list[str]:
     ]
 
 
-def _across(wide: Across) -> str:
+def across_text(wide: Across) -> str:
+    """Write the table of models and targets."""
     lines = [
         "| " + " | ".join(["", "Target", *_heads(wide.columns)]) + " |",
         "|:--|:--|" + "--:|" * len(wide.columns),
@@ -103,26 +106,27 @@ def _across(wide: Across) -> str:
     for group in wide.groups:
         name = f"**{escape(group.name)}**" if group.winner else escape(group.name)
         for line in group.lines:
-            cells = [_cell(cell) for cell in line.cells]
+            cells = [cell_text(cell) for cell in line.cells]
             lines.append("| " + " | ".join([name, escape(line.target), *cells]) + " |")
             name = ""
     return "\n".join(lines)
 
 
-def _side(side: Side) -> str:
+def side_text(side: Side) -> str:
+    """Write a small table."""
     heads = [escape(f"{title}, {unit}" if unit else title) for title, unit in side.columns]
     lines = [
         "| " + " | ".join([escape(side.heading), *heads]) + " |",
         "|:--|" + "--:|" * len(heads),
     ]
     lines += [
-        "| " + " | ".join([escape(name), *(_cell(cell) for cell in cells)]) + " |"
+        "| " + " | ".join([escape(name), *(cell_text(cell) for cell in cells)]) + " |"
         for name, cells in side.lines
     ]
     return "\n".join(lines)
 
 
-def _place(place: Place) -> str:
+def place_text(place: Place) -> str:
     """Describe a target in one line of a list."""
     parts = [place.title, ", ".join(place.isa), f"harness {place.harness}" if place.harness else ""]
     told = place.error or "; ".join(filter(None, parts)) or "not described"
@@ -136,7 +140,7 @@ def _table(table: Table) -> str:
         "|:--|:--|" + "--:|" * (len(heads) - 1),
     ]
     for line in table.lines:
-        cells = [_cell(cell) for cell in line.cells]
+        cells = [cell_text(cell) for cell in line.cells]
         name = escape(line.name)
         if line.winner:
             name, cells = f"**{name}**", [_bold(cell) for cell in cells]
@@ -144,7 +148,8 @@ def _table(table: Table) -> str:
     return "\n".join(lines)
 
 
-def _cell(cell: Cell) -> str:
+def cell_text(cell: Cell) -> str:
+    """Write a table's cell: struck out where it must not be trusted, its interval behind it."""
     text = escape(cell.text)
     if cell.invalid:
         text = f"~~{text}~~"

@@ -36,6 +36,7 @@ class SliceLine:
     """One file or label: teacher against the candidate shown.
 
     `share` is the difference as a share of the largest one in the table, −1 to 1, for its bar.
+    `count`, `value` and `change` are the examples, the value shown and the difference as numbers.
     """
 
     name: str
@@ -45,6 +46,9 @@ class SliceLine:
     difference: str
     share: float
     invalid: str | None = None
+    count: int = 0
+    value: float = math.nan
+    change: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +247,9 @@ def _slices(facts: Facts, row: Row, teacher: Row, prefix: str, heading: str) -> 
             difference=words.signed(b.value - a.value, b.unit),
             share=(b.value - a.value) / largest if math.isfinite(b.value - a.value) else 0.0,
             invalid=b.invalid or a.invalid,
+            count=b.samples,
+            value=b.value,
+            change=b.value - a.value,
         )
         for name, a, b in sorted(pairs, key=lambda pair: pair[0])
     )

@@ -1,0 +1,302 @@
+"""A model card: what a bundle is, for whom, how good and how sure, from its measurements alone.
+
+`render_card` is pure: a manifest and a run's result in, Markdown out. Its front matter has the keys
+of Hugging Face's model cards, as far as the run knows their values; nothing is asked of a hub.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgecompress.errors import MissingExtraError
+from edgecompress.manifest import Manifest
+from edgecompress.report import evidence, words
+from edgecompress.report.facts import Facts, display_name, gather, scored, size_ratio
+from edgecompress.report.languages import LABEL, Languages, languages
+from edgecompress.report.limits import FEW, limits, listed
+from edgecompress.report.markdown import code, escape, place_text
+from edgecompress.report.panels import Slices, slices
+from edgecompress.report.places import places
+from edgecompress.report.sentence import headline
+from edgecompress.report.steps import in_words, quantized
+from edgecompress.values import Json, Row, RunResult, Step, find
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+CARD = "README.md"
+"""The card's name in the evidence: what file browsers and hubs show first."""
+
+_TASKS = {
+    "token-classification": "labels the words of a text (token classification)",
+    "text-classification": "gives a text one label (text classification)",
+}
+_USES = {
+    "train": "learning and calibration",
+    "validation": "choosing and stopping",
+    "test": "the figures below, read once at the end",
+}
+_TAGS = {"quantize.": "int8", "prune.": "pruned", "distil": "distilled"}
+_SPDX = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*")
+
+
+def write_card(folder: Path, manifest: Manifest, result: RunResult) -> str:
+    """Give the card of the bundle in `folder`, whose core is written already.
+
+    Raises
+    ------
+    DataError
+        When the bundle's tokenizer cannot be read.
+    MissingExtraError
+        When jinja2, PyYAML or Babel is not installed.
+    """
+    longest = None
+    if manifest.preprocessor and manifest.task:
+        from edgecompress.tasks import Preprocessor
+
+        longest = Preprocessor.load(folder / manifest.preprocessor).max_length
+    return render_card(manifest, result, longest=longest)
+
+
+def render_card(manifest: Manifest, result: RunResult, *, longest: int | None = None) -> str:
+    """Write the card of the model that `result` chose.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        Of the bundle.
+    result : RunResult
+        The run that made it.
+    longest : int, optional
+        Pieces of its tokenizer that the model reads at once.
+
+    Returns
+    -------
+    str
+        Markdown under a front matter in YAML. Text from outside (names, reasons) is escaped.
+
+    Raises
+    ------
+    MissingExtraError
+        When jinja2, PyYAML or Babel is not installed.
+    """
+    facts = gather(result)
+    row = facts.winner or Row(manifest.name, "candidate")
+    row = replace(row, steps=_steps(manifest, row))
+    base = facts.teacher or facts.reference
+    spoken = languages(result, row)
+    parts = slices(replace(facts, teacher=base), row)
+    parts = tuple(_named(one, spoken) for one in parts)
+    return _template().render(
+        front=front_matter(manifest, facts, row, spoken),
+        manifest=manifest,
+        head=headline(result, facts) if facts.winner else None,
+        facts=[pair for pair in _facts(manifest, facts, row) if pair[1]],
+        steps=[(step.stage, in_words(step)) for step in row.steps],
+        purpose=_purpose(manifest, facts, spoken),
+        splits=[*_splits(manifest, result)],
+        data=[*_data(manifest, result)],
+        method=[*evidence.method(result, facts, row)],
+        places=[place_text(one) for one in places(result, facts)],
+        tables=[*evidence.tables(result, facts, row)],
+        slices=parts,
+        base=display_name(base) if base else "",
+        few=FEW,
+        elsewhere=[*evidence.elsewhere(facts, row)],
+        missing=[*evidence.missing(facts, row)],
+        limits=limits(result, facts, row, manifest.labels, parts, spoken, longest),
+        command=result.command,
+    )
+
+
+def front_matter(manifest: Manifest, facts: Facts, row: Row, spoken: Languages) -> str:
+    """Give the YAML of a model card, with only what is known.
+
+    Source: the keys of huggingface_hub's `ModelCardData`.
+    """
+    document: Json = {}
+    if spoken.known:
+        codes = sorted(one.code for one in spoken.known)
+        document["language"] = codes[0] if len(codes) == 1 else codes
+    licence = manifest.licences.get("model")
+    if isinstance(licence, str) and licence:
+        named = bool(_SPDX.fullmatch(licence))
+        document["license"] = licence.lower() if named else "other"
+        if not named:
+            document["license_name"] = words.plain(licence)
+    document["library_name"] = "onnx"
+    if manifest.task:
+        document["pipeline_tag"] = manifest.task
+    tags = [name for prefix, name in _TAGS.items() if any(
+        step.stage.startswith(prefix) for step in row.steps)]  # fmt: skip
+    document["tags"] = ["onnx", "onnxruntime", "edgecompress", *tags]
+    if results := _results(manifest, facts, row):
+        document["metrics"] = [metric["type"] for metric in results["metrics"]]
+        document["model-index"] = [{"name": manifest.name, "results": [results]}]
+    try:
+        import yaml
+    except ImportError:
+        raise MissingExtraError("pyyaml") from None
+    return str(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+
+
+def _results(manifest: Manifest, facts: Facts, row: Row) -> Json | None:
+    """Give the scores on test as an entry of a model index; None where there is none."""
+    names = ("f1", "accuracy", "macro_f1", "precision", "recall")
+    found = [(name, scored(row, name, facts, "test")) for name in names]
+    metrics = [
+        {"type": one.metric, "value": round(one.value, 4), "name": words.title(name)}
+        for name, one in found
+        if one is not None and not one.invalid
+    ]
+    if not metrics or manifest.task is None:
+        return None
+    data = manifest.recipe.get("data")
+    known = data if isinstance(data, Mapping) else {}
+    form = words.plain(known.get("format") or "unknown")
+    name = words.plain(known.get("root") or "").rpartition("/")[2] or form
+    return {
+        "task": {"type": manifest.task},
+        "dataset": {"name": name, "type": form, "split": "test"},
+        "metrics": metrics,
+    }
+
+
+def _steps(manifest: Manifest, row: Row) -> tuple[Step, ...]:
+    """Give the bundle's steps; the run's own, which hold timings too, where they are the same."""
+    same = [one.stage for one in row.steps] == [one.stage for one in manifest.steps]
+    return row.steps if same else manifest.steps
+
+
+def _named(table: Slices, spoken: Languages) -> Slices:
+    """Name the lines of a table by the languages that they are."""
+    prefix = LABEL if table.heading == "Label" else "file:"
+    if prefix != spoken.prefix:
+        return table
+    lines = tuple(replace(one, name=spoken.name(one.name, prefix)) for one in table.lines)
+    return replace(table, heading="Language", lines=lines)
+
+
+def _facts(manifest: Manifest, facts: Facts, row: Row) -> Iterator[tuple[str, str]]:
+    """Give names and texts (Markdown) of what stands first; an empty text is left out."""
+    yield "Task", escape(_TASKS.get(manifest.task or "", manifest.task or "not known"))
+    labels = [code(one) for one in manifest.labels]
+    yield f"Labels ({len(labels)})", listed(labels, 40)
+    size = find(row.measurements, "size")
+    ratio = size_ratio(row, facts.reference)
+    smaller = f", {words.times(ratio)}× smaller than the fp32 export" if ratio else ""
+    yield "Size", f"{words.measured(size)} of model files{smaller}" if size else ""
+    yield "Teacher", _teacher(manifest, facts)
+    yield "Arithmetic", "8-bit integers where the steps below say so" * quantized(row.steps)
+    session = manifest.session
+    off = f", without {', '.join(session.disabled_optimizers)}" * bool(session.disabled_optimizers)
+    entries = "".join(f", {key}={value}" for key, value in session.config_entries)
+    level = f"graph optimization {session.graph_optimization_level}"
+    yield "Runs in", escape(f"ONNX Runtime on a CPU ({level}{off}{entries})")
+    version = manifest.code.get("version") or manifest.versions.get("edgecompress")
+    digest = manifest.code.get("digest")
+    source = f", source {code(_short(digest))}" if isinstance(digest, str) else ""
+    yield "Made by", f"edgecompress {escape(str(version))}{source}" if version else ""
+    licence = manifest.licences.get("model")
+    unknown = "not recorded; the recipe's `licences.model` is where to say it"
+    yield "Licence", escape(str(licence)) if licence else unknown
+
+
+def _teacher(manifest: Manifest, facts: Facts) -> str:
+    given = manifest.recipe.get("teacher")
+    known = given if isinstance(given, Mapping) else {}
+    made = manifest.inputs.get("teacher")
+    digest = made.get("digest") if isinstance(made, Mapping) else None
+    name = known.get("model") or known.get("bundle")
+    parts = [code(str(name)) if name else "a new model, trained by this recipe" * ("new" in known)]
+    if known.get("finetune") is not None and name:
+        parts.append("fine-tuned by this recipe")
+    size = find(facts.teacher.measurements, "size") if facts.teacher else None
+    parts.append(words.measured(size) if size else "")
+    parts.append(f"SHA-256 {code(_short(digest))}" if isinstance(digest, str) else "")
+    return ", ".join(filter(None, parts))
+
+
+def _purpose(manifest: Manifest, facts: Facts, spoken: Languages) -> str:
+    """Say what it can be used for, no further than it was measured."""
+    task = _TASKS.get(manifest.task or "", "gives numbers for numbers: its task is not known")
+    tongues = f" in {listed([one.name for one in spoken.known], 30)}" if spoken.known else ""
+    where = listed([words.plain(one) for one in facts.targets], 8)
+    asked = f" It was measured on {where}." if where else ""
+    return (
+        f"For programs that run on a CPU without a network and need what this model does: it "
+        f"{task}{tongues}, for texts like those it was tested on.{asked} Whether it is good enough "
+        "for a purpose is for the tables below and your own data to say."
+    )
+
+
+def _splits(manifest: Manifest, result: RunResult) -> Iterator[Json]:
+    recorded = manifest.inputs.get("data")
+    known = recorded if isinstance(recorded, Mapping) else {}
+    for name, use in _USES.items():
+        one = known.get(name)
+        entry: Mapping[str, Any] = one if isinstance(one, Mapping) else {}
+        count = entry.get("examples") or (result.data.get("splits") or {}).get(name)
+        digest = entry.get("digest") or (result.data.get("digests") or {}).get(name)
+        files = entry.get("files")
+        if count or digest:
+            yield {
+                "name": name,
+                "use": use,
+                "examples": f"{count:,}" if isinstance(count, int) else words.MISSING,
+                "files": _file_names(files),
+                "digest": _short(digest) if isinstance(digest, str) else words.MISSING,
+            }
+
+
+def _file_names(files: object) -> str:
+    if not isinstance(files, list | tuple) or not files:
+        return words.MISSING
+    return listed([words.plain(one.get("name")) for one in files if isinstance(one, Mapping)], 6)
+
+
+def _data(manifest: Manifest, result: RunResult) -> Iterator[str]:
+    data = manifest.recipe.get("data")
+    form = data.get("format") if isinstance(data, Mapping) else None
+    if form == "cldr":
+        yield (
+            "Strings of Unicode's CLDR, as the package Babel carries them: names of countries, "
+            "languages, currencies and the like, each labelled with its language."
+        )
+    elif form:
+        yield f"Format: {words.plain(form)}."
+    if not result.data and not data:
+        yield "None: the model was measured on inputs made from its signature."
+    licence = manifest.licences.get("data")
+    yield f"Licence of the data: {words.plain(licence) if licence else 'not recorded'}."
+    sets = manifest.inputs.get("calibration")
+    for one in [sets] if isinstance(sets, Mapping) else sets if isinstance(sets, list) else ():
+        if isinstance(one, Mapping):
+            parts = [f"{key} {_short(str(value))}" for key, value in one.items() if key != "name"]
+            yield f"Calibration set {words.plain(one.get('name'))}: {', '.join(parts)}."
+
+
+def _short(digest: str) -> str:
+    """Shorten a digest; the manifest holds it whole."""
+    return f"{digest[:16]}…" if re.fullmatch(r"[0-9a-f]{40,}", digest) else digest
+
+
+def _template() -> Template:
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+    except ImportError:
+        raise MissingExtraError("jinja2") from None
+    environment = Environment(
+        loader=PackageLoader("edgecompress.report"),
+        autoescape=False,  # noqa: S701 - Markdown; escaped by the filters below
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=False,
+    )
+    environment.filters["e"], environment.filters["c"] = lambda text: escape(str(text)), code
+    return environment.get_template("card.md.j2")

@@ -1,0 +1,195 @@
+"""What was done to a model, in plain words: a step's parameters and decisions as a sentence; pure.
+
+A stage of a third party, or one whose decisions are not as expected, is told by its parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from edgecompress.report import words
+from edgecompress.values import Json, Step
+
+SHOWN = 3
+"""Exceptions that a sentence names; how many more there are is said."""
+TRAINS = ("finetune", "distil")
+"""Stages whose result depends on the seed."""
+
+
+def in_words(step: Step) -> str:
+    """Tell one step: what was done, with what, and what was decided.
+
+    >>> in_words(Step("prune.layers", {}, {"kept": [0, 2], "dropped": []}))
+    'Kept 2 of its layers (0 and 2, counted from 0) and removed the others.'
+    """
+    tell = _TOLD.get(step.stage)
+    return (tell(step) if tell else "") or _anything(step)
+
+
+def trained(steps: Sequence[Step]) -> bool:
+    """Whether a step's result depends on the seed: another one would give another model."""
+    return any(step.stage in TRAINS or "epochs" in step.parameters for step in steps)
+
+
+def quantized(steps: Sequence[Step]) -> bool:
+    """Whether the model computes with 8 bits, which processors do in different ways."""
+    return any(step.stage.startswith("quantize.") for step in steps)
+
+
+def _teacher(step: Step) -> str:
+    source = words.plain(step.parameters.get("from") or "")
+    if source == "new":
+        return "Began with a new model with random weights."
+    return f"Began with the model {source}." if source else ""
+
+
+def _finetune(step: Step) -> str:
+    return f"Trained on the training split{_epochs(step)}."
+
+
+def _distil(step: Step) -> str:
+    from_labels = step.parameters.get("label_weight")
+    and_labels = " and the labels" if from_labels else ""
+    pairs = _list(step.decisions.get("layer_pairs"))
+    inner = f", {_count(len(pairs), 'layer')} compared with the teacher's" if pairs else ""
+    return f"Trained towards the teacher's answers{and_labels}{_epochs(step)}{inner}."
+
+
+def _epochs(step: Step) -> str:
+    epochs, best = step.parameters.get("epochs"), step.decisions.get("best_epoch")
+    scores = _list(step.decisions.get("scores"))
+    text = f" for {_count(epochs, 'epoch')}" if isinstance(epochs, int) else ""
+    if isinstance(best, int):
+        score = ""
+        if 0 < best <= len(scores) and isinstance(scores[best - 1], int | float):
+            score = f" ({words.number(scores[best - 1], 'fraction')} on validation)"
+        text += f"; kept the weights of epoch {best}{score}"
+    return text
+
+
+def _structured(step: Step) -> str:
+    kept, before = _list(step.decisions.get("heads")), _list(step.decisions.get("heads_before"))
+    neurons, all_neurons = (_list(step.decisions.get(key)) for key in ("neurons", "neurons_before"))
+    parts = []
+    heads = [len(layer) for layer in kept if isinstance(layer, list | tuple)]
+    for now, then, name in ((heads, before, "attention heads"), (neurons, all_neurons, "neurons")):
+        if _whole(now) and _whole(then) and sum(then) > sum(now):
+            layers = " + ".join(map(str, now)) if name != "neurons" else ""
+            by_layer = f", by layer {layers}" if layers else ""
+            gone = f"{sum(then) - sum(now):,} of {sum(then):,} {name}"
+            parts.append(f"{gone} ({sum(now):,} left{by_layer})")
+    if not parts:
+        return ""
+    how = {
+        "taylor": "whose absence was estimated to cost least",
+        "magnitude": "with the smallest weights",
+    }.get(str(step.parameters.get("importance")), "")
+    return f"Removed {' and '.join(parts)}{': those ' + how if how else ''}."
+
+
+def _layers(step: Step) -> str:
+    kept, dropped = _list(step.decisions.get("kept")), _list(step.decisions.get("dropped"))
+    if not _whole(kept) or not kept:
+        return ""
+    total = f"{len(kept) + len(dropped)}" if dropped else "its"
+    names = " and ".join(filter(None, (", ".join(map(str, kept[:-1])), str(kept[-1]))))
+    how = ", one by one the layer without which the loss was lowest" if dropped else ""
+    return (
+        f"Kept {len(kept)} of {total} layers ({names}, counted from 0) and removed the others{how}."
+    )
+
+
+def _export(step: Step) -> str:
+    opset = step.decisions.get("opset", step.parameters.get("opset"))
+    which = f", operator set {opset}" if isinstance(opset, int) else ""
+    return f"Written as ONNX{which}{_parity(step.decisions)}."
+
+
+def _parity(decisions: Json) -> str:
+    parity = decisions.get("parity")
+    worst = parity.get("max_abs_difference") if isinstance(parity, Mapping) else parity
+    if isinstance(worst, bool) or not isinstance(worst, int | float):
+        return ""
+    return f"; its outputs differ from PyTorch's by {worst:.1g} at most"
+
+
+def _fuse(step: Step) -> str:
+    chosen = step.decisions.get("chosen")
+    if not isinstance(chosen, str):
+        return ""
+    # In a bundle's manifest there are none: they are timings, and stand with the evidence.
+    measured = getattr(step, "measured", {}).get("variants")
+    variants = measured or step.decisions.get("variants")
+    tried = len(variants) if isinstance(variants, Mapping) else 0
+    of = f", the fastest of {tried} variants that were measured" if tried > 1 else ""
+    if chosen == "none":
+        return "Left the graph as it was: no fusion that was tried made it faster."
+    fusions = [words.plain(one).replace("_", " ") for one in _list(step.decisions.get("fusions"))]
+    off = [words.plain(one) for one in _list(step.decisions.get("disabled_optimizers"))]
+    parts = [f"fused {' and '.join(fusions)}"] if fusions else []
+    parts += [f"switched {' and '.join(off)} off in ONNX Runtime"] if off else []
+    text = " and ".join(parts) or f"chose {words.plain(chosen)}"
+    return f"{text[:1].upper()}{text[1:]}{of}."
+
+
+def _quantize(step: Step) -> str:
+    found = step.decisions
+    linears, tables = _list(found.get("int8_linears")), _list(found.get("int8_embeddings"))
+    if not linears and not tables:
+        return ""
+    by = "by Intel Neural Compressor" if ".inc_" in step.stage else "in ONNX Runtime's operators"
+    parts = [_count(len(linears), "linear layer")] if linears else []
+    parts += [_count(len(tables), "embedding table")] if tables else []
+    examples = found.get("calibrated_on")
+    if "static" in step.stage and isinstance(examples, int):
+        chosen = step.parameters.get("calibration")
+        named = f" of the calibration set {words.plain(chosen)}" if chosen else ""
+        ranges = f"activation ranges from {_count(examples, 'training example')}{named}"
+    else:
+        ranges = "activation ranges found anew for every input"
+    text = f"Made {' and '.join(parts)} 8-bit {by}, {ranges}{_parity(found)}."
+    return text + _exceptions(found.get("exceptions"))
+
+
+def _exceptions(found: object) -> str:
+    if not isinstance(found, Mapping) or not found:
+        return " Nothing of them was left in floating point."
+    shown = [f"{words.plain(name)} ({words.plain(why)})" for name, why in found.items()][:SHOWN]
+    rest = len(found) - len(shown)
+    more = f" and {rest} more" if rest else ""
+    return f" Left in floating point: {'; '.join(shown)}{more}."
+
+
+def _anything(step: Step) -> str:
+    parts = [f"{words.plain(key)} {words.plain(one)}" for key, one in step.parameters.items()]
+    told = f" with {', '.join(parts)}" if parts else ""
+    decided = ", ".join(words.plain(key) for key in step.decisions)
+    return f"Ran{told}." + (f" The manifest holds what it decided: {decided}." if decided else "")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else []
+
+
+def _whole(values: Sequence[object]) -> bool:
+    return all(isinstance(one, int) and not isinstance(one, bool) for one in values)
+
+
+_TOLD: dict[str, Callable[[Step], str]] = {
+    "teacher": _teacher,
+    "finetune": _finetune,
+    "distil": _distil,
+    "prune.structured": _structured,
+    "prune.layers": _layers,
+    "export": _export,
+    "fuse": _fuse,
+    **dict.fromkeys(
+        ("quantize.dynamic", "quantize.static", "quantize.inc_dynamic", "quantize.inc_static"),
+        _quantize,
+    ),
+}

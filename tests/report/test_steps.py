@@ -1,0 +1,98 @@
+"""Steps in words: true to their decisions, and nothing breaks on those of a stranger."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgecompress.report.steps import in_words, quantized, trained
+from edgecompress.values import Step
+
+
+@pytest.mark.parametrize(
+    ("step", "text"),
+    [
+        (Step("teacher", {"from": "new"}), "Began with a new model with random weights."),
+        (Step("teacher", {"from": "minilm"}), "Began with the model minilm."),
+        (
+            Step("finetune", {"epochs": 2}, {"best_epoch": 2, "scores": [0.6, 0.65625]}),
+            "Trained on the training split for 2 epochs; kept the weights of epoch 2 (65.62 on "
+            "validation).",
+        ),
+        (
+            Step(
+                "prune.structured",
+                {"importance": "taylor"},
+                {
+                    "heads": [[0], [0, 1]],
+                    "heads_before": [2, 2],
+                    "neurons": [16, 48],
+                    "neurons_before": [64, 64],
+                },
+            ),
+            "Removed 1 of 4 attention heads (3 left, by layer 1 + 2) and 64 of 128 neurons (64 "
+            "left): those whose absence was estimated to cost least.",
+        ),
+        (
+            Step("prune.layers", {}, {"kept": [0, 3], "dropped": [{"layer": 1}, {"layer": 2}]}),
+            "Kept 2 of 4 layers (0 and 3, counted from 0) and removed the others, one by one the "
+            "layer without which the loss was lowest.",
+        ),
+        (
+            Step("export", {}, {"opset": 18, "parity": {"max_abs_difference": 6e-08}}),
+            "Written as ONNX, operator set 18; its outputs differ from PyTorch's by 6e-08 at most.",
+        ),
+        (
+            Step(
+                "fuse",
+                {},
+                {"chosen": "attention", "fusions": ["attention"], "disabled_optimizers": []},
+                measured={"variants": {"none": {}, "attention": {}}},
+            ),
+            "Fused attention, the fastest of 2 variants that were measured.",
+        ),
+        (
+            Step("fuse", {}, {"chosen": "none", "variants": {"none": {}, "gelu": {}}}),
+            "Left the graph as it was: no fusion that was tried made it faster.",
+        ),
+        (
+            Step(
+                "quantize.dynamic",
+                {},
+                {"int8_linears": ["a", "b"], "int8_embeddings": ["c"], "exceptions": {}},
+            ),
+            "Made 2 linear layers and 1 embedding table 8-bit in ONNX Runtime's operators, "
+            "activation ranges found anew for every input. Nothing of them was left in floating "
+            "point.",
+        ),
+        (
+            Step(
+                "quantize.inc_static",
+                {"calibration": "masakhaner"},
+                {
+                    "int8_linears": ["a"],
+                    "int8_embeddings": [],
+                    "calibrated_on": 64,
+                    "exceptions": {"head": "too small"},
+                },
+            ),
+            "Made 1 linear layer 8-bit by Intel Neural Compressor, activation ranges from 64 "
+            "training examples of the calibration set masakhaner. Left in floating point: head "
+            "(too small).",
+        ),
+    ],
+)
+def test_what_each_stage_did(step: Step, text: str) -> None:
+    assert in_words(step) == text
+
+
+@pytest.mark.parametrize("stage", ["third.party", "fuse", "prune.structured", "quantize.static"])
+def test_decisions_of_a_stranger_are_named(stage: str) -> None:
+    text = in_words(Step(stage, {"share": 0.5}, {"heads": "all of them", "fusions": 3}))
+    assert text == ("Ran with share 0.5. The manifest holds what it decided: heads, fusions.")
+
+
+def test_what_steps_mean_for_trust() -> None:
+    steps = (Step("distil", {"epochs": 3}), Step("export"), Step("quantize.dynamic"))
+    assert trained(steps) and quantized(steps)
+    assert not trained(steps[1:]) and not quantized(steps[:2])
+    assert trained((Step("third.party", {"epochs": 1}),))
