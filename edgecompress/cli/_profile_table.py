@@ -14,6 +14,7 @@ from rich.text import Text
 
 from edgecompress.observation import failures
 from edgecompress.report import words
+from edgecompress.report.variants import KINDS
 from edgecompress.values import METRICS, Json, Measurement
 
 TOP = 10
@@ -144,7 +145,11 @@ def _conditions(found: Sequence[Measurement]) -> str:
     if timed.get("affinity"):
         parts.append(f"on cores {', '.join(map(str, timed['affinity']))}")
     if "inputs" in timed:
-        origin = {"signature": "made from the signature", "examples": "from the data"}
+        origin = {
+            "signature": "made from the signature",
+            "examples": "from the data",
+            "file": "from a file",
+        }
         source = str(timed.get("source"))
         many = "s" if timed["inputs"] != 1 else ""
         parts.append(f"{timed['inputs']} input{many} {origin.get(source, f'from the {source}')}")
@@ -202,6 +207,7 @@ def _print_group(kind: str, found: Sequence[Measurement], notes: Notes, console:
         rows.setdefault(str(each.slice).partition(":")[2], {})[each.metric] = each
     table = _table(*(_SHORT[metric] for metric in metrics))
     for name, row in rows.items():
+        name = KINDS.get(name, name) if kind == "kind" else name
         cells = [_value(row[metric], notes) if metric in row else "" for metric in metrics]
         table.add_row(Text(words.plain(name)), *(Text(cell) for cell in cells))
     console.print()

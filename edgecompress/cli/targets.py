@@ -200,7 +200,7 @@ def _facts(seen: Seen) -> list[str]:
     lines = [title(known)]
     parts = [
         known.get("machine"),
-        f"{known['cores']} cores" if known.get("cores") else None,
+        f"{known['cores']} core{'s' * (known['cores'] != 1)}" if known.get("cores") else None,
         " ".join(known.get("isa") or ()),
         f"{known['memory_bytes'] / 1e9:.1f} GB memory" if known.get("memory_bytes") else None,
     ]

@@ -69,6 +69,10 @@ class InputSettings(BaseModel):
         """Whether anything is set."""
         return bool(self.file or self.sizes or self.bounds)
 
+    def source(self, texts: Sequence[object]) -> str:
+        """Say where inputs come from: ``examples`` that have texts, a ``file``, a ``signature``."""
+        return "examples" if texts else "file" if self.file is not None else "signature"
+
 
 def question(example: Example) -> Example:
     """Take the labels off an example: a model is never shown them."""

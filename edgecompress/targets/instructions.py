@@ -57,7 +57,7 @@ def instruction_measurements(
     conditions: Json = {
         "threads": 1,
         "inputs": count,
-        "source": "examples" if texts else "signature",
+        "source": settings.source(texts),
         "harness": round(null["all"] / max(int(null["inferences"]), 1)),
     }
     found = []

@@ -173,6 +173,7 @@ def time_candidates(
         When the candidates cannot be given the same inputs.
     """
     feeds, texts = timing_feeds(candidates, examples, -(-clock.min_count // PASSES), inputs)
+    source = (inputs or InputSettings()).source(texts)
     unique = list({id(each): each for each in feeds}.values())
     models = []
     for candidate, each in zip(candidates, feeds, strict=True):
@@ -188,20 +189,20 @@ def time_candidates(
         attempt += 1
         with tempfile.TemporaryDirectory(prefix="edgecompress-") as folder:
             readings = target.run(job, Path(folder), progress)
-        conditions = _conditions(clock, feeds[0], readings, texts)
+        conditions = _conditions(clock, feeds[0], readings, source)
         conditions["attempt"] = attempt
         timed = Timing(readings, conditions, target.name, rules, slice)
         if attempt >= attempts or not timed.spoiled():
             return timed
 
 
-def _conditions(clock: Clock, feeds: Feeds, readings: Readings, texts: Sequence[object]) -> Json:
+def _conditions(clock: Clock, feeds: Feeds, readings: Readings, source: str) -> Json:
     """Say what one must know to repeat the loop, and what the machine was doing meanwhile."""
     conditions: Json = {
         "threads": clock.threads,
         "batch": 1,
         "inputs": len(np.unique(feeds.items)),
-        "source": "examples" if texts else "signature",
+        "source": source,
         "scenario": "single stream",
         "arena": "on" if clock.arena else "off",
         "interleaved": len(readings.series) - 1,

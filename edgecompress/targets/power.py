@@ -178,7 +178,7 @@ def energy_measurement(
         "duration_ms": round(loop.duration_ms),
         "threads": clock.threads,
         "batch": 1,
-        "source": "examples" if texts else "signature",
+        "source": (inputs or InputSettings()).source(texts),
         "alone": True,
     }
     return Measurement(
