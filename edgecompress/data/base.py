@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from edgecompress.errors import DataError
+from edgecompress.textfiles import check_file
 from edgecompress.values import Example, file_digest, json_digest
 
 Split = Literal["train", "validation", "test"]
@@ -175,39 +176,6 @@ def _without_split(parts: tuple[str, ...]) -> tuple[str, ...]:
     kept = [re.sub(rf"(?<=.)[-_.]({ends})$", "", part) for part in parts if part not in SPLIT_WORDS]
     kept = [part for part in kept if part not in ("..", "/")]
     return tuple(kept) or parts[-1:]
-
-
-def check_file(file: Path) -> None:
-    """Raise `DataError` unless `file` is a file with something in it."""
-    if not file.exists():
-        raise DataError("the file is missing; check data.root and the paths", file=file)
-    if not file.is_file():
-        raise DataError("this is not a file", file=file)
-    if not file.stat().st_size:
-        raise DataError("the file is empty", file=file)
-
-
-def read_lines(file: Path) -> list[str]:
-    """Read a UTF-8 file's lines, without a byte order mark and without line ends (LF or CRLF).
-
-    Only a line feed ends a line: Unicode's other line separators occur inside real tokens.
-
-    Raises
-    ------
-    DataError
-        When the file is missing, empty, unreadable or not UTF-8 (naming the line).
-    """
-    check_file(file)
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})", file=file) from None
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise DataError("not UTF-8; save the file as UTF-8", file=file, line=line) from None
-    return [line.removesuffix("\r") for line in text.split("\n")]
 
 
 def check_labels(

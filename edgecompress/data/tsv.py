@@ -6,13 +6,12 @@ the line's end.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from edgecompress.data.base import FileData, read_lines
-from edgecompress.errors import DataError
+from edgecompress.data.base import FileData
+from edgecompress.textfiles import tsv_rows
 from edgecompress.values import Example
 
 
@@ -35,35 +34,4 @@ class TsvData(FileData):
         return next((number for number, _, found in self._rows(file) if found == label), None)
 
     def _rows(self, file: Path) -> Iterator[tuple[int, str, str]]:
-        lines = read_lines(file)
-        header = [name.strip() for name in lines[0].split("\t")]
-        text_at = self._column(file, header, "text_column")
-        label_at = self._column(file, header, "label_column")
-        for number, line in enumerate(lines[1:], start=2):
-            if not line.strip():
-                continue
-            fields = line.split("\t")
-            if len(fields) != len(header):
-                raise DataError(
-                    f"expected {len(header)} columns ({', '.join(header)}), found {len(fields)}",
-                    file=file,
-                    line=number,
-                )
-            text, label = fields[text_at].strip(), fields[label_at].strip()
-            for name, value in ((self.text_column, text), (self.label_column, label)):
-                if not value:
-                    raise DataError(f"the column {name} is empty", file=file, line=number)
-            yield number, text, label
-
-    def _column(self, file: Path, header: list[str], field: str) -> int:
-        name: str = getattr(self, field)
-        if name in header:
-            return header.index(name)
-        near = difflib.get_close_matches(name, header, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise DataError(
-            f"there is no column {name!r} among {', '.join(map(repr, header))}{hint} "
-            f"(set data.{field})",
-            file=file,
-            line=1,
-        )
+        return tsv_rows(file, self.text_column, self.label_column)

@@ -1,0 +1,148 @@
+"""Labelled text in files: CoNLL and TSV, line by line; standard library only, as a device has it.
+
+`edgecompress.data` makes examples for a recipe of it, `edgecompress.differences` questions for a
+bundle.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from edgecompress.errors import DataError
+
+BLANKS = " \t"
+LINE = re.compile(r"([^ \t]+)[ \t]+([^ \t]+)")
+TAG = re.compile(r"O|[BIES]-.+", re.DOTALL)
+
+
+def check_file(file: Path) -> None:
+    """Raise `DataError` unless `file` is a file with something in it."""
+    if not file.exists():
+        raise DataError("the file is missing; check its path, in a recipe data.root, too", file=file)
+    if not file.is_file():
+        raise DataError("this is not a file", file=file)
+    if not file.stat().st_size:
+        raise DataError("the file is empty", file=file)
+
+
+def read_lines(file: Path) -> list[str]:
+    """Read a UTF-8 file's lines, without a byte order mark and without line ends (LF or CRLF).
+
+    Only a line feed ends a line: Unicode's other line separators occur inside real tokens.
+
+    Raises
+    ------
+    DataError
+        When the file is missing, empty, unreadable or not UTF-8 (naming the line).
+    """
+    check_file(file)
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror})", file=file) from None
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise DataError("not UTF-8; save the file as UTF-8", file=file, line=line) from None
+    return [line.removesuffix("\r") for line in text.split("\n")]
+
+
+def conll_lines(file: Path) -> Iterator[tuple[int, str, str]]:
+    """Give number, word and tag of each line; a sentence's end is an empty word and tag.
+
+    Raises
+    ------
+    DataError
+        When a line is no word and tag, naming it, or the file cannot be read.
+    """
+    for number, raw in enumerate(read_lines(file), start=1):
+        line = raw.strip(BLANKS)
+        if not line or line.startswith("-DOCSTART-"):
+            yield number, "", ""
+            continue
+        match = LINE.fullmatch(line)
+        if match is None:
+            raise DataError(
+                f"expected a word, a blank and a tag, found {line[:60]!r}", file=file, line=number
+            )
+        word, tag = match.groups()
+        if TAG.fullmatch(tag) is None:
+            raise DataError(
+                f"expected the tag O, B-… or I-… after the word, found {tag[:40]!r}",
+                file=file,
+                line=number,
+            )
+        yield number, word, tag
+
+
+def conll_sentences(file: Path) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Give the words and the tags of each sentence of a CoNLL file; errors as `conll_lines`."""
+    words: list[str] = []
+    tags: list[str] = []
+    for _, word, tag in conll_lines(file):
+        if word:
+            words.append(word)
+            tags.append(tag)
+        elif words:
+            yield tuple(words), tuple(tags)
+            words, tags = [], []
+    if words:
+        yield tuple(words), tuple(tags)
+
+
+def tsv_rows(
+    file: Path, text_column: str = "text", label_column: str = "label", setting: str = "data."
+) -> Iterator[tuple[int, str, str]]:
+    """Give line number, text and label of each row of a TSV file with a header.
+
+    Parameters
+    ----------
+    file : Path
+    text_column, label_column : str
+        Names in the header; other columns are passed over.
+    setting : str
+        What stands before ``text_column`` where a person sets it, for the error.
+
+    Raises
+    ------
+    DataError
+        When a column is missing, a row has another number of columns or an empty text or label,
+        or the file cannot be read.
+    """
+    lines = read_lines(file)
+    header = [name.strip() for name in lines[0].split("\t")]
+    wanted = {"text_column": text_column, "label_column": label_column}
+    text_at, label_at = (
+        _column(file, header, name, f"{setting}{field}") for field, name in wanted.items()
+    )
+    for number, line in enumerate(lines[1:], start=2):
+        if not line.strip():
+            continue
+        fields = line.split("\t")
+        if len(fields) != len(header):
+            raise DataError(
+                f"expected {len(header)} columns ({', '.join(header)}), found {len(fields)}",
+                file=file,
+                line=number,
+            )
+        text, label = fields[text_at].strip(), fields[label_at].strip()
+        for name, value in ((text_column, text), (label_column, label)):
+            if not value:
+                raise DataError(f"the column {name} is empty", file=file, line=number)
+        yield number, text, label
+
+
+def _column(file: Path, header: list[str], name: str, setting: str) -> int:
+    if name in header:
+        return header.index(name)
+    near = difflib.get_close_matches(name, header, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise DataError(
+        f"there is no column {name!r} among {', '.join(map(repr, header))}{hint} (set {setting})",
+        file=file,
+        line=1,
+    )
