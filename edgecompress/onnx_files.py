@@ -93,17 +93,17 @@ def _locations(data: mmap.mmap, start: int, end: int, message: str, depth: int) 
     if depth > _DEPTH:
         raise ValueError("messages nested too deeply")
     fields = _FIELDS[message]
-    for number, first, last in _length_fields(data, start, end):
+    for number, first, last in length_fields(data, start, end):
         kind = fields.get(number)
         if kind == "entry":
-            pair = {key: data[a:b] for key, a, b in _length_fields(data, first, last)}
+            pair = {key: data[a:b] for key, a, b in length_fields(data, first, last)}
             if pair.get(1) == b"location":
                 yield pair.get(2, b"").decode("utf-8")
         elif kind:
             yield from _locations(data, first, last, kind, depth + 1)
 
 
-def _length_fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+def length_fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int]]:
     """Give (field number, first byte, byte after the last) of each length-delimited field."""
     position = start
     while position < end:

@@ -1,4 +1,4 @@
-"""What a bundle says of a text: a class with its probabilities, or the entities found in it."""
+"""What a bundle is asked and what it says: a class with its probabilities, or entities."""
 
 from __future__ import annotations
 
@@ -6,6 +6,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from edgecompress.values import Json
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A text to be classified, or whose words are to be tagged.
+
+    Attributes
+    ----------
+    text : str
+    spans : tuple of (start, end), or None
+        Each word's characters in `text`; None where the text is classified.
+    """
+
+    text: str
+    spans: tuple[tuple[int, int], ...] | None = None
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words that `spans` mark."""
+        return tuple(self.text[start:end] for start, end in self.spans or ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +69,9 @@ class Prediction:
         Token classification: the spans found, in the text's order.
     words, tags : tuple of str
         Token classification: the words that the text was split into, and the tag of each.
+    shortened : tuple of (start, end)
+        Token classification: words with more pieces than the model takes at once, as characters
+        of `text`. Of such a word only the beginning was read; everything else of a text always is.
     """
 
     text: str
@@ -58,9 +81,13 @@ class Prediction:
     entities: tuple[Entity, ...] = ()
     words: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
+    shortened: tuple[tuple[int, int], ...] = ()
 
     def to_json(self) -> Json:
-        """Give what the task answers as JSON: label and scores, or entities."""
+        """Give what the task answers as JSON: label and scores, or entities.
+
+        ``shortened``, a list of [start, end], stands in it only where there is such a word.
+        """
         if self.label is not None:
             scores = dict(self.scores)
             return {"text": self.text, "label": self.label, "score": self.score, "scores": scores}
@@ -68,7 +95,10 @@ class Prediction:
             {"text": e.text, "label": e.label, "start": e.start, "end": e.end, "score": e.score}
             for e in self.entities
         ]
-        return {"text": self.text, "entities": entities}
+        document: Json = {"text": self.text, "entities": entities}
+        if self.shortened:
+            document["shortened"] = [list(span) for span in self.shortened]
+        return document
 
 
 def find_entities(

@@ -1,44 +1,62 @@
 """Answer questions from a bundle with onnxruntime, tokenizers and numpy; never torch.
 
-A text goes the same way here as in evaluation: the same encoding, one row at a time, the session
-that the bundle's settings ask for, the same reading of the logits. So what was measured is what is
-deployed.
+A text goes the same way here as in evaluation: the same encoding, the session that the bundle's
+settings ask for, the same reading of the logits, and one row at a time where a batch would change
+answers. So what was measured is what is deployed.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
-from edgecompress.bundle import load_manifest, verify_bundle
+from edgecompress import threads as thread_counts
+from edgecompress.batching import length_batches
+from edgecompress.bundle import CORE_LIST, load_manifest, verify_bundle
 from edgecompress.errors import BundleError, DataError
 from edgecompress.manifest import Manifest
-from edgecompress.prediction import Entity, Prediction, find_entities
-from edgecompress.values import Example, SessionSettings
+from edgecompress.prediction import Entity, Prediction, Question, find_entities
+from edgecompress.sessions import first_line, import_onnxruntime, open_session
+from edgecompress.values import Example
 
 if TYPE_CHECKING:
     from edgecompress.tasks import Encoded, Preprocessor, Task
 
-__all__ = ["Entity", "Prediction", "Predictor", "load"]
+__all__ = ["BATCH", "Entity", "Prediction", "Predictor", "load"]
 
+BATCH = 8
+"""Rows of a batch where batches do not change answers (docs/runtime.md has what it gains)."""
+
+_AHEAD = 16  # batches of texts that are sorted by length together
+_AHEAD_CHARACTERS = 1_000_000  # of such texts: bounds memory where texts are long
+_TUNING_WORDS = (10, 40)  # short inputs: a phrase and a sentence
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
 _DTYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
-_ERRORS_ONLY = 3  # onnxruntime's severity: 0 verbose … 3 error, 4 fatal
 
 
-def load(path: str | Path, *, threads: int | None = None, verify: bool = True) -> Predictor:
+def load(
+    path: str | Path,
+    *,
+    threads: int | Literal["auto"] | None = None,
+    batch: int | None = None,
+    verify: bool = True,
+) -> Predictor:
     """Open a bundle.
 
     Parameters
     ----------
     path : str or Path
         The bundle's directory.
-    threads : int, optional
-        Threads within an operator; all cores when left out.
+    threads : int or "auto", optional
+        Threads within an operator. When left out, what `Predictor.tune` has found on this machine
+        before, and else one per physical core; ``"auto"`` has it found now if it is not known.
+    batch : int, optional
+        Most rows to give to the model at once. When left out, 1 for a model whose answers depend
+        on what else is in a batch (see `Predictor.batch`), and else `BATCH`.
     verify : bool
         Whether to compare the core with its digests first.
 
@@ -49,8 +67,9 @@ def load(path: str | Path, *, threads: int | None = None, verify: bool = True) -
     """
     from edgecompress.tasks import Preprocessor, task
 
-    if threads is not None and threads < 1:
-        raise ValueError(f"threads must be at least 1, not {threads}")
+    for name, value in (("threads", threads), ("batch", batch)):
+        if isinstance(value, int) and value < 1:
+            raise ValueError(f"{name} must be at least 1, not {value}")
     directory = Path(path)
     manifest = verify_bundle(directory, evidence=False) if verify else load_manifest(directory)
     if manifest.task is None or manifest.preprocessor is None:
@@ -63,41 +82,72 @@ def load(path: str | Path, *, threads: int | None = None, verify: bool = True) -
         preprocessor = Preprocessor.load(directory / manifest.preprocessor)
     except DataError as error:
         raise BundleError(f"{directory}: {error}") from None
-    model = directory / manifest.model
-    session = _open_session(model, manifest.session, threads)
-    return Predictor(manifest, kind, preprocessor, session, model)
+    fixed = threads if isinstance(threads, int) else None
+    predictor = Predictor(directory, manifest, kind, preprocessor, threads=fixed, batch=batch)
+    if threads == "auto" and not predictor.tuned:
+        predictor.tune()
+    return predictor
 
 
 class Predictor:
-    """A bundle that is open; made by `load`.
+    """A bundle that is open; made by `load`. Several threads may ask it at the same time.
 
     Attributes
     ----------
     manifest : Manifest
         What the bundle says of itself: labels, task, recipe, steps.
+    threads : int
+        Threads within an operator.
+    tuned : bool
+        Whether that number was given or measured on this machine, and not assumed.
     """
 
     def __init__(
         self,
+        directory: Path,
         manifest: Manifest,
         task: Task,
         preprocessor: Preprocessor,
-        session: Any,
-        model: Path,
+        *,
+        threads: int | None,
+        batch: int | None,
     ) -> None:
         self.manifest = manifest
-        self._task, self._preprocessor, self._session = task, preprocessor, session
-        self._model = model
-        self._dtypes = {found.name: _DTYPES.get(found.type) for found in session.get_inputs()}
+        self._directory, self._model = directory, directory / manifest.model
+        self._task, self._preprocessor = task, preprocessor
+        known = threads or thread_counts.remembered(self._memory())
+        self.tuned = known is not None
+        self._open(known or thread_counts.usable_cores())
+        inputs = self._session.get_inputs()
+        self._dtypes = {found.name: _DTYPES.get(found.type) for found in inputs}
         unknown = [name for name, kind in self._dtypes.items() if name not in _INPUTS or not kind]
         if unknown:
-            raise BundleError(f"{model}: wants an input {unknown[0]!r} that no text gives")
-        outputs = {found.name: found.shape for found in session.get_outputs()}
+            raise BundleError(f"{self._model}: wants an input {unknown[0]!r} that no text gives")
+        sizes = {found.shape[0] for found in inputs if found.shape}
+        self._fixed_batch = any(isinstance(size, int) for size in sizes)
+        if self._fixed_batch and (batch or 1) > 1:
+            raise DataError(f"{self._model}: takes one row at a time; leave batch {batch} out")
+        self._batch = 1 if self._fixed_batch else batch
+        outputs = {found.name: found.shape for found in self._session.get_outputs()}
         self._output = "logits" if "logits" in outputs else next(iter(outputs))
         self._check_classes((outputs[self._output] or [None])[-1])
 
     def __repr__(self) -> str:
         return f"<Predictor {self.manifest.name!r}: {self.manifest.task}>"
+
+    @property
+    def batch(self) -> int:
+        """Most rows that the model is given at once.
+
+        1 for a graph that quantizes activations while it runs (dynamic int8): their range is taken
+        over the whole batch, so that an answer would depend on its neighbours, and the bundle was
+        judged one row at a time. Other models give the same answers up to rounding.
+        """
+        if self._batch is None:
+            from edgecompress.onnx_operators import batches_change_answers
+
+            self._batch = 1 if batches_change_answers(self._model) else BATCH
+        return self._batch
 
     @overload  # a str is an iterable of str too; the first overload wins, here and below
     def predict(self, text: str) -> Prediction: ...  # type: ignore[overload-overlap]
@@ -106,7 +156,7 @@ class Predictor:
     def predict(self, text: Iterable[str]) -> list[Prediction]: ...
 
     def predict(self, text: str | Iterable[str]) -> Prediction | list[Prediction]:
-        """Answer for one text, or for each of several.
+        """Answer for one text, or for each of several, in their order.
 
         Texts of any length: what does not fit the model at once is read in windows. For token
         classification a text is first split into words at blanks and punctuation.
@@ -118,13 +168,9 @@ class Predictor:
         DataError
             When a text is not valid Unicode.
         """
-        if not isinstance(text, str):
-            return [self.predict(_text(item)) for item in text]
-        if self._task.name != "token-classification":
-            return self._classify(text)
-        from edgecompress.tasks.token_classification import split_words
-
-        return self._tag(text, split_words(text))
+        if isinstance(text, str):
+            return self._answer([self._question(text)])[0]
+        return list(self.stream(_text(item) for item in text))
 
     def predict_words(self, words: Sequence[str]) -> Prediction:
         """Tag a text that is split into words already.
@@ -141,58 +187,179 @@ class Predictor:
         """
         if isinstance(words, str):
             raise TypeError("words must be a list of words, not one text; use predict for texts")
-        if self._task.name != "token-classification":
+        return self._answer([self._question(words)])[0]
+
+    def stream(self, texts: Iterable[str | Sequence[str]]) -> Iterator[Prediction]:
+        """Answer texts, or lists of words, one after the other, in their order and lazily.
+
+        No more is read ahead than 16 batches, which are sorted by length together; with a `batch`
+        of 1 nothing is. So memory does not grow with the number of texts.
+
+        Raises
+        ------
+        TypeError, DataError
+            As `predict` and `predict_words`.
+        """
+        waiting = (self._question(item) for item in texts)
+        for first in waiting:
+            chunk, size = [first], len(first.text)
+            wanted = self.batch * _AHEAD if self.batch > 1 else 1
+            while len(chunk) < wanted and size < _AHEAD_CHARACTERS:
+                following = next(waiting, None)
+                if following is None:
+                    break
+                chunk.append(following)
+                size += len(following.text)
+            yield from self._answer(chunk)
+
+    def tune(self, limit_s: float = thread_counts.LIMIT_S) -> dict[int, float]:
+        """Measure with how many threads short inputs are answered soonest here, and remember it.
+
+        The answers stay the same; `threads` becomes the smallest number that none beats by more
+        than 5 %. On a machine with one usable core nothing is measured.
+
+        Parameters
+        ----------
+        limit_s : float
+            Seconds of inferences; the model is opened once per number beside that.
+
+        Returns
+        -------
+        dict of int to float
+            Median milliseconds of a phrase and a sentence, by the number of threads.
+        """
+        tried = thread_counts.counts(thread_counts.usable_cores())
+        if len(tried) == 1:
+            self._use(tried[0])
+            return {}
+        words = [[str(number % 100) for number in range(count)] for count in _TUNING_WORDS]
+        examples = [Example(words=tuple(each), text=" ".join(each)) for each in words]
+        encoded = self._task.encode(examples, self._preprocessor, self.manifest.labels)
+
+        def prepare(count: int) -> Any:
+            self._use(count)
+            return lambda: self._logits(encoded, 1)
+
+        times = thread_counts.fastest(prepare, tried, limit_s=limit_s)
+        count = thread_counts.choose(times)
+        self._use(count)
+        thread_counts.remember(self._memory(), count, times)
+        return times
+
+    def _use(self, threads: int) -> None:
+        if threads != self.threads:
+            self._open(threads)
+        self.tuned = True
+
+    def _open(self, threads: int) -> None:
+        self._session = open_session(self._model, self.manifest.session, threads)
+        self.threads = threads
+
+    def _memory(self) -> Path:
+        # The list of the core's digests stands for all of them.
+        try:
+            core = hashlib.sha256((self._directory / CORE_LIST).read_bytes()).hexdigest()
+        except OSError:  # not verified, and not needed to answer
+            core = str(self._directory.absolute())
+        return thread_counts.memory_file(core, import_onnxruntime().__version__)
+
+    def _question(self, item: str | Sequence[str]) -> Question:
+        tagging = self._task.name == "token-classification"
+        if isinstance(item, str):
+            if not tagging:
+                return Question(item)
+            from edgecompress.tasks.token_classification import split_words
+
+            return Question(item, split_words(item))
+        if not tagging:
             raise DataError(f"this bundle does {self._task.name}; it takes texts, not words")
         spans, at = [], 0
-        for word in words:
+        for word in item:
             spans.append((at, at + len(_text(word))))
             at += len(word) + 1
-        return self._tag(" ".join(words), spans)
+        return Question(" ".join(item), tuple(spans))
 
-    def _classify(self, text: str) -> Prediction:
-        example = self._task.example(text)
-        encoded = self._task.encode([example], self._preprocessor, self.manifest.labels)
-        logits = self._logits(encoded)
-        answers = self._task.decode(logits, encoded, self.manifest.labels)
+    def _answer(self, questions: Sequence[Question]) -> list[Prediction]:
+        examples = [
+            Example(text=each.text) if each.spans is None else Example(words=each.words)
+            for each in questions
+        ]
+        labels = self.manifest.labels
+        encoded = self._task.encode(examples, self._preprocessor, labels)
+        logits = self._logits(encoded, self.batch if len(encoded) > 1 else 1)
+        answers = self._task.decode(logits, encoded, labels)
+        rows: list[list[int]] = [[] for _ in questions]
+        for row, owner in enumerate(encoded.example.tolist()):
+            rows[owner].append(row)
+        return [
+            self._tagged(question, found, confidence.tolist(), encoded, own)
+            if question.spans is not None
+            else self._classified(question, found[0], confidence[0], [logits[k] for k in own])
+            for question, found, confidence, own in zip(
+                questions, answers.labels, answers.confidence, rows, strict=True
+            )
+        ]
+
+    def _classified(
+        self, question: Question, label: str, score: float, logits: Sequence[np.ndarray[Any, Any]]
+    ) -> Prediction:
         from edgecompress.tasks.base import softmax
 
         # As `decode`: the mean over the text's windows, in float64.
         mean = np.stack(logits).sum(axis=0, dtype=np.float64) / len(logits)
-        probabilities = softmax(mean).tolist()
+        scores = dict(zip(self.manifest.labels, softmax(mean).tolist(), strict=True))
+        return Prediction(question.text, label, float(score), scores)
+
+    def _tagged(
+        self,
+        question: Question,
+        tags: tuple[str, ...],
+        confidence: Sequence[float],
+        encoded: Encoded,
+        rows: Sequence[int],
+    ) -> Prediction:
+        spans, words = question.spans or (), question.words
         return Prediction(
-            text=text,
-            label=answers.labels[0][0],
-            score=float(answers.confidence[0][0]),
-            scores=dict(zip(self.manifest.labels, probabilities, strict=True)),
+            text=question.text,
+            entities=find_entities(question.text, spans, tags, confidence),
+            words=words,
+            tags=tags,
+            shortened=tuple(spans[word] for word in self._shortened(words, encoded, rows)),
         )
 
-    def _tag(self, text: str, spans: Sequence[tuple[int, int]]) -> Prediction:
-        words = tuple(text[start:end] for start, end in spans)
-        if not words:
-            return Prediction(text=text)
-        encoded = self._task.encode(
-            [Example(words=words)], self._preprocessor, self.manifest.labels
-        )
-        answers = self._task.decode(self._logits(encoded), encoded, self.manifest.labels)
-        tags = answers.labels[0]
-        entities = find_entities(text, spans, tags, answers.confidence[0].tolist())
-        return Prediction(text=text, entities=entities, words=words, tags=tags)
+    def _shortened(
+        self, words: Sequence[str], encoded: Encoded, rows: Sequence[int]
+    ) -> Iterator[int]:
+        """Find words with more pieces than a row takes; only such a word fills a row alone."""
+        for row in rows:
+            inside = encoded.word_indices[row]
+            if len(inside) == 1 and len(encoded.input_ids[row]) >= self._preprocessor.max_length:
+                word = int(inside[0])
+                ((pieces, _),) = self._preprocessor.encode_words([(words[word],)])
+                if len(pieces) > self._preprocessor.capacity:
+                    yield word
 
-    def _logits(self, encoded: Encoded) -> list[np.ndarray[Any, Any]]:
+    def _logits(self, encoded: Encoded, batch: int) -> list[np.ndarray[Any, Any]]:
+        """Run the model: logits of each row without its padding, float32."""
         from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-        logits = []
-        for row in range(len(encoded)):
-            feed = self._task.feed(encoded, [row], self._preprocessor, tuple(self._dtypes))
+        lengths = encoded.lengths.tolist()
+        masked = "attention_mask" in self._dtypes
+        logits: list[np.ndarray[Any, Any]] = [np.empty(0)] * len(encoded)
+        session = self._session  # `tune` may replace it meanwhile
+        for rows in length_batches(lengths, batch, padding=masked):
+            feed = self._task.feed(encoded, rows, self._preprocessor, tuple(self._dtypes))
             typed = {name: value.astype(self._dtypes[name]) for name, value in feed.items()}
             try:
-                (output,) = self._session.run([self._output], typed)
+                (output,) = session.run([self._output], typed)
             except (state.Fail, state.InvalidArgument, state.RuntimeException) as error:
                 raise BundleError(
-                    f"{self._model}: ONNX Runtime failed on this text ({_first_line(error)})"
+                    f"{self._model}: ONNX Runtime failed on this text ({first_line(error)})"
                 ) from None
             self._check_classes(output.shape[-1])  # a graph may leave their number open
-            logits.append(np.asarray(output[0], dtype=np.float32))
+            output = np.asarray(output, dtype=np.float32)
+            for row, values in zip(rows, output, strict=True):
+                logits[row] = values[: lengths[row]] if values.ndim == 2 else values
         return logits
 
     def _check_classes(self, classes: object) -> None:
@@ -207,43 +374,3 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"a text must be a str, not {type(value).__name__}")
     return value
-
-
-def _open_session(model: Path, settings: SessionSettings, threads: int | None) -> Any:
-    # Read when onnxruntime is imported; without it, it writes below the user's cache folder.
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    import onnxruntime as ort
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    level = {"disable": "ORT_DISABLE_ALL"}.get(
-        settings.graph_optimization_level, f"ORT_ENABLE_{settings.graph_optimization_level.upper()}"
-    )
-    options = ort.SessionOptions()
-    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
-    options.intra_op_num_threads = threads or 0  # 0: one per physical core
-    options.inter_op_num_threads = 1
-    options.log_severity_level = _ERRORS_ONLY
-    # onnxruntime's exceptions share no base but Exception.
-    refusals: tuple[type[Exception], ...] = (RuntimeError, ValueError)
-    refusals += tuple(
-        found
-        for found in vars(state).values()
-        if isinstance(found, type) and issubclass(found, Exception)
-    )
-    try:
-        for key, value in settings.config_entries:
-            options.add_session_config_entry(key, value)
-        return ort.InferenceSession(
-            os.fspath(model),
-            options,
-            providers=["CPUExecutionProvider"],
-            disabled_optimizers=list(settings.disabled_optimizers) or None,
-        )
-    except refusals as error:
-        raise BundleError(
-            f"{model}: ONNX Runtime {ort.__version__} cannot open it ({_first_line(error)})"
-        ) from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -12,20 +12,24 @@ from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lookup_models import MAX_LENGTH, write_model
+from tokenizers import Tokenizer, pre_tokenizers
 
 import edgecompress
 from edgecompress.errors import BundleError, DataError
 from edgecompress.prediction import Entity, find_entities
 from edgecompress.runtime import Predictor, load
 from edgecompress.tasks import Preprocessor, task
-from edgecompress.values import Candidate, Example, OnnxModel
+from edgecompress.values import Candidate, Example, OnnxModel, SessionSettings
 
 MakeBundle = Callable[..., Path]
+
+KEEPS_IDENTITY = ("optimization.disable_specified_optimizers", "EliminateIdentity")
 
 
 @pytest.fixture
@@ -89,6 +93,27 @@ def test_nothing_is_lost_in_a_long_text(tags: Predictor, languages: Predictor) -
     assert languages.predict("je " * 60 + "habari " * 2).label == "swa"
 
 
+def test_a_word_that_is_longer_than_the_model_is_said(
+    tagger: Candidate, make_bundle: MakeBundle, tmp_path: Path
+) -> None:
+    # A tokenizer that cuts words into letters: a word of n letters has n pieces.
+    assert tagger.preprocessor
+    shutil.copytree(tagger.preprocessor, tmp_path / "letters")
+    tokenizer = Tokenizer.from_file(str(tmp_path / "letters" / "tokenizer.json"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    tokenizer.save(str(tmp_path / "letters" / "tokenizer.json"))
+    bundle = make_bundle(replace(tagger, preprocessor=tmp_path / "letters"))
+    predictor = load(bundle)
+    room = MAX_LENGTH - 2
+    fits, longer = "x" * room, "y" * (room + 1)
+    said = predictor.predict(f"a {fits} {longer} b {longer}")
+    assert said.words == ("a", fits, longer, "b", longer)
+    assert [said.text[start:end] for start, end in said.shortened] == [longer, longer]
+    assert said.to_json()["shortened"] == [[13, 24], [27, 38]]
+    assert predictor.predict(f"a {fits} b").shortened == ()
+    assert "shortened" not in predictor.predict(f"a {fits} b").to_json()
+
+
 def test_answers_are_those_of_the_evaluation(
     tags: Predictor, tagger: Candidate, tmp_path: Path
 ) -> None:
@@ -144,6 +169,34 @@ def test_the_session_is_the_one_that_the_bundle_asks_for(
     assert options.intra_op_num_threads == 2
     with pytest.raises(ValueError, match="at least 1"):
         load("anywhere", threads=0)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "left"),
+    [
+        (SessionSettings("disable"), {"Gather", "MatMul", "Identity"}),
+        (SessionSettings("basic"), {"Gather", "MatMul"}),
+        (SessionSettings("basic", ("EliminateIdentity",)), {"Gather", "MatMul", "Identity"}),
+        (SessionSettings("basic", (), (KEEPS_IDENTITY,)), {"Gather", "MatMul", "Identity"}),
+    ],
+)
+def test_graph_and_session_settings_take_effect(
+    tagger: Candidate,
+    make_bundle: MakeBundle,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    wanted: SessionSettings,
+    left: set[str],
+) -> None:
+    class Saving(onnxruntime.SessionOptions):
+        def __init__(self) -> None:
+            super().__init__()
+            self.optimized_model_filepath = str(tmp_path / "run.onnx")
+
+    monkeypatch.setattr(onnxruntime, "SessionOptions", Saving)
+    load(make_bundle(replace(tagger, model=replace(tagger.model, session=wanted))), threads=1)
+    executed = onnx.load(str(tmp_path / "run.onnx"))
+    assert {node.op_type for node in executed.graph.node} == left
 
 
 def test_a_damaged_bundle_is_not_opened(tagger: Candidate, make_bundle: MakeBundle) -> None:

@@ -5,103 +5,224 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from edgecompress.errors import DataError
+from edgecompress.lines import Source, arriving
 
 if TYPE_CHECKING:
     from edgecompress.runtime import Prediction, Predictor
 
 _STDIN = Path("<stdin>")
+_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+_JSON_LINES = (".jsonl", ".ndjson")
+_BEFORE_TUNING = 64  # texts: a short list ends sooner without
+
+
+class AutoOr(click.ParamType[Any]):
+    """A whole number from 1, or ``auto``."""
+
+    name = "auto|N"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | Literal["auto"]:
+        """Read what was typed."""
+        if value == "auto":
+            return "auto"
+        if not (str(value).isascii() and str(value).isdigit() and int(value) >= 1):
+            self.fail(f"{value!r} is neither auto nor a whole number from 1", param, ctx)
+        return int(value)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A text or a list of words, and what else stood in its line."""
+
+    item: str | list[str]
+    further: dict[str, Any] = field(default_factory=dict)
 
 
 @click.command(name="predict")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("texts", nargs=-1, metavar="[TEXT]...")
+@click.option(
+    "--input",
+    "file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Read texts from a file, one a line; JSON lines if it ends in .jsonl or .ndjson.",
+)
 @click.option("--jsonl", is_flag=True, help='Read JSON lines, {"text": …} or {"words": […]}.')
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object a line.")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads to use; default: all cores.")
+@click.option(
+    "--threads",
+    type=AutoOr(),
+    default="auto",
+    show_default=True,
+    envvar="EDGECOMPRESS_THREADS",
+    help="Threads to use. auto: what was found to be fastest on this machine, or else one per "
+    "physical core; it is found after the first 64 texts of a file or pipe.",
+)
+@click.option(
+    "--batch",
+    type=AutoOr(),
+    default="auto",
+    show_default=True,
+    help="Texts to answer at once where that many are there. auto: 8, but 1 for a model with "
+    "dynamic int8, whose answers depend on what else is in the batch.",
+)
+@click.option(
+    "--tune",
+    is_flag=True,
+    help="Find the number of threads first, say it and remember it; nothing else without texts.",
+)
 @click.option(
     "--verify/--no-verify", default=True, help="Compare the bundle with its digests first."
 )
 def command(
     bundle: Path,
     texts: tuple[str, ...],
+    file: Path | None,
     jsonl: bool,
     as_json: bool,
-    threads: int | None,
+    threads: int | Literal["auto"],
+    batch: int | Literal["auto"],
+    tune: bool,
     verify: bool,
 ) -> None:
     """Answer for each TEXT with the model in BUNDLE.
 
-    Without TEXT, or with `-`, texts are read from standard input, one a line, and answered line by
-    line. With --jsonl, further keys of a line are given back in the answer, so that answers can
-    be joined to what they belong to.
+    Without TEXT and --input, or with `-`, texts are read from standard input, one a line. Answers
+    come in the order of the texts, each as soon as it is there, and no more is read ahead than a
+    pipe holds. With --jsonl, further keys of a line are given back in the answer, so that answers
+    can be joined to what they belong to.
     """
-    from_stdin = not texts or texts == ("-",)
-    if jsonl and not from_stdin:
-        raise click.UsageError("--jsonl reads standard input; leave the texts out")
+    typed = bool(texts) and texts != ("-",)
+    if file and texts:
+        raise click.UsageError("--input takes the place of the texts; leave them out")
+    if jsonl and typed:
+        raise click.UsageError("--jsonl reads a file or standard input; leave the texts out")
+    if tune and threads != "auto":
+        raise click.UsageError("--tune finds the number of threads; leave --threads out")
     from edgecompress.runtime import load
 
-    predictor = load(bundle, threads=threads, verify=verify)
-    if from_stdin and sys.stdin.isatty():
-        click.echo("One text a line; end with Ctrl-D.", err=True)
-    lines: Iterable[tuple[int, str]] = _stdin_lines() if from_stdin else enumerate(texts, 1)
-    if jsonl:
-        lines = ((number, line) for number, line in lines if line.strip())
     try:
-        for number, line in lines:
-            click.echo(_answer(predictor, line, number, jsonl=jsonl, as_json=as_json))
+        predictor = load(
+            bundle,
+            threads=None if threads == "auto" else threads,
+            batch=None if batch == "auto" else batch,
+            verify=verify,
+        )
+        if tune:
+            _tune(predictor)
+            if not (file or texts):
+                return
+        if typed:
+            _write(predictor, map(_Asked, texts), as_json)
+        elif file:
+            jsonl |= file.suffix.lower() in _JSON_LINES
+            with file.open("rb") as stream:
+                _answer_lines(predictor, stream, file, jsonl=jsonl, as_json=as_json, tune=True)
+        else:
+            person = sys.stdin.isatty()  # who would only notice the pause
+            if person:
+                click.echo("One text a line; end with Ctrl-D.", err=True)
+            source: Any = sys.stdin.buffer
+            _answer_lines(predictor, source, _STDIN, jsonl=jsonl, as_json=as_json, tune=not person)
     except BrokenPipeError:
         # Whoever read the answers has enough (`… | head`), which is no error; click would exit
         # with 1. Python's last flush of standard output must not meet the closed pipe again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        # The usual end of a pipe that has none; every answer that was made is written.
+        click.get_current_context().exit(_INTERRUPTED)
 
 
-def _answer(predictor: Predictor, line: str, number: int, *, jsonl: bool, as_json: bool) -> bytes:
-    """Give the answer as UTF-8, whatever the terminal says it is: names need their letters."""
-    extra: dict[str, Any] = {}
-    if jsonl:
-        extra = _document(line, number)
-        words, text = extra.pop("words", None), extra.pop("text", "")
-        said = predictor.predict(text) if words is None else predictor.predict_words(words)
-    else:
-        said = predictor.predict(line)
-    if not as_json:
-        return _for_people(said).encode()
-    return json.dumps({**extra, **said.to_json()}, ensure_ascii=False).encode()
+def _tune(predictor: Predictor) -> None:
+    times = predictor.tune()
+    found = "; ".join(f"{count}: {ms:.2f} ms" for count, ms in sorted(times.items()))
+    reason = found or "there is one core to use"
+    click.echo(f"threads: {predictor.threads} ({reason})", err=True)
 
 
-def _stdin_lines() -> Iterator[tuple[int, str]]:
-    for number, line in enumerate(sys.stdin.buffer, start=1):
-        try:
-            text = line.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"not UTF-8 ({error.reason}); convert the text first", file=_STDIN, line=number
-            ) from None
-        text = text.removeprefix("\ufeff") if number == 1 else text
-        yield number, text.removesuffix("\n").removesuffix("\r")
+def _answer_lines(
+    predictor: Predictor, stream: Source, name: Path, *, jsonl: bool, as_json: bool, tune: bool
+) -> None:
+    """Answer group after group of lines; a line that is wrong ends it behind those before it."""
+    number = 0
+    for group in arriving(stream, str(name)):
+        asked: list[_Asked] = []
+        wrong: DataError | None = None
+        for line in group:
+            number += 1
+            try:
+                asked += _asked(line, number, name, jsonl=jsonl)
+            except DataError as error:
+                wrong = error
+                break
+        _write(predictor, asked, as_json)
+        if wrong:
+            raise wrong
+        if tune and number >= _BEFORE_TUNING and not predictor.tuned:
+            predictor.tune()
 
 
-def _document(line: str, number: int) -> dict[str, Any]:
+def _write(predictor: Predictor, asked: Iterable[_Asked], as_json: bool) -> None:
+    """Write each answer when it is there, as UTF-8 whatever the terminal says: names need it."""
+    waiting: list[_Asked] = []
+
+    def items() -> Iterator[str | Sequence[str]]:
+        for each in asked:
+            waiting.append(each)
+            yield each.item
+
+    for said in predictor.stream(items()):
+        further = waiting.pop(0).further
+        if as_json:
+            text = json.dumps({**further, **said.to_json()}, ensure_ascii=False)
+        else:
+            text = _for_people(said)
+        click.echo(text.encode())
+
+
+def _asked(line: bytes, number: int, file: Path, *, jsonl: bool) -> list[_Asked]:
+    """Read a line: one question, or none where a blank line divides JSON lines."""
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"not UTF-8 ({error.reason}); convert the text first", file=file, line=number
+        ) from None
+    text = text.removeprefix("\ufeff") if number == 1 else text
+    if not jsonl:
+        return [_Asked(text.removesuffix("\r"))]
+    return [_document(text, number, file)] if text.strip() else []
+
+
+def _document(line: str, number: int, file: Path) -> _Asked:
     try:
         document = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"not JSON ({error})", file=_STDIN, line=number) from None
+        raise DataError(f"not JSON ({error})", file=file, line=number) from None
     if isinstance(document, dict):
-        words = document.get("words")
-        if words is None and isinstance(document.get("text"), str):
-            return document
-        if isinstance(words, list) and all(isinstance(word, str) for word in words):
-            return document
+        words, text = document.pop("words", None), document.pop("text", "")
+        item = text if words is None else words
+        parts = item if isinstance(item, list) else [item]
+        is_text = words is None and isinstance(text, str)
+        if is_text or (isinstance(words, list) and all(isinstance(word, str) for word in words)):
+            if any("\ud800" <= letter <= "\udfff" for part in parts for letter in part):
+                raise DataError(
+                    "holds half of a surrogate pair, which is no character", file=file, line=number
+                )
+            return _Asked(item, document)
     raise DataError(
         'a line must be an object with "text" (a string) or "words" (a list of strings)',
-        file=_STDIN,
+        file=file,
         line=number,
     )
 
@@ -116,4 +237,10 @@ def _for_people(said: Prediction) -> str:
         f"  [{entity.start}:{entity.end}]"
         for entity in said.entities
     ]
-    return "\n".join([text, *(lines or ["  nothing found"])])
+    lines = lines or ["  nothing found"]
+    lines += [
+        f"  of the word [{start}:{end}] only the beginning was read: it has more pieces than the "
+        "model takes at once"
+        for start, end in said.shortened
+    ]
+    return "\n".join([text, *lines])

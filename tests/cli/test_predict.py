@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -91,6 +94,8 @@ def test_an_answer_in_json_is_one_line_of_utf8(languages: str) -> None:
         ('{"words": "a b"}', "must be an object"),
         ("{text", "not JSON"),
         ("[" * 100_000, "not JSON"),
+        ('{"text": "half \\ud83d"}', "half of a surrogate pair"),
+        ('{"words": ["half", "\\ud83d"]}', "half of a surrogate pair"),
     ],
 )
 def test_a_malformed_json_line_is_named(tags: str, line: str, says: str) -> None:
@@ -98,6 +103,7 @@ def test_a_malformed_json_line_is_named(tags: str, line: str, says: str) -> None
     assert isinstance(result.exception, DataError)
     assert str(result.exception).startswith("<stdin>:2: ")
     assert says in str(result.exception)
+    assert result.output.startswith("fine\n")  # what came before it is answered
 
 
 def test_text_that_is_not_utf8_is_named(tags: str) -> None:
@@ -110,6 +116,107 @@ def test_json_lines_and_texts_exclude_each_other(tags: str) -> None:
     result = ask(tags, "--jsonl", "text")
     assert result.exit_code == 2
     assert "leave the texts out" in result.output
+
+
+def test_a_file_is_read(tags: str, tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_bytes("je Abuja\r\nẸ kú".encode())
+    result = ask(tags, "--input", str(tmp_path / "texts.txt"), "--json")
+    said = [json.loads(line) for line in result.output.splitlines()]
+    assert [answer["text"] for answer in said] == ["je Abuja", "Ẹ kú"]
+    lines = '{"words": ["je", "Abuja"], "id": 1}\n'
+    for name, option in (("lines.jsonl", []), ("lines.NDJSON", []), ("lines.txt", ["--jsonl"])):
+        (tmp_path / name).write_text(lines)
+        result = ask(tags, "--input", str(tmp_path / name), "--json", *option)
+        assert json.loads(result.output)["id"] == 1
+    (tmp_path / "empty.txt").write_text("")
+    assert ask(tags, "--input", str(tmp_path / "empty.txt")).output == ""
+
+
+def test_a_file_that_is_wrong_is_named(tags: str, tmp_path: Path) -> None:
+    (tmp_path / "bad.jsonl").write_text('{"text": "je"}\n3\n')
+    result = ask(tags, "--input", str(tmp_path / "bad.jsonl"))
+    assert isinstance(result.exception, DataError)
+    assert str(result.exception).startswith(f"{tmp_path}/bad.jsonl:2: a line must be an object")
+    for arguments, says in (
+        (["--input", str(tmp_path / "none")], "does not exist"),
+        (["--input", str(tmp_path)], "is a directory"),
+        (["--input", str(tmp_path / "bad.jsonl"), "text"], "leave them out"),
+    ):
+        result = ask(tags, *arguments)
+        assert result.exit_code == 2
+        assert says in result.output
+
+
+def test_words_that_are_cut_are_said(tags: str) -> None:
+    longer = "(" * 3 + "je-" * 30  # a word is one piece here, but for its dashes
+    result = ask(tags, longer)
+    assert "only the beginning was read" in result.output
+    assert "[3:92]" in result.output
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "many", "1.5", "", "²"])
+@pytest.mark.parametrize("option", ["--threads", "--batch"])
+def test_threads_and_batch_are_a_number_or_auto(tags: str, option: str, value: str) -> None:
+    result = ask(tags, option, value, "je")
+    assert result.exit_code == 2
+    assert "neither auto nor a whole number from 1" in result.output
+
+
+def test_batches_are_answered_in_order(tags: str) -> None:
+    lines = [" ".join(["je"] * (k * 7 % 30)) + f" Abuja{k}" for k in range(200)]
+    for batch in ("auto", "1", "5"):
+        result = ask(tags, "--batch", batch, "--json", given="\n".join(lines))
+        assert [json.loads(line)["text"] for line in result.output.splitlines()] == lines
+
+
+@pytest.fixture
+def three_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("edgecompress.threads.usable_cores", lambda: 3)
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    times = {1: 3.0, 2: 1.0, 3: 2.0}
+    monkeypatch.setattr("edgecompress.threads.fastest", lambda *_, **__: times)
+    return tmp_path / "cache"
+
+
+def remembered(cache: Path) -> list[int]:
+    return [json.loads(file.read_text())["threads"] for file in cache.rglob("*.json")]
+
+
+def test_a_long_stream_finds_its_threads(tags: str, three_cores: Path, tmp_path: Path) -> None:
+    short, longer = "je\n" * 20, "je\n" * 200
+    automatic = CliRunner()
+    assert automatic.invoke(command, [tags], input=short).exit_code == 0
+    assert automatic.invoke(command, [tags, *["je"] * 70]).exit_code == 0
+    assert ask(tags, given=longer).exit_code == 0  # the number was given
+    assert remembered(three_cores) == []
+    said = automatic.invoke(command, [tags], input=longer)
+    assert said.stderr == ""
+    assert said.output.count("nothing found") == 200
+    assert remembered(three_cores) == [2]
+    shutil.rmtree(three_cores)
+    (tmp_path / "texts.txt").write_text(longer)
+    assert automatic.invoke(command, [tags, "--input", str(tmp_path / "texts.txt")]).exit_code == 0
+    assert remembered(three_cores) == [2]
+
+
+def test_tuning_can_be_asked_for(tags: str, three_cores: Path) -> None:
+    said = CliRunner().invoke(command, ["--tune", tags], input="not read\n")
+    assert (said.exit_code, said.stdout) == (0, "")
+    assert said.stderr == "threads: 2 (1: 3.00 ms; 2: 1.00 ms; 3: 2.00 ms)\n"
+    assert remembered(three_cores) == [2]
+    said = CliRunner().invoke(command, ["--tune", tags, "-"], input="je\n")
+    assert said.stdout.startswith("je\n")
+    said = ask("--tune", tags)
+    assert said.exit_code == 2
+    assert "leave --threads out" in said.output
+
+
+def test_the_environment_may_give_the_threads(tags: str, three_cores: Path) -> None:
+    longer = "je\n" * 200
+    environment = {"EDGECOMPRESS_THREADS": "1"}
+    assert CliRunner().invoke(command, [tags], input=longer, env=environment).exit_code == 0
+    assert remembered(three_cores) == []
 
 
 def test_a_damaged_bundle_is_said_in_one_sentence(tags: str) -> None:
@@ -135,6 +242,52 @@ def test_each_answer_comes_before_the_next_question(languages: str) -> None:
             assert json.loads(process.stdout.readline())["label"] == label
         process.stdin.close()
         assert process.wait(60) == 0
+
+
+def test_a_pipe_holds_up_who_writes_into_it(languages: str) -> None:
+    """Without a reader of the answers, only so much is read as pipes and one group hold."""
+    with subprocess.Popen(
+        [*RUN, languages, "--json"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(b"sannu\n")
+        process.stdin.flush()
+        process.stdout.readline()  # it has begun
+        os.set_blocking(process.stdin.fileno(), False)
+        line, written = b"habari " * 100 + b"\n", 0
+        quiet = 0
+        while quiet < 20 and written < 20_000_000:  # it waits a second, then it is held up
+            try:
+                written += os.write(process.stdin.fileno(), line * 10)
+                quiet = 0
+            except BlockingIOError:
+                quiet += 1
+                time.sleep(0.05)
+        assert 0 < written < 1_000_000
+        os.set_blocking(process.stdin.fileno(), True)
+        process.stdout.close()
+        process.stdin.close()
+        assert process.wait(60) == 0
+
+
+def test_an_interrupt_ends_it_without_words(languages: str) -> None:
+    with subprocess.Popen(
+        [*RUN, languages],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
+        process.stdin.write(b"sannu\n")
+        process.stdin.flush()
+        assert process.stdout.readline().startswith(b"hau")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+        assert process.stdout.read() == b""
+        assert process.stderr.read() == b""
 
 
 def test_a_reader_that_goes_away_is_no_error(languages: str) -> None:
