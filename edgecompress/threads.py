@@ -15,9 +15,7 @@ import json
 import math
 import os
 import platform
-import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -96,7 +94,7 @@ def fastest(
             start = clock()
             run()
             times.append(clock() - start)
-        found[count] = statistics.median(times) * 1e3
+        found[count] = sorted(times)[len(times) // 2] * 1e3
         spent += clock() - began
     return found
 
@@ -141,6 +139,8 @@ def remembered(file: Path) -> int | None:
 
 def remember(file: Path, count: int, times: Mapping[int, float]) -> bool:
     """Write a choice, whole or not at all; False where nothing can be written."""
+    import tempfile  # only here, as it costs each start some milliseconds
+
     document = {
         "threads": count,
         "ms": {str(tried): round(found, 4) for tried, found in sorted(times.items())},

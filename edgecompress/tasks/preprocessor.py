@@ -212,7 +212,7 @@ def _specials(
     tokenizer: Any,
 ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, int, int]]:
     """Read from an encoded probe what the post-processor puts before and behind a text."""
-    for probe in ("a", "1", ".", *sorted(tokenizer.get_vocab())[:1000]):
+    for probe in _probes(tokenizer):
         encoding = tokenizer.encode(probe, add_special_tokens=True)
         inside = [i for i, special in enumerate(encoding.special_tokens_mask) if not special]
         if not inside:
@@ -224,6 +224,11 @@ def _specials(
         behind = types[-1] if suffix else 0
         return prefix, suffix, (before, types[first], behind)
     return (), (), (0, 0, 0)
+
+
+def _probes(tokenizer: Any) -> Iterator[str]:
+    yield from ("a", "1", ".")
+    yield from sorted(tokenizer.get_vocab())[:1000]  # slow, and hardly ever asked for
 
 
 def _digest(directory: Path) -> str:
