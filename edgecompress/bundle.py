@@ -2,11 +2,12 @@
 
 ::
 
-    manifest.json      task, labels, session, recipe, steps with decisions, versions, licences
+    manifest.json      task, labels, session; recipe, code, inputs, steps, versions, licences
+    sbom.cdx.json      the model and the packages that run it, as CycloneDX
     model.onnx         and its external data, under the names that it uses
     preprocessor/      tokenizer.json, tokenizer_config.json, …
     core.sha256        digests of all of the above: `sha256sum -c core.sha256` reads it
-    evidence/          measurements.json, report.html
+    evidence/          README.md (the model card), measurements.json, report.html
     evidence.sha256    digests of the evidence
     *.sha256.sig       optional signatures over the lists (`edgecompress.signature`)
 
@@ -42,10 +43,12 @@ CORE_SIGNATURE = f"{CORE_LIST}.sig"
 EVIDENCE_SIGNATURE = f"{EVIDENCE_LIST}.sig"
 SIGNATURES = (CORE_SIGNATURE, EVIDENCE_SIGNATURE)
 SIGNATURE_BYTES = 64  # of Ed25519
+SBOM_NAME = "sbom.cdx.json"
 _MODEL = "model.onnx"
 _PREPROCESSOR = "preprocessor"
 _RESERVED = (
     MANIFEST_NAME,
+    SBOM_NAME,
     CORE_LIST,
     EVIDENCE_LIST,
     EVIDENCE,
@@ -67,6 +70,7 @@ def write_bundle(
     licences: Json | None = None,
     code: Json | None = None,
     platform: Json | None = None,
+    packages: Json | None = None,
 ) -> Manifest:
     """Write `candidate` as a bundle to `directory`, whole or not at all.
 
@@ -88,6 +92,9 @@ def write_bundle(
     inputs, licences, code, platform : dict, optional
         JSON, as `Manifest` says (`edgecompress.origin` finds all of it out). When `inputs` is left
         out, what the evidence says of the data.
+    packages : dict, optional
+        Versions by distribution of what a bundle needs to run, for ``sbom.cdx.json``; else what
+        edgecompress's base install has here.
 
     Raises
     ------
@@ -126,8 +133,8 @@ def write_bundle(
         ) as aside:
             made = Path(aside) / "bundle"  # the outer folder is private to this user, this is not
             made.mkdir()
-            _write_core(made, candidate, candidate.model, manifest)
-            _write_evidence(made, evidence, report_html)
+            _write_core(made, candidate, candidate.model, manifest, packages)
+            _write_evidence(made, manifest, evidence, report_html)
             verify_bundle(made)
             _move_into_place(made, directory, Path(aside) / "replaced")
     except OSError as error:
@@ -209,7 +216,16 @@ def load_bundle(directory: Path) -> Candidate:
     )
 
 
-def _write_core(made: Path, candidate: Candidate, model: OnnxModel, manifest: Manifest) -> None:
+def _write_core(
+    made: Path,
+    candidate: Candidate,
+    model: OnnxModel,
+    manifest: Manifest,
+    packages: Json | None,
+) -> None:
+    from edgecompress.provenance import installed
+    from edgecompress.sbom import render_sbom
+
     shutil.copyfile(model.path, made / _MODEL)
     for location in external_data(model.path):
         if not safe_path(location) or location.split("/")[0] in _RESERVED:
@@ -221,16 +237,23 @@ def _write_core(made: Path, candidate: Candidate, model: OnnxModel, manifest: Ma
         shutil.copyfile(model.directory / location, made / location)
     if candidate.preprocessor:
         shutil.copytree(candidate.preprocessor, made / _PREPROCESSOR, copy_function=shutil.copyfile)
+    digests = {name: file_digest(made / name) for name in _files(made)}
+    bill = render_sbom(manifest, digests, installed() if packages is None else packages)
+    (made / SBOM_NAME).write_text(bill, encoding="utf-8")
     (made / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
     core = sorted(_files(made))
     (made / CORE_LIST).write_bytes(_list_text(made, core))
 
 
-def _write_evidence(made: Path, evidence: RunResult | None, report_html: str | None) -> None:
+def _write_evidence(
+    made: Path, manifest: Manifest, evidence: RunResult | None, report_html: str | None
+) -> None:
     documents = {}
     if evidence is not None:
+        from edgecompress.card import CARD, write_card
         from edgecompress.report.document import to_json
 
+        documents[CARD] = write_card(made, manifest, evidence)
         documents["measurements.json"] = to_json(evidence)
     if report_html is not None:
         documents["report.html"] = report_html

@@ -27,6 +27,7 @@ PLATFORM = ("machine", "isa", "python", "libc")
 CLASSIFIERS = {
     "Apache Software License": "Apache-2.0",
     "BSD License": "BSD-3-Clause",
+    "3-Clause BSD License": "BSD-3-Clause",  # as protobuf calls it
     "ISC License (ISCL)": "ISC",
     "MIT License": "MIT",
     "MIT No Attribution License (MIT-0)": "MIT-0",
@@ -34,7 +35,7 @@ CLASSIFIERS = {
     "Python Software Foundation License": "PSF-2.0",
     "The Unlicense (Unlicense)": "Unlicense",
 }
-"""SPDX identifiers of the licences that packages without a ``License-Expression`` name."""
+"""SPDX identifiers of the licences that packages name in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ def package_licence(name: str) -> str | None:
         if parts[0] == "License" and parts[-1] in CLASSIFIERS:
             return CLASSIFIERS[parts[-1]]
     text = str(found["License"] or "").strip()
-    return text if text and "\n" not in text and len(text) <= 80 else None
+    return CLASSIFIERS.get(text, text) if text and "\n" not in text and len(text) <= 80 else None
 
 
 def _split(data: DataConfig, split: str, examples: dict[str, int]) -> Json:

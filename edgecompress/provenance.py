@@ -139,12 +139,11 @@ def installed(extra: str = "", package: str = "edgecompress") -> dict[str, str]:
         Versions by normalized name, sorted, `package` itself included. What the requirements ask
         for here and is not installed is left out.
     """
-    from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
     found: dict[str, str] = {}
     seen: set[tuple[str, str]] = set()
-    waiting = [(canonicalize_name(package), wanted) for wanted in ("", extra)]
+    waiting: list[tuple[str, str]] = [(canonicalize_name(package), also) for also in ("", extra)]
     while waiting:
         step = waiting.pop()
         if step in seen:
@@ -152,16 +151,30 @@ def installed(extra: str = "", package: str = "edgecompress") -> dict[str, str]:
         seen.add(step)
         name, wanted = step
         try:
-            here = distribution(name)
+            found[name] = version(name)
         except PackageNotFoundError:
             continue
-        found[name] = here.version
-        for text in here.requires or []:
-            requirement = Requirement(text)
-            if requirement.marker is None or requirement.marker.evaluate({"extra": wanted}):
-                name = canonicalize_name(requirement.name)
-                waiting += [(name, also) for also in ("", *sorted(requirement.extras))]
+        waiting += _requirements(name, wanted)
     return dict(sorted(found.items()))
+
+
+def required(package: str) -> tuple[str, ...]:
+    """Give what an installed distribution itself requires here, by normalized name, sorted."""
+    return tuple(sorted({name for name, _ in _requirements(package, "")}))
+
+
+def _requirements(package: str, extra: str) -> list[tuple[str, str]]:
+    """Give (distribution, extra of it) for each requirement that holds on this machine."""
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    found: list[tuple[str, str]] = []
+    for text in distribution(package).requires or []:
+        requirement = Requirement(text)
+        if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
+            name = canonicalize_name(requirement.name)
+            found += [(name, also) for also in ("", *sorted(requirement.extras))]
+    return found
 
 
 def candidate_digest(candidate: Candidate) -> str:

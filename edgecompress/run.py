@@ -357,6 +357,7 @@ def write_directory(
             licences=found.licences,
             code=found.code,
             platform=found.platform,
+            packages=found.packages,
         )
     elif (folder / "bundle").exists():
         shutil.rmtree(folder / "bundle")

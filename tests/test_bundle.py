@@ -81,6 +81,8 @@ def test_layout_and_manifest(whole: Path, classifier: Candidate) -> None:
         "preprocessor/tokenizer.json",
         "preprocessor/tokenizer_config.json",
         "core.sha256",
+        "sbom.cdx.json",
+        "evidence/README.md",
         "evidence/measurements.json",
         "evidence/report.html",
         "evidence.sha256",
