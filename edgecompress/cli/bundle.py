@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgecompress.cli._diff import diff
 from edgecompress.cli._signature import sign, verify_with_key
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def command() -> None:
     """Look after a bundle, the directory that deploys a model."""
 
 
+command.add_command(diff)
 command.add_command(sign)
 
 

@@ -1,0 +1,311 @@
+"""Which answers of two bundles differ on the same texts, for better or for worse.
+
+Reading the texts and counting need the standard library only: a device can be asked, too, and
+should be, as 8-bit models answer differently from processor to processor.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from edgecompress.errors import DataError
+from edgecompress.prediction import Entity, Prediction, find_entities
+from edgecompress.textfiles import TAG, conll_sentences, read_lines, tsv_rows
+from edgecompress.values import Example, Json
+
+if TYPE_CHECKING:
+    from edgecompress.runtime import Predictor
+
+FORMATS = ("conll", "tsv", "text")
+Verdict = Literal["right to wrong", "wrong to right", "wrong to wrong", ""]
+VERDICTS: tuple[Verdict, ...] = ("right to wrong", "wrong to right", "wrong to wrong")
+
+Answer = tuple[tuple[str, str, int, int], ...] | str
+"""A label, or the entities found: (text, type, first word, last word)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flip:
+    """A text that the two bundles answer differently.
+
+    `known` is the right answer, None where it is not known; `verdict` is empty then.
+    """
+
+    text: str
+    old: Answer
+    new: Answer
+    known: Answer | None = None
+    verdict: Verdict = ""
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Texts of one source (a data file): how many were asked, and how many answers flipped."""
+
+    source: str
+    asked: int
+    flipped: int
+    right_to_wrong: int
+    wrong_to_right: int
+
+
+@dataclass(frozen=True, slots=True)
+class Flips:
+    """What two bundles answer to the same texts.
+
+    Attributes
+    ----------
+    asked, labelled : int
+        Texts, and how many of them have a known answer.
+    flips : tuple of Flip
+        In the order of the texts.
+    parts : tuple of Part
+        By source, where there are several.
+    metric : str or None
+        ``accuracy`` or ``f1`` (of spans) of the labelled texts; None without any.
+    old_score, new_score : float or None
+        Fractions.
+    p_value : float or None
+        Two-sided exact McNemar test of right to wrong against wrong to right: how likely so uneven
+        a split is where neither bundle is better.
+    """
+
+    asked: int
+    labelled: int
+    flips: tuple[Flip, ...]
+    parts: tuple[Part, ...] = ()
+    metric: str | None = None
+    old_score: float | None = None
+    new_score: float | None = None
+    p_value: float | None = None
+
+    @property
+    def share(self) -> float:
+        """Share of the texts whose answers differ; 0 for none."""
+        return len(self.flips) / self.asked if self.asked else 0.0
+
+    def count(self, verdict: Verdict) -> int:
+        """Count the flips of one kind."""
+        return sum(one.verdict == verdict for one in self.flips)
+
+    def to_json(self) -> Json:
+        """Give all of it as JSON."""
+        return {
+            "asked": self.asked,
+            "labelled": self.labelled,
+            "flipped": len(self.flips),
+            "share": self.share,
+            **{verdict.replace(" ", "_"): self.count(verdict) for verdict in VERDICTS},
+            "metric": self.metric,
+            "old_score": self.old_score,
+            "new_score": self.new_score,
+            "p_value": self.p_value,
+            "parts": [
+                {
+                    "source": one.source,
+                    "asked": one.asked,
+                    "flipped": one.flipped,
+                    "right_to_wrong": one.right_to_wrong,
+                    "wrong_to_right": one.wrong_to_right,
+                }
+                for one in self.parts
+            ],
+            "flips": [
+                {
+                    "text": one.text,
+                    "source": one.source,
+                    "old": _answer_json(one.old),
+                    "new": _answer_json(one.new),
+                    "known": None if one.known is None else _answer_json(one.known),
+                    "verdict": one.verdict or None,
+                }
+                for one in self.flips
+            ],
+        }
+
+
+def read_examples(
+    files: Sequence[Path],
+    task: str,
+    form: str | None = None,
+    text_column: str = "text",
+    label_column: str = "label",
+) -> tuple[Example, ...]:
+    """Read texts, with their answers where the files have them.
+
+    Parameters
+    ----------
+    files : sequence of Path
+    task : str
+        Of the bundles that are to be asked.
+    form : str, optional
+        One of `FORMATS`; by default told from each file: ``.tsv`` is TSV, a file whose first line
+        that is not blank is a word and a tag is CoNLL (for token classification), any other has
+        one text a line.
+    text_column, label_column : str
+        Of a TSV file.
+
+    Raises
+    ------
+    DataError
+        When a file is missing, malformed, or of the other task.
+    """
+    out: list[Example] = []
+    for file in files:
+        found = form or _format(file, task)
+        if (found == "conll") is not (task == "token-classification") and found != "text":
+            raise DataError(f"{found} files do not hold what {task} answers", file=file)
+        before = len(out)
+        source = file.name if len(files) > 1 else ""
+        if len(files) > 1 and len({one.name for one in files}) < len(files):
+            source = str(file)
+        if found == "conll":
+            out += [Example(words=w, tags=t, source=source) for w, t in conll_sentences(file)]
+        elif found == "tsv":
+            rows = tsv_rows(file, text_column, label_column, "--")
+            out += [Example(text=text, label=label, source=source) for _, text, label in rows]
+        else:
+            out += [Example(text=one, source=source) for one in read_lines(file) if one.strip()]
+        if len(out) == before:
+            raise DataError("holds no text", file=file)
+    return tuple(out)
+
+
+def _format(file: Path, task: str) -> str:
+    if file.suffix == ".tsv":
+        return "tsv"
+    if task == "token-classification":
+        first = next((line.split() for line in read_lines(file) if line.strip()), [])
+        if first[:1] == ["-DOCSTART-"] or (len(first) == 2 and TAG.fullmatch(first[1])):
+            return "conll"
+    return "text"
+
+
+def ask(predictor: Predictor, examples: Iterable[Example]) -> Iterator[Prediction]:
+    """Ask a bundle, one text at a time, as it was measured."""
+    for example in examples:
+        if example.words:
+            yield predictor.predict_words(example.words)
+        else:
+            yield predictor.predict(example.text)
+
+
+def compare_answers(
+    examples: Sequence[Example], old: Iterable[Prediction], new: Iterable[Prediction]
+) -> Flips:
+    """Compare two bundles' answers to `examples`, in their order."""
+    flips: list[Flip] = []
+    totals: dict[str, list[int]] = {}
+    scores = _Scores()
+    for example, before, after in zip(examples, old, new, strict=True):
+        a, b, known = _answer(before), _answer(after), _known(example)
+        verdict: Verdict = ""
+        if known is not None:
+            scores.add(a, b, known)
+            verdict = _verdict(a == known, b == known)
+        if a != b:
+            flips.append(Flip(before.text, a, b, known, verdict, example.source))
+        total = totals.setdefault(example.source, [0, 0, 0, 0])
+        total[0] += 1
+        total[1] += a != b
+        total[2] += a != b and verdict == "right to wrong"
+        total[3] += a != b and verdict == "wrong to right"
+    worse, better = (sum(total[index] for total in totals.values()) for index in (2, 3))
+    return Flips(
+        asked=sum(total[0] for total in totals.values()),
+        labelled=scores.count,
+        flips=tuple(flips),
+        parts=tuple(Part(name, *total) for name, total in totals.items()) * (len(totals) > 1),
+        metric=scores.metric,
+        old_score=scores.value(0),
+        new_score=scores.value(1),
+        p_value=mcnemar(worse, better) if scores.count else None,
+    )
+
+
+def mcnemar(worse: int, better: int) -> float:
+    """Two-sided exact McNemar test (a sign test on the answers that changed sides).
+
+    Source: McNemar 1947, "Note on the sampling error of the difference between correlated
+    proportions"; exact by the binomial distribution.
+
+    >>> mcnemar(0, 0), mcnemar(5, 0)
+    (1.0, 0.0625)
+    """
+    total = worse + better
+    tail = sum(math.comb(total, k) for k in range(min(worse, better) + 1))
+    return min(1.0, 2 * tail / 2**total)
+
+
+def in_words(answer: Answer) -> str:
+    """Write an answer for people: ``swa``; ``Abuja LOC, Buhari PER``; ``nothing``."""
+    if isinstance(answer, str):
+        return answer
+    return ", ".join(f"{text} {kind}" for text, kind, _, _ in answer) or "nothing"
+
+
+class _Scores:
+    """Counts of both bundles towards accuracy or span F1."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.metric: str | None = None
+        self._hits, self._said, self._there = [0, 0], [0, 0], 0
+
+    def add(self, old: Answer, new: Answer, known: Answer) -> None:
+        self.count += 1
+        self.metric = "accuracy" if isinstance(known, str) else "f1"
+        self._there += 1 if isinstance(known, str) else len(known)
+        for index, answer in enumerate((old, new)):
+            if isinstance(answer, str):
+                self._hits[index] += answer == known
+                self._said[index] += 1
+            else:
+                self._hits[index] += len(set(answer) & set(known))
+                self._said[index] += len(answer)
+
+    def value(self, index: int) -> float | None:
+        """Give F1, which is the accuracy where there is one answer for each text."""
+        if not self.count:
+            return None
+        total = self._said[index] + self._there
+        return 2 * self._hits[index] / total if total else 0.0
+
+
+def _verdict(before: bool, after: bool) -> Verdict:
+    if before == after:
+        return "" if before else "wrong to wrong"
+    return "right to wrong" if before else "wrong to right"
+
+
+def _answer(said: Prediction) -> Answer:
+    return said.label if said.label is not None else _spans(said.words, said.tags)
+
+
+def _known(example: Example) -> Answer | None:
+    if example.words and example.tags:
+        return _spans(example.words, example.tags)
+    return example.label or None
+
+
+def _spans(words: Sequence[str], tags: Sequence[str]) -> Answer:
+    """Join tags into entities, placed by their words, as the evaluation counts them."""
+    places = [(index, index + 1) for index in range(len(words))]
+    found: tuple[Entity, ...] = find_entities("", places, tags, [1.0] * len(words))
+    return tuple(
+        (" ".join(words[one.start : one.end]), one.label, one.start, one.end - 1) for one in found
+    )
+
+
+def _answer_json(answer: Answer) -> object:
+    if isinstance(answer, str):
+        return answer
+    return [
+        {"text": text, "label": kind, "first_word": first, "last_word": last}
+        for text, kind, first, last in answer
+    ]
