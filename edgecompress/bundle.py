@@ -28,11 +28,12 @@ from pathlib import Path
 from edgecompress.errors import BundleError, DataError
 from edgecompress.manifest import (
     MANIFEST_NAME,
+    MOST_BYTES,
     Manifest,
     parse_manifest,
     portable,
-    safe_path,
 )
+from edgecompress.names import MOST_NAME_BYTES, Names, safe_path
 from edgecompress.onnx_files import external_data
 from edgecompress.values import Candidate, Json, OnnxModel, RunResult, Step, file_digest
 
@@ -136,7 +137,7 @@ def write_bundle(
             _write_core(made, candidate, candidate.model, manifest, packages)
             _write_evidence(made, manifest, evidence, report_html)
             verify_bundle(made)
-            _move_into_place(made, directory, Path(aside) / "replaced")
+            move_into_place(made, directory, Path(aside) / "replaced")
     except OSError as error:
         place = error.filename or directory
         raise BundleError(
@@ -160,8 +161,8 @@ def verify_bundle(directory: Path, *, evidence: bool = True) -> Manifest:
         Naming the first file that is wrong.
     """
     try:
-        files = sorted(_without_signatures(directory, _files(directory)))
-        beside = [name for name in files if _is_evidence(name)]
+        files = sorted(_without_signatures(directory, _named(directory)))
+        beside = [name for name in files if is_evidence(name)]
         core = [name for name in files if name not in beside and name != CORE_LIST]
         _check_list(directory, CORE_LIST, core)
         manifest = load_manifest(directory)
@@ -189,7 +190,8 @@ def load_manifest(directory: Path) -> Manifest:
     """
     file = directory / MANIFEST_NAME
     try:
-        return parse_manifest(file.read_bytes(), file)
+        with file.open("rb") as stream:
+            return parse_manifest(stream.read(MOST_BYTES + 1), file)
     except FileNotFoundError:
         what = "missing; is this a bundle?" if directory.is_dir() else "no such directory"
         place = file if directory.is_dir() else directory
@@ -237,11 +239,11 @@ def _write_core(
         shutil.copyfile(model.directory / location, made / location)
     if candidate.preprocessor:
         shutil.copytree(candidate.preprocessor, made / _PREPROCESSOR, copy_function=shutil.copyfile)
-    digests = {name: file_digest(made / name) for name in _files(made)}
+    digests = {name: file_digest(made / name) for name in bundle_files(made)}
     bill = render_sbom(manifest, digests, installed() if packages is None else packages)
     (made / SBOM_NAME).write_text(bill, encoding="utf-8")
     (made / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
-    core = sorted(_files(made))
+    core = sorted(bundle_files(made))
     (made / CORE_LIST).write_bytes(_list_text(made, core))
 
 
@@ -266,7 +268,14 @@ def _write_evidence(
         (made / EVIDENCE_LIST).write_bytes(_list_text(made, names))
 
 
-def _move_into_place(made: Path, directory: Path, replaced: Path) -> None:
+def move_into_place(made: Path, directory: Path, replaced: Path) -> None:
+    """Rename `made` to `directory`; a bundle that is there goes to `replaced` first.
+
+    Raises
+    ------
+    BundleError
+        When something else is there.
+    """
     if directory.is_symlink() or directory.exists():
         is_bundle = (directory / MANIFEST_NAME).exists() and (directory / CORE_LIST).exists()
         is_empty = directory.is_dir() and not any(directory.iterdir())
@@ -284,21 +293,21 @@ def _move_into_place(made: Path, directory: Path, replaced: Path) -> None:
         made.rename(directory)
 
 
-def _files(directory: Path, prefix: str = "") -> Iterator[str]:
+def bundle_files(directory: Path, prefix: str = "") -> Iterator[str]:
     """Give every file below `directory` as a POSIX path; a link or a device is an error."""
     if not prefix and not directory.is_dir():
         raise BundleError(f"{directory}: no such directory")
     with os.scandir(directory / prefix) as entries:
         for entry in entries:
             name = f"{prefix}{entry.name}"
+            if len(name) > MOST_NAME_BYTES:
+                raise BundleError(f"{directory}: the file name {name[:100]!r}… is too long")
             if entry.is_dir(follow_symlinks=False):
-                yield from _files(directory, f"{name}/")
+                yield from bundle_files(directory, f"{name}/")
             elif not entry.is_file(follow_symlinks=False):
                 raise BundleError(
                     f"{directory / name}: is a link or a special file; a bundle holds plain files"
                 )
-            elif not safe_path(name):
-                raise BundleError(f"{directory}: the file name {name!r} cannot be in a bundle")
             else:
                 yield name
 
@@ -315,8 +324,20 @@ def _without_signatures(directory: Path, names: Iterable[str]) -> Iterator[str]:
             )
 
 
-def _is_evidence(name: str) -> bool:
-    return name == EVIDENCE_LIST or name.startswith(f"{EVIDENCE}/")
+def _named(directory: Path) -> Iterator[str]:
+    """Give the files of a bundle, whose names no system must confuse."""
+    names = Names()
+    for name in bundle_files(directory):
+        try:
+            names.add(name)
+        except ValueError as error:
+            raise BundleError(f"{directory}: {error}") from None
+        yield name
+
+
+def is_evidence(name: str) -> bool:
+    """Whether a file of a bundle is no part of its core."""
+    return name in (EVIDENCE_LIST, EVIDENCE_SIGNATURE) or name.startswith(f"{EVIDENCE}/")
 
 
 def _list_text(directory: Path, names: list[str]) -> bytes:
@@ -329,7 +350,10 @@ def _check_list(directory: Path, list_name: str, names: list[str]) -> None:
     try:
         found = file.read_bytes()
     except FileNotFoundError:
-        raise BundleError(f"{file}: missing; is this a whole bundle? Copy it again") from None
+        hint = "is this a whole bundle? Copy it again"
+        if list_name == EVIDENCE_LIST:
+            hint = "copy the evidence again, or verify the core alone (--core-only)"
+        raise BundleError(f"{file}: missing; {hint}") from None
     expected = _list_text(directory, names)
     if found == expected:
         return

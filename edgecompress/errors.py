@@ -8,7 +8,8 @@
     ├── MissingExtraError    2   a package is not installed: gives the pip line to run
     ├── TargetError          1   a target did not answer: names the host and what failed
     ├── StageError           1   a stage failed: names the chain, the stage and the cause
-    └── BundleError          1   a bundle is damaged or of an unknown format: names the file
+    ├── BundleError          1   a bundle is damaged or of an unknown format: names the file
+    └── ImageError           1   a container image cannot be built: says what is missing
 
 A budget that no candidate meets is no error: `edgecompress run` ends with exit code 3 (or 4 when a
 missing or invalid measurement leaves it undecided), after a full report.
@@ -80,12 +81,16 @@ class MissingExtraError(EdgeCompressError):
         The package that could not be imported.
     extra : str
         The extra of edgecompress that brings it.
+    instead : str
+        What else would do, as the end of the sentence.
     """
 
     exit_code = 2
 
-    def __init__(self, package: str, extra: str = "build") -> None:
-        super().__init__(f"{package} is needed for this; run: pip install 'edgecompress[{extra}]'")
+    def __init__(self, package: str, extra: str = "build", instead: str = "") -> None:
+        command = f"run: pip install 'edgecompress[{extra}]'"
+        also = f", or {instead}" if instead else ""
+        super().__init__(f"{package} is needed for this; {command}{also}")
 
 
 class TargetError(EdgeCompressError):
@@ -98,3 +103,7 @@ class StageError(EdgeCompressError):
 
 class BundleError(EdgeCompressError):
     """A bundle is damaged, incomplete or of an unknown format; the text names the file."""
+
+
+class ImageError(EdgeCompressError):
+    """A container image cannot be built here; the text says what to install or to give."""

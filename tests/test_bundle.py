@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 from edgecompress.bundle import load_bundle, load_manifest, verify_bundle, write_bundle
 from edgecompress.errors import BundleError
-from edgecompress.manifest import Manifest, parse_manifest, portable, safe_path
+from edgecompress.manifest import Manifest, parse_manifest, portable
+from edgecompress.names import safe_path
 from edgecompress.values import (
     Candidate,
     OnnxModel,

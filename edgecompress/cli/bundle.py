@@ -1,4 +1,4 @@
-"""``edgecompress bundle``: verify a bundle, or show what is in it."""
+"""``edgecompress bundle``: verify and show a bundle, make one file of it, unpack one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LIBRARIES = (
 )
 """Whose versions `show` names; the manifest has all of them."""
 
-_DIRECTORY = click.argument("directory", type=click.Path(path_type=Path))
+_BUNDLE = click.argument("bundle", type=click.Path(path_type=Path))
 
 
 @click.group(name="bundle")
@@ -39,35 +39,83 @@ command.add_command(sign)
 
 
 @command.command(name="verify")
-@_DIRECTORY
+@_BUNDLE
 @click.option("--core-only", is_flag=True, help="Leave the evidence out; it may be missing.")
 @click.option(
     "--key", type=click.Path(path_type=Path), help="Public key: check the signatures as well."
 )
-def verify(directory: Path, core_only: bool, key: Path | None) -> None:
-    """Compare every byte of DIRECTORY with its digests.
+def verify(bundle: Path, core_only: bool, key: Path | None) -> None:
+    """Compare every byte of BUNDLE, a directory or a .tar.zst, with its digests.
 
     Ends with exit code 1 and the name of the file when one was changed, added or lost.
     """
     from edgecompress.bundle import verify_bundle
+    from edgecompress.packing import is_core, opened
 
-    if key is None:
-        manifest = verify_bundle(directory, evidence=not core_only)
-    else:
-        manifest = verify_with_key(directory, key, evidence=not core_only)
+    with opened(bundle) as directory:
+        # An archive of the core alone is whole; in a directory the evidence may have been lost.
+        core_only = core_only or (directory != bundle and is_core(directory))
+        if key is None:
+            manifest = verify_bundle(directory, evidence=not core_only)
+        else:
+            manifest = verify_with_key(directory, key, evidence=not core_only)
     checked = "core and evidence" if manifest.evidence and not core_only else "core"
-    click.echo(f"{directory}: whole{'' if key is None else ' and signed'} ({checked})")
+    click.echo(f"{bundle}: whole{'' if key is None else ' and signed'} ({checked})")
 
 
 @command.command(name="show")
-@_DIRECTORY
+@_BUNDLE
 @click.option("--json", "as_json", is_flag=True, help="Write the manifest as it is.")
-def show(directory: Path, as_json: bool) -> None:
-    """Say what DIRECTORY holds: task, labels, size, steps, versions. Digests are not checked."""
-    from edgecompress.bundle import load_manifest
+def show(bundle: Path, as_json: bool) -> None:
+    """Say what BUNDLE, a directory or a .tar.zst, holds: task, labels, size, steps, versions.
 
-    manifest = load_manifest(directory)
-    click.echo(manifest.to_json() if as_json else _for_people(directory, manifest), nl=not as_json)
+    The digests of a directory are not checked.
+    """
+    from edgecompress.bundle import load_manifest
+    from edgecompress.packing import opened
+
+    with opened(bundle) as directory:
+        manifest = load_manifest(directory)
+        text = manifest.to_json() if as_json else _for_people(directory, manifest)
+    click.echo(text, nl=not as_json)
+
+
+@command.command(name="pack")
+@_BUNDLE
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write.")
+@click.option("--core", is_flag=True, help="Leave the evidence out: what a device needs.")
+def pack(bundle: Path, output: Path | None, core: bool) -> None:
+    """Verify the directory BUNDLE and write it as one file, NAME.tar.zst.
+
+    Equal bundles give equal files. `tar --zstd -xf` reads them, too.
+    """
+    from edgecompress.packing import pack_bundle
+
+    written = pack_bundle(bundle, output, core=core)
+    click.echo(f"{written}: {written.stat().st_size / 1e6:.2f} MB ({_part(core)})")
+
+
+@command.command(name="unpack")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Directory to make.")
+@click.option(
+    "--max-size",
+    type=click.FloatRange(min=0, min_open=True),
+    default=4.0,
+    show_default=True,
+    metavar="GB",
+    help="Refuse an archive that holds more.",
+)
+def unpack(file: Path, output: Path | None, max_size: float) -> None:
+    """Unpack the archive FILE, verify it and put it into place, whole or not at all."""
+    from edgecompress.packing import is_core, unpack_bundle
+
+    directory = unpack_bundle(file, output, most_bytes=int(max_size * 1e9))
+    click.echo(f"{directory}: whole ({_part(is_core(directory))})")
+
+
+def _part(core: bool) -> str:
+    return "core" if core else "core and evidence"
 
 
 def _for_people(directory: Path, manifest: Manifest) -> str:
