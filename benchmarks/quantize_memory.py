@@ -127,6 +127,7 @@ class _Context:
     validation: Sequence[Example] = ()
     teacher: Candidate | None = None
     reference: Candidate | None = None
+    recorded: dict[str, Any] | None = None
 
     def __init__(self, folder: Path, length: int) -> None:
         import numpy as np

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecompress.chains import Chain, StageUse
+from edgecompress.determinism import steady
 from edgecompress.disturbance import may_pass
 from edgecompress.errors import EdgeCompressError, StageError
 from edgecompress.observation import on_all, open_targets
@@ -65,6 +66,7 @@ class StageContext:
     validation: Sequence[Example]
     teacher: Candidate | None
     reference: Candidate | None
+    recorded: Json | None
     store: Store
     reporter: Reporter
     timing: Mapping[str, Any]
@@ -111,15 +113,29 @@ class Pipeline:
     splits : Splits
         Train and validation; test never enters here.
     reporter : Reporter
+    recorded : sequence of Step
+        The steps of a model that is to be made again: what its stages decided by measuring is
+        decided the same, not measured.
+    threads : int, optional
+        How many threads torch computes with, where the recipe does not say so.
     """
 
     def __init__(
-        self, recipe: Recipe, store: Store, splits: Splits, reporter: Reporter | None = None
+        self,
+        recipe: Recipe,
+        store: Store,
+        splits: Splits,
+        reporter: Reporter | None = None,
+        *,
+        recorded: Sequence[Step] = (),
+        threads: int | None = None,
     ) -> None:
         self.recipe = recipe
         self.store = store
         self.splits = splits
         self.reporter = reporter or Silent()
+        self.recorded = tuple(recorded)
+        self.threads = recipe.fields.threads or threads
         self.teacher: Candidate | None = None
         self.reference: Candidate | None = None
         self.targets = open_targets(recipe)
@@ -228,9 +244,11 @@ class Pipeline:
         StageError
             When the stage fails or breaks its contract.
         """
+        threads = self.recipe.fields.threads
         key = json_digest(
             {
                 **self._stage_key(use.stage),
+                **({"threads": threads} if threads else {}),
                 "input": candidate_digest(candidate),
                 "steps": [(step.stage, step.decisions) for step in candidate.steps],
             }
@@ -240,8 +258,10 @@ class Pipeline:
 
         def build(folder: Path, scratch: Path) -> None:
             started = time.monotonic()
-            context = self._context(folder, scratch)
-            result = check_stage(use.stage, candidate, context)
+            recorded = self._recorded(use.name, len(candidate.steps))
+            context = replace(self._context(folder, scratch), recorded=recorded)
+            with steady(type(use.stage).__module__, self.threads):
+                result = check_stage(use.stage, candidate, context)
             if result.preprocessor and not result.preprocessor.is_relative_to(folder):
                 shutil.copytree(result.preprocessor, folder / "preprocessor")
             parameters = use.stage.model_dump(mode="json")
@@ -254,6 +274,11 @@ class Pipeline:
         made = Candidate.load(self._obtain(key, build, use.name))
         self.reporter.end("from the store" if known else f"{made.steps[-1].seconds:.1f} s")
         return made
+
+    def _recorded(self, name: str, place: int) -> Json | None:
+        """Give what the stage at `place` of the steps decided when the model was first made."""
+        step = self.recorded[place] if place < len(self.recorded) else None
+        return step.decisions if step is not None and step.stage == name else None
 
     def observe(self, observer: Observer, candidate: Candidate) -> tuple[Measurement, ...]:
         """Measure a candidate wherever the observer can, or take what earlier runs measured.
@@ -323,7 +348,7 @@ class Pipeline:
         module = type(stage).__module__
         return {
             "stage": stage.stage_name(),
-            "parameters": stage.model_dump(mode="json"),
+            "parameters": stage.identity(),
             "code": code_digest(module),
             "libraries": library_versions(module),
             "teacher": candidate_digest(self.teacher)
@@ -347,6 +372,7 @@ class Pipeline:
             validation=self.splits.validation,
             teacher=self.teacher,
             reference=self.reference,
+            recorded=None,
             store=self.store,
             reporter=reporter or self.reporter,
             timing={"threads": threads},

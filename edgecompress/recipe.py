@@ -6,8 +6,8 @@ Nothing here imports torch or onnxruntime, so that `edgecompress check` answers 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from edgecompress.chains import Chain, Given, chain_names, check_order, expand
 from edgecompress.data import DataConfig, data_config
 from edgecompress.errors import DataError, RecipeError
+from edgecompress.manifest import portable
 from edgecompress.stage import Transform, stage_class, stage_modules
 from edgecompress.targets.fleet import Fleet, find_fleet, load_fleet
 from edgecompress.training.new_teacher import NewTeacher
@@ -94,6 +95,9 @@ class RecipeFields(Strict):
     """The data files; its keys depend on `format`."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Every random choice derives from it."""
+    threads: int | None = Field(default=None, ge=1)
+    """How many threads PyTorch computes with while it trains and calibrates; null: as many as it
+    finds cores. Given, the bytes of a result do not depend on the number of cores."""
     stages: list[Any] = Field(default_factory=list)
     """Stages in order; `any:` forks into branches."""
     profile: dict[str, Any] = Field(default_factory=dict)
@@ -124,7 +128,7 @@ class Recipe:
     document: Json
     fleet: Fleet = field(default_factory=Fleet)
     written: Json = field(default_factory=dict)
-    """The document with its paths as they were written."""
+    """The document without places: of a path its last part, and no folder of the data."""
     file: Path | None = None
     source: YamlFile = field(repr=False, default=YamlFile({}, None, {}))
 
@@ -156,9 +160,7 @@ def load_recipe(file: Path, settings: Sequence[str] = (), *, complete: bool = Tr
         raise RecipeError("a recipe is a mapping of keys", file=file, line=1)
     base = _absolute_paths(parsed.document, file.parent)
     document = _absolute_paths(apply_settings(base, settings), Path.cwd())
-    written = apply_settings(parsed.document, settings)
-    found = build_recipe(YamlFile(document, file, parsed.lines), complete=complete)
-    return replace(found, written=written)
+    return build_recipe(YamlFile(document, file, parsed.lines), complete=complete)
 
 
 def build_recipe(source: YamlFile, *, complete: bool = True) -> Recipe:
@@ -199,7 +201,29 @@ def build_recipe(source: YamlFile, *, complete: bool = True) -> Recipe:
     if at:
         _known_target(target, fields, source, ("minimize",))
     fleet = _fleet(fields, source)
-    return Recipe(fields, data, chains, budget, document, fleet, document, source.file, source)
+    return Recipe(
+        fields=fields,
+        data=data,
+        chains=chains,
+        budget=budget,
+        document=document,
+        fleet=fleet,
+        written=placeless(document),
+        file=source.file,
+        source=source,
+    )
+
+
+def placeless(document: Json) -> Json:
+    """Give a recipe without the places where its inputs lie, so that it reads the same elsewhere.
+
+    What the inputs hold is in their digests. Of a path the last part stays; of the data's folder
+    nothing, as its files have names of their own.
+    """
+    found: Json = portable(document)
+    if isinstance(found.get("data"), dict):
+        found["data"].pop("root", None)
+    return found
 
 
 def _fleet(fields: RecipeFields, source: YamlFile) -> Fleet:
@@ -259,6 +283,7 @@ def _absolute_paths(document: Any, base: Path) -> Any:
         (result, "model"),
         (result, "fleet"),
         (_inputs(result), "file"),
+        *((fields, "calibration") for fields in _mappings(result.get("stages"))),
     )
     for parent, key in places:
         if not isinstance(parent, dict):
@@ -266,10 +291,21 @@ def _absolute_paths(document: Any, base: Path) -> Any:
         value = parent.get(key)
         if not isinstance(value, str) or not value or Path(value).is_absolute():
             continue
+        if key == "calibration" and not value.endswith((".yaml", ".yml")):
+            continue  # the name of one that is installed
         # A model may also be a hub id, so only what lies there becomes a path.
         if (base / value).exists() or (key == "root" and value.startswith(".")):
             parent[key] = str((base / value).resolve())
     return result
+
+
+def _mappings(value: Any) -> Iterator[Json]:
+    """Give every mapping inside lists and mappings: the fields of all stages are among them."""
+    if isinstance(value, dict):
+        yield value
+        value = list(value.values())
+    for inner in value if isinstance(value, list) else ():
+        yield from _mappings(inner)
 
 
 def starts_as_onnx(model: str | None) -> bool:

@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from edgecompress.chains import Chain
 from edgecompress.choose import choose
+from edgecompress.determinism import compute_threads
 from edgecompress.errors import EdgeCompressError, StageError
 from edgecompress.manifest import portable
 from edgecompress.observation import descriptions
@@ -222,7 +223,11 @@ def _run_pipeline(
         verdict=verdict,
         minimize=recipe.fields.minimize,
         budget=recipe.budget,
-        environment={**environment(), "targets": descriptions(pipeline.targets)},
+        environment={
+            **environment(),
+            "compute_threads": compute_threads(recipe.fields.threads),
+            "targets": descriptions(pipeline.targets),
+        },
         data={
             "splits": {
                 "train": len(splits.train),

@@ -27,6 +27,7 @@ from edgecompress.onnx_files import model_digests
 from edgecompress.values import (
     Candidate,
     Example,
+    Json,
     Measurement,
     OnnxModel,
     TorchModel,
@@ -54,6 +55,9 @@ class Context(Protocol):
     reference : Candidate or None
         The teacher's stock fp32 export (an `OnnxModel`): what ratios are measured against. Only
         observers are given it.
+    recorded : dict or None
+        What this step decided when the model was first made, as JSON: a stage that measures to
+        decide must decide the same again. None where it is free to decide.
     """
 
     folder: Path
@@ -63,6 +67,7 @@ class Context(Protocol):
     validation: Sequence[Example]
     teacher: Candidate | None
     reference: Candidate | None
+    recorded: Json | None
 
     def measure(self, candidates: Sequence[Candidate]) -> list[tuple[Measurement, ...]]:
         """Time ONNX candidates interleaved in one job on this machine.
@@ -105,6 +110,14 @@ class Stage(BaseModel):
             if point.value == f"{cls.__module__}:{cls.__qualname__}":
                 return point.name
         return cls.__module__
+
+    def identity(self) -> Json:
+        """Give the parameters as a result depends on them.
+
+        A stage whose fields name a file gives the file's digest instead: what it holds matters,
+        not where it lies.
+        """
+        return self.model_dump(mode="json")
 
     def check_inputs(self) -> None:
         """Check what the fields name on disk (a calibration set), before any work starts.

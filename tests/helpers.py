@@ -31,6 +31,7 @@ class SmallContext:
     validation: Sequence[Example] = ()
     teacher: Candidate | None = None
     reference: Candidate | None = None
+    recorded: dict[str, Any] | None = None
     said: list[tuple[float, float, str]] = field(default_factory=list)
     built: list[str] = field(default_factory=list)
 

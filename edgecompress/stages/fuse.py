@@ -18,7 +18,7 @@ from pydantic import Field
 
 from edgecompress.errors import StageError
 from edgecompress.stage import Context, Kind, Transform
-from edgecompress.values import Candidate, Measurement, OnnxModel, find
+from edgecompress.values import Candidate, Json, Measurement, OnnxModel, find
 
 SINGLES = (
     "tidy",
@@ -87,7 +87,7 @@ class Fuse(Transform):
         StageError
             When a fusion's name is unknown, or no variant runs.
         """
-        from edgecompress.quantization.fusion import FUSIONS, is_quantized
+        from edgecompress.quantization.fusion import FUSIONS
         from edgecompress.quantization.inputs import onnx_model
 
         for name in self.fusions:
@@ -96,9 +96,11 @@ class Fuse(Transform):
                 raise StageError(f"fuse knows no fusion {name!r}: there are {known}")
         source = onnx_model(candidate)
         workshop = _Workshop(self, candidate, source, context)
-        quantized = is_quantized(source.path)
+        quantized = workshop.quantized
         base = Variant((), source.session.disabled_optimizers)
         without = replace(base, disabled=tuple(sorted({*base.disabled, SESSION_SKIP})))
+        if context.recorded is not None:
+            return self._again(candidate, workshop, base, context.recorded)
         first = [base, without]
         if not quantized:
             first += [replace(base, fusions=(name,)) for name in self.fusions]
@@ -110,13 +112,33 @@ class Fuse(Transform):
             best = max(gains, key=lambda variant: (gains[variant], -second.index(variant)))
         if gains[best] < LEAST_GAIN:
             best = base
+        return self._finished(candidate, workshop, best)
+
+    def _again(
+        self, candidate: Candidate, workshop: _Workshop, base: Variant, recorded: Json
+    ) -> Candidate:
+        """Write the variant that was chosen when this model was first made; nothing is timed."""
+        try:
+            fusions, disabled = (
+                tuple(str(name) for name in recorded[key])
+                for key in ("fusions", "disabled_optimizers")
+            )
+        except (KeyError, TypeError):
+            raise StageError("fuse has no record of what it chose; run the recipe again") from None
+        if not {*fusions} <= {*self.fusions} or not {*disabled} <= {*base.disabled, SESSION_SKIP}:
+            name = Variant(fusions, disabled).name
+            raise StageError(f"the record says that fuse chose {name}, which this recipe rules out")
+        chosen = Variant(fusions, disabled)
+        workshop.make(chosen)
+        return self._finished(candidate, workshop, chosen)
+
+    def _finished(self, candidate: Candidate, workshop: _Workshop, best: Variant) -> Candidate:
         model, decisions = workshop.finish(best)
-        judge = "as it is" if quantized else self.judge
         return candidate.with_model(
             model,
             measured={"variants": workshop.log},
             chosen=best.name,
-            judged_as=judge,
+            judged_as=self.judge if not workshop.quantized else "as it is",
             **decisions,
         )
 
@@ -160,7 +182,8 @@ class _Workshop:
 
         self.stage, self.candidate, self.source = stage, candidate, source
         self.folder, self.target = context.folder / "variants", context.folder / "model"
-        self.quantize = stage.judge == "int8" and not is_quantized(source.path)
+        self.quantized = is_quantized(source.path)
+        self.quantize = stage.judge == "int8" and not self.quantized
         self.trials: dict[Variant, _Trial] = {}
         self.log: dict[str, dict[str, Any]] = {}
         session = open_session(source)
@@ -200,6 +223,17 @@ class _Workshop:
         for trial, found in zip(usable, context.measure(judged), strict=True):
             gains[trial.variant] = self._record(trial, found)
         return gains
+
+    def make(self, variant: Variant) -> None:
+        """Make one variant without timing it.
+
+        Raises
+        ------
+        StageError
+            When it does not run, or computes something else than its source.
+        """
+        if self._try(variant) is None:
+            raise StageError(f"{variant.name}: {self.log[variant.name]['outcome']}")
 
     def _record(self, trial: _Trial, found: tuple[Measurement, ...]) -> float:
         latency = find(found, "latency_p50")

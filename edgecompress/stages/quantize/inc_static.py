@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from edgecompress.stage import Context, Kind, Transform
-from edgecompress.values import Candidate, OnnxModel, TorchModel
+from edgecompress.values import Candidate, Json, OnnxModel, TorchModel
 
 
 class IncStatic(Transform):
@@ -30,6 +30,15 @@ class IncStatic(Transform):
     """How a range is found: the cut of a histogram of all values that loses least (Neural
     Compressor's ``kl``), or ``minmax``, its own default: a moving average of each text's extremes,
     of which the first of 64 texts makes up half."""
+
+    def identity(self) -> Json:
+        """Give the parameters with the calibration set's digest in its name's place."""
+        from edgecompress.data.calibration import load_calibration
+
+        found = self.model_dump(mode="json")
+        if self.calibration:
+            found["calibration"] = load_calibration(self.calibration).digest
+        return found
 
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Quantize; decisions name what is int8 and how far ONNX Runtime is from PyTorch.

@@ -16,7 +16,7 @@ from pydantic import Field
 from edgecompress.errors import StageError
 from edgecompress.quantization.presets import IntegerType, LinearTypes
 from edgecompress.stage import Context, Kind
-from edgecompress.values import Candidate, Example, OnnxModel
+from edgecompress.values import Candidate, Example, Json, OnnxModel
 
 
 class Static(LinearTypes):
@@ -44,6 +44,15 @@ class Static(LinearTypes):
     """Quantize embedding tables, too."""
     exclude: tuple[str, ...] = ()
     """Names of nodes or weights that stay fp32."""
+
+    def identity(self) -> Json:
+        """Give the parameters with the calibration set's digest in its name's place."""
+        from edgecompress.data.calibration import load_calibration
+
+        found = self.model_dump(mode="json")
+        if self.calibration:
+            found["calibration"] = load_calibration(self.calibration).digest
+        return found
 
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Calibrate, write the quantized model and prove what runs as int8.
