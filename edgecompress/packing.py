@@ -2,14 +2,18 @@
 
 The tar archive is the only one that these files have (`edgecompress.tarball`), below the folder
 ``bundle/``; its compression is one zstandard frame of level 10, made on one thread, with the size
-of what it holds and a checksum. Equal bundles give equal archives, as far as the same version of
-zstandard packs them. Unpacking trusts nothing: sizes, counts and names are limited before a file is
-written, all is verified aside, and put into place whole or not at all.
+of what it holds and a checksum; behind it stands a skippable frame, which readers of zstandard pass
+over, with the SHA-256 of the first, because some bits of a frame do not change what it holds. Equal
+bundles give equal archives, as far as the same version of zstandard packs them.
+
+Unpacking trusts nothing: sizes, counts and names are limited before a file is written, all is
+verified aside, and put into place whole or not at all.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import tempfile
@@ -32,6 +36,9 @@ FOLDER = "bundle/"
 LEVEL = 10
 """Of 22: beyond it weights get hardly smaller, and unpacking needs more memory on a board."""
 MAGIC = bytes.fromhex("28b52ffd")
+TRAILER = bytes.fromhex("5e2a4d18") + (32).to_bytes(4, "little")
+"""RFC 8878, 3.1.2: the start of a skippable frame of 32 bytes."""
+TRAILER_BYTES = len(TRAILER) + 32
 
 MOST_BYTES = 4 * 10**9
 MOST_WINDOW = 64 << 20  # bytes that unpacking keeps in memory; level 10 wants 4 MiB
@@ -180,9 +187,14 @@ def _compress(zstandard: Any, place: Path, sizes: Mapping[str, int], stream: Any
             while piece := file.read(_PIECE):
                 yield piece
 
+    digest = hashlib.sha256()
     for piece in write_tar(sizes, content):
-        stream.write(compressor.compress(piece))
-    stream.write(compressor.flush())
+        packed = compressor.compress(piece)
+        digest.update(packed)
+        stream.write(packed)
+    packed = compressor.flush()
+    digest.update(packed)
+    stream.write(packed + TRAILER + digest.digest())
 
 
 def _unpack(archive: Path, made: Path, most_bytes: int) -> None:
@@ -221,8 +233,9 @@ class _Frame:
     def __init__(self, archive: Path, stream: BinaryIO, place: Path, most_bytes: int) -> None:
         self._zstandard = _zstandard(f"unpack it with: tar --zstd -xf {archive}")
         self._stream = stream
-        head = stream.read(18)  # the longest header of a frame
-        self.total = self._checked(head, archive.stat().st_size, most_bytes)
+        self._packed = _checked_trailer(stream)
+        head = self._take(18)  # the longest header of a frame
+        self.total = self._checked(head, most_bytes)
         free = shutil.disk_usage(place).free
         if self.total > free:
             raise BundleError(f"holds {_mb(self.total)}, and {_mb(free)} are free; make room")
@@ -232,9 +245,10 @@ class _Frame:
         self._found, self._left = bytearray(), self.total
         self._fed = head
 
-    def _checked(self, head: bytes, packed: int, most_bytes: int) -> int:
-        if not head.startswith(MAGIC):
-            raise BundleError(f"is no {SUFFIX} archive; give one that `bundle pack` made")
+    def _take(self, count: int) -> bytes:
+        return self._stream.read(min(count, self._packed - self._stream.tell()))
+
+    def _checked(self, head: bytes, most_bytes: int) -> int:
         try:
             facts = self._zstandard.get_frame_parameters(head)
         except self._zstandard.ZstdError as error:
@@ -247,8 +261,9 @@ class _Frame:
             raise BundleError("does not say how much it holds; pack it with `bundle pack`")
         if total > most_bytes:
             raise BundleError(f"holds {_mb(total)}, more than the {_mb(most_bytes)} that are taken")
-        if total > max(FREE_RATIO_BYTES, MOST_RATIO * packed):
-            raise BundleError(f"holds {total // packed} times its own size; a bundle does not")
+        if total > max(FREE_RATIO_BYTES, MOST_RATIO * self._packed):
+            times = total // self._packed
+            raise BundleError(f"holds {times} times its own size, which no bundle does")
         if facts.window_size > MOST_WINDOW:
             raise BundleError(f"wants {_mb(facts.window_size)} of memory to be unpacked")
         return total
@@ -283,7 +298,29 @@ class _Frame:
         if self._left < 0:
             raise BundleError("holds more than it says; it is damaged or made to fill a disk")
         self._found += piece
-        self._fed = self._stream.read(_FED)
+        self._fed = self._take(_FED)
+
+
+def _checked_trailer(stream: BinaryIO) -> int:
+    """Compare an archive with the digest at its end; give the bytes before it, and go back."""
+    if stream.read(len(MAGIC)) != MAGIC:
+        raise BundleError(f"is no {SUFFIX} archive; give one that `bundle pack` made")
+    packed = stream.seek(0, os.SEEK_END) - TRAILER_BYTES
+    if packed <= len(MAGIC):
+        raise BundleError("is cut off; copy it again")
+    stream.seek(packed)
+    trailer = stream.read()
+    stream.seek(0)
+    if not trailer.startswith(TRAILER):
+        raise BundleError("is cut off, or has something behind its end; copy it again")
+    digest, left = hashlib.sha256(), packed
+    while left and (piece := stream.read(min(left, _PIECE))):
+        digest.update(piece)
+        left -= len(piece)
+    if digest.digest() != trailer[len(TRAILER) :]:
+        raise BundleError("is damaged: it differs from the digest at its end; copy it again")
+    stream.seek(0)
+    return packed
 
 
 def _zstandard(instead: str) -> Any:

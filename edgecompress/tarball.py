@@ -5,8 +5,8 @@ when, zeros as padding, two empty blocks and zeros up to a whole record at the e
 known from the names and contents, and reading compares every byte that is no content: links,
 devices, sparse files, extended headers, hidden bytes and what comes after the end are all refused.
 
-GNU tar writes the same bytes: ``tar --create --format=ustar --sort=name --mtime=@0 --owner=0
---group=0 --numeric-owner --mode=0644 --no-recursion`` with the files named in order.
+GNU tar writes the same bytes: ``tar --create --format=ustar --mtime=@0 --owner=0 --group=0
+--numeric-owner --mode=0644 --no-recursion`` with the files named in order.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ KINDS = {
 
 
 def header(name: str, size: int) -> bytes:
-    """Give the block that stands before a file.
+    """Give the block that stands before a file (POSIX.1-1988, ustar; IEEE Std 1003.1, pax).
+
+    Not by `tarfile`, whose fields for device numbers differ from one Python to the next.
 
     Raises
     ------
@@ -48,16 +50,34 @@ def header(name: str, size: int) -> bytes:
         When the name is too long for ustar (100 bytes, or 155 + 100 cut at a slash) or is no
         Unicode, or the file has 8 GiB or more.
     """
-    member = tarfile.TarInfo(name)
-    member.size, member.mode, member.mtime = size, 0o644, 0
     if not 0 <= size <= MOST_FILE_BYTES:
         raise BundleError(f"{name}: has {size} bytes, and an archive's file less than 8 GiB")
+    prefix, last = _cut(name)
+    fields = (
+        last.ljust(100, b"\0"),
+        b"0000644\0" + b"0000000\0" * 2,  # mode, user, group
+        f"{size:011o}\0".encode() + b"00000000000\0",  # size, time
+        b" " * 8,  # the checksum, which counts itself as blanks
+        tarfile.REGTYPE.ljust(101, b"\0") + b"ustar\00000".ljust(72, b"\0"),  # names of owners
+        b"0000000\0" * 2,  # device numbers
+        prefix.ljust(167, b"\0"),
+    )
+    block = b"".join(fields)
+    return block[:148] + f"{sum(block):06o}\0 ".encode() + block[156:]
+
+
+def _cut(name: str) -> tuple[bytes, bytes]:
+    """Cut a name at the last slash that makes both parts fit, as GNU tar and tarfile do."""
     try:
-        return member.tobuf(tarfile.USTAR_FORMAT, "utf-8", "strict")
+        text = name.encode()
     except UnicodeError:
         raise BundleError(f"the file name {name!r} is no Unicode") from None
-    except ValueError:
-        raise BundleError(f"the file name {name[:60]!r}… is too long for an archive") from None
+    if len(text) <= 100:
+        return b"", text
+    at = text.rfind(b"/", 0, 156)
+    if at <= 0 or not 0 < len(text) - at - 1 <= 100:
+        raise BundleError(f"the file name {name[:60]!r}… is too long for an archive")
+    return text[:at], text[at + 1 :]
 
 
 def whole_size(sizes: Mapping[str, int]) -> int:
