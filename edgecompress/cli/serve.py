@@ -30,13 +30,15 @@ _SECONDS = click.FloatRange(min=0, min_open=True, max=86_400)
     show_default=True,
     help="Port to listen on; 0 takes any free one.",
 )
-@click.option("--threads", type=_COUNT, help="Threads within an inference; default as in predict.")
+@click.option(
+    "--threads",
+    type=_COUNT,
+    help="Threads within an inference; default: measured once on this machine.",
+)
 @click.option(
     "--workers",
     type=_COUNT,
-    default=1,
-    show_default=True,
-    help="Inferences at the same time; with --threads 1, one per core.",
+    help="Inferences at the same time; default: as many as the cores have room for.",
 )
 @click.option(
     "--max-batch",
@@ -99,7 +101,7 @@ def command(
     host: str,
     port: int,
     threads: int | None,
-    workers: int,
+    workers: int | None,
     max_batch: int,
     max_delay_ms: float,
     max_queue: int,
@@ -127,6 +129,7 @@ def command(
     from edgecompress.service.answering import answerer
     from edgecompress.service.app import Service
     from edgecompress.service.server import bind, run, served
+    from edgecompress.threads import usable_cores
 
     limits = Limits(
         max_batch=max_batch,
@@ -138,12 +141,22 @@ def command(
         timeout_s=timeout,
         grace_s=grace,
     )
-    listener = bind(host, port)
-    with listener:
-        predictor = load(bundle, threads=threads)
-        service = Service(served(bundle, predictor), answerer(predictor), limits, workers=workers)
+    with bind(host, port) as listener:
+        predictor = load(bundle, threads=threads or "auto")
+        workers = workers or max(1, usable_cores() // predictor.threads)
+        together = predictor.batch > 1
+        service = Service(
+            served(bundle, predictor),
+            answerer(predictor),
+            limits,
+            workers=workers,
+            together=together,
+        )
         what = f"{service.served.name} ({service.served.task})"
-        stopped = run(service, listener, lambda address: _say(f"serving {what} on {address}"))
+        how = f"{_count(workers, 'worker')} of {_count(predictor.threads, 'thread')}, " + (
+            "texts together" if together else "one text at a time"
+        )
+        stopped = run(service, listener, lambda place: _say(f"serving {what} on {place} ({how})"))
     _say(
         f"stopped after {stopped.answered} answered requests; {stopped.unanswered} left unanswered"
     )
@@ -151,6 +164,10 @@ def command(
         # A thread is still computing, and Python would wait for it: the grace is over.
         sys.stderr.flush()
         os._exit(1)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _say(text: str) -> None:

@@ -1,7 +1,8 @@
-"""Asks a bundle: one question after the other, or together where the bundle says that it may.
+"""Asks a bundle: one question after the other, or together where that changes no answer.
 
 Batches change the answers of a dynamically quantized model, whose activation ranges depend on what
-else is in the batch. Whether they are safe is the bundle's to say, not the service's.
+else is in the batch. The predictor knows (`Predictor.batch`): where it answers one row at a time,
+taking several questions at once only saves the way to the worker and back.
 """
 
 from __future__ import annotations
@@ -21,10 +22,22 @@ def answerer(predictor: Predictor) -> Answer:
     """Give the function that answers questions with `predictor`, in a worker's thread."""
 
     def answer(questions: Sequence[Question]) -> Iterator[tuple[int, Outcome]]:
-        for place, question in enumerate(questions):
-            yield place, _one(predictor, question)
+        done = 0
+        if predictor.batch > 1 and len(questions) > 1:
+            try:
+                for prediction in predictor.stream(map(_item, questions)):
+                    yield done, prediction
+                    done += 1
+            except EdgeCompressError:
+                pass  # one of those left is at fault: asked alone, each gets its own answer
+        for place in range(done, len(questions)):
+            yield place, _one(predictor, questions[place])
 
     return answer
+
+
+def _item(question: Question) -> str | Sequence[str]:
+    return question.words if question.words is not None else question.text or ""
 
 
 def _one(predictor: Predictor, question: Question) -> Outcome:

@@ -214,6 +214,13 @@ class Service:
         return Response(text, headers={"content-type": content_type})
 
 
+_OVER = RefusedError(
+    503,
+    "the service stopped before it could answer; ask again",
+    retry_after_s=_RETRY_AFTER_S,
+)
+
+
 class _Accounting:
     """Counts requests and ends connections on the way down; everything passes through it."""
 
@@ -224,12 +231,12 @@ class _Accounting:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        service, path, status = self._service, scope["path"], 500
+        service, path, status, begun = self._service, scope["path"], 500, False
 
         async def counted(message: Message) -> None:
-            nonlocal status
+            nonlocal status, begun
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, begun = message["status"], True
                 if service.stopping:
                     MutableHeaders(scope=message)["connection"] = "close"
             if status != GONE:
@@ -240,6 +247,10 @@ class _Accounting:
         service.changed_at = time.monotonic()
         try:
             await self._app(scope, receive, counted)
+        except asyncio.CancelledError:
+            if begun or not service.stopping:
+                raise
+            await _refusal(_OVER)(scope, receive, counted)  # the grace is over: say so, at least
         finally:
             service.in_flight -= predicts
             service.answered += predicts and status != GONE

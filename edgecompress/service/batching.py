@@ -107,12 +107,12 @@ class Batcher:
         self._arrived.set()
         try:
             return [await job.future for job in jobs]
-        finally:
+        except asyncio.CancelledError:
             for job in jobs:
-                if not job.future.done():
-                    job.future.cancel()  # a worker that has it already skips it
-                    if job in self._waiting:
-                        self._waiting.remove(job)
+                job.future.cancel()  # a worker that has it already skips it
+                if job in self._waiting:
+                    self._waiting.remove(job)
+            raise
 
     async def close(self) -> None:
         """End the workers; a thread that is computing is left to itself."""

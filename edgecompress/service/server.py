@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import math
 import signal
 import socket
@@ -42,7 +43,7 @@ class Stopped:
     answered : int
         Requests to ``/predict`` that got an answer, refusals included.
     unanswered : int
-        Requests that were accepted and not answered when the grace was over.
+        Requests that were accepted and had no answer when the grace was over; they got 503.
     """
 
     answered: int
@@ -168,15 +169,15 @@ async def _serve(
     waiting = asyncio.create_task(stop.wait())
     await asyncio.wait((serving, waiting), return_when=asyncio.FIRST_COMPLETED)
     waiting.cancel()
-    unanswered = 0
+    stopped = Stopped(service.answered, 0)
     if not serving.done():
-        unanswered = await _drain(server, service, hurry)
+        stopped = await _drain(server, service, hurry)
     await serving
-    return Stopped(service.answered, unanswered)
+    return stopped
 
 
-async def _drain(server: uvicorn.Server, service: Service, hurry: asyncio.Event) -> int:
-    """Stop accepting and wait for the answers; give the number of those that will not come.
+async def _drain(server: uvicorn.Server, service: Service, hurry: asyncio.Event) -> Stopped:
+    """Stop accepting, wait for the answers, and let the server end.
 
     Requests that still arrive on open connections are answered too, and every answer now ends its
     connection. So a client that asks one request after the other loses none; what is left are
@@ -194,9 +195,12 @@ async def _drain(server: uvicorn.Server, service: Service, hurry: asyncio.Event)
         if not service.in_flight and (quiet or not server.server_state.connections):
             break
         await asyncio.sleep(_TICK_S)
-    unanswered = service.in_flight
+    stopped = Stopped(service.answered, service.in_flight)
+    # What is left then are answers on their way out.
     server.config.timeout_graceful_shutdown = max(1, math.ceil(until - time.monotonic()))
-    if unanswered:
-        server.force_exit = True
+    if stopped.unanswered:
+        # uvicorn cancels what is left, and the application turns that into 503: no news for a log.
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        server.config.timeout_graceful_shutdown = 0
     server.should_exit = True
-    return unanswered
+    return stopped
