@@ -16,6 +16,7 @@ from edgecompress.report.table import Cell, Column, Notes, cell_of, loss_cell, s
 from edgecompress.values import Measurement, Row, find
 
 NOT_MEASURED = "not measured"
+VERSUS_HOST = "vs host"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +152,7 @@ def _columns(facts: Facts) -> list[tuple[Column, _Make]]:
             lambda row, place, notes: _unlike(_at(row, "host_difference", place, split), notes),
         ),
         (
-            Column("host", "vs host", split or "", essential=False),
+            Column("host", VERSUS_HOST, split or "", essential=False),
             lambda row, place, notes: loss_cell(
                 _at(row, f"{facts.primary}_host_drop", place, split), notes
             ),
@@ -242,8 +243,10 @@ def _remarks(facts: Facts, places: tuple[Place, ...], shown: set[str]) -> tuple[
     if "differs" in shown:
         out.append(
             "«Unlike host» is the share of answers that differ from this machine's to the same "
-            "examples; «vs host» is what that costs."
+            "examples, in per cent."
         )
+    if "host" in shown:
+        out.append(f"«{VERSUS_HOST}» is what those answers cost, against this machine's.")
     if "instructions" in shown:
         out.append("Instructions are of one inference on one thread; counts are not cycles.")
     real = [place for place in places if not place.emulated]

@@ -100,8 +100,9 @@ def _environment() -> Environment:
 
 
 def _breakable(text: object) -> Markup:
-    """Escape a long name and let it break after its separators."""
-    safe = re.sub(r"([+._/,=-])|(?=\()", r"\1<wbr>", str(escape(words.plain(text))))
+    """Escape a long name and let it break after its separators and before capitals."""
+    breaks = r"(?<!^)([+._/,=-])|(?=\()|(?<=[a-z]{3})(?=[A-Z])"
+    safe = re.sub(breaks, r"\1<wbr>", str(escape(words.plain(text))))
     return Markup(safe)  # noqa: S704 - escaped on the line above
 
 

@@ -5,6 +5,7 @@ Names and reasons come as `rich.text.Text`, never as console markup.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -17,7 +18,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from edgecompress.report import words
-from edgecompress.report.across import NOT_MEASURED, Across, across, differing
+from edgecompress.report.across import NOT_MEASURED, VERSUS_HOST, Across, across, differing
 from edgecompress.report.facts import gather, short_names
 from edgecompress.report.panels import budget_lines, failed, figures, losers, subject
 from edgecompress.report.places import Place, gap_words, gaps, places
@@ -55,6 +56,19 @@ class _FittedAcross:
         yield from _across(self.wide, narrow=width < NARROW, tight=width < TIGHT)
 
 
+@dataclass(frozen=True, slots=True)
+class _FittedRemarks:
+    """What is said under that table, but of columns that it leaves out."""
+
+    wide: Across
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        narrow = options.max_width < NARROW
+        for text in self.wide.remarks:
+            if not (narrow and text.startswith(f"«{VERSUS_HOST}»")):
+                yield Text(text, "dim")
+
+
 def render_terminal(result: RunResult) -> tuple[RenderableType, ...]:
     """Draw the table, why each other candidate lost and, last, the verdict.
 
@@ -75,7 +89,7 @@ def render_terminal(result: RunResult) -> tuple[RenderableType, ...]:
     shown = subject(facts)
     if wide := across(facts, there, [facts.reference, shown] if shown else ()):
         parts += [Text("On every target", style="bold"), _FittedAcross(wide)]
-        parts += [*_footnotes(wide.footnotes), *(Text(text, "dim") for text in wide.remarks)]
+        parts += [*_footnotes(wide.footnotes), _FittedRemarks(wide)]
         parts += [Text(), _places(there), Text()]
     if missing := gaps(facts):
         grid = _grid()
@@ -113,6 +127,16 @@ def _verdict(result: RunResult) -> Panel:
 def _spaced(name: str) -> str:
     """Let a long name break between its stages."""
     return name.replace("+", " +") if len(name) > 24 else name
+
+
+def _wrapped(name: str, width: int) -> str:
+    """Break a name that is too long for its column after its stages, not inside one."""
+    lines = [""]
+    for part in re.findall(r"[^+]*\+?", name):
+        if lines[-1] and cell_len(lines[-1] + part) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
 
 
 def _reasons(
@@ -200,6 +224,7 @@ def _table(table: Table, *, width: int) -> RichTable:
     shown = [n for n, column in enumerate(table.columns) if column.essential or not narrow]
     if tight and NAME + sum(_width(table, n) + 2 for n in shown) > width:
         shown = [n for n in shown if table.columns[n].key != "smaller"]  # the size says it too
+    room = max(12, width - sum(_width(table, n) + 2 for n in shown))
     drawn = RichTable(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
     drawn.add_column("", overflow="fold", min_width=12 if tight else NAME)
     for index in shown:
@@ -210,7 +235,7 @@ def _table(table: Table, *, width: int) -> RichTable:
             drawn.add_section()
         before = line.row.kind
         style = "bold green" if line.winner else "dim" if line.state == "error" else ""
-        name = Text(f"{'▸' if line.winner else ''}{_spaced(line.name)}")
+        name = Text(_wrapped(f"{'▸' if line.winner else ''}{line.name}", room))
         drawn.add_row(
             name, *(_cell(line.cells[n], line.state, tight=tight) for n in shown), style=style
         )
