@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,21 @@ from edgecompress.values import Candidate, OnnxModel
 WIDTH = 16
 
 
-def write_attention(folder: Path, task: str, *, dynamic: bool = False) -> Candidate:
+class Feeds:
+    """Calibration inputs as ONNX Runtime asks for them."""
+
+    def __init__(self, feeds: Iterator[dict[str, np.ndarray]]) -> None:
+        self.feeds = feeds
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return next(self.feeds, None)
+
+
+def write_attention(folder: Path, task: str, quantized: str = "") -> Candidate:
     """Write a candidate: embeddings, one attention head with its mask, and a linear layer.
 
-    Answers mean nothing, but each token's depends on all tokens of its row. `dynamic` quantizes
-    the linear layers with ONNX Runtime's dynamic int8.
+    Answers mean nothing, but each token's depends on all tokens of its row. `quantized` is
+    ``dynamic`` or ``static`` for int8 linear layers as ONNX Runtime makes them.
     """
     tagging = task == "token-classification"
     words = (*WORD_TAGS, *WORD_LANGUAGES)
@@ -69,9 +80,15 @@ def write_attention(folder: Path, task: str, *, dynamic: bool = False) -> Candid
     file = folder / "model" / "model.onnx"
     file.parent.mkdir(parents=True)
     onnx.save(model, str(file))
-    if dynamic:
+    if quantized == "dynamic":
         from onnxruntime.quantization import quantize_dynamic
 
         quantize_dynamic(file, file, op_types_to_quantize=["MatMul"])
+    elif quantized == "static":
+        from onnxruntime.quantization import quantize_static
+
+        rows = generator.integers(4, len(SPECIALS) + len(words), size=(64, 12))
+        feeds = iter([{"input_ids": rows, "attention_mask": np.ones_like(rows)}])
+        quantize_static(file, file, Feeds(feeds), op_types_to_quantize=["MatMul"])
     write_tokenizer(folder / "preprocessor", words)
     return Candidate(OnnxModel(file), folder / "preprocessor", task, labels)

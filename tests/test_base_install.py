@@ -131,6 +131,42 @@ def test_load_answers_as_the_whole_install_does(
     assert json.loads(bare("-c", code).stdout) == here
 
 
+def test_four_packages_are_all_that_answering_imports(
+    bare: Bare, tagger: Candidate, make_bundle: MakeBundle
+) -> None:
+    """What docs/runtime.md leaves out of a board's install is not touched, the hub's least of all.
+
+    The import of anything else fails here, also where it would only be tried.
+    """
+    folders = {
+        name: {Path(file.parts[0]).name.partition(".")[0] for file in found.files or ()}
+        for name, found in base_distributions().items()
+    }
+    needed = {"click", "numpy", "onnxruntime", "tokenizers"}
+    left_out = set().union(*(tops for name, tops in folders.items() if name not in needed))
+    left_out -= set().union(*(folders[name] for name in needed))
+    assert {"huggingface_hub", "requests", "tqdm", "yaml"} <= left_out
+    bundle = str(make_bundle(tagger))
+    code = (
+        "import sys\n"
+        "class Refuse:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name.partition('.')[0] in {left_out!r}: raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Refuse())\n"
+        "from edgecompress.cli.main import main\n"
+        f"main(['predict', {bundle!r}, 'Abuja', '--json'])\n"
+    )
+    assert json.loads(bare("-c", code).stdout)["entities"][0]["label"] == "LOC"
+
+
+def test_the_base_install_is_small() -> None:
+    """For aarch64, `benchmarks/runtime.py --sizes` says it package by package."""
+    found = base_distributions()
+    files = [file for each in found.values() for file in each.files or () if file.suffix != ".pyc"]
+    there = [Path(str(file.locate())) for file in files]
+    assert sum(file.stat().st_size for file in there if file.is_file()) < 160e6
+
+
 def test_onnxruntime_writes_nothing_below_home(
     bare: Bare, tagger: Candidate, make_bundle: MakeBundle
 ) -> None:

@@ -30,9 +30,13 @@ def attention(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Candidate]:
     folder = tmp_path_factory.mktemp("attention")
     kinds = {"tags": "token-classification", "text": "text-classification"}
     return {
-        name: write_attention(folder / name, kind, dynamic=quantized)
+        name: write_attention(folder / name, kind, quantized)
         for short, kind in kinds.items()
-        for name, quantized in ((short, False), (f"{short}-int8", True))
+        for name, quantized in (
+            (short, ""),
+            (f"{short}-int8", "dynamic"),
+            (f"{short}-static", "static"),
+        )
     }
 
 
@@ -51,7 +55,7 @@ def probabilities(said: Prediction) -> list[float]:
     return list(said.scores.values()) or [entity.score for entity in said.entities]
 
 
-@pytest.mark.parametrize("name", ["tags", "text"])
+@pytest.mark.parametrize("name", ["tags", "text", "tags-static", "text-static"])
 @pytest.mark.parametrize("batch", [None, 3, 64])
 def test_padding_changes_no_answer(
     attention: dict[str, Candidate],
@@ -92,6 +96,7 @@ def test_batches_are_taken_where_they_change_nothing(
     attention: dict[str, Candidate], tagger: Candidate, make_bundle: MakeBundle
 ) -> None:
     assert load(make_bundle(attention["tags"], "fp32")).batch == BATCH
+    assert load(make_bundle(attention["tags-static"], "static")).batch == BATCH
     assert load(make_bundle(tagger, "lookup")).batch == BATCH
     with pytest.raises(ValueError, match="batch must be at least 1"):
         load("anywhere", batch=0)
