@@ -13,7 +13,15 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from edgecompress.bundle import CORE_LIST, EVIDENCE, load_manifest, verify_bundle
+from edgecompress.bundle import (
+    CORE_LIST,
+    CORE_SIGNATURE,
+    EVIDENCE,
+    bundle_files,
+    is_evidence,
+    load_manifest,
+    verify_bundle,
+)
 from edgecompress.errors import BundleError
 from edgecompress.manifest import Manifest
 from edgecompress.report.facts import OBSERVERS, PRIMARY
@@ -167,7 +175,7 @@ class Differences:
         }
 
 
-def read_side(directory: Path, *, verify: bool = True) -> Side:
+def read_side(directory: Path, *, verify: bool = True, place: Path | None = None) -> Side:
     """Read what is compared of a bundle.
 
     Parameters
@@ -175,6 +183,8 @@ def read_side(directory: Path, *, verify: bool = True) -> Side:
     directory : Path
     verify : bool
         Whether to compare core and evidence with their digests first.
+    place : Path, optional
+        What a person calls it: the archive that it was unpacked from.
 
     Raises
     ------
@@ -186,15 +196,13 @@ def read_side(directory: Path, *, verify: bool = True) -> Side:
         manifest = verify_bundle(directory, evidence=beside.exists())
     else:
         manifest = load_manifest(directory)
-    found = sorted(path for path in directory.rglob("*") if path.is_file())
-    names = {path: path.relative_to(directory).as_posix() for path in found}
     files = {
-        name: (path.stat().st_size, file_digest(path))
-        for path, name in names.items()
-        if not name.startswith((f"{EVIDENCE}/", f"{EVIDENCE}.")) and not name.startswith(CORE_LIST)
+        name: ((directory / name).stat().st_size, file_digest(directory / name))
+        for name in sorted(bundle_files(directory))
+        if not is_evidence(name) and name not in (CORE_LIST, CORE_SIGNATURE)
     }
     measured, environment = _evidence(beside / "measurements.json")
-    return Side(str(directory), manifest, files, measured, environment)
+    return Side(str(place or directory), manifest, files, measured, environment)
 
 
 def compare(old: Side, new: Side) -> Differences:

@@ -13,9 +13,15 @@ import click
 from edgecompress.errors import DataError, EdgeCompressError, MissingExtraError
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from edgecompress.cli._diff_words import Section
+    from edgecompress.differences import Differences
     from edgecompress.flips import Flips
     from edgecompress.values import Example
+
+Place = tuple[Path, Path]
+"""A bundle's directory, and what it was called: the same, or the archive it was unpacked from."""
 
 _PATH = click.Path(path_type=Path)
 TROUBLE = 2
@@ -75,7 +81,7 @@ def diff(
     exit_code: bool,
     verify: bool,
 ) -> None:
-    """Say what differs between two bundles: OLD, and NEW.
+    """Say what differs between two bundles, OLD and NEW, directories or archives.
 
     Compared are model and labels, recipe, code and libraries, data, stages with what they decided,
     files, and the numbers beside the bundles with their intervals. With --data or --recipe both
@@ -87,19 +93,14 @@ def diff(
     day, and are no difference then.
     """
     try:
-        from edgecompress.differences import compare, read_side
-
-        found = compare(read_side(old, verify=verify), read_side(new, verify=verify))
-        flips = None
-        if data or recipe:
-            tasks = {found.old.manifest.task, found.new.manifest.task}
-            if len(tasks) > 1:
-                names = " and ".join(sorted(str(one) for one in tasks))
-                raise DataError(f"the bundles do different tasks ({names}); leave out --data")
-            task = str(next(iter(tasks)))
-            examples = _examples(data, form, (text_column, label_column), task)
-            examples += _of_recipe(recipe, settings, split) if recipe else ()
-            flips = _ask(old, new, examples, threads)
+        with _folder(old) as before, _folder(new) as after:
+            found = _compared((before, old), (after, new), verify)
+            flips = None
+            if data or recipe:
+                task = _task(found)
+                examples = _examples(data, form, (text_column, label_column), task)
+                examples += _of_recipe(recipe, settings, split) if recipe else ()
+                flips = _ask((before, old), (after, new), examples, threads)
     except EdgeCompressError as error:
         if exit_code:
             error.exit_code = TROUBLE
@@ -114,6 +115,27 @@ def diff(
         _print(parts)
     if exit_code and not found.same_core:
         sys.exit(1)
+
+
+def _folder(bundle: Path) -> AbstractContextManager[Path]:
+    """Give a bundle's directory; an archive is unpacked for the while."""
+    from edgecompress.packing import opened
+
+    return opened(bundle)
+
+
+def _compared(old: Place, new: Place, verify: bool) -> Differences:
+    from edgecompress.differences import compare, read_side
+
+    return compare(*(read_side(folder, verify=verify, place=name) for folder, name in (old, new)))
+
+
+def _task(found: Differences) -> str:
+    tasks = {found.old.manifest.task, found.new.manifest.task}
+    if len(tasks) > 1:
+        names = " and ".join(sorted(str(one) for one in tasks))
+        raise DataError(f"the bundles do different tasks ({names}); leave out --data")
+    return str(next(iter(tasks)))
 
 
 def _examples(
@@ -135,15 +157,15 @@ def _of_recipe(recipe: Path, settings: Sequence[str], split: str) -> tuple[Examp
     return tuple(loaded.data.read(split))  # type: ignore[arg-type]  # click has checked it
 
 
-def _ask(old: Path, new: Path, examples: Sequence[Example], threads: int | None) -> Flips:
+def _ask(old: Place, new: Place, examples: Sequence[Example], threads: int | None) -> Flips:
     """Ask one bundle after the other, so that only one model is in memory."""
     from edgecompress.flips import ask, compare_answers
     from edgecompress.runtime import load
 
     answers = []
-    for bundle in (old, new):
-        predictor = load(bundle, threads=threads, verify=False)  # verified when it was read
-        with click.progressbar(examples, label=f"asking {bundle}", file=sys.stderr) as bar:
+    for folder, name in (old, new):
+        predictor = load(folder, threads=threads, verify=False)  # verified when it was read
+        with click.progressbar(examples, label=f"asking {name}", file=sys.stderr) as bar:
             answers.append(list(ask(predictor, bar)))
         del predictor
     return compare_answers(examples, *answers)

@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from edgecompress.cli import _diff
 from edgecompress.cli.bundle import command
 from edgecompress.errors import BundleError, DataError
+from edgecompress.packing import pack_bundle
 from edgecompress.values import Candidate, Measurement, OnnxModel, Row, RunResult, Verdict
 
 MakeBundle = Callable[..., Path]
@@ -152,6 +153,17 @@ def test_bundles_of_different_tasks_are_not_asked(
     said = diff(pair[0], other, "--data", str(tmp_path / "some.txt"))
     assert isinstance(said.exception, DataError)
     assert "different tasks" in str(said.exception)
+
+
+def test_an_archive_is_compared_as_the_bundle_that_it_holds(
+    pair: tuple[str, str], tmp_path: Path
+) -> None:
+    archive = pack_bundle(Path(pair[0]), tmp_path / "a.tar.zst")
+    (tmp_path / "some.txt").write_text("Abuja B-LOC\n", encoding="utf-8")
+    said = diff("--exit-code", pair[0], str(archive), "--data", str(tmp_path / "some.txt"))
+    assert said.exit_code == 0, said.output
+    assert "The cores are the same" in said.output and str(archive) in said.output
+    assert "0 of 1 answers differ" in said.output
 
 
 def test_a_terminal_gets_tables(
