@@ -1,4 +1,4 @@
-"""docs/targets.md and the README: their fleet files and recipes are read, their commands parsed."""
+"""docs/targets.md, docs/portability.md and the README: their fleet files and recipes are read, their commands parsed."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from edgecompress.targets.fleet import TargetSpec, load_fleet
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "targets.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PORTABLE = (ROOT / "docs" / "portability.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str, text: str = PAGE) -> list[str]:
@@ -26,7 +27,7 @@ def blocks(language: str, text: str = PAGE) -> list[str]:
 
 def commands() -> list[list[str]]:
     found = []
-    for block in blocks("sh") + blocks("sh", README):
+    for block in blocks("sh") + blocks("sh", README) + blocks("sh", PORTABLE):
         for line in block.replace("\\\n", " ").splitlines():
             if line.startswith("edgecompress "):
                 found.append(shlex.split(line, comments=True)[1:])
@@ -63,6 +64,24 @@ def test_the_recipe_of_the_page_is_read(tmp_path: Path) -> None:
     loaded = load_recipe(tmp_path / "recipe.yaml", ())
     assert [limit.key for limit in loaded.budget] == ["accuracy@pi5", "accuracy", "latency_p50@pi5"]
     assert loaded.fleet.find("old").samples == 100
+
+
+def test_the_recipes_of_the_other_pages_are_read(tmp_path: Path) -> None:
+    recipe = "name: x\ntask: text-classification\nteacher: {new: {}}\ndata: {format: cldr}\n"
+    fleet, part = (
+        next(block for block in blocks("yaml", README) if block.startswith(first))
+        for first in ("# targets.yaml", "# in the recipe")
+    )
+    (tmp_path / "targets.yaml").write_text(fleet)
+    (tmp_path / "readme.yaml").write_text(f"{recipe}stages: [export]\n{part}")
+    assert load_recipe(tmp_path / "readme.yaml", ()).fleet.find("pi5").samples == 200
+    whole = f"{recipe}{''.join(blocks('yaml', PORTABLE))}"
+    (tmp_path / "portable.yaml").write_text(whole)
+    limits = load_recipe(tmp_path / "portable.yaml", ()).budget
+    assert [limit.key for limit in limits] == [
+        "accuracy",
+        "host_difference@emulated://x86-avx2",
+    ]
 
 
 def test_every_emulated_processor_is_on_the_page() -> None:
