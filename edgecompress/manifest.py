@@ -53,8 +53,8 @@ class Manifest:
         ``key`` is the store's key of a step's result: SHA-256 over the stage, its code and
         parameters, its inputs, the seed and the libraries' versions.
     recipe : dict
-        The recipe as it ran: as it was written, with what ``--set`` laid over it. Where it names
-        an absolute path, the path's last part.
+        The recipe as it ran, with what ``--set`` laid over it; of a path the last part, and not
+        the folder of the data.
     code : dict
         ``version`` of edgecompress and ``digest``, SHA-256 over its Python source
         (`edgecompress.provenance.package_digest`).
@@ -113,6 +113,21 @@ class Manifest:
         except (TypeError, ValueError) as error:
             raise BundleError(f"{MANIFEST_NAME}: a value cannot be written ({error})") from None
         return text + "\n"
+
+
+def newer_runtime(manifest: Manifest, installed: str) -> str | None:
+    """Give the ONNX Runtime that a bundle was made with, where it is newer than `installed`.
+
+    Operators and formats only get more: an older one may refuse the model, a newer one does not.
+    """
+    made_with = manifest.versions.get("onnxruntime")
+    if not isinstance(made_with, str):
+        return None
+    return made_with if _release(made_with) > _release(installed) else None
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version[:40])[:2])
 
 
 def portable(value: Any) -> Any:

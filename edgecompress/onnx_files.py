@@ -103,8 +103,49 @@ def _locations(data: mmap.mmap, start: int, end: int, message: str, depth: int) 
             yield from _locations(data, first, last, kind, depth + 1)
 
 
+def model_versions(model: Path) -> tuple[int, int]:
+    """Give the version of the ONNX format and of the standard operators that a model wants.
+
+    Returns
+    -------
+    ir_version, opset : int
+        0 where the file does not say.
+
+    Raises
+    ------
+    DataError
+        When the file is empty or no protobuf message.
+    """
+    ir_version = opset = 0
+    with model.open("rb") as stream:
+        try:
+            view = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        except ValueError:
+            raise DataError("not an ONNX model: the file is empty", file=model) from None
+        with view:
+            try:
+                for number, wire, first, last in _fields(view, 0, len(view)):
+                    if (number, wire) == (1, _VARINT):
+                        ir_version = first
+                    elif (number, wire) == (8, _LENGTH):
+                        said = {n: (a, b) for n, _, a, b in _fields(view, first, last)}
+                        domain = view[slice(*said.get(1, (0, 0)))]
+                        if domain in (b"", b"ai.onnx"):
+                            opset = said.get(2, (0, 0))[0]
+            except (ValueError, IndexError) as error:
+                raise DataError(f"not an ONNX model ({error})", file=model) from None
+    return ir_version, opset
+
+
 def length_fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int]]:
     """Give (field number, first byte, byte after the last) of each length-delimited field."""
+    for number, wire, first, last in _fields(data, start, end):
+        if wire == _LENGTH:
+            yield number, first, last
+
+
+def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+    """Give (number, wire type, first byte, byte after the last); of a varint first is the value."""
     position = start
     while position < end:
         tag, position = _varint(data, position)
@@ -114,9 +155,10 @@ def length_fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, 
             position = first + length
             if position > end:
                 raise ValueError("a field is cut off")
-            yield tag >> 3, first, position
+            yield tag >> 3, wire, first, position
         elif wire == _VARINT:
-            _, position = _varint(data, position)
+            value, position = _varint(data, position)
+            yield tag >> 3, wire, value, position
         elif wire in (_FIXED64, _FIXED32):
             position += 8 if wire == _FIXED64 else 4
         else:

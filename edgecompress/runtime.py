@@ -18,7 +18,7 @@ from edgecompress import threads as thread_counts
 from edgecompress.batching import length_batches
 from edgecompress.bundle import CORE_LIST, load_manifest, verify_bundle
 from edgecompress.errors import BundleError, DataError
-from edgecompress.manifest import Manifest
+from edgecompress.manifest import Manifest, newer_runtime
 from edgecompress.prediction import Entity, Prediction, Question, find_entities
 from edgecompress.sessions import first_line, import_onnxruntime, open_session
 from edgecompress.values import Example
@@ -252,7 +252,14 @@ class Predictor:
         self.tuned = True
 
     def _open(self, threads: int) -> None:
-        self._session = open_session(self._model, self.manifest.session, threads)
+        try:
+            self._session = open_session(self._model, self.manifest.session, threads)
+        except BundleError as error:
+            made_with = newer_runtime(self.manifest, import_onnxruntime().__version__)
+            if made_with is None:
+                raise
+            hint = f"it was made with {made_with}: install onnxruntime {made_with} or later"
+            raise BundleError(f"{error}; {hint}") from None
         self.threads = threads
 
     def _memory(self) -> Path:

@@ -13,7 +13,12 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from edgecompress.errors import DataError
-from edgecompress.onnx_files import external_data, model_digests, onnx_model_files
+from edgecompress.onnx_files import (
+    external_data,
+    model_digests,
+    model_versions,
+    onnx_model_files,
+)
 from edgecompress.values import Candidate, OnnxModel
 
 
@@ -136,3 +141,17 @@ def write_external(folder: Path, location: str) -> Path:
     graph = helper.make_graph([node], "g", [], [output], [tensor])
     (folder / "model.onnx").write_bytes(helper.make_model(graph).SerializeToString())
     return folder / "model.onnx"
+
+
+def test_versions_are_those_that_onnx_reads(tmp_path: Path) -> None:
+    graph = helper.make_graph([], "g", [], [])
+    wanted = [helper.make_opsetid("com.microsoft", 1), helper.make_opsetid("", 19)]
+    model = helper.make_model(graph, opset_imports=wanted, ir_version=9)
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    assert model_versions(tmp_path / "model.onnx") == (9, 19)
+    (tmp_path / "bare.onnx").write_bytes(onnx.ModelProto(graph=graph).SerializeToString())
+    assert model_versions(tmp_path / "bare.onnx") == (0, 0)
+    for content, says in ((b"", "empty"), (b"\xff" * 20, "not an ONNX model")):
+        (tmp_path / "broken.onnx").write_bytes(content)
+        with pytest.raises(DataError, match=says):
+            model_versions(tmp_path / "broken.onnx")

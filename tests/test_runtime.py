@@ -209,6 +209,21 @@ def test_a_damaged_bundle_is_not_opened(tagger: Candidate, make_bundle: MakeBund
         load(bundle, verify=False)
 
 
+def test_a_model_too_new_for_the_runtime_is_refused_in_words(
+    tagger: Candidate, make_bundle: MakeBundle, tmp_path: Path
+) -> None:
+    shutil.copytree(tagger.model.directory, tmp_path / "newer")
+    model = onnx.load(str(tmp_path / "newer" / "model.onnx"))
+    model.ir_version = 99
+    (tmp_path / "newer" / "model.onnx").write_bytes(model.SerializeToString())
+    newer = replace(tagger, model=replace(tagger.model, path=tmp_path / "newer" / "model.onnx"))
+    bundle = make_bundle(newer, versions={"onnxruntime": "99.1.0"})
+    with pytest.raises(BundleError, match=r"cannot open it .*onnxruntime 99\.1\.0 or later"):
+        load(bundle)
+    with pytest.raises(BundleError, match=r"cannot open it \([^;]*\)$"):
+        load(make_bundle(newer, "older", versions={"onnxruntime": "1.0.0"}))
+
+
 def test_the_evidence_is_not_needed(tagger: Candidate, make_bundle: MakeBundle) -> None:
     bundle = make_bundle(tagger, report_html="<p>")
     shutil.rmtree(bundle / "evidence")

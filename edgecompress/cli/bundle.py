@@ -131,12 +131,24 @@ def _for_people(directory: Path, manifest: Manifest) -> str:
         ("session", f"graph optimization {session.graph_optimization_level}"),
         ("without", ", ".join(session.disabled_optimizers)),
         ("settings", ", ".join(f"{key}={value}" for key, value in session.config_entries)),
+        ("onnx", _onnx(directory / manifest.model)),
         ("code", _code(manifest)),
         ("versions", ", ".join(f"{n} {manifest.versions[n]}" for n in _shown(manifest.versions))),
         ("licences", ", ".join(_licences(manifest))),
         ("evidence", "measurements and report beside it" if manifest.evidence else "none"),
     ]
     return "\n".join(f"{name:9} {text}" for name, text in lines if text)
+
+
+def _onnx(model: Path) -> str:
+    from edgecompress.errors import DataError
+    from edgecompress.onnx_files import model_versions
+
+    try:
+        ir_version, opset = model_versions(model)
+    except (OSError, DataError):
+        return "cannot be read; run `edgecompress bundle verify`"
+    return f"IR version {ir_version}, opset {opset}"
 
 
 def _code(manifest: Manifest) -> str:
