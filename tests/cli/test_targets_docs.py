@@ -1,4 +1,4 @@
-"""docs/targets.md, docs/portability.md and the README: their fleet files and recipes are read, their commands parsed."""
+"""docs/targets.md, docs/portability.md, README: recipes and fleets are read, commands parsed."""
 
 from __future__ import annotations
 
