@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from edgecompress.errors import BundleError
-from edgecompress.names import safe_path
+from edgecompress.names import MOST_NAME_BYTES, safe_path
 from edgecompress.values import Json, SessionSettings, Step, session_from_json
 
 FORMAT = 1
@@ -176,6 +176,10 @@ def parse_manifest(text: bytes, file: Path) -> Manifest:
     return _Reader(file).manifest(document)
 
 
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 100 else f"{text[:100]}…")
+
+
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is no JSON number")
 
@@ -224,13 +228,13 @@ class _Reader:
             raise self._wrong("format", "a whole number")
         if found != FORMAT:
             raise BundleError(
-                f"{self._file}: format {found} is unknown; this edgecompress reads format "
+                f"{self._file}: format {str(found)[:20]} is unknown; this edgecompress reads format "
                 f"{FORMAT}: install the version that made the bundle"
             )
         known = set(Manifest.__dataclass_fields__)
         for key in [*sorted(known - set(top)), *sorted(set(top) - known)]:
             raise BundleError(
-                f"{self._file}: key {key!r} is {'unknown' if key in top else 'missing'}"
+                f"{self._file}: key {_short(key)} is {'unknown' if key in top else 'missing'}"
             )
         task = None if top["task"] is None else self._text(top["task"], "task")
         labels = tuple(self._text(name, "labels") for name in self._list(top["labels"], "labels"))
@@ -274,8 +278,8 @@ class _Reader:
             self._text(pair[1], key)
             if _UNSAFE_ENTRY.search(entry):
                 raise BundleError(
-                    f"{self._file}: {key} sets {entry!r}, which can make ONNX Runtime read or "
-                    "write outside the bundle; it is refused"
+                    f"{self._file}: {key} sets {_short(entry)}, which can make ONNX Runtime read "
+                    "or write outside the bundle; it is refused"
                 )
         return session_from_json(session)
 
@@ -295,7 +299,11 @@ class _Reader:
     def _path(self, value: Any, key: str) -> str:
         path = self._text(value, key)
         if not safe_path(path):
-            raise BundleError(f"{self._file}: {key} is {path!r}, a path that leaves the bundle")
+            raise BundleError(
+                f"{self._file}: {key} is {_short(path)}, a path that leaves the bundle"
+            )
+        if len(path.encode()) > MOST_NAME_BYTES:
+            raise self._wrong(key, f"a path of at most {MOST_NAME_BYTES} bytes")
         return path
 
     def _mapping(self, value: Any, key: str) -> Json:
