@@ -62,6 +62,8 @@ class Seen:
         Requests that were sent whole, on a connection that had been accepted, and got no answer.
     turned_away : int
         New connections that a stopping service did not accept.
+    seconds : float
+        From the first request to the last answer.
     """
 
     latencies_ms: list[float] = field(default_factory=list)
@@ -69,6 +71,7 @@ class Seen:
     without_retry: int = 0
     lost: list[str] = field(default_factory=list)
     turned_away: int = 0
+    seconds: float = 0.0
 
 
 @dataclass
@@ -112,7 +115,9 @@ async def clients(port: int, texts: Sequence[str], count: int, until: Callable[[
         b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
         for body in bodies
     ]
+    start = time.perf_counter()
     await asyncio.gather(*(_client(port, requests, n, until, seen) for n in range(count)))
+    seen.seconds = time.perf_counter() - start
     return seen
 
 
@@ -168,12 +173,12 @@ async def _reply(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:
     return int(head[0].split()[1]), headers
 
 
-def report(seen: Seen, seconds: float) -> None:
+def report(seen: Seen) -> None:
     """Print throughput and latencies."""
     statuses = ", ".join(f"{n} × {status}" for status, n in sorted(seen.statuses.items()))
     p50, p90, p99 = np.quantile(seen.latencies_ms or [float("nan")], (0.5, 0.9, 0.99))
     click.echo(
-        f"  {statuses}; {len(seen.latencies_ms) / seconds:.0f} answers/s, "
+        f"  {statuses}; {len(seen.latencies_ms) / seen.seconds:.0f} answers/s, "
         f"p50 {p50:.1f} ms, p90 {p90:.1f} ms, p99 {p99:.1f} ms; {len(seen.lost)} lost"
     )
 
@@ -190,7 +195,7 @@ def load(bundle: Path, texts: Sequence[str], count: int, seconds: float) -> bool
         timed(running, texts, count, 1.0)  # connections, caches, threads
         seen = timed(running, texts, count, seconds)
         code, said = running.stop()
-    report(seen, seconds)
+    report(seen)
     click.echo(f"  exit code {code}; {said}")
     return set(seen.statuses) == {200} and not seen.lost and not seen.turned_away and code == 0
 
@@ -200,7 +205,7 @@ def limit(bundle: Path, texts: Sequence[str], count: int, seconds: float) -> boo
     with serving(bundle, "--max-queue", "8", "--max-batch", "1") as running:
         seen = timed(running, texts, count, min(seconds, 15.0))
         code, said = running.stop()
-    report(seen, min(seconds, 15.0))
+    report(seen)
     click.echo(f"  {seen.without_retry} without Retry-After; exit code {code}; {said}")
     return (
         set(seen.statuses) == {200, 503}
@@ -231,7 +236,7 @@ def _stop_once(bundle: Path, texts: Sequence[str], count: int, seconds: float) -
         took = time.perf_counter() - told[0]
     last = (said.strip().splitlines() or [""])[-1]
     counts = re.search(r"after (\d+) answered requests; (\d+) left", last)
-    report(seen, seconds)
+    report(seen)
     click.echo(
         f"  {seen.turned_away} of {count} clients turned away at a new connection; ended "
         f"{took:.2f} s after SIGTERM with exit code {process.returncode}; {last}"

@@ -229,10 +229,10 @@ def test_beyond_the_queue_is_503_and_comes_again(tags_bundle: Path, start: Start
 
 
 def test_a_request_has_a_deadline(tags_bundle: Path, start: Start) -> None:
-    with start(tags_bundle, "--timeout", "0.3") as server:
-        late = server.predict(text=SLOW)
+    with start(tags_bundle, "--timeout", "0.2") as server:
+        late = server.predict(texts=[SLOW] * 4)
         assert late.status == 504
-        assert "no answer within 0.3 s" in late.json["error"]
+        assert "no answer within 0.2 s" in late.json["error"]
         with server.socket() as raw:
             raw.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
             assert raw.recv(12) == b"HTTP/1.1 408"
