@@ -39,7 +39,7 @@ def judge(row: Row, limit: Limit, teacher: Row | None) -> Verdict:
     ]
     observer = "evaluate" if METRICS.get(limit.metric) == "answers" else "profile"
     verdicts += [
-        Verdict(limit.key, "undecided", f"{limit.metric}@{found.target}: {found.invalid}")
+        Verdict(limit.key, "undecided", f"{limit.metric}@{found.target}: {_without(found)}")
         for found in row.measurements
         if METRICS.get(limit.metric)
         and found.metric == observer
@@ -50,6 +50,11 @@ def judge(row: Row, limit: Limit, teacher: Row | None) -> Verdict:
         return Verdict(limit.key, "undecided", f"{limit.key} was not measured")
     order = ("pass", "undecided", "fail")
     return max(verdicts, key=lambda verdict: (order.index(verdict.state), verdict.miss))
+
+
+def _without(failed: Measurement) -> str:
+    """Give why a target failed without its name, with which the reason mostly begins."""
+    return str(failed.invalid).removeprefix(f"{failed.target}: ")
 
 
 def _judged(found: Measurement, limit: Limit, row: Row, teacher: Row | None) -> Verdict:

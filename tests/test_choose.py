@@ -145,7 +145,7 @@ def test_a_target_that_fell_silent_leaves_a_limit_undecided_with_its_reason():
     row = on_targets({"local": 0.80}, silent=silent)
     verdict = judge(row, Limit("f1", min=0.75), TEACHER)
     assert verdict.state == "undecided"
-    assert "f1@pi: pi: lost" in verdict.reason
+    assert "f1@pi: lost" in verdict.reason
     assert state(row, Limit("f1", "local", min=0.75)) == "pass"
     assert state(row, Limit("f1", min=0.85)) == "fail"  # worse than undecided
 

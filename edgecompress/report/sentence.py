@@ -50,7 +50,8 @@ def headline(result: RunResult, facts: Facts) -> Headline:
     detail = words.plain(verdict.reason).removeprefix(f"nearest is {subject}: ")
     if verdict.state == "undecided":
         sentence = "No candidate passes: a measurement is missing or not valid."
-        detail += ". The same command, run again, measures only what is missing."
+        if "the same command measures" not in detail:  # a lost target's reason says it, too
+            detail += ". The same command, run again, measures only what is missing."
     elif close is None:
         sentence = "No candidate was finished."
     else:
