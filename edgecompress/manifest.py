@@ -228,8 +228,8 @@ class _Reader:
             raise self._wrong("format", "a whole number")
         if found != FORMAT:
             raise BundleError(
-                f"{self._file}: format {str(found)[:20]} is unknown; this edgecompress reads format "
-                f"{FORMAT}: install the version that made the bundle"
+                f"{self._file}: format {str(found)[:20]} is unknown; this edgecompress reads "
+                f"format {FORMAT}: install the version that made the bundle"
             )
         known = set(Manifest.__dataclass_fields__)
         for key in [*sorted(known - set(top)), *sorted(set(top) - known)]:
