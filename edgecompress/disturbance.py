@@ -75,9 +75,10 @@ class Loop:
     cpu_share : float or None
         CPU time of the process over wall time.
     other_load : float or None
-        Cores that other processes kept busy beyond those that the loop left free.
+        Of the cores that the process may use, those that others kept busy beyond the ones that
+        the loop left free; 0 where they found room there.
     steal_share : float or None
-        Share of the machine's time that the hypervisor gave to others.
+        Share of these cores' time that the hypervisor gave to others.
     frequency : float or None
         Clock frequency after the loop over that before it.
     base_frequency : float or None
@@ -136,7 +137,7 @@ def loop_from_states(
     if before.get("busy_ticks") is not None and after.get("busy_ticks") is not None:
         seconds = wall / 1e9 * before["ticks_per_second"]
         busy = (after["busy_ticks"] - before["busy_ticks"]) / seconds
-        other = max(0.0, busy - own) - max(0, cores - threads)
+        other = max(0.0, busy - own - max(0, cores - threads))
         steal = (after["steal_ticks"] - before["steal_ticks"]) / seconds / max(cores, 1)
     frequency = None
     if before.get("frequency_mhz") and after.get("frequency_mhz"):

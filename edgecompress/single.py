@@ -26,18 +26,36 @@ ARCHITECTURES = {
 
 
 def guess_task(model: Path) -> str | None:
-    """Read the task from a candidate's, a bundle's or a Hugging Face directory."""
-    for name, key in (("candidate.json", "task"), ("manifest.json", "task")):
+    """Read the task from a candidate's, a bundle's or a Hugging Face directory.
+
+    Raises
+    ------
+    DataError
+        When what describes the model there cannot be read.
+    """
+    for name in ("candidate.json", "manifest.json"):
         if (model / name).is_file():
-            found = json.loads((model / name).read_text(encoding="utf-8")).get(key)
+            found = _described(model / name).get("task")
             return str(found) if found else None
     if (model / "config.json").is_file():
-        config = json.loads((model / "config.json").read_text(encoding="utf-8"))
-        for architecture in config.get("architectures") or []:
+        named = _described(model / "config.json").get("architectures")
+        for architecture in named if isinstance(named, list) else ():
             for ending, task in ARCHITECTURES.items():
                 if str(architecture).endswith(ending):
                     return task
     return None
+
+
+def _described(file: Path) -> Json:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror})", file=file) from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"not JSON ({error}); copy the model again", file=file) from None
+    if not isinstance(found, dict):
+        raise DataError("not the description of a model; copy the model again", file=file)
+    return found
 
 
 def single_recipe(
@@ -94,7 +112,8 @@ def single_recipe(
         return build_recipe(YamlFile(document, None, {}), complete=False)
     except RecipeError as error:
         prefix = f"stages[0].{stage}"
-        raise RecipeError(error.message, key=error.key.replace(prefix, str(stage))) from None
+        key = error.key.replace(prefix, str(stage))
+        raise RecipeError(error.message, file=error.file, line=error.line, key=key) from None
 
 
 def apply_one(

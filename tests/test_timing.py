@@ -327,6 +327,25 @@ def test_a_loop_is_read_off_two_states() -> None:
     assert loop.throttled
 
 
+def test_others_that_found_room_are_no_load() -> None:
+    """One busy thread on two cores, and nothing else: not minus one core."""
+    quiet = loop_of(
+        {"busy_ticks": 0, "steal_ticks": 0}, {"busy_ticks": 200, "steal_ticks": 0}, cores=2
+    )
+    assert quiet.other_load == 0
+    full = {"busy_ticks": 400, "steal_ticks": 0}
+    busy = loop_of({"busy_ticks": 0, "steal_ticks": 0}, full, cores=2, threads=2)
+    assert busy.other_load == pytest.approx(1)
+
+
+@given(st.integers(0, 10**4), st.integers(1, 8), st.integers(1, 8))
+def test_a_load_is_never_negative(ticks: int, cores: int, threads: int) -> None:
+    after = {"busy_ticks": ticks, "steal_ticks": 0}
+    loop = loop_of({"busy_ticks": 0, "steal_ticks": 0}, after, cores=cores, threads=threads)
+    assert loop.other_load is not None
+    assert loop.other_load >= 0
+
+
 @pytest.mark.parametrize(
     ("before", "firmware", "word"),
     [

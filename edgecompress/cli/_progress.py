@@ -47,7 +47,8 @@ class TerminalReporter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.bar.stop()
+        if self.console.is_terminal:  # else it was not started, and stopping prints an empty line
+            self.bar.stop()
 
     def plan(self, sections: Sequence[str]) -> None:
         """Show a bar for the whole work, moved on by sections."""

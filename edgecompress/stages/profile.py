@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from edgecompress.disturbance import RULES, Rules
+from edgecompress.errors import TargetError
 from edgecompress.stage import Context, Kind, Observer
 from edgecompress.targets.inputs import InputSettings
+from edgecompress.timing import not_measured
 from edgecompress.values import Candidate, Measurement, OnnxModel, TorchModel
 
 if TYPE_CHECKING:
@@ -37,7 +39,8 @@ class Profile(Observer):
     """Where to measure."""
 
     threads: Count | Annotated[tuple[Count, ...], Field(min_length=1)] = 1
-    """``intra_op_num_threads``; of several numbers the first is the main one."""
+    """``intra_op_num_threads``; of several numbers the first is the main one. More than a target
+    has cores are not measured there."""
 
     affinity: tuple[Annotated[int, Field(ge=0)], ...] = ()
     """Cores to run on; left empty, those that the system gives."""
@@ -155,9 +158,11 @@ class _Measuring:
         if "instructions" in can and onnx:
             found += self._instructions()
         if "latency" in can:
+            if too_many := self._too_many(self.clock.threads):
+                raise TargetError(f"{self.place.name}: {too_many}")
             found += self._latency()
             for threads in stage._thread_counts[1:]:
-                found += self._variant(replace(self.clock, threads=threads), f"threads:{threads}")
+                found += self._with_threads(threads)
             if stage.arena == "both" and onnx:
                 found += self._variant(replace(self.clock, arena=False), "arena:off")
             found += [self._throughput(batch) for batch in stage.batches]
@@ -209,6 +214,19 @@ class _Measuring:
         found += [timed.speedup(0, self.own, self._reference_name)] if self.own else []
         found += [each] if (each := timed.temperature()) else []
         return [*found, timed.overhead(self.own + 1)]
+
+    def _too_many(self, threads: int) -> str | None:
+        """Say that so many threads have no core each, where that is known."""
+        cores = self.place.describe().get("cores")
+        if not cores or threads <= cores:
+            return None
+        return f"{threads} threads have only {cores} core{'s' * (cores != 1)}; name fewer threads"
+
+    def _with_threads(self, threads: int) -> list[Measurement]:
+        part = f"threads:{threads}"
+        if too_many := self._too_many(threads):
+            return [not_measured("latency_p50", "ms", too_many, self.place.name, part)]
+        return self._variant(replace(self.clock, threads=threads), part)
 
     def _variant(self, clock: Clock, slice: str) -> list[Measurement]:
         timed = self._time(clock, slice)

@@ -42,7 +42,7 @@ def cold_measurements(
     TargetError
         When the model cannot be loaded or run.
     """
-    feeds, _ = timing_feeds([candidate], examples, LENGTHS, inputs)
+    feeds, texts = timing_feeds([candidate], examples, LENGTHS, inputs)
     few = few_lengths(feeds[0])
     job = Job("cold", (JobModel(candidate.model),), (few,), **clock.fields())
     with tempfile.TemporaryDirectory(prefix="edgecompress-") as folder:
@@ -54,8 +54,9 @@ def cold_measurements(
         "runtime": runtime,
         "page_cache": "warm",
         "inputs": len(few.items),
+        "source": (inputs or InputSettings()).source(texts),
     }
-    source = {"source": starts[0]["memory_source"]} if starts else {}
+    read = {"read_from": starts[0]["memory_source"]} if starts else {}
     invalid = EMULATED if any(start["emulated"] for start in starts) else None
     found = []
 
@@ -73,13 +74,13 @@ def cold_measurements(
     add("first_inference", "ms", [start["first_ns"] / 1e6 for start in starts])
     bare = [start["bare_bytes"] for start in starts]
     peaks = [float(start["peak_bytes"]) for start in starts]
-    add("peak_memory", "bytes", peaks, bare_runtime=bare, **source)
-    add("memory_rise", "bytes", rise("peak_bytes"), **source)
+    add("peak_memory", "bytes", peaks, bare_runtime=bare, **read)
+    add("memory_rise", "bytes", rise("peak_bytes"), **read)
     resident = [start["loaded_bytes"] for start in starts]
-    add("load_memory", "bytes", rise("load_peak_bytes"), resident=resident, **source)
+    add("load_memory", "bytes", rise("load_peak_bytes"), resident=resident, **read)
     if starts and all(start["pss_bytes"] is not None for start in starts):
         pss = [float(start["pss_bytes"]) for start in starts]
-        add("pss", "bytes", pss, source="smaps_rollup")
+        add("pss", "bytes", pss, read_from="smaps_rollup")
     return tuple(found)
 
 

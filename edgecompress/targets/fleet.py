@@ -92,8 +92,14 @@ def load_fleet(file: Path) -> Fleet:
         Naming file, line and key of what is wrong.
     """
     source = read_yaml(file)
+    if source.document is None:  # empty, or nothing but comments
+        return Fleet(file=file)
     if not isinstance(source.document, dict):
-        raise RecipeError("a fleet maps names to targets", file=file, line=1)
+        raise RecipeError(
+            "a fleet maps names to targets, such as pi4: ssh://pi@raspberrypi.local",
+            file=file,
+            line=1,
+        )
     targets = {}
     for name, entry in source.document.items():
         targets[str(name)] = _spec(str(name), entry, source, file)

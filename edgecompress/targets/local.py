@@ -17,14 +17,33 @@ from edgecompress.targets.process import run_agent
 from edgecompress.targets.running import run_job
 from edgecompress.values import Json, TorchModel
 
+TELL_S = 5.0
+"""Between two words about waiting for another timing."""
+
 
 @contextlib.contextmanager
-def machine_lock() -> Iterator[None]:
-    """Hold this machine for a timing; waits for any other edgecompress process of this user."""
-    from filelock import FileLock
+def machine_lock(progress: Progress | None = None) -> Iterator[None]:
+    """Hold this machine for a timing; waits for any other edgecompress process of this user.
 
-    with FileLock(machine.cache_folder() / "timing.lock"):
+    Parameters
+    ----------
+    progress : callable, optional
+        Told now and then that this is waited for.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(machine.cache_folder() / "timing.lock")
+    while True:
+        try:
+            lock.acquire(timeout=TELL_S)
+            break
+        except Timeout:
+            if progress is not None:
+                progress(0.0, 1.0, "waiting for another timing on this machine")
+    try:
         yield
+    finally:
+        lock.release()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +69,7 @@ class Local:
         """Run `job` in fresh processes of this Python; timing holds the machine's lock."""
         if job.mode == "answers":
             return run_job(job, folder, self, progress)
-        with machine_lock():
+        with machine_lock(progress):
             return run_job(job, folder, self, progress)
 
     def carry(self, files: tuple[Path, ...]) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from edgecompress import timing
-from edgecompress.disturbance import RULES, Loop, Rules
+from edgecompress.disturbance import EMULATED, RULES, Loop, Rules
 from edgecompress.errors import TargetError
 from edgecompress.targets.agent.loop import TEXT_INPUTS
 from edgecompress.targets.base import Clock, Feeds, Job, JobModel, Progress, Readings, Target
@@ -90,6 +90,7 @@ class Timing:
             "°C",
             self.target,
             slice=self.slice,
+            invalid=EMULATED if self._loop.emulated else None,
             conditions={
                 "before": before.get("temperature_c"),
                 "throttled": self._loop.throttled,

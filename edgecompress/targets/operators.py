@@ -109,7 +109,7 @@ def operator_measurements(
     TargetError
         When the model cannot be loaded or run there.
     """
-    feeds, _ = timing_feeds([candidate], examples, INPUTS, inputs)
+    feeds, texts = timing_feeds([candidate], examples, INPUTS, inputs)
     job = Job("operators", (JobModel(candidate.model),), tuple(feeds), **clock.fields())
     with tempfile.TemporaryDirectory(prefix="edgecompress-") as folder:
         readings = target.run(job, Path(folder), progress)
@@ -134,6 +134,7 @@ def operator_measurements(
             "provider": members[0]["provider"],
             "dtypes": sorted({dtype for node in members for dtype in node["inputs"]}),
             "threads": clock.threads,
+            "source": (inputs or InputSettings()).source(texts),
             "layers": [_layer(node, total, runs) for node in members[:LAYERS]],
         }
         mine = {node["name"]: kept[node["name"]] for node in members if node["name"] in kept}

@@ -6,6 +6,8 @@ Without a meter there is no number: it is never worked out from anything else.
 from __future__ import annotations
 
 import csv
+import itertools
+import math
 import tempfile
 import time
 from collections.abc import Sequence
@@ -24,6 +26,9 @@ from edgecompress.values import Candidate, Example, Json, Measurement
 PASSES = 5
 LEAST_SAMPLES = 8
 """Of a meter's power during the loop; fewer say nothing of its course."""
+MOST_GAP = 0.25
+"""Longest silence of a meter during the loop, as a share of it: what happened meanwhile is not
+known."""
 CLOCK_TOLERANCE_S = 0.5
 """How far a target's clock may differ from this machine's for a meter outside of it."""
 WAIT_S = 5.0
@@ -36,11 +41,11 @@ COUNTS = {
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What a meter counted over a loop, in joules; or why that is no number."""
+    """What a meter counted over a loop, in joules; NaN where it did not see all of the loop."""
 
     meter: str
     counts: str
-    joules: float = 0.0
+    joules: float = math.nan
     invalid: str | None = None
 
 
@@ -71,12 +76,21 @@ def read_power(file: Path) -> tuple[list[float], list[float]]:
                     raise DataError(
                         "a line of a power meter is epoch seconds, watts", file=file, line=number
                     ) from None
+                if not math.isfinite(moment) or not math.isfinite(power):
+                    raise DataError(
+                        "a reading that is no number; leave such lines out", file=file, line=number
+                    )
                 if times and moment < times[-1]:
                     raise DataError("the times must not fall", file=file, line=number)
                 times.append(moment)
                 watts.append(power)
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"the power meter's file cannot be read ({error})", file=file) from None
+    except FileNotFoundError:
+        raise DataError(
+            "there is no such file of a power meter; start the meter, or correct `meter`", file=file
+        ) from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        why = getattr(error, "strerror", None) or "it is no text"
+        raise DataError(f"the power meter's file cannot be read: {why}", file=file) from None
     return times, watts
 
 
@@ -108,9 +122,19 @@ def external(file: Path, start_s: float, end_s: float, wait_s: float = WAIT_S) -
                 f"{end_s:.1f} s; let the meter write all the while, measure again"
             ),
         )
-    within = sum(start_s <= moment <= end_s for moment in times)
-    if within < LEAST_SAMPLES:
-        return replace(found, invalid=_few(within))
+    within = [moment for moment in times if start_s <= moment <= end_s]
+    if len(within) < LEAST_SAMPLES:
+        return replace(found, invalid=_few(len(within)))
+    steps = itertools.pairwise([start_s, *within, end_s])
+    gap = max(later - earlier for earlier, later in steps)
+    if gap > MOST_GAP * (end_s - start_s):
+        return replace(
+            found,
+            invalid=(
+                f"meter: {file} has a gap of {gap:.1f} s in the loop of {end_s - start_s:.1f} s; "
+                "let the meter write all the while, measure again"
+            ),
+        )
     return replace(found, joules=integrate(times, watts, start_s, end_s))
 
 
@@ -149,7 +173,7 @@ def energy_measurement(
     Returns
     -------
     Measurement or None
-        None where there is no meter.
+        None where there is no meter; NaN and the reason where one did not see all of the loop.
 
     Raises
     ------
@@ -169,6 +193,10 @@ def energy_measurement(
         raise TargetError(f"{target.name}: the readings hold no timing loop")
     if found is None:
         return None
+    disturbance = timing.spoiled(readings.series[0], loop, 0.5, rules)
+    invalid = disturbance if loop.emulated else found.invalid or disturbance
+    if not math.isfinite(found.joules):
+        return timing.not_measured("energy", "mJ", str(invalid), target.name)
     count = len(readings.series[0].ns)
     seconds = max(readings.energy["end_s"] - readings.energy["start_s"], 1e-9)
     conditions: Json = {
@@ -187,7 +215,7 @@ def energy_measurement(
         "mJ",
         target.name,
         samples=count,
-        invalid=found.invalid or timing.spoiled(readings.series[0], loop, 0.5, rules),
+        invalid=invalid,
         conditions=conditions,
     )
 

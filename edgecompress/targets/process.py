@@ -125,6 +125,8 @@ def cause(status: int, errors: str) -> str:
     lines = [line.strip() for line in errors.splitlines() if line.strip()]
     last = lines[-1][:500] if lines else ""
     last = re.sub(r"^[\w.]+: \[ONNXRuntimeError\] : \d+ : \w+ : ", "ONNX Runtime: ", last)
+    if "indices element out of data bounds" in last:
+        last += "; keep the inputs' values below the table's size (--bound NAME=N)"
     if status < 0:
         try:
             name = signal.Signals(-status).name

@@ -75,10 +75,13 @@ def test_a_ratio_to_another_model(tagger: Candidate, tmp_path: Path) -> None:
     assert found["speedup"].conditions["reference"] == "model.onnx"
 
 
-def test_further_threads_batches_and_no_arena(classifier: Candidate, tmp_path: Path) -> None:
+def test_further_threads_batches_and_no_arena(
+    classifier: Candidate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     context = small_context(tmp_path, validation=TEXTS, reference=classifier)
     update = {"threads": (1, 2), "batches": (4,), "arena": "both"}
     stage = Profile.model_validate(QUICK.model_dump(mode="json") | update)
+    monkeypatch.setattr("edgecompress.targets.local.machine.environment", lambda: {"cores": 2})
     found = stage.observe(classifier, context)
     varied = {each for each in slices(found) if each[1]}
     assert varied == {

@@ -43,9 +43,9 @@ ROW = {"input_ids": np.array([[2, 4, 5, 3]]), "attention_mask": np.ones((1, 4), 
 SHORT = {"input_ids": np.array([[2, 3]]), "attention_mask": np.ones((1, 2), np.int64)}
 
 
-def run(folder: Path) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, beside: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run a copy of the agent's file that has no package around it."""
-    alone = folder.parent / "alone" / "agent.pyz"
+    alone = (beside or folder.parent) / "alone" / "agent.pyz"
     alone.parent.mkdir(exist_ok=True)
     shutil.copy(agent_archive(), alone)
     return subprocess.run(
@@ -220,6 +220,58 @@ def test_a_core_that_is_not_there(tagger: Candidate, tmp_path: Path) -> None:
     done = run(folder)
     assert done.returncode
     assert "there is no core 4095 for this process; affinity may name 0" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("job.json", None, "No such file"),
+        ("job.json", b"{", "JSONDecodeError"),
+        ("job.json", b"\xff", "UnicodeDecodeError"),
+        ("job.json", b"[]", "TypeError"),
+        ("job.json", b'{"mode": "sing"}', "mode 'sing', and there are time, answers"),
+        ("job.json", b'{"mode": "time", "threads": 1}', "'models'"),
+        ("inputs.npz", None, "No such file"),
+        ("inputs.npz", b"", "EOFError"),
+        ("inputs.npz", b"none", "not the arrays of a job"),
+        ("inputs.npz", b"PK\x03\x04none", "BadZipFile"),
+        ("inputs.npz", 200, "BadZipFile"),
+    ],
+)
+def test_a_damaged_job(
+    file: str, content: bytes | int | None, said: str, tagger: Candidate, tmp_path: Path
+) -> None:
+    folder = tmp_path / "job"
+    write_job(time_job(JobModel(tagger.model)), folder)
+    whole = (folder / file).read_bytes()
+    (folder / file).unlink()
+    if content is not None:
+        (folder / file).write_bytes(whole[:content] if isinstance(content, int) else content)
+    done = run(folder)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"{folder / file} is missing or damaged")
+    assert said in line
+    assert not list(folder.glob("readings*"))
+
+
+def test_inputs_of_another_job(tagger: Candidate, tmp_path: Path) -> None:
+    folder = tmp_path / "job"
+    write_job(time_job(JobModel(tagger.model)), folder)
+    np.savez(folder / "inputs.npz", x=np.zeros(1))
+    done = run(folder)
+    assert done.returncode == 1
+    assert "inputs.npz is missing or damaged (KeyError" in done.stderr
+
+
+def test_describe_says_what_this_machine_is(tmp_path: Path) -> None:
+    done = run(Path("describe"), beside=tmp_path)
+    assert done.returncode == 0
+    said = json.loads(done.stdout)
+    assert said["libraries"]["onnxruntime"] == ort.__version__
+    assert said["cores"] == len(os.sched_getaffinity(0))
+    assert said["bits"] == 64
+    assert not said["emulated"]
 
 
 def test_without_the_arena_memory_goes_back(tagger: Candidate, tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from edgecompress.targets.base import Clock, Feeds
 from edgecompress.targets.cold import COLD_INPUTS, cold_measurements, few_lengths
+from edgecompress.targets.inputs import InputSettings
 from edgecompress.targets.local import Local
-from edgecompress.values import Candidate
+from edgecompress.values import Candidate, Example
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +43,22 @@ def test_fewer_say_that_they_give_none(tagger: Candidate) -> None:
     for measured in cold_measurements(Candidate(tagger.model), (), clock, Local()):
         assert measured.interval is None
         assert "2 starts" in measured.conditions["interval"]
+
+
+def test_where_inputs_and_memory_come_from(tagger: Candidate, tmp_path: Path) -> None:
+    file = tmp_path / "inputs.npz"
+    row = np.ones((1, 3), np.int64)
+    np.savez(file, input_ids=row, attention_mask=row)
+    given_file = InputSettings(file=file)
+    examples = (Example(words=("na", "abuja"), tags=("O", "O")),)
+    once = Clock(cold_starts=1)
+    for texts, inputs, source in (
+        ((), None, "signature"), (examples, None, "examples"), (examples, given_file, "file"),
+    ):  # fmt: skip
+        found = cold_measurements(tagger, texts, once, Local(), inputs=inputs)
+        assert {m.conditions["source"] for m in found} == {source}
+        peak = next(m for m in found if m.metric == "peak_memory")
+        assert peak.conditions["read_from"] in ("VmHWM", "ru_maxrss")
 
 
 @given(st.lists(st.integers(1, 99), min_size=1, max_size=40))

@@ -61,6 +61,15 @@ def test_what_is_wrong_is_named_with_its_line(text: str, says: str, tmp_path: Pa
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("text", ["", "\n", "# pi4: ssh://pi@a\n"])
+def test_an_empty_file_names_no_targets(text: str, tmp_path: Path) -> None:
+    fleet = load_fleet(written(tmp_path, text))
+    assert not fleet.targets
+    assert fleet.find("local").url == "local"
+    with pytest.raises(RecipeError, match=r"unknown target 'pi4'.*targets\.yaml either"):
+        fleet.find("pi4")
+
+
 def test_where_it_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     for name in ("recipe", "here", "config/edgecompress"):

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import psutil
 import pytest
 
 from edgecompress.errors import DataError, TargetError
-from edgecompress.targets import open_target
+from edgecompress.targets import local, open_target
 from edgecompress.targets.base import Job, JobModel, feeds_from_rows
 from edgecompress.targets.jobs import read_readings
 from edgecompress.targets.local import Local, machine_lock
@@ -179,6 +180,25 @@ def test_one_timing_at_a_time(tmp_path: Path) -> None:
         time.sleep(0.5)
         assert other.poll() is None
     assert other.communicate(timeout=60)[0] == "mine\n"
+
+
+def test_waiting_for_another_timing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "TELL_S", 0.1)
+    said: list[str] = []
+    held = threading.Event()
+
+    def hold() -> None:
+        with machine_lock():
+            held.set()
+            while not said:
+                time.sleep(0.02)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    assert held.wait(30)
+    with machine_lock(lambda _done, _total, what: said.append(what)):
+        other.join()
+    assert said[0] == "waiting for another timing on this machine"
 
 
 def test_a_home_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

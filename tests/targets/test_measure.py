@@ -5,14 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from systems import System
 
-from edgecompress.disturbance import Loop
+from edgecompress.disturbance import EMULATED, Loop
 from edgecompress.errors import DataError, TargetError
 from edgecompress.targets.base import Clock, Feeds, Job, Progress, Readings
 from edgecompress.targets.cold import cold_measurements
+from edgecompress.targets.inputs import InputSettings
 from edgecompress.targets.local import Local
 from edgecompress.targets.measure import time_candidates, time_interleaved
+from edgecompress.targets.offline import offline_measurement
+from edgecompress.targets.operators import operator_measurements
 from edgecompress.values import Candidate, Example, OnnxModel
 
 QUICK = Clock(warmup_ms=5.0, min_duration_ms=150.0, min_count=40, cold_starts=2)
@@ -51,6 +56,41 @@ def test_tokenization_and_overhead(tagger: Candidate) -> None:
     assert (conditions["threads"], conditions["batch"], conditions["inputs"]) == (1, 1, 8)
     assert conditions["source"] == "examples"
     assert conditions["tokens"]["min"] >= 3
+
+
+def test_under_emulation_nothing_that_a_clock_or_memory_gives_is_valid(
+    tagger: Candidate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = System(tmp_path, monkeypatch)
+    system.lay({"class/thermal/thermal_zone0/type": "cpu-thermal"})
+    system.lay({"class/thermal/thermal_zone0/temp": 50000})
+    place = Local(emulated=True)
+    timed = time_candidates([tagger, tagger], SENTENCES, QUICK, place, attempts=1)
+    found = [*timed.latencies(1), timed.end_to_end(1), timed.speedup(0, 1, "itself")]
+    found += [timed.overhead(2), timed.temperature()]
+    found += [offline_measurement(tagger, SENTENCES, 2, QUICK, place)]
+    found += operator_measurements(tagger, SENTENCES, QUICK, place)
+    found += cold_measurements(tagger, SENTENCES, replace(QUICK, cold_starts=1), place)
+    metrics = {each.metric for each in found if each}
+    assert {"end_to_end_p50", "speedup", "harness_overhead", "temperature"} <= metrics
+    assert {"throughput", "operator_time", "peak_memory", "load_time"} <= metrics
+    assert {each.invalid for each in found if each} == {EMULATED}
+
+
+def test_every_measurement_says_where_its_inputs_come_from(
+    tagger: Candidate, tmp_path: Path
+) -> None:
+    row = np.ones((1, 3), np.int64)
+    np.savez(tmp_path / "inputs.npz", input_ids=row, attention_mask=row)
+    fed = InputSettings(file=tmp_path / "inputs.npz")
+    for texts, inputs, source in (
+        ((), None, "signature"), (SENTENCES, None, "examples"), (SENTENCES, fed, "file"),
+    ):  # fmt: skip
+        given = {"inputs": inputs}
+        timed = time_candidates([tagger], texts, QUICK, Local(), attempts=1, **given)
+        found = [*timed.latencies(0), timed.overhead(1)]
+        found += operator_measurements(tagger, texts, QUICK, Local(), **given)
+        assert {each.conditions["source"] for each in found} == {source}
 
 
 def test_an_unknown_graph_is_timed_from_its_signature(tagger: Candidate) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from systems import PI5_PMIC, PI5_WATTS, System
 
+from edgecompress.disturbance import EMULATED
 from edgecompress.errors import DataError
 from edgecompress.targets import TargetSpec, open_target
 from edgecompress.targets.base import Clock
+from edgecompress.targets.local import Local
 from edgecompress.targets.power import energy_measurement, external, read_power
 from edgecompress.values import Candidate
 
@@ -124,9 +128,50 @@ def test_a_meter_that_reads_too_seldom(tmp_path: Path) -> None:
     assert "too few readings: 3 of 8" in str(external(file, 100.0, 102.5, wait_s=0.0).invalid)
 
 
+def test_a_gap_in_the_loop(tmp_path: Path) -> None:
+    file = tmp_path / "power.csv"
+    before, after = np.arange(95.0, 101.0, 0.1), np.arange(102.0, 110.0, 0.1)
+    write_meter(file, np.concatenate([before, after]))
+    found = external(file, 100.0, 103.0, wait_s=0.0)
+    assert "has a gap of 1.1 s in the loop of 3.0 s" in str(found.invalid)
+    assert math.isnan(found.joules)
+    beside = external(file, 102.0, 105.0, wait_s=0.0)  # it ends where the loop starts
+    assert beside.invalid is None
+    assert beside.joules == pytest.approx(15.0)
+
+
+@pytest.mark.parametrize("content", [None, "epoch,watts\n"])
+def test_a_meter_that_says_nothing_gives_no_number(
+    content: str | None, system: System, tagger: Candidate, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    file = tmp_path / "power.csv"
+    if content is not None:
+        file.write_text(content)
+    monkeypatch.setattr("edgecompress.targets.power.external.__defaults__", (0.0,))
+    short = replace(QUICK, min_duration_ms=100.0)
+    found = energy_measurement(Candidate(tagger.model), (), short, LOCAL, meter=file)
+    assert found is not None
+    assert math.isnan(found.value)
+    assert str(found.invalid).startswith(f"meter: {file}")
+    assert ";" in str(found.invalid)
+
+
+def test_emulated_is_the_first_reason(system: System, tagger: Candidate, tmp_path: Path) -> None:
+    file = tmp_path / "power.csv"
+    now = time.time()
+    short = replace(QUICK, min_duration_ms=100.0)
+    for times in (np.arange(now - 5, now + 120, 0.01), np.arange(now - 5, now + 120, 1.0)):
+        write_meter(file, times)
+        found = energy_measurement(
+            Candidate(tagger.model), (), short, Local(emulated=True), meter=file
+        )
+        assert found is not None
+        assert found.invalid == EMULATED
+
+
 def test_a_clock_that_differs(system: System, tagger: Candidate, tmp_path: Path) -> None:
     """The agent's clock runs an hour ahead; its loop cannot lie within its job."""
-    from dataclasses import replace
 
     class Ahead:
         name = "ahead"
@@ -141,6 +186,7 @@ def test_a_clock_that_differs(system: System, tagger: Candidate, tmp_path: Path)
     found = energy_measurement(Candidate(tagger.model), (), QUICK, Ahead(), meter=file)  # type: ignore[arg-type]
     assert found is not None
     assert "network time" in str(found.invalid)
+    assert math.isnan(found.value)
 
 
 @pytest.mark.parametrize(
@@ -149,6 +195,8 @@ def test_a_clock_that_differs(system: System, tagger: Candidate, tmp_path: Path)
         ("t,w\n1,2\nx,3\n", "power.csv:3"),
         ("1\n2\n", "epoch seconds, watts"),
         ("5,1\n4,1\n", "must not fall"),
+        ("1,2\n2,nan\n", "power.csv:2: a reading that is no number"),
+        ("1,2\ninf,2\n", "power.csv:2: a reading that is no number"),
     ],
 )
 def test_a_file_that_is_no_meters(text: str, said: str, tmp_path: Path) -> None:
@@ -161,7 +209,11 @@ def test_a_file_that_is_no_meters(text: str, said: str, tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    assert "cannot be read" in str(external(tmp_path / "gone.csv", 1.0, 2.0, wait_s=0.0).invalid)
+    gone = external(tmp_path / "gone.csv", 1.0, 2.0, wait_s=0.0)
+    assert "gone.csv: there is no such file of a power meter; start the meter" in str(gone.invalid)
+    (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
+    binary = external(tmp_path / "binary.csv", 1.0, 2.0, wait_s=0.0)
+    assert "cannot be read: it is no text" in str(binary.invalid)
 
 
 @given(st.lists(st.tuples(st.floats(0, 1e6), st.floats(0, 1e3)), max_size=30))

@@ -140,6 +140,62 @@ def test_a_counter_that_starts_anew(before: int, counted: int) -> None:
     assert found == pytest.approx(counted / 1e6)
 
 
+def test_a_counter_that_fell_and_whose_range_is_not_known() -> None:
+    assert energy.joules(5e6, 1e6, None) is None
+    assert energy.joules(5e6, 1e6, 1e6) is None
+    assert energy.joules(1e6, 5e6, None) == pytest.approx(4)
+
+
+def test_one_counter_starts_anew_while_another_goes_on(system: System) -> None:
+    system.rapl(p0=999_000_000, dram=1_000_000)  # µJ of 1 kJ
+    watch = energy.Watch()
+    system.rapl(p0=2_000_000, dram=1_500_000)
+    assert watch.stop()["meters"]["rapl"]["joules"] == pytest.approx(3.0 + 0.5)
+
+
+def test_one_counter_that_cannot_be_told_spoils_the_sum(system: System, tmp_path: Path) -> None:
+    system.rapl(p0=9_000_000, dram=1_000_000)
+    (tmp_path / "root/sys/class/powercap/intel-rapl:0/max_energy_range_uj").unlink()
+    watch = energy.Watch()
+    for index, value in enumerate((1_000_000, 90_000_000)):
+        system.lay({f"class/powercap/intel-rapl:{index}/energy_uj": value})
+    assert watch.stop()["meters"] == {}
+
+
+def test_a_power_chip_that_falls_silent(system: System) -> None:
+    system.vcgencmd(pmic_read_adc=PI5_PMIC)
+    watch = energy.Watch()
+    system.vcgencmd(pmic_read_adc="error=1")
+    assert watch.stop()["meters"] == {}
+
+
+STAT = """\
+cpu  100 10 20 1000 5 3 2 7 0 0
+cpu0 40 4 8 400 2 1 1 3 0 0
+cpu1 60 6 12 600 3 2 1 4 0 0
+intr 12345
+"""
+
+
+def test_ticks_are_those_of_the_own_cores() -> None:
+    assert sensors.own_ticks(STAT, [1])[:8] == [60, 6, 12, 600, 3, 2, 1, 4]
+    assert sensors.own_ticks(STAT, [0, 1]) == sensors.own_ticks(STAT, [7])  # unknown: all of them
+    assert sensors.own_ticks(STAT, [7])[:3] == [100, 10, 20]
+    assert sensors.own_ticks("", [0]) == []
+
+
+def test_ticks_of_this_machine() -> None:
+    before = sensors.counters()
+    until = time.monotonic() + 0.3
+    while time.monotonic() < until:
+        pass
+    after = sensors.counters()
+    assert after["busy_ticks"] > before["busy_ticks"]
+    seconds = (after["wall_ns"] - before["wall_ns"]) / 1e9
+    ticks = (after["busy_ticks"] - before["busy_ticks"]) / after["ticks_per_second"]
+    assert ticks <= seconds * len(sensors.own_cores()) + 0.1
+
+
 @given(
     st.lists(st.floats(0.01, 2), min_size=1, max_size=20),
     st.floats(0, 1),

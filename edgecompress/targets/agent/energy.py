@@ -43,10 +43,15 @@ def meters() -> list[str]:
     return found + (["pmic"] if firmware.pmic_watts() is not None else [])
 
 
-def joules(before_uj: float, after_uj: float, range_uj: float | None) -> float:
-    """Energy between two readings of a counter that starts anew at its range."""
+def joules(before_uj: float, after_uj: float, range_uj: float | None) -> float | None:
+    """Energy between two readings of a counter that starts anew at its range.
+
+    None where it fell and its range is not known, or is too small to tell what it counted.
+    """
     counted = after_uj - before_uj
-    return (counted + (range_uj or 0.0) if counted < 0 else counted) / 1e6
+    if counted < 0:
+        counted += range_uj or 0.0
+    return counted / 1e6 if counted >= 0 else None
 
 
 def integrate(
@@ -119,8 +124,10 @@ class Watch:
                 joules(float(first or 0), float(last or 0), ranges[name])
                 for name, (first, last) in pairs.items()
             ]
-            if sum(parts) > 0:  # some virtual machines show counters that stand still
-                found["rapl"] = {"joules": sum(parts), "domains": sorted(pairs)}
+            known = [part for part in parts if part is not None]
+            # Some virtual machines show counters that stand still.
+            if len(known) == len(parts) and sum(known) > 0:
+                found["rapl"] = {"joules": sum(known), "domains": sorted(pairs)}
         if self._thread is not None:
             self._done.set()
             self._thread.join()

@@ -6,9 +6,10 @@ import json
 import os
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -25,6 +26,8 @@ from edgecompress.targets.agent.sensors import (
     surroundings,
 )
 from edgecompress.targets.agent.sessions import Opened, cast, import_onnxruntime, open_onnx
+
+MODES = ("time", "answers", "cold", "operators", "instructions")
 
 
 def _answers(model: Opened, items: list[list[Feed]], file: Path) -> None:
@@ -98,19 +101,48 @@ def bind(cores: Sequence[int]) -> None:
     os.sched_setaffinity(0, cores)
 
 
+def _read_job(file: Path) -> dict[str, Any]:
+    """Read ``job.json``; a damaged one ends the process in one sentence."""
+    try:
+        job = json.loads(file.read_text(encoding="utf-8"))
+        if job["mode"] not in MODES:
+            raise ValueError(f"mode {job['mode']!r}, and there are {', '.join(MODES)}")
+        for name in ("threads", "models"):
+            job[name]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        _damaged(file, error)
+    return dict(job)
+
+
+def _read_inputs(file: Path, entries: Sequence[Mapping[str, Any]]) -> list[list[list[Feed]]]:
+    """Read ``inputs.npz``: for each model its items; as `_read_job` where it is damaged."""
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            arrays = dict(stored)
+        return [read_items(arrays, entry["feeds"]) for entry in entries]
+    except ValueError:  # numpy's own text would advise to load it unsafely
+        _damaged(file, ValueError("not the arrays of a job"))
+    except (OSError, LookupError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        _damaged(file, error)
+
+
+def _damaged(file: Path, error: Exception) -> NoReturn:
+    sys.exit(
+        f"{file} is missing or damaged ({type(error).__name__}: {error}); run the command again"
+    )
+
+
 def run_job(
     folder: Path,
     open_model: Callable[[Mapping[str, Any], Mapping[str, Any], Path], Opened] = open_onnx,
     import_runtime: Callable[[], None] = import_onnxruntime,
 ) -> None:
     """Do the job in `folder` and write its ``readings.json``."""
-    job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    job = _read_job(folder / "job.json")
     bind(job.get("affinity") or ())
     import_runtime()
-    with np.load(folder / "inputs.npz", allow_pickle=False) as stored:
-        arrays = dict(stored)
     entries = job["models"]
-    items = [read_items(arrays, entry["feeds"]) for entry in entries]
+    items = _read_inputs(folder / "inputs.npz", entries)
     readings: dict[str, Any] = {"mode": job["mode"], "python": sys.version.split()[0]}
     if job["mode"] == "cold":
         readings["state"] = machine_state()

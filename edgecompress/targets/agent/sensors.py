@@ -115,9 +115,37 @@ def temperature_c(found: list[dict[str, Any]]) -> float | None:
     return max(own, default=None)
 
 
+def own_ticks(stat: str, cores: list[int]) -> list[int]:
+    """Sum the columns of ``/proc/stat`` over `cores`: what others do elsewhere disturbs nobody.
+
+    Where the lines of these cores are missing, as in some containers, those of the whole machine.
+
+    Parameters
+    ----------
+    stat : str
+        The file's text.
+    cores : list of int
+
+    Returns
+    -------
+    list of int
+        Ticks spent as user, nice, system, idle, iowait, irq, softirq, steal …; empty where the
+        file says nothing.
+    """
+    found = {
+        words[0]: [int(value) for value in words[1:]]
+        for line in stat.split("\n")
+        if (words := line.split()) and words[0].startswith("cpu")
+    }
+    own = [found[f"cpu{core}"] for core in cores if f"cpu{core}" in found]
+    if len(own) < len(cores):
+        return found.get("cpu", [])
+    return [sum(column) for column in zip(*own)]  # noqa: B905 - Python 3.9 has no `strict`
+
+
 def counters() -> dict[str, Any]:
     """Read what is counted: cheap, so that it can stand next to the loop's first and last run."""
-    ticks = [int(value) for value in (read_text("/proc/stat") or "cpu").split("\n")[0].split()[1:]]
+    ticks = own_ticks(read_text("/proc/stat") or "", own_cores())
     return {
         # The first eight fields: user nice system idle iowait irq softirq steal.
         "busy_ticks": sum(ticks[:3]) + sum(ticks[5:7]) if len(ticks) >= 8 else None,
