@@ -263,7 +263,8 @@ def batches(bundle: Path, file: Path, repeats: int) -> None:
 
     texts = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     open_ = {size: edgecompress.load(bundle, threads=1, batch=size) for size in BATCHES}
-    said = {size: predictor.predict(texts) for size, predictor in open_.items()}
+    with machine_lock():
+        said = {size: predictor.predict(texts) for size, predictor in open_.items()}
     times: dict[int, list[float]] = {size: [] for size in BATCHES}
     for repeat in range(repeats):
         for size in BATCHES if repeat % 2 == 0 else reversed(BATCHES):

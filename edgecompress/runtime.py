@@ -262,7 +262,7 @@ class Predictor:
             raise BundleError(f"{error}; {hint}") from None
         self.threads = threads
 
-    def _memory(self) -> Path:
+    def _memory(self) -> Path | None:
         # The list of the core's digests stands for all of them.
         try:
             core = hashlib.sha256((self._directory / CORE_LIST).read_bytes()).hexdigest()

@@ -111,8 +111,8 @@ def choose(times: Mapping[int, float]) -> int:
     return min(count for count, found in times.items() if found * _GAIN <= best)
 
 
-def memory_file(bundle: str, onnxruntime: str) -> Path:
-    """Give the file that remembers a choice.
+def memory_file(bundle: str, onnxruntime: str) -> Path | None:
+    """Give the file that remembers a choice; None where there is no home to keep it in.
 
     Parameters
     ----------
@@ -121,13 +121,18 @@ def memory_file(bundle: str, onnxruntime: str) -> Path:
     onnxruntime : str
         Its version.
     """
+    folder = _cache_folder()
+    if folder is None:
+        return None
     known = [FORMAT, bundle, onnxruntime, *_machine()]
     key = hashlib.sha256(json.dumps(known).encode()).hexdigest()
-    return _cache_folder() / "threads" / f"{key[:32]}.json"
+    return folder / "threads" / f"{key[:32]}.json"
 
 
-def remembered(file: Path) -> int | None:
+def remembered(file: Path | None) -> int | None:
     """Read a choice; None where there is none, or what stands there is none."""
+    if file is None:
+        return None
     try:
         with file.open("rb") as stream:
             document = json.loads(stream.read(_LARGEST_FILE))
@@ -137,8 +142,10 @@ def remembered(file: Path) -> int | None:
     return count if type(count) is int and 1 <= count <= (os.cpu_count() or 1) else None
 
 
-def remember(file: Path, count: int, times: Mapping[int, float]) -> bool:
+def remember(file: Path | None, count: int, times: Mapping[int, float]) -> bool:
     """Write a choice, whole or not at all; False where nothing can be written."""
+    if file is None:
+        return False
     import tempfile  # only here, as it costs each start some milliseconds
 
     document = {
@@ -182,12 +189,15 @@ def _share() -> int:
     return math.ceil(granted) if granted > 0 else sys.maxsize
 
 
-def _cache_folder() -> Path:
-    """Give the user's cache folder, as platformdirs does on Linux; it need not exist."""
+def _cache_folder() -> Path | None:
+    """Give the user's cache folder, as platformdirs does on Linux; it need not exist.
+
+    None for a user without a home, such as a number that a container was given.
+    """
     base = os.environ.get("XDG_CACHE_HOME", "")
     if not base.startswith("/"):
         base = os.path.expanduser("~/.cache")  # noqa: PTH111 - Path.expanduser may raise
-    return Path(base) / "edgecompress"
+    return Path(base) / "edgecompress" if base.startswith("/") else None
 
 
 def _text(path: str) -> str | None:

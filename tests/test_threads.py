@@ -70,6 +70,7 @@ def test_the_choice_is_nearly_the_fastest_and_the_smallest_of_those(
 def test_a_choice_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     file = threads.memory_file("digest", "1.31.1")
+    assert file is not None
     assert file.is_relative_to(tmp_path / "edgecompress" / "threads")
     assert threads.remembered(file) is None
     assert threads.remember(file, 1, {1: 2.0, 2: 2.1})
@@ -111,10 +112,17 @@ def test_what_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     assert threads.remembered(tmp_path / "choice.json") is None
 
 
-@pytest.mark.parametrize("home", ["relative", ""])
-def test_a_cache_folder_must_be_absolute(monkeypatch: pytest.MonkeyPatch, home: str) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", home)
-    assert threads.memory_file("digest", "1").is_absolute()
+def test_a_cache_folder_is_absolute_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/someone")
+    for wrong in ("relative", "", "~/.cache"):
+        monkeypatch.setenv("XDG_CACHE_HOME", wrong)
+        found = threads.memory_file("digest", "1")
+        assert found is not None
+        assert found.is_relative_to("/home/someone/.cache/edgecompress")
+    monkeypatch.setattr("os.path.expanduser", lambda text: text)  # a user without a home
+    assert threads.memory_file("digest", "1") is None
+    assert threads.remembered(None) is None
+    assert not threads.remember(None, 1, {1: 1.0})
 
 
 def test_cores_are_those_that_the_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,6 +62,7 @@ class _Asked:
 @click.option(
     "--threads",
     type=AutoOr(),
+    metavar="auto|N",
     default="auto",
     show_default=True,
     envvar="EDGECOMPRESS_THREADS",
@@ -71,6 +72,7 @@ class _Asked:
 @click.option(
     "--batch",
     type=AutoOr(),
+    metavar="auto|N",
     default="auto",
     show_default=True,
     help="Texts to answer at once where that many are there. auto: 8, but 1 for a model with "
