@@ -453,3 +453,11 @@ def test_verifying_needs_the_standard_library_only(whole: Path) -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["edgecompress"]
+
+
+def test_every_key_of_the_manifest_is_documented() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "bundle.md").read_text(encoding="utf-8")
+    for key in Manifest.__dataclass_fields__:
+        assert f"\n| `{key}` |" in page, key
+    for key in SessionSettings.__dataclass_fields__:
+        assert f"`{key}`" in page, key
