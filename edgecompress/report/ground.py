@@ -35,6 +35,15 @@ CPU_FLAGS = (
 )
 """The flags that decide which int8 and fp32 kernels ONNX Runtime uses."""
 
+NAMES = {
+    "cpu": "processor",
+    "isa": "instruction sets",
+    "libc": "C library",
+    "python": "Python",
+    "meters": "energy meters",
+}
+"""Keys of a description that people call otherwise."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fact:
@@ -63,6 +72,18 @@ def machine(document: Json, *, depth: int = 4) -> tuple[Fact, ...]:
             text = re.sub(r"^([0-9a-f]{12})[0-9a-f]{28,}$", r"\1…", words.plain(value))
             out.append(Fact(name, text))
     return tuple(out)
+
+
+def host(environment: Json) -> tuple[Fact, ...]:
+    """Turn the description of the machine that ran the recipe into facts, in people's words."""
+    shown = {
+        NAMES.get(key, key): value
+        for key, value in environment.items()
+        if key not in ("emulated", "bits")
+    }
+    if shown.get("energy meters") in ([], ()):
+        shown["energy meters"] = "none that can be read"
+    return machine(shown)
 
 
 def cpu_flags(environment: Json) -> tuple[tuple[str, ...], tuple[str, ...]]:

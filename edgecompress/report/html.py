@@ -78,7 +78,7 @@ def render_html(result: RunResult) -> str:
         failed=panels.failed(facts),
         reading_names=names,
         readings=lines,
-        machine=ground.machine(here),
+        machine=ground.host(here),
         data=ground.machine(result.data),
         important_flags=important,
         flags=flags,
