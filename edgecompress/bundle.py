@@ -193,10 +193,12 @@ def load_manifest(directory: Path) -> Manifest:
         with file.open("rb") as stream:
             return parse_manifest(stream.read(MOST_BYTES + 1), file)
     except FileNotFoundError:
-        what = "missing; is this a bundle?" if directory.is_dir() else "no such directory"
-        place = file if directory.is_dir() else directory
-        raise BundleError(f"{place}: {what}") from None
+        if not directory.is_dir():
+            raise _no_directory(directory) from None
+        raise BundleError(f"{file}: missing; is this a bundle?") from None
     except OSError as error:
+        if not directory.is_dir():
+            raise _no_directory(directory) from None
         raise BundleError(f"{file}: cannot be read ({error.strerror or error})") from None
 
 
@@ -296,7 +298,7 @@ def move_into_place(made: Path, directory: Path, replaced: Path) -> None:
 def bundle_files(directory: Path, prefix: str = "") -> Iterator[str]:
     """Give every file below `directory` as a POSIX path; a link or a device is an error."""
     if not prefix and not directory.is_dir():
-        raise BundleError(f"{directory}: no such directory")
+        raise _no_directory(directory)
     with os.scandir(directory / prefix) as entries:
         for entry in entries:
             name = f"{prefix}{entry.name}"
@@ -322,6 +324,13 @@ def _without_signatures(directory: Path, names: Iterable[str]) -> Iterator[str]:
                 f"{directory / name}: no signature, which has {SIGNATURE_BYTES} bytes; sign the "
                 "bundle again or remove the file"
             )
+
+
+def _no_directory(directory: Path) -> BundleError:
+    if directory.exists():
+        hint = "unpack an archive with `edgecompress bundle unpack`"
+        return BundleError(f"{directory}: is a file, not a bundle's directory; {hint}")
+    return BundleError(f"{directory}: no such directory")
 
 
 def _named(directory: Path) -> Iterator[str]:

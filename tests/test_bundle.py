@@ -461,3 +461,12 @@ def test_every_key_of_the_manifest_is_documented() -> None:
         assert f"\n| `{key}` |" in page, key
     for key in SessionSettings.__dataclass_fields__:
         assert f"`{key}`" in page, key
+
+
+def test_a_file_in_a_bundles_place_is_named(tmp_path: Path) -> None:
+    (tmp_path / "b.tar.zst").write_bytes(b"")
+    for read in (load_manifest, verify_bundle):
+        with pytest.raises(BundleError, match=r"b\.tar\.zst: is a file.*bundle unpack"):
+            read(tmp_path / "b.tar.zst")
+        with pytest.raises(BundleError, match="gone: no such directory"):
+            read(tmp_path / "gone")
