@@ -28,7 +28,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=120, cwd=folder,
-        env={**os.environ, "EDGECOMPRESS_STORE": str(folder / "store"), "COLUMNS": "80"},
+        env={**os.environ, "EDGECOMPRESS_STORE": str(folder / "store"), "COLUMNS": "80",
+             "XDG_CACHE_HOME": str(folder / "cache")},
     )  # fmt: skip
 
 
@@ -226,7 +227,7 @@ def test_ctrl_c_leaves_nothing_behind(whole_group: bool, model: Path, tmp_path: 
         [*COMMAND, str(model), "--min-duration", "10min"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         env={**os.environ, "EDGECOMPRESS_STORE": str(tmp_path / "store"),
-             "TMPDIR": str(temporary)},
+             "TMPDIR": str(temporary), "XDG_CACHE_HOME": str(tmp_path / "cache")},
     )  # fmt: skip
     try:
         agents: list[psutil.Process] = []
