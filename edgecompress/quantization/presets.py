@@ -71,7 +71,8 @@ class LinearTypes(Transform):
 
     preset: PresetName | None = None
     """The processors that it is for: it sets the types, `symmetric`, `per_channel` and
-    `reduce_range` where the recipe does not. `portable` gives the same answers on all of them."""
+    `reduce_range` where the recipe does not. With `portable` no integer sum overflows
+    on any of them, so that answers differ at most by what fp32 between the layers rounds."""
     weight: IntegerType = "int8"
     """Of linear layers. uint8 saturates on no CPU, and is slower on all but those with dot
     product."""
