@@ -9,7 +9,7 @@ RUN    ?= runs/quickstart
 export ORT_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test lint format install clean
+.PHONY: demo test lint format lock pin install clean
 
 demo: $(STAMP)
 	$(BIN)/edgecompress run models/quickstart.yaml -o $(RUN)
@@ -27,6 +27,13 @@ lint: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The images' packages by hash, and their base by digest (docker/README.md).
+lock: $(STAMP)
+	$(BIN)/python docker/lock.py
+
+pin:
+	$(PYTHON) docker/pin.py
 
 install: $(STAMP)
 

@@ -1,0 +1,92 @@
+"""``edgecompress image BUNDLE``: put a bundle and its runtime into a container image."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from pathlib import Path
+
+import click
+
+_PLATFORMS = ("linux/amd64", "linux/arm64")
+
+
+@click.command(name="image")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--tag", help="Name of the image; default: the bundle's name.")
+@click.option(
+    "--platform", "platforms", type=click.Choice(_PLATFORMS), multiple=True,
+    help="What it is to run on; may be given twice. Default: this machine's.",
+)  # fmt: skip
+@click.option(
+    "--engine", type=click.Choice(["auto", "docker", "podman", "buildah"]), default="auto",
+    show_default=True, help="What builds it; auto takes the first that works.",
+)  # fmt: skip
+@click.option("--base", help="Base image with Python 3.11, best with its digest.")
+@click.option("--install-base", help="Image that has pip, where the base has none.")
+@click.option(
+    "--wheels", type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Build from the wheels in this folder.",
+)  # fmt: skip
+@click.option("--fetch", is_flag=True, help="Fetch all wheels first; the build needs no network.")
+@click.option(
+    "--context-only", type=click.Path(path_type=Path), metavar="DIR",
+    help="Write the build context to DIR and build nothing.",
+)  # fmt: skip
+def command(
+    bundle: Path,
+    tag: str | None,
+    platforms: tuple[str, ...],
+    engine: str,
+    base: str | None,
+    install_base: str | None,
+    wheels: Path | None,
+    fetch: bool,
+    context_only: Path | None,
+) -> None:
+    """Build a container image of BUNDLE with docker, podman or buildah.
+
+    The image holds the bundle's core, the base install, and nothing else; it runs without root and
+    with a read-only file system:
+
+        docker run --rm --read-only --network none NAME "a text"
+
+    Packages are installed by hash. With --fetch or --wheels the build asks no package index.
+    """
+    if fetch and wheels is not None:
+        raise click.UsageError("--fetch and --wheels exclude each other; give one")
+    from edgecompress.bundle import verify_bundle
+    from edgecompress.engines import build, find_engine
+    from edgecompress.images import default_base, download_wheels, host_platform, write_context
+
+    manifest = verify_bundle(bundle, evidence=False)
+    # The engine is looked for first: nothing is fetched when there is none.
+    builder = find_engine(engine) if context_only is None else None
+    platforms = platforms or (host_platform(),)
+    base = base or default_base()
+    if "@sha256:" not in base and not base.startswith("localhost/"):
+        click.echo(f"{base} may change: `make pin` or --base NAME@sha256:… fixes it", err=True)
+    with tempfile.TemporaryDirectory() as folder:
+        if fetch:
+            wheels = Path(folder) / "fetched"
+            wheels.mkdir()
+            download_wheels(wheels, platforms)
+        context = context_only or Path(folder) / "context"
+        complete = write_context(bundle, context, base=base, wheels=wheels, platforms=platforms)
+        if wheels is not None and not complete:
+            click.echo(f"{wheels} lacks wheels of the lock; an index is asked for them", err=True)
+        if builder is None:
+            click.echo(f"{context}: build it with docker, podman or buildah")
+            return
+        arguments = {"INSTALL_BASE": install_base} if install_base else {}
+        for platform in platforms:
+            name = tag or _image_name(manifest.name)
+            if len(platforms) > 1:
+                name += f"-{platform.rpartition('/')[2]}" if ":" in name else f":{platform[6:]}"
+            image = build(builder, context, tag=name, platform=platform, arguments=arguments)
+            click.echo(f"{name} {platform} {image}")
+
+
+def _image_name(name: str) -> str:
+    """Make an image's name of a bundle's: lower case, letters, digits and single hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "bundle"

@@ -1,0 +1,165 @@
+"""What builds images: docker, podman or buildah. Commands are lists; no shell reads them.
+
+docker with BuildKit writes a health check into its images. podman and buildah do so in Docker's
+format only, and there they also write the container's random name and ID, of which nothing needs
+to know: `settle` takes these out again, so that the same files make the same image ID.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from edgecompress.errors import ImageError
+from edgecompress.images import CONTEXT_FILE, host_platform
+from edgecompress.wheel import EPOCH
+
+ENGINES = ("docker", "podman", "buildah")
+"""In the order in which they are looked for."""
+
+
+def find_engine(wanted: str = "auto") -> str:
+    """Find a program that builds images: `wanted`, or the first that is there and answers.
+
+    Raises
+    ------
+    ImageError
+        When there is none.
+    """
+    for name in ENGINES if wanted == "auto" else (wanted,):
+        if shutil.which(name) is None:
+            continue
+        # docker may be a client alone; the others need no server.
+        if name != "docker" or _answers([name, "version", "--format", "{{.Server.Version}}"]):
+            return name
+        if wanted == "docker":
+            raise ImageError(
+                "docker is installed, but its server does not answer; start it, or choose "
+                "--engine podman or buildah"
+            )
+    if wanted == "auto":
+        raise ImageError(
+            "no docker, podman or buildah works here; install one, or write the build context "
+            "with --context-only and build it elsewhere"
+        )
+    raise ImageError(f"{wanted} is not installed; install it or choose another --engine")
+
+
+def _answers(command: list[str]) -> bool:
+    try:
+        done = subprocess.run(command, capture_output=True, check=False, timeout=30)
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
+
+
+def build_command(
+    engine: str,
+    context: Path,
+    *,
+    tag: str,
+    platform: str,
+    arguments: dict[str, str] | None = None,
+    id_file: Path | None = None,
+) -> list[str]:
+    """Give the command that builds `context`.
+
+    Parameters
+    ----------
+    engine : str
+        One of `ENGINES`.
+    context : Path
+        What `edgecompress.images.write_context` made.
+    tag, platform : str
+    arguments : dict of str to str, optional
+        Build arguments such as ``INSTALL_BASE``.
+    id_file : Path, optional
+        Where the engine is to write the image's ID.
+    """
+    command = [engine, "build", "--platform", platform, "--tag", tag]
+    given = {"SOURCE_DATE_EPOCH": str(EPOCH), **(arguments or {})}
+    if engine != "docker":
+        command += ["--format", "docker", "--timestamp", str(EPOCH), "--identity-label=false"]
+        given = {"BUILDPLATFORM": host_platform(), **given}
+    for name, value in sorted(given.items()):
+        command += ["--build-arg", f"{name}={value}"]
+    if id_file is not None:
+        command += ["--iidfile", str(id_file)]
+    return [*command, "--file", str(context / CONTEXT_FILE), str(context)]
+
+
+def build(
+    engine: str,
+    context: Path,
+    *,
+    tag: str,
+    platform: str,
+    arguments: dict[str, str] | None = None,
+) -> str:
+    """Build `context` and give the image's ID; what the engine says goes to this process's output.
+
+    Raises
+    ------
+    ImageError
+        When the engine fails.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        id_file = Path(folder) / "id"
+        command = build_command(
+            engine, context, tag=tag, platform=platform, arguments=arguments, id_file=id_file
+        )
+        if code := subprocess.run(command, check=False).returncode:
+            raise ImageError(
+                f"{engine} did not build the image (exit code {code}); what it wrote above says why"
+            )
+        found = id_file.read_text(encoding="utf-8").strip()
+        return found if engine == "docker" else settle(engine, found, tag, Path(folder) / "image")
+
+
+def settle(engine: str, image: str, tag: str, folder: Path) -> str:
+    """Replace an image of podman or buildah by the same one without its builder's traces.
+
+    Parameters
+    ----------
+    engine : str
+        ``podman`` or ``buildah``.
+    image, tag : str
+        The image's ID, and the name that the new one gets.
+    folder : Path
+        Made; holds the image in between.
+
+    Returns
+    -------
+    str
+        The new ID, ``sha256:…``: that of the image's configuration.
+    """
+    uncompressed = ["-D"] if engine == "buildah" else []
+    _run([engine, "push", "-q", *uncompressed, "--format", "v2s2", image, f"dir:{folder}"])
+    manifest_file = folder / "manifest.json"
+    manifest = json.loads(manifest_file.read_text(encoding="utf-8"))
+    old = folder / manifest["config"]["digest"].partition(":")[2]
+    config = json.loads(old.read_text(encoding="utf-8"))
+    for key in ("container", "container_config", "parent"):
+        config.pop(key, None)
+    config["config"]["Hostname"] = ""
+    content = json.dumps(config, sort_keys=True, separators=(",", ":")).encode()
+    digest = hashlib.sha256(content).hexdigest()
+    old.unlink()
+    (folder / digest).write_bytes(content)
+    manifest["config"] |= {"digest": f"sha256:{digest}", "size": len(content)}
+    manifest_file.write_text(json.dumps(manifest), encoding="utf-8")
+    _run([engine, "rmi", "-f", image])
+    _run([engine, "pull", "-q", f"dir:{folder}"])
+    _run([engine, "tag", digest, tag])
+    return f"sha256:{digest}"
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = (done.stderr.strip() or "nothing").splitlines()[-1]
+        raise ImageError(f"{' '.join(command[:2])} failed: {said}")

@@ -1,0 +1,146 @@
+"""A container store of the tests' own, and small Debian bases made without a registry."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from onnxruntime.quantization import QuantType, quantize_dynamic
+
+import edgecompress
+from edgecompress.bundle import write_bundle
+from edgecompress.engines import build
+from edgecompress.images import download_wheels, write_context
+from edgecompress.targets.emulated.debian import MIRROR, SUITE
+from edgecompress.targets.machine import cache_folder
+from edgecompress.values import Candidate, OnnxModel, json_digest
+
+NEEDS = ("buildah", "podman", "runc", "mmdebstrap")
+"""Debian packages, each with a program of its name."""
+BASES = {
+    "amd64": ("python3-minimal", "python3-pip", "libstdc++6", "coreutils", "dash", "findutils"),
+    "arm64": ("python3-minimal", "libpython3-stdlib", "libstdc++6"),
+}
+VARIANTS = {"amd64": "", "arm64": "v8"}  # as engines write the platforms out
+BASE = "localhost/base-{}"
+
+Run = Callable[..., str]
+
+
+def base_archive(architecture: str) -> Path:
+    """Make a Debian with Python, unpacked and not configured; kept in the user's cache."""
+    packages = BASES[architecture]
+    file = cache_folder() / "bases" / f"{architecture}-{json_digest([SUITE, packages])[:16]}.tar"
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        aside = file.with_suffix(f".{os.getpid()}.tar")
+        command = ["mmdebstrap", "--quiet", "--variant=extract", f"--architectures={architecture}"]
+        command += [f"--include={','.join(packages)}", SUITE, str(aside), MIRROR]
+        subprocess.run(command, check=True, capture_output=True, text=True)
+        aside.rename(file)
+    return file
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """Give a function that runs an engine's command in a store of its own, with both bases."""
+    for package in NEEDS:
+        if shutil.which(package) is None:
+            pytest.skip(f"needs the Debian package {package}")
+    if os.geteuid() != 0:
+        pytest.skip("needs root: without user namespaces only root can build an image")
+    folder = tmp_path_factory.mktemp("containers")
+    has_overlay = "overlay" in Path("/proc/filesystems").read_text(encoding="ascii")
+    settings = f'[storage]\ndriver = "{"overlay" if has_overlay else "vfs"}"\n'
+    settings += f'graphroot = "{folder}/graph"\nrunroot = "{folder}/run"\n'
+    (folder / "storage.conf").write_text(settings, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CONTAINERS_STORAGE_CONF", str(folder / "storage.conf"))
+        patch.setenv("BUILDAH_ISOLATION", "chroot")  # no namespaces and no cgroups are needed
+        for architecture in BASES:
+            made = engine("buildah", "from", "--platform", f"linux/{architecture}", "scratch")
+            engine("buildah", "add", "-q", made, str(base_archive(architecture)), "/")
+            variant = VARIANTS[architecture]
+            engine("buildah", "config", "--arch", architecture, "--variant", variant, made)
+            name = BASE.format(architecture)
+            engine("buildah", "commit", "-q", "--timestamp", "0", "--rm", made, name)
+        yield engine
+        engine("buildah", "umount", "--all")
+        engine("buildah", "rm", "--all")
+        engine("buildah", "rmi", "--all", "--force")
+        subprocess.run(["umount", "--lazy", folder / "graph" / "overlay"], capture_output=True)
+
+
+def engine(*command: str) -> str:
+    """Run a command and give what it wrote; what it complained of is shown when it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
+    return done.stdout.strip()
+
+
+@pytest.fixture(scope="session")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All wheels of the lock, for both platforms."""
+    folder = tmp_path_factory.mktemp("wheels")
+    download_wheels(folder, ("linux/amd64", "linux/arm64"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bundle(tagger: Candidate, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tagger in int8 with weights of 7 bits, whose answers are the same on every processor."""
+    assert isinstance(tagger.model, OnnxModel)
+    folder = tmp_path_factory.mktemp("portable")
+    quantize_dynamic(
+        tagger.model.path, folder / "int8.onnx", weight_type=QuantType.QInt8, reduce_range=True
+    )
+    candidate = replace(tagger, model=replace(tagger.model, path=folder / "int8.onnx"))
+    recipe = {"name": "tiny", "seed": 7}
+    versions = {"edgecompress": edgecompress.__version__}
+    write_bundle(folder / "bundle", candidate, recipe, versions, report_html="<p>")
+    return folder / "bundle"
+
+
+IMAGES = {"first": "amd64", "second": "amd64", "board": "arm64"}
+"""Names of the images that are built, and what of."""
+
+
+@pytest.fixture(scope="session")
+def contexts(
+    bundle: Path, wheels: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """The build context of each image, each in a folder of its own."""
+    found = {}
+    for name, architecture in IMAGES.items():
+        found[name] = tmp_path_factory.mktemp(name) / "context"
+        base, platforms = BASE.format(architecture), [f"linux/{architecture}"]
+        # Complete: the build asks no index.
+        assert write_context(bundle, found[name], base=base, wheels=wheels, platforms=platforms)
+    return found
+
+
+@pytest.fixture(scope="session")
+def image(store: Run, contexts: dict[str, Path]) -> Callable[[str], str]:
+    """Give a function that builds one of `IMAGES` when it is first asked for, and gives its ID."""
+
+    @functools.cache
+    def make(name: str) -> str:
+        platform = f"linux/{IMAGES[name]}"
+        arguments = {"INSTALL_BASE": BASE.format("amd64")}
+        tag = f"localhost/{name}"
+        return build("buildah", contexts[name], tag=tag, platform=platform, arguments=arguments)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def inspect(store: Run) -> Callable[[str], dict]:
+    """Give an image's description as Docker's format has it."""
+    return lambda image: json.loads(store("buildah", "inspect", "--type", "image", image))["Docker"]
