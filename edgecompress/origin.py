@@ -84,11 +84,11 @@ def find_origin(
         inputs["teacher"] = {
             "from": _name(source) if source else "new",
             "digest": candidate_digest(teacher),
-            "files": _files(source),
+            "files": input_files(source),
         }
     if recipe.fields.model is not None:
         model = recipe.fields.model
-        inputs["model"] = {"from": _name(model), "files": _files(model)}
+        inputs["model"] = {"from": _name(model), "files": input_files(model)}
     used = (step.parameters.get("calibration") for step in winner.steps)
     sets = [load_calibration(name) for name in sorted({str(name) for name in used if name})]
     if sets:
@@ -141,7 +141,7 @@ def _name(model: str) -> str:
     return Path(model).name if Path(model).exists() else model
 
 
-def _files(model: str | None) -> list[Json]:
+def input_files(model: str | None) -> list[Json]:
     """Digests of a model's own files on this machine; none for a hub id."""
     place = Path(model) if model else None
     if place is None or not place.exists():

@@ -158,8 +158,8 @@ def load_recipe(file: Path, settings: Sequence[str] = (), *, complete: bool = Tr
     parsed = read_yaml(file)
     if not isinstance(parsed.document, dict):
         raise RecipeError("a recipe is a mapping of keys", file=file, line=1)
-    base = _absolute_paths(parsed.document, file.parent)
-    document = _absolute_paths(apply_settings(base, settings), Path.cwd())
+    base = absolute_paths(parsed.document, file.parent)
+    document = absolute_paths(apply_settings(base, settings), Path.cwd())
     return build_recipe(YamlFile(document, file, parsed.lines), complete=complete)
 
 
@@ -270,7 +270,7 @@ def _inputs(document: Json) -> Any:
     return profile.get("inputs") if isinstance(profile, dict) else None
 
 
-def _absolute_paths(document: Any, base: Path) -> Any:
+def absolute_paths(document: Any, base: Path) -> Any:
     """Make the recipe's relative paths absolute against `base`, where something lies there."""
     import copy
 

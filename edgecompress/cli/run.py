@@ -19,8 +19,20 @@ from edgecompress.cli._options import SETTINGS, STORE, find_recipe
     help="Directory to write: results.json, report.html, report.md, bundle/, candidates/.",
 )
 @SETTINGS
+@click.option(
+    "--deterministic",
+    is_flag=True,
+    help="Train with one thread (--set threads=1), so that the bytes are the same on machines with "
+    "any number of cores.",
+)
 @STORE
-def command(recipe: str, output: Path, settings: tuple[str, ...], store: Path | None) -> None:
+def command(
+    recipe: str,
+    output: Path,
+    settings: tuple[str, ...],
+    deterministic: bool,
+    store: Path | None,
+) -> None:
     """Run RECIPE: compress, measure, choose, bundle and report.
 
     Exit code 0: a winner keeps the budget; 3: no candidate does; 4: undecided, because a
@@ -35,6 +47,7 @@ def command(recipe: str, output: Path, settings: tuple[str, ...], store: Path | 
     from edgecompress.run import exit_code
     from edgecompress.run import run as run_recipe
 
+    settings = (*settings, "threads=1") if deterministic else settings
     words = ["edgecompress", "run", recipe, *(w for s in settings for w in ("--set", s))]
     line = shlex.join([*words, "-o", str(output)])
     with TerminalReporter() as reporter:

@@ -1,0 +1,448 @@
+"""Make a bundle's core again from nothing, and compare: byte by byte, then number by number.
+
+The recipe, the seed and what each stage decided are read from the manifest; a clean store makes
+sure that nothing is taken from an earlier run. What a stage decided by measuring is not measured
+again but decided as it was. Where the inputs lie is said anew (a core knows no place), and their
+digests are compared before any work starts.
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgecompress.bundle import write_bundle
+from edgecompress.chains import Chain
+from edgecompress.data.calibration import load_calibration
+from edgecompress.differences import Differences, Side, compare, read_side
+from edgecompress.errors import BundleError, DataError, EdgeCompressError
+from edgecompress.flips import ask, compare_answers
+from edgecompress.manifest import Manifest, portable
+from edgecompress.origin import PLATFORM, find_origin, input_files
+from edgecompress.packing import opened
+from edgecompress.pipeline import Pipeline, Splits
+from edgecompress.progress import Reporter, Silent
+from edgecompress.provenance import installed, package_digest
+from edgecompress.recipe import Recipe, absolute_paths, build_recipe
+from edgecompress.run import read_splits
+from edgecompress.runtime import load
+from edgecompress.store import Store
+from edgecompress.targets.agent.describe import describe
+from edgecompress.values import Candidate, Example, Json, file_digest
+from edgecompress.yamlfile import YamlFile, apply_settings
+
+if TYPE_CHECKING:
+    from edgecompress.quantization.differences import ModelDifferences
+
+PLACES = ("data.root", "data.train", "data.validation", "data.test", "teacher.model", "model")
+"""Settings that say where inputs lie: they change nothing of what the core says of itself."""
+LEFT_OUT = ("targets", "fleet", "budget", "minimize", "profile")
+"""What a recipe says of measuring and choosing: both have been done."""
+MARKER = "reproduce.txt"
+PAGE = """\
+<!doctype html><html lang="en"><meta charset="utf-8"><title>Made again</title>
+<p>This bundle was made again by <code>edgecompress reproduce</code>. Nothing was measured: the
+measurements lie beside the bundle that it repeats.</p></html>
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What both bundles answered to one split.
+
+    `old` and `new` are fractions of `metric`; `flipped` of `asked` answers differ.
+    """
+
+    split: str
+    metric: str
+    old: float
+    new: float
+    asked: int
+    flipped: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reproduction:
+    """What came of making a core again.
+
+    Attributes
+    ----------
+    equal : bool
+        Whether every byte of the core is the same.
+    notes : tuple of str
+        What here is other than it was then: code, libraries, machine, settings.
+    differences : Differences
+        Between the two cores: files, recipe, versions, inputs, stages.
+    unchanged : tuple of str
+        Files of the core that are the same, to the byte.
+    model : ModelDifferences or None
+        Graph and weights, where the model's file differs.
+    scores : tuple of Score
+        On validation and test, where what answers differs and there is data.
+    """
+
+    equal: bool
+    notes: tuple[str, ...]
+    differences: Differences
+    unchanged: tuple[str, ...]
+    model: ModelDifferences | None = None
+    scores: tuple[Score, ...] = ()
+
+    def to_json(self) -> Json:
+        """Give all of it as JSON."""
+        return {
+            "equal": self.equal,
+            "notes": list(self.notes),
+            "unchanged": list(self.unchanged),
+            "differences": self.differences.to_json(),
+            "model": asdict(self.model) if self.model else None,
+            "scores": [
+                {**asdict(score), "difference": score.new - score.old} for score in self.scores
+            ],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Where a bundle's inputs lie now; what is left out is as the recipe says."""
+
+    data_root: Path | None = None
+    teacher: str | None = None
+    model: str | None = None
+    settings: tuple[str, ...] = ()
+
+
+def reproduce(
+    bundle: Path,
+    inputs: Inputs = Inputs(),
+    *,
+    store: Path | None = None,
+    output: Path | None = None,
+    threads: int | None = None,
+    reporter: Reporter | None = None,
+) -> Reproduction:
+    """Make the core of `bundle` again and compare it with the one that is there.
+
+    Parameters
+    ----------
+    bundle : Path
+        A bundle's directory or archive; its core is verified first.
+    inputs : Inputs
+        Where data, teacher and model lie now, and settings laid over the recorded recipe.
+    store : Path, optional
+        A new or empty folder that keeps what is made, so that an interrupted repetition goes on;
+        else a temporary one.
+    output : Path, optional
+        Where to write the bundle that was made; else it is thrown away.
+    threads : int, optional
+        How many threads torch computes with; else as many as when the bundle was made, where its
+        recipe or its evidence says so.
+    reporter : Reporter, optional
+
+    Returns
+    -------
+    Reproduction
+
+    Raises
+    ------
+    BundleError
+        When the bundle is damaged, or was not made by a recipe.
+    DataError
+        When an input is missing, or is not the one that the bundle was made from.
+    """
+    with opened(bundle) as directory:
+        recorded = replace(read_side(directory), place=str(bundle))
+        with tempfile.TemporaryDirectory(prefix="edgecompress-reproduce-") as aside:
+            recipe, written = _recipe(recorded.manifest, inputs, Path(aside))
+            chain = _chain(recipe, recorded.manifest)
+            _check_inputs(recipe, chain, recorded.manifest)
+            splits, test = read_splits(recipe)
+            threads = threads or recorded.environment.get("compute_threads")
+            place = Store(_clean(store, recorded) if store else Path(aside) / "store")
+            pipeline = Pipeline(
+                recipe,
+                place,
+                splits,
+                reporter or Silent(),
+                recorded=recorded.manifest.steps,
+                threads=threads,
+            )
+            try:
+                candidate = pipeline.run_chain(chain, pipeline.open_start()).candidate
+            finally:
+                pipeline.close()
+            target = output or Path(aside) / "bundle"
+            _write(target, recorded.manifest, candidate, pipeline, recipe, written, test)
+            made = read_side(target)
+            notes = tuple(_notes(recorded.manifest, written, pipeline.threads))
+            return _compared(recorded, made, directory, target, notes, splits, test)
+
+
+def _recipe(manifest: Manifest, inputs: Inputs, aside: Path) -> tuple[Recipe, Json]:
+    """Give the recipe to run, and what the new core says of it."""
+    if not manifest.recipe.get("stages") and not manifest.steps:
+        raise BundleError("the bundle says nothing of how it was made; only `run` makes one again")
+    settings = list(inputs.settings)
+    own = [text for text in settings if not _is_place(text.partition("=")[0].strip())]
+    written = apply_settings(manifest.recipe, own)
+    document = copy.deepcopy(manifest.recipe)
+    for key in LEFT_OUT:
+        document.pop(key, None)
+    if isinstance(document.get("data"), dict) and inputs.data_root is not None:
+        document["data"]["root"] = str(inputs.data_root.expanduser().absolute())
+    if inputs.teacher is not None and isinstance(document.get("teacher"), dict):
+        old = document["teacher"].get("model")
+        document["teacher"]["model"] = _named(inputs.teacher, old, aside / "teacher")
+    if inputs.model is not None:
+        document["model"] = _named(inputs.model, document.get("model"), aside / "model")
+    document = absolute_paths(apply_settings(document, settings), Path.cwd())
+    for key in LEFT_OUT:
+        document.pop(key, None)
+    return build_recipe(YamlFile(document, None, {})), written
+
+
+def _is_place(key: str) -> bool:
+    return key in PLACES or key.endswith(".calibration") or key.startswith(LEFT_OUT)
+
+
+def _named(place: str, name: Any, aside: Path) -> str:
+    """Give a model's place under the name that the core knows: a link to it, where they differ."""
+    path = Path(place).expanduser()
+    if not path.exists():
+        return place  # the id of a hub's model
+    if not isinstance(name, str) or path.name == Path(name).name or not path.is_dir():
+        return str(path.absolute())
+    aside.mkdir()
+    link = aside / Path(name).name
+    link.symlink_to(path.resolve(), target_is_directory=True)
+    return str(link)
+
+
+def _chain(recipe: Recipe, manifest: Manifest) -> Chain:
+    """Find the recipe's chain that gave the recorded steps: its names, and most parameters."""
+    best: tuple[int, Chain] | None = None
+    teacher = recipe.fields.teacher
+    # A model to start from brings its own steps; a teacher's are its import and its fine-tuning.
+    before = None if recipe.fields.model or teacher is None else 1 + (teacher.finetune is not None)
+    for chain in recipe.chains:
+        first = len(manifest.steps) - len(chain)
+        tail = manifest.steps[max(first, 0) :]
+        if first < 0 or (before is not None and first != before):
+            continue
+        if [use.name for use in chain] != [step.stage for step in tail]:
+            continue
+        other = sum(
+            portable(use.stage.model_dump(mode="json")) != step.parameters
+            for use, step in zip(chain, tail, strict=True)
+        )
+        if best is None or (other, -len(chain)) < (best[0], -len(best[1])):
+            best = (other, chain)
+    if best is None:
+        steps = ", ".join(step.stage for step in manifest.steps)
+        raise BundleError(f"no chain of the recorded recipe has the recorded steps ({steps})")
+    return best[1]
+
+
+def _check_inputs(recipe: Recipe, chain: Chain, manifest: Manifest) -> None:
+    """Refuse inputs that are not those that the bundle was made from."""
+    known = manifest.inputs
+    if recipe.data is not None:
+        for split, entry in known.get("data", {}).items():
+            _check_split(recipe, split, entry)
+    sources = {
+        "teacher": recipe.fields.teacher and recipe.fields.teacher.model,
+        "model": recipe.fields.model,
+    }
+    for role, source in sources.items():
+        files = known.get(role, {}).get("files", [])
+        if source and files:
+            _check_model(role, source, {one["name"]: one["sha256"] for one in files})
+    used = (getattr(use.stage, "calibration", None) for use in chain)
+    sets = {found.name: found.digest for name in used if name for found in [load_calibration(name)]}
+    for entry in known.get("calibration", []):
+        now = sets.get(entry["name"], "none of that name")
+        if now != entry["digest"]:
+            raise DataError(
+                f"the calibration set {entry['name']!r} is another one: its digest was "
+                f"{entry['digest']} and is {now}; name the file with "
+                "--set stages.STAGE.calibration=FILE"
+            )
+
+
+def _check_split(recipe: Recipe, split: Any, entry: Json) -> None:
+    data = recipe.data
+    if data is None:
+        return
+    files = data.files(split) if entry.get("files") else ()
+    for file, one in zip(files, entry.get("files", []), strict=False):
+        if not file.is_file():
+            raise DataError("is missing; say where the data lie with --data-root DIR", file=file)
+        _same(file, one["sha256"], "--data-root")
+    now = data.digest(split)
+    if now != entry.get("digest"):
+        raise DataError(
+            f"the {split} split is not the one that the bundle was made from: its digest was "
+            f"{entry.get('digest')} and is {now}; give the same data, or make another bundle with "
+            "`edgecompress run`"
+        )
+
+
+def _check_model(role: str, source: str, files: dict[str, str]) -> None:
+    place = Path(source)
+    if not place.exists():
+        raise DataError(
+            f"the bundle's {role} was {source!r} on disk; say where it lies now with --{role}"
+        )
+    root = place if place.is_dir() else place.parent
+    here = {str(one["name"]) for one in input_files(source)}
+    for name, digest in files.items():
+        if name not in here:
+            raise DataError(f"is missing from the {role}; the bundle was made with it, "
+                            f"SHA-256 {digest}", file=root / name)  # fmt: skip
+        _same(root / name, digest, f"--{role}")
+    for name in sorted(here - files.keys()):
+        raise DataError(
+            f"lies with the {role} and did not when the bundle was made; move it away",
+            file=root / name,
+        )
+
+
+def _same(file: Path, digest: str, option: str) -> None:
+    now = file_digest(file)
+    if now != digest:
+        raise DataError(
+            f"is not the file that the bundle was made from: its SHA-256 was {digest} and is "
+            f"{now}; name the right place with {option}, or make another bundle with "
+            "`edgecompress run`",
+            file=file,
+        )
+
+
+def _clean(store: Path, recorded: Side) -> Path:
+    """Give a store that holds nothing but earlier tries at this bundle."""
+    marker = store / MARKER
+    text = f"Made by edgecompress reproduce for the core {recorded.digest}\n"
+    if marker.is_file() and marker.read_text(encoding="utf-8") == text:
+        return store
+    if store.exists() and any(store.iterdir()):
+        raise EdgeCompressError(
+            f"{store} is not empty; to make a bundle again, name a folder that is new with --store"
+        )
+    store.mkdir(parents=True, exist_ok=True)
+    marker.write_text(text, encoding="utf-8")
+    return store
+
+
+def _write(
+    target: Path,
+    manifest: Manifest,
+    candidate: Candidate,
+    pipeline: Pipeline,
+    recipe: Recipe,
+    written: Json,
+    test: Sequence[Example],
+) -> None:
+    splits = pipeline.splits
+    counts = {
+        "train": len(splits.train),
+        "validation": len(splits.validation),
+        "test": len(test),
+    }
+    found = find_origin(recipe, counts, pipeline.teacher, candidate)
+    write_bundle(
+        target,
+        candidate,
+        written,
+        found.versions,
+        report_html=PAGE if manifest.evidence else None,
+        inputs=_as_named(found.inputs, manifest.inputs),
+        licences={**found.licences, **_stated(manifest)},
+        code=found.code,
+        platform=found.platform,
+        packages=found.packages,
+    )
+
+
+def _as_named(found: Json, recorded: Json) -> Json:
+    """Give the inputs under the names that they had: what they hold has been compared."""
+    named = copy.deepcopy(found)
+    for split, entry in named.get("data", {}).items():
+        before = recorded.get("data", {}).get(split, {}).get("files", [])
+        for one, old in zip(entry["files"], before, strict=False):
+            one["name"] = old["name"]
+    return named
+
+
+def _stated(manifest: Manifest) -> Json:
+    """Licences that were said or read when the bundle was made; those of packages are found."""
+    return {name: text for name, text in manifest.licences.items() if name != "packages"}
+
+
+def _notes(manifest: Manifest, written: Json, threads: int | None) -> Iterator[str]:
+    """Say what is other than it was, before anyone wonders at bytes that differ."""
+    if manifest.code.get("digest") != package_digest():
+        was = manifest.code.get("version", "unknown")
+        yield f"edgecompress: was version {was} with other source code than this one"
+    here = installed("build")
+    for name in sorted({*manifest.versions, *here}):
+        old, new = manifest.versions.get(name), here.get(name)
+        if old != new:
+            yield f"{name}: was {old or 'not installed'}, is {new or 'not installed'}"
+    facts = describe()
+    for name in PLATFORM:
+        if name in manifest.platform and manifest.platform[name] != portable(facts[name]):
+            yield f"{name}: was {_brief(manifest.platform[name])}, is {_brief(facts[name])}"
+    if written != manifest.recipe:
+        yield "the recipe is not as it was: --set has changed it"
+    if not threads:
+        yield "how many threads trained this model is not recorded; --threads N sets the number"
+
+
+def _brief(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _compared(
+    recorded: Side,
+    made: Side,
+    old: Path,
+    new: Path,
+    notes: tuple[str, ...],
+    splits: Splits,
+    test: Sequence[Example],
+) -> Reproduction:
+    unchanged = tuple(n for n, found in recorded.files.items() if made.files.get(n) == found)
+    found = compare(recorded, replace(made, place="made again"))
+    result = Reproduction(found.same_core, notes, found, unchanged)
+    answers = [name for name in recorded.files if name not in ("manifest.json", "sbom.cdx.json")]
+    a, b = recorded.manifest, made.manifest
+    if all(name in unchanged for name in answers) and a.session == b.session:
+        return result
+    if a.model not in unchanged:
+        from edgecompress.quantization.differences import compare_models
+
+        result = replace(result, model=compare_models(old / a.model, new / b.model))
+    if a.task is None or a.preprocessor is None:
+        return result
+    scores = []
+    for split, examples in (("validation", splits.validation), ("test", test)):
+        if not examples:
+            continue
+        predictors = [load(place, threads=1, batch=1, verify=False) for place in (old, new)]
+        asked = compare_answers(examples, *(ask(each, examples) for each in predictors))
+        if asked.metric and asked.old_score is not None and asked.new_score is not None:
+            scores.append(
+                Score(
+                    split,
+                    asked.metric,
+                    asked.old_score,
+                    asked.new_score,
+                    asked.asked,
+                    len(asked.flips),
+                )
+            )
+    return replace(result, scores=tuple(scores))
