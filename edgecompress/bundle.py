@@ -19,31 +19,53 @@ it: lists are not signatures. Verifying needs the standard library only.
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from edgecompress.digests import (
+    CORE_LIST,
+    CORE_SIGNATURE,
+    EVIDENCE,
+    EVIDENCE_LIST,
+    EVIDENCE_SIGNATURE,
+    SIGNATURES,
+    bundle_files,
+    check_list,
+    is_evidence,
+    list_text,
+    listed_files,
+    no_directory,
+)
 from edgecompress.errors import BundleError, DataError
 from edgecompress.manifest import (
     MANIFEST_NAME,
-    MOST_BYTES,
     Manifest,
     parse_manifest,
     portable,
 )
-from edgecompress.names import MOST_NAME_BYTES, Names, safe_path
+from edgecompress.names import safe_path
 from edgecompress.onnx_files import external_data
+from edgecompress.strictjson import MOST_BYTES
 from edgecompress.values import Candidate, Json, OnnxModel, RunResult, Step, file_digest
 
-CORE_LIST = "core.sha256"
-EVIDENCE_LIST = "evidence.sha256"
-EVIDENCE = "evidence"
-CORE_SIGNATURE = f"{CORE_LIST}.sig"
-EVIDENCE_SIGNATURE = f"{EVIDENCE_LIST}.sig"
-SIGNATURES = (CORE_SIGNATURE, EVIDENCE_SIGNATURE)
-SIGNATURE_BYTES = 64  # of Ed25519
+__all__ = [
+    "CORE_LIST",
+    "CORE_SIGNATURE",
+    "EVIDENCE",
+    "EVIDENCE_LIST",
+    "EVIDENCE_SIGNATURE",
+    "SBOM_NAME",
+    "SIGNATURES",
+    "bundle_files",
+    "is_evidence",
+    "load_bundle",
+    "load_manifest",
+    "move_into_place",
+    "verify_bundle",
+    "write_bundle",
+]
+
 SBOM_NAME = "sbom.cdx.json"
 _MODEL = "model.onnx"
 _PREPROCESSOR = "preprocessor"
@@ -161,10 +183,10 @@ def verify_bundle(directory: Path, *, evidence: bool = True) -> Manifest:
         Naming the first file that is wrong.
     """
     try:
-        files = sorted(_without_signatures(directory, _named(directory)))
+        files = listed_files(directory)
         beside = [name for name in files if is_evidence(name)]
         core = [name for name in files if name not in beside and name != CORE_LIST]
-        _check_list(directory, CORE_LIST, core)
+        check_list(directory, CORE_LIST, core)
         manifest = load_manifest(directory)
         if evidence and (manifest.evidence or beside):
             if not manifest.evidence:
@@ -172,7 +194,7 @@ def verify_bundle(directory: Path, *, evidence: bool = True) -> Manifest:
                     f"{directory / beside[0]}: was added; the bundle was written without evidence"
                 )
             listed = [name for name in beside if name != EVIDENCE_LIST]
-            _check_list(directory, EVIDENCE_LIST, listed)
+            check_list(directory, EVIDENCE_LIST, listed)
         _check_references(directory, manifest, core)
     except OSError as error:
         place = error.filename or directory
@@ -194,11 +216,11 @@ def load_manifest(directory: Path) -> Manifest:
             return parse_manifest(stream.read(MOST_BYTES + 1), file)
     except FileNotFoundError:
         if not directory.is_dir():
-            raise _no_directory(directory) from None
+            raise no_directory(directory) from None
         raise BundleError(f"{file}: missing; is this a bundle?") from None
     except OSError as error:
         if not directory.is_dir():
-            raise _no_directory(directory) from None
+            raise no_directory(directory) from None
         raise BundleError(f"{file}: cannot be read ({error.strerror or error})") from None
 
 
@@ -246,7 +268,7 @@ def _write_core(
     (made / SBOM_NAME).write_text(bill, encoding="utf-8")
     (made / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
     core = sorted(bundle_files(made))
-    (made / CORE_LIST).write_bytes(_list_text(made, core))
+    (made / CORE_LIST).write_bytes(list_text(made, core))
 
 
 def _write_evidence(
@@ -267,7 +289,7 @@ def _write_evidence(
         for name, text in documents.items():
             (folder / name).write_text(text, encoding="utf-8")
         names = sorted(f"{EVIDENCE}/{name}" for name in documents)
-        (made / EVIDENCE_LIST).write_bytes(_list_text(made, names))
+        (made / EVIDENCE_LIST).write_bytes(list_text(made, names))
 
 
 def move_into_place(made: Path, directory: Path, replaced: Path) -> None:
@@ -293,96 +315,6 @@ def move_into_place(made: Path, directory: Path, replaced: Path) -> None:
             raise
     else:
         made.rename(directory)
-
-
-def bundle_files(directory: Path, prefix: str = "") -> Iterator[str]:
-    """Give every file below `directory` as a POSIX path; a link or a device is an error."""
-    if not prefix and not directory.is_dir():
-        raise _no_directory(directory)
-    with os.scandir(directory / prefix) as entries:
-        for entry in entries:
-            name = f"{prefix}{entry.name}"
-            if len(name) > MOST_NAME_BYTES:
-                raise BundleError(f"{directory}: the file name {name[:100]!r}… is too long")
-            if entry.is_dir(follow_symlinks=False):
-                yield from bundle_files(directory, f"{name}/")
-            elif not entry.is_file(follow_symlinks=False):
-                raise BundleError(
-                    f"{directory / name}: is a link or a special file; a bundle holds plain files"
-                )
-            else:
-                yield name
-
-
-def _without_signatures(directory: Path, names: Iterable[str]) -> Iterator[str]:
-    """Leave signatures out: they are made over the lists, so no list can hold them."""
-    for name in names:
-        if name not in SIGNATURES:
-            yield name
-        elif (directory / name).stat().st_size != SIGNATURE_BYTES:
-            raise BundleError(
-                f"{directory / name}: no signature, which has {SIGNATURE_BYTES} bytes; sign the "
-                "bundle again or remove the file"
-            )
-
-
-def _no_directory(directory: Path) -> BundleError:
-    if directory.exists():
-        hint = "unpack an archive with `edgecompress bundle unpack`"
-        return BundleError(f"{directory}: is a file, not a bundle's directory; {hint}")
-    return BundleError(f"{directory}: no such directory")
-
-
-def _named(directory: Path) -> Iterator[str]:
-    """Give the files of a bundle, whose names no system must confuse."""
-    names = Names()
-    for name in bundle_files(directory):
-        try:
-            names.add(name)
-        except ValueError as error:
-            raise BundleError(f"{directory}: {error}") from None
-        yield name
-
-
-def is_evidence(name: str) -> bool:
-    """Whether a file of a bundle is no part of its core."""
-    return name in (EVIDENCE_LIST, EVIDENCE_SIGNATURE) or name.startswith(f"{EVIDENCE}/")
-
-
-def _list_text(directory: Path, names: list[str]) -> bytes:
-    """Give the lines of `sha256sum` for `names`."""
-    return "".join(f"{file_digest(directory / name)}  {name}\n" for name in names).encode()
-
-
-def _check_list(directory: Path, list_name: str, names: list[str]) -> None:
-    file = directory / list_name
-    try:
-        found = file.read_bytes()
-    except FileNotFoundError:
-        hint = "is this a whole bundle? Copy it again"
-        if list_name == EVIDENCE_LIST:
-            hint = "copy the evidence again, or verify the core alone (--core-only)"
-        raise BundleError(f"{file}: missing; {hint}") from None
-    expected = _list_text(directory, names)
-    if found == expected:
-        return
-    recorded, actual = _parse_list(found), _parse_list(expected)
-    for name in sorted(recorded.keys() | actual.keys()):
-        if name not in recorded:
-            raise BundleError(f"{directory / name}: was added; {list_name} does not list it")
-        if name not in actual:
-            raise BundleError(f"{directory / name}: missing; {list_name} lists it")
-        if recorded[name] != actual[name]:
-            raise BundleError(
-                f"{directory / name}: differs from its digest in {list_name}; copy the bundle again"
-            )
-    raise BundleError(f"{file}: the list itself was changed; copy the bundle again")
-
-
-def _parse_list(text: bytes) -> dict[str, str]:
-    lines = text.decode("utf-8", "backslashreplace").split("\n")
-    pairs = (line.partition("  ") for line in lines if line)
-    return {name: digest for digest, _, name in pairs}
 
 
 def _check_references(directory: Path, manifest: Manifest, core: list[str]) -> None:

@@ -7,7 +7,6 @@ came from: a path in it must stay inside the bundle, and a session setting must 
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -16,12 +15,11 @@ from typing import Any
 
 from edgecompress.errors import BundleError
 from edgecompress.names import MOST_NAME_BYTES, safe_path
+from edgecompress.strictjson import strict_json
 from edgecompress.values import Json, SessionSettings, Step, session_from_json
 
 FORMAT = 1
 MANIFEST_NAME = "manifest.json"
-MOST_BYTES = 64 << 20
-MOST_DEPTH = 64
 
 _LEVELS = ("disable", "basic", "extended", "all")
 # Session entries that make ONNX Runtime open another file, or read the model as another format:
@@ -159,60 +157,15 @@ def parse_manifest(text: bytes, file: Path) -> Manifest:
         When the text is no manifest of a known format, a value has the wrong type, or a path
         would leave the bundle.
     """
-    if len(text) > MOST_BYTES:
-        raise BundleError(f"{file}: larger than {MOST_BYTES >> 20} MiB, which no manifest is")
     try:
-        document = json.loads(
-            text.decode("utf-8"),
-            parse_constant=_no_constant,
-            parse_float=_finite,
-            object_pairs_hook=_once,
-        )
-        _check_depth(document)
-        json.dumps(document, ensure_ascii=False).encode()  # half of a surrogate pair is no text
-    except (ValueError, RecursionError) as error:
-        said = str(error).splitlines()[0][:200].encode("utf-8", "backslashreplace").decode()
-        raise BundleError(f"{file}: not valid JSON ({said})") from None
+        document = strict_json(text)
+    except ValueError as error:
+        raise BundleError(f"{file}: {error}") from None
     return _Reader(file).manifest(document)
 
 
 def _short(text: str) -> str:
     return repr(text if len(text) <= 100 else f"{text[:100]}…")
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON number")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text[:20]} is too large a number")
-    return value
-
-
-def _once(pairs: list[tuple[str, Any]]) -> Json:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {twice[:80]!r} stands twice")
-    return found
-
-
-def _check_depth(document: Any) -> None:
-    """Refuse what lies deeper than any manifest: whoever walks it may do so by recursion."""
-    level = [document]
-    for _ in range(MOST_DEPTH):
-        containers = [node for node in level if isinstance(node, dict | list)]
-        level = [
-            item
-            for node in containers
-            for item in (node.values() if isinstance(node, dict) else node)
-        ]
-        if not level:
-            return
-    raise ValueError(f"nested more than {MOST_DEPTH} deep")
 
 
 class _Reader:

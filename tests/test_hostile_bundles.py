@@ -21,9 +21,10 @@ import zstandard
 
 from edgecompress.bundle import verify_bundle, write_bundle
 from edgecompress.errors import BundleError
-from edgecompress.packing import MAGIC, TRAILER, pack_bundle, unpack_bundle
+from edgecompress.packing import pack_bundle, unpack_bundle
 from edgecompress.tarball import write_tar
 from edgecompress.values import Candidate, directory_digests
+from edgecompress.zstdframe import MAGIC, TRAILER
 
 SEED = 20_240
 CHANCE = random.Random(SEED)
