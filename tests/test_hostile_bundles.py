@@ -387,6 +387,17 @@ def test_one_changed_byte_of_an_archive_is_found(honest: Path, tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir()] == ["a.tar.zst"]
 
 
+def test_one_changed_byte_below_the_compression_is_found(honest: Path, tmp_path: Path) -> None:
+    tar = archived(files_of(honest))
+    archive = tmp_path / "a.tar.zst"
+    headers = range(512)
+    for at in [*headers, len(tar) - 1, *(CHANCE.randrange(len(tar)) for _ in range(60))]:
+        flipped = tar[at] ^ CHANCE.randint(1, 255)
+        archive.write_bytes(packed(tar[:at] + bytes([flipped]) + tar[at + 1 :], level=1))
+        refused(f"byte {at}", lambda: unpack_bundle(archive, tmp_path / "b"), None)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tar.zst"]
+
+
 # --- Making them.
 
 
