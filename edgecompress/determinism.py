@@ -32,20 +32,30 @@ def steady(module: str, threads: int | None) -> Iterator[None]:
     import torch
     from torch.utils import deterministic
 
-    before = torch.get_num_threads()
     strict = torch.are_deterministic_algorithms_enabled()
     filled = deterministic.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True)
     # Filling is for finding reads of memory that nobody wrote; it costs a pass over each tensor.
     deterministic.fill_uninitialized_memory = False
-    if threads is not None:
-        torch.set_num_threads(threads)
+    try:
+        with torch_threads(threads or torch.get_num_threads()):
+            yield
+    finally:
+        deterministic.fill_uninitialized_memory = filled
+        torch.use_deterministic_algorithms(strict)
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """While inside, torch computes with `count` threads."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
     try:
         yield
     finally:
         torch.set_num_threads(before)
-        deterministic.fill_uninitialized_memory = filled
-        torch.use_deterministic_algorithms(strict)
 
 
 def compute_threads(named: int | None) -> int | None:

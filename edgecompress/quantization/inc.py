@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from edgecompress.determinism import torch_threads
 from edgecompress.errors import DataError, EdgeCompressError, MissingExtraError, StageError
 from edgecompress.values import Candidate, Example, Json, TensorSpec, TorchModel
 
@@ -86,7 +87,8 @@ def quantize_with_inc(
     """
     if not isinstance(candidate.model, TorchModel):
         raise StageError("Neural Compressor quantizes PyTorch models: put this stage before export")
-    with quiet():
+    # One thread, so that ranges do not depend on the number of cores; 64 short texts are soon read.
+    with quiet(), torch_threads(1):
         return _quantize(candidate, candidate.model, context, scheme, settings, examples)
 
 
