@@ -181,10 +181,11 @@ def locks() -> dict[str, tuple[str, ...]]:
     """Say which lock holds what: its requirements by its name."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     base, extras = tuple(project["dependencies"]), project["optional-dependencies"]
-    found = {"runtime": base, "builder": (*base, *extras["build"]), "tools": TOOLS}
-    if "serve" in extras:
-        found["service"] = (*base, *extras["serve"])
-    return found
+    return {
+        "runtime": (*base, *extras["serve"]),
+        "builder": (*base, *extras["build"]),
+        "tools": TOOLS,
+    }
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-# A bundle's core and the base install, nothing else: what a board runs. `edgecompress image BUNDLE`
+# A bundle's core, the base install and the service: what a board runs. `edgecompress image BUNDLE`
 # makes this file's build context (bundle/, wheels/, requirements.lock, pip.conf) and builds it.
 # The base needs python3 of version 3.11 and libstdc++6; `make pin` adds the digest that a registry
 # gives for it.
@@ -20,8 +20,8 @@ ENV PIP_CONFIG_FILE=/context/pip.conf \
     PYTHONHASHSEED=0
 WORKDIR /context
 COPY . .
-# Bytecode is written for what predicting imports: a start takes a third of the time, and with
-# hashes instead of times and a fixed seed it is the same on every build.
+# Bytecode is written for what predicting and serving import, so that no start has to compile. With
+# hashes in place of times, and a fixed seed, it is the same on every build.
 RUN case "${TARGETARCH}" in \
         amd64) machine=x86_64 ;; \
         arm64) machine=aarch64 ;; \
@@ -35,9 +35,11 @@ RUN case "${TARGETARCH}" in \
         --no-compile --no-deps --require-hashes --only-binary=:all: --python-version 3.11 "$@" \
         --target /opt/edgecompress --requirement requirements.lock \
     && rm -rf /opt/edgecompress/bin \
+    && find /opt/edgecompress/numpy -type d -name tests -prune -exec rm -rf {} + \
     && PYTHONPATH=/opt/edgecompress python3 -m edgecompress bundle verify --core-only bundle \
-    && for package in click edgecompress numpy onnxruntime/capi tokenizers; do \
-        python3 -m compileall -q --invalidation-mode unchecked-hash -x '/(tests|f2py)/' \
+    && for package in anyio click edgecompress h11 idna numpy onnxruntime/capi prometheus_client \
+            starlette tokenizers uvicorn; do \
+        python3 -m compileall -q --invalidation-mode unchecked-hash -x '/f2py/' \
             "/opt/edgecompress/${package}" || exit 1; \
     done \
     && python3 -m compileall -q -l --invalidation-mode unchecked-hash \
@@ -45,7 +47,7 @@ RUN case "${TARGETARCH}" in \
     && chmod -R a=rX,u+w /opt/edgecompress bundle \
     && find /opt/edgecompress bundle -exec touch -h -d "@${SOURCE_DATE_EPOCH}" {} +
 
-# Redundant for most, but buildah 1.28 (Debian 12) would look for the base in the first stage's platform.
+# Redundant for most, but buildah 1.28 would look for the base in the first stage's platform.
 # hadolint ignore=DL3065
 FROM --platform=${TARGETPLATFORM} ${BASE}
 # Nothing is written at run time, so that the container can be started with --read-only.

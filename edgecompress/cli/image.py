@@ -46,7 +46,7 @@ def command(
 ) -> None:
     """Build a container image of BUNDLE with docker, podman or buildah.
 
-    The image holds the bundle's core, the base install, and nothing else; it runs without root and
+    The image holds the bundle's core, the base install and the service. It runs without root and
     with a read-only file system:
 
         docker run --rm --read-only --network none NAME "a text"

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,34 +19,14 @@ import edgecompress
 from edgecompress.bundle import write_bundle
 from edgecompress.engines import build
 from edgecompress.images import download_wheels, write_context
-from edgecompress.targets.emulated.debian import MIRROR, SUITE
-from edgecompress.targets.machine import cache_folder
-from edgecompress.values import Candidate, OnnxModel, json_digest
+from edgecompress.values import Candidate, OnnxModel
 
 NEEDS = ("buildah", "podman", "runc", "mmdebstrap")
 """Debian packages, each with a program of its name."""
-BASES = {
-    "amd64": ("python3-minimal", "python3-pip", "libstdc++6", "coreutils", "dash", "findutils"),
-    "arm64": ("python3-minimal", "libpython3-stdlib", "libstdc++6"),
-}
-VARIANTS = {"amd64": "", "arm64": "v8"}  # as engines write the platforms out
+ROOT = Path(__file__).parent.parent.parent
 BASE = "localhost/base-{}"
 
 Run = Callable[..., str]
-
-
-def base_archive(architecture: str) -> Path:
-    """Make a Debian with Python, unpacked and not configured; kept in the user's cache."""
-    packages = BASES[architecture]
-    file = cache_folder() / "bases" / f"{architecture}-{json_digest([SUITE, packages])[:16]}.tar"
-    if not file.is_file():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        aside = file.with_suffix(f".{os.getpid()}.tar")
-        command = ["mmdebstrap", "--quiet", "--variant=extract", f"--architectures={architecture}"]
-        command += [f"--include={','.join(packages)}", SUITE, str(aside), MIRROR]
-        subprocess.run(command, check=True, capture_output=True, text=True)
-        aside.rename(file)
-    return file
 
 
 @pytest.fixture(scope="session")
@@ -64,13 +45,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CONTAINERS_STORAGE_CONF", str(folder / "storage.conf"))
         patch.setenv("BUILDAH_ISOLATION", "chroot")  # no namespaces and no cgroups are needed
-        for architecture in BASES:
-            made = engine("buildah", "from", "--platform", f"linux/{architecture}", "scratch")
-            engine("buildah", "add", "-q", made, str(base_archive(architecture)), "/")
-            variant = VARIANTS[architecture]
-            engine("buildah", "config", "--arch", architecture, "--variant", variant, made)
-            name = BASE.format(architecture)
-            engine("buildah", "commit", "-q", "--timestamp", "0", "--rm", made, name)
+        for architecture in ("amd64", "arm64"):
+            name, platform = BASE.format(architecture), f"linux/{architecture}"
+            script = [sys.executable, str(ROOT / "docker" / "debian.py"), name]
+            engine(*script, "--platform", platform, "--engine", "buildah")
         yield engine
         engine("buildah", "umount", "--all")
         engine("buildah", "rm", "--all")

@@ -142,10 +142,10 @@ def test_locks_have_the_versions_of_the_constraints() -> None:
 
 def test_locks_hold_all_that_the_project_asks_for() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    base, build = project["dependencies"], project["optional-dependencies"]["build"]
+    base, extras = project["dependencies"], project["optional-dependencies"]
     for texts, found in (
-        (base, locked("runtime")),
-        ([*base, *build], locked("builder") | locked("source")),
+        ([*base, *extras["serve"]], locked("runtime")),
+        ([*base, *extras["build"]], locked("builder") | locked("source")),
     ):
         for wanted in map(Requirement, texts):
             version = found.get(canonicalize_name(wanted.name), "0")

@@ -10,6 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+
+from edgecompress.images import PLATFORMS
+from edgecompress.wheel import EPOCH
 
 ROOT = Path(__file__).parent.parent.parent
 FILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
@@ -87,3 +91,24 @@ def test_the_runtime_image_is_the_same_for_every_builder() -> None:
     names = [name for name, _ in found[last:]]
     assert "RUN" not in names
     assert {"HEALTHCHECK", "USER", "ENTRYPOINT"} <= set(names)
+
+
+def test_compose_locks_up_what_answers() -> None:
+    document = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text(encoding="utf-8"))
+    services = document["services"]
+    assert set(services) == {"answers", "recipes", "service"}
+    for name in ("answers", "service"):
+        assert services[name]["read_only"] is True
+        assert services[name]["cap_drop"] == ["ALL"]
+    assert all(port.startswith("127.0.0.1:") for port in services["service"]["ports"])
+    build = services["recipes"]["build"]
+    assert (ROOT / "docker" / build["context"] / build["dockerfile"]).is_file()
+
+
+def test_compose_and_bake_build_what_the_command_builds() -> None:
+    compose = (ROOT / "docker" / "compose.yaml").read_text(encoding="utf-8")
+    bake = (ROOT / "docker" / "docker-bake.hcl").read_text(encoding="utf-8")
+    assert f'SOURCE_DATE_EPOCH: "{EPOCH}"' in compose
+    assert f'"SOURCE_DATE_EPOCH" {{ default = "{EPOCH}" }}' in bake
+    for platform in PLATFORMS:
+        assert f'"{platform}"' in bake

@@ -1,0 +1,76 @@
+"""Make a small Debian base with Python as a local image, without a registry.
+
+Run ``python docker/debian.py NAME [--platform linux/arm64] [--engine buildah]``. mmdebstrap unpacks
+Debian 12's packages and configures none, so another architecture needs no emulator. The image
+holds Python 3.11 with pip and venv, and what wheels link to; it is the base of either Dockerfile.
+Archives are kept in the user's cache folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from edgecompress.engines import find_engine
+from edgecompress.images import host_platform
+from edgecompress.targets.emulated.debian import MIRROR, SUITE
+from edgecompress.targets.machine import cache_folder
+from edgecompress.values import json_digest
+
+PACKAGES = (
+    "python3-minimal", "python3-pip", "python3-venv", "libstdc++6", "libgomp1", "coreutils",
+    "dash", "findutils",
+)  # fmt: skip
+VARIANTS = {"amd64": "", "arm64": "v8"}
+"""Engines look for a platform with its variant."""
+
+
+def archive(architecture: str) -> Path:
+    """Give the root file system as a .tar, made when it is not in the cache yet."""
+    file = cache_folder() / "bases" / f"{architecture}-{json_digest([SUITE, PACKAGES])[:16]}.tar"
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        aside = file.with_suffix(f".{os.getpid()}.tar")
+        command = ["mmdebstrap", "--quiet", "--variant=extract", f"--architectures={architecture}"]
+        command += [f"--include={','.join(PACKAGES)}", SUITE, str(aside), MIRROR]
+        subprocess.run(command, check=True, stdout=sys.stderr)
+        aside.rename(file)
+    return file
+
+
+def make_base(engine: str, name: str, platform: str) -> None:
+    """Import the archive for `platform` as the image `name`; the same bytes, the same ID."""
+    architecture = platform.rpartition("/")[2]
+    if engine == "buildah":
+        command = [engine, "from", "--platform", platform, "scratch"]
+        made = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+        variant = VARIANTS[architecture]
+        for words in (
+            ("add", "-q", made, str(archive(architecture)), "/"),
+            ("config", "--arch", architecture, "--variant", variant, made),
+            ("commit", "-q", "--timestamp", "0", "--rm", made, name),
+        ):
+            subprocess.run([engine, *words], check=True, stdout=sys.stderr)
+        return
+    where = ["--platform", platform]
+    if engine == "podman":
+        where = ["--arch", architecture, *(["--variant", "v8"] if architecture == "arm64" else [])]
+    command = [engine, "import", *where, str(archive(architecture)), name]
+    subprocess.run(command, check=True, stdout=sys.stderr)
+
+
+def main() -> None:
+    """Make the base that the command line asks for."""
+    parser = argparse.ArgumentParser(description="Make a local Debian base with Python.")
+    parser.add_argument("name", help="of the image, such as localhost/base")
+    parser.add_argument("--platform", default=host_platform())
+    parser.add_argument("--engine", default="auto")
+    given = parser.parse_args()
+    make_base(find_engine(given.engine), given.name, given.platform)
+
+
+if __name__ == "__main__":
+    main()
