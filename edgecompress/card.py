@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from edgecompress.errors import MissingExtraError
 from edgecompress.manifest import Manifest
 from edgecompress.report import evidence, words
-from edgecompress.report.facts import Facts, display_name, gather, scored, size_ratio
+from edgecompress.report.facts import HERE, Facts, display_name, gather, scored, size_ratio
 from edgecompress.report.languages import LABEL, Languages, languages
 from edgecompress.report.limits import FEW, limits, listed
 from edgecompress.report.markdown import code, escape, place_text
@@ -92,7 +92,7 @@ def render_card(manifest: Manifest, result: RunResult, *, longest: int | None = 
     parts = slices(replace(facts, teacher=base), row)
     parts = tuple(_named(one, spoken) for one in parts)
     return _template().render(
-        front=front_matter(manifest, facts, row, spoken),
+        front=front_matter(manifest, facts, row, spoken, result.recipe.get("data")),
         manifest=manifest,
         head=headline(result, facts) if facts.winner else None,
         facts=[pair for pair in _facts(manifest, facts, row) if pair[1]],
@@ -113,8 +113,10 @@ def render_card(manifest: Manifest, result: RunResult, *, longest: int | None = 
     )
 
 
-def front_matter(manifest: Manifest, facts: Facts, row: Row, spoken: Languages) -> str:
-    """Give the YAML of a model card, with only what is known.
+def front_matter(
+    manifest: Manifest, facts: Facts, row: Row, spoken: Languages, data: object = None
+) -> str:
+    """Give the YAML of a model card, with only what is known; `data` is the recipe's.
 
     Source: the keys of huggingface_hub's `ModelCardData`.
     """
@@ -134,7 +136,7 @@ def front_matter(manifest: Manifest, facts: Facts, row: Row, spoken: Languages) 
     tags = [name for prefix, name in _TAGS.items() if any(
         step.stage.startswith(prefix) for step in row.steps)]  # fmt: skip
     document["tags"] = ["onnx", "onnxruntime", "edgecompress", *tags]
-    if results := _results(manifest, facts, row):
+    if results := _results(manifest, facts, row, data):
         document["metrics"] = [metric["type"] for metric in results["metrics"]]
         document["model-index"] = [{"name": manifest.name, "results": [results]}]
     try:
@@ -144,7 +146,19 @@ def front_matter(manifest: Manifest, facts: Facts, row: Row, spoken: Languages) 
     return str(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
 
 
-def _results(manifest: Manifest, facts: Facts, row: Row) -> Json | None:
+def _dataset(manifest: Manifest, data: object) -> str:
+    """Name the data: the folder that it lies in, or its test files."""
+    known = data if isinstance(data, Mapping) else {}
+    if known.get("format") == "cldr":
+        return "Unicode CLDR"
+    recorded = manifest.inputs.get("data")
+    test = recorded.get("test") if isinstance(recorded, Mapping) else None
+    files = _file_names(test.get("files") if isinstance(test, Mapping) else None)
+    name = words.plain(known.get("root") or "").rpartition("/")[2].strip(".")
+    return name or (files if files != words.MISSING else "unnamed")
+
+
+def _results(manifest: Manifest, facts: Facts, row: Row, data: object) -> Json | None:
     """Give the scores on test as an entry of a model index; None where there is none."""
     names = ("f1", "accuracy", "macro_f1", "precision", "recall")
     found = [(name, scored(row, name, facts, "test")) for name in names]
@@ -155,13 +169,11 @@ def _results(manifest: Manifest, facts: Facts, row: Row) -> Json | None:
     ]
     if not metrics or manifest.task is None:
         return None
-    data = manifest.recipe.get("data")
-    known = data if isinstance(data, Mapping) else {}
-    form = words.plain(known.get("format") or "unknown")
-    name = words.plain(known.get("root") or "").rpartition("/")[2] or form
+    name = _dataset(manifest, data)
     return {
         "task": {"type": manifest.task},
-        "dataset": {"name": name, "type": form, "split": "test"},
+        # A hub wants an identifier as the type; a format's name could be another set's there.
+        "dataset": {"name": name, "type": name, "split": "test"},
         "metrics": metrics,
     }
 
@@ -225,7 +237,8 @@ def _purpose(manifest: Manifest, facts: Facts, spoken: Languages) -> str:
     """Say what it can be used for, no further than it was measured."""
     task = _TASKS.get(manifest.task or "", "gives numbers for numbers: its task is not known")
     tongues = f" in {listed([one.name for one in spoken.known], 30)}" if spoken.known else ""
-    where = listed([words.plain(one) for one in facts.targets], 8)
+    here = "the machine that ran the recipe"
+    where = listed([here if one == HERE else words.plain(one) for one in facts.targets], 8)
     asked = f" It was measured on {where}." if where else ""
     return (
         f"For programs that run on a CPU without a network and need what this model does: it "

@@ -402,7 +402,9 @@ def shown_first(number: Number) -> tuple[int, str]:
     """Order numbers for people: scores, their losses, size, times, memory, then the rest."""
     order = [
         *(name for primary in PRIMARY for name in (primary, f"{primary}_drop")),
-        *("size", "download_size", "latency_p50", "speedup", "peak_memory"),
+        *("precision", "recall", "agreement", "ece", "size", "download_size", "compression"),
+        *("latency_p50", "latency_p90", "latency_p99", "end_to_end_p50", "speedup"),
+        *("load_time", "first_inference", "peak_memory", "memory_rise"),
     ]
     place = order.index(number.metric) if number.metric in order else len(order)
     return place, f"{number.split} {number.target} {number.slice or ''}"

@@ -7,6 +7,7 @@ should be, as 8-bit models answer differently from processor to processor.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,14 +157,13 @@ def read_examples(
         When a file is missing, malformed, or of the other task.
     """
     out: list[Example] = []
+    names = _names(files)
     for file in files:
         found = form or _format(file, task)
         if (found == "conll") is not (task == "token-classification") and found != "text":
             raise DataError(f"{found} files do not hold what {task} answers", file=file)
         before = len(out)
-        source = file.name if len(files) > 1 else ""
-        if len(files) > 1 and len({one.name for one in files}) < len(files):
-            source = str(file)
+        source = names[file]
         if found == "conll":
             out += [Example(words=w, tags=t, source=source) for w, t in conll_sentences(file)]
         elif found == "tsv":
@@ -174,6 +174,17 @@ def read_examples(
         if len(out) == before:
             raise DataError("holds no text", file=file)
     return tuple(out)
+
+
+def _names(files: Sequence[Path]) -> dict[Path, str]:
+    """Name files by their paths below the folder that all are in; one alone needs no name."""
+    if len(files) < 2:
+        return dict.fromkeys(files, "")
+    whole = [file.absolute() for file in files]
+    common = os.path.commonpath([file.parent for file in whole])
+    return {
+        file: path.relative_to(common).as_posix() for file, path in zip(files, whole, strict=True)
+    }
 
 
 def _format(file: Path, task: str) -> str:

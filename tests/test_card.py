@@ -117,6 +117,22 @@ def test_its_front_matter_is_that_of_a_model_card(card: str, measured: RunResult
     assert (f1.dataset_name, f1.dataset_split) == ("masakhaner", "test")
 
 
+@pytest.mark.parametrize(
+    ("data", "inputs", "name"),
+    [
+        ({"format": "cldr"}, {}, "Unicode CLDR"),
+        ({"format": "conll"}, {"test": {"files": [{"name": "hau/test.txt"}]}}, "hau/test.txt"),
+        ({"format": "conll", "root": "."}, {}, "unnamed"),
+    ],
+)
+def test_data_without_a_folder_of_its_own_is_named_by_what_is_known(
+    tagger: Candidate, measured: RunResult, data: object, inputs: object, name: str
+) -> None:
+    result = replace(measured, recipe={**measured.recipe, "data": data})
+    manifest = Manifest("tiny", tagger.task, tagger.labels, "m", None, inputs={"data": inputs})
+    assert ModelCard(render_card(manifest, result)).data.eval_results[0].dataset_name == name
+
+
 def test_every_language_stands_beside_the_teacher(card: str, measured: RunResult) -> None:
     row = measured.rows[2]
     for source, name, count in (("hau", "Hausa", "120"), ("swa", "Swahili", "30\\*")):

@@ -105,6 +105,8 @@ def answer_sections(found: Flips, shown: int) -> Iterator[Section]:
         known = bool(found.labelled)
         rest = len(ranked) - shown
         more = (f"{rest:,} more; --json has all of them, --show lists more.",) if rest > 0 else ()
+        if not isinstance(ranked[0].old, str):
+            more = ("Entities that both found are left out.", *more)
         heads = ("text", "old", "new", *(("known", "") if known else ()))
         listed = tuple(_flip(one, known=known) for one in ranked[:shown])
         yield Section("Which answers differ", heads, listed, more)
@@ -174,14 +176,18 @@ def _more(old: int | None, new: int | None) -> str:
 
 def _numbers(found: Differences) -> Iterator[Section]:
     targets = {one.target for one in found.numbers if one.target}
-    whole = [one for one in found.numbers if one.slice is None and _differs(one)]
+    # What the harness costs is the machine's, not the model's.
+    whole = [
+        one
+        for one in found.numbers
+        if one.slice is None and one.metric != "harness_overhead" and _differs(one)
+    ]
     lines = tuple(_number(one, several=len(targets) > 1) for one in sorted(whole, key=shown_first))
     heads = ("", "old", "new", "difference", "intervals")
     if lines:
-        total = sum(one.slice is None for one in found.numbers)
-        same = total - len(lines)
+        same = sum(one.slice is None and not _differs(one) for one in found.numbers)
         others = "1 other is" if same == 1 else f"{same} others are"
-        note = (f"{others} the same.",) if same else ()
+        note = (f"{others} the same, as far as digits are shown.",) if same else ()
         yield Section("Numbers", heads, lines, note, right=1)
     parts = list(_parts(found.numbers))
     if parts:
@@ -224,11 +230,17 @@ def _number(one: Number, *, several: bool) -> tuple[str, ...]:
     change = one.difference
     text = ""
     if change is not None:
-        text = words.signed(-change if lost else change, one.unit)
+        text = _signed(-change if lost else change, one.unit)
         if one.unit in ("ms", "bytes") and one.old and one.old.value > 0:
             text += f" ({change / one.old.value:+.0%})".replace("-", "−")
     overlap = {True: "overlap", False: "apart", None: ""}[one.overlap]
     return title, _figure(one.old), _figure(one.new), text, overlap
+
+
+def _signed(change: float, unit: str) -> str:
+    """Write a difference with a true minus; one that is not seen at this precision as ±0."""
+    text = words.signed(change, unit).replace("-", "−")
+    return text if text.strip("+−0.,") else "±0"
 
 
 def _figure(found: Measurement | None) -> str:
@@ -251,8 +263,13 @@ def _figure(found: Measurement | None) -> str:
 
 
 def _flip(one: Flip, *, known: bool) -> tuple[str, ...]:
-    cells: Iterable[str] = (one.text, in_words(one.old), in_words(one.new))
+    old, new, right = one.old, one.new, one.known
+    if not isinstance(old, str) and not isinstance(new, str):
+        both = set(old) & set(new)  # of a long answer only what differs can be seen on a line
+        old, new = (tuple(span for span in each if span not in both) for each in (old, new))
+        if right is not None and not isinstance(right, str):
+            right = tuple(span for span in right if span not in both)
+    cells: Iterable[str] = (one.text, in_words(old), in_words(new))
     if known:
-        right = "" if one.known is None else in_words(one.known)
-        cells = (*cells, right, one.verdict)
+        cells = (*cells, "" if right is None else in_words(right), one.verdict)
     return tuple(one_line(cell) for cell in cells)

@@ -70,7 +70,8 @@ def method(result: RunResult, facts: Facts, row: Row) -> Iterator[str]:
     if not facts.several and here.get("cpu"):
         cpu = here["cpu"].get("model") if isinstance(here["cpu"], Mapping) else here["cpu"]
         parts = [words.plain(cpu)]
-        parts += [f"{here['cores']} cores"] if here.get("cores") else []
+        cores = here.get("cores")
+        parts += [f"{cores} core{'' if cores == 1 else 's'}"] if cores else []
         parts += [words.plain(here[key]) for key in ("system", "os") if here.get(key)]
         libraries = here.get("libraries")
         if isinstance(libraries, Mapping) and libraries.get("onnxruntime"):
@@ -225,7 +226,7 @@ def elsewhere(facts: Facts, row: Row) -> Iterator[str]:
         yield f"Every answer is that of the machine that ran the recipe: {', '.join(same)}."
     if not set(facts.targets) - {HERE}:
         why = (
-            "; 8-bit arithmetic differs between processors, so ask yours: name it under `targets`"
+            "; 8-bit arithmetic differs between processors, so ask yours: name it under targets"
             if quantized(row.steps)
             else ""
         )

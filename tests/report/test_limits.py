@@ -88,7 +88,7 @@ def test_eight_bits_on_one_machine_only(result: RunResult) -> None:
     facts, row = winner(result)
     assert [*evidence.elsewhere(facts, row)] == [
         "No other processor was asked; 8-bit arithmetic differs between processors, so ask yours: "
-        "name it under `targets`."
+        "name it under targets."
     ]
     plain = replace(row, steps=())
     assert [*evidence.elsewhere(facts, plain)] == ["No other processor was asked."]
