@@ -297,7 +297,7 @@ def _check_model(role: str, source: str, files: dict[str, str]) -> None:
         raise DataError(
             f"the bundle's {role} was {source!r} on disk; say where it lies now with --{role}"
         )
-    root = place if place.is_dir() else place.parent
+    root = (place if place.is_dir() else place.parent).resolve()
     here = {str(one["name"]) for one in input_files(source)}
     for name, digest in files.items():
         if name not in here:

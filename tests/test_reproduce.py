@@ -8,18 +8,22 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from helpers import labelled_texts
 
-from edgecompress.bundle import CORE_LIST
+from edgecompress.bundle import CORE_LIST, write_bundle
 from edgecompress.cli.main import cli
 from edgecompress.errors import DataError, EdgeCompressError, StageError
-from edgecompress.pipeline import StageContext
+from edgecompress.origin import find_origin
+from edgecompress.pipeline import Pipeline, StageContext
+from edgecompress.recipe import load_recipe
 from edgecompress.reproduce import Inputs, Reproduction, reproduce
-from edgecompress.run import run
+from edgecompress.run import read_splits
+from edgecompress.store import Store
 from edgecompress.values import Candidate, Measurement, file_digest
 
 RECIPE = """\
@@ -89,13 +93,21 @@ def first(place: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def fused(place: Path, first: Path) -> Path:
-    """A bundle of a recipe that measures to decide; its teacher is in the first run's store."""
-    recipe, store = place / "one" / "again.yaml", place / "one" / "store"
+    """A bundle of a chain that measures to decide, made as `run` makes the winner's.
+
+    Its teacher is in the first run's store. What else a run measures is left out, for time.
+    """
+    recipe = load_recipe(place / "one" / "again.yaml", ("threads=1", FUSED))
+    splits, test = read_splits(recipe)
+    pipeline = Pipeline(recipe, Store(place / "one" / "store"), splits)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(StageContext, "measure", the_later_the_faster)
-        found = run(recipe, place / "fused", settings=("threads=1", FUSED), store=store)
-    assert found.winner is not None
-    return place / "fused" / "bundle"
+        made = pipeline.run_chain(recipe.chains[0], pipeline.open_start()).candidate
+    parts = {"train": splits.train, "validation": splits.validation, "test": test}
+    counts = {name: len(examples) for name, examples in parts.items()}
+    found = asdict(find_origin(recipe, counts, pipeline.teacher, made))
+    write_bundle(place / "fused", made, found.pop("recipe"), found.pop("versions"), **found)
+    return place / "fused"
 
 
 def the_later_the_faster(_: StageContext, candidates: Sequence[Candidate]) -> list[tuple]:
