@@ -84,6 +84,7 @@ def build_command(
     given = {"SOURCE_DATE_EPOCH": str(EPOCH), **(arguments or {})}
     if engine != "docker":
         command += ["--format", "docker", "--timestamp", str(EPOCH), "--identity-label=false"]
+        command += ["--layers=false"]  # podman would make other layers than buildah, and keep more
         given = {"BUILDPLATFORM": host_platform(), **given}
     for name, value in sorted(given.items()):
         command += ["--build-arg", f"{name}={value}"]

@@ -218,7 +218,7 @@ def test_an_engine_that_fails_is_an_error(
 def test_commands_leave_no_trace_of_builder_and_time() -> None:
     made = build_command("podman", Path("context"), tag="t", platform="linux/arm64")
     assert made[:2] == ["podman", "build"]
-    assert {"--identity-label=false", "--timestamp"} < set(made)
+    assert {"--identity-label=false", "--layers=false", "--timestamp"} < set(made)
     assert made[made.index("--format") + 1] == "docker"
     docker = build_command("docker", Path("context"), tag="t", platform="linux/arm64")
     assert "--timestamp" not in docker

@@ -125,7 +125,7 @@ def test_it_serves(image: Image) -> None:
 
 @pytest.mark.parametrize("name", ["first", "board"])
 def test_its_layers_are_small(
-    name: str, image: Image, store: Run, record_property: Callable[..., None]
+    name: str, image: Image, store: Run, record_testsuite_property: Callable[..., None]
 ) -> None:
     image(name)
     base = BASE.format(IMAGES[name])
@@ -133,7 +133,7 @@ def test_its_layers_are_small(
         int(json.loads(store("podman", "image", "inspect", each))[0]["Size"])
         for each in (f"localhost/{name}", base)
     ]
-    record_property("bytes_above_base", sizes[0] - sizes[1])
+    record_testsuite_property(f"bytes_above_base_{IMAGES[name]}", sizes[0] - sizes[1])
     assert 50_000_000 < sizes[0] - sizes[1] < LIMIT
 
 
