@@ -188,7 +188,8 @@ def _named(table: Slices, spoken: Languages) -> Slices:
     """Name the lines of a table by the languages that they are."""
     prefix = LABEL if table.heading == "Label" else "file:"
     if prefix != spoken.prefix:
-        return table
+        made = table.heading == "Data file" and spoken.prefix == LABEL  # CLDR's have no files
+        return replace(table, heading="Kind of text") if made else table
     lines = tuple(replace(one, name=spoken.name(one.name, prefix)) for one in table.lines)
     return replace(table, heading="Language", lines=lines)
 

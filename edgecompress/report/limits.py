@@ -177,12 +177,14 @@ def _places(facts: Facts, row: Row) -> Iterator[str]:
         for one in row.measurements
         if one.metric == "latency_p50" and one.slice is None and not one.invalid
     }
-    where = " and ".join(sorted(timed))
-    yield (
-        f"Times and memory hold for {where} as described above, and for no other machine."
-        if timed
-        else "No time that can be trusted was measured anywhere."
-    )
+    ratios = any(one.metric == "speedup" and not one.invalid for one in row.measurements)
+    if timed:
+        where = " and ".join(sorted(timed))
+        yield f"Times and memory hold for {where} as described above, and for no other machine."
+    elif ratios:
+        yield "No time on its own can be trusted here, only its ratio to that of the fp32 export."
+    else:
+        yield "No time that can be trusted was measured anywhere."
 
 
 def _windows(task: str | None, longest: int | None) -> Iterator[str]:

@@ -69,6 +69,18 @@ def test_an_interval_around_nothing_is_not_settled(result: RunResult) -> None:
     assert "beyond chance" not in text
 
 
+def test_a_ratio_can_be_sound_where_times_are_not(result: RunResult) -> None:
+    _, row = winner(result)
+    disturbed = tuple(
+        replace(one, invalid="other load") if one.metric.startswith("latency") else one
+        for one in row.measurements
+    )
+    text = "\n".join(told(changed(result, measurements=disturbed)))
+    assert "No time on its own can be trusted here, only its ratio" in text
+    nothing = tuple(replace(one, invalid="other load") for one in disturbed)
+    assert "No time that can be trusted" in "\n".join(told(changed(result, measurements=nothing)))
+
+
 def test_parts_with_few_examples_are_not_ranked(result: RunResult) -> None:
     _, row = winner(result)
     measured = tuple(
