@@ -103,7 +103,7 @@ def _show(found: Reproduction) -> None:
         return
     total = len(found.unchanged) + len(found.differences.files)
     click.echo(f"different: {len(found.unchanged)} of {total} files of the core are the same")
-    parts = [part for part in sections(found.differences) if part.title != "Numbers"]
+    parts = list(sections(found.differences))
     if found.model is not None:
         parts += _model(found.model)
     if found.scores:
