@@ -23,8 +23,8 @@ from pathlib import Path
 import click
 
 from edgecompress.bundle import verify_bundle
-from edgecompress.engines import ENGINES, find_engine
-from edgecompress.images import host_platform
+from edgecompress.images.context import host_platform
+from edgecompress.images.engines import ENGINES, find_engine
 
 ROOT = Path(__file__).resolve().parent.parent
 TAG = "localhost/edgecompress-builder"

@@ -14,8 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from edgecompress.engines import find_engine
-from edgecompress.images import host_platform
+from edgecompress.images.context import host_platform
+from edgecompress.images.engines import find_engine
 from edgecompress.targets.emulated.debian import MIRROR, SUITE
 from edgecompress.targets.machine import cache_folder
 from edgecompress.values import json_digest

@@ -40,7 +40,7 @@ CLASSIFIERS = {
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What a bundle's core says of where it comes from; each as `edgecompress.manifest.Manifest`.
+    """What a bundle's core says of where it comes from; each as in its `Manifest`.
 
     `packages` are the versions of what a bundle needs to run: edgecompress's base install.
     """

@@ -13,10 +13,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from edgecompress.bundle.manifest import portable
 from edgecompress.chains import Chain, Given, chain_names, check_order, expand
 from edgecompress.data import DataConfig, data_config
 from edgecompress.errors import DataError, RecipeError
-from edgecompress.manifest import portable
 from edgecompress.stage import Transform, stage_class, stage_modules
 from edgecompress.targets.fleet import Fleet, find_fleet, load_fleet
 from edgecompress.training.new_teacher import NewTeacher

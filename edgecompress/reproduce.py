@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgecompress.bundle import write_bundle
+from edgecompress.bundle.manifest import Manifest, portable
+from edgecompress.bundle.packing import opened
 from edgecompress.chains import Chain
+from edgecompress.comparison.differences import Differences, Side, compare, read_side
+from edgecompress.comparison.flips import ask, compare_answers
 from edgecompress.data.calibration import load_calibration
-from edgecompress.differences import Differences, Side, compare, read_side
 from edgecompress.errors import BundleError, DataError, EdgeCompressError
-from edgecompress.flips import ask, compare_answers
-from edgecompress.manifest import Manifest, portable
 from edgecompress.origin import PLATFORM, find_origin, input_files
-from edgecompress.packing import opened
 from edgecompress.pipeline import Pipeline, Splits
 from edgecompress.progress import Reporter, Silent
 from edgecompress.provenance import installed, package_digest

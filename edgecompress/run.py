@@ -15,11 +15,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from edgecompress.bundle.manifest import portable
 from edgecompress.chains import Chain
 from edgecompress.choose import choose
 from edgecompress.determinism import compute_threads
 from edgecompress.errors import EdgeCompressError, StageError
-from edgecompress.manifest import portable
 from edgecompress.observation import descriptions
 from edgecompress.onnx_files import onnx_model_files
 from edgecompress.origin import Origin, find_origin

@@ -1,6 +1,6 @@
 """Labelled text in files: CoNLL and TSV, line by line; standard library only, as a device has it.
 
-`edgecompress.data` makes examples for a recipe of it, `edgecompress.differences` questions for a
+`edgecompress.data` makes examples for a recipe of it, `edgecompress.comparison` questions for a
 bundle.
 """
 
@@ -21,7 +21,7 @@ TAG = re.compile(r"O|[BIES]-.+", re.DOTALL)
 def check_file(file: Path) -> None:
     """Raise `DataError` unless `file` is a file with something in it."""
     if not file.exists():
-        raise DataError("the file is missing; check its path, in a recipe data.root, too", file=file)
+        raise DataError("the file is missing; check its path (and data.root)", file=file)
     if not file.is_file():
         raise DataError("this is not a file", file=file)
     if not file.stat().st_size:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 # Tests run side by side; on tiny models a second thread only waits, and waiting threads that spin
 # take the cores of the others.
@@ -17,6 +18,10 @@ from hypothesis import settings
 
 if TYPE_CHECKING:
     from edgecompress.values import Candidate
+
+# A shell that starts a job in the background has it ignore Ctrl-C, and all that the job starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A wall time says nothing on a machine that others use too.
 settings.register_profile("shared-machine", deadline=None)

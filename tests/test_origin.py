@@ -10,8 +10,8 @@ import pytest
 from helpers import tagged_examples
 
 from edgecompress.bundle import load_manifest, write_bundle
+from edgecompress.bundle.packing import pack_bundle
 from edgecompress.origin import find_origin, package_licence
-from edgecompress.packing import pack_bundle
 from edgecompress.pipeline import Pipeline
 from edgecompress.provenance import package_digest
 from edgecompress.recipe import load_recipe

@@ -15,7 +15,8 @@ import pytest
 from click.testing import CliRunner
 from helpers import labelled_texts
 
-from edgecompress.bundle import CORE_LIST, write_bundle
+from edgecompress.bundle import write_bundle
+from edgecompress.bundle.digests import CORE_LIST
 from edgecompress.cli.main import cli
 from edgecompress.errors import DataError, EdgeCompressError, StageError
 from edgecompress.origin import find_origin

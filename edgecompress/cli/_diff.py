@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from edgecompress.cli._diff_words import Section
-    from edgecompress.differences import Differences
-    from edgecompress.flips import Flips
+    from edgecompress.comparison.differences import Differences
+    from edgecompress.comparison.flips import Flips
     from edgecompress.values import Example
 
 Place = tuple[Path, Path]
@@ -119,13 +119,13 @@ def diff(
 
 def _folder(bundle: Path) -> AbstractContextManager[Path]:
     """Give a bundle's directory; an archive is unpacked for the while."""
-    from edgecompress.packing import opened
+    from edgecompress.bundle.packing import opened
 
     return opened(bundle)
 
 
 def _compared(old: Place, new: Place, verify: bool) -> Differences:
-    from edgecompress.differences import compare, read_side
+    from edgecompress.comparison.differences import compare, read_side
 
     return compare(*(read_side(folder, verify=verify, place=name) for folder, name in (old, new)))
 
@@ -141,7 +141,7 @@ def _task(found: Differences) -> str:
 def _examples(
     data: Sequence[Path], form: str | None, columns: tuple[str, str], task: str
 ) -> tuple[Example, ...]:
-    from edgecompress.flips import read_examples
+    from edgecompress.comparison.flips import read_examples
 
     return read_examples(data, task, form, *columns)
 
@@ -159,7 +159,7 @@ def _of_recipe(recipe: Path, settings: Sequence[str], split: str) -> tuple[Examp
 
 def _ask(old: Place, new: Place, examples: Sequence[Example], threads: int | None) -> Flips:
     """Ask one bundle after the other, so that only one model is in memory."""
-    from edgecompress.flips import ask, compare_answers
+    from edgecompress.comparison.flips import ask, compare_answers
     from edgecompress.runtime import load
 
     answers = []

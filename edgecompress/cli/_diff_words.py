@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from edgecompress.differences import (
+from edgecompress.comparison.differences import (
     Change,
     Differences,
     Number,
@@ -16,7 +16,7 @@ from edgecompress.differences import (
     StageChange,
     shown_first,
 )
-from edgecompress.flips import VERDICTS, Flip, Flips, in_words
+from edgecompress.comparison.flips import VERDICTS, Flip, Flips, in_words
 from edgecompress.report import words
 from edgecompress.report.facts import PRIMARY
 from edgecompress.values import Measurement

@@ -10,7 +10,7 @@ import click
 from edgecompress.errors import DataError
 
 if TYPE_CHECKING:
-    from edgecompress.manifest import Manifest
+    from edgecompress.bundle.manifest import Manifest
 
 
 @click.command(name="sign")
@@ -32,7 +32,7 @@ def sign(directory: Path, key: Path, password_file: Path | None) -> None:
     Signatures are no part of the lists, so a bundle that is signed, or signed again, is the same
     bundle. `edgecompress bundle verify --key PUBLIC DIRECTORY` checks them.
     """
-    from edgecompress.signature import read_private_key, sign_bundle
+    from edgecompress.bundle.signature import read_private_key, sign_bundle
 
     password = None if password_file is None else _password(password_file)
     written = sign_bundle(directory, read_private_key(key, password))
@@ -40,8 +40,8 @@ def sign(directory: Path, key: Path, password_file: Path | None) -> None:
 
 
 def verify_with_key(directory: Path, key: Path, *, evidence: bool) -> Manifest:
-    """Verify a bundle and its signatures; see `edgecompress.signature.verify_signed`."""
-    from edgecompress.signature import read_public_key, verify_signed
+    """Verify a bundle and its signatures; see `edgecompress.bundle.signature.verify_signed`."""
+    from edgecompress.bundle.signature import read_public_key, verify_signed
 
     return verify_signed(directory, read_public_key(key), evidence=evidence)
 

@@ -11,7 +11,7 @@ from edgecompress.cli._diff import diff
 from edgecompress.cli._signature import sign, verify_with_key
 
 if TYPE_CHECKING:
-    from edgecompress.manifest import Manifest
+    from edgecompress.bundle.manifest import Manifest
     from edgecompress.values import Json
 
 LIBRARIES = (
@@ -50,7 +50,7 @@ def verify(bundle: Path, core_only: bool, key: Path | None) -> None:
     Ends with exit code 1 and the name of the file when one was changed, added or lost.
     """
     from edgecompress.bundle import verify_bundle
-    from edgecompress.packing import is_core, opened
+    from edgecompress.bundle.packing import is_core, opened
 
     with opened(bundle) as directory:
         # An archive of the core alone is whole; in a directory the evidence may have been lost.
@@ -72,7 +72,7 @@ def show(bundle: Path, as_json: bool) -> None:
     The digests of a directory are not checked.
     """
     from edgecompress.bundle import load_manifest
-    from edgecompress.packing import opened
+    from edgecompress.bundle.packing import opened
 
     with opened(bundle) as directory:
         manifest = load_manifest(directory)
@@ -89,7 +89,7 @@ def pack(bundle: Path, output: Path | None, core: bool) -> None:
 
     Equal bundles give equal files. `tar --zstd -xf` reads them, too.
     """
-    from edgecompress.packing import pack_bundle
+    from edgecompress.bundle.packing import pack_bundle
 
     written = pack_bundle(bundle, output, core=core)
     click.echo(f"{written}: {written.stat().st_size / 1e6:.2f} MB ({_part(core)})")
@@ -108,7 +108,7 @@ def pack(bundle: Path, output: Path | None, core: bool) -> None:
 )
 def unpack(file: Path, output: Path | None, max_size: float) -> None:
     """Unpack the archive FILE, verify it and put it into place, whole or not at all."""
-    from edgecompress.packing import is_core, unpack_bundle
+    from edgecompress.bundle.packing import is_core, unpack_bundle
 
     directory = unpack_bundle(file, output, most_bytes=int(max_size * 1e9))
     click.echo(f"{directory}: whole ({_part(is_core(directory))})")

@@ -56,8 +56,13 @@ def command(
     if fetch and wheels is not None:
         raise click.UsageError("--fetch and --wheels exclude each other; give one")
     from edgecompress.bundle import verify_bundle
-    from edgecompress.engines import build, find_engine
-    from edgecompress.images import default_base, download_wheels, host_platform, write_context
+    from edgecompress.images.context import (
+        default_base,
+        download_wheels,
+        host_platform,
+        write_context,
+    )
+    from edgecompress.images.engines import build, find_engine
 
     manifest = verify_bundle(bundle, evidence=False)
     # The engine is looked for first: nothing is fetched when there is none.

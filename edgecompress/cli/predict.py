@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from edgecompress.errors import DataError
-from edgecompress.lines import Source, arriving
+from edgecompress.runtime.lines import Source, arriving
 
 if TYPE_CHECKING:
     from edgecompress.runtime import Prediction, Predictor

@@ -126,10 +126,10 @@ def command(
 
     require()
     from edgecompress.runtime import load
+    from edgecompress.runtime.threads import usable_cores
     from edgecompress.service.answering import answerer
     from edgecompress.service.app import Service
     from edgecompress.service.server import bind, run, served
-    from edgecompress.threads import usable_cores
 
     limits = Limits(
         max_batch=max_batch,

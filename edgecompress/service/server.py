@@ -87,7 +87,7 @@ def _taken(host: str, port: int, error: OSError) -> EdgeCompressError:
 
 def core_digest(bundle: Path) -> str:
     """SHA-256 of a bundle's ``core.sha256``, which names every byte of its core."""
-    from edgecompress.bundle import CORE_LIST
+    from edgecompress.bundle.digests import CORE_LIST
 
     return hashlib.sha256((bundle / CORE_LIST).read_bytes()).hexdigest()
 

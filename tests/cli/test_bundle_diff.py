@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from edgecompress.bundle.packing import pack_bundle
 from edgecompress.cli import _diff
 from edgecompress.cli.bundle import command
 from edgecompress.errors import BundleError, DataError
-from edgecompress.packing import pack_bundle
 from edgecompress.values import Candidate, Measurement, OnnxModel, Row, RunResult, Verdict
 
 MakeBundle = Callable[..., Path]
@@ -170,7 +170,7 @@ def test_a_terminal_gets_tables(
     pair: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from edgecompress.cli._diff_words import sections
-    from edgecompress.differences import compare, read_side
+    from edgecompress.comparison.differences import compare, read_side
 
     found = compare(*(read_side(Path(one)) for one in pair))
     monkeypatch.setenv("COLUMNS", "160")

@@ -172,10 +172,10 @@ def test_batches_are_answered_in_order(tags: str) -> None:
 @pytest.fixture
 def three_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("edgecompress.threads.usable_cores", lambda: 3)
+    monkeypatch.setattr("edgecompress.runtime.threads.usable_cores", lambda: 3)
     monkeypatch.setattr("os.cpu_count", lambda: 3)
     times = {1: 3.0, 2: 1.0, 3: 2.0}
-    monkeypatch.setattr("edgecompress.threads.fastest", lambda *_, **__: times)
+    monkeypatch.setattr("edgecompress.runtime.threads.fastest", lambda *_, **__: times)
     return tmp_path / "cache"
 
 

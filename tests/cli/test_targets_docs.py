@@ -35,8 +35,12 @@ def commands() -> list[list[str]]:
 
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
-def test_every_command_is_understood(words: list[str]) -> None:
+def test_every_command_is_understood(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Options and their values are parsed; nothing is run."""
+    monkeypatch.chdir(tmp_path)
+    Path("texts.txt").touch()
     command: click.Command = cli
     context = click.Context(cli)
     while isinstance(command, click.Group):

@@ -17,8 +17,8 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 
 import edgecompress
 from edgecompress.bundle import write_bundle
-from edgecompress.engines import build
-from edgecompress.images import download_wheels, write_context
+from edgecompress.images.context import download_wheels, write_context
+from edgecompress.images.engines import build
 from edgecompress.values import Candidate, OnnxModel
 
 NEEDS = ("buildah", "podman", "runc", "mmdebstrap")

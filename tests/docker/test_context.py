@@ -18,11 +18,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from edgecompress.cli.image import command
-from edgecompress.engines import build_command, find_engine
 from edgecompress.errors import BundleError, ImageError
-from edgecompress.images import default_base, read_lock, wheels_for, write_context
+from edgecompress.images.context import default_base, read_lock, wheels_for, write_context
+from edgecompress.images.engines import build_command, find_engine
+from edgecompress.images.wheel import EPOCH, write_own_wheel
 from edgecompress.values import Candidate, directory_digests
-from edgecompress.wheel import EPOCH, write_own_wheel
 
 ROOT = Path(__file__).parent.parent.parent
 LOCKS = sorted((ROOT / "docker").glob("*.lock"))
@@ -105,7 +105,7 @@ def test_our_wheel_can_be_installed(tmp_path: Path) -> None:
     pip += ["--find-links", str(tmp_path), "--target", str(tmp_path / "site"), requirement]
     subprocess.run(pip, check=True)
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site"), "PYTHONSAFEPATH": "1"}
-    code = "import edgecompress.images as i; print(i.__file__, i.resource_folder('docker'))"
+    code = "import edgecompress.images.context as i; print(i.__file__, i.resource_folder('docker'))"
     said = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )

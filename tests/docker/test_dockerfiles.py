@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from edgecompress.images import PLATFORMS
-from edgecompress.wheel import EPOCH
+from edgecompress.images.context import PLATFORMS
+from edgecompress.images.wheel import EPOCH
 
 ROOT = Path(__file__).parent.parent.parent
 FILES = sorted((ROOT / "docker").glob("*.Dockerfile"))

@@ -93,7 +93,7 @@ def test_an_idle_connection_does_not_hold_it_up(tags_bundle: Path, start: Start)
             assert server.stop()[0] == 0
 
 
-BODY = b'{"texts": ["%b", "%b", "%b"]}' % ((SLOW.encode(),) * 3)
+BODY = b'{"texts": [%b]}' % b", ".join([b'"%b"' % SLOW.encode()] * 20)
 SLOW_REQUEST = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (
     len(BODY),
     BODY,

@@ -106,6 +106,17 @@ def _options(spec: TargetSpec, address: Address) -> dict[str, Any]:
     }
 
 
+async def _connect(host: str, **options: Any) -> asyncssh.SSHClientConnection:
+    """Connect; once more where the line broke first, before the reason for that could be read.
+
+    A server that refuses and closes at once can take back what it said a moment before.
+    """
+    try:
+        return await asyncssh.connect(host, **options)
+    except asyncssh.ConnectionLost:
+        return await asyncssh.connect(host, **options)
+
+
 async def _open(
     spec: TargetSpec, address: Address, hops: list[asyncssh.SSHClientConnection], depth: int
 ) -> asyncssh.SSHClientConnection:
@@ -139,7 +150,7 @@ async def _open(
     alias = planned.host_key_alias
     direct = tunnel is None and planned.proxy_command is None
     try:
-        return await asyncssh.connect(
+        return await _connect(
             address.host,
             tunnel=tunnel,
             known_hosts=known.entries,

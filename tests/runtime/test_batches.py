@@ -15,11 +15,11 @@ from lookup_models import MAX_LENGTH, WORD_LANGUAGES, WORD_TAGS
 from onnx import helper
 from onnxruntime.capi import onnxruntime_pybind11_state
 
-import edgecompress.runtime
 from edgecompress.errors import DataError
-from edgecompress.onnx_operators import batches_change_answers, operator_types
-from edgecompress.prediction import Prediction
-from edgecompress.runtime import BATCH, load
+from edgecompress.runtime import predictor
+from edgecompress.runtime.operators import batches_change_answers, operator_types
+from edgecompress.runtime.prediction import Prediction
+from edgecompress.runtime.predictor import BATCH, load
 from edgecompress.values import Candidate, OnnxModel
 
 MakeBundle = Callable[..., Path]
@@ -186,7 +186,7 @@ def test_a_stream_is_answered_as_it_comes(
 def test_long_texts_are_not_gathered(
     attention: dict[str, Candidate], make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(edgecompress.runtime, "_AHEAD_CHARACTERS", 20)
+    monkeypatch.setattr(predictor, "_AHEAD_CHARACTERS", 20)
     taken = []
     words = ["Abuja je"] * 9
     stream = load(make_bundle(attention["text"]), threads=1).stream(
@@ -213,7 +213,7 @@ def test_the_number_of_threads_changes_no_answer(
 @pytest.fixture
 def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("edgecompress.threads.usable_cores", lambda: 3)
+    monkeypatch.setattr("edgecompress.runtime.threads.usable_cores", lambda: 3)
     monkeypatch.setattr("os.cpu_count", lambda: 3)
     return tmp_path / "cache"
 
@@ -243,10 +243,14 @@ def test_the_number_of_threads_is_found_once(
 def test_auto_measures_when_nothing_is_remembered(
     classifier: Candidate, make_bundle: MakeBundle, memory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgecompress.threads.fastest", lambda *_, **__: {1: 2.0, 2: 1.0, 3: 1.1})
+    monkeypatch.setattr(
+        "edgecompress.runtime.threads.fastest", lambda *_, **__: {1: 2.0, 2: 1.0, 3: 1.1}
+    )
     bundle = make_bundle(classifier)
     assert load(bundle, threads="auto").threads == 2
-    monkeypatch.setattr("edgecompress.threads.fastest", lambda *_, **__: pytest.fail("again"))
+    monkeypatch.setattr(
+        "edgecompress.runtime.threads.fastest", lambda *_, **__: pytest.fail("again")
+    )
     assert load(bundle, threads="auto").threads == 2
 
 
@@ -263,7 +267,7 @@ def test_a_place_that_cannot_be_written_is_no_error(
 def test_one_core_needs_no_measuring(
     tagger: Candidate, make_bundle: MakeBundle, memory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgecompress.threads.usable_cores", lambda: 1)
+    monkeypatch.setattr("edgecompress.runtime.threads.usable_cores", lambda: 1)
     predictor = load(make_bundle(tagger))
     assert predictor.tune() == {}
     assert (predictor.threads, predictor.tuned) == (1, True)
@@ -293,7 +297,7 @@ def test_operators_are_found_in_subgraphs_and_functions(tmp_path: Path) -> None:
 
 
 def test_the_operators_that_are_known_to_be_dynamic_exist() -> None:
-    from edgecompress.onnx_operators import DYNAMIC
+    from edgecompress.runtime.operators import DYNAMIC
 
     schemas = onnxruntime_pybind11_state.get_all_operator_schema()
     known = {schema.name for schema in schemas}

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecompress import threads
+from edgecompress.runtime import threads
 
 
 class Clock:

@@ -1,7 +1,7 @@
 """One file of a bundle, and a bundle of one file: ``NAME.tar.zst``.
 
-The tar archive is the only one that these files have (`edgecompress.tarball`), below the folder
-``bundle/``, in one zstandard frame with a digest behind it (`edgecompress.zstdframe`). Equal
+The tar archive is the only one that these files have (`tarball`), below the folder
+``bundle/``, in one zstandard frame with a digest behind it (`zstdframe`). Equal
 bundles give equal archives, as far as the same version of zstandard packs them.
 
 Unpacking trusts nothing: sizes, counts and names are limited before a file is written, all is
@@ -17,16 +17,12 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from edgecompress.bundle import (
-    bundle_files,
-    is_evidence,
-    move_into_place,
-    verify_bundle,
-)
+from edgecompress.bundle.digests import bundle_files, is_evidence
+from edgecompress.bundle.directory import move_into_place, verify_bundle
+from edgecompress.bundle.names import Names
+from edgecompress.bundle.tarball import read_tar, whole_size, write_tar
+from edgecompress.bundle.zstdframe import MAGIC, Frame, import_zstandard, write_frame
 from edgecompress.errors import BundleError
-from edgecompress.names import Names
-from edgecompress.tarball import read_tar, whole_size, write_tar
-from edgecompress.zstdframe import MAGIC, Frame, import_zstandard, write_frame
 
 SUFFIX = ".tar.zst"
 FOLDER = "bundle/"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from edgecompress.errors import DataError
-from edgecompress.prediction import Entity, Prediction, find_entities
+from edgecompress.runtime.prediction import Entity, Prediction, find_entities
 from edgecompress.textfiles import TAG, conll_sentences, read_lines, tsv_rows
 from edgecompress.values import Example, Json
 

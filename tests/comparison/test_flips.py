@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from lookup_models import SPECIALS, TAGS, WORD_TAGS, write_model
 
+from edgecompress.comparison.flips import ask, compare_answers, in_words, mcnemar, read_examples
 from edgecompress.errors import DataError
-from edgecompress.flips import ask, compare_answers, in_words, mcnemar, read_examples
 from edgecompress.runtime import load
 from edgecompress.values import Candidate, Example, OnnxModel
 

@@ -9,7 +9,7 @@
     bundle/              the bundle's core; its evidence stays outside and cannot change the image
 
 The same bundle, lock and version give the same context, byte by byte, on any machine. What builds
-it is in `edgecompress.engines`.
+it is in `edgecompress.images.engines`.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgecompress.bundle import verify_bundle
-from edgecompress.digests import CORE_LIST, CORE_SIGNATURE
+from edgecompress.bundle.digests import CORE_LIST, CORE_SIGNATURE
 from edgecompress.errors import ImageError
+from edgecompress.images.wheel import EPOCH, write_own_wheel
 from edgecompress.resources import resource_folder
 from edgecompress.values import file_digest
-from edgecompress.wheel import EPOCH, write_own_wheel
 
 PLATFORMS = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
 """What there are wheels for, and the machine's name in a wheel's file name."""

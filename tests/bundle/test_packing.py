@@ -20,11 +20,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecompress.bundle import verify_bundle
+from edgecompress.bundle.names import Names
+from edgecompress.bundle.packing import opened, pack_bundle, unpack_bundle
+from edgecompress.bundle.tarball import header, read_tar, whole_size, write_tar
 from edgecompress.cli.bundle import command
 from edgecompress.errors import BundleError, MissingExtraError
-from edgecompress.names import Names
-from edgecompress.packing import opened, pack_bundle, unpack_bundle
-from edgecompress.tarball import header, read_tar, whole_size, write_tar
 from edgecompress.values import Candidate, directory_digests
 
 MakeBundle = Callable[..., Path]
@@ -77,7 +77,7 @@ def test_equal_bundles_give_equal_archives(bundle: Path, tmp_path: Path) -> None
     first = pack_bundle(bundle, tmp_path / "a.tar.zst").read_bytes()
     assert pack_bundle(elsewhere / "renamed", tmp_path / "b.tar.zst").read_bytes() == first
     code = (
-        "from pathlib import Path; from edgecompress.packing import pack_bundle; "
+        "from pathlib import Path; from edgecompress.bundle.packing import pack_bundle; "
         f"pack_bundle(Path('renamed'), Path({str(tmp_path / 'c.tar.zst')!r}))"
     )
     subprocess.run([sys.executable, "-c", code], cwd=elsewhere, check=True, umask=0o077)

@@ -14,19 +14,18 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
-from edgecompress import threads as thread_counts
-from edgecompress.batching import length_batches
-from edgecompress.bundle import CORE_LIST, load_manifest, verify_bundle
+from edgecompress.bundle import load_manifest, verify_bundle
+from edgecompress.bundle.digests import CORE_LIST
+from edgecompress.bundle.manifest import Manifest, newer_runtime
 from edgecompress.errors import BundleError, DataError
-from edgecompress.manifest import Manifest, newer_runtime
-from edgecompress.prediction import Entity, Prediction, Question, find_entities
-from edgecompress.sessions import first_line, import_onnxruntime, open_session
+from edgecompress.runtime import threads as thread_counts
+from edgecompress.runtime.batching import length_batches
+from edgecompress.runtime.prediction import Prediction, Question, find_entities
+from edgecompress.runtime.sessions import first_line, import_onnxruntime, open_session
 from edgecompress.values import Example
 
 if TYPE_CHECKING:
     from edgecompress.tasks import Encoded, Preprocessor, Task
-
-__all__ = ["BATCH", "Entity", "Prediction", "Predictor", "load"]
 
 BATCH = 8
 """Rows of a batch where batches do not change answers (docs/runtime.md has what it gains)."""
@@ -144,7 +143,7 @@ class Predictor:
         judged one row at a time. Other models give the same answers up to rounding.
         """
         if self._batch is None:
-            from edgecompress.onnx_operators import batches_change_answers
+            from edgecompress.runtime.operators import batches_change_answers
 
             self._batch = 1 if batches_change_answers(self._model) else BATCH
         return self._batch

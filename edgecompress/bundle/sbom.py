@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cyclonedx.model.component import Component
     from cyclonedx.model.license import License
 
-    from edgecompress.manifest import Manifest
+    from edgecompress.bundle.manifest import Manifest
 
 
 def render_sbom(manifest: Manifest, digests: Mapping[str, str], packages: Mapping[str, str]) -> str:

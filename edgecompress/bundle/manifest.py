@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from edgecompress.bundle.names import MOST_NAME_BYTES, safe_path
+from edgecompress.bundle.strictjson import strict_json
 from edgecompress.errors import BundleError
-from edgecompress.names import MOST_NAME_BYTES, safe_path
-from edgecompress.strictjson import strict_json
 from edgecompress.values import Json, SessionSettings, Step, session_from_json
 
 FORMAT = 1

@@ -12,9 +12,9 @@ from huggingface_hub import ModelCard
 from lookup_models import TAGS, WORD_TAGS, write_candidate, write_tokenizer
 
 from edgecompress.bundle import verify_bundle
-from edgecompress.card import CARD, render_card
+from edgecompress.bundle.card import CARD, render_card
+from edgecompress.bundle.manifest import Manifest
 from edgecompress.errors import DataError
-from edgecompress.manifest import Manifest
 from edgecompress.targets.accuracy import observe_accuracy
 from edgecompress.targets.size import size_measurements
 from edgecompress.values import (

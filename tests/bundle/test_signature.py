@@ -13,16 +13,17 @@ from click.testing import CliRunner
 from cryptography.hazmat.primitives import serialization as form
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from edgecompress.bundle import SIGNATURES, verify_bundle
-from edgecompress.cli.bundle import command
-from edgecompress.errors import BundleError, DataError, EdgeCompressError
-from edgecompress.packing import pack_bundle, unpack_bundle
-from edgecompress.signature import (
+from edgecompress.bundle import verify_bundle
+from edgecompress.bundle.digests import SIGNATURES
+from edgecompress.bundle.packing import pack_bundle, unpack_bundle
+from edgecompress.bundle.signature import (
     read_private_key,
     read_public_key,
     sign_bundle,
     verify_signed,
 )
+from edgecompress.cli.bundle import command
+from edgecompress.errors import BundleError, DataError, EdgeCompressError
 from edgecompress.values import Candidate, file_digest
 
 MakeBundle = Callable[..., Path]

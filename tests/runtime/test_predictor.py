@@ -22,8 +22,8 @@ from tokenizers import Tokenizer, pre_tokenizers
 
 import edgecompress
 from edgecompress.errors import BundleError, DataError
-from edgecompress.prediction import Entity, find_entities
 from edgecompress.runtime import Predictor, load
+from edgecompress.runtime.prediction import Entity, find_entities
 from edgecompress.tasks import Preprocessor, task
 from edgecompress.values import Candidate, Example, OnnxModel, SessionSettings
 

@@ -11,9 +11,9 @@ from cyclonedx.validation.json import JsonStrictValidator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecompress.manifest import Manifest
+from edgecompress.bundle.manifest import Manifest
+from edgecompress.bundle.sbom import render_sbom
 from edgecompress.provenance import installed, required
-from edgecompress.sbom import render_sbom
 from edgecompress.values import file_digest
 
 DIGESTS = {
@@ -65,8 +65,8 @@ def test_packages_carry_versions_licences_and_what_they_require():
 
 def test_the_bill_is_the_same_in_another_process():
     code = (
-        "from edgecompress.manifest import Manifest\n"
-        "from edgecompress.sbom import render_sbom\n"
+        "from edgecompress.bundle.manifest import Manifest\n"
+        "from edgecompress.bundle.sbom import render_sbom\n"
         "import test_sbom as here\n"
         "print(render_sbom(here.described(), here.DIGESTS, here.PACKAGES), end='')\n"
     )

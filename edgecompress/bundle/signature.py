@@ -18,15 +18,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgecompress.bundle import (
-    CORE_LIST,
-    CORE_SIGNATURE,
-    EVIDENCE_LIST,
-    EVIDENCE_SIGNATURE,
-    verify_bundle,
-)
+from edgecompress.bundle.digests import CORE_LIST, CORE_SIGNATURE, EVIDENCE_LIST, EVIDENCE_SIGNATURE
+from edgecompress.bundle.directory import verify_bundle
+from edgecompress.bundle.manifest import Manifest
 from edgecompress.errors import BundleError, DataError, MissingExtraError
-from edgecompress.manifest import Manifest
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import (

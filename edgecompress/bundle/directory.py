@@ -9,7 +9,7 @@
     core.sha256        digests of all of the above: `sha256sum -c core.sha256` reads it
     evidence/          README.md (the model card), measurements.json, report.html
     evidence.sha256    digests of the evidence
-    *.sha256.sig       optional signatures over the lists (`edgecompress.signature`)
+    *.sha256.sig       optional signatures over the lists (`edgecompress.bundle.signature`)
 
 The *core* is the same bytes when it is made again from the same inputs; the *evidence* (what was
 measured, where and when) stands beside it. Verifying rebuilds both lists from the directory and
@@ -23,12 +23,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from edgecompress.digests import (
+from edgecompress.bundle.digests import (
     CORE_LIST,
-    CORE_SIGNATURE,
     EVIDENCE,
     EVIDENCE_LIST,
-    EVIDENCE_SIGNATURE,
     SIGNATURES,
     bundle_files,
     check_list,
@@ -37,34 +35,17 @@ from edgecompress.digests import (
     listed_files,
     no_directory,
 )
-from edgecompress.errors import BundleError, DataError
-from edgecompress.manifest import (
+from edgecompress.bundle.manifest import (
     MANIFEST_NAME,
     Manifest,
     parse_manifest,
     portable,
 )
-from edgecompress.names import safe_path
+from edgecompress.bundle.names import safe_path
+from edgecompress.bundle.strictjson import MOST_BYTES
+from edgecompress.errors import BundleError, DataError
 from edgecompress.onnx_files import external_data
-from edgecompress.strictjson import MOST_BYTES
 from edgecompress.values import Candidate, Json, OnnxModel, RunResult, Step, file_digest
-
-__all__ = [
-    "CORE_LIST",
-    "CORE_SIGNATURE",
-    "EVIDENCE",
-    "EVIDENCE_LIST",
-    "EVIDENCE_SIGNATURE",
-    "SBOM_NAME",
-    "SIGNATURES",
-    "bundle_files",
-    "is_evidence",
-    "load_bundle",
-    "load_manifest",
-    "move_into_place",
-    "verify_bundle",
-    "write_bundle",
-]
 
 SBOM_NAME = "sbom.cdx.json"
 _MODEL = "model.onnx"
@@ -249,8 +230,8 @@ def _write_core(
     manifest: Manifest,
     packages: Json | None,
 ) -> None:
+    from edgecompress.bundle.sbom import render_sbom
     from edgecompress.provenance import installed
-    from edgecompress.sbom import render_sbom
 
     shutil.copyfile(model.path, made / _MODEL)
     for location in external_data(model.path):
@@ -276,7 +257,7 @@ def _write_evidence(
 ) -> None:
     documents = {}
     if evidence is not None:
-        from edgecompress.card import CARD, write_card
+        from edgecompress.bundle.card import CARD, write_card
         from edgecompress.report.document import to_json
 
         documents[CARD] = write_card(made, manifest, evidence)

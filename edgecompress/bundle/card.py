@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgecompress.bundle.manifest import Manifest
 from edgecompress.errors import MissingExtraError
-from edgecompress.manifest import Manifest
 from edgecompress.report import evidence, words
 from edgecompress.report.facts import HERE, Facts, display_name, gather, scored, size_ratio
 from edgecompress.report.languages import LABEL, Languages, languages

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecompress.batching import MAX_TOKENS, length_batches
+from edgecompress.runtime.batching import MAX_TOKENS, length_batches
 
 lengths = st.lists(st.integers(1, 600), max_size=80)
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecompress.errors import DataError
-from edgecompress.lines import PIECE, arriving
+from edgecompress.runtime.lines import PIECE, arriving
 
 
 class Pieces:

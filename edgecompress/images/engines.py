@@ -15,8 +15,8 @@ import tempfile
 from pathlib import Path
 
 from edgecompress.errors import ImageError
-from edgecompress.images import CONTEXT_FILE, host_platform
-from edgecompress.wheel import EPOCH
+from edgecompress.images.context import CONTEXT_FILE, host_platform
+from edgecompress.images.wheel import EPOCH
 
 ENGINES = ("docker", "podman", "buildah")
 """In the order in which they are looked for."""

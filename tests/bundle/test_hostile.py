@@ -20,11 +20,11 @@ import pytest
 import zstandard
 
 from edgecompress.bundle import verify_bundle, write_bundle
+from edgecompress.bundle.packing import pack_bundle, unpack_bundle
+from edgecompress.bundle.tarball import write_tar
+from edgecompress.bundle.zstdframe import MAGIC, TRAILER
 from edgecompress.errors import BundleError
-from edgecompress.packing import pack_bundle, unpack_bundle
-from edgecompress.tarball import write_tar
 from edgecompress.values import Candidate, directory_digests
-from edgecompress.zstdframe import MAGIC, TRAILER
 
 SEED = 20_240
 CHANCE = random.Random(SEED)

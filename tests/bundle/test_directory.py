@@ -19,9 +19,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgecompress.bundle import load_bundle, load_manifest, verify_bundle, write_bundle
+from edgecompress.bundle.manifest import Manifest, parse_manifest, portable
+from edgecompress.bundle.names import safe_path
 from edgecompress.errors import BundleError
-from edgecompress.manifest import Manifest, parse_manifest, portable
-from edgecompress.names import safe_path
 from edgecompress.values import (
     Candidate,
     OnnxModel,
@@ -456,7 +456,7 @@ def test_verifying_needs_the_standard_library_only(whole: Path) -> None:
 
 
 def test_every_key_of_the_manifest_is_documented() -> None:
-    page = (Path(__file__).parents[1] / "docs" / "bundle.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "bundle.md").read_text(encoding="utf-8")
     for key in Manifest.__dataclass_fields__:
         assert f"\n| `{key}` |" in page, key
     for key in SessionSettings.__dataclass_fields__:

@@ -1,7 +1,7 @@
 """What differs between two bundles: recipe, code, inputs, stages, files, numbers.
 
 Every part is a value that JSON can hold, so that a person and a program are told the same.
-`edgecompress.flips` asks both bundles and says which answers change.
+`edgecompress.comparison.flips` asks both bundles and says which answers change.
 """
 
 from __future__ import annotations
@@ -13,17 +13,16 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from edgecompress.bundle import (
+from edgecompress.bundle import load_manifest, verify_bundle
+from edgecompress.bundle.digests import (
     CORE_LIST,
     CORE_SIGNATURE,
     EVIDENCE,
     bundle_files,
     is_evidence,
-    load_manifest,
-    verify_bundle,
 )
+from edgecompress.bundle.manifest import Manifest
 from edgecompress.errors import BundleError
-from edgecompress.manifest import Manifest
 from edgecompress.report.facts import OBSERVERS, PRIMARY
 from edgecompress.values import Json, Measurement, Step, file_digest, json_digest
 

@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from edgecompress.bundle.names import MOST_NAME_BYTES, Names
 from edgecompress.errors import BundleError
-from edgecompress.names import MOST_NAME_BYTES, Names
 from edgecompress.values import file_digest
 
 CORE_LIST = "core.sha256"
