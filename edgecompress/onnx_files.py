@@ -7,6 +7,7 @@ fields of ``onnx.proto`` in which a tensor can lie, without loading a weight.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -29,6 +30,27 @@ _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _DEPTH = 100  # protobuf's own limit on nested messages
 
 
+@contextlib.contextmanager
+def mapped(model: Path) -> Iterator[mmap.mmap]:
+    """Map an ONNX file to read its messages; weights inside it cost no memory.
+
+    Raises
+    ------
+    DataError
+        When the file is empty or, while it is read, turns out to be no protobuf message.
+    """
+    with model.open("rb") as stream:
+        try:
+            view = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        except ValueError:
+            raise DataError("not an ONNX model: the file is empty", file=model) from None
+        with view:
+            try:
+                yield view
+            except (ValueError, IndexError) as error:
+                raise DataError(f"not an ONNX model ({error})", file=model) from None
+
+
 def external_data(model: Path) -> tuple[str, ...]:
     """Give the locations that the tensors of an ONNX file name, sorted, as they are written.
 
@@ -42,16 +64,8 @@ def external_data(model: Path) -> tuple[str, ...]:
     DataError
         When the file is empty or no protobuf message.
     """
-    with model.open("rb") as stream:
-        try:
-            view = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-        except ValueError:
-            raise DataError("not an ONNX model: the file is empty", file=model) from None
-        with view:
-            try:
-                return tuple(sorted(set(_locations(view, 0, len(view), "model", 0))))
-            except (ValueError, IndexError) as error:
-                raise DataError(f"not an ONNX model ({error})", file=model) from None
+    with mapped(model) as view:
+        return tuple(sorted(set(_locations(view, 0, len(view), "model", 0))))
 
 
 def onnx_model_files(model: Path) -> tuple[Path, ...]:
@@ -117,23 +131,14 @@ def model_versions(model: Path) -> tuple[int, int]:
         When the file is empty or no protobuf message.
     """
     ir_version = opset = 0
-    with model.open("rb") as stream:
-        try:
-            view = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-        except ValueError:
-            raise DataError("not an ONNX model: the file is empty", file=model) from None
-        with view:
-            try:
-                for number, wire, first, last in _fields(view, 0, len(view)):
-                    if (number, wire) == (1, _VARINT):
-                        ir_version = first
-                    elif (number, wire) == (8, _LENGTH):
-                        said = {n: (a, b) for n, _, a, b in _fields(view, first, last)}
-                        domain = view[slice(*said.get(1, (0, 0)))]
-                        if domain in (b"", b"ai.onnx"):
-                            opset = said.get(2, (0, 0))[0]
-            except (ValueError, IndexError) as error:
-                raise DataError(f"not an ONNX model ({error})", file=model) from None
+    with mapped(model) as view:
+        for number, wire, first, last in _fields(view, 0, len(view)):
+            if (number, wire) == (1, _VARINT):
+                ir_version = first
+            elif (number, wire) == (8, _LENGTH):
+                said = {n: (a, b) for n, _, a, b in _fields(view, first, last)}
+                if view[slice(*said.get(1, (0, 0)))] in (b"", b"ai.onnx"):
+                    opset = said.get(2, (0, 0))[0]
     return ir_version, opset
 
 

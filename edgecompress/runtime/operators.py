@@ -10,8 +10,7 @@ import mmap
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgecompress.errors import DataError
-from edgecompress.onnx_files import length_fields
+from edgecompress.onnx_files import length_fields, mapped
 
 # Message -> field number -> message of that field; numbers from onnx/onnx.proto.
 _FIELDS = {
@@ -45,16 +44,8 @@ def operator_types(model: Path) -> frozenset[str]:
     DataError
         When the file is empty or no protobuf message.
     """
-    with model.open("rb") as stream:
-        try:
-            view = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-        except ValueError:
-            raise DataError("not an ONNX model: the file is empty", file=model) from None
-        with view:
-            try:
-                return frozenset(_names(view, 0, len(view), "model", 0))
-            except (ValueError, IndexError) as error:
-                raise DataError(f"not an ONNX model ({error})", file=model) from None
+    with mapped(model) as view:
+        return frozenset(_names(view, 0, len(view), "model", 0))
 
 
 def batches_change_answers(model: Path) -> bool:
