@@ -19,20 +19,21 @@ from edgecompress.bundle import write_bundle
 from edgecompress.bundle.manifest import Manifest, portable
 from edgecompress.bundle.packing import opened
 from edgecompress.chains import Chain
-from edgecompress.comparison.differences import Differences, Side, compare, read_side
+from edgecompress.comparison.differences import Differences, compare
 from edgecompress.comparison.flips import ask, compare_answers
-from edgecompress.data.calibration import load_calibration
-from edgecompress.errors import BundleError, DataError, EdgeCompressError
-from edgecompress.origin import PLATFORM, find_origin, input_files
+from edgecompress.comparison.side import Side, read_side
+from edgecompress.errors import BundleError, EdgeCompressError
+from edgecompress.origin import PLATFORM, find_origin
 from edgecompress.pipeline import Pipeline, Splits
 from edgecompress.progress import Reporter, Silent
 from edgecompress.provenance import installed, package_digest
 from edgecompress.recipe import Recipe, absolute_paths, build_recipe
 from edgecompress.run import read_splits
 from edgecompress.runtime import load
+from edgecompress.same_inputs import check_inputs
 from edgecompress.store import Store
 from edgecompress.targets.agent.describe import describe
-from edgecompress.values import Candidate, Example, Json, file_digest
+from edgecompress.values import Candidate, Example, Json
 from edgecompress.yamlfile import YamlFile, apply_settings
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ def reproduce(
         with tempfile.TemporaryDirectory(prefix="edgecompress-reproduce-") as aside:
             recipe, written = _recipe(recorded.manifest, inputs, Path(aside))
             chain = _chain(recipe, recorded.manifest)
-            _check_inputs(recipe, chain, recorded.manifest)
+            check_inputs(recipe, chain, recorded.manifest)
             splits, test = read_splits(recipe)
             threads = threads or recorded.environment.get("compute_threads")
             place = Store(_clean(store, recorded) if store else Path(aside) / "store")
@@ -245,81 +246,6 @@ def _chain(recipe: Recipe, manifest: Manifest) -> Chain:
         steps = ", ".join(step.stage for step in manifest.steps)
         raise BundleError(f"no chain of the recorded recipe has the recorded steps ({steps})")
     return best[1]
-
-
-def _check_inputs(recipe: Recipe, chain: Chain, manifest: Manifest) -> None:
-    """Refuse inputs that are not those that the bundle was made from."""
-    known = manifest.inputs
-    if recipe.data is not None:
-        for split, entry in known.get("data", {}).items():
-            _check_split(recipe, split, entry)
-    sources = {
-        "teacher": recipe.fields.teacher and recipe.fields.teacher.model,
-        "model": recipe.fields.model,
-    }
-    for role, source in sources.items():
-        files = known.get(role, {}).get("files", [])
-        if source and files:
-            _check_model(role, source, {one["name"]: one["sha256"] for one in files})
-    used = (getattr(use.stage, "calibration", None) for use in chain)
-    sets = {found.name: found.digest for name in used if name for found in [load_calibration(name)]}
-    for entry in known.get("calibration", []):
-        now = sets.get(entry["name"], "none of that name")
-        if now != entry["digest"]:
-            raise DataError(
-                f"the calibration set {entry['name']!r} is another one: its digest was "
-                f"{entry['digest']} and is {now}; name the file with "
-                "--set stages.STAGE.calibration=FILE"
-            )
-
-
-def _check_split(recipe: Recipe, split: Any, entry: Json) -> None:
-    data = recipe.data
-    if data is None:
-        return
-    files = data.files(split) if entry.get("files") else ()
-    for file, one in zip(files, entry.get("files", []), strict=False):
-        if not file.is_file():
-            raise DataError("is missing; say where the data lie with --data-root DIR", file=file)
-        _same(file, one["sha256"], "--data-root")
-    now = data.digest(split)
-    if now != entry.get("digest"):
-        raise DataError(
-            f"the {split} split is not the one that the bundle was made from: its digest was "
-            f"{entry.get('digest')} and is {now}; give the same data, or make another bundle with "
-            "`edgecompress run`"
-        )
-
-
-def _check_model(role: str, source: str, files: dict[str, str]) -> None:
-    place = Path(source)
-    if not place.exists():
-        raise DataError(
-            f"the bundle's {role} was {source!r} on disk; say where it lies now with --{role}"
-        )
-    root = (place if place.is_dir() else place.parent).resolve()
-    here = {str(one["name"]) for one in input_files(source)}
-    for name, digest in files.items():
-        if name not in here:
-            raise DataError(f"is missing from the {role}; the bundle was made with it, "
-                            f"SHA-256 {digest}", file=root / name)  # fmt: skip
-        _same(root / name, digest, f"--{role}")
-    for name in sorted(here - files.keys()):
-        raise DataError(
-            f"lies with the {role} and did not when the bundle was made; move it away",
-            file=root / name,
-        )
-
-
-def _same(file: Path, digest: str, option: str) -> None:
-    now = file_digest(file)
-    if now != digest:
-        raise DataError(
-            f"is not the file that the bundle was made from: its SHA-256 was {digest} and is "
-            f"{now}; name the right place with {option}, or make another bundle with "
-            "`edgecompress run`",
-            file=file,
-        )
 
 
 def _clean(store: Path, recorded: Side) -> Path:
@@ -430,11 +356,14 @@ def _compared(
         result = replace(result, model=compare_models(old / a.model, new / b.model))
     if a.task is None or a.preprocessor is None:
         return result
+    data = {"validation": splits.validation, "test": test}
+    if not any(data.values()):
+        return result
+    predictors = [load(place, threads=1, batch=1, verify=False) for place in (old, new)]
     scores = []
-    for split, examples in (("validation", splits.validation), ("test", test)):
+    for split, examples in data.items():
         if not examples:
             continue
-        predictors = [load(place, threads=1, batch=1, verify=False) for place in (old, new)]
         asked = compare_answers(examples, *(ask(each, examples) for each in predictors))
         if asked.metric and asked.old_score is not None and asked.new_score is not None:
             scores.append(

@@ -125,7 +125,8 @@ def _folder(bundle: Path) -> AbstractContextManager[Path]:
 
 
 def _compared(old: Place, new: Place, verify: bool) -> Differences:
-    from edgecompress.comparison.differences import compare, read_side
+    from edgecompress.comparison.differences import compare
+    from edgecompress.comparison.side import read_side
 
     return compare(*(read_side(folder, verify=verify, place=name) for folder, name in (old, new)))
 

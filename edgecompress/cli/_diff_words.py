@@ -8,15 +8,10 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from edgecompress.comparison.differences import (
-    Change,
-    Differences,
-    Number,
-    Side,
-    StageChange,
-    shown_first,
-)
+from edgecompress.comparison.changes import Change
+from edgecompress.comparison.differences import Differences, Number, StageChange, shown_first
 from edgecompress.comparison.flips import VERDICTS, Flip, Flips, in_words
+from edgecompress.comparison.side import Side
 from edgecompress.report import words
 from edgecompress.report.facts import PRIMARY
 from edgecompress.values import Measurement

@@ -9,36 +9,13 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import asdict, dataclass
 
-from edgecompress.bundle import load_manifest, verify_bundle
-from edgecompress.bundle.digests import (
-    CORE_LIST,
-    CORE_SIGNATURE,
-    EVIDENCE,
-    bundle_files,
-    is_evidence,
-)
 from edgecompress.bundle.manifest import Manifest
-from edgecompress.errors import BundleError
+from edgecompress.comparison.changes import Change, Kind, changes
+from edgecompress.comparison.side import Side
 from edgecompress.report.facts import OBSERVERS, PRIMARY
-from edgecompress.values import Json, Measurement, Step, file_digest, json_digest
-
-Kind = Literal["added", "removed", "changed"]
-LONG = 12
-"""Entries of a list of plain values beyond which it is compared as a set, not by position."""
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One value that differs; `old` or `new` is None where there was or is none (see `kind`)."""
-
-    key: str
-    kind: Kind
-    old: Any = None
-    new: Any = None
+from edgecompress.values import Json, Measurement, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,40 +83,6 @@ class Number:
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
-    """What is read of one bundle.
-
-    Attributes
-    ----------
-    place : str
-        Its directory, as it was named.
-    manifest : Manifest
-    files : dict of str to (int, str)
-        Bytes and SHA-256 of each file of the core.
-    measurements : tuple of Measurement
-        Of its model; empty without evidence.
-    environment : dict
-        The machine that ran the recipe, and its targets; empty without evidence.
-    """
-
-    place: str
-    manifest: Manifest
-    files: Mapping[str, tuple[int, str]]
-    measurements: tuple[Measurement, ...] = ()
-    environment: Json = field(default_factory=dict)
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 over names and digests of the core's files: which core it is."""
-        return json_digest({name: digest for name, (_, digest) in self.files.items()})
-
-    @property
-    def size(self) -> int:
-        """Bytes of the core."""
-        return sum(size for size, _ in self.files.values())
-
-
-@dataclass(frozen=True, slots=True)
 class Differences:
     """All that differs between two bundles, old and new.
 
@@ -174,36 +117,6 @@ class Differences:
         }
 
 
-def read_side(directory: Path, *, verify: bool = True, place: Path | None = None) -> Side:
-    """Read what is compared of a bundle.
-
-    Parameters
-    ----------
-    directory : Path
-    verify : bool
-        Whether to compare core and evidence with their digests first.
-    place : Path, optional
-        What a person calls it: the archive that it was unpacked from.
-
-    Raises
-    ------
-    BundleError
-        When the bundle is damaged, or its measurements are not as edgecompress writes them.
-    """
-    beside = directory / EVIDENCE
-    if verify:
-        manifest = verify_bundle(directory, evidence=beside.exists())
-    else:
-        manifest = load_manifest(directory)
-    files = {
-        name: ((directory / name).stat().st_size, file_digest(directory / name))
-        for name in sorted(bundle_files(directory))
-        if not is_evidence(name) and name not in (CORE_LIST, CORE_SIGNATURE)
-    }
-    measured, environment = _evidence(beside / "measurements.json")
-    return Side(str(place or directory), manifest, files, measured, environment)
-
-
 def compare(old: Side, new: Side) -> Differences:
     """Say all that differs between two bundles."""
     a, b = old.manifest, new.manifest
@@ -230,60 +143,6 @@ def compare(old: Side, new: Side) -> Differences:
         numbers=tuple(_numbers(old.measurements, new.measurements)),
         remarks=tuple(_remarks(old, new)),
     )
-
-
-def changes(old: object, new: object, key: str = "") -> tuple[Change, ...]:
-    """Compare two JSON values key by key, lists by their longest common parts.
-
-    >>> changes({"a": 1, "b": [1, 2]}, {"a": 1, "b": [1, 3]})
-    (Change(key='b[1]', kind='changed', old=2, new=3),)
-    """
-    return tuple(_changes(_plain(old), _plain(new), key))
-
-
-def _changes(old: Any, new: Any, key: str) -> Iterator[Change]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for name in [*old, *(name for name in new if name not in old)]:
-            below = f"{key}.{name}" if key else str(name)
-            if name not in new:
-                yield Change(below, "removed", old=old[name])
-            elif name not in old:
-                yield Change(below, "added", new=new[name])
-            else:
-                yield from _changes(old[name], new[name], below)
-    elif isinstance(old, list) and isinstance(new, list):
-        yield from _lists(old, new, key)
-    elif old != new or isinstance(old, bool) is not isinstance(new, bool):
-        yield Change(key, "changed", old, new)
-
-
-def _lists(old: list[Any], new: list[Any], key: str) -> Iterator[Change]:
-    left, right = ([json_digest(one) for one in each] for each in (old, new))
-    if max(len(old), len(new)) > LONG and not any(isinstance(x, dict | list) for x in old + new):
-        gone = [one for one, digest in zip(old, left, strict=True) if digest not in set(right)]
-        come = [one for one, digest in zip(new, right, strict=True) if digest not in set(left)]
-        if gone or come or left != right:
-            yield Change(
-                key, "changed", gone or f"{len(old)} entries", come or f"{len(new)} entries"
-            )
-        return
-    matcher = difflib.SequenceMatcher(None, left, right, autojunk=False)
-    for what, i, i_end, j, j_end in matcher.get_opcodes():
-        paired = min(i_end - i, j_end - j) if what == "replace" else 0
-        for offset in range(paired):
-            yield from _changes(old[i + offset], new[j + offset], f"{key}[{j + offset}]")
-        if what != "equal":
-            for at in range(i + paired, i_end):
-                yield Change(f"{key}[{at}]", "removed", old=old[at])
-            for at in range(j + paired, j_end):
-                yield Change(f"{key}[{at}]", "added", new=new[at])
-
-
-def _plain(value: Any) -> Any:
-    """Make lists of tuples, as JSON would."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
-    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _about(manifest: Manifest) -> Json:
@@ -407,34 +266,6 @@ def shown_first(number: Number) -> tuple[int, str]:
     ]
     place = order.index(number.metric) if number.metric in order else len(order)
     return place, f"{number.split} {number.target} {number.slice or ''}"
-
-
-def _evidence(file: Path) -> tuple[tuple[Measurement, ...], Json]:
-    """Read the measurements of the model that was chosen, without trusting the file."""
-    import json
-
-    if not file.exists():
-        return (), {}
-    try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-        rows = [row for row in document["rows"] if row["name"] == document["winner"]]
-        environment = document["environment"]
-        measured = tuple(_measurement(one) for row in rows for one in row["measurements"])
-        if not isinstance(environment, dict):
-            raise TypeError("environment is no mapping")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise BundleError(f"{file}: not measurements of this format ({error})") from None
-    except OSError as error:
-        raise BundleError(f"{file}: cannot be read ({error.strerror or error})") from None
-    return measured, environment
-
-
-def _measurement(document: Json) -> Measurement:
-    known = {name: document[name] for name in Measurement.__dataclass_fields__ if name in document}
-    value = known["value"]
-    interval = known.get("interval")
-    one = Measurement(**{**known, "value": math.nan if value is None else float(value)})
-    return replace(one, interval=(float(interval[0]), float(interval[1])) if interval else None)
 
 
 def _head(side: Side) -> Json:

@@ -170,7 +170,8 @@ def test_a_terminal_gets_tables(
     pair: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from edgecompress.cli._diff_words import sections
-    from edgecompress.comparison.differences import compare, read_side
+    from edgecompress.comparison.differences import compare
+    from edgecompress.comparison.side import read_side
 
     found = compare(*(read_side(Path(one)) for one in pair))
     monkeypatch.setenv("COLUMNS", "160")

@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecompress.bundle import write_bundle
-from edgecompress.comparison.differences import Change, changes, compare, read_side
+from edgecompress.comparison.changes import Change, changes
+from edgecompress.comparison.differences import compare
+from edgecompress.comparison.side import read_side
 from edgecompress.errors import BundleError
 from edgecompress.values import (
     Candidate,
