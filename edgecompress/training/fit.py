@@ -11,7 +11,7 @@ from torch import nn
 
 from edgecompress.stage import Context
 from edgecompress.training.embedding import only_used_rows
-from edgecompress.training.loop import Outcome, Schedule, autocast, train
+from edgecompress.training.loop import Outcome, Regulation, Schedule, autocast, train
 from edgecompress.training.rows import Rows, primary_score
 
 Loss = Callable[[Any, torch.Tensor, np.ndarray], torch.Tensor]
@@ -29,6 +29,7 @@ def fit(
     hidden_states: bool = False,
     freeze_embeddings: bool = False,
     beside: nn.Module | None = None,
+    during: Regulation | None = None,
 ) -> Outcome:
     """Train `module` in place and leave it with the weights of the best epoch.
 
@@ -51,6 +52,8 @@ def fit(
         Leave all embeddings as they are.
     beside : torch.nn.Module, optional
         What else to train, such as projections; not part of the model.
+    during : Regulation, optional
+        What holds the weights to something from step to step.
 
     Raises
     ------
@@ -81,4 +84,5 @@ def fit(
             context.seed,
             context.scratch,
             context.progress,
+            during,
         )

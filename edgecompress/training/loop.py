@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -79,6 +79,24 @@ class Outcome:
         }
 
 
+class Regulation(Protocol):
+    """What holds a training to something from step to step: masks of pruned weights, a schedule.
+
+    Attributes
+    ----------
+    tensors : mapping of str to torch.Tensor
+        Its own state; saved with each epoch, read on resuming, and at the end that of the best one.
+    """
+
+    tensors: Mapping[str, torch.Tensor]
+
+    def after_step(self, done: int, total: int) -> None:
+        """Change weights or state after step `done` (from 1) of `total`; gradients are there."""
+
+    def settled(self, done: int, total: int) -> bool:
+        """Whether the state after step `done` is of the kind that is wanted at the end."""
+
+
 def train(
     tensors: Mapping[str, torch.Tensor],
     lengths: np.ndarray,
@@ -88,6 +106,7 @@ def train(
     seed: int,
     scratch: Path,
     progress: Progress,
+    during: Regulation | None = None,
 ) -> Outcome:
     """Train `tensors` in place; at the end they hold the best epoch's values.
 
@@ -108,6 +127,8 @@ def train(
         Where the state of the last finished epoch is kept.
     progress : callable
         Told (batches done, all batches, ``epoch i of n``).
+    during : Regulation, optional
+        Asked after every step; an epoch at whose end it is not settled cannot be the best one.
 
     Returns
     -------
@@ -118,6 +139,8 @@ def train(
     StageError
         When the loss or the gradient stops being a number; the last good epoch stays in `scratch`.
     """
+    if during is not None:
+        tensors = {**tensors, **{f"during.{name}": t for name, t in during.tensors.items()}}
     trained = {name: tensor for name, tensor in tensors.items() if tensor.requires_grad}
     optimizer = _optimizer(trained, schedule)
     steps = math.ceil(len(lengths) / schedule.batch_size)
@@ -135,11 +158,15 @@ def train(
             value = _step(loss, rows, optimizer, trained, schedule, done, steps)
             if value is None:
                 raise StageError(_nan_message(epoch, step, steps, schedule, scratch, state))
+            if during is not None:
+                during.after_step(done + 1, steps * schedule.epochs)
             total, seen = total + value * len(rows), seen + len(rows)
             what = f"epoch {epoch + 1} of {schedule.epochs}"
             progress(done + 1, steps * schedule.epochs, what)
         with torch.no_grad():
             reached = score()
+        if during is not None and not during.settled((epoch + 1) * steps, steps * schedule.epochs):
+            reached = None
         state = state.after(total / seen, reached)
         if state.best == epoch + 1:
             best = {name: tensor.detach().clone() for name, tensor in tensors.items()}
