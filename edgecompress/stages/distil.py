@@ -9,10 +9,11 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from edgecompress.errors import StageError
 from edgecompress.stage import Context, Kind, Transform
+from edgecompress.training.schedule_fields import ScheduleFields
 from edgecompress.values import Candidate, TorchModel
 
 
-class Distil(Transform):
+class Distil(ScheduleFields, Transform):
     """Knowledge distillation; the teacher's outputs are computed once for all runs."""
 
     accepts: ClassVar[tuple[Kind, ...]] = (TorchModel,)
@@ -23,9 +24,7 @@ class Distil(Transform):
     epochs: PositiveInt = 4
     """Times that every training example is seen."""
     learning_rate: PositiveFloat = 2e-4
-    """Peak, after warm-up; decays linearly to 0."""
-    batch_size: PositiveInt = 16
-    """Rows a step."""
+    """Peak, after warm-up; decays to 0."""
     temperature: PositiveFloat = 2.0
     """Softens both models' answers before they are compared."""
     logits_weight: float = Field(default=1.0, ge=0)
@@ -38,14 +37,6 @@ class Distil(Transform):
     """Whose hidden states are compared: the last layers', every student layer with an evenly
     spread teacher layer (a file of 2 · tokens · width bytes per teacher layer is kept in the
     store), or pairs of (student layer, teacher layer), numbered from 0."""
-    weight_decay: float = Field(default=0.01, ge=0)
-    """AdamW's decay of matrices that are no embeddings."""
-    warmup: float = Field(default=0.1, ge=0, lt=1)
-    """Share of the steps in which the learning rate rises."""
-    patience: PositiveInt | None = None
-    """Stop after so many epochs without a better validation score; null trains all."""
-    freeze_embeddings: bool = False
-    """Leave the embeddings as they are."""
 
     @model_validator(mode="after")
     def _learns_something(self) -> Distil:
@@ -59,7 +50,6 @@ class Distil(Transform):
         from edgecompress.surgery.model import load_module, read_config, save_module
         from edgecompress.training.distillation import Teaching, projections, same_rows
         from edgecompress.training.fit import fit
-        from edgecompress.training.loop import Schedule
         from edgecompress.training.outputs import teacher_outputs
         from edgecompress.training.rows import make_rows
 
@@ -92,14 +82,7 @@ class Distil(Transform):
             rows,
             held_out,
             teaching.loss,
-            Schedule(
-                epochs=self.epochs,
-                learning_rate=self.learning_rate,
-                batch_size=self.batch_size,
-                weight_decay=self.weight_decay,
-                warmup=self.warmup,
-                patience=self.patience,
-            ),
+            self.training_schedule(),
             context,
             hidden_states=bool(pairs),
             freeze_embeddings=self.freeze_embeddings,

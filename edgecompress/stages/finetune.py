@@ -7,10 +7,11 @@ from typing import ClassVar
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from edgecompress.stage import Context, Kind, Transform
+from edgecompress.training.schedule_fields import ScheduleFields
 from edgecompress.values import Candidate, TorchModel
 
 
-class Finetune(Transform):
+class Finetune(ScheduleFields, Transform):
     """Cross entropy with the training labels; the best epoch on validation data is kept."""
 
     accepts: ClassVar[tuple[Kind, ...]] = (TorchModel,)
@@ -20,25 +21,14 @@ class Finetune(Transform):
     epochs: PositiveInt = 3
     """Times that every training example is seen."""
     learning_rate: PositiveFloat = 1e-4
-    """Peak, after warm-up; decays linearly to 0."""
-    batch_size: PositiveInt = 16
-    """Rows a step."""
-    weight_decay: float = Field(default=0.01, ge=0)
-    """AdamW's decay of matrices that are no embeddings."""
-    warmup: float = Field(default=0.1, ge=0, lt=1)
-    """Share of the steps in which the learning rate rises."""
+    """Peak, after warm-up; decays to 0."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of the probability spread over all labels."""
-    patience: PositiveInt | None = None
-    """Stop after so many epochs without a better validation score; null trains all."""
-    freeze_embeddings: bool = False
-    """Leave the embeddings as they are."""
 
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Train a copy of the candidate's model."""
         from edgecompress.surgery.model import load_module, save_module
         from edgecompress.training.fit import fit
-        from edgecompress.training.loop import Schedule
         from edgecompress.training.losses import hard_loss
         from edgecompress.training.rows import labelled_rows, make_rows
 
@@ -52,14 +42,7 @@ class Finetune(Transform):
             lambda output, mask, numbers: hard_loss(
                 output.logits, rows.targets(numbers, mask.shape[1]), self.label_smoothing
             ),
-            Schedule(
-                epochs=self.epochs,
-                learning_rate=self.learning_rate,
-                batch_size=self.batch_size,
-                weight_decay=self.weight_decay,
-                warmup=self.warmup,
-                patience=self.patience,
-            ),
+            self.training_schedule(),
             context,
             freeze_embeddings=self.freeze_embeddings,
         )

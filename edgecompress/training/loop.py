@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -40,7 +40,7 @@ class Schedule:
     ----------
     epochs : int
     learning_rate : float
-        Peak of a linear warm-up from 0 and a linear decay to 0.
+        Peak of a linear warm-up from 0 and a decay to 0.
     batch_size : int
         Rows a step.
     weight_decay : float
@@ -51,6 +51,10 @@ class Schedule:
         The gradient's norm over all parameters is clipped to this.
     patience : int or None
         Stop after this many epochs without a better score; None trains all epochs.
+    decay : str
+        ``linear`` or ``cosine``: how the learning rate falls after the warm-up.
+    batch_tokens : int or None
+        Tokens a step, padding included, instead of `batch_size` rows.
     """
 
     epochs: int
@@ -60,6 +64,8 @@ class Schedule:
     warmup: float = 0.1
     max_gradient_norm: float = 1.0
     patience: int | None = None
+    decay: Literal["linear", "cosine"] = "linear"
+    batch_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +149,8 @@ def train(
         tensors = {**tensors, **{f"during.{name}": t for name, t in during.tensors.items()}}
     trained = {name: tensor for name, tensor in tensors.items() if tensor.requires_grad}
     optimizer = _optimizer(trained, schedule)
-    steps = math.ceil(len(lengths) / schedule.batch_size)
+    plan = [sum(1 for _ in batches(lengths, schedule, seed, e)) for e in range(schedule.epochs)]
+    total_steps = sum(plan)
     state = State(_fingerprint(tensors, lengths, schedule, seed))
     found = latest(scratch, state.key, tensors, optimizer)
     if found is not None:
@@ -153,19 +160,19 @@ def train(
         if _out_of_patience(state, schedule):
             break
         total, seen = 0.0, 0
-        for step, rows in enumerate(batches(lengths, schedule.batch_size, seed, epoch)):
-            done = epoch * steps + step
-            value = _step(loss, rows, optimizer, trained, schedule, done, steps)
+        for step, rows in enumerate(batches(lengths, schedule, seed, epoch)):
+            done = sum(plan[:epoch]) + step
+            value = _step(loss, rows, optimizer, trained, schedule, done, total_steps)
             if value is None:
-                raise StageError(_nan_message(epoch, step, steps, schedule, scratch, state))
+                raise StageError(_nan_message(epoch, step, plan[epoch], schedule, scratch, state))
             if during is not None:
-                during.after_step(done + 1, steps * schedule.epochs)
+                during.after_step(done + 1, total_steps)
             total, seen = total + value * len(rows), seen + len(rows)
             what = f"epoch {epoch + 1} of {schedule.epochs}"
-            progress(done + 1, steps * schedule.epochs, what)
+            progress(done + 1, total_steps, what)
         with torch.no_grad():
             reached = score()
-        if during is not None and not during.settled((epoch + 1) * steps, steps * schedule.epochs):
+        if during is not None and not during.settled(sum(plan[: epoch + 1]), total_steps):
             reached = None
         state = state.after(total / seen, reached)
         if state.best == epoch + 1:
@@ -177,13 +184,15 @@ def train(
     return Outcome(state.losses, state.scores, state.best)
 
 
-def batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> Iterator[np.ndarray]:
+def batches(lengths: np.ndarray, schedule: Schedule, seed: int, epoch: int) -> Iterator[np.ndarray]:
     """Give the row numbers of each batch of an epoch: every row once, similar lengths together.
 
     Parameters
     ----------
     lengths : numpy.ndarray
         int64, shape (rows,).
+    schedule : Schedule
+        Its `batch_size`, or its `batch_tokens` where it has one.
 
     Yields
     ------
@@ -192,22 +201,47 @@ def batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> Iter
     """
     random = np.random.default_rng((seed, epoch))
     order = random.permutation(len(lengths))
-    group = batch_size * BUCKET_BATCHES
-    found = []
+    size, tokens = schedule.batch_size, schedule.batch_tokens
+    if tokens is not None:
+        size = max(1, int(tokens / max(1.0, float(lengths.mean()))))
+    group = size * BUCKET_BATCHES
+    found: list[np.ndarray] = []
     for start in range(0, len(order), group):
         rows = order[start : start + group]
         rows = rows[np.argsort(lengths[rows], kind="stable")]
-        found += [rows[at : at + batch_size] for at in range(0, len(rows), batch_size)]
+        if tokens is None:
+            found += [rows[at : at + size] for at in range(0, len(rows), size)]
+        else:
+            found += _cut(rows, lengths[rows], tokens)
     for index in random.permutation(len(found)):
         yield found[index]
 
 
+def _cut(rows: np.ndarray, lengths: np.ndarray, tokens: int) -> list[np.ndarray]:
+    """Divide rows of ascending length so that none of the parts, padded, has more than `tokens`.
+
+    A row that is longer than that stands alone.
+    """
+    found, start = [], 0
+    for at in range(1, len(rows) + 1):
+        if at == len(rows) or (at + 1 - start) * int(lengths[at]) > tokens:
+            found.append(rows[start:at])
+            start = at
+    return found
+
+
 def learning_rate(schedule: Schedule, step: int, total: int) -> float:
-    """Learning rate of step `step` (from 0) of `total`: linear warm-up, then linear decay."""
+    """Learning rate of step `step` (from 0) of `total`: linear warm-up, then the decay to 0.
+
+    The cosine is that of Loshchilov & Hutter, 2017, "SGDR", without restarts.
+    """
     warm = int(schedule.warmup * total)
     if step < warm:
         return schedule.learning_rate * (step + 1) / warm
-    return schedule.learning_rate * (total - step) / max(1, total - warm)
+    left = (total - step) / max(1, total - warm)
+    if schedule.decay == "cosine":
+        left = (1 - math.cos(math.pi * left)) / 2
+    return schedule.learning_rate * left
 
 
 def faster_dtype() -> torch.dtype | None:
@@ -254,7 +288,7 @@ def _step(
     trained: Mapping[str, torch.Tensor],
     schedule: Schedule,
     done: int,
-    steps: int,
+    total_steps: int,
 ) -> float | None:
     optimizer.zero_grad(set_to_none=True)
     value = loss(rows)
@@ -266,7 +300,7 @@ def _step(
     if not math.isfinite(float(norm)):
         return None
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate(schedule, done, steps * schedule.epochs)
+        group["lr"] = learning_rate(schedule, done, total_steps)
     optimizer.step()
     return number
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,10 @@ def quiet(done, total, what):
     pass
 
 
+def of(batch_size, tokens=None):
+    return Schedule(epochs=1, learning_rate=0.1, batch_size=batch_size, batch_tokens=tokens)
+
+
 @given(
     st.lists(st.integers(1, 60), min_size=1, max_size=400),
     st.integers(1, 33),
@@ -31,17 +36,30 @@ def quiet(done, total, what):
 )
 def test_every_row_once_and_the_same_for_a_seed(lengths, batch_size, seed):
     array = np.array(lengths)
-    found = list(batches(array, batch_size, seed, 0))
+    found = list(batches(array, of(batch_size), seed, 0))
     assert sorted(np.concatenate(found).tolist()) == list(range(len(lengths)))
-    assert len(found) <= math.ceil(len(lengths) / batch_size) + len(lengths) // (50 * batch_size)
+    assert len(found) == math.ceil(len(lengths) / batch_size)
     assert all(len(rows) <= batch_size for rows in found)
-    again = list(batches(array, batch_size, seed, 0))
+    again = list(batches(array, of(batch_size), seed, 0))
     assert all(np.array_equal(a, b) for a, b in zip(found, again, strict=True))
+
+
+@given(
+    st.lists(st.integers(1, 60), min_size=1, max_size=400),
+    st.integers(1, 200),
+    st.integers(0, 9),
+)
+def test_batches_of_tokens_hold_no_more_than_that(lengths, tokens, seed):
+    array = np.array(lengths)
+    found = list(batches(array, of(16, tokens), seed, 0))
+    assert sorted(np.concatenate(found).tolist()) == list(range(len(lengths)))
+    for rows in found:
+        assert len(rows) == 1 or len(rows) * array[rows].max() <= tokens
 
 
 def test_batches_are_of_similar_length_and_change_with_the_epoch():
     lengths = np.random.default_rng(0).integers(3, 100, 1000)
-    first, second = (list(batches(lengths, 16, 1, epoch)) for epoch in (0, 1))
+    first, second = (list(batches(lengths, of(16), 1, epoch)) for epoch in (0, 1))
     padded = sum(len(rows) * lengths[rows].max() for rows in first)
     assert padded < 1.1 * lengths.sum()
     assert any(not np.array_equal(a, b) for a, b in zip(first, second, strict=True))
@@ -51,6 +69,11 @@ def test_learning_rate_rises_and_falls():
     schedule = Schedule(epochs=1, learning_rate=1.0, batch_size=1, warmup=0.25)
     rates = [learning_rate(schedule, step, 8) for step in range(8)]
     assert rates == pytest.approx([0.5, 1.0, 1.0, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6])
+    curved = replace(schedule, decay="cosine")
+    rates = [learning_rate(curved, step, 8) for step in range(8)]
+    assert rates[:3] == pytest.approx([0.5, 1.0, 1.0])
+    assert rates[5] == pytest.approx(0.5)
+    assert rates[7] == pytest.approx((1 - math.cos(math.pi / 6)) / 2)
 
 
 def problem(scores=None, poison=None):
