@@ -13,7 +13,8 @@ from typing import Any
 
 from torch import nn
 
-from edgecompress.errors import DataError
+from edgecompress.errors import DataError, StageError
+from edgecompress.surgery.low_rank import LowRankEmbedding, LowRankLinear
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +107,25 @@ class Block:
     family: Family
 
     def part(self, role: str) -> nn.Linear:
-        """Give the linear layer of a role: ``query``, ``key``, …, ``ffn_in`` or ``ffn_out``."""
+        """Give the linear layer of a role: ``query``, ``key``, …, ``ffn_in`` or ``ffn_out``.
+
+        Raises
+        ------
+        StageError
+            When it is a product of two matrices.
+        """
+        found = self.linear(role)
+        if isinstance(found, LowRankLinear):
+            raise StageError(
+                f"{role} of a layer is a product of two matrices, and this needs it whole; put "
+                "`factorize` after the stages that prune"
+            )
+        return found
+
+    def linear(self, role: str) -> nn.Linear | LowRankLinear:
+        """Give the linear layer of a role, which may be a product of two matrices."""
         found = self.module.get_submodule(getattr(self.family, role))
-        if not isinstance(found, nn.Linear):
+        if not isinstance(found, nn.Linear | LowRankLinear):
             raise DataError(f"{role} of this {self.family.model_type} model is no linear layer")
         return found
 
@@ -135,7 +152,7 @@ class Block:
     @property
     def neurons(self) -> int:
         """Number of neurons in the feed-forward part now."""
-        return self.part("ffn_in").out_features
+        return int(self.linear("ffn_in").out_features)
 
     def set_heads(self, heads: int) -> None:
         """Tell the attention module how many heads its matrices now hold."""
@@ -160,9 +177,19 @@ def blocks(module: nn.Module) -> Iterator[Block]:
 
 
 def word_embedding(module: nn.Module) -> nn.Embedding:
-    """Give the embedding of the word pieces, shape (vocabulary, embedding width)."""
-    family = family_of(module.config)
-    found = module.base_model.get_submodule(family.words)
+    """Give the table with one row for each word piece, shape (vocabulary, width).
+
+    Its width is the rank where the embedding is a product (`LowRankEmbedding`).
+    """
+    found = module.base_model.get_submodule(word_path(module))
     if not isinstance(found, nn.Embedding):
-        raise DataError(f"{family.words} of this {family.model_type} model is no embedding")
+        kind = family_of(module.config).model_type
+        raise DataError(f"{word_path(module)} of this {kind} model is no embedding")
     return found
+
+
+def word_path(module: nn.Module) -> str:
+    """Give the path of `word_embedding`, from the base model."""
+    words = family_of(module.config).words
+    product = isinstance(module.base_model.get_submodule(words), LowRankEmbedding)
+    return f"{words}.table" if product else words

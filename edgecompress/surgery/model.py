@@ -1,10 +1,13 @@
 """A PyTorch model on disk and back: config.json, model.safetensors and surgery.json.
 
-A transformers configuration knows one number of heads and one feed-forward width for all layers.
-After surgery they differ per layer; ``surgery.json`` holds them::
+A transformers configuration knows one number of heads and one feed-forward width for all layers,
+and no matrices that are products of two. What surgery made of them stands in ``surgery.json``::
 
-    {"format": 1, "heads": [11, 7, 12], "neurons": [1200, 830, 1536]}
+    {"format": 2, "heads": [11, 7, 12], "neurons": [1200, 830, 1536],
+     "ranks": {"bert.embeddings.word_embeddings": 128}}
 
+``ranks`` names the low-rank parts (`surgery.low_rank`) by their paths in the module. Format 1 lacks
+them, and is still read.
 Loading builds the module without initialising weights, resizes its layers and then reads the
 safetensors file strictly: one tensor too few, too many or of another shape is an error.
 """
@@ -22,7 +25,11 @@ from torch import nn
 
 from edgecompress.errors import DataError, StageError
 from edgecompress.surgery.families import Block, blocks, family_of
+from edgecompress.surgery.low_rank import make_low_rank, ranks
 from edgecompress.values import Model, OnnxModel, TorchModel
+
+FORMAT = 2
+"""Of surgery.json, as it is written; older ones are read."""
 
 HEADS = ("ForTokenClassification", "ForSequenceClassification")
 """The heads that a model may have; the name of its class ends in one of them."""
@@ -106,8 +113,13 @@ def save_module(module: Any, directory: Path) -> TorchModel:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         config.save_pretrained(directory)
-        if not even:
-            document = {"format": 1, "heads": heads, "neurons": neurons}
+        if not even or ranks(module):
+            document = {
+                "format": FORMAT,
+                "heads": heads,
+                "neurons": neurons,
+                "ranks": ranks(module),
+            }
             text = json.dumps(document) + "\n"
             (directory / "surgery.json").write_text(text, encoding="utf-8")
         save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
@@ -195,10 +207,18 @@ def _apply_surgery(module: Any, file: Path) -> None:
     found = list(blocks(module))
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
+        written = int(document["format"])
+        if written > FORMAT:
+            raise DataError(
+                f"format {written} is newer than this edgecompress reads ({FORMAT}); update it",
+                file=file,
+            )
         heads, neurons = document["heads"], document["neurons"]
         for block, kept_heads, kept_neurons in zip(found, heads, neurons, strict=True):
             resize(block, int(kept_heads), int(kept_neurons))
-    except (ValueError, KeyError, TypeError) as error:
+        for path, rank in document.get("ranks", {}).items():
+            make_low_rank(module, path, int(rank))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"damaged surgery record ({error})", file=file) from None
 
 

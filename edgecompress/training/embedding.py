@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from edgecompress.surgery.families import family_of, word_embedding
+from edgecompress.surgery.families import family_of, word_embedding, word_path
 
 
 class UsedRows(nn.Module):
@@ -58,6 +58,8 @@ class UsedRows(nn.Module):
 def only_used_rows(module: Any, used: np.ndarray, freeze: bool = False) -> Iterator[None]:
     """While inside, `module` trains only the used rows of its word embedding (or none).
 
+    Where the embedding is a product, the rows are those of its table; what widens them is trained.
+
     Parameters
     ----------
     module : transformers.PreTrainedModel
@@ -80,7 +82,7 @@ def only_used_rows(module: Any, used: np.ndarray, freeze: bool = False) -> Itera
             for parameter in frozen:
                 parameter.requires_grad_(True)
         return
-    parent, _, name = family.words.rpartition(".")
+    parent, _, name = word_path(module).rpartition(".")
     compact = UsedRows(original, np.unique(used))
     setattr(base.get_submodule(parent), name, compact)
     try:

@@ -63,7 +63,7 @@ def test_it_can_be_pruned_twice(trained, tmp_path):
     )
     assert sum(once.steps[-1].decisions["neurons"]) == 192 - 57
     assert sum(twice.steps[-1].decisions["neurons"]) == 135 - 40
-    assert json.loads((twice.model.directory / "surgery.json").read_text())["format"] == 1
+    assert json.loads((twice.model.directory / "surgery.json").read_text())["format"] == 2
 
 
 def test_importance_finds_what_does_nothing(trained, tmp_path):
