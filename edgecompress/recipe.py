@@ -6,17 +6,17 @@ Nothing here imports torch or onnxruntime, so that `edgecompress check` answers 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from edgecompress.bundle.manifest import portable
 from edgecompress.chains import Chain, Given, chain_names, check_order, expand
 from edgecompress.data import DataConfig, data_config
 from edgecompress.errors import DataError, RecipeError
+from edgecompress.recipe_paths import absolute_paths, placeless
 from edgecompress.stage import Transform, stage_class, stage_modules
 from edgecompress.targets.fleet import Fleet, find_fleet, load_fleet
 from edgecompress.training.new_teacher import NewTeacher
@@ -158,8 +158,9 @@ def load_recipe(file: Path, settings: Sequence[str] = (), *, complete: bool = Tr
     parsed = read_yaml(file)
     if not isinstance(parsed.document, dict):
         raise RecipeError("a recipe is a mapping of keys", file=file, line=1)
-    base = absolute_paths(parsed.document, file.parent)
-    document = absolute_paths(apply_settings(base, settings), Path.cwd())
+    base = absolute_paths(parsed.document, file.parent, corpora=())
+    document = apply_settings(base, settings)
+    document = absolute_paths(document, Path.cwd(), corpora=(file.parent, Path.cwd()))
     return build_recipe(YamlFile(document, file, parsed.lines), complete=complete)
 
 
@@ -214,18 +215,6 @@ def build_recipe(source: YamlFile, *, complete: bool = True) -> Recipe:
     )
 
 
-def placeless(document: Json) -> Json:
-    """Give a recipe without the places where its inputs lie, so that it reads the same elsewhere.
-
-    What the inputs hold is in their digests. Of a path the last part stays; of the data's folder
-    nothing, as its files have names of their own.
-    """
-    found: Json = portable(document)
-    if isinstance(found.get("data"), dict):
-        found["data"].pop("root", None)
-    return found
-
-
 def _fleet(fields: RecipeFields, source: YamlFile) -> Fleet:
     """Read the fleet, and see that it or their form tells what the recipe's targets are."""
     if fields.fleet is not None:
@@ -262,50 +251,6 @@ def _known_metric(name: str, source: YamlFile, path: KeyPath) -> None:
 def _known_target(name: str, fields: RecipeFields, source: YamlFile, path: KeyPath) -> None:
     if name not in fields.targets:
         raise source.error(f"no target {name!r} in targets{nearest(name, fields.targets)}", path)
-
-
-def _inputs(document: Json) -> Any:
-    """Give what the recipe says of inputs that are no examples, if it says any."""
-    profile = document.get("profile")
-    return profile.get("inputs") if isinstance(profile, dict) else None
-
-
-def absolute_paths(document: Any, base: Path) -> Any:
-    """Make the recipe's relative paths absolute against `base`, where something lies there."""
-    import copy
-
-    result = copy.deepcopy(document)
-    if not isinstance(result, dict):
-        return result
-    places = (
-        (result.get("teacher"), "model"),
-        (result.get("data"), "root"),
-        (result, "model"),
-        (result, "fleet"),
-        (_inputs(result), "file"),
-        *((fields, "calibration") for fields in _mappings(result.get("stages"))),
-    )
-    for parent, key in places:
-        if not isinstance(parent, dict):
-            continue
-        value = parent.get(key)
-        if not isinstance(value, str) or not value or Path(value).is_absolute():
-            continue
-        if key == "calibration" and not value.endswith((".yaml", ".yml")):
-            continue  # the name of one that is installed
-        # A model may also be a hub id, so only what lies there becomes a path.
-        if (base / value).exists() or (key == "root" and value.startswith(".")):
-            parent[key] = str((base / value).resolve())
-    return result
-
-
-def _mappings(value: Any) -> Iterator[Json]:
-    """Give every mapping inside lists and mappings: the fields of all stages are among them."""
-    if isinstance(value, dict):
-        yield value
-        value = list(value.values())
-    for inner in value if isinstance(value, list) else ():
-        yield from _mappings(inner)
 
 
 def starts_as_onnx(model: str | None) -> bool:

@@ -27,7 +27,8 @@ from edgecompress.origin import PLATFORM, find_origin
 from edgecompress.pipeline import Pipeline, Splits
 from edgecompress.progress import Reporter, Silent
 from edgecompress.provenance import installed, package_digest
-from edgecompress.recipe import Recipe, absolute_paths, build_recipe
+from edgecompress.recipe import Recipe, build_recipe
+from edgecompress.recipe_paths import CORPORA, absolute_paths
 from edgecompress.run import read_splits
 from edgecompress.runtime import load
 from edgecompress.same_inputs import check_inputs
@@ -207,7 +208,8 @@ def _recipe(manifest: Manifest, inputs: Inputs, aside: Path) -> tuple[Recipe, Js
 
 
 def _is_place(key: str) -> bool:
-    return key in PLACES or key.endswith(".calibration") or key.startswith(LEFT_OUT)
+    files = (".calibration", *(f".{name}" for name in CORPORA))
+    return key in PLACES or key.endswith(files) or key.startswith(LEFT_OUT)
 
 
 def _named(place: str, name: Any, aside: Path) -> str:
