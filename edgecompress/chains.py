@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,7 +75,26 @@ def _expand_item(item: Any, path: KeyPath, source: YamlFile) -> list[Chain]:
             here = (*path, "any", index)
             chains += expand(branch if isinstance(branch, list) else [branch], here, source)
         return chains
-    return [(_stage_use(item, path, source),)]
+    return [(_stage_use(one, path, source),) for one in _each(item, path, source)]
+
+
+def _each(item: Any, path: KeyPath, source: YamlFile) -> list[Any]:
+    """Give one item per value of a field's ``{each: [...]}``; of several fields, all combinations.
+
+    ``prune.magnitude: {sparsity: {each: [0.5, 0.9]}}`` is a fork of two branches.
+    """
+    fields = next(iter(item.values())) if isinstance(item, dict) and len(item) == 1 else None
+    if not isinstance(fields, dict):
+        return [item]
+    name = next(iter(item))
+    swept = {k: v["each"] for k, v in fields.items() if isinstance(v, dict) and set(v) == {"each"}}
+    for key, values in swept.items():
+        if not isinstance(values, list) or not values:
+            raise source.error("each wants a list of values", (*path, name, key, "each"))
+    return [
+        {name: {**fields, **dict(zip(swept, values, strict=True))}}
+        for values in itertools.product(*swept.values())
+    ]
 
 
 def _stage_use(item: Any, path: KeyPath, source: YamlFile) -> StageUse:
@@ -134,9 +153,10 @@ def chain_names(chains: Sequence[Chain]) -> tuple[str, ...]:
 
     Stages that change no answer (export, fuse) are left out where the names stay apart.
     """
-    short = [_names([u for u in chain if not u.stage.lossless], chains) for chain in chains]
+    differing = _differing(chains)
+    short = [_names([u for u in chain if not u.stage.lossless], differing) for chain in chains]
     if len(set(short)) < len(chains):
-        short = [_names(chain, chains) for chain in chains]
+        short = [_names(chain, differing) for chain in chains]
     counts: dict[str, int] = {}
     unique = []
     for name in short:
@@ -145,12 +165,25 @@ def chain_names(chains: Sequence[Chain]) -> tuple[str, ...]:
     return tuple(unique)
 
 
-def _names(uses: Sequence[StageUse], chains: Sequence[Chain]) -> str:
+def _differing(chains: Sequence[Chain]) -> dict[str, list[str]]:
+    """Give, by the name of a stage, the fields in which its uses are not all alike."""
+    seen: dict[str, dict[str, list[Any]]] = {}
+    for use in itertools.chain.from_iterable(chains):
+        fields = seen.setdefault(use.name, {})
+        for key, value in use.stage.model_dump(mode="json").items():
+            values = fields.setdefault(key, [])
+            if value not in values:
+                values.append(value)
+    return {
+        name: [key for key, values in fields.items() if len(values) > 1]
+        for name, fields in seen.items()
+    }
+
+
+def _names(uses: Sequence[StageUse], differing: Mapping[str, Sequence[str]]) -> str:
     parts = []
     for use in uses:
         mine = use.stage.model_dump(mode="json")
-        others = [u.stage.model_dump(mode="json") for c in chains for u in c if u.name == use.name]
-        differing = [k for k, v in mine.items() if any(other[k] != v for other in others)]
-        inside = ",".join(f"{key}={_short(mine[key])}" for key in differing)
+        inside = ",".join(f"{key}={_short(mine[key])}" for key in differing[use.name])
         parts.append(f"{use.name}({inside})" if inside else use.name)
     return "+".join(parts) or "fp32"

@@ -167,6 +167,12 @@ def load_recipe(file: Path, settings: Sequence[str] = (), *, complete: bool = Tr
 def build_recipe(source: YamlFile, *, complete: bool = True) -> Recipe:
     """Check a parsed document and give the recipe; see `load_recipe`."""
     document = source.document
+    if isinstance(document, dict) and "matrix" in document:
+        raise source.error(
+            "this recipe is a matrix of several, which `edgecompress run` and `check` expand; "
+            "name a recipe without it here",
+            ("matrix",),
+        )
     fields = validated(RecipeFields, document, (), source)
     if fields.teacher is None and fields.model is None:
         raise source.error("name a teacher, or a model to work on", ())
@@ -263,6 +269,21 @@ def starts_as_onnx(model: str | None) -> bool:
     return path.suffix == ".onnx" or path.is_file() or (path / "manifest.json").is_file()
 
 
+SWEPT: Json = {
+    "anyOf": [
+        {
+            "type": "object",
+            "description": "A fork: one branch per value.",
+            "properties": {"each": {"type": "array", "minItems": 1}},
+            "required": ["each"],
+            "additionalProperties": False,
+        },
+        {"type": "string", "pattern": r"^\{[A-Za-z_]\w*\}$", "description": "From the matrix."},
+    ]
+}
+"""What may stand in the place of a stage's field beside a value of its own type."""
+
+
 def recipe_schema() -> Json:
     """JSON Schema of a recipe, stages included, for editors."""
     schema = RecipeFields.model_json_schema()
@@ -276,6 +297,8 @@ def recipe_schema() -> Json:
         body = found.model_json_schema(ref_template="#/$defs/{model}")
         definitions.update(body.pop("$defs", {}))
         body["title"] = name
+        for key, one in body.get("properties", {}).items():
+            body["properties"][key] = {"anyOf": [one, {"$ref": "#/$defs/swept"}]}
         choices.append({"type": "object", "properties": {name: {"anyOf": [body, {"type": "null"}]}},
                         "required": [name], "additionalProperties": False})  # fmt: skip
         names.append(name)
@@ -289,6 +312,12 @@ def recipe_schema() -> Json:
         "additionalProperties": False,
     }
     definitions["stage"] = {"anyOf": [{"enum": names}, *choices, fork]}
+    definitions["swept"] = SWEPT
+    schema["properties"]["matrix"] = {
+        "type": "object",
+        "description": "Axes (a list of values each) and constants, filled in at {name}: one run "
+        "per combination. An axis called seed, threads, task, model or minimize sets that field.",
+    }
     schema["properties"]["stages"]["items"] = {"$ref": "#/$defs/stage"}
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "edgecompress recipe"

@@ -55,11 +55,23 @@ def test_forks_expand_in_order_and_get_short_names():
     assert recipe.budget[2].max == 5.0
 
 
+def test_each_is_a_fork_over_the_values_of_a_field():
+    recipe = load(BASE.replace("heads: 0.5", "heads: {each: [0, 0.5]}, ffn: {each: [0.2, 0.4]}"))
+    pruned = [chain[0].stage for chain in recipe.chains[2::2]]
+    assert [(s.heads, s.ffn) for s in pruned] == [(0, 0.2), (0, 0.4), (0.5, 0.2), (0.5, 0.4)]
+    assert "prune.structured(heads=0.5,ffn=0.2)+distil+quantize.inc_dynamic" in recipe.names
+    changed = load(BASE, "stages.prune.structured.heads={each: [0.25, 0.5, 0.75]}")
+    assert len(changed.chains) == 2 + 3 * 2
+
+
 @pytest.mark.parametrize(
     ("old", "new", "line", "says"),
     [
         ("task:", "tusk:", 2, "did you mean 'task'"),
         ("heads: 0.5", "head: 0.5", 8, "did you mean 'heads'"),
+        ("heads: 0.5", "heads: {each: [0.5, 7]}", 8, "heads"),
+        ("heads: 0.5", "heads: {each: 0.5}", 8, "each wants a list"),
+        ("name: test", "name: test\nmatrix: {seed: [1]}", 2, "a matrix of several"),
         ("quantize.dynamic", "quantise.dynamic", 10, "did you mean 'quantize.dynamic'"),
         ("{max: 10MB}", "{max: 10 parsecs}", 14, "unknown unit 'parsecs'"),
         ("{max: 10MB}", "{}", 14, "give a bound"),
