@@ -383,7 +383,7 @@ class Pipeline:
         try:
             return self.store.obtain(key, build)
         except Exception as error:  # a stage may run any library: its failure is its chain's alone
-            fatal = _disk_failure(error)
+            fatal = disk_failure(error)
             if fatal:
                 raise EdgeCompressError(
                     f"{what} could not be saved in {self.store.root}: {os.strerror(fatal)}; "
@@ -410,7 +410,7 @@ def _state(place: Target) -> Json:
     }
 
 
-def _disk_failure(error: BaseException) -> int | None:
+def disk_failure(error: BaseException) -> int | None:
     """Give the errno when a full or read-only disk is behind `error`, else None."""
     link: BaseException | None = error
     while link is not None:

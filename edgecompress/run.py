@@ -68,6 +68,7 @@ def run(
     store: Path | str | None = None,
     reporter: Reporter | None = None,
     command: str = "",
+    keep: bool = True,
 ) -> RunResult:
     """Run a recipe and write its directory.
 
@@ -85,6 +86,8 @@ def run(
         Told how the work goes on.
     command : str
         The command line, for the report.
+    keep : bool
+        Whether to write every candidate's files; the winner's are in the bundle in any case.
 
     Returns
     -------
@@ -102,7 +105,7 @@ def run(
     try:
         with FileLock(folder / ".lock", timeout=0):
             return _run(loaded, folder, Store(Path(store) if store else default_store()),
-                        reporter or Silent(), command)  # fmt: skip
+                        reporter or Silent(), command, keep)  # fmt: skip
     except Timeout:
         raise EdgeCompressError(f"another run is writing to {folder}; name another -o") from None
 
@@ -152,19 +155,26 @@ def observers(recipe: Recipe) -> Observers:
     return Observers(size, profile, evaluate)
 
 
-def _run(recipe: Recipe, folder: Path, store: Store, tell: Reporter, command: str) -> RunResult:
+def _run(
+    recipe: Recipe, folder: Path, store: Store, tell: Reporter, command: str, keep: bool
+) -> RunResult:
     store.sweep()
     splits, test = read_splits(recipe)
     watch = observers(recipe)
     pipeline = Pipeline(recipe, store, splits, tell)
     try:
-        return _run_pipeline(pipeline, watch, test, folder, command)
+        return _run_pipeline(pipeline, watch, test, folder, command, keep)
     finally:
         pipeline.close()
 
 
 def _run_pipeline(
-    pipeline: Pipeline, watch: Observers, test: tuple[Example, ...], folder: Path, command: str
+    pipeline: Pipeline,
+    watch: Observers,
+    test: tuple[Example, ...],
+    folder: Path,
+    command: str,
+    keep: bool,
 ) -> RunResult:
     from edgecompress.targets.machine import environment
 
@@ -242,7 +252,7 @@ def _run_pipeline(
     if winner:
         counts = result.data["splits"]
         origin = find_origin(recipe, counts, pipeline.teacher, made[winner].candidate)
-    write_directory(folder, result, made, tell, origin)
+    write_directory(folder, result, made, tell, origin, keep=keep)
     return result
 
 
@@ -326,8 +336,10 @@ def write_directory(
     made: dict[str, Made],
     tell: Reporter,
     origin: Origin | None = None,
+    *,
+    keep: bool = True,
 ) -> None:
-    """Write candidates, bundle, reports and, last, ``results.json``.
+    """Write candidates (where `keep`), bundle, reports and, last, ``results.json``.
 
     `origin` says where the winner comes from; None where there is no winner.
     """
@@ -340,7 +352,7 @@ def write_directory(
     page = render_html(result)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".candidates-") as aside:
         for row in result.rows:
-            if row.kind == "candidate" and row.name in made:
+            if keep and row.kind == "candidate" and row.name in made:
                 target = Path(aside) / "new" / slug(row.name)
                 export_candidate(made[row.name].candidate, target)
                 text = measurements_json(row.measurements)
