@@ -6,10 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from torch import nn
-
 from edgecompress.errors import StageError
-from edgecompress.surgery.families import family_of, layer_list
+from edgecompress.surgery.families import family_of
 
 
 def keep_layers(module: Any, kept: Sequence[int]) -> None:
@@ -25,35 +23,28 @@ def keep_layers(module: Any, kept: Sequence[int]) -> None:
     Raises
     ------
     StageError
-        When `kept` is empty, unsorted or names a layer that does not exist.
+        When `kept` is empty, unsorted or names a layer that does not exist, or when the layers
+        share their weights so that none can leave alone.
     """
-    there = layer_list(module)
+    family = family_of(module.config)
+    there = family.run_layers(module)
     if not kept:
         raise StageError("a model needs at least one layer")
     if list(kept) != sorted(set(kept)) or kept[0] < 0 or kept[-1] >= len(there):
         raise StageError(f"the model has layers 0 to {len(there) - 1}; cannot keep {list(kept)}")
-    family = family_of(module.config)
-    parent, _, name = family.layers.rpartition(".")
-    layers = nn.ModuleList(there[index] for index in kept)
-    for index, layer in enumerate(layers):
-        attention = layer.get_submodule(family.attention)
-        if hasattr(attention, "layer_idx"):
-            attention.layer_idx = index
-    setattr(module.base_model.get_submodule(parent), name, layers)
-    module.config.num_hidden_layers = len(layers)
+    family.set_layers(module, [there[index] for index in kept])
 
 
 @contextmanager
 def only_layers(module: Any, kept: Sequence[int]) -> Iterator[None]:
     """While inside, `module` runs only the named layers; nothing is copied or lost."""
-    there = layer_list(module)
-    parent, _, name = family_of(module.config).layers.rpartition(".")
-    holder = module.base_model.get_submodule(parent)
-    setattr(holder, name, nn.ModuleList(there[index] for index in kept))
+    family = family_of(module.config)
+    there = family.run_layers(module)
+    family.set_layers(module, [there[index] for index in kept])
     try:
         yield
     finally:
-        setattr(holder, name, there)
+        family.set_layers(module, there)
 
 
 def evenly_spread(layers: int, keep: int) -> tuple[int, ...]:

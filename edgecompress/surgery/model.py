@@ -6,8 +6,9 @@ and no matrices that are products of two. What surgery made of them stands in ``
     {"format": 2, "heads": [11, 7, 12], "neurons": [1200, 830, 1536],
      "ranks": {"bert.embeddings.word_embeddings": 128}}
 
-``ranks`` names the low-rank parts (`surgery.low_rank`) by their paths in the module. Format 1 lacks
-them, and is still read.
+``ranks`` names the low-rank parts (`surgery.low_rank`) by their paths in the module. ``layers`` is
+there where what a layer computes depends on the number that it was made with: these numbers. Format
+1 lacks both, and is still read.
 Loading builds the module without initialising weights, resizes its layers and then reads the
 safetensors file strictly: one tensor too few, too many or of another shape is an error.
 """
@@ -21,12 +22,13 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
 
 from edgecompress.errors import DataError, StageError
-from edgecompress.surgery.families import Block, blocks, family_of
+from edgecompress.surgery.families import blocks, family_of
+from edgecompress.surgery.layers import keep_layers
 from edgecompress.surgery.low_rank import make_low_rank, ranks
-from edgecompress.values import Model, OnnxModel, TorchModel
+from edgecompress.surgery.sparsity import read_record, write_record
+from edgecompress.values import Json, Model, OnnxModel, TorchModel
 
 FORMAT = 2
 """Of surgery.json, as it is written; older ones are read."""
@@ -59,8 +61,13 @@ def load_module(model: Model, attention: str = "eager") -> Any:
         raise DataError("this is an ONNX model; a PyTorch model is needed", file=model.path)
     directory = model.directory
     config = read_config(directory)
+    record = directory / "surgery.json"
+    document = _read_surgery(record)
+    if "layers" in document:
+        config.num_hidden_layers = document["layers"][-1] + 1
     module = empty_module(model_class(config, directory), config, attention)
-    _apply_surgery(module, directory / "surgery.json")
+    _apply_surgery(module, document, record)
+    read_record(module, directory)
     weights = directory / "model.safetensors"
     try:
         tensors = load_file(weights)
@@ -100,12 +107,13 @@ def save_module(module: Any, directory: Path) -> TorchModel:
     neurons = [block.neurons for block in found]
     config = type(module.config).from_dict(module.config.to_dict())
     config.architectures = [type(module).__name__]
-    config.num_hidden_layers = len(found)
+    family = family_of(config)
+    config.num_hidden_layers = len(family.run_layers(module))
     if len(set(neurons)) == 1:
-        _set_neurons(config, neurons[0])
-    even = all(h == config.num_attention_heads for h in heads) and all(
-        n == _get_neurons(config) for n in neurons
-    )
+        setattr(config, family.neurons_field, neurons[0])
+    width = getattr(config, family.neurons_field)
+    numbers = family.layer_numbers(module)
+    even = all(h == config.num_attention_heads for h in heads) and all(n == width for n in neurons)
     # Contiguous, because a slice of a larger matrix would be written with all of its storage.
     tensors = {
         name: tensor.detach().to("cpu").contiguous() for name, tensor in module.state_dict().items()
@@ -113,15 +121,17 @@ def save_module(module: Any, directory: Path) -> TorchModel:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         config.save_pretrained(directory)
-        if not even or ranks(module):
+        if not even or numbers or ranks(module):
             document = {
                 "format": FORMAT,
                 "heads": heads,
                 "neurons": neurons,
                 "ranks": ranks(module),
+                **({"layers": numbers} if numbers else {}),
             }
             text = json.dumps(document) + "\n"
             (directory / "surgery.json").write_text(text, encoding="utf-8")
+        write_record(module, directory)
         save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
     except (SafetensorError, OSError) as error:
         raise StageError(f"the model cannot be written to {directory}: {error}") from None
@@ -176,59 +186,43 @@ def empty_module(cls: Any, config: Any, attention: str = "eager") -> Any:
 
     if attention == "sdpa" and not cls._supports_sdpa:
         attention = "eager"
+    for field, value in family_of(config).settings:
+        setattr(config, field, value)
     with init_empty_weights(include_buffers=False):
         return cls._from_config(config, attn_implementation=attention, dtype=torch.float32)
 
 
-def resize(block: Block, heads: int, neurons: int) -> None:
-    """Give a block's linear layers the shapes for `heads` and `neurons`, without values."""
-    width = heads * block.head_size
-    for role in ("query", "key", "value"):
-        _replace(block, role, outputs=width)
-    _replace(block, "output", inputs=width)
-    block.set_heads(heads)
-    _replace(block, "ffn_in", outputs=neurons)
-    _replace(block, "ffn_out", inputs=neurons)
-
-
-def _replace(
-    block: Block, role: str, inputs: int | None = None, outputs: int | None = None
-) -> None:
-    old = block.part(role)
-    new = nn.Linear(
-        inputs or old.in_features, outputs or old.out_features, old.bias is not None, device="meta"
-    )
-    block.set_part(role, new)
-
-
-def _apply_surgery(module: Any, file: Path) -> None:
+def _read_surgery(file: Path) -> Json:
+    """Read surgery.json; an empty dict where there is none."""
     if not file.is_file():
-        return
-    found = list(blocks(module))
+        return {}
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
         written = int(document["format"])
-        if written > FORMAT:
-            raise DataError(
-                f"format {written} is newer than this edgecompress reads ({FORMAT}); update it",
-                file=file,
-            )
+        layers = [int(number) for number in document.get("layers", [0])]
+        if layers != sorted(set(layers)) or layers[0] < 0:
+            raise ValueError("layers must be ascending")
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise DataError(f"damaged surgery record ({error})", file=file) from None
+    if written > FORMAT:
+        raise DataError(
+            f"format {written} is newer than this edgecompress reads ({FORMAT}); update it",
+            file=file,
+        )
+    found: Json = document
+    return found
+
+
+def _apply_surgery(module: Any, document: Json, file: Path) -> None:
+    if not document:
+        return
+    try:
+        if "layers" in document:
+            keep_layers(module, document["layers"])
         heads, neurons = document["heads"], document["neurons"]
-        for block, kept_heads, kept_neurons in zip(found, heads, neurons, strict=True):
-            resize(block, int(kept_heads), int(kept_neurons))
+        for block, kept_heads, kept_neurons in zip(blocks(module), heads, neurons, strict=True):
+            block.resize(int(kept_heads), int(kept_neurons))
         for path, rank in document.get("ranks", {}).items():
             make_low_rank(module, path, int(rank))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, StageError) as error:
         raise DataError(f"damaged surgery record ({error})", file=file) from None
-
-
-def _get_neurons(config: Any) -> int:
-    # DistilBERT's configuration calls it hidden_dim and maps no other name to it.
-    return int(config.hidden_dim if hasattr(config, "hidden_dim") else config.intermediate_size)
-
-
-def _set_neurons(config: Any, neurons: int) -> None:
-    if hasattr(config, "hidden_dim"):
-        config.hidden_dim = neurons
-    else:
-        config.intermediate_size = neurons

@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError
 
 from edgecompress.errors import DataError
-from edgecompress.surgery.families import FAMILIES, family_of
+from edgecompress.surgery.families import family_names, family_of
 from edgecompress.surgery.model import HEADS, load_module, save_module
 from edgecompress.tasks import task as find_task
 from edgecompress.values import Candidate, TorchModel
@@ -130,7 +130,7 @@ def _config(model: str) -> Any:
     try:
         config = AutoConfig.from_pretrained(model, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        known = ", ".join(sorted(FAMILIES))
+        known = ", ".join(family_names())
         raise DataError(
             f"no configuration that can be read for the teacher {model!r} ({_short(error)}); "
             f"give a directory or a hub id of one of these kinds: {known}"

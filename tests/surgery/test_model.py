@@ -175,7 +175,7 @@ def test_damaged_directories_are_named(tmp_path):
 
 def test_unsupported_architectures_are_refused_in_words(tmp_path):
     transformers.GPT2Config(vocab_size=10).save_pretrained(tmp_path)
-    with pytest.raises(DataError, match="'gpt2' are not supported; supported are: bert"):
+    with pytest.raises(DataError, match="'gpt2' are not supported; supported are: albert, bert"):
         load_module(TorchModel(tmp_path))
     config = CONFIGS["Bert"]()
     config.architectures = ["BertForMaskedLM"]
