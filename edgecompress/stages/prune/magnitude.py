@@ -1,0 +1,64 @@
+"""Set the weights of least magnitude to zero; they stay zero in every later training.
+
+ONNX Runtime multiplies zeros like any other number, so that no inference gets faster by this. What
+gets smaller is the compressed download, and with it what a bundle's archive takes.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from edgecompress.stage import Context, Kind, Transform
+from edgecompress.surgery.patterns import PatternText, read_pattern, wanted_sparsity
+from edgecompress.values import Candidate, TorchModel
+
+GAINS = (
+    "ONNX Runtime computes with zeros as with other numbers: no inference gets faster; "
+    "the compressed download gets smaller (download_size)"
+)
+
+
+class Magnitude(Transform):
+    """Zeros for the smallest weights (unstructured, N:M or blocks): a smaller download only."""
+
+    accepts: ClassVar[tuple[Kind, ...]] = (TorchModel,)
+    yields: ClassVar[Kind] = TorchModel
+
+    sparsity: float | None = Field(default=None, gt=0, lt=1)
+    """Share of the weights of these matrices that become zero; left out with N:M, which says it."""
+    pattern: PatternText = "unstructured"
+    """Which weights go together: unstructured, N:M ('2:4': 2 of every 4 inputs stay), or blocks of
+    outputs x inputs (4x1, 16x1)."""
+    scope: Literal["global", "layer"] = "global"
+    """Rank over all matrices together, or take the same share of every one."""
+    matrices: tuple[Literal["linear", "embeddings", "classifier"], ...] = Field(
+        default=("linear",), min_length=1
+    )
+    """What is pruned: the encoder's linear layers, the table of word pieces, the head."""
+
+    @model_validator(mode="after")
+    def _says_how_many(self) -> Magnitude:
+        wanted_sparsity(self.sparsity, self.pattern)
+        return self
+
+    def apply(self, candidate: Candidate, context: Context) -> Candidate:
+        """Write a copy of the model with the smallest weights set to zero."""
+        import torch
+
+        from edgecompress.surgery.magnitude import choose_zeros, prunable
+        from edgecompress.surgery.model import load_module, save_module
+        from edgecompress.surgery.sparsity import mark, shares
+
+        module = load_module(candidate.model)
+        parts = prunable(module, self.matrices)
+        wanted = wanted_sparsity(self.sparsity, self.pattern)
+        weights = {name: part.weight for name, part in parts.items()}
+        zeros = choose_zeros(weights, wanted, read_pattern(self.pattern), self.scope)
+        with torch.no_grad():
+            for name, part in parts.items():
+                part.weight.masked_fill_(zeros[name], 0.0)
+                mark(part)
+        model = save_module(module, context.folder / "model")
+        return candidate.with_model(model, wanted=wanted, **shares(module), gains=GAINS)
