@@ -1,16 +1,24 @@
-"""Train a smaller model towards the teacher's answers and inner states, and towards the labels."""
+"""Train a smaller model towards its teachers' answers and inner states, and towards the labels."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
-from edgecompress.errors import StageError
 from edgecompress.stage import Context, Kind, Transform
+from edgecompress.training.fresh import Fresh
 from edgecompress.training.schedule_fields import ScheduleFields
-from edgecompress.values import Candidate, TorchModel
+from edgecompress.training.teachers import TeacherUse
+from edgecompress.training.transfer import Transfer
+from edgecompress.values import Candidate, Example, Json, TorchModel
 
 
 class Distil(ScheduleFields, Transform):
@@ -22,106 +30,141 @@ class Distil(ScheduleFields, Transform):
     needs_teacher: ClassVar[bool] = True
 
     epochs: PositiveInt = 4
-    """Times that every training example is seen."""
+    """Times that every example is seen."""
     learning_rate: PositiveFloat = 2e-4
     """Peak, after warm-up; decays to 0."""
     temperature: PositiveFloat = 2.0
     """Softens both models' answers before they are compared."""
-    logits_weight: float = Field(default=1.0, ge=0)
+    logits_weight: NonNegativeFloat = 1.0
     """Weight of the divergence from the teacher's answers."""
-    hidden_weight: float = Field(default=1.0, ge=0)
-    """Weight of the distance from the teacher's hidden states."""
-    label_weight: float = Field(default=0.5, ge=0)
+    hidden_weight: NonNegativeFloat = 1.0
+    """Weight of the distance from the teacher's hidden states, the mean over the layer map."""
+    embedding_weight: NonNegativeFloat = 0.0
+    """Weight of the distance from what goes into the teacher's first layer."""
+    relation_weight: NonNegativeFloat = 0.0
+    """Weight of the divergence from how the teacher's queries, keys and values relate to each
+    other, in the student's last layer (MiniLMv2)."""
+    label_weight: NonNegativeFloat = 0.5
     """Weight of the cross entropy with the labels."""
-    layer_map: Literal["last", "uniform"] | tuple[tuple[int, int], ...] = "uniform"
-    """Whose hidden states are compared: the last layers', every student layer with an evenly
+    layer_map: Literal["last", "uniform", "learned"] | tuple[tuple[int, int], ...] = "uniform"
+    """Whose hidden states are compared: the last layers'; every student layer with an evenly
     spread teacher layer (a file of 2 · tokens · width bytes per teacher layer is kept in the
-    store), or pairs of (student layer, teacher layer), numbered from 0."""
+    store); every student layer with a mixture of all teacher layers whose weights are learned; or
+    pairs of (student layer, teacher layer), numbered from 0."""
+    distance: Literal["normalized", "mse", "cosine"] = "normalized"
+    """Of hidden states and embeddings: the mean squared distance after normalising each token's
+    vector, or before, or one minus the cosine."""
+    relation_layer: NonNegativeInt | None = None
+    """The teacher's layer whose relations are taught, from 0; null is the last."""
+    relation_heads: PositiveInt | None = None
+    """Heads that queries, keys and values are divided into anew; they must divide both models'
+    widths. Null: the most that do, with at least 16 channels of the teacher's in each."""
+    teachers: tuple[TeacherUse, ...] = ()
+    """Several teachers, or one for each data file; what none of them teaches, the recipe's teacher
+    does. Their probabilities are averaged; hidden states, relations and embeddings are the first's
+    that applies."""
+    student: Fresh | None = None
+    """Train a new model of this smaller shape instead of the one that the stage is given."""
+    transfer: Transfer | None = None
+    """Text without labels to learn from, too."""
 
     @model_validator(mode="after")
     def _learns_something(self) -> Distil:
-        if not self.logits_weight and not self.hidden_weight:
-            raise ValueError("distil listens to no teacher; give logits_weight or hidden_weight")
+        weights = (self.logits_weight, self.hidden_weight)
+        if not any((*weights, self.embedding_weight, self.relation_weight)):
+            raise ValueError(
+                "distil listens to no teacher; give logits_weight, hidden_weight, "
+                "embedding_weight or relation_weight"
+            )
+        if self.layer_map == () and self.hidden_weight:
+            raise ValueError("layer_map has no pair; set hidden_weight: 0 to compare no layers")
+        if self.layer_map == "learned" and self.hidden_weight and self.distance == "mse":
+            raise ValueError(
+                "layer_map: learned mixes normalised states; use distance: normalized or cosine"
+            )
         return self
 
+    def identity(self) -> Json:
+        """Give the parameters with digests in the place of teachers' and corpora's names."""
+        found = self.model_dump(mode="json")
+        found["teachers"] = [use.identity() for use in self.teachers]
+        found["transfer"] = self.transfer.identity() if self.transfer else None
+        return found
+
+    def check_inputs(self) -> None:
+        """See that the teachers' directories and the transfer set's files are there."""
+        for use in self.teachers:
+            use.check()
+        if self.transfer is not None:
+            self.transfer.check()
+
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
-        """Train a copy of the candidate's model."""
-        from edgecompress.surgery.families import layer_list
-        from edgecompress.surgery.model import load_module, read_config, save_module
-        from edgecompress.training.distillation import Teaching, projections, same_rows
+        """Train a copy of the candidate's model, or a new one of the shape of `student`."""
+        from torch import nn
+
+        from edgecompress.surgery.model import load_module, save_module
+        from edgecompress.training.distillation import Teaching
         from edgecompress.training.fit import fit
-        from edgecompress.training.outputs import teacher_outputs
+        from edgecompress.training.lessons import decisions, make_lessons
+        from edgecompress.training.relations import captured
         from edgecompress.training.rows import make_rows
+        from edgecompress.training.teachers import open_teachers
 
-        teacher = _teacher_of(candidate, context)
-        module = load_module(candidate.model)
-        rows = make_rows(candidate, context.train, module)
-        config = read_config(teacher.model.directory)
-        pairs = self._pairs(len(layer_list(module)), int(config.num_hidden_layers))
-        outputs = teacher_outputs(
-            teacher,
-            same_rows(teacher, rows, config),
-            [its for _, its in pairs],
-            lambda: load_module(teacher.model),
-            context,
-        )
-        beside = projections(pairs, module.config.hidden_size, config.hidden_size, context.seed)
-        teaching = Teaching(
-            rows,
-            outputs,
-            pairs,
-            beside,
-            self.temperature,
-            self.logits_weight,
-            self.hidden_weight,
-            self.label_weight,
-        )
+        examples = self._examples(candidate, context)
+        teachers = open_teachers(self.teachers, candidate, examples, context)
+        module = self._student(candidate, context.seed, load_module)
+        rows = make_rows(candidate, examples, module)
+        lessons = make_lessons(teachers, rows, module, self._plan(), context)
         held_out = make_rows(candidate, context.validation, module) if context.validation else None
-        outcome = fit(
-            module,
-            rows,
-            held_out,
-            teaching.loss,
-            self.training_schedule(),
-            context,
-            hidden_states=bool(pairs),
-            freeze_embeddings=self.freeze_embeddings,
-            beside=beside,
-        )
-        model = save_module(module, context.folder / "model")
-        return candidate.with_model(
-            model, **outcome.as_json(), layer_pairs=[list(pair) for pair in pairs]
-        )
-
-    def _pairs(self, ours: int, its: int) -> Sequence[tuple[int, int]]:
-        """Resolve the layer map for a student of `ours` and a teacher of `its` layers."""
-        if not self.hidden_weight:
-            return ()
-        if self.layer_map == "last":
-            return ((ours - 1, its - 1),)
-        if self.layer_map == "uniform":
-            return tuple(
-                (layer, ((layer + 1) * its + ours - 1) // ours - 1) for layer in range(ours)
+        layers = {lesson.relations.ours for lesson in lessons if lesson.relations}
+        beside = nn.ModuleList(lesson.beside for lesson in lessons)
+        with captured(module, layers) as caught:
+            teaching = Teaching(rows, lessons, self._plan().weights, None, caught)
+            outcome = fit(
+                module,
+                rows,
+                held_out,
+                teaching.loss,
+                self.training_schedule(),
+                context,
+                hidden_states=teaching.reads_hidden_states,
+                freeze_embeddings=self.freeze_embeddings,
+                beside=beside if any(True for _ in beside.parameters()) else None,
             )
-        for student, teacher in self.layer_map:
-            if not (0 <= student < ours and 0 <= teacher < its):
-                raise StageError(
-                    f"layer_map pairs layer {student} with the teacher's {teacher}; the student "
-                    f"has layers 0 to {ours - 1}, the teacher 0 to {its - 1}"
-                )
-        return self.layer_map
+        model = save_module(module, context.folder / "model")
+        decided = outcome.as_json() | decisions(teachers, lessons)
+        if len(examples) > len(context.train):
+            decided["transfer_examples"] = len(examples) - len(context.train)
+        return candidate.with_model(model, **decided)
 
+    def _examples(self, candidate: Candidate, context: Context) -> Sequence[Example]:
+        if self.transfer is None:
+            return context.train
+        from edgecompress.tasks import Preprocessor
+        from edgecompress.training.transfer import transfer_examples
 
-def _teacher_of(candidate: Candidate, context: Context) -> Any:
-    """Give the teacher, if this student can learn from it."""
-    teacher = context.teacher
-    if teacher is None:
-        raise StageError("distil needs a teacher; give the recipe a `teacher`")
-    if teacher.task != candidate.task:
-        raise StageError(f"the teacher's task is {teacher.task}, the student's {candidate.task}")
-    if teacher.labels != candidate.labels:
-        raise StageError(
-            f"the teacher's labels ({', '.join(teacher.labels)}) are not the student's "
-            f"({', '.join(candidate.labels)}), in the same order"
+        preprocessor = Preprocessor.load(candidate.preprocessor) if candidate.preprocessor else None
+        found = transfer_examples(
+            self.transfer, context.train, context.seed, preprocessor, context.validation
         )
-    return teacher
+        return (*context.train, *found)
+
+    def _student(self, candidate: Candidate, seed: int, load: Any) -> Any:
+        if self.student is None or not isinstance(candidate.model, TorchModel):
+            return load(candidate.model)
+        return self.student.make(candidate.model, seed)
+
+    def _plan(self) -> Any:
+        from edgecompress.training.distillation import Weights
+        from edgecompress.training.lessons import Plan
+
+        weights = Weights(
+            logits=self.logits_weight,
+            hidden=self.hidden_weight,
+            embeddings=self.embedding_weight,
+            relations=self.relation_weight,
+            labels=self.label_weight,
+            temperature=self.temperature,
+            distance=self.distance,
+        )
+        return Plan(weights, self.layer_map, self.relation_layer, self.relation_heads)

@@ -1,9 +1,8 @@
-"""Student beside teacher: which rows, which layers, and one loss of what the teacher says."""
+"""A student's loss: its teachers' answers, inner states and relations, and the labels."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,14 +10,102 @@ import numpy as np
 import torch
 from torch import nn
 
-from edgecompress.errors import StageError
-from edgecompress.tasks import Preprocessor
-from edgecompress.training.losses import hard_loss, hidden_loss, soft_loss
+from edgecompress.training.align import Alignment, Ids, Units, runs
+from edgecompress.training.layer_maps import Mixture, Pairs
+from edgecompress.training.losses import (
+    Distance,
+    averaged,
+    divergence,
+    hard_loss,
+    hidden_loss,
+    relation_loss,
+    softened,
+)
 from edgecompress.training.outputs import TeacherOutputs
+from edgecompress.training.relations import ROLES
 from edgecompress.training.rows import Rows
-from edgecompress.values import Candidate
 
-Pairs = Sequence[tuple[int, int]]
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """How much each comparison counts, and how it is made."""
+
+    logits: float = 1.0
+    hidden: float = 0.0
+    embeddings: float = 0.0
+    relations: float = 0.0
+    labels: float = 0.0
+    temperature: float = 1.0
+    distance: Distance = "normalized"
+
+
+@dataclass(frozen=True, slots=True)
+class Relations:
+    """Which layers' queries, keys and values are compared, divided into how many heads."""
+
+    ours: int
+    its: int
+    heads: int
+
+
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """What one teacher says of a student's rows.
+
+    Attributes
+    ----------
+    outputs : TeacherOutputs
+    alignment : Alignment
+    answers : numpy.ndarray
+        float64 (rows,): how much its answer counts for a row; 0 where it does not teach.
+    inner : numpy.ndarray
+        bool (rows,): whose hidden states and the like are its to teach; of several teachers of a
+        row the first.
+    pairs : sequence of (int, int)
+        Student's and teacher's layers to compare, from 0.
+    relations : Relations or None
+    beside : Beside
+        What is trained with the student to make them comparable.
+    """
+
+    outputs: TeacherOutputs
+    alignment: Alignment
+    answers: np.ndarray
+    inner: np.ndarray
+    pairs: Pairs
+    relations: Relations | None
+    beside: Beside
+
+
+class Beside(nn.Module):
+    """Linear maps from the student's width to the teacher's, and the mixture of its layers.
+
+    Parameters
+    ----------
+    pairs : sequence of (int, int)
+    ours, its : int
+        Widths; where they are the same, nothing is mapped.
+    embeddings : bool
+        Whether the embeddings are compared, too.
+    layers : int or None
+        The teacher's, where the map between layers is learned.
+    seed : int
+    """
+
+    def __init__(
+        self, pairs: Pairs, ours: int, its: int, embeddings: bool, layers: int | None, seed: int
+    ) -> None:
+        super().__init__()
+        count = 0 if ours == its else len(pairs) + embeddings
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.maps = nn.ModuleList(nn.Linear(ours, its, bias=False) for _ in range(count))
+        self.mixture = Mixture(pairs, layers) if layers else None
+
+    def forward(self, states: torch.Tensor, index: int) -> torch.Tensor:
+        """Map states of the student's pair `index`; the embeddings are the last."""
+        found: torch.Tensor = self.maps[index](states) if len(self.maps) else states
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,26 +116,28 @@ class Teaching:
     ----------
     rows : Rows
         The student's.
-    outputs : TeacherOutputs
-        The teacher's, for the same rows.
-    pairs : sequence of (int, int)
-        Student's and teacher's layers to compare, from 0.
-    projections : torch.nn.ModuleList or None
-        One linear map per pair where the widths differ.
-    temperature, logits_weight, hidden_weight, label_weight : float
+    lessons : sequence of Lesson
+        One for each teacher.
+    weights : Weights
+    row_weights : numpy.ndarray or None
+        float32 (rows,): how much each row counts in what the teachers say; None: all alike.
+    captured : mapping of str to torch.Tensor
+        Where hooks leave the student's queries, keys and values (`relations.captured`).
     """
 
     rows: Rows
-    outputs: TeacherOutputs
-    pairs: Pairs
-    projections: nn.ModuleList | None
-    temperature: float
-    logits_weight: float
-    hidden_weight: float
-    label_weight: float
+    lessons: Sequence[Lesson]
+    weights: Weights
+    row_weights: np.ndarray | None
+    captured: Mapping[str, torch.Tensor]
+
+    @property
+    def reads_hidden_states(self) -> bool:
+        """Whether the loss needs ``output.hidden_states``."""
+        return bool(self.weights.hidden or self.weights.embeddings)
 
     def loss(self, output: Any, mask: torch.Tensor, numbers: np.ndarray) -> torch.Tensor:
-        """Weigh the student's distances from the teacher and from the labels.
+        """Weigh the student's distances from the teachers and from the labels.
 
         Parameters
         ----------
@@ -59,88 +148,175 @@ class Teaching:
         numbers : numpy.ndarray
             int64 (batch,): the batch's rows.
         """
-        total = torch.zeros(())
-        if self.logits_weight:
-            its = self.outputs.logits_of(numbers)
-            ours = output.logits
-            if ours.ndim == 3:
-                # Only where an answer is read: nobody asked the teacher about inner word pieces.
-                read = self._answers(numbers, mask)
-                ours, its = ours[read], its[read[mask]]
-            total = total + self.logits_weight * soft_loss(ours, its, self.temperature)
-        if self.label_weight:
-            targets = self.rows.targets(numbers, mask.shape[1])
-            total = total + self.label_weight * hard_loss(output.logits, targets)
-        for index, (student, teacher) in enumerate(self.pairs):
-            states = output.hidden_states[student + 1][mask]
-            if self.projections is not None:
-                states = self.projections[index](states)
-            distance = hidden_loss(states, self.outputs.hidden_of(teacher, numbers))
-            total = total + self.hidden_weight / len(self.pairs) * distance
+        chosen, length = self.weights, int(mask.shape[1])
+        # So that there is a gradient even when nothing of a batch can be compared.
+        total = output.logits.float().sum() * 0
+        if chosen.logits:
+            total = total + chosen.logits * self._answers(output.logits, numbers, length)
+        if chosen.labels:
+            targets = self.rows.targets(numbers, length).to(output.logits.device)
+            total = total + chosen.labels * hard_loss(output.logits, targets)
+        if not (self.reads_hidden_states or chosen.relations):
+            return total
+        parts = [
+            (lesson, at, lesson.alignment.units.of(numbers[at]))
+            for lesson in self.lessons
+            if len(at := np.flatnonzero(lesson.inner[numbers]))
+        ]
+        everything = sum(len(units.row) for _, _, units in parts)
+        for lesson, at, units in parts:
+            if len(units.row):
+                said = self._inner(lesson, output, at, units, numbers[at], length)
+                total = total + said * (len(units.row) / everything)
         return total
 
-    def _answers(self, numbers: np.ndarray, mask: torch.Tensor) -> torch.Tensor:
-        read = torch.zeros_like(mask)
-        for row, number in enumerate(numbers.tolist()):
-            read[row, torch.from_numpy(self.rows.encoded.word_positions[number])] = True
-        return read
+    def _answers(self, logits: torch.Tensor, numbers: Ids, length: int) -> torch.Tensor:
+        """Compare answers where they are read: nobody asked the teacher about inner pieces."""
+        temperature = self.weights.temperature
+        flat = logits.flatten(0, -2)
+        found = []
+        for lesson in self.lessons:
+            at = np.flatnonzero(lesson.answers[numbers] > 0)
+            asked = numbers[at]
+            if logits.ndim == 3:
+                units = lesson.alignment.answers.of(asked)
+                row, ours = at[units.row], at[units.row] * length + units.ours
+                starts, counts = units.its, units.its_count
+            else:
+                row = ours = at
+                starts, counts = (
+                    lesson.alignment.first_row[asked],
+                    lesson.alignment.row_count[asked],
+                )
+            if len(ours):
+                its = lesson.outputs.of("logits", starts, counts).to(logits.device)
+                share = lesson.answers[numbers[row]]
+                found.append((ours, softened(its, temperature), share))
+        if not found:
+            return logits.float().sum() * 0
+        if len(found) == 1:
+            ours, wanted, _ = found[0]
+        else:
+            ours, wanted = _together(found, len(flat))
+        counts_of = None
+        if self.row_weights is not None:
+            row = ours // length if logits.ndim == 3 else ours
+            counts_of = torch.from_numpy(self.row_weights[numbers[row]]).to(logits.device)
+        place = torch.from_numpy(ours).to(logits.device)
+        return divergence(flat.index_select(0, place), wanted, temperature, counts_of)
+
+    def _inner(
+        self, lesson: Lesson, output: Any, at: Ids, units: Units, numbers: Ids, length: int
+    ) -> torch.Tensor:
+        """Compare what lies inside both models, for the rows that a lesson has in a batch.
+
+        `at` are their places in the batch, `numbers` their numbers, `units` theirs.
+        """
+        chosen, device = self.weights, output.logits.device
+        take = _Pool(at[units.row] * length + units.ours, units.ours_count, device)
+        row_weights = unit_weights = None
+        if self.row_weights is not None:
+            row_weights = torch.from_numpy(self.row_weights[numbers]).to(device)
+            unit_weights = row_weights[torch.from_numpy(units.row).to(device)]
+
+        def its(name: str) -> torch.Tensor:
+            return lesson.outputs.of(name, units.its, units.its_count).to(device)
+
+        def distance(states: torch.Tensor, index: int, wanted: torch.Tensor) -> torch.Tensor:
+            mapped = lesson.beside(take(states), index)
+            return hidden_loss(mapped, wanted, chosen.distance, unit_weights)
+
+        total = torch.zeros((), device=device)
+        if chosen.hidden:
+            mixture = lesson.beside.mixture
+            if mixture is not None:
+                layers = range(mixture.scores.shape[1])
+                wanted = mixture(torch.stack([its(f"hidden-{layer}") for layer in layers]))
+            for index, (student, teacher) in enumerate(lesson.pairs):
+                one = its(f"hidden-{teacher}") if mixture is None else wanted[index]
+                found = distance(output.hidden_states[student + 1], index, one)
+                total = total + chosen.hidden / len(lesson.pairs) * found
+        if chosen.embeddings:
+            found = distance(output.hidden_states[0], -1, its("embeddings"))
+            total = total + chosen.embeddings * found
+        if chosen.relations and lesson.relations is not None:
+            layout = _Layout(units, device)
+            for role in ROLES:
+                mine = layout(take(self.captured[f"{role}-{lesson.relations.ours}"]))
+                other = layout(its(f"{role}-{lesson.relations.its}"))
+                found = relation_loss(mine, other, layout.real, lesson.relations.heads, row_weights)
+                total = total + chosen.relations * found
+        return total
 
 
-def projections(pairs: Pairs, ours: int, its: int, seed: int) -> nn.ModuleList | None:
-    """Make a linear map per pair from the student's width to the teacher's, where they differ."""
-    if ours == its or not pairs:
-        return None
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return nn.ModuleList(nn.Linear(ours, its, bias=False) for _ in pairs)
+class _Pool:
+    """Means over runs of tokens of a padded batch, float (batch, length, width) → (runs, width)."""
+
+    def __init__(self, starts: Ids, counts: Ids, device: torch.device) -> None:
+        self.index = torch.from_numpy(runs(starts, counts)).to(device)
+        self.owner = self.counts = None
+        if (counts != 1).any():
+            self.owner = torch.from_numpy(np.repeat(np.arange(len(counts)), counts)).to(device)
+            self.counts = torch.from_numpy(counts.astype(np.float32))[:, None].to(device)
+
+    def __call__(self, states: torch.Tensor) -> torch.Tensor:
+        found = states.flatten(0, 1).index_select(0, self.index)
+        if self.owner is None or self.counts is None:
+            return found
+        sums = found.new_zeros((len(self.counts), found.shape[1]), dtype=torch.float32)
+        return sums.index_add(0, self.owner, found.float()) / self.counts
 
 
-def same_rows(teacher: Candidate, rows: Rows, config: Any) -> Rows:
-    """Encode the student's examples for the teacher; token must stand beside token.
+class _Layout:
+    """Units one after the other, float (units, width) → (rows, most units of a row, width)."""
+
+    def __init__(self, units: Units, device: torch.device) -> None:
+        counts = np.diff(units.starts)
+        most = int(counts.max())
+        place = units.row * most + np.arange(len(units.row)) - units.starts[units.row]
+        self.place = torch.from_numpy(place).to(device)
+        self.shape = (len(counts), most)
+        real = np.arange(most)[None, :] < counts[:, None]
+        self.real = torch.from_numpy(real).to(device)
+
+    def __call__(self, values: torch.Tensor) -> torch.Tensor:
+        flat = values.new_zeros((self.shape[0] * self.shape[1], values.shape[1]))
+        return flat.index_copy(0, self.place, values).view(*self.shape, -1)
+
+
+def _together(
+    found: Sequence[tuple[Ids, torch.Tensor, np.ndarray]], places: int
+) -> tuple[Ids, torch.Tensor]:
+    """Average several teachers' answers, each at places of its own: (places, mean answers)."""
+    shares = np.zeros((len(found), places))
+    answers = []
+    for number, (ours, wanted, share) in enumerate(found):
+        shares[number, ours] = share
+        full = wanted.new_zeros((places, wanted.shape[1]))
+        answers.append(full.index_copy(0, torch.from_numpy(ours).to(wanted.device), wanted))
+    taught = np.flatnonzero(shares.sum(0))
+    index = torch.from_numpy(taught).to(answers[0].device)
+    weights = torch.from_numpy(shares[:, taught]).to(answers[0])
+    return taught, averaged([answer[index] for answer in answers], weights)
+
+
+def rows_for(rows: Rows, preprocessor: Any, asked: Ids, names: tuple[str, ...]) -> Rows:
+    """Encode some of the student's examples for a teacher.
 
     Parameters
     ----------
-    teacher : Candidate
     rows : Rows
         The student's.
-    config : transformers.PretrainedConfig
+    preprocessor : Preprocessor
         The teacher's.
-
-    Raises
-    ------
-    StageError
-        When the two tokenizers divide some text differently.
+    asked : numpy.ndarray
+        int64: the numbers of the examples, rising.
+    names : tuple of str
+        Inputs that the teacher takes.
     """
-    import transformers
-
-    if teacher.preprocessor is None:
-        raise StageError("the teacher has no tokenizer")
-    preprocessor = Preprocessor.load(teacher.preprocessor)
-    taken = inspect.signature(getattr(transformers, config.architectures[0]).forward).parameters
-    names = tuple(name for name in preprocessor.input_names if name in taken)
-    if preprocessor.digest == rows.preprocessor.digest:
+    whole = len(asked) == len(rows.examples)
+    if whole and preprocessor.digest == rows.preprocessor.digest:
         return replace(rows, input_names=names)
-    encoded = rows.task.encode(rows.examples, preprocessor, rows.labels)
-    differ = _differing(rows, encoded)
-    if differ:
-        raise StageError(
-            f"the student's tokenizer divides {differ} of {len(rows.examples)} training examples "
-            "otherwise than the teacher's, so that their tokens cannot be compared; distil with "
-            "the teacher's own tokenizer"
-        )
-    return replace(rows, encoded=encoded, preprocessor=preprocessor, input_names=names)
-
-
-def _differing(rows: Rows, encoded: Any) -> int:
-    if len(encoded) != len(rows.encoded):
-        return max(1, abs(len(encoded) - len(rows.encoded)))
-    return sum(
-        len(ours) != len(its) or not np.array_equal(our_words, its_words)
-        for ours, its, our_words, its_words in zip(
-            rows.encoded.input_ids,
-            encoded.input_ids,
-            rows.encoded.word_positions,
-            encoded.word_positions,
-            strict=True,
-        )
-    )
+    examples = rows.examples if whole else [rows.examples[number] for number in asked.tolist()]
+    encoded = rows.task.encode(examples, preprocessor, rows.labels)
+    return Rows(examples, encoded, rows.task, preprocessor, names, rows.labels)

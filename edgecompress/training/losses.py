@@ -5,10 +5,19 @@ All losses are means over what counts (labelled tokens, real tokens) and ignore 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from typing import Literal
+
 import torch
 from torch.nn import functional
 
 from edgecompress.tasks.base import IGNORED
+
+Distance = Literal["normalized", "mse", "cosine"]
+
+NOTHING = -1e9
+"""A score whose softmax is 0; finite, because 0 · infinity is no number in the divergence."""
 
 
 def hard_loss(logits: torch.Tensor, targets: torch.Tensor, smoothing: float = 0.0) -> torch.Tensor:
@@ -48,7 +57,12 @@ def example_losses(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return each.sum(1) / count
 
 
-def soft_loss(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
+def soft_loss(
+    student: torch.Tensor,
+    teacher: torch.Tensor,
+    temperature: float,
+    weights: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Divergence from the teacher's softened answers, times temperature squared.
 
     Source: Hinton, Vinyals & Dean, 2015, "Distilling the knowledge in a neural network"; the factor
@@ -57,31 +71,140 @@ def soft_loss(student: torch.Tensor, teacher: torch.Tensor, temperature: float) 
     Parameters
     ----------
     student, teacher : torch.Tensor
-        float (tokens, classes): only the tokens that count.
+        float (tokens, classes): logits of only the tokens that count.
     temperature : float
+    weights : torch.Tensor, optional
+        float (tokens,): how much each counts in the mean.
     """
-    return functional.kl_div(
-        functional.log_softmax(student.float() / temperature, dim=-1),
-        functional.log_softmax(teacher.float() / temperature, dim=-1),
-        reduction="batchmean",
-        log_target=True,
-    ) * (temperature * temperature)
+    return divergence(student, softened(teacher, temperature), temperature, weights)
 
 
-def hidden_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-    """Mean squared distance of hidden states after normalising each token's vector.
+def softened(logits: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Logarithms of the probabilities at a temperature, float32 (…, classes)."""
+    return functional.log_softmax(logits.float() / temperature, dim=-1)
 
-    Normalising takes away the scale, which differs between layers and is dominated by a few
-    dimensions; what remains is the direction (as in Sun et al., 2019, "Patient knowledge
-    distillation").
+
+def averaged(answers: Sequence[torch.Tensor], weights: torch.Tensor) -> torch.Tensor:
+    """Average several teachers' probabilities.
+
+    Probabilities, not logits: a teacher that is sure of nothing must not dilute by its scale
+    (the ensemble of Hinton et al., 2015).
+
+    Parameters
+    ----------
+    answers : sequence of torch.Tensor
+        Logarithms of probabilities, float (tokens, classes) each.
+    weights : torch.Tensor
+        float (teachers, tokens): how much each teacher counts for a token; not all 0.
+
+    Returns
+    -------
+    torch.Tensor
+        Logarithms of the weighted means, float (tokens, classes).
+    """
+    shares = (weights / weights.sum(0)).log()
+    return torch.logsumexp(torch.stack(tuple(answers)) + shares[..., None], dim=0)
+
+
+def divergence(
+    student: torch.Tensor,
+    wanted: torch.Tensor,
+    temperature: float,
+    weights: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Kullback-Leibler divergence of softened logits from `wanted`, times temperature squared.
+
+    Parameters
+    ----------
+    student : torch.Tensor
+        Logits, float (tokens, classes).
+    wanted : torch.Tensor
+        Logarithms of probabilities, float (tokens, classes).
+    weights : torch.Tensor, optional
+        float (tokens,).
+    """
+    each = functional.kl_div(
+        softened(student, temperature), wanted, reduction="none", log_target=True
+    )
+    return _mean(each.sum(-1), weights) * (temperature * temperature)
+
+
+def hidden_loss(
+    student: torch.Tensor,
+    teacher: torch.Tensor,
+    distance: Distance = "normalized",
+    weights: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Distance of hidden states, the mean over tokens.
 
     Parameters
     ----------
     student, teacher : torch.Tensor
         float (tokens, width): real tokens only.
+    distance : str
+        ``normalized``: mean squared distance after normalising each token's vector, which takes
+        away the scale: it differs between layers and is dominated by a few dimensions; what
+        remains is the direction (as in Sun et al., 2019, "Patient knowledge distillation").
+        ``mse``: the plain mean squared distance (Jiao et al., 2020, "TinyBERT"). ``cosine``: one
+        minus the cosine (Sanh et al., 2019, "DistilBERT").
+    weights : torch.Tensor, optional
+        float (tokens,): how much each counts in the mean.
     """
-    width = (teacher.shape[-1],)
-    return functional.mse_loss(
-        functional.layer_norm(student.float(), width),
-        functional.layer_norm(teacher.float(), width),
+    ours, its = student.float(), teacher.float()
+    if distance == "cosine":
+        return _mean(1 - functional.cosine_similarity(ours, its, dim=-1), weights)
+    if distance == "normalized":
+        width = (its.shape[-1],)
+        ours, its = functional.layer_norm(ours, width), functional.layer_norm(its, width)
+    return _mean((ours - its).square().mean(-1), weights)
+
+
+def relation_loss(
+    student: torch.Tensor,
+    teacher: torch.Tensor,
+    real: torch.Tensor,
+    heads: int,
+    weights: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Divergence of how tokens relate to each other, within queries (or keys, or values).
+
+    The vectors are divided anew into `heads`, so that models with other numbers and sizes of
+    attention heads compare; a head's relation is the softmax of the scaled products of all its
+    tokens with all. Source: Wang et al., 2021, "MiniLMv2: multi-head self-attention relation
+    distillation".
+
+    Parameters
+    ----------
+    student, teacher : torch.Tensor
+        float (batch, length, width of its own).
+    real : torch.Tensor
+        bool (batch, length): what is no padding.
+    heads : int
+        Divides both widths.
+    weights : torch.Tensor, optional
+        float (batch,): how much each row counts.
+    """
+    with torch.no_grad():
+        wanted = _relations(teacher, real, heads)
+    each = functional.kl_div(
+        _relations(student, real, heads), wanted, reduction="none", log_target=True
     )
+    # (batch, heads, length): a padded token relates to others, but counts for nothing.
+    each = each.sum(-1).mean(1)
+    counts = real.float() if weights is None else real * weights[:, None]
+    return (each * counts).sum() / counts.sum().clamp(min=torch.finfo(torch.float32).tiny)
+
+
+def _relations(vectors: torch.Tensor, real: torch.Tensor, heads: int) -> torch.Tensor:
+    batch, length, width = vectors.shape
+    size = width // heads
+    split = vectors.view(batch, length, heads, size).transpose(1, 2)
+    scores = torch.matmul(split, split.transpose(-1, -2)).float() / math.sqrt(size)
+    scores = scores.masked_fill(~real[:, None, None, :], NOTHING)
+    return functional.log_softmax(scores, dim=-1)
+
+
+def _mean(each: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+    if weights is None:
+        return each.sum() / max(1, len(each))
+    return (each * weights).sum() / weights.sum().clamp(min=torch.finfo(torch.float32).tiny)

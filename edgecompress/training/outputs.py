@@ -1,8 +1,10 @@
 """The teacher's outputs on the training rows, computed once and read from memory-mapped files.
 
-One file per output (``logits`` or ``hidden-<layer>``): a row's tokens follow the one before's,
-without padding, float16. The cache's key holds the teacher's weights, its tokenizer and the ids of
-all rows, so that other students, other epochs and other recipes with the same data pay nothing.
+One file per output: ``logits``, ``embeddings`` (what goes into the first layer),
+``hidden-<layer>``, ``query-<layer>``, ``key-<layer>`` and ``value-<layer>``. A row's tokens follow
+the one before's, without padding, float16. The cache's key holds the teacher's weights, its
+tokenizer and the ids of all rows, so that other students, other epochs and other recipes with the
+same data pay nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ import hashlib
 import math
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +23,12 @@ import numpy as np
 import torch
 
 from edgecompress.errors import StageError
+from edgecompress.onnx_files import model_digests
 from edgecompress.stage import Context
+from edgecompress.training.align import Ids, runs
+from edgecompress.training.relations import ROLES, captured
 from edgecompress.training.rows import Rows, even_batches
-from edgecompress.values import Candidate, directory_digests
+from edgecompress.values import Candidate
 
 LARGEST = float(np.finfo(np.float16).max)
 
@@ -33,55 +39,74 @@ class TeacherOutputs:
 
     Attributes
     ----------
-    logits : numpy.ndarray
-        float16 (tokens, classes), or (rows, classes) where a row has one answer.
-    hidden : mapping of int to numpy.ndarray
-        float16 (tokens, width) by the teacher's layer, from 0.
+    arrays : mapping of str to numpy.ndarray
+        float16 (tokens, width) by output; ``logits`` (rows, classes) where a row has one answer.
     starts : numpy.ndarray
         int64 (rows + 1,): where each row's tokens begin.
     """
 
-    logits: np.ndarray
-    hidden: Mapping[int, np.ndarray]
+    arrays: Mapping[str, np.ndarray]
     starts: np.ndarray
 
-    def logits_of(self, rows: np.ndarray) -> torch.Tensor:
-        """Give the logits of some rows, one after the other: float32 (tokens or rows, classes)."""
-        if len(self.logits) == len(self.starts) - 1:
-            return torch.from_numpy(self.logits[rows].astype(np.float32))
-        return self._tokens(self.logits, rows)
+    def of(self, name: str, starts: Ids, counts: Ids) -> torch.Tensor:
+        """Give an output's means over runs of tokens (or rows).
 
-    def hidden_of(self, layer: int, rows: np.ndarray) -> torch.Tensor:
-        """Give the hidden states of some rows, one after the other: float32 (tokens, width)."""
-        return self._tokens(self.hidden[layer], rows)
+        Parameters
+        ----------
+        name : str
+        starts, counts : numpy.ndarray
+            int64 (runs,): none is empty.
 
-    def _tokens(self, array: np.ndarray, rows: np.ndarray) -> torch.Tensor:
-        parts = [array[self.starts[row] : self.starts[row + 1]] for row in rows]
-        return torch.from_numpy(np.concatenate(parts).astype(np.float32))
+        Returns
+        -------
+        torch.Tensor
+            float32 (runs, width).
+        """
+        array = self.arrays[name]
+        if (counts == 1).all():
+            return torch.from_numpy(np.asarray(array[starts])).float()
+        parts = array[runs(starts, counts)].astype(np.float32)
+        sums = np.add.reduceat(parts, np.cumsum(counts) - counts, axis=0)
+        return torch.from_numpy(sums / counts[:, None].astype(np.float32))
+
+    def width(self, name: str) -> int:
+        """Give the width of an output."""
+        return int(self.arrays[name].shape[-1])
+
+
+def output_names(
+    hidden: Iterable[int] = (), embeddings: bool = False, relations: Iterable[int] = ()
+) -> tuple[str, ...]:
+    """Name the outputs that losses need, ``logits`` always among them."""
+    return (
+        "logits",
+        *(["embeddings"] if embeddings else []),
+        *(f"hidden-{layer}" for layer in sorted(set(hidden))),
+        *(f"{role}-{layer}" for layer in sorted(set(relations)) for role in ROLES),
+    )
 
 
 def teacher_outputs(
     teacher: Candidate,
     rows: Rows,
-    layers: Sequence[int],
+    names: Sequence[str],
     load: Callable[[], Any],
     context: Context,
 ) -> TeacherOutputs:
-    """Give the teacher's logits and hidden states of `layers`, from the cache where it has them.
+    """Give the teacher's outputs, from the cache where it has them.
 
     Parameters
     ----------
     teacher : Candidate
     rows : Rows
         Encoded by the teacher's own tokenizer.
-    layers : sequence of int
-        Whose hidden states are wanted, from 0.
+    names : sequence of str
+        See `output_names`.
     load : callable
         Gives the teacher's module; called only when something is missing.
     context : Context
         Its `cached` keeps the files.
     """
-    names = ["logits", *(f"hidden-{layer}" for layer in sorted(set(layers)))]
     aside = context.scratch / "teacher"
     made: list[str] = []
 
@@ -96,7 +121,7 @@ def teacher_outputs(
 
     common = {
         "kind": "teacher output, float16",
-        "teacher": directory_digests(teacher.model.directory),
+        "teacher": model_digests(teacher.model),
         "tokenizer": rows.preprocessor.digest,
         "rows": _rows_digest(rows),
     }
@@ -109,8 +134,7 @@ def teacher_outputs(
         count = len(rows.encoded) if per_row else int(starts[-1])
         found[name] = flat.reshape(count, -1)
     shutil.rmtree(aside, ignore_errors=True)
-    hidden = {layer: found[f"hidden-{layer}"] for layer in set(layers)}
-    return TeacherOutputs(found["logits"], hidden, starts)
+    return TeacherOutputs(found, starts)
 
 
 def _run(module: Any, rows: Rows, names: Sequence[str], folder: Path, context: Context) -> None:
@@ -118,31 +142,45 @@ def _run(module: Any, rows: Rows, names: Sequence[str], folder: Path, context: C
     starts = np.concatenate([[0], np.cumsum(rows.lengths)]).astype(np.int64)
     files: dict[str, np.memmap[Any, Any]] = {}
     done = 0
-    for batch in even_batches(rows.lengths):
-        with torch.inference_mode():
-            output = module(**rows.feed(batch), output_hidden_states=len(names) > 1)
-        for name in names:
-            # hidden_states[0] is the embedding; layer i's output is entry i + 1.
-            value = (
-                output.logits
-                if name == "logits"
-                else output.hidden_states[int(name.removeprefix("hidden-")) + 1]
-            )
-            array = value.float().clamp(-LARGEST, LARGEST).numpy().astype(np.float16)
-            per_row = array.ndim == 2
-            if name not in files:
-                shape = (len(rows.encoded) if per_row else int(starts[-1]), array.shape[-1])
-                files[name] = _mapped(folder / f"{name}.f16", shape)
-            for row, part in zip(batch.tolist(), array, strict=True):
-                if per_row:
-                    files[name][row] = part
-                else:
-                    length = int(starts[row + 1] - starts[row])
-                    files[name][starts[row] : starts[row + 1]] = part[:length]
-        done += len(batch)
-        context.progress(done, len(rows.encoded), "teacher's outputs")
+    inner = {int(name.split("-")[1]) for name in names if name.startswith("query-")}
+    states = {"output_hidden_states": True} if len(names) > 1 else {}
+    watch: Any = captured(module, inner) if inner else nullcontext({})
+    with watch as caught:
+        for batch in even_batches(rows.lengths):
+            with torch.inference_mode():
+                output = module(**rows.feed(batch), **states)
+            for name in names:
+                array = _half(_value(name, output, caught))
+                per_row = array.ndim == 2
+                if name not in files:
+                    shape = (len(rows.encoded) if per_row else int(starts[-1]), array.shape[-1])
+                    files[name] = _mapped(folder / f"{name}.f16", shape)
+                for row, part in zip(batch.tolist(), array, strict=True):
+                    if per_row:
+                        files[name][row] = part
+                    else:
+                        length = int(starts[row + 1] - starts[row])
+                        files[name][starts[row] : starts[row + 1]] = part[:length]
+            done += len(batch)
+            context.progress(done, len(rows.encoded), "teacher's outputs")
     for file in files.values():
         file.flush()
+
+
+def _value(name: str, output: Any, caught: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    if name == "logits":
+        return output.logits
+    # hidden_states[0] is what goes into the first layer; layer i's output is entry i + 1.
+    if name == "embeddings":
+        return output.hidden_states[0]
+    if name.startswith("hidden-"):
+        return output.hidden_states[int(name.removeprefix("hidden-")) + 1]
+    return caught[name]
+
+
+def _half(value: torch.Tensor) -> np.ndarray:
+    array: np.ndarray = value.float().clamp(-LARGEST, LARGEST).cpu().numpy().astype(np.float16)
+    return array
 
 
 def _mapped(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, Any]:

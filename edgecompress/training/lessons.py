@@ -1,0 +1,216 @@
+"""From opened teachers to lessons: what each must give, read from the cache or computed once."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+
+from edgecompress.errors import StageError
+from edgecompress.stage import Context
+from edgecompress.surgery.families import blocks
+from edgecompress.surgery.model import load_module, read_config
+from edgecompress.tasks import Preprocessor
+from edgecompress.training.align import align
+from edgecompress.training.distillation import Beside, Lesson, Relations, Weights, rows_for
+from edgecompress.training.layer_maps import LayerMap, layer_pairs
+from edgecompress.training.outputs import output_names, teacher_outputs
+from edgecompress.training.relations import relation_heads, relation_widths
+from edgecompress.training.rows import Rows
+from edgecompress.training.teachers import Opened
+from edgecompress.values import Candidate, Json, OnnxModel
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How inner states are compared.
+
+    Attributes
+    ----------
+    weights : Weights
+    layer_map : str or pairs of int
+    relation_layer : int or None
+        The teacher's; None is its last.
+    relation_heads : int or None
+    """
+
+    weights: Weights
+    layer_map: LayerMap
+    relation_layer: int | None
+    relation_heads: int | None
+
+
+def make_lessons(
+    teachers: Sequence[Opened], rows: Rows, module: Any, plan: Plan, context: Context
+) -> list[Lesson]:
+    """Prepare what each teacher says of the student's rows.
+
+    Parameters
+    ----------
+    teachers : sequence of Opened
+    rows : Rows
+        The student's.
+    module : transformers.PreTrainedModel
+        The student.
+    plan : Plan
+    context : Context
+        Its `cached` keeps the teachers' outputs.
+
+    Raises
+    ------
+    StageError
+        When a loss needs what a teacher does not give, or layers or heads do not fit.
+    """
+    plans = [_fit(opened, module, plan) for opened in teachers]  # says no before hours of work
+    taken = np.zeros(len(rows.encoded), dtype=bool)
+    found = []
+    for opened, (pairs, relations, layers) in zip(teachers, plans, strict=True):
+        asked = np.flatnonzero(opened.weights)
+        preprocessor = Preprocessor.load(_folder(opened.candidate))
+        load = functools.cache(functools.partial(_load, opened.candidate))
+        its = rows_for(rows, preprocessor, asked, _input_names(opened.candidate, preprocessor))
+        names = output_names(
+            range(layers) if layers else (teacher for _, teacher in pairs),
+            embeddings=bool(plan.weights.embeddings),
+            relations=() if relations is None else (relations.its,),
+        )
+        outputs = teacher_outputs(opened.candidate, its, names, load, context)
+        width = outputs.width(names[1]) if len(names) > 1 else 0
+        ours = int(next(blocks(module)).linear("ffn_out").out_features)
+        states = bool(plan.weights.hidden or plan.weights.embeddings)
+        beside = Beside(
+            pairs,
+            ours,
+            width if states else ours,
+            bool(plan.weights.embeddings),
+            layers,
+            context.seed,
+        )
+        answers = opened.weights[rows.encoded.example]
+        inner = (answers > 0) & ~taken
+        taken |= inner
+        alignment = align(rows, its, asked)
+        found.append(Lesson(outputs, alignment, answers, inner, pairs, relations, beside))
+    return found
+
+
+def decisions(teachers: Sequence[Opened], lessons: Sequence[Lesson]) -> Json:
+    """Give what was settled about the comparison, as a step's decisions."""
+    first = lessons[0]
+    found: Json = {"layer_pairs": [list(pair) for pair in first.pairs]}
+    if first.beside.mixture is not None:
+        found |= first.beside.mixture.as_json()
+    if first.relations is not None:
+        relations = first.relations
+        found["relations"] = {
+            "student_layer": relations.ours,
+            "teacher_layer": relations.its,
+            "heads": relations.heads,
+        }
+    pieces = [lesson.alignment for lesson in lessons]
+    if any(alignment.pooled or alignment.left_out for alignment in pieces):
+        found["words"] = {
+            "compared_whole": sum(alignment.pooled for alignment in pieces),
+            "left_out": sum(alignment.left_out for alignment in pieces),
+        }
+    if len(lessons) > 1:
+        found["teachers"] = [
+            {
+                "examples": int(np.count_nonzero(opened.weights)),
+                "weight": float(opened.weights.max()),
+            }
+            for opened in teachers
+        ]
+    return found
+
+
+def _fit(
+    opened: Opened, module: Any, plan: Plan
+) -> tuple[tuple[tuple[int, int], ...], Relations | None, int | None]:
+    """Settle pairs of layers, relations and how many layers are mixed."""
+    weights, model = plan.weights, opened.candidate.model
+    if isinstance(model, OnnxModel):
+        wanted = [
+            name
+            for name, weight in (
+                ("hidden_weight", weights.hidden),
+                ("embedding_weight", weights.embeddings),
+                ("relation_weight", weights.relations),
+            )
+            if weight
+        ]
+        if wanted:
+            raise StageError(
+                f"{opened.name} is an ONNX model, which gives answers and nothing of what lies "
+                f"inside; set {' and '.join(wanted)} to 0, or name the PyTorch model"
+            )
+        return (), None, None
+    ours, its = int(module.config.num_hidden_layers), _layers(opened.candidate)
+    pairs = layer_pairs(plan.layer_map, ours, its) if weights.hidden else ()
+    mixed = its if weights.hidden and plan.layer_map == "learned" else None
+    return pairs, _relations(opened, module, plan, (ours, its)), mixed
+
+
+def _relations(
+    opened: Opened, module: Any, plan: Plan, layers: tuple[int, int]
+) -> Relations | None:
+    if not plan.weights.relations:
+        return None
+    ours, its = layers
+    layer = its - 1 if plan.relation_layer is None else plan.relation_layer
+    if layer >= its:
+        raise StageError(f"relation_layer is {layer}; {opened.name} has layers 0 to {its - 1}")
+    teacher = _load(opened.candidate)
+    mine, other = relation_widths(module, ours - 1), relation_widths(teacher, layer)
+    return Relations(ours - 1, layer, relation_heads(plan.relation_heads, mine, other))
+
+
+def _layers(teacher: Candidate) -> int:
+    return int(read_config(teacher.model.directory).num_hidden_layers)
+
+
+def _folder(teacher: Candidate) -> Any:
+    if teacher.preprocessor is None:
+        raise StageError("the teacher has no tokenizer")
+    return teacher.preprocessor
+
+
+def _input_names(teacher: Candidate, preprocessor: Preprocessor) -> tuple[str, ...]:
+    """Give the inputs that both a teacher and its tokenizer know."""
+    if isinstance(teacher.model, OnnxModel):
+        taken: Any = {one.name for one in _session(teacher.model).get_inputs()}
+    else:
+        import transformers
+
+        name = read_config(teacher.model.directory).architectures[0]
+        taken = inspect.signature(getattr(transformers, name).forward).parameters
+    return tuple(name for name in preprocessor.input_names if name in taken)
+
+
+def _load(teacher: Candidate) -> Any:
+    """Give a teacher as something that is called with a batch's inputs."""
+    if not isinstance(teacher.model, OnnxModel):
+        return load_module(teacher.model)
+    session = _session(teacher.model)
+
+    def answer(**feed: torch.Tensor) -> SimpleNamespace:
+        given = {name: value.numpy() for name, value in feed.items()}
+        return SimpleNamespace(logits=torch.from_numpy(session.run(None, given)[0]))
+
+    return answer
+
+
+def _session(model: OnnxModel) -> Any:
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(
+        str(model.path),
+        providers=["CPUExecutionProvider"],
+        disabled_optimizers=list(model.session.disabled_optimizers),
+    )

@@ -1,0 +1,212 @@
+"""Student's and teacher's rows side by side, against a slow reading of the rules."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+from edgecompress.tasks import task
+from edgecompress.tasks.preprocessor import Preprocessor
+from edgecompress.training.align import align, runs
+from edgecompress.training.rows import Rows
+from edgecompress.values import Example
+
+LETTERS = "abcd"
+LABELS = {"token-classification": ("O", "B"), "text-classification": ("x", "y")}
+
+
+def wordpiece(extra, max_length=12, order=1):
+    """A WordPiece tokenizer of all letters and some longer pieces."""
+    single = [*LETTERS, *(f"##{letter}" for letter in LETTERS)]
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *[*single, *extra][::order]]
+    vocabulary = {piece: index for index, piece in enumerate(dict.fromkeys(pieces))}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return _preprocessor(tokenizer, vocabulary, max_length, str((extra, order)))
+
+
+def unigram(extra, max_length=12):
+    """A SentencePiece-like tokenizer, whose pieces begin with the blank before a word."""
+    pieces = ["<pad>", "<unk>", "[CLS]", "[SEP]", "▁", *LETTERS, *extra]
+    scored = [(piece, -1.0 * len(LETTERS)) for piece in dict.fromkeys(pieces)]
+    tokenizer = Tokenizer(models.Unigram(scored, unk_id=1))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    vocabulary = {piece: index for index, (piece, _) in enumerate(scored)}
+    return _preprocessor(tokenizer, vocabulary, max_length, f"unigram{extra}")
+
+
+def _preprocessor(tokenizer, vocabulary, max_length, digest):
+    specials = [(name, vocabulary[name]) for name in ("[CLS]", "[SEP]")]
+    tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", None, specials)
+    return Preprocessor(
+        tokenizer=tokenizer,
+        max_length=max_length,
+        pad_id=0,
+        input_names=("input_ids", "attention_mask"),
+        prefix=(vocabulary["[CLS]"],),
+        suffix=(vocabulary["[SEP]"],),
+        token_types=(0, 0, 0),
+        digest=f"{digest}{max_length}",
+    )
+
+
+def rows_of(examples, preprocessor, name):
+    found = task(name)
+    encoded = found.encode(examples, preprocessor, LABELS[name])
+    return Rows(examples, encoded, found, preprocessor, preprocessor.input_names, LABELS[name])
+
+
+def pieces_of(rows):
+    """Slowly: for each row its pieces' texts and, by blank-separated word, their places."""
+    found, at = [], {}
+    for row, ids in enumerate(rows.encoded.input_ids):
+        number = int(rows.encoded.example[row])
+        example = rows.examples[number]
+        text = [rows.preprocessor.tokenizer.id_to_token(int(i)) for i in ids]
+        words = {}
+        if example.words:
+            pieces = rows.preprocessor.tokenizer.encode(
+                list(example.words), is_pretokenized=True, add_special_tokens=False
+            )
+            owners = list(pieces.word_ids)
+        else:
+            pieces = rows.preprocessor.tokenizer.encode(example.text, add_special_tokens=False)
+            owners = [
+                len(example.text[:stop].split()) - (not example.text[stop - 1].isspace())
+                for _, stop in pieces.offsets
+            ]
+        begin = at.get(number, 0)
+        if example.words and len(rows.encoded.word_indices[row]):
+            begin = owners.index(int(rows.encoded.word_indices[row][0]))
+        for place in range(1, len(ids) - 1):
+            words.setdefault(owners[begin + place - 1], []).append(place)
+        at[number] = begin + len(ids) - 2
+        totals = {word: owners.count(word) for word in words}
+        whole = {word for word, places in words.items() if len(places) == totals[word]}
+        found.append((number, text, words, whole))
+    return found
+
+
+def slow_units(ours, its):
+    """Units as a set of (row, student's places, teacher's row, its places)."""
+    mine, other = pieces_of(ours), pieces_of(its)
+    found = set()
+    for row, (number, text, words, whole) in enumerate(mine):
+        for there, (its_number, its_text, its_words, its_whole) in enumerate(other):
+            if number != its_number:
+                continue
+            for word in whole & its_whole:
+                left, right = words[word], its_words[word]
+                if [text[i] for i in left] == [its_text[i] for i in right]:
+                    found |= {(row, (a,), there, (b,)) for a, b in zip(left, right, strict=True)}
+                else:
+                    found.add((row, tuple(left), there, tuple(right)))
+    return found
+
+
+def fast_units(units, its, specials):
+    starts = np.concatenate([[0], np.cumsum(its.encoded.lengths)])
+    found = set()
+    for i in range(len(units.row)):
+        there = int(np.searchsorted(starts, units.its[i], side="right")) - 1
+        at = int(units.its[i] - starts[there])
+        left = tuple(range(units.ours[i], units.ours[i] + units.ours_count[i]))
+        right = tuple(range(at, at + units.its_count[i]))
+        special = left == (0,) or right == (int(its.encoded.lengths[there]) - 1,)
+        if special == specials:
+            found.add((int(units.row[i]), left, there, right))
+    return found
+
+
+WORDS = st.text(LETTERS, min_size=1, max_size=6)
+EXTRA = st.lists(WORDS.filter(lambda w: len(w) > 1).map(lambda w: f"##{w}") | WORDS, max_size=8)
+TEXTS = st.lists(st.lists(WORDS, min_size=1, max_size=8), min_size=1, max_size=4)
+
+
+@settings(max_examples=80, deadline=None)
+@given(TEXTS, EXTRA, EXTRA, st.sampled_from([1, -1]), st.sampled_from([6, 12, 40]), st.booleans())
+def test_tags_are_aligned_as_the_slow_way_does(texts, extra, other, order, longest, sentencepiece):
+    examples = tuple(Example(words=tuple(words)) for words in texts)
+    ours = rows_of(examples, wordpiece(extra, longest), "token-classification")
+    teacher = unigram([f"▁{p}" for p in other]) if sentencepiece else wordpiece(other, 12, order)
+    its = rows_of(examples, teacher, "token-classification")
+    found = align(ours, its, np.arange(len(examples)))
+    assert fast_units(found.units, its, specials=False) == slow_units(ours, its)
+    # Every word has its first piece somewhere on either side.
+    answers = found.answers
+    assert len(answers.row) == sum(len(words) for words in texts)
+    starts = np.concatenate([[0], np.cumsum(its.encoded.lengths)])
+    for row, at, flat in zip(answers.row, answers.ours, answers.its, strict=True):
+        word = np.flatnonzero(ours.encoded.word_positions[row] == at)
+        there = int(np.searchsorted(starts, flat, side="right")) - 1
+        its_word = np.flatnonzero(its.encoded.word_positions[there] == flat - starts[there])
+        assert (
+            ours.encoded.word_indices[row][word] == its.encoded.word_indices[there][its_word]
+        ).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(TEXTS, EXTRA, EXTRA, st.sampled_from([6, 12, 40]), st.booleans())
+def test_texts_are_aligned_as_the_slow_way_does(texts, extra, other, longest, sentencepiece):
+    examples = tuple(Example(text=" ".join(words)) for words in texts)
+    ours = rows_of(examples, wordpiece(extra, longest), "text-classification")
+    teacher = unigram([f"▁{p}" for p in other]) if sentencepiece else wordpiece(other)
+    its = rows_of(examples, teacher, "text-classification")
+    found = align(ours, its, np.arange(len(examples)))
+    assert fast_units(found.units, its, specials=False) == slow_units(ours, its)
+    assert len(found.answers.row) == 0
+    for row, number in enumerate(ours.encoded.example):
+        beside = np.arange(found.first_row[row], found.first_row[row] + found.row_count[row])
+        assert len(beside)
+        assert (its.encoded.example[beside] == number).all()
+
+
+def test_the_same_tokenizer_is_token_beside_token():
+    examples = tuple(Example(words=tuple(words)) for words in (["ab", "c"], ["d"], ["abcd", "a"]))
+    rows = rows_of(examples, wordpiece([]), "token-classification")
+    found = align(rows, rows, np.arange(3))
+    every = int(rows.encoded.lengths.sum())
+    assert len(found.units.row) == every
+    assert found.units.its.tolist() == list(range(every))
+    assert (found.units.ours_count == 1).all()
+    assert (found.pooled, found.left_out) == (0, 0)
+    # A teacher that was asked about some examples only.
+    some = rows_of((examples[2],), wordpiece([]), "token-classification")
+    found = align(rows, some, np.array([2]))
+    assert set(found.units.row.tolist()) == {2}
+    assert found.row_count.tolist() == [0, 0, 1]
+    assert found.units.its.tolist() == list(range(7))
+
+
+def test_what_trimming_changes_is_pooled_and_the_rest_stays_exact():
+    examples = (Example(words=("abcd", "ab", "cd")), Example(words=("dd", "ab")))
+    whole, trimmed = wordpiece(["abcd", "ab", "##bc"]), wordpiece(["ab", "##bc"], order=-1)
+    ours = rows_of(examples, trimmed, "token-classification")
+    its = rows_of(examples, whole, "token-classification")
+    found = align(ours, its, np.arange(2))
+    # [CLS] ab ##c ##d ab c ##d [SEP] beside [CLS] abcd ab c ##d [SEP]
+    batch = found.units.of(np.array([1, 0]))
+    assert batch.starts.tolist() == [0, 5, 11]
+    assert batch.ours[5:].tolist() == [0, 1, 4, 5, 6, 7]
+    assert batch.ours_count[5:].tolist() == [1, 3, 1, 1, 1, 1]
+    assert batch.its[5:].tolist() == [0, 1, 2, 3, 4, 5]
+    assert found.pooled == 1
+
+
+def test_a_word_that_one_side_cuts_off_is_left_out():
+    examples = (Example(words=("abcdabcd", "a")),)
+    ours = rows_of(examples, wordpiece([], max_length=6), "token-classification")
+    its = rows_of(examples, wordpiece(["abcdabcd"], max_length=6), "token-classification")
+    found = align(ours, its, np.arange(1))
+    assert found.left_out == 1
+    assert len(found.answers.row) == 2
+    assert found.units.ours_count.max() == 1
+
+
+@pytest.mark.parametrize("given", [([5, 0], [2, 3]), ([], []), ([3, 1, 9], [1, 0, 2])])
+def test_runs(given):
+    starts, counts = (np.array(part, dtype=np.int64) for part in given)
+    expected = [s + i for s, c in zip(starts, counts, strict=True) for i in range(c)]
+    assert runs(starts, counts).tolist() == expected
