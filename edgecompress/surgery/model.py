@@ -6,7 +6,8 @@ and no matrices that are products of two. What surgery made of them stands in ``
     {"format": 2, "heads": [11, 7, 12], "neurons": [1200, 830, 1536],
      "ranks": {"bert.embeddings.word_embeddings": 128}}
 
-``ranks`` names the low-rank parts (`surgery.low_rank`) by their paths in the module. ``layers`` is
+``ranks`` names the low-rank parts (`surgery.low_rank`) by their paths in the module. ``hidden`` is
+there where channels of the hidden states were removed: how many are left. ``layers`` is
 there where what a layer computes depends on the number that it was made with: these numbers. Format
 1 lacks both, and is still read.
 Loading builds the module without initialising weights, resizes its layers and then reads the
@@ -25,6 +26,7 @@ from safetensors.torch import load_file, save_file
 
 from edgecompress.errors import DataError, StageError
 from edgecompress.surgery.families import blocks, family_of
+from edgecompress.surgery.hidden import hidden_size, keep_hidden
 from edgecompress.surgery.layers import keep_layers
 from edgecompress.surgery.low_rank import make_low_rank, ranks
 from edgecompress.surgery.sparsity import read_record, write_record
@@ -114,6 +116,8 @@ def save_module(module: Any, directory: Path) -> TorchModel:
     width = getattr(config, family.neurons_field)
     numbers = family.layer_numbers(module)
     even = all(h == config.num_attention_heads for h in heads) and all(n == width for n in neurons)
+    hidden = hidden_size(module)
+    narrow = hidden != config.hidden_size
     # Contiguous, because a slice of a larger matrix would be written with all of its storage.
     tensors = {
         name: tensor.detach().to("cpu").contiguous() for name, tensor in module.state_dict().items()
@@ -121,12 +125,13 @@ def save_module(module: Any, directory: Path) -> TorchModel:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         config.save_pretrained(directory)
-        if not even or numbers or ranks(module):
+        if not even or narrow or numbers or ranks(module):
             document = {
                 "format": FORMAT,
                 "heads": heads,
                 "neurons": neurons,
                 "ranks": ranks(module),
+                **({"hidden": hidden} if narrow else {}),
                 **({"layers": numbers} if numbers else {}),
             }
             text = json.dumps(document) + "\n"
@@ -219,6 +224,8 @@ def _apply_surgery(module: Any, document: Json, file: Path) -> None:
     try:
         if "layers" in document:
             keep_layers(module, document["layers"])
+        if "hidden" in document:
+            keep_hidden(module, range(int(document["hidden"])))
         heads, neurons = document["heads"], document["neurons"]
         for block, kept_heads, kept_neurons in zip(blocks(module), heads, neurons, strict=True):
             block.resize(int(kept_heads), int(kept_neurons))

@@ -60,7 +60,7 @@ class Layers(Transform):
     ) -> tuple[tuple[int, ...], list[dict[str, Any]]]:
         """Drop layers greedily: each time the one without which the mean loss is lowest."""
         from edgecompress.surgery.layers import only_layers
-        from edgecompress.training.importance import mean_loss
+        from edgecompress.training.importance.effect import mean_loss
         from edgecompress.training.rows import labelled_rows, sample
 
         rows = labelled_rows(candidate, sample(context.train, self.samples, context.seed), module)

@@ -1,0 +1,104 @@
+"""A model run block by block over kept hidden states, whatever its family.
+
+A block's place is taken by one that gives back the states that were kept behind it, so that
+everything before it is not computed again; embeddings, masks and the head are the model's own
+affair, and no calling convention of a block has to be known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from edgecompress.surgery.families import family_of, layer_list
+from edgecompress.training.rows import Rows, even_batches
+
+
+class Kept(nn.Module):
+    """Stands for all blocks before: gives `states`, whatever it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.states: Any = None
+
+    def forward(self, *_: Any, **__: Any) -> Any:
+        """Give the states that were kept."""
+        return self.states
+
+
+class EnoughError(Exception):
+    """Raised inside a forward pass to end it: what was wanted is there."""
+
+
+@contextmanager
+def only_these(module: Any, layers: Sequence[nn.Module]) -> Iterator[None]:
+    """While inside, `module` runs `layers` instead of its own blocks."""
+    there = layer_list(module)
+    parent, _, name = family_of(module.config).layers.rpartition(".")
+    holder = module.base_model.get_submodule(parent)
+    setattr(holder, name, nn.ModuleList(layers))
+    try:
+        yield
+    finally:
+        setattr(holder, name, there)
+
+
+class Runner:
+    """Runs some blocks of a module over all batches of rows.
+
+    Parameters
+    ----------
+    module : transformers.PreTrainedModel
+        Its weights may change between runs.
+    rows : Rows
+    """
+
+    def __init__(self, module: Any, rows: Rows) -> None:
+        self.module = module
+        self.rows = rows
+        self.batches = even_batches(rows.lengths)
+        self.layers = list(layer_list(module))
+
+    def real(self, batch: np.ndarray, feed: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Tell which tokens of a batch are no padding, bool (batch, length)."""
+        length = feed["input_ids"].shape[1]
+        lengths = torch.as_tensor(self.rows.lengths[batch])
+        return torch.arange(length)[None, :] < lengths[:, None]
+
+    def run(
+        self, blocks: Sequence[int], before: Sequence[Any] | None
+    ) -> Iterator[tuple[np.ndarray, torch.Tensor, Any]]:
+        """Run `blocks` on the states `before` them, or from the embeddings where that is None.
+
+        Parameters
+        ----------
+        blocks : sequence of int
+        before : sequence or None
+            What the block before gave, one entry for each batch.
+
+        Yields
+        ------
+        tuple
+            For each batch its rows, int64 (batch,), which tokens are real, bool (batch, length),
+            and the module's output; None where a hook has ended the pass with `EnoughError`.
+        """
+        stub = Kept()
+        layers = [*([stub] if before is not None else []), *(self.layers[i] for i in blocks)]
+        for number, batch in enumerate(self.batches):
+            feed = self.rows.feed(batch)
+            output = None
+            with only_these(self.module, layers), torch.inference_mode(), suppress(EnoughError):
+                stub.states = before[number] if before is not None else None
+                output = self.module(**feed)
+            yield batch, self.real(batch, feed), output
+
+
+def states_of(given: Any) -> torch.Tensor:
+    """Give the hidden states of what a block gave back: itself, or the first of a tuple."""
+    found: torch.Tensor = given[0] if isinstance(given, tuple) else given
+    return found
