@@ -14,7 +14,7 @@ from edgecompress.cli._single import apply_stage, stage_options
     "--scheme",
     default="dynamic",
     show_default=True,
-    help="dynamic, static (ONNX in); inc_static, inc_dynamic (PyTorch in).",
+    help="dynamic, static, weights (ONNX in); inc_static, inc_dynamic (PyTorch in).",
 )
 @stage_options
 def command(model: str, scheme: str, **options: Any) -> None:

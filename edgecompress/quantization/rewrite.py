@@ -10,8 +10,6 @@ residual stream stay in fp32. ONNX Runtime fuses both forms into its integer ker
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
@@ -19,11 +17,14 @@ import numpy as np
 from onnx import NodeProto, TensorProto, helper
 
 from edgecompress.errors import StageError
+from edgecompress.quantization.blocks import SMALLEST_BLOCK, Bits, fitting_block, quantize_blocks
 from edgecompress.quantization.layers import Layer, attributes, find_layers, name_nodes
 from edgecompress.quantization.proof import Coverage
+from edgecompress.quantization.scheme import EXCLUDED, LEAST_OPSET, NOT_ASKED, Scheme
 from edgecompress.quantization.storage import StoredModel
 from edgecompress.quantization.weights import (
     Quantized,
+    array_tensor,
     asymmetric,
     quantize_linear,
     quantize_table,
@@ -32,48 +33,8 @@ from edgecompress.quantization.weights import (
 )
 
 MICROSOFT = "com.microsoft"
-# DynamicQuantizeLinear came with opset 11, scales per channel in QDQ with 13.
-LEAST_OPSET = {"dynamic": 11, "static": 13}
-EXCLUDED = "excluded by the recipe"
-
-
-@dataclass(frozen=True, slots=True)
-class Scheme:
-    """What to quantize and how.
-
-    Attributes
-    ----------
-    per_channel : bool
-        One weight scale for each output of a linear layer.
-    reduce_range : bool
-        Weights in 7 bits, for CPUs whose kernels saturate.
-    embeddings : bool
-        Quantize tables that are looked up, too.
-    exclude : frozenset of str
-        Names of nodes or weights that stay fp32.
-    ranges : mapping of str to (float, float), optional
-        Lowest and highest value of each linear layer's input; None is the dynamic scheme.
-    signed_activations : bool
-        Static only: int8 (symmetric) instead of uint8.
-    unsigned_weights : bool
-        Linear layers: uint8 instead of int8.
-    symmetric_weights : bool
-        Linear layers: the zero point is the middle.
-    as_integers : frozenset of str
-        Static only: weights whose layers are written as ``MatMulInteger`` instead of QDQ. ONNX
-        Runtime merges a MatMul of two axes and its bias into a Gemm before it looks for QDQ pairs,
-        and then computes that in fp32.
-    """
-
-    per_channel: bool = True
-    reduce_range: bool = False
-    embeddings: bool = True
-    exclude: frozenset[str] = frozenset()
-    ranges: Mapping[str, tuple[float, float]] | None = None
-    signed_activations: bool = False
-    unsigned_weights: bool = False
-    symmetric_weights: bool = True
-    as_integers: frozenset[str] = frozenset()
+INT8_COMPUTE = 4
+"""`accuracy_level` of MatMulNBits at which it quantizes its input, too."""
 
 
 def linear_inputs(model: StoredModel, exclude: frozenset[str] = frozenset()) -> list[str]:
@@ -121,7 +82,7 @@ def rewrite(model: StoredModel, scheme: Scheme) -> tuple[StoredModel, dict[str, 
     StageError
         When the graph's opset is too old, or a range is missing.
     """
-    form = "dynamic" if scheme.ranges is None else "static"
+    form = scheme.form
     opset = next((o.version for o in model.proto.opset_import if o.domain in {"", "ai.onnx"}), 0)
     if opset < LEAST_OPSET[form]:
         raise StageError(
@@ -175,17 +136,29 @@ class _Rewriter:
             if layer is None:
                 self.nodes.append(node)
                 continue
-            reason = layer.refused
-            if self.scheme.exclude & {layer.node, *layer.weights}:
-                reason = EXCLUDED
-            elif layer.kind in {"table", "embed_layer_norm"} and not self.scheme.embeddings:
-                reason = "embeddings are off in the recipe"
+            reason = self._reason(layer)
             if reason:
                 reasons[node.name] = reason
                 self.nodes.append(node)
             else:
                 getattr(self, f"_{layer.kind}")(node, layer)
         return self._finish(), reasons
+
+    def _reason(self, layer: Layer) -> str:
+        """Say why a layer stays as it is; empty where it does not."""
+        if self.scheme.exclude & {layer.node, *layer.weights}:
+            return EXCLUDED
+        if layer.kind in {"table", "embed_layer_norm"}:
+            return layer.refused if self.scheme.embeddings else NOT_ASKED[layer.kind]
+        if self.scheme.linears == "off":
+            return NOT_ASKED[layer.kind]
+        if self.scheme.linears == "blocks":
+            if layer.kind == "attention":
+                return "fused attention has no kernel for weights in blocks"
+            width = self.sources[layer.weights[0]].dims[1 if layer.transposed else 0]
+            if fitting_block(width, self.scheme.linear_block) is None:
+                return f"its {width} inputs are no multiple of {SMALLEST_BLOCK}"
+        return layer.refused
 
     def _finish(self) -> StoredModel:
         proto = self.model.proto
@@ -255,6 +228,9 @@ class _Rewriter:
         return parts
 
     def _matmul(self, node: NodeProto, layer: Layer) -> None:
+        if self.scheme.linears == "blocks":
+            self._block_matmul(node, layer)
+            return
         data, scale, zero = self._activation(layer.data)
         form = "transposed" if layer.transposed else "linear"
         weight, weight_scale, weight_zero = self._weight(layer, layer.weights[0], form)
@@ -271,6 +247,39 @@ class _Rewriter:
         self._add("Mul", [scale, weight_scale], f"{name}_quant_scales_mul")
         inputs = [f"{name}_quant_cast:0", f"{name}_quant_scales_mul:0"]
         self._add("Mul", inputs, f"{name}_quant_output_scale_mul", out)
+
+    def _block_matmul(self, node: NodeProto, layer: Layer) -> None:
+        name = layer.weights[0]
+        array = self.model.array(self.sources[name])
+        rows = array if layer.transposed else np.ascontiguousarray(array.T)
+        outputs, inputs = rows.shape
+        block = fitting_block(inputs, self.scheme.linear_block)
+        parts = self._blocks(name, rows, self.scheme.linear_bits, block or 0, linear=True)
+        made = helper.make_node("MatMulNBits", [layer.data, *parts], node.output, node.name)
+        made.domain = MICROSOFT
+        given = {"K": inputs, "N": outputs, "bits": self.scheme.linear_bits, "block_size": block}
+        given["accuracy_level"] = INT8_COMPUTE
+        made.attribute.extend(helper.make_attribute(key, value) for key, value in given.items())
+        self.nodes.append(made)
+
+    def _blocks(
+        self, name: str, rows: np.ndarray[Any, Any], bits: Bits, block: int, *, linear: bool = False
+    ) -> tuple[str, str]:
+        """Quantize `rows` in blocks once; give the names of the codes and of the scales."""
+        key = (name, f"blocks of {bits} for {'MatMulNBits' if linear else 'Gather'}")
+        if key not in self.weights:
+            made = quantize_blocks(rows, bits, block, search=self.scheme.search)
+            packed, scale = made.packed, made.scale
+            if linear:  # MatMulNBits wants (outputs, blocks, bytes of a block) and flat scales
+                packed = packed.reshape(len(rows), -1, block * bits // 8)
+                scale = scale.ravel()
+            taken = any(known == name for known, _ in self.weights)
+            stem = f"{name}_{'linear' if linear else 'table'}" if taken else name
+            parts = (f"{stem}_q{bits}", f"{stem}_scales")
+            self.made[parts[0]] = array_tensor(packed, parts[0])
+            self.made[parts[1]] = array_tensor(scale, parts[1])
+            self.weights[key] = (*parts, "")
+        return self.weights[key][:2]
 
     def _gemm(self, node: NodeProto, layer: Layer) -> None:
         bias = node.input[2] if len(node.input) > 2 else ""
@@ -293,12 +302,27 @@ class _Rewriter:
         self.nodes.append(made)
 
     def _table(self, node: NodeProto, layer: Layer) -> None:
+        width = self.sources[layer.weights[0]].dims[1]
+        block = fitting_block(width, self.scheme.embedding_block)
+        if self.scheme.embedding_bits == 4 and block is not None:
+            self._block_table(node, layer, block)
+            return
         table, scale, zero = self._weight(layer, layer.weights[0], "table")
         out = node.output[0]
         # A linear layer may quantize `out` again, under the name that ends in "_quantized".
         self._add("Gather", [table, layer.data], node.name, f"{out}_looked_up")
         name = f"{out}_DequantizeLinear"
         self._add("DequantizeLinear", [f"{out}_looked_up", scale, zero], name, out)
+
+    def _block_table(self, node: NodeProto, layer: Layer, block: int) -> None:
+        name = layer.weights[0]
+        parts = self._blocks(name, self.model.array(self.sources[name]), 4, block)
+        inputs = [parts[0], layer.data, parts[1]]
+        made = helper.make_node("GatherBlockQuantized", inputs, node.output, node.name)
+        made.domain = MICROSOFT
+        given = {"bits": 4, "block_size": block, "gather_axis": 0, "quantize_axis": 1}
+        made.attribute.extend(helper.make_attribute(key, value) for key, value in given.items())
+        self.nodes.append(made)
 
     def _embed_layer_norm(self, node: NodeProto, layer: Layer) -> None:
         parts = [

@@ -51,13 +51,14 @@ class Quantized:
     def tensors(self, name: str) -> tuple[TensorProto, TensorProto, TensorProto]:
         """Give the three initializers under the names that ONNX Runtime's quantizer uses."""
         return (
-            _tensor(self.values, f"{name}_quantized"),
-            _tensor(self.scale, f"{name}_scale"),
-            _tensor(self.zero_point, f"{name}_zero_point"),
+            array_tensor(self.values, f"{name}_quantized"),
+            array_tensor(self.scale, f"{name}_scale"),
+            array_tensor(self.zero_point, f"{name}_zero_point"),
         )
 
 
-def _tensor(values: Array, name: str) -> TensorProto:
+def array_tensor(values: Array, name: str) -> TensorProto:
+    """Make an initializer of a NumPy array, its data in raw form."""
     dtype = helper.np_dtype_to_tensor_dtype(values.dtype)
     made = TensorProto(name=name, data_type=dtype, dims=values.shape)
     made.raw_data = values.tobytes()

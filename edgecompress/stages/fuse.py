@@ -300,7 +300,8 @@ class _Workshop:
         return _Trial(variant, model, judged, graph_digest(model.path), worst)
 
     def _int8(self, model: OnnxModel, variant: Variant) -> OnnxModel:
-        from edgecompress.quantization.rewrite import Scheme, rewrite
+        from edgecompress.quantization.rewrite import rewrite
+        from edgecompress.quantization.scheme import Scheme
         from edgecompress.quantization.storage import read_model, write_model
 
         path = self.folder / ("+".join(variant.fusions) or "none") / "int8.onnx"

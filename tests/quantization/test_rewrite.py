@@ -13,7 +13,8 @@ from small_encoders import write_encoder
 from edgecompress.errors import StageError
 from edgecompress.quantization.fusion import fuse
 from edgecompress.quantization.proof import coverage
-from edgecompress.quantization.rewrite import Scheme, check_excluded, missed_weights, rewrite
+from edgecompress.quantization.rewrite import check_excluded, missed_weights, rewrite
+from edgecompress.quantization.scheme import Scheme
 from edgecompress.quantization.session import Feed, input_specs, open_session, random_feed
 from edgecompress.quantization.storage import read_model, write_model
 from edgecompress.stages.export import Export

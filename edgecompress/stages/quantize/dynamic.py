@@ -9,18 +9,17 @@ from __future__ import annotations
 from typing import ClassVar
 
 from edgecompress.quantization.presets import LinearTypes
+from edgecompress.quantization.tables import TableTypes
 from edgecompress.stage import Context, Kind
 from edgecompress.values import Candidate, OnnxModel
 
 
-class Dynamic(LinearTypes):
+class Dynamic(LinearTypes, TableTypes):
     """Int8 weights, and activations quantized at run time, for linear layers and embeddings."""
 
     accepts: ClassVar[tuple[Kind, ...]] = (OnnxModel,)
     yields: ClassVar[Kind] = OnnxModel
 
-    embeddings: bool = True
-    """Quantize embedding tables, too: most of a small model's bytes are there."""
     exclude: tuple[str, ...] = ()
     """Names of nodes or weights that stay fp32."""
 
@@ -34,7 +33,8 @@ class Dynamic(LinearTypes):
         """
         from edgecompress.quantization.inputs import onnx_model
         from edgecompress.quantization.proof import check_model, coverage
-        from edgecompress.quantization.rewrite import Scheme, check_excluded, rewrite
+        from edgecompress.quantization.rewrite import check_excluded, rewrite
+        from edgecompress.quantization.scheme import Scheme
         from edgecompress.quantization.storage import read_model, write_model
 
         source = onnx_model(candidate)
@@ -44,6 +44,8 @@ class Dynamic(LinearTypes):
             unsigned_weights=self.weight == "uint8",
             symmetric_weights=self.symmetric,
             embeddings=self.embeddings,
+            embedding_bits=self.embedding_bits,
+            embedding_block=self.embedding_block,
             exclude=frozenset(self.exclude),
         )
         stored = read_model(source.path)

@@ -15,11 +15,12 @@ from pydantic import Field
 
 from edgecompress.errors import StageError
 from edgecompress.quantization.presets import IntegerType, LinearTypes
+from edgecompress.quantization.tables import TableTypes
 from edgecompress.stage import Context, Kind
 from edgecompress.values import Candidate, Example, Json, OnnxModel
 
 
-class Static(LinearTypes):
+class Static(LinearTypes, TableTypes):
     """Int8 weights and activations, with ranges from calibration examples."""
 
     accepts: ClassVar[tuple[Kind, ...]] = (OnnxModel,)
@@ -40,8 +41,6 @@ class Static(LinearTypes):
     activation: IntegerType = "uint8"
     """uint8 uses its whole range and is fast everywhere; int8 is symmetric, twice as far from fp32
     and three times slower on x86."""
-    embeddings: bool = True
-    """Quantize embedding tables, too."""
     exclude: tuple[str, ...] = ()
     """Names of nodes or weights that stay fp32."""
 
@@ -68,12 +67,12 @@ class Static(LinearTypes):
         from edgecompress.quantization.proof import check_model, coverage
         from edgecompress.quantization.ranges import ranges_json
         from edgecompress.quantization.rewrite import (
-            Scheme,
             check_excluded,
             linear_inputs,
             missed_weights,
             rewrite,
         )
+        from edgecompress.quantization.scheme import Scheme
         from edgecompress.quantization.storage import read_model, write_model
 
         source = onnx_model(candidate)
@@ -86,6 +85,8 @@ class Static(LinearTypes):
             per_channel=self.per_channel,
             reduce_range=self.reduce_range,
             embeddings=self.embeddings,
+            embedding_bits=self.embedding_bits,
+            embedding_block=self.embedding_block,
             exclude=exclude,
             ranges=ranges,
             signed_activations=self.activation == "int8",

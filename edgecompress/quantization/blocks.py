@@ -1,0 +1,113 @@
+"""Weights of 4 or 8 bits with one scale per block, as ONNX Runtime's block kernels read them.
+
+`com.microsoft.GatherBlockQuantized` looks rows up and dequantizes them; `com.microsoft.MatMulNBits`
+multiplies. Both keep codes 0 … 2^bits − 1 in uint8, two of 4 bits to a byte with the earlier one in
+the low half, and subtract 2^(bits − 1) before they multiply with the block's scale.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+Bits = Literal[4, 8]
+Block = Literal[16, 32, 64, 128]
+
+SMALLEST_BLOCK = 16
+"""What both operators take at least."""
+SHRINKS = np.linspace(0.7, 1.0, 16, dtype=np.float32)
+"""Shares of a block's largest value that are tried as the end of its range."""
+CHUNK_VALUES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """Rows of integers with a scale for each block of each row.
+
+    Attributes
+    ----------
+    packed : ndarray, uint8, shape (rows, width · bits / 8)
+    scale : ndarray, float32, shape (rows, width / block)
+    bits, block : int
+    """
+
+    packed: Array
+    scale: Array
+    bits: Bits
+    block: int
+
+
+def fitting_block(width: int, wanted: int) -> int | None:
+    """Give the largest block of at most `wanted` values that divides `width`; None: there is none.
+
+    >>> fitting_block(192, 128), fitting_block(24, 64)
+    (64, None)
+    """
+    block = wanted
+    while block >= SMALLEST_BLOCK:
+        if width % block == 0:
+            return block
+        block //= 2
+    return None
+
+
+def quantize_blocks(weight: Array, bits: Bits, block: int, *, search: bool = True) -> Blocks:
+    """Quantize the rows of a weight block by block, symmetrically.
+
+    Parameters
+    ----------
+    weight : ndarray, float32, shape (rows, width)
+        `block` divides its width.
+    bits : int
+    block : int
+    search : bool
+        Try several ends of each block's range and keep that of the least squared error (Choukroun
+        et al., 2019, "Low-bit quantization of neural networks for efficient inference"); else the
+        largest absolute value is the end (round to nearest).
+    """
+    rows, width = weight.shape
+    packed = np.empty((rows, width * bits // 8), np.uint8)
+    scale = np.empty((rows, width // block), np.float32)
+    step = max(1, CHUNK_VALUES // width)
+    for start in range(0, rows, step):
+        part = weight[start : start + step].astype(np.float32, copy=False)
+        codes, scales = _quantize(part.reshape(len(part), -1, block), bits, search and bits < 8)
+        packed[start : start + step] = _pack(codes.reshape(len(part), width), bits)
+        scale[start : start + step] = scales
+    return Blocks(packed, scale, bits, block)
+
+
+def dequantize_blocks(blocks: Blocks) -> Array:
+    """Give the values that the kernels see: float32, shape (rows, width)."""
+    codes = blocks.packed
+    if blocks.bits == 4:
+        codes = np.stack([codes & 15, codes >> 4], axis=-1).reshape(len(codes), -1)
+    middle = np.float32(1 << (blocks.bits - 1))
+    values = codes.reshape(*blocks.scale.shape, blocks.block).astype(np.float32) - middle
+    return (values * blocks.scale[..., None]).reshape(len(codes), -1)
+
+
+def _quantize(values: Array, bits: Bits, search: bool) -> tuple[Array, Array]:
+    """Codes, uint8 (rows, blocks, block), and scales, float32 (rows, blocks)."""
+    middle = 1 << (bits - 1)
+    most = np.abs(values).max(axis=-1)
+    best_error = np.full(most.shape, np.inf, np.float32)
+    best_scale = np.ones_like(most)
+    best_codes = np.full(values.shape, middle, np.uint8)
+    for shrink in SHRINKS if search else (np.float32(1.0),):
+        scale = most * shrink / np.float32(middle - 1)
+        scale = np.where(scale < np.finfo(np.float32).tiny, np.float32(1.0), scale)
+        codes = np.clip(np.round(values / scale[..., None]), -middle, middle - 1)
+        error = np.square(codes * scale[..., None] - values).sum(axis=-1)
+        better = error < best_error
+        best_error = np.where(better, error, best_error)
+        best_scale = np.where(better, scale, best_scale)
+        best_codes = np.where(better[..., None], (codes + middle).astype(np.uint8), best_codes)
+    return best_codes, best_scale
+
+
+def _pack(codes: Array, bits: Bits) -> Array:
+    return codes[:, 0::2] | (codes[:, 1::2] << 4) if bits == 4 else codes

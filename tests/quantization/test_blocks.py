@@ -1,0 +1,79 @@
+"""Block quantization: what is packed is what ONNX Runtime's kernels read; searching lowers the error."""
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from edgecompress.quantization.blocks import dequantize_blocks, fitting_block, quantize_blocks
+
+
+def weight(rows, width, seed=0):
+    return np.random.default_rng(seed).standard_t(3, (rows, width)).astype(np.float32)
+
+
+def session(node, given, ids, out):
+    graph = helper.make_graph(
+        [node],
+        "one",
+        [helper.make_tensor_value_info("x", ids, ["n", *out])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(array, name) for name, array in given.items()],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=9)
+    return ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("block", [16, 64])
+def test_rows_that_are_looked_up_are_the_dequantized_ones(bits, block):
+    made = quantize_blocks(weight(50, 192), bits, block)
+    given = {"bits": bits, "block_size": block, "gather_axis": 0, "quantize_axis": 1}
+    node = helper.make_node(
+        "GatherBlockQuantized", ["w", "x", "s"], ["y"], domain="com.microsoft", **given
+    )
+    run = session(node, {"w": made.packed, "s": made.scale}, TensorProto.INT64, [])
+    ids = np.array([0, 49, 7])
+    np.testing.assert_array_equal(run.run(None, {"x": ids})[0], dequantize_blocks(made)[ids])
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_products_are_those_of_the_dequantized_weight(bits):
+    rows = weight(48, 128)
+    made = quantize_blocks(rows, bits, 32)
+    given = {"K": 128, "N": 48, "bits": bits, "block_size": 32}
+    node = helper.make_node(
+        "MatMulNBits", ["x", "w", "s"], ["y"], domain="com.microsoft", **given
+    )
+    packed = made.packed.reshape(48, 4, 32 * bits // 8)
+    run = session(node, {"w": packed, "s": made.scale.ravel()}, TensorProto.FLOAT, [128])
+    x = weight(5, 128, seed=1)
+    expected = x @ dequantize_blocks(made).T
+    np.testing.assert_allclose(run.run(None, {"x": x})[0], expected, rtol=1e-4, atol=1e-3)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 1000), st.sampled_from([16, 32, 64]), st.floats(1e-6, 1e6))
+def test_searching_is_never_worse_and_8_bits_are_better_than_4(seed, block, scale):
+    rows = weight(7, 128, seed) * np.float32(scale)
+
+    def error(bits, search):
+        found = dequantize_blocks(quantize_blocks(rows, bits, block, search=search))
+        return float(np.square(found.astype(np.float64) - rows).sum())
+
+    assert error(4, True) <= error(4, False) * 1.000001
+    assert error(8, True) < error(4, True)
+
+
+def test_rows_of_zeros_stay_zero():
+    made = quantize_blocks(np.zeros((3, 32), np.float32), 4, 32)
+    assert not dequantize_blocks(made).any()
+
+
+def test_the_largest_block_that_divides_the_width():
+    assert fitting_block(384, 128) == 128
+    assert fitting_block(96, 64) == 32
+    assert fitting_block(40, 128) is None
