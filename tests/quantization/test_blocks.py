@@ -1,4 +1,4 @@
-"""Block quantization: what is packed is what ONNX Runtime's kernels read; searching lowers the error."""
+"""Block quantization: what is packed is what the kernels read, and searching lowers the error."""
 
 import numpy as np
 import onnxruntime as ort
