@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from edgecompress.surgery.families import family_of, word_embedding, word_path
+from edgecompress.surgery.sparsity import carry
 
 
 class UsedRows(nn.Module):
@@ -84,6 +85,7 @@ def only_used_rows(module: Any, used: np.ndarray, freeze: bool = False) -> Itera
         return
     parent, _, name = word_path(module).rpartition(".")
     compact = UsedRows(original, np.unique(used))
+    carry(original, compact)
     setattr(base.get_submodule(parent), name, compact)
     try:
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import nn
 
 from edgecompress.stage import Context
 from edgecompress.training.embedding import only_used_rows
+from edgecompress.training.gradual import held
 from edgecompress.training.loop import Outcome, Regulation, Schedule, autocast, train
 from edgecompress.training.rows import Rows, primary_score
 
@@ -32,6 +34,9 @@ def fit(
     during: Regulation | None = None,
 ) -> Outcome:
     """Train `module` in place and leave it with the weights of the best epoch.
+
+    Zeros of matrices that were pruned stay zero, and what `schedule.gradual` prunes is gone at the
+    end (`training.gradual`).
 
     The module stays in evaluation mode: drawing dropout's random numbers takes a large part of a
     step on a CPU, and small models on small data gain more from early stopping.
@@ -71,11 +76,14 @@ def fit(
         return None if validation is None else primary_score(module, validation)
 
     module.eval()
-    with only_used_rows(module, rows.used_ids, freeze=freeze_embeddings):
+    with (
+        only_used_rows(module, rows.used_ids, freeze=freeze_embeddings),
+        held(module, schedule.gradual, during) as holding,
+    ):
         tensors = {n: p for n, p in module.named_parameters() if p.requires_grad}
         if beside is not None:
             tensors |= {f"beside.{name}": p for name, p in beside.named_parameters()}
-        return train(
+        outcome = train(
             tensors,
             rows.lengths,
             value,
@@ -84,5 +92,6 @@ def fit(
             context.seed,
             context.scratch,
             context.progress,
-            during,
+            holding,
         )
+    return replace(outcome, further=holding.finish())

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -23,6 +23,7 @@ import torch
 
 from edgecompress.errors import StageError
 from edgecompress.training.checkpoint import State, latest, save
+from edgecompress.training.gradual_fields import Gradual
 from edgecompress.values import Json, json_digest
 
 Progress = Callable[[float, float, str], None]
@@ -55,6 +56,8 @@ class Schedule:
         ``linear`` or ``cosine``: how the learning rate falls after the warm-up.
     batch_tokens : int or None
         Tokens a step, padding included, instead of `batch_size` rows.
+    gradual : Gradual or None
+        What `fit` prunes on the way.
     """
 
     epochs: int
@@ -66,15 +69,20 @@ class Schedule:
     patience: int | None = None
     decay: Literal["linear", "cosine"] = "linear"
     batch_tokens: int | None = None
+    gradual: Gradual | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What training found: mean loss and validation score per epoch, and the best epoch, from 1."""
+    """What training found: mean loss and validation score per epoch, and the best epoch, from 1.
+
+    `further` is what the training was held to (zeros that stayed, parts that were pruned), as JSON.
+    """
 
     losses: tuple[float, ...]
     scores: tuple[float | None, ...]
     best: int
+    further: Json = field(default_factory=dict)
 
     def as_json(self) -> Json:
         """Give it as a step's decisions."""
@@ -82,6 +90,7 @@ class Outcome:
             "losses": [round(loss, 6) for loss in self.losses],
             "scores": [None if s is None else round(s, 6) for s in self.scores],
             "best_epoch": self.best,
+            **self.further,
         }
 
 
@@ -332,7 +341,7 @@ def _fingerprint(
         {
             "tensors": {n: [list(t.shape), bool(t.requires_grad)] for n, t in tensors.items()},
             "lengths": lengths.tolist(),
-            "schedule": asdict(schedule),
+            "schedule": repr(schedule),
             "seed": seed,
         }
     )

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
+from edgecompress.training.gradual_fields import Gradual
+
 if TYPE_CHECKING:
     from edgecompress.training.loop import Schedule
 
@@ -38,6 +40,9 @@ class ScheduleFields(BaseModel):
     """Stop after so many epochs without a better validation score; null trains all."""
     freeze_embeddings: bool = False
     """Leave the embeddings as they are."""
+    gradual: Gradual | None = None
+    """Prune on the way: single weights ({sparsity: 0.8}) or heads and neurons ({heads: 0.5, ffn:
+    0.5}), along a schedule ({from: 0.1, until: 0.7, every: 20}); docs/sparsity.md lists all."""
 
     def training_schedule(self) -> Schedule:
         """Give these fields as the training loop takes them."""
@@ -52,4 +57,5 @@ class ScheduleFields(BaseModel):
             patience=self.patience,
             decay=self.schedule,
             batch_tokens=self.batch_tokens,
+            gradual=self.gradual,
         )
