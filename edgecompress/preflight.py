@@ -5,14 +5,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgecompress.chains import find_stage
 from edgecompress.errors import DataError
 from edgecompress.observation import open_targets
-from edgecompress.recipe import Recipe
+from edgecompress.recipe import Recipe, TeacherSpec
 from edgecompress.run import observers, read_splits
+from edgecompress.stage import Stage
 from edgecompress.targets import Target
-from edgecompress.values import METRICS
+from edgecompress.values import METRICS, json_digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +74,46 @@ def plan(recipe: Recipe) -> Plan:
 def _target_plan(one: Target) -> TargetPlan:
     can = tuple(m for m, needs in METRICS.items() if needs is None or needs in one.metrics)
     return TargetPlan(one.name, can, tuple(m for m in METRICS if m not in can))
+
+
+def shared_work(recipes: Sequence[Recipe]) -> tuple[int, int]:
+    """Count the stages of all chains of several recipes, and how many of them the store makes.
+
+    Equal beginnings of chains are made once: those of one recipe, and those of recipes that start
+    from the same model with the same teacher, data and seed. Fine-tuning the teacher counts, too.
+
+    Returns
+    -------
+    asked, made
+        Stage uses, and those that are not the same as another. An estimate: a stage that reads
+        no data or no teacher is shared more widely still.
+    """
+    asked = 0
+    made: set[tuple[str, ...]] = set()
+    for recipe in recipes:
+        fields = recipe.fields
+        teacher = fields.teacher.model_dump(mode="json") if fields.teacher else {}
+        tuned = teacher.pop("finetune", None)
+        given = {"task": fields.task, "seed": fields.seed, "threads": fields.threads}
+        data = recipe.data.model_dump(mode="json") if recipe.data else None
+        ground = json_digest({**given, "data": data})
+        base = json_digest([ground, TeacherSpec(model=fields.model).model_dump(exclude={"finetune"})
+                            if fields.model else teacher])  # fmt: skip
+        origin = json_digest([ground, teacher])
+        tuning = find_stage("finetune", recipe.source, ("teacher", "finetune"))
+        first = (f"finetune {_json(tuning(**tuned))}",) if tuned is not None else ()
+        asked += len(first)
+        made |= {(origin, *first)} if first else set()
+        start = (base,) if fields.model else (origin, *first)
+        for chain in recipe.chains:
+            names = [f"{use.name} {_json(use.stage)}" for use in chain]
+            asked += len(names)
+            for end in range(1, len(names) + 1):
+                teaches = any(use.stage.needs_teacher for use in chain[:end])
+                taught = (origin, *first) if teaches else ()
+                made.add((*start, *names[:end], *taught))
+    return asked, len(made)
+
+
+def _json(stage: Stage) -> str:
+    return stage.model_dump_json()

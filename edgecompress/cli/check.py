@@ -9,7 +9,7 @@ import click
 from edgecompress.cli._options import SETTINGS, find_recipe
 
 if TYPE_CHECKING:
-    from edgecompress.preflight import TargetPlan
+    from edgecompress.preflight import Plan, TargetPlan
     from edgecompress.recipe import Recipe
 
 
@@ -17,11 +17,31 @@ if TYPE_CHECKING:
 @click.argument("recipe")
 @SETTINGS
 def command(recipe: str, settings: tuple[str, ...]) -> None:
-    """Check RECIPE whole: keys, order of stages, data files, targets; nothing is run."""
+    """Check RECIPE whole: keys, order of stages, data files, targets; nothing is run.
+
+    Of a recipe with a `matrix:` every cell is checked, and the first is shown.
+    """
+    from edgecompress.matrix import read_matrix
     from edgecompress.preflight import plan
     from edgecompress.recipe import load_recipe
 
-    found = plan(load_recipe(find_recipe(recipe), settings))
+    file = find_recipe(recipe)
+    matrix = read_matrix(file, settings)
+    if matrix is None:
+        _say_plan(plan(load_recipe(file, settings)))
+        return
+    from edgecompress.cli._matrix import say_matrix
+    from edgecompress.matrix.run import check_cells
+
+    check_cells(matrix)
+    click.echo(f"{matrix.name}: a matrix")
+    say_matrix(matrix)
+    click.echo(f"\nthe first cell, {matrix.cells[0].name}:")
+    _say_plan(plan(matrix.cells[0].recipe))
+
+
+def _say_plan(found: Plan) -> None:
+    """Say what one recipe would do."""
     fields = found.recipe.fields
     click.echo(f"{fields.name}: {fields.task or 'no task'}, seed {fields.seed}")
     if fields.teacher:

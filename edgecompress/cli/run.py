@@ -25,24 +25,45 @@ from edgecompress.cli._options import SETTINGS, STORE, find_recipe
     help="Train with one thread (--set threads=1), so that the bytes are the same on machines with "
     "any number of cores.",
 )
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="AXIS=VALUE",
+    help="Of a recipe with a matrix, run these cells only (repeatable; values of one axis are "
+    "alternatives): --only language=hau,seed=7.",
+)
+@click.option(
+    "--cells",
+    "list_cells",
+    is_flag=True,
+    help="List the matrix's cells and how far each is; run nothing.",
+)
 @STORE
 def command(
     recipe: str,
     output: Path,
     settings: tuple[str, ...],
     deterministic: bool,
+    only: tuple[str, ...],
+    list_cells: bool,
     store: Path | None,
 ) -> None:
     """Run RECIPE: compress, measure, choose, bundle and report.
 
     Exit code 0: a winner keeps the budget; 3: no candidate does; 4: undecided, because a
     measurement is missing or invalid. What is finished is kept, and the same command goes on.
+
+    A recipe with a `matrix:` is run once per cell, into OUTPUT/CELL, and all cells are shown
+    together in OUTPUT/matrix.html; exit code 1: a cell failed.
     """
     import shlex
 
     from rich.console import Console
 
+    from edgecompress.cli._matrix import list_matrix, run_cells
     from edgecompress.cli._progress import TerminalReporter
+    from edgecompress.errors import RecipeError
+    from edgecompress.matrix import read_matrix
     from edgecompress.report.terminal import render_terminal
     from edgecompress.run import exit_code
     from edgecompress.run import run as run_recipe
@@ -50,6 +71,16 @@ def command(
     settings = (*settings, "threads=1") if deterministic else settings
     words = ["edgecompress", "run", recipe, *(w for s in settings for w in ("--set", s))]
     line = shlex.join([*words, "-o", str(output)])
+    matrix = read_matrix(find_recipe(recipe), settings)
+    if matrix is not None and list_cells:
+        list_matrix(matrix, output, only)
+        return
+    if matrix is not None:
+        code = run_cells(matrix, output, only=only, store=store, command=line)
+        click.get_current_context().exit(code)
+    if only or list_cells:
+        option = "--only" if only else "--cells"
+        raise RecipeError(f"{option} is for a recipe with a matrix", file=find_recipe(recipe))
     with TerminalReporter() as reporter:
         result = run_recipe(
             find_recipe(recipe),

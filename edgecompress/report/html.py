@@ -50,7 +50,7 @@ def render_html(result: RunResult) -> str:
     there = places.places(result, facts)
     first = [row for row in (facts.reference, shown) if shown and row]
     rest = [row for row in facts.rows if first and row not in first and not row.error]
-    page = _environment().get_template("report.html.j2")
+    page = environment().get_template("report.html.j2")
     return page.render(
         result=result,
         facts=facts,
@@ -86,17 +86,18 @@ def render_html(result: RunResult) -> str:
     )
 
 
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """Make the environment of every page: text is escaped, an unknown name is an error."""
+    made = Environment(
         loader=PackageLoader("edgecompress.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["breakable"] = _breakable
-    environment.filters["plain"] = words.plain
-    return environment
+    made.filters["breakable"] = _breakable
+    made.filters["plain"] = words.plain
+    return made
 
 
 def _breakable(text: object) -> Markup:

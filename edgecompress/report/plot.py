@@ -25,6 +25,27 @@ GROUPS = {
 """Name, colour (legible on both themes), symbol and size (px) of each kind of point."""
 
 
+LAYOUT: dict[str, object] = {
+    "template": None,
+    "height": 360,
+    "margin": {"l": 58, "r": 18, "t": 18, "b": 52},
+    "showlegend": False,
+    "paper_bgcolor": "rgba(0,0,0,0)",
+    "plot_bgcolor": "rgba(0,0,0,0)",
+    "font": {
+        "family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif",
+        "size": 13,
+    },
+    "hoverlabel": {
+        "bgcolor": "#20262c",
+        "bordercolor": "#20262c",
+        "font": {"color": "#f2f4f6"},
+    },
+    "dragmode": False,
+}
+"""What all figures share, apart from their axes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Axis:
     """A quantity to plot: its title, unit and the budget's bound on it."""
@@ -111,8 +132,8 @@ def _value(line: Line, axis: Axis, facts: Facts, split: str | None) -> Measureme
     return found if axis.unit == "fraction" or found.value > 0 else None
 
 
-def _scaled(value: float, unit: str) -> float:
-    """Give what the axis shows: points and MB."""
+def scaled(value: float, unit: str) -> float:
+    """Give what an axis shows: points and MB."""
     return value * {"fraction": 100.0, "bytes": 1e-6}.get(unit, 1.0)
 
 
@@ -135,8 +156,8 @@ def _figure(points: list[_Point], x: Axis, y: Axis) -> str:
         name, colour, symbol, size = GROUPS[group]
         mine = [point for point in points if _group(point.line) == group]
         figure.add_scatter(
-            x=[_scaled(point.x.value, x.unit) for point in mine],
-            y=[_scaled(point.y.value, y.unit) for point in mine],
+            x=[scaled(point.x.value, x.unit) for point in mine],
+            y=[scaled(point.y.value, y.unit) for point in mine],
             text=[labels[point.line.key][0] for point in mine],
             hovertext=[_hover(point, x, y) for point in mine],
             hovertemplate="%{hovertext}<extra></extra>",
@@ -153,27 +174,18 @@ def _figure(points: list[_Point], x: Axis, y: Axis) -> str:
         )
     dashed = {"width": 1.5, "dash": "5px,5px", "color": "#c2574a"}
     if x.bound:
-        figure.add_vline(x=_scaled(x.bound, x.unit), line=dashed)
+        figure.add_vline(x=scaled(x.bound, x.unit), line=dashed)
     if y.bound is not None:
-        figure.add_hline(y=_scaled(y.bound, y.unit), line=dashed)
-    font = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
+        figure.add_hline(y=scaled(y.bound, y.unit), line=dashed)
     figure.update_layout(
-        template=None,
-        height=360,
-        margin={"l": 58, "r": 18, "t": 18, "b": 52},
-        showlegend=False,
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        font={"family": font, "size": 13},
-        hoverlabel={"bgcolor": "#20262c", "bordercolor": "#20262c", "font": {"color": "#f2f4f6"}},
-        dragmode=False,
-        xaxis=_scale([point.x.value for point in points], x),
-        yaxis=_scale([point.y.value for point in points], y),
+        **LAYOUT,
+        xaxis=scale([point.x.value for point in points], x),
+        yaxis=scale([point.y.value for point in points], y),
     )
     return str(pio.to_json(figure))
 
 
-def _scale(values: list[float], axis: Axis) -> dict[str, object]:
+def scale(values: list[float], axis: Axis) -> dict[str, object]:
     """Set up an axis: logarithmic with round ticks for sizes and times, plain for accuracy."""
     shared: dict[str, object] = {
         "title": {"text": axis.title, "standoff": 10},
@@ -182,9 +194,9 @@ def _scale(values: list[float], axis: Axis) -> dict[str, object]:
         "showline": False,
         "automargin": True,
     }
-    scaled = [_scaled(value, axis.unit) for value in values]
-    scaled += [_scaled(axis.bound, axis.unit)] if axis.bound else []
-    low, high = min(scaled), max(scaled)
+    shown = [scaled(value, axis.unit) for value in values]
+    shown += [scaled(axis.bound, axis.unit)] if axis.bound else []
+    low, high = min(shown), max(shown)
     if axis.unit == "fraction":
         pad = max((high - low) * 0.14, 0.2)
         return shared | {"range": [low - pad, high + pad], "nticks": 7}

@@ -1,0 +1,87 @@
+"""What `edgecompress run` and `check` say of a recipe with a matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from edgecompress.matrix import Matrix
+    from edgecompress.report.matrix.values import CellResult, MatrixResult
+
+
+def run_cells(
+    matrix: Matrix, output: Path, *, only: Sequence[str], store: Path | None, command: str
+) -> int:
+    """Run the cells that are due, say after each how far it is, and give the exit code."""
+    from rich.console import Console
+
+    from edgecompress.cli._progress import TerminalReporter
+    from edgecompress.matrix import select
+    from edgecompress.matrix.run import exit_code, run_matrix
+    from edgecompress.report.matrix.table import duration, state_words
+    from edgecompress.report.matrix.terminal import render_terminal
+
+    chosen = [cell.name for cell in select(matrix, only)]
+    with TerminalReporter() as reporter:
+
+        def said(known: MatrixResult, cell: CellResult) -> None:
+            text = f"{cell.name} {cell.state} after {duration(cell.seconds)}"
+            reporter.console.print(text, style="bold", markup=False)
+            if cell.reason:
+                reporter.console.print(f"  {cell.reason}", markup=False)
+            reporter.console.print(f"  {state_words(known)}", markup=False)
+
+        result = run_matrix(
+            matrix,
+            output,
+            only=only,
+            store=store,
+            reporter=reporter,
+            command=command,
+            after=said,
+        )
+    console = Console(highlight=False)
+    for part in render_terminal(result):
+        console.print(part)
+    console.print(f"\nReport   {output}/matrix.html", soft_wrap=True)
+    return exit_code(result, chosen)
+
+
+def list_matrix(matrix: Matrix, output: Path, only: Sequence[str]) -> None:
+    """Print a line per cell: its name, state and time."""
+    from edgecompress.matrix import select
+    from edgecompress.matrix.run import look
+    from edgecompress.report.matrix.table import duration, state_words
+
+    chosen = {cell.name for cell in select(matrix, only)}
+    result = look(matrix, output)
+    width = max(len(name) for name in chosen) if chosen else 0
+    for cell in result.cells:
+        if cell.name in chosen:
+            state = "not yet" if cell.state == "waiting" else cell.state
+            took = duration(cell.seconds) if cell.seconds else ""
+            click.echo(
+                f"{cell.name:<{width}}  {state:<8}  {took:>10}  {cell.reason or ''}".rstrip()
+            )
+    click.echo(state_words(result))
+
+
+def say_matrix(matrix: Matrix) -> None:
+    """Print what a matrix would do: its axes, its cells, and how much of the work they share."""
+    from edgecompress.preflight import shared_work
+
+    for axis, values in matrix.axes.items():
+        click.echo(f"axis {axis}: {', '.join(map(str, values))}")
+    for name, value in matrix.constants.items():
+        click.echo(f"constant {name}: {value}")
+    recipes = [cell.recipe for cell in matrix.cells]
+    chains = {len(recipe.chains) for recipe in recipes}
+    each = f"{min(chains)}" if len(chains) == 1 else f"{min(chains)} to {max(chains)}"
+    total = sum(len(recipe.chains) for recipe in recipes)
+    click.echo(f"{len(recipes)} cells of {each} candidates, {total} in all")
+    asked, made = shared_work(recipes)
+    click.echo(f"{asked:,} stage uses, of which {made:,} are run: the others are shared")

@@ -1,0 +1,9 @@
+"""A matrix: one recipe for several languages, seeds or checkpoints, run as one and shown as one.
+
+`cells` reads it and makes the recipes, `run` runs them one after the other and can go on later;
+what all of them found together is drawn by `edgecompress.report.matrix`.
+"""
+
+from edgecompress.matrix.cells import Cell, Matrix, read_matrix, select
+
+__all__ = ["Cell", "Matrix", "read_matrix", "select"]
