@@ -1,5 +1,6 @@
 """Distillation: a pruned student learns from the teacher, whose outputs are computed once."""
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -7,13 +8,14 @@ import pytest
 from helpers import labelled_texts, small_context, tagged_examples, tiny_teacher
 from pydantic import ValidationError
 
-from edgecompress.errors import StageError
+from edgecompress.errors import DataError, StageError
 from edgecompress.stage import check_stage
 from edgecompress.stages.distil import Distil
+from edgecompress.stages.export import Export
 from edgecompress.stages.finetune import Finetune
 from edgecompress.stages.prune.layers import Layers
 from edgecompress.stages.prune.structured import Structured
-from edgecompress.training.layer_maps import layer_pairs
+from edgecompress.training.fresh import Fresh
 from edgecompress.values import directory_digests
 
 CASES = {
@@ -84,12 +86,206 @@ def test_a_narrower_student_is_projected(taught, tmp_path):
     assert "beside" not in (result.model.directory / "config.json").read_text()
 
 
-@pytest.mark.parametrize(
-    ("ours", "its", "expected"),
-    [(3, 6, (1, 3, 5)), (4, 6, (1, 2, 4, 5)), (6, 6, (0, 1, 2, 3, 4, 5)), (1, 4, (3,))],
-)
-def test_uniform_map(ours, its, expected):
-    assert layer_pairs("uniform", ours, its) == tuple(enumerate(expected))
+LOSSES = {
+    "relations": {"relation_weight": 1.0},
+    "embeddings": {"embedding_weight": 1.0, "distance": "mse"},
+    "learned": {"hidden_weight": 1.0, "layer_map": "learned", "distance": "cosine"},
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_each_loss_falls_by_itself(loss, taught, tmp_path):
+    """With narrower heads (relations) and a narrower width (projections)."""
+    train, _ = CASES["token-classification"]
+    teacher, student = taught["token-classification"]
+    if loss != "relations":
+        student = tiny_teacher(
+            tmp_path / "small", train, "token-classification", hidden_size=16, layers=2
+        )
+    fields = {"logits_weight": 0, "hidden_weight": 0, "label_weight": 0, **LOSSES[loss]}
+    stage = Distil(epochs=4, learning_rate=3e-3, **fields)
+    context = small_context(tmp_path, train=train, teacher=teacher)
+    decisions = check_stage(stage, student, context).steps[-1].decisions
+    assert decisions["losses"][-1] < 0.9 * decisions["losses"][0]
+    if loss == "relations":
+        # 24 and 32 channels, of which a head of the teacher's has 16.
+        assert decisions["relations"] == {"student_layer": 2, "teacher_layer": 2, "heads": 2}
+        assert sorted(context.built) == ["key-2", "logits", "query-2", "value-2"]
+    if loss == "learned":
+        weights = decisions["layer_weights"]
+        assert [round(sum(row), 2) for row in weights] == [1, 1]
+        assert sorted(context.built) == ["hidden-0", "hidden-1", "hidden-2", "logits"]
+    again = small_context(tmp_path / "again", train=train, teacher=teacher)
+    stage.apply(student, replace(again, cache=context.cache))
+    assert again.built == []
+
+
+@pytest.mark.parametrize("task", CASES)
+def test_a_student_with_other_pieces(task, taught, tmp_path):
+    """Most names fall into letters: whole words are compared."""
+    train, validation = CASES[task]
+    teacher, _ = taught[task]
+    other = tiny_teacher(tmp_path / "other", train[:8], task, vocabulary=70)
+    other = replace(other, labels=teacher.labels)
+    stage = Distil(
+        epochs=3,
+        learning_rate=3e-3,
+        label_weight=0,
+        embedding_weight=0.1,
+        relation_weight=0.1,
+        student=Fresh(init="random"),
+    )
+    context = small_context(tmp_path, train=train, validation=validation, teacher=teacher)
+    decisions = check_stage(stage, other, context).steps[-1].decisions
+    assert decisions["words"]["compared_whole"] > 100
+    assert decisions["words"]["left_out"] == 0
+    assert decisions["losses"][-1] < 0.9 * decisions["losses"][0]
+    assert task == "text-classification" or max(decisions["scores"]) > 0.75
+
+
+def test_teachers_by_language(taught, tmp_path):
+    """One knows `hau` only, and one says what is wrong about `swa` with a small weight."""
+    train, validation = CASES["token-classification"]
+    teacher, student = taught["token-classification"]
+    untrained = tiny_teacher(tmp_path / "new", train, "token-classification")
+    untrained.save(tmp_path / "new")
+    stage = Distil(
+        epochs=2,
+        learning_rate=3e-3,
+        label_weight=0,
+        layer_map="last",
+        teachers=(
+            {"model": str(tmp_path / "new"), "weight": 0.05, "sources": ["swa"]},
+            {"sources": ["swa"]},
+        ),
+    )
+    context = small_context(tmp_path, train=train, validation=validation, teacher=teacher)
+    decisions = check_stage(stage, student, context).steps[-1].decisions
+    told = [(one["examples"], one["weight"]) for one in decisions["teachers"]]
+    assert told == [(60, 0.05), (60, 1.0), (60, 1.0)]
+    assert max(decisions["scores"]) > 0.8
+    assert sorted(context.built) == ["hidden-2"] * 3 + ["logits"] * 3
+    again = replace(small_context(tmp_path / "again", train=train, teacher=teacher))
+    with pytest.raises(StageError, match=r"to teach yor, and no .* from hau, swa"):
+        Distil(teachers=({"sources": ["yor"]},)).apply(student, again)
+
+
+def test_what_a_teacher_of_its_own_is_known_by(taught, tmp_path):
+    """Where it lies does not matter, what it holds does."""
+    teacher, _ = taught["token-classification"]
+    for name in ("a", "b"):
+        shutil.copytree(teacher.model.directory, tmp_path / name / "model")
+        shutil.copytree(teacher.preprocessor, tmp_path / name / "preprocessor")
+        teacher.save(tmp_path / name)
+    one, two = (Distil(teachers=({"model": str(tmp_path / n)},)) for n in ("a", "b"))
+    one.check_inputs()
+    assert one.identity() == two.identity()
+    file = tmp_path / "b" / "model" / "config.json"
+    file.write_text(file.read_text() + " ")
+    assert one.identity() != two.identity()
+    with pytest.raises(DataError, match=r"candidate.json or a config.json"):
+        Distil(teachers=({"model": str(tmp_path)},)).check_inputs()
+    # A directory in Hugging Face's own form is brought into ours, once.
+    plain = tmp_path / "plain"
+    shutil.copytree(teacher.model.directory, plain)
+    shutil.copytree(teacher.preprocessor, plain, dirs_exist_ok=True)
+    train, _ = CASES["token-classification"]
+    context = small_context(tmp_path, train=train[:20], teacher=teacher)
+    stage = Distil(epochs=1, hidden_weight=0, teachers=({"model": str(plain)},))
+    assert stage.apply(teacher, context).steps[-1].decisions["losses"]
+
+
+def test_an_onnx_teacher_gives_answers_only(taught, tmp_path):
+    train, _ = CASES["text-classification"]
+    teacher, student = taught["text-classification"]
+    exported = Export().apply(teacher, small_context(tmp_path / "onnx"))
+    exported.save(exported.model.directory.parent)
+    shutil.copytree(teacher.preprocessor, exported.model.directory.parent / "preprocessor")
+    uses = ({"model": str(exported.model.directory.parent)},)
+    context = small_context(tmp_path, train=train, teacher=teacher)
+    answers = check_stage(Distil(epochs=1, hidden_weight=0, teachers=uses), student, context)
+    other = small_context(tmp_path / "torch", train=train, teacher=teacher)
+    expected = Distil(epochs=1, hidden_weight=0).apply(student, other)
+    losses = [one.steps[-1].decisions["losses"] for one in (answers, expected)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    with pytest.raises(StageError, match=r"ONNX model, .* set hidden_weight and relation_weight"):
+        Distil(teachers=uses, relation_weight=1).apply(student, context)
+
+
+def test_a_fresh_student(taught, tmp_path):
+    train, validation = CASES["token-classification"]
+    teacher, _ = taught["token-classification"]
+    shape = Fresh(layers=2, hidden_size=16, heads=2, intermediate_size=24, init="random")
+    stage = Distil(epochs=4, learning_rate=3e-3, student=shape)
+    context = small_context(tmp_path, train=train, validation=validation, teacher=teacher)
+    result = check_stage(stage, teacher, context)
+    config = json.loads((result.model.directory / "config.json").read_text())
+    found = [config[name] for name in ("num_hidden_layers", "hidden_size", "intermediate_size")]
+    assert found == [2, 16, 24]
+    assert result.steps[-1].decisions["layer_pairs"] == [[0, 1], [1, 2]]
+    assert max(result.steps[-1].decisions["scores"]) > 0.8
+
+
+def test_text_without_labels(taught, tmp_path):
+    train, validation = CASES["token-classification"]
+    teacher, student = taught["token-classification"]
+    file = tmp_path / "more.txt"
+    more = tagged_examples(50, 9)
+    file.write_text("\n".join(" ".join(e.words) for e in more), encoding="utf-8")
+    stage = Distil(epochs=2, learning_rate=3e-3, transfer={"corpus": [file]})
+    stage.check_inputs()
+    assert str(file) not in json.dumps(stage.identity())
+    context = small_context(tmp_path, train=train[:10], validation=validation, teacher=teacher)
+    decisions = check_stage(stage, student, context).steps[-1].decisions
+    assert 40 <= decisions["transfer_examples"] <= 50
+    batches = -(-(10 + decisions["transfer_examples"]) // 16)
+    assert context.said[-1][:2] == (2 * batches, 2 * batches)
+    file.unlink()
+    with pytest.raises(DataError, match=r"more\.txt"):
+        stage.check_inputs()
+
+
+def test_two_phases(taught, tmp_path):
+    """First the inner states, then the answers, from where the first ended."""
+    train, validation = CASES["token-classification"]
+    teacher, student = taught["token-classification"]
+    fields = {"train": train, "validation": validation, "teacher": teacher}
+    inner = Distil(epochs=2, learning_rate=3e-3, logits_weight=0, label_weight=0)
+    first = check_stage(inner, student, small_context(tmp_path / "1", **fields))
+    answers = Distil(epochs=2, learning_rate=1e-3, hidden_weight=0)
+    second = check_stage(answers, first, small_context(tmp_path / "2", **fields))
+    assert len(second.steps) == len(student.steps) + 2
+    alone = answers.apply(student, small_context(tmp_path / "3", **fields))
+    losses = [one.steps[-1].decisions["losses"][0] for one in (second, alone)]
+    assert losses[0] < losses[1]
+
+
+def test_broken_off_and_resumed(taught, tmp_path):
+    """What is trained beside the student (projections, a mixture) is resumed with it."""
+    train, validation = CASES["token-classification"]
+    teacher, _ = taught["token-classification"]
+    small = tiny_teacher(tmp_path / "s", train, "token-classification", hidden_size=16, layers=2)
+    stage = Distil(epochs=3, learning_rate=3e-3, layer_map="learned", embedding_weight=0.5)
+    fields = {"train": train, "validation": validation, "teacher": teacher}
+    whole = stage.apply(small, small_context(tmp_path / "whole", **fields))
+
+    class KilledError(Exception):
+        pass
+
+    broken = small_context(tmp_path / "broken", **fields)
+
+    def progress(done, total, what):
+        if what.startswith("epoch 3"):
+            raise KilledError
+
+    broken.progress = progress
+    with pytest.raises(KilledError):
+        stage.apply(small, broken)
+    resumed = small_context(tmp_path / "broken", **fields)
+    again = stage.apply(small, resumed)
+    assert len(resumed.said) == 8
+    assert directory_digests(again.model.directory) == directory_digests(whole.model.directory)
+    assert again.steps == whole.steps
 
 
 def test_who_cannot_teach_whom(taught, tmp_path):
@@ -101,10 +297,25 @@ def test_who_cannot_teach_whom(taught, tmp_path):
         shutil.rmtree(context.scratch)
         with pytest.raises(StageError, match=message):
             stage.apply(student, replace(context, **fields))
+        assert context.built == []
 
     refused("needs a teacher", teacher=None)
     refused("task is text-classification", teacher=taught["text-classification"][0])
     refused("labels", teacher=replace(teacher, labels=teacher.labels[::-1]))
     refused("layer 0 with the teacher's 9", Distil(layer_map=((0, 9),)))
-    with pytest.raises(ValidationError, match="listens to no teacher"):
-        Distil(logits_weight=0, hidden_weight=0)
+    refused(
+        "relation_heads 3 does not divide the student's width 24 and the teacher's 32",
+        Distil(relation_weight=1, relation_heads=3),
+    )
+    refused("relation_layer is 3; .* 0 to 2", Distil(relation_weight=1, relation_layer=3))
+    refused("5 heads do not divide the hidden size 32", Distil(student=Fresh(heads=5)))
+    shallow = tiny_teacher(tmp_path / "one", train, "token-classification", layers=1)
+    refused("has only one", Distil(layer_map="learned"), teacher=shallow)
+    for message, fields in (
+        ("listens to no teacher", {"logits_weight": 0, "hidden_weight": 0}),
+        ("mixes normalised states", {"layer_map": "learned", "distance": "mse"}),
+        ("has no pair", {"layer_map": ()}),
+        ("must divide hidden_size", {"student": {"hidden_size": 16, "heads": 3}}),
+    ):
+        with pytest.raises(ValidationError, match=message):
+            Distil(**fields)

@@ -1,9 +1,28 @@
-"""The losses: what they ignore, and what they do not depend on."""
+"""The losses: what they ignore, and their values worked out in numpy."""
 
+import numpy as np
 import pytest
 import torch
 
-from edgecompress.training.losses import example_losses, hard_loss, hidden_loss, soft_loss
+from edgecompress.training.losses import (
+    averaged,
+    divergence,
+    example_losses,
+    hard_loss,
+    hidden_loss,
+    relation_loss,
+    soft_loss,
+    softened,
+)
+
+
+def log_softmax(scores):
+    shifted = scores - scores.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
+def kl(wanted, found):
+    return (np.exp(wanted) * (wanted - found)).sum(-1)
 
 
 def test_hard_loss_ignores_what_has_no_label():
@@ -35,6 +54,13 @@ def test_soft_loss():
     assert soft_loss(teacher, teacher, 2.0) == pytest.approx(0, abs=1e-6)
     assert soft_loss(teacher + 3, teacher, 2.0) == pytest.approx(0, abs=1e-6)
     student = torch.randn(6, 4)
+    each = kl(log_softmax(teacher.numpy() / 2), log_softmax(student.numpy() / 2)) * 4
+    assert soft_loss(student, teacher, 2.0) == pytest.approx(each.mean(), rel=1e-5)
+    weights = np.array([1, 0, 2, 0, 0, 1], dtype=np.float32)
+    expected = (each * weights).sum() / 4
+    found = soft_loss(student, teacher, 2.0, torch.from_numpy(weights))
+    assert found == pytest.approx(expected, rel=1e-5)
+    assert soft_loss(student[:0], teacher[:0], 2.0) == 0
     gradients = []
     for temperature in (50.0, 100.0):
         copy = student.clone().requires_grad_()
@@ -43,7 +69,75 @@ def test_soft_loss():
     assert float(gradients[0] / gradients[1]) == pytest.approx(1, rel=0.05)
 
 
+def test_several_teachers_are_averaged_as_probabilities():
+    first, second, student = torch.randn(3, 5, 4).unbind()
+    weights = torch.tensor([[1.0, 0, 3, 1, 2], [1.0, 2, 1, 0, 2]])
+    mean = averaged([softened(first, 2.0), softened(second, 2.0)], weights)
+    probabilities = np.exp(
+        [log_softmax(first.double().numpy() / 2), log_softmax(second.double().numpy() / 2)]
+    )
+    shares = (weights / weights.sum(0)).numpy()[..., None]
+    expected = np.log((shares * probabilities).sum(0))
+    np.testing.assert_allclose(mean.numpy(), expected, atol=1e-5)
+    found = divergence(student, mean, 2.0)
+    each = kl(expected, log_softmax(student.double().numpy() / 2)) * 4
+    assert found == pytest.approx(each.mean(), rel=1e-4)
+
+
 def test_hidden_loss_sees_direction_not_size():
     teacher = torch.randn(5, 8)
     assert hidden_loss(teacher * 7 + 2, teacher) == pytest.approx(0, abs=1e-4)
     assert hidden_loss(-teacher, teacher) == pytest.approx(4, rel=0.01)
+
+
+@pytest.mark.parametrize("distance", ["normalized", "mse", "cosine"])
+def test_hidden_loss_in_numpy(distance):
+    student, teacher = torch.randn(2, 5, 8).unbind()
+    ours, its = student.double().numpy(), teacher.double().numpy()
+    if distance == "cosine":
+        norms = np.linalg.norm(ours, axis=-1) * np.linalg.norm(its, axis=-1)
+        each = 1 - (ours * its).sum(-1) / norms
+    else:
+        if distance == "normalized":
+            ours, its = (
+                (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
+                for x in (ours, its)
+            )
+        each = ((ours - its) ** 2).mean(-1)
+    assert hidden_loss(student, teacher, distance) == pytest.approx(each.mean(), rel=1e-4)
+    weights = np.array([0, 1, 2, 0, 1], dtype=np.float32)
+    found = hidden_loss(student, teacher, distance, torch.from_numpy(weights))
+    assert found == pytest.approx((each * weights).sum() / 4, rel=1e-4)
+
+
+def slow_relations(student, teacher, lengths, heads, weights):
+    total = count = 0.0
+    for row, length in enumerate(lengths):
+        for head in range(heads):
+            logs = []
+            for vectors in (student, teacher):
+                size = vectors.shape[-1] // heads
+                part = vectors[row, :length, head * size : (head + 1) * size]
+                logs.append(log_softmax(part @ part.T / np.sqrt(size)))
+            total += weights[row] * kl(logs[1], logs[0]).sum() / heads
+        count += weights[row] * length
+    return total / count
+
+
+@pytest.mark.parametrize("weights", [None, (1.0, 0.5, 2.0)])
+def test_relations_in_numpy(weights):
+    """Widths and real lengths differ; padding is random and must not matter."""
+    student, teacher = torch.randn(3, 6, 8), torch.randn(3, 6, 12)
+    lengths = (6, 2, 4)
+    real = torch.arange(6)[None, :] < torch.tensor(lengths)[:, None]
+    each = None if weights is None else torch.tensor(weights)
+    found = relation_loss(student, teacher, real, 4, each)
+    expected = slow_relations(
+        student.double().numpy(), teacher.double().numpy(), lengths, 4, weights or (1, 1, 1)
+    )
+    assert found == pytest.approx(expected, rel=1e-4)
+    assert relation_loss(teacher, teacher, real, 3) == pytest.approx(0, abs=1e-6)
+    student.requires_grad_()
+    relation_loss(student, teacher, real, 2).backward()
+    assert torch.isfinite(student.grad).all()
+    assert (student.grad[1, 2:] == 0).all()
