@@ -3,7 +3,7 @@
 ::
 
     OUT/hau-7/           a cell: what `edgecompress run` writes, without the candidates' files
-    OUT/hau-7/cell.json  its state, the seconds spent on it, and the key of what it depends on
+    OUT/hau-7/cell.json  its state, what time it took, and the key of what it depends on
     OUT/matrix.json, matrix.md, matrix.html   what the finished cells found together
 
 The same command goes on: a cell whose key is the same and that is finished is not run again, one
@@ -14,6 +14,7 @@ tried again.
 from __future__ import annotations
 
 import json
+import os
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -37,6 +38,7 @@ from edgecompress.store import default_store, replace_file
 from edgecompress.values import Json, RunResult, directory_digests, json_digest
 
 NOTE = "cell.json"
+SPENT = ("seconds", "cpu_seconds")
 
 Done = Callable[[MatrixResult, CellResult], None]
 
@@ -154,7 +156,8 @@ def read_cell(cell: Cell, folder: Path, key: str) -> CellResult:
         note: Json = json.loads((folder / cell.name / NOTE).read_text(encoding="utf-8"))
         if note["key"] != key:
             return waiting
-        waiting = replace(waiting, seconds=float(note["seconds"]))
+        spent = {name: float(note[name]) for name in SPENT}
+        waiting = replace(waiting, **spent)
         if note["state"] == "failed":
             return replace(waiting, state="failed", reason=str(note["reason"]))
         if note["state"] == "finished":
@@ -213,10 +216,10 @@ def _run_cell(
         reason = str(error) if expected else f"{type(error).__name__}: {error}"
         replace_file(place / "failure.txt", traceback.format_exc())
         note.save("failed", reason)
-        return replace(mine, state="failed", seconds=note.seconds, reason=reason)
+        return replace(mine, state="failed", reason=reason, **note.spent())
     (place / "failure.txt").unlink(missing_ok=True)
     note.save("finished")
-    return replace(mine, state="finished", seconds=note.seconds, result=result)
+    return replace(mine, state="finished", result=result, **note.spent())
 
 
 class _Note:
@@ -228,22 +231,25 @@ class _Note:
 
     def __init__(self, file: Path, key: str, tell: Reporter, name: str) -> None:
         self.file, self.key, self.tell, self.name = file, key, tell, name
-        self.started = time.monotonic()
-        self.before = 0.0
+        self.started = _clocks()
+        self.before = dict.fromkeys(SPENT, 0.0)
         try:
             old = json.loads(file.read_text(encoding="utf-8"))
-            self.before = float(old["seconds"]) if old["key"] == key else 0.0
+            if old["key"] == key:
+                self.before = {name: float(old[name]) for name in SPENT}
         except (OSError, ValueError, KeyError, TypeError):
             pass  # there was none
 
-    @property
-    def seconds(self) -> float:
-        """Time spent on the cell so far, all attempts together."""
-        return round(self.before + time.monotonic() - self.started, 1)
+    def spent(self) -> dict[str, float]:
+        """Give what was spent on the cell so far, all attempts together."""
+        now = _clocks()
+        return {
+            name: round(self.before[name] + now[name] - self.started[name], 1) for name in SPENT
+        }
 
     def save(self, state: str, reason: str | None = None) -> None:
         """Write the state down."""
-        document = {"key": self.key, "state": state, "seconds": self.seconds, "reason": reason}
+        document = {"key": self.key, "state": state, **self.spent(), "reason": reason}
         replace_file(self.file, json.dumps(document, indent=1) + "\n")
 
     def plan(self, sections: Sequence[str]) -> None:
@@ -265,6 +271,11 @@ class _Note:
         """Pass on, and write down the time."""
         self.tell.end(note)
         self.save("running")
+
+
+def _clocks() -> dict[str, float]:
+    """Read the wall clock, and the processor time of this process and those it has ended."""
+    return {"seconds": time.monotonic(), "cpu_seconds": sum(os.times()[:4])}
 
 
 class _Inputs:

@@ -20,7 +20,7 @@ def to_json(matrix: MatrixResult) -> str:
     """Write `matrix` as the text of ``matrix.json``."""
     found = groups(matrix)
     finished = matrix.of("finished")
-    seconds = [cell.seconds for cell in finished]
+    count = max(len(finished), 1)
     document = {
         "format": FORMAT,
         "name": matrix.name,
@@ -29,7 +29,8 @@ def to_json(matrix: MatrixResult) -> str:
         "cells": [_cell(cell) for cell in matrix.cells],
         "seconds": {
             "spent": round(sum(cell.seconds for cell in matrix.cells), 1),
-            "per_finished_cell": round(sum(seconds) / len(seconds), 1) if seconds else None,
+            "per_finished_cell": round(sum(cell.seconds for cell in finished) / count, 1),
+            "cpu_per_finished_cell": round(sum(cell.cpu_seconds for cell in finished) / count, 1),
             "remaining": matrix.remaining_seconds,
         },
         "groups": [_group(group) for group in found],
@@ -46,6 +47,7 @@ def _cell(cell: CellResult) -> Json:
         "values": dict(cell.values),
         "state": cell.state,
         "seconds": cell.seconds,
+        "cpu_seconds": cell.cpu_seconds,
         "reason": cell.reason,
         "winner": result.winner if result else None,
         "verdict": result.verdict.state if result else None,

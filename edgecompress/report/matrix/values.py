@@ -28,6 +28,8 @@ class CellResult:
         ``finished``, ``failed`` or ``waiting`` (not run yet, or stopped on the way).
     seconds : float
         Time spent on it so far, all attempts together.
+    cpu_seconds : float
+        Processor time of it, which says more where other work shares the machine.
     reason : str or None
         Why it failed.
     result : RunResult or None
@@ -38,6 +40,7 @@ class CellResult:
     values: Mapping[str, str | int | float | bool]
     state: State = "waiting"
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     reason: str | None = None
     result: RunResult | None = field(default=None, repr=False)
 
