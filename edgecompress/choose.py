@@ -13,6 +13,7 @@ from edgecompress.values import METRICS, Limit, Measurement, Row, Verdict, find
 VALIDATION = "validation"
 HIGHER_IS_BETTER = frozenset(
     {"f1", "accuracy", "macro_f1", "agreement", "speedup", "compression", "precision", "recall"}
+    | {"likelihood"}
 )
 """Metrics to maximize; all others (size, latency, memory, errors, drops) are minimized."""
 

@@ -21,6 +21,7 @@ from edgecompress.yamlfile import YamlFile, apply_settings
 ARCHITECTURES = {
     "ForTokenClassification": "token-classification",
     "ForSequenceClassification": "text-classification",
+    "ForMaskedLM": "masked-lm",
 }
 """Endings of a Hugging Face config's architecture, and the task that each means."""
 

@@ -239,6 +239,7 @@ METRICS: dict[str, str | None] = {
         (
             *("f1", "f1_drop", "f1_host_drop", "accuracy", "accuracy_drop", "accuracy_host_drop"),
             *("macro_f1", "ece", "agreement", "host_difference"),
+            *("likelihood", "likelihood_drop", "likelihood_host_drop"),
         ),
         "answers",
     ),

@@ -16,7 +16,7 @@ from edgecompress.values import Measurement, Row, RunResult, find
 REFERENCE = "onnx-fp32"
 """The teacher's stock fp32 export: what every ratio is measured against."""
 TUNED = "onnx-fp32-tuned"
-PRIMARY = ("f1", "accuracy", "macro_f1")
+PRIMARY = ("f1", "likelihood", "accuracy", "macro_f1")
 HERE = "local"
 """The machine that ran the recipe, as measurements name it."""
 OBSERVERS = ("profile", "evaluate")

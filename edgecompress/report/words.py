@@ -16,6 +16,7 @@ TITLES = {
     "f1": "F1",
     "accuracy": "Accuracy",
     "macro_f1": "Macro F1",
+    "likelihood": "Likelihood of hidden words",
     "agreement": "Agreement with the teacher",
     "ece": "Calibration error (ECE)",
     "size": "Size",

@@ -30,12 +30,13 @@ from edgecompress.surgery.hidden import hidden_size, keep_hidden
 from edgecompress.surgery.layers import keep_layers
 from edgecompress.surgery.low_rank import make_low_rank, ranks
 from edgecompress.surgery.sparsity import read_record, write_record
+from edgecompress.surgery.tying import metadata, read_tied, shared_names, tie
 from edgecompress.values import Json, Model, OnnxModel, TorchModel
 
 FORMAT = 2
 """Of surgery.json, as it is written; older ones are read."""
 
-HEADS = ("ForTokenClassification", "ForSequenceClassification")
+HEADS = ("ForTokenClassification", "ForSequenceClassification", "ForMaskedLM")
 """The heads that a model may have; the name of its class ends in one of them."""
 
 
@@ -74,10 +75,13 @@ def load_module(model: Model, attention: str = "eager") -> Any:
     try:
         tensors = load_file(weights)
         floats = {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+        tied = read_tied(weights)
+        floats |= {name: floats[first] for name, first in tied.items()}
         module.load_state_dict(floats, strict=True, assign=True)
+        tie(module, tied)
     except FileNotFoundError:
         raise DataError("the model's weights are missing", file=weights) from None
-    except (SafetensorError, RuntimeError) as error:
+    except (SafetensorError, RuntimeError, ValueError, KeyError, AttributeError) as error:
         cause = " ".join(str(error).split())[:300]
         raise DataError(f"the weights do not fit config.json ({cause})", file=weights) from None
     for parameter in module.parameters():
@@ -119,8 +123,11 @@ def save_module(module: Any, directory: Path) -> TorchModel:
     hidden = hidden_size(module)
     narrow = hidden != config.hidden_size
     # Contiguous, because a slice of a larger matrix would be written with all of its storage.
+    tied = shared_names(module)
     tensors = {
-        name: tensor.detach().to("cpu").contiguous() for name, tensor in module.state_dict().items()
+        name: tensor.detach().to("cpu").contiguous()
+        for name, tensor in module.state_dict().items()
+        if name not in tied
     }
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -137,7 +144,7 @@ def save_module(module: Any, directory: Path) -> TorchModel:
             text = json.dumps(document) + "\n"
             (directory / "surgery.json").write_text(text, encoding="utf-8")
         write_record(module, directory)
-        save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+        save_file(tensors, directory / "model.safetensors", metadata=metadata(tied))
     except (SafetensorError, OSError) as error:
         raise StageError(f"the model cannot be written to {directory}: {error}") from None
     return TorchModel(directory)

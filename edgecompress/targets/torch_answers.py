@@ -52,7 +52,8 @@ def torch_answers(
             found = module(**tensors).logits.numpy()
             for place, row in enumerate(rows):
                 # Token classification gives a row per token: what stands on padding is cut off.
-                logits[row] = found[place, : lengths[row]] if found.ndim == 3 else found[place]
+                whole = found[place, : lengths[row]] if found.ndim == 3 else found[place]
+                logits[row] = kind.compact(whole, encoded, row)
             if progress:
                 progress(start + len(rows), len(order), "answering")
     return kind.decode(logits, encoded, candidate.labels)

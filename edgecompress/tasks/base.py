@@ -128,6 +128,10 @@ class Task(ABC):
             When an example holds a label that is not among `labels`.
         """
 
+    def compact(self, logits: Floats, encoded: Encoded, row: int) -> Floats:  # noqa: ARG002
+        """Keep of a row's logits, padding removed, what `decode` reads of them: all, mostly."""
+        return logits
+
     @abstractmethod
     def decode(self, logits: Sequence[Floats], encoded: Encoded, labels: Sequence[str]) -> Answers:
         """Read the answers from the logits.

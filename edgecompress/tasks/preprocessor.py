@@ -147,6 +147,21 @@ class Preprocessor:
         encodings = self._encodings(list(texts), pretokenized=False)
         return [np.array(encoding.ids, dtype=np.int64) for encoding in encodings]
 
+    def encode_text_words(self, texts: Sequence[str]) -> list[tuple[Ids, Ids]]:
+        """Encode running texts as `encode_text` does, and tell which word each piece belongs to.
+
+        Returns
+        -------
+        list of (ids, words)
+            For each text the piece ids and the numbers of the blank-separated words that these end
+            in, int64 (pieces,) each, rising.
+        """
+        found = self._encodings(list(texts), pretokenized=False, offsets=True)
+        return [
+            (np.array(encoding.ids, dtype=np.int64), _words_at(text, encoding.offsets))
+            for text, encoding in zip(texts, found, strict=True)
+        ]
+
     def with_specials(self, ids: Ids) -> Ids:
         """Put the special tokens around the pieces of one row, int64 (pieces + specials,)."""
         return np.concatenate(
@@ -161,10 +176,13 @@ class Preprocessor:
         types[length - len(self.suffix) :] = behind
         return types
 
-    def _encodings(self, batch: list[Any], *, pretokenized: bool) -> Iterator[Any]:
+    def _encodings(
+        self, batch: list[Any], *, pretokenized: bool, offsets: bool = False
+    ) -> Iterator[Any]:
         # encode_batch_fast is quicker but forgets which word a piece belongs to.
         tokenizer = self.tokenizer
-        encode = tokenizer.encode_batch if pretokenized else tokenizer.encode_batch_fast
+        slow = pretokenized or offsets
+        encode = tokenizer.encode_batch if slow else tokenizer.encode_batch_fast
         for start in range(0, len(batch), CHUNK):
             try:
                 yield from encode(
@@ -177,6 +195,21 @@ class Preprocessor:
                     "a text holds characters that are not valid Unicode (lone surrogates); "
                     "read it as UTF-8"
                 ) from None
+
+
+def _words_at(text: str, offsets: Sequence[tuple[int, int]]) -> Ids:
+    """Find the word of each piece by its last character: int64 (pieces,), rising.
+
+    By the last one, because SentencePiece's pieces begin with the blank before a word; a blank that
+    is a piece of its own belongs to the word behind it.
+    """
+    blank = np.array([character.isspace() for character in text], dtype=bool)
+    ends = ~blank & np.append(blank[1:], True)
+    # How many words have ended before a character is the number of its word, or of the next one.
+    word = np.cumsum(ends) - ends
+    last = np.array([max(stop - 1, 0) for _, stop in offsets], dtype=np.int64)
+    found = word[np.clip(last, 0, max(len(text) - 1, 0))] if len(text) else last
+    return np.minimum(found, max(int(ends.sum()) - 1, 0)).astype(np.int64)
 
 
 def _read_config(file: Path) -> dict[str, Any]:

@@ -22,11 +22,11 @@ def files(root: Path, **contents: str) -> dict[str, object]:
 
 
 def test_formats_are_found_by_their_file() -> None:
-    assert data_formats() == ("cldr", "conll", "tsv")
+    assert data_formats() == ("cldr", "conll", "text", "tsv")
     assert data_class("tsv").__name__ == "TsvData"
     with pytest.raises(DataError, match=r"'connl'; did you mean 'conll'\?"):
         data_config({"format": "connl"})
-    with pytest.raises(DataError, match="there are cldr, conll, tsv"):
+    with pytest.raises(DataError, match="there are cldr, conll, text, tsv"):
         data_config({"format": 7})
     with pytest.raises(DataError, match="data needs a format"):
         data_config({})

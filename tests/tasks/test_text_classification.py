@@ -77,10 +77,10 @@ def test_no_examples(preprocessor: Preprocessor) -> None:
 
 
 def test_tasks_are_found_by_name() -> None:
-    assert task_names() == ("text-classification", "token-classification")
+    assert task_names() == ("masked-lm", "text-classification", "token-classification")
     with pytest.raises(DataError, match="did you mean 'text-classification'"):
         task("text-clasification")
-    with pytest.raises(DataError, match="there are text-classification, token"):
+    with pytest.raises(DataError, match="there are masked-lm, text-classification"):
         task("xyz")
     assert TASK.example("Di president").text == "Di president"
 

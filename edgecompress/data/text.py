@@ -1,0 +1,27 @@
+"""Texts without labels, one a line: what a language is learnt from (`task: masked-lm`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from edgecompress.data.base import FileData
+from edgecompress.textfiles import read_lines
+from edgecompress.values import Example
+
+
+class TextData(FileData):
+    """Plain text files; empty lines are passed over."""
+
+    format: Literal["text"] = "text"
+
+    def parse(self, file: Path, source: str) -> Iterator[Example]:
+        """Read the lines of one file."""
+        for line in read_lines(file):
+            if line.strip():
+                yield Example(text=line.strip(), source=source)
+
+    def label_line(self, file: Path, label: str) -> int | None:  # noqa: ARG002
+        """Find nothing: there are no labels."""
+        return None

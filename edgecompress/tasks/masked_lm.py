@@ -1,0 +1,286 @@
+"""Words that are hidden in a text and must be guessed: how an encoder learns a language.
+
+Rows hold running text, so that they are divided into pieces as text is anywhere else. Labels of the
+data are not read, and a model of this task has none. What training hides is drawn anew each epoch
+(`edgecompress.training.masking`); what is scored is always the same words of a text, whoever is
+asked: they are drawn by the text itself, and do not depend on the tokenizer.
+
+Source: Devlin et al., 2019, "BERT"; scores are those of pseudo-likelihoods (Salazar et al., 2020,
+"Masked Language Model Scoring"), with all hidden words of a text hidden at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecompress.errors import DataError
+from edgecompress.tasks.base import (
+    IGNORED,
+    Answers,
+    Encoded,
+    Floats,
+    Ids,
+    Score,
+    Statistic,
+    Task,
+    check_logits,
+)
+from edgecompress.tasks.metrics import by_source
+from edgecompress.tasks.preprocessor import Preprocessor
+from edgecompress.tasks.token_classification import windows
+from edgecompress.values import Example
+
+SHARE = 0.15
+"""Of a text's words, how many are hidden to score a model (BERT's figure)."""
+
+MASKS = ("[MASK]", "<mask>")
+
+COMPACT = 2
+"""Columns of what `MaskedLM.compact` keeps: log probability of the right piece, likeliest piece."""
+
+
+@dataclass(frozen=True, eq=False)
+class MaskedText(Encoded):
+    """Rows of pieces of which some are hidden.
+
+    `labels` holds the right piece where one is hidden. `word_positions` are the places of all
+    pieces of text, `word_indices` the blank-separated word of the example that each belongs to.
+
+    Attributes
+    ----------
+    hidden : tuple of tuple of str
+        Per example, the words that are hidden, in order.
+    numbers : tuple of int64 (hidden words,)
+        Per example, which words these are.
+    preprocessor : Preprocessor
+    """
+
+    hidden: tuple[tuple[str, ...], ...]
+    numbers: tuple[Ids, ...]
+    preprocessor: Preprocessor
+
+
+class MaskedLM(Task):
+    """A piece of the vocabulary for every hidden piece."""
+
+    name: ClassVar[str] = "masked-lm"
+    auto_class: ClassVar[str] = "AutoModelForMaskedLM"
+    primary: ClassVar[str] = "likelihood"
+
+    def label_names(self, examples: Sequence[Example]) -> tuple[str, ...]:
+        """Give none: the classes are the pieces of the vocabulary."""
+        if not any(running_text(example) for example in examples):
+            raise DataError("the data holds no text; masked-lm needs some")
+        return ()
+
+    def encode(
+        self,
+        examples: Sequence[Example],
+        preprocessor: Preprocessor,
+        labels: Sequence[str],  # noqa: ARG002 - the classes are the tokenizer's pieces
+    ) -> MaskedText:
+        """Turn texts into rows in which the words of `hidden_words` are hidden.
+
+        Raises
+        ------
+        DataError
+            When the tokenizer has no token to hide words with.
+        """
+        mask = mask_id(preprocessor)
+        texts = [running_text(example) for example in examples]
+        input_ids, row_labels, positions, indices, owner = [], [], [], [], []
+        hidden, numbers = [], []
+        for number, (text, (ids, words)) in enumerate(
+            zip(texts, preprocessor.encode_text_words(texts), strict=True)
+        ):
+            asked = hidden_words(text)
+            split = text.split()
+            hidden.append(tuple(split[index] for index in asked))
+            numbers.append(asked)
+            first = np.diff(words, prepend=-2) != 0
+            for start, stop in windows(first, preprocessor.capacity):
+                at = np.arange(stop - start) + len(preprocessor.prefix)
+                row = preprocessor.with_specials(ids[start:stop])
+                label = np.full(len(row), IGNORED, dtype=np.int64)
+                here = at[np.isin(words[start:stop], asked)]
+                label[here] = row[here]
+                row[here] = mask
+                input_ids.append(row)
+                row_labels.append(label)
+                positions.append(at)
+                indices.append(words[start:stop])
+                owner.append(number)
+        return MaskedText(
+            tuple(input_ids),
+            tuple(row_labels),
+            tuple(positions),
+            tuple(indices),
+            np.array(owner, dtype=np.int64),
+            np.array([len(each) for each in hidden], dtype=np.int64),
+            tuple(hidden),
+            tuple(numbers),
+            preprocessor,
+        )
+
+    def compact(self, logits: Floats, encoded: Encoded, row: int) -> Floats:
+        """Keep of a row's logits what is read of them, float64 (hidden pieces, 2).
+
+        Logits over a vocabulary for every token of a data set fill any memory.
+        """
+        at = np.flatnonzero(encoded.labels[row] != IGNORED)
+        return compact_logits(logits[at], encoded.labels[row][at])
+
+    def decode(
+        self,
+        logits: Sequence[Floats],
+        encoded: Encoded,
+        labels: Sequence[str],  # noqa: ARG002
+    ) -> Answers:
+        """Give each hidden word as the model guesses it, and the probability of the right word.
+
+        A word's guess is the likeliest piece at each of its places; its probability is the product
+        of its pieces'. A word without pieces, or behind what a row can hold, is given as it is.
+
+        Parameters
+        ----------
+        logits : sequence of float (length, pieces) or (hidden pieces, 2)
+            Whole, or what `compact` keeps of them.
+        """
+        if not isinstance(encoded, MaskedText):
+            raise TypeError("masked-lm decodes what masked-lm has encoded")
+        check_logits(logits, encoded)
+        said = [list(words) for words in encoded.hidden]
+        confidence = [np.ones(len(words)) for words in encoded.hidden]
+        places = [
+            {int(number): place for place, number in enumerate(numbers)}
+            for numbers in encoded.numbers
+        ]
+        tokenizer = encoded.preprocessor.tokenizer
+        for row, values in enumerate(logits):
+            kept = values if values.shape[-1] == COMPACT else self.compact(values, encoded, row)
+            example = int(encoded.example[row])
+            text = encoded.labels[row][encoded.word_positions[row]]
+            of_word = encoded.word_indices[row][text != IGNORED]
+            right = text[text != IGNORED]
+            for word in np.unique(of_word).tolist():
+                mine = of_word == word
+                place = places[example][word]
+                confidence[example][place] = np.exp(kept[mine, 0].sum())
+                guess = kept[mine, 1].astype(np.int64)
+                if not np.array_equal(guess, right[mine]):
+                    said[example][place] = str(tokenizer.decode(guess.tolist()))
+        return Answers(tuple(tuple(words) for words in said), tuple(confidence))
+
+    def score(
+        self,
+        answers: Answers,
+        examples: Sequence[Example],
+        labels: Sequence[str],  # noqa: ARG002
+    ) -> list[Score]:
+        """Score likelihood and accuracy of the hidden words, over all and per data file."""
+        hits, logs, counts = _tallies(answers, examples)
+        groups = {None: list(range(len(examples)))} | {
+            f"file:{source}": numbers for source, numbers in by_source(examples).items()
+        }
+        scores = []
+        for where, numbers in groups.items():
+            total = max(1.0, float(counts[numbers].sum()))
+            likelihood = float(np.exp(logs[numbers].sum() / total))
+            scores.append(Score("likelihood", likelihood, where, len(numbers)))
+            accuracy = float(hits[numbers].sum() / total)
+            scores.append(Score("accuracy", accuracy, where, len(numbers)))
+        return scores
+
+    def statistics(
+        self, answers: Answers, examples: Sequence[Example]
+    ) -> tuple[NDArray[np.float64], Statistic]:
+        """Give (log probabilities, hidden words) per text, and the likelihood from sums."""
+        _, logs, counts = _tallies(answers, examples)
+        return np.stack((logs, counts), axis=-1), _likelihood
+
+    def example(self, text: str) -> Example:
+        """Make an example of a typed text."""
+        return Example(text=text)
+
+
+def running_text(example: Example) -> str:
+    """Give an example's text, or its words with blanks between them."""
+    return example.text or " ".join(example.words)
+
+
+def hidden_words(text: str, share: float = SHARE) -> Ids:
+    """Choose the words of a text that are hidden to score a model, int64 (words,), rising.
+
+    Drawn by the text: the same for every model and tokenizer. At least one, of a text with words.
+    """
+    count = len(text.split())
+    if not count:
+        return np.zeros(0, dtype=np.int64)
+    seed = int.from_bytes(hashlib.sha256(text.encode("utf-8", "replace")).digest()[:8], "big")
+    chosen = np.random.default_rng(seed).choice(
+        count, size=max(1, round(share * count)), replace=False
+    )
+    return np.sort(chosen).astype(np.int64)
+
+
+def mask_id(preprocessor: Preprocessor) -> int:
+    """Find the token that stands for a hidden piece.
+
+    Raises
+    ------
+    DataError
+        When there is none.
+    """
+    for name in MASKS:
+        found = preprocessor.tokenizer.token_to_id(name)
+        if found is not None:
+            return int(found)
+    raise DataError(
+        f"the tokenizer has no mask token ({' or '.join(MASKS)}), which masked-lm hides words "
+        "with; take a model that was trained on hidden words"
+    )
+
+
+def compact_logits(logits: Floats, right: Ids) -> NDArray[np.float64]:
+    """Give the log probability of the right piece and the likeliest piece of each place.
+
+    Parameters
+    ----------
+    logits : float (places, pieces)
+    right : int64 (places,)
+
+    Returns
+    -------
+    float64 (places, 2)
+    """
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    norm = np.log(np.exp(shifted).sum(axis=-1))
+    found = shifted[np.arange(len(right)), right] - norm
+    best = logits.argmax(axis=-1) if len(right) else np.zeros(0)
+    return np.stack((found, best.astype(np.float64)), axis=-1)
+
+
+def _tallies(answers: Answers, examples: Sequence[Example]) -> tuple[Any, Any, Any]:
+    """Count right guesses, sum log probabilities and count hidden words: float64 (examples,)."""
+    hits, logs, counts = [], [], []
+    for said, confidence, example in zip(answers.labels, answers.confidence, examples, strict=True):
+        text = running_text(example)
+        split = text.split()
+        words = [split[index] for index in hidden_words(text)]
+        hits.append(sum(a == b for a, b in zip(said, words, strict=True)))
+        # A probability that is 0 in float64 counts as the smallest that is not.
+        logs.append(np.log(np.maximum(confidence, np.finfo(np.float64).tiny)).sum())
+        counts.append(len(words))
+    return np.array(hits, float), np.array(logs, float), np.array(counts, float)
+
+
+def _likelihood(counts: Floats) -> Floats:
+    """Geometric mean of the probabilities, float (…, 2) to (…)."""
+    found: Floats = np.exp(counts[..., 0] / np.maximum(counts[..., 1], 1))
+    return found
