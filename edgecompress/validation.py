@@ -53,7 +53,7 @@ def _fields_at(model: type[BaseModel], location: Iterable[int | str]) -> list[st
         options += [a for o in options for a in typing.get_args(o)]
         models = [o for o in options if isinstance(o, type) and issubclass(o, BaseModel)]
         current = models[0] if models else current
-    return list(getattr(current, "model_fields", {}))
+    return [field.alias or name for name, field in getattr(current, "model_fields", {}).items()]
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

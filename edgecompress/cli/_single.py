@@ -84,6 +84,7 @@ def apply_stage(
     """Run a command that applies one stage, and say what came of it."""
     from edgecompress.cli._progress import TerminalReporter
     from edgecompress.single import apply_one
+    from edgecompress.targets.size import compressed_size, model_files
 
     recipe = build(model, stage, options, teacher)
     with TerminalReporter() as reporter:
@@ -92,6 +93,9 @@ def apply_stage(
     click.echo(
         f"{stage}: {old / 1e6:.2f} MB → {new / 1e6:.2f} MB ({old / max(new, 1):.2f}× smaller)"
     )
+    if old == new:  # zeros in the place of weights show only when the files are packed
+        packed, smaller = (compressed_size(model_files(it.model)) for it in (before, after))
+        click.echo(f"as a compressed download: {packed / 1e6:.2f} MB → {smaller / 1e6:.2f} MB")
     click.echo(f"wrote {options['output']}")
 
 

@@ -45,7 +45,7 @@ def _teacher(step: Step) -> str:
 
 
 def _finetune(step: Step) -> str:
-    return f"Trained on the training split{_epochs(step)}."
+    return f"Trained on the training split{_epochs(step)}.{_gradual(step)}"
 
 
 def _distil(step: Step) -> str:
@@ -53,7 +53,8 @@ def _distil(step: Step) -> str:
     and_labels = " and the labels" if from_labels else ""
     pairs = _list(step.decisions.get("layer_pairs"))
     inner = f", {_count(len(pairs), 'layer')} compared with the teacher's" if pairs else ""
-    return f"Trained towards the teacher's answers{and_labels}{_epochs(step)}{inner}."
+    how = f"{and_labels}{_epochs(step)}{inner}"
+    return f"Trained towards the teacher's answers{how}.{_gradual(step)}"
 
 
 def _epochs(step: Step) -> str:
@@ -86,6 +87,35 @@ def _structured(step: Step) -> str:
         "magnitude": "with the smallest weights",
     }.get(str(step.parameters.get("importance")), "")
     return f"Removed {' and '.join(parts)}{': those ' + how if how else ''}."
+
+
+def _magnitude(step: Step) -> str:
+    told = _zeros(step.decisions)
+    if not told:
+        return ""
+    return (
+        f"Set the smallest weights to zero: {told}. No inference gets faster by that; the "
+        "compressed download gets smaller."
+    )
+
+
+def _zeros(found: Mapping[str, Any]) -> str:
+    zeros, weights, tensors = found.get("zeros"), found.get("weights"), found.get("tensors")
+    if not (isinstance(zeros, int) and isinstance(weights, int) and isinstance(tensors, Mapping)):
+        return ""
+    matrices = "1 matrix" if len(tensors) == 1 else f"{len(tensors)} matrices"
+    return f"{zeros:,} of the {weights:,} in {matrices}"
+
+
+def _gradual(step: Step) -> str:
+    """Tell what went while a stage trained."""
+    found = step.decisions.get("gradual")
+    if not isinstance(found, Mapping):
+        return ""
+    if told := _zeros(found):
+        return f" On the way the smallest weights became zero: {told}."
+    told = _structured(Step(step.stage, {}, dict(found)))
+    return f" On the way: {told[:1].lower()}{told[1:]}" if told else ""
 
 
 def _layers(step: Step) -> str:
@@ -186,6 +216,7 @@ _TOLD: dict[str, Callable[[Step], str]] = {
     "distil": _distil,
     "prune.structured": _structured,
     "prune.layers": _layers,
+    "prune.magnitude": _magnitude,
     "export": _export,
     "fuse": _fuse,
     **dict.fromkeys(

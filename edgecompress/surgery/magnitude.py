@@ -34,7 +34,8 @@ def prunable(module: Any, matrices: Sequence[str]) -> dict[str, Any]:
     below = {
         id(part)
         for path, part in base.named_modules()
-        if path.startswith(family.embeddings)  # ELECTRA's embeddings_project, too
+        # What ELECTRA and ALBERT widen their embeddings with is called after them, too.
+        if path.startswith(family.embeddings) or "embedding" in path
     }
     table = word_embedding(module) if "embeddings" in matrices else None
     found: dict[str, dict[str, Any]] = {kind: {} for kind in matrices}

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from edgecompress.errors import DataError
 from edgecompress.surgery.families import family_names, family_of
 from edgecompress.surgery.model import HEADS, load_module, save_module
+from edgecompress.surgery.sparsity import read_record
 from edgecompress.tasks import task as find_task
 from edgecompress.values import Candidate, TorchModel
 
@@ -234,6 +235,7 @@ def _module(
     finally:
         transformers.logging.set_verbosity(before)
     _check_loaded(model, module, report, fresh)
+    read_record(module, Path(model))
     return module.eval()
 
 

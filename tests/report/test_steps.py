@@ -38,6 +38,36 @@ from edgecompress.values import Step
             "layer without which the loss was lowest.",
         ),
         (
+            Step(
+                "prune.magnitude",
+                {"sparsity": 0.5},
+                {"zeros": 1500, "weights": 3000, "tensors": {"a.weight": 0.4, "b.weight": 0.6}},
+            ),
+            "Set the smallest weights to zero: 1,500 of the 3,000 in 2 matrices. No inference gets "
+            "faster by that; the compressed download gets smaller.",
+        ),
+        (
+            Step("finetune", {}, {"gradual": {"zeros": 15, "weights": 30, "tensors": {"a": 0.5}}}),
+            "Trained on the training split. On the way the smallest weights became zero: 15 of "
+            "the 30 in 1 matrix.",
+        ),
+        (
+            Step(
+                "finetune",
+                {},
+                {
+                    "gradual": {
+                        "heads": [[0], [0, 1]],
+                        "heads_before": [2, 2],
+                        "neurons": [64, 64],
+                        "neurons_before": [64, 64],
+                    }
+                },
+            ),
+            "Trained on the training split. On the way: removed 1 of 4 attention heads (3 left, "
+            "by layer 1 + 2).",
+        ),
+        (
             Step("export", {}, {"opset": 18, "parity": {"max_abs_difference": 6e-08}}),
             "Written as ONNX, operator set 18; its outputs differ from PyTorch's by 6e-08 at most.",
         ),

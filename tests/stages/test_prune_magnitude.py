@@ -1,17 +1,28 @@
 """Magnitude pruning: the right weights become zero, in their pattern, and what is refused."""
 
+import re
+import shutil
+
+import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from helpers import labelled_texts, small_context, tagged_examples, tiny_teacher
 from pydantic import ValidationError
 
-from edgecompress.errors import StageError
+from edgecompress.cli.prune import command
+from edgecompress.errors import RecipeError, StageError
 from edgecompress.recipe import build_recipe
 from edgecompress.stage import check_stage
+from edgecompress.stages.export import Export
+from edgecompress.stages.finetune import Finetune
 from edgecompress.stages.prune.magnitude import Magnitude
+from edgecompress.stages.quantize.dynamic import Dynamic
 from edgecompress.surgery.magnitude import prunable
 from edgecompress.surgery.model import load_module
 from edgecompress.surgery.sparsity import marked
+from edgecompress.targets.size import size_measurements
+from edgecompress.values import Candidate
 from edgecompress.yamlfile import YamlFile, apply_settings
 
 TRAIN = tagged_examples(60, 1)
@@ -158,3 +169,73 @@ def test_a_bare_pattern_in_yaml_is_no_number_of_base_60():
     document["stages"] = [{"prune.magnitude": {"pattern": 2 * 60 + 4}}]
     recipe = build_recipe(YamlFile(document, None, {}), complete=False)
     assert "2:4" in str(recipe.chains[0])
+
+
+def int8_of(candidate, path):
+    """Export and quantize dynamically; give the int8 model."""
+    exported = Export().apply(candidate, small_context(path / "e", train=TRAIN, validation=TRAIN))
+    return Dynamic().apply(exported, small_context(path / "q"))
+
+
+def zero_shares(candidate):
+    """The share of exact zeros in each int8 matrix, which its zero point stands for."""
+    import onnx
+    from onnx import numpy_helper
+
+    graph = onnx.load(candidate.model.path).graph
+    arrays = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+    found = []
+    for name, array in arrays.items():
+        pruned = "MatMul" in name or "word_embeddings" in name
+        if pruned and array.ndim == 2 and array.dtype in (np.int8, np.uint8):
+            base = name.removesuffix("_quantized")
+            found.append(float((array == arrays[f"{base}_zero_point"]).mean()))
+    return sorted(found)
+
+
+def test_zeros_stay_zeros_in_int8_and_make_the_download_smaller(student, tmp_path):
+    """Trained, exported and quantized: as many zeros as were pruned, and fewer bytes to send."""
+    downloads, sizes = [], []
+    for sparsity in (0.3, 0.6, 0.9):
+        path = tmp_path / str(sparsity)
+        fields = {"sparsity": sparsity, "scope": "layer", "matrices": ("linear", "embeddings")}
+        sparse = Magnitude(**fields).apply(student, small_context(path / "p"))
+        tuned = Finetune(epochs=1).apply(sparse, small_context(path / "f", train=TRAIN))
+        small = int8_of(tuned, path)
+        shares = zero_shares(small)
+        assert len(shares) == 20  # and the head, which is not pruned
+        assert shares[1] >= sparsity - 0.01
+        found = {m.metric: m.value for m in size_measurements(small.model, None)}
+        downloads.append(found["download_size"])
+        sizes.append(found["size"])
+    assert downloads[0] > 1.1 * downloads[1] > 1.2 * downloads[2], downloads
+    assert max(sizes) - min(sizes) < 0.01 * max(sizes)
+
+
+def test_the_command_shows_what_is_gained(student, tmp_path):
+    directory = tmp_path / "candidate"
+    directory.mkdir()
+    shutil.copytree(student.model.directory, directory / "model")
+    shutil.copytree(student.preprocessor, directory / "preprocessor")
+    student.save(directory)
+    arguments = [str(directory), "--method", "magnitude", "--set", "sparsity=0.9"]
+    arguments += ["-o", str(tmp_path / "sparse"), "--store", str(tmp_path / "store")]
+    result = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    before, after = re.search(r"download: ([\d.]+) MB → ([\d.]+) MB", result.output).groups()
+    assert float(after) < float(before)
+    assert len(marked(load_module(Candidate.load(tmp_path / "sparse").model))) == 18
+    arguments[4] = "pattern=half"
+    with pytest.raises(RecipeError, match=r"pattern: 'half' is no pattern"):
+        CliRunner().invoke(command, arguments, catch_exceptions=False)
+
+
+def test_a_model_directory_keeps_its_record_when_it_is_brought_in(student, tmp_path):
+    from edgecompress.training.teacher import import_teacher
+
+    sparse = Magnitude(sparsity=0.5).apply(student, small_context(tmp_path / "p"))
+    for file in student.preprocessor.iterdir():
+        shutil.copy(file, sparse.model.directory)
+    model = str(sparse.model.directory)
+    again = import_teacher(model, "token-classification", None, tmp_path / "again")
+    assert len(marked(load_module(again.model))) == 18
