@@ -45,9 +45,7 @@ def test_products_are_those_of_the_dequantized_weight(bits):
     rows = weight(48, 128)
     made = quantize_blocks(rows, bits, 32)
     given = {"K": 128, "N": 48, "bits": bits, "block_size": 32}
-    node = helper.make_node(
-        "MatMulNBits", ["x", "w", "s"], ["y"], domain="com.microsoft", **given
-    )
+    node = helper.make_node("MatMulNBits", ["x", "w", "s"], ["y"], domain="com.microsoft", **given)
     packed = made.packed.reshape(48, 4, 32 * bits // 8)
     run = session(node, {"w": packed, "s": made.scale.ravel()}, TensorProto.FLOAT, [128])
     x = weight(5, 128, seed=1)

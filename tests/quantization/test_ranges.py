@@ -1,99 +1,68 @@
-"""Activation ranges: exact, bounded in memory, blind to nothing that a sample holds."""
-
-from pathlib import Path
+"""Ranges from statistics: each method clips as it says, none is wider than what was seen."""
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper
 
-from edgecompress.errors import StageError
-from edgecompress.quantization.ranges import (
-    BINS,
-    entropy_threshold,
-    histogram,
-    measure_ranges,
-    observe,
-    percentile_range,
-)
-from edgecompress.values import OnnxModel
+from edgecompress.quantization.calibration import Seen
+from edgecompress.quantization.ranges import find_ranges, percentile_range
 
 
-def doubling(path: Path) -> OnnxModel:
-    graph = helper.make_graph(
-        [
-            helper.make_node("Mul", ["x", "two"], ["double"]),
-            helper.make_node("Abs", ["double"], ["y"]),
-        ],
-        "doubling",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", "length"])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", "length"])],
-        [helper.make_tensor("two", TensorProto.FLOAT, [], [2.0])],
-    )
-    onnx.save(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path
-    )
-    return OnnxModel(path)
+def seen_of(*samples: np.ndarray) -> Seen:
+    seen = Seen()
+    for sample in samples:
+        seen.add(sample.astype(np.float32))
+    return seen
 
 
-def samples(count: int = 20) -> list[dict[str, np.ndarray]]:
-    random = np.random.default_rng(0)
-    shapes = [(1, int(length)) for length in random.integers(1, 40, count)]
-    return [{"x": random.standard_normal(shape).astype(np.float32)} for shape in shapes]
+def normal(count: int = 100_000) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal(count)
 
 
-def test_minmax_is_exact_over_uneven_samples(tmp_path: Path) -> None:
-    model = observe(doubling(tmp_path / "m.onnx"), ["double", "y"], tmp_path / "observed")
-    said: list[str] = []
-    found = measure_ranges(model, ["double", "y"], samples, progress=said.append)
-    everything = 2 * np.concatenate([feed["x"].ravel() for feed in samples()])
-    assert found["double"] == (float(everything.min()), float(everything.max()))
-    assert found["y"][1] == float(np.abs(everything).max())
-    assert len(said) == 20
+@pytest.mark.parametrize("method", ["average", "percentile", "entropy", "mse"])
+def test_no_range_is_wider_than_what_was_seen(method: str) -> None:
+    seen = seen_of(np.abs(normal(500)) - 0.1, 3 * np.abs(normal(800)))
+    low, high = find_ranges({"x": seen}, method)["x"]  # type: ignore[arg-type]
+    assert seen.low <= low < 0 < high <= seen.high
 
 
-@pytest.mark.parametrize("method", ["percentile", "entropy"])
-def test_other_methods_stay_inside_what_was_seen(tmp_path: Path, method: str) -> None:
-    model = observe(doubling(tmp_path / "m.onnx"), ["double"], tmp_path / "observed")
-    widest = measure_ranges(model, ["double"], samples)["double"]
-    low, high = measure_ranges(model, ["double"], samples, method, 90.0)["double"]
-    assert widest[0] <= low < 0 < high <= widest[1]
-    if method == "percentile":
-        assert low > widest[0] and high < widest[1]
-
-
-def test_a_histogram_counts_every_value_as_numpy_does() -> None:
-    values = np.random.default_rng(0).standard_normal(5000).astype(np.float32)
-    low, high = float(values.min()), float(values.max())
-    counts = histogram(values, low, high)
-    assert counts.sum() == 5000
-    # Single precision moves a value by one bin at most.
-    expected = np.histogram(values, BINS, (low, high))[0]
-    assert np.abs(np.cumsum(counts) - np.cumsum(expected)).max() <= 3
-    assert histogram(np.zeros(7, np.float32), 0.0, 0.0)[0] == 7
+def test_minmax_and_average_take_the_ends() -> None:
+    seen = seen_of(np.array([-1.0, 2.0]), np.array([-3.0, 8.0]))
+    assert find_ranges({"x": seen})["x"] == (-3.0, 8.0)
+    assert find_ranges({"x": seen}, "average")["x"] == (-2.0, 5.0)
 
 
 def test_percentiles_cut_equal_parts() -> None:
-    low, high = percentile_range(np.ones(1000, np.int64), 0.0, 100.0, 90.0)
-    assert low == pytest.approx(5.0, abs=0.2) and high == pytest.approx(95.0, abs=0.2)
-    assert percentile_range(np.ones(10, np.int64), -1.0, 1.0, 100.0) == (-1.0, 1.0)
+    seen = seen_of(np.linspace(0, 100, 100_001))
+    low, high = percentile_range(seen, 90.0)
+    assert low == pytest.approx(5.0, abs=0.1) and high == pytest.approx(95.0, abs=0.1)
 
 
-def test_entropy_clips_a_lonely_outlier_and_keeps_a_flat_range() -> None:
-    values = np.abs(np.random.default_rng(0).standard_normal(100_000)).astype(np.float32)
+@pytest.mark.parametrize(("method", "most"), [("entropy", 10.0), ("mse", 39.0)])
+def test_a_lonely_outlier_is_clipped_and_a_flat_range_kept(method: str, most: float) -> None:
+    values = normal()
     values[0] = 40.0
-    assert entropy_threshold(histogram(values, 0.0, 40.0), 40.0) < 10.0
-    flat = np.random.default_rng(0).uniform(0, 8, 100_000).astype(np.float32)
-    assert entropy_threshold(histogram(flat, 0.0, 8.0), 8.0) > 7.0
+    assert find_ranges({"x": seen_of(values)}, method)["x"][1] < most  # type: ignore[arg-type]
+    flat = np.random.default_rng(0).uniform(-8, 8, 100_000)
+    assert find_ranges({"x": seen_of(flat)}, method)["x"][1] > 7.5  # type: ignore[arg-type]
 
 
-def test_what_cannot_be_calibrated_is_named(tmp_path: Path) -> None:
-    model = doubling(tmp_path / "m.onnx")
-    with pytest.raises(StageError, match="x is an input of the graph"):
-        observe(model, ["x"], tmp_path / "observed")
-    seen = observe(model, ["double"], tmp_path / "observed")
-    with pytest.raises(StageError, match="no sample"):
-        measure_ranges(seen, ["double"], list)
-    infinite = {"x": np.array([[np.inf]], np.float32)}
-    with pytest.raises(StageError, match="double is not finite"):
-        measure_ranges(seen, ["double"], lambda: [infinite])
+def test_mse_is_the_least_error_of_all_shrunk_ranges() -> None:
+    values = np.concatenate([normal(50_000), 12 * normal(20)]).astype(np.float32)
+
+    def error(low: float, high: float) -> float:
+        scale = (high - low) / 255
+        zero = np.round(-low / scale)
+        codes = np.clip(np.round(values / scale) + zero, 0, 255)
+        return float(np.square((codes - zero) * scale - values).mean())
+
+    seen = seen_of(values)
+    found = error(*find_ranges({"x": seen}, "mse")["x"])
+    others = [error(seen.low * share, seen.high * share) for share in (0.3, 0.5, 0.7, 0.9, 1.0)]
+    assert found <= min(others) * 1.01
+
+
+def test_constants_have_a_range() -> None:
+    seen = seen_of(np.zeros(5))
+    for method in ("minmax", "average", "percentile", "entropy", "mse"):
+        low, high = find_ranges({"x": seen}, method)["x"]  # type: ignore[arg-type]
+        assert low <= 0 <= high

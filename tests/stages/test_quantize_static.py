@@ -1,5 +1,6 @@
 """`quantize.static`: all int8 in integer kernels, ranges of real activations, close to fp32."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ def error_of(quantized: Candidate, torch_model: Candidate) -> float:
     return relative_error(expected, [session.run(None, feed)[0] for feed in feeds])
 
 
-@pytest.mark.parametrize("method", ["minmax", "percentile", "entropy"])
+@pytest.mark.parametrize("method", ["minmax", "average", "percentile", "entropy", "mse"])
 def test_all_is_int8_and_answers_stay_close(pair, tmp_path, method):
     torch_model, exported = pair
     train = TASKS[torch_model.task](60)
@@ -46,9 +47,22 @@ def test_all_is_int8_and_answers_stay_close(pair, tmp_path, method):
     assert len(found.int8_linears) == 2 * 6 + (1 if "token" in torch_model.task else 2)
     assert decisions["exceptions"] == {} and decisions["calibrated_on"] == 32
     assert {part.op for part in found.int8_linears} <= {"MatMulIntegerToFloat", "MatMulInteger"}
-    assert error_of(made, torch_model) < (0.1 if method == "minmax" else 0.2)
-    assert context.said[-1][0] == context.said[-1][1] == 32 * (1 if method == "minmax" else 2)
-    assert not (tmp_path / "folder" / "calibration").exists()
+    assert error_of(made, torch_model) < (0.1 if method in ("minmax", "mse") else 0.2)
+    assert context.said[-1][0] == context.said[-1][1] == 32
+    assert not (tmp_path / "scratch" / "observed").exists()
+
+
+def test_one_pass_serves_all_methods(pair, tmp_path):
+    torch_model, exported = pair
+    train = TASKS[torch_model.task](20)
+    said = []
+    for method in ("minmax", "entropy", "mse"):
+        context = small_context(tmp_path, train=train)
+        made = Static(method=method).apply(exported, context)
+        said.append(len(context.said))
+        assert len(made.steps[-1].decisions["ranges"]) > 4
+        shutil.rmtree(tmp_path / "folder")
+    assert said[0] == 20 and said[1:] == [0, 0]
 
 
 def test_fused_attention_runs_as_int8_too(pair, tmp_path):

@@ -7,9 +7,10 @@ runs both with its integer kernels. The attention mask's bias, softmax and resid
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -18,6 +19,9 @@ from edgecompress.quantization.presets import IntegerType, LinearTypes
 from edgecompress.quantization.tables import TableTypes
 from edgecompress.stage import Context, Kind
 from edgecompress.values import Candidate, Example, Json, OnnxModel
+
+if TYPE_CHECKING:
+    from edgecompress.quantization.calibration import Seen
 
 
 class Static(LinearTypes, TableTypes):
@@ -32,10 +36,12 @@ class Static(LinearTypes, TableTypes):
     training set at random."""
     samples: int | None = Field(default=None, ge=1)
     """How many examples to measure ranges on; by default what the calibration set says, or 128."""
-    method: Literal["minmax", "percentile", "entropy"] = "minmax"
-    """How a range is found among the values that were seen. ``minmax`` keeps them all; the others
-    clip, which costs accuracy where a few channels are always large, as in LayerNorm's outputs
-    (on a MiniLM tagger ``entropy`` lost 7 points of F1 and ``minmax`` 0.2)."""
+    method: Literal["minmax", "average", "percentile", "entropy", "mse"] = "minmax"
+    """How a range is found among the values that were seen. ``minmax`` keeps them all; ``average``
+    takes the samples' mean lowest and highest; ``mse`` clips where the squared error is least;
+    ``percentile`` and ``entropy`` clip more, which costs accuracy where a few channels are always
+    large, as in LayerNorm's outputs (on a MiniLM tagger ``entropy`` lost 7 points of F1 and
+    ``minmax`` 0.2)."""
     percentile: float = Field(default=99.99, gt=50, le=100)
     """For the method of that name: how many per cent of the values a range covers."""
     activation: IntegerType = "uint8"
@@ -65,7 +71,7 @@ class Static(LinearTypes, TableTypes):
         """
         from edgecompress.quantization.inputs import onnx_model
         from edgecompress.quantization.proof import check_model, coverage
-        from edgecompress.quantization.ranges import ranges_json
+        from edgecompress.quantization.ranges import find_ranges, ranges_json
         from edgecompress.quantization.rewrite import (
             check_excluded,
             linear_inputs,
@@ -80,7 +86,8 @@ class Static(LinearTypes, TableTypes):
         stored = read_model(source.path)
         check_excluded(stored, Scheme(exclude=exclude))
         examples = self._examples(context)
-        ranges = self._calibrate(candidate, examples, linear_inputs(stored, exclude), context)
+        seen = self._seen(candidate, examples, linear_inputs(stored, exclude), context)
+        ranges = find_ranges(seen, self.method, self.percentile)
         scheme = Scheme(
             per_channel=self.per_channel,
             reduce_range=self.reduce_range,
@@ -122,41 +129,45 @@ class Static(LinearTypes, TableTypes):
         chosen = chosen or CalibrationSet(name="random")
         return chosen.select(context.train, context.seed, self.samples)
 
-    def _calibrate(
+    def _seen(
         self,
         candidate: Candidate,
         examples: Sequence[Example],
         names: Sequence[str],
         context: Context,
-    ) -> dict[str, tuple[float, float]]:
-        import itertools
-
+    ) -> Mapping[str, Seen]:
+        """Give what a pass over the examples saw; one pass serves all methods and candidates."""
+        from edgecompress.onnx_files import model_digests
+        from edgecompress.quantization.calibration import collect, load_seen, observe, save_seen
         from edgecompress.quantization.graph import graph_specs
         from edgecompress.quantization.inputs import encode_rows, onnx_model
-        from edgecompress.quantization.ranges import measure_ranges, observe
 
         rows = encode_rows(candidate, examples)
         if rows is None:
             raise StageError("quantize.static needs a task and a tokenizer to read examples with")
         source = onnx_model(candidate)
         specs = graph_specs(source)
+        total = len(rows.lengths)
 
-        def feeds() -> Iterator[dict[str, Any]]:
-            for row in range(len(rows.lengths)):
-                yield rows.feed([row], specs)
+        def build(folder: Path) -> None:
+            # The model with further outputs is large and soon made: it is not kept.
+            observed = observe(source, names, context.scratch / "observed")
+            try:
+                found = collect(
+                    observed,
+                    names,
+                    (rows.feed([row], specs) for row in range(total)),
+                    state=context.scratch / "seen.npz",
+                    progress=lambda done: context.progress(done, total, "ranges"),
+                )
+            finally:
+                shutil.rmtree(observed.directory, ignore_errors=True)
+            save_seen(found, folder / "seen.npz", total)
 
-        passes = 1 if self.method == "minmax" else 2
-        count = itertools.count(1)
-        total = passes * len(rows.lengths)
-        folder = context.folder / "calibration"
-        try:
-            return measure_ranges(
-                observe(source, names, folder),
-                names,
-                feeds,
-                self.method,
-                self.percentile,
-                progress=lambda what: context.progress(next(count), total, what),
-            )
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        key = {
+            "kind": "calibration",
+            "model": model_digests(source),
+            "tensors": list(names),
+            "rows": [ids.tolist() for ids in rows.encoded.input_ids],
+        }
+        return load_seen(context.cached(key, build) / "seen.npz")[0]
