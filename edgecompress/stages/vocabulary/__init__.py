@@ -1,0 +1,1 @@
+"""Stages that change what a model reads: its word pieces."""
