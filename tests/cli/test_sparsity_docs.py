@@ -1,0 +1,51 @@
+"""docs/sparsity.md: its recipes are read, its commands parsed, its tables name every field."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+
+from edgecompress.cli.main import cli
+from edgecompress.recipe import build_recipe
+from edgecompress.stages.prune.magnitude import Magnitude
+from edgecompress.training.gradual_fields import Gradual
+from edgecompress.yamlfile import YamlFile
+
+PAGE = (Path(__file__).parents[2] / "docs" / "sparsity.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+
+
+@pytest.mark.parametrize("block", blocks("yaml"))
+def test_every_recipe_is_read(block: str, tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_text("Kano B-LOC\n\n")
+    data = {"format": "conll", "root": str(tmp_path), "train": ["train.txt"]}
+    document = {"name": "page", "task": "token-classification", "teacher": {"model": "somewhere"}}
+    document |= {"data": data, **yaml.safe_load(block)}
+    assert build_recipe(YamlFile(document, None, {}), complete=False).chains
+
+
+@pytest.mark.parametrize("line", [line for block in blocks("sh") for line in block.splitlines()])
+def test_every_command_is_understood(line: str, tmp_path: Path) -> None:
+    name, *words = shlex.split(line, comments=True)[1:]
+    found = cli.get_command(click.Context(cli), name)
+    assert found is not None
+    recipe = tmp_path / "RECIPE"
+    recipe.touch()
+    words = [str(recipe) if word == "RECIPE" else word for word in words]
+    found.make_context(name, words, parent=click.Context(cli))
+
+
+def test_every_field_is_there() -> None:
+    one, two = PAGE.split("\n## gradual\n")
+    for field in Magnitude.model_fields:
+        assert f"| `{field}` |" in one
+    for name, info in Gradual.model_fields.items():
+        assert f"`{info.alias or name}`" in two
