@@ -30,6 +30,7 @@ from edgecompress.recipe import Recipe, TeacherSpec
 from edgecompress.stage import Observer, Stage, Transform, check_stage
 from edgecompress.store import Store
 from edgecompress.targets import Target, open_target
+from edgecompress.training.together import cached, together
 from edgecompress.values import (
     Candidate,
     Example,
@@ -84,7 +85,7 @@ class StageContext:
 
     def cached(self, key: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
         """Give the folder that `build` fills, made once per `key`."""
-        return self.store.cached(key, build)
+        return cached(self.store, key, build)
 
     def progress(self, done: float, total: float, what: str = "") -> None:
         """Pass progress on to the reporter."""
@@ -260,7 +261,10 @@ class Pipeline:
             started = time.monotonic()
             recorded = self._recorded(use.name, len(candidate.steps))
             context = replace(self._context(folder, scratch), recorded=recorded)
-            with steady(type(use.stage).__module__, self.threads):
+            with (
+                steady(type(use.stage).__module__, self.threads),
+                together(use.stage, candidate, context, self.store, self.threads),
+            ):
                 result = check_stage(use.stage, candidate, context)
             if result.preprocessor and not result.preprocessor.is_relative_to(folder):
                 shutil.copytree(result.preprocessor, folder / "preprocessor")

@@ -133,13 +133,16 @@ class Transform(Stage, ABC):
     """A stage that takes a candidate and returns another.
 
     ``needs_data`` says that it reads examples, ``needs_teacher`` that it reads the teacher;
-    ``lossless`` that it may also be applied to the fp32 reference (graph options).
+    ``lossless`` that it may also be applied to the fp32 reference (graph options); ``distributed``
+    that under ``accelerate launch`` all processes apply it at once, because it trains by
+    `training.fit` and decides nothing by chance or by measuring.
     """
 
     yields: ClassVar[Kind]
     needs_data: ClassVar[bool] = False
     needs_teacher: ClassVar[bool] = False
     lossless: ClassVar[bool] = False
+    distributed: ClassVar[bool] = False
 
     @abstractmethod
     def apply(self, candidate: Candidate, context: Context) -> Candidate:

@@ -19,6 +19,7 @@ import click
 import edgecompress.cli as commands
 from edgecompress import __version__
 from edgecompress.errors import EdgeCompressError, MissingExtraError
+from edgecompress.launched import process_count, process_rank
 
 INTERRUPTED = 130
 """128 + SIGINT, as shells report it."""
@@ -61,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     _quiet()
     try:
-        code = cli.main(args=arguments, standalone_mode=False)
+        code = _command(arguments)
         sys.exit(code if isinstance(code, int) else 0)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
@@ -89,6 +90,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         advice = "; make room and run it again" if error.errno == errno.ENOSPC else ""
         _fail(f"{error.filename or 'a file'}: {error.strerror}{advice}")
         sys.exit(1)
+
+
+def _command(arguments: Sequence[str] | None) -> object:
+    """Run the command; of several processes that were launched together, one does."""
+    if process_count() == 1:
+        return cli.main(args=arguments, standalone_mode=False)
+    from edgecompress.training.together import dismiss_the_others, help_the_main_process
+
+    if process_rank() > 0:
+        help_the_main_process()
+        return 0
+    try:
+        return cli.main(args=arguments, standalone_mode=False)
+    finally:
+        dismiss_the_others()
 
 
 def _quiet() -> None:

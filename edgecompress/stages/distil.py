@@ -28,6 +28,7 @@ class Distil(ScheduleFields, Transform):
     yields: ClassVar[Kind] = TorchModel
     needs_data: ClassVar[bool] = True
     needs_teacher: ClassVar[bool] = True
+    distributed: ClassVar[bool] = True
 
     epochs: PositiveInt = 4
     """Times that every example is seen."""

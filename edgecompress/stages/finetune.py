@@ -17,6 +17,7 @@ class Finetune(ScheduleFields, Transform):
     accepts: ClassVar[tuple[Kind, ...]] = (TorchModel,)
     yields: ClassVar[Kind] = TorchModel
     needs_data: ClassVar[bool] = True
+    distributed: ClassVar[bool] = True
 
     epochs: PositiveInt = 3
     """Times that every training example is seen."""
@@ -40,7 +41,9 @@ class Finetune(ScheduleFields, Transform):
             rows,
             held_out,
             lambda output, mask, numbers: hard_loss(
-                output.logits, rows.targets(numbers, mask.shape[1]), self.label_smoothing
+                output.logits,
+                rows.targets(numbers, mask.shape[1]).to(mask.device),
+                self.label_smoothing,
             ),
             self.training_schedule(),
             context,

@@ -110,7 +110,7 @@ def latest(
                 continue
             last = load_file(folder / "last.safetensors")
             best = load_file(folder / "best.safetensors")
-            memory = torch.load(folder / "optimizer.pt", weights_only=True)
+            memory = torch.load(folder / "optimizer.pt", weights_only=True, map_location="cpu")
             if set(last) != set(tensors) or set(best) != set(tensors):
                 continue
             optimizer.load_state_dict(memory)

@@ -33,9 +33,9 @@ class UsedRows(nn.Module):
     def __init__(self, embedding: nn.Embedding, used: np.ndarray) -> None:
         super().__init__()
         full = embedding.weight.detach()
-        ids = torch.as_tensor(used, dtype=torch.int64)
-        place = torch.full((len(full),), -1, dtype=torch.int64)
-        place[ids] = torch.arange(len(ids))
+        ids = torch.as_tensor(used, dtype=torch.int64, device=full.device)
+        place = torch.full((len(full),), -1, dtype=torch.int64, device=full.device)
+        place[ids] = torch.arange(len(ids), device=full.device)
         self.ids = ids
         self.place = place
         self.full = full

@@ -11,10 +11,12 @@ import torch
 from torch import nn
 
 from edgecompress.stage import Context
+from edgecompress.training.devices import autocast, memory_at_hand, moved, training_device
 from edgecompress.training.embedding import only_used_rows
 from edgecompress.training.gradual import held
-from edgecompress.training.loop import Outcome, Regulation, Schedule, autocast, train
+from edgecompress.training.loop import Outcome, Regulation, Schedule, train
 from edgecompress.training.rows import Rows, primary_score
+from edgecompress.training.together import current_team
 
 Loss = Callable[[Any, torch.Tensor, np.ndarray], torch.Tensor]
 """From a module's output, its attention mask (batch, length) and the row numbers to a scalar."""
@@ -39,7 +41,9 @@ def fit(
     end (`training.gradual`).
 
     The module stays in evaluation mode: drawing dropout's random numbers takes a large part of a
-    step on a CPU, and small models on small data gain more from early stopping.
+    step on a CPU, and small models on small data gain more from early stopping. It computes on the
+    accelerator where there is one, together with the other processes where the stage was started in
+    several, and is on the CPU again afterwards.
 
     Parameters
     ----------
@@ -65,10 +69,11 @@ def fit(
     StageError
         When training diverges.
     """
+    device = training_device()
 
     def value(numbers: np.ndarray) -> torch.Tensor:
-        feed = rows.feed(numbers)
-        with autocast():
+        feed = {name: moved(tensor, device) for name, tensor in rows.feed(numbers).items()}
+        with autocast(device.type):
             output = module(**feed, output_hidden_states=hidden_states)
             return loss(output, feed["attention_mask"].bool(), numbers)
 
@@ -76,9 +81,14 @@ def fit(
         return None if validation is None else primary_score(module, validation)
 
     module.eval()
+    module.to(device)
+    if beside is not None:
+        beside.to(device)
     with (
+        memory_at_hand(),
         only_used_rows(module, rows.used_ids, freeze=freeze_embeddings),
         held(module, schedule.gradual, during) as holding,
+        rows.reading(module),
     ):
         tensors = {n: p for n, p in module.named_parameters() if p.requires_grad}
         if beside is not None:
@@ -93,5 +103,8 @@ def fit(
             context.scratch,
             context.progress,
             holding,
+            current_team(),
+            lambda epoch: rows.begin(epoch, context.seed),
         )
+    module.to("cpu")
     return replace(outcome, further=holding.finish())

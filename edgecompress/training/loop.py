@@ -7,13 +7,15 @@ the state on validation data. It keeps the weights of the best epoch.
 After each epoch the whole state is written to a folder, aside and then renamed, so that a killed
 process goes on from its last finished epoch. What happens in an epoch depends on nothing but that
 state, the seed and the epoch's number: a resumed run ends in the same weights as an unbroken one.
+
+Several processes (`training.together`) divide each batch's rows and sum their gradients, so that
+all hold the same state; only the main one scores it and writes it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -21,9 +23,10 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 
-from edgecompress.errors import StageError
 from edgecompress.training.checkpoint import State, latest, save
+from edgecompress.training.devices import autocast as autocast
 from edgecompress.training.gradual_fields import Gradual
+from edgecompress.training.together import ALONE, AgreedError, Team
 from edgecompress.values import Json, json_digest
 
 Progress = Callable[[float, float, str], None]
@@ -122,6 +125,8 @@ def train(
     scratch: Path,
     progress: Progress,
     during: Regulation | None = None,
+    team: Team = ALONE,
+    begin: Callable[[int], None] | None = None,
 ) -> Outcome:
     """Train `tensors` in place; at the end they hold the best epoch's values.
 
@@ -144,6 +149,11 @@ def train(
         Told (batches done, all batches, ``epoch i of n``).
     during : Regulation, optional
         Asked after every step; an epoch at whose end it is not settled cannot be the best one.
+    team : Team
+        With whom; all processes call this with the same tensors and rows.
+
+    begin : callable, optional
+        Told the number of each epoch, from 0, before it begins.
 
     Returns
     -------
@@ -161,32 +171,45 @@ def train(
     plan = [sum(1 for _ in batches(lengths, schedule, seed, e)) for e in range(schedule.epochs)]
     total_steps = sum(plan)
     state = State(_fingerprint(tensors, lengths, schedule, seed))
-    found = latest(scratch, state.key, tensors, optimizer)
-    if found is not None:
-        state = found
+    # The others read where the main process writes; it does not before all have been here.
+    place = Path(team.meet("the start", str(scratch))[0])
+    state = latest(place, state.key, tensors, optimizer) or state
+    _same_start(team, len(state.losses), tensors)
     best = state.best_tensors
     for epoch in range(len(state.losses), schedule.epochs):
         if _out_of_patience(state, schedule):
             break
+        if begin is not None:
+            begin(epoch)
         total, seen = 0.0, 0
         for step, rows in enumerate(batches(lengths, schedule, seed, epoch)):
             done = sum(plan[:epoch]) + step
-            value = _step(loss, rows, optimizer, trained, schedule, done, total_steps)
-            if value is None:
-                raise StageError(_nan_message(epoch, step, plan[epoch], schedule, scratch, state))
+            value = _step(loss, rows, optimizer, trained, schedule, done, total_steps, team)
+            if isinstance(value, str):
+                where = f"epoch {epoch + 1}, batch {step + 1} of {plan[epoch]}"
+                longest = int(lengths[rows].max())
+                batch = f"{len(rows)} rows of {int(lengths[rows].min())} to {longest} tokens"
+                raise AgreedError(_diverged(value, where, batch, done, total_steps, schedule, state,
+                                            place))  # fmt: skip
             if during is not None:
                 during.after_step(done + 1, total_steps)
             total, seen = total + value * len(rows), seen + len(rows)
             what = f"epoch {epoch + 1} of {schedule.epochs}"
             progress(done + 1, total_steps, what)
-        with torch.no_grad():
-            reached = score()
+        reached = None
+        if team.main:
+            team.stepping = False
+            with torch.no_grad():
+                reached = score()
+        reached = team.meet(f"the end of epoch {epoch + 1}", reached)[0]
         if during is not None and not during.settled(sum(plan[: epoch + 1]), total_steps):
             reached = None
         state = state.after(total / seen, reached)
         if state.best == epoch + 1:
             best = {name: tensor.detach().clone() for name, tensor in tensors.items()}
-        save(scratch, state, tensors, best, optimizer)
+        if team.main:
+            save(scratch, state, tensors, best, optimizer)
+        team.meet(f"what epoch {epoch + 1} leaves")
     with torch.no_grad():
         for name, tensor in tensors.items():
             tensor.copy_(best[name])
@@ -253,27 +276,6 @@ def learning_rate(schedule: Schedule, step: int, total: int) -> float:
     return schedule.learning_rate * left
 
 
-def faster_dtype() -> torch.dtype | None:
-    """Give bfloat16 where this CPU multiplies it faster than float32, else None.
-
-    Source: the flags ``avx512_bf16``, ``amx_bf16`` (x86) and ``bf16`` (ARM) of /proc/cpuinfo.
-    """
-    try:
-        words = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
-    except OSError:
-        return None
-    return torch.bfloat16 if {"avx512_bf16", "amx_bf16", "bf16"} & set(words) else None
-
-
-def autocast() -> AbstractContextManager[None]:
-    """Give the mixed-precision context for this CPU (none where it would not help)."""
-    dtype = faster_dtype()
-    context: AbstractContextManager[None] = torch.autocast(
-        "cpu", dtype=dtype or torch.bfloat16, enabled=dtype is not None
-    )
-    return context
-
-
 def _optimizer(trained: Mapping[str, torch.Tensor], schedule: Schedule) -> torch.optim.AdamW:
     # Decay pulls a rare piece's embedding, a bias or a norm towards 0 without any evidence.
     decays = {n for n, t in trained.items() if t.ndim > 1 and "embeddings" not in n}
@@ -298,20 +300,42 @@ def _step(
     schedule: Schedule,
     done: int,
     total_steps: int,
-) -> float | None:
+    team: Team,
+) -> float | str:
+    """Take one step; give the batch's loss, or what is not a number (and no step is taken)."""
     optimizer.zero_grad(set_to_none=True)
-    value = loss(rows)
-    number = float(value.detach())
-    if not math.isfinite(number):
-        return None
+    mine, weight = team.share(rows)
+    value = loss(mine)
+    if team.count == 1 and not math.isfinite(float(value.detach())):
+        return "loss"
     value.backward()
-    norm = torch.nn.utils.clip_grad_norm_(list(trained.values()), schedule.max_gradient_norm)
-    if not math.isfinite(float(norm)):
-        return None
+    parameters = list(trained.values())
+    number = float(team.sum_gradients(parameters, weight, value))
+    if not math.isfinite(number):
+        return "loss"
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    size = float(norm)
+    if not math.isfinite(size):
+        return "gradient"
+    if size > schedule.max_gradient_norm:  # a smaller one would be multiplied by 1
+        torch.nn.utils.clip_grads_with_norm_(parameters, schedule.max_gradient_norm, norm)
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(schedule, done, total_steps)
     optimizer.step()
     return number
+
+
+def _same_start(team: Team, epochs: int, tensors: Mapping[str, torch.Tensor]) -> None:
+    """See that all processes start from the same state."""
+    if team.count == 1:
+        return
+    sums = [float(tensor.detach().double().sum()) for tensor in tensors.values()]
+    found = team.meet("the state to go on from", (epochs, json_digest({"sums": sums})))
+    if len(set(found)) > 1:
+        raise AgreedError(
+            "the processes read different states of this training; put the store on a file system "
+            "that all machines share"
+        )
 
 
 def _out_of_patience(state: State, schedule: Schedule) -> bool:
@@ -320,17 +344,26 @@ def _out_of_patience(state: State, schedule: Schedule) -> bool:
     return len(state.losses) - state.best >= schedule.patience
 
 
-def _nan_message(
-    epoch: int, step: int, steps: int, schedule: Schedule, scratch: Path, state: State
+def _diverged(
+    what: str,
+    where: str,
+    batch: str,
+    done: int,
+    total_steps: int,
+    schedule: Schedule,
+    state: State,
+    place: Path,
 ) -> str:
     kept = (
-        f"the state after epoch {len(state.losses)} is kept in {scratch}"
+        f"the state after epoch {len(state.losses)} is kept in {place}"
         if state.losses
         else "no epoch was finished"
     )
+    now = learning_rate(schedule, done, total_steps)
     return (
-        f"training diverged: the loss is not a number in epoch {epoch + 1}, batch {step + 1} of "
-        f"{steps}; lower learning_rate ({schedule.learning_rate:g}) or lengthen warmup; {kept}"
+        f"training diverged: the {what} is not a number in {where} ({batch}, learning rate "
+        f"{now:.2g}); lower learning_rate ({schedule.learning_rate:g}) or lengthen warmup "
+        f"({schedule.warmup:g}); {kept}"
     )
 
 

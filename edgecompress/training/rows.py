@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from edgecompress.errors import DataError, StageError
 from edgecompress.tasks import Encoded, Preprocessor, Task, task
 from edgecompress.tasks.base import IGNORED
-from edgecompress.training.loop import autocast
+from edgecompress.training.devices import autocast, moved
 from edgecompress.values import Candidate, Example
 
 TOKENS = 4096
@@ -158,15 +159,13 @@ def logits_of(
         float32 (length, classes) or (classes,) per row, unpadded.
     """
     found: list[np.ndarray] = [np.zeros(0, np.float32)] * len(rows.encoded)
+    device = next(module.parameters()).device
     done = 0
     for batch in even_batches(rows.lengths):
-        with torch.inference_mode():
-            if fast:
-                with autocast():
-                    logits = module(**rows.feed(batch)).logits
-            else:
-                logits = module(**rows.feed(batch)).logits
-        values = logits.float().numpy()
+        feed = {name: moved(tensor, device) for name, tensor in rows.feed(batch).items()}
+        with torch.inference_mode(), autocast(device.type) if fast else nullcontext():
+            logits = module(**feed).logits
+        values = logits.float().cpu().numpy()
         for row, value in zip(batch.tolist(), values, strict=True):
             length = len(rows.encoded.input_ids[row])
             found[row] = value[:length].copy() if value.ndim == 2 else value.copy()

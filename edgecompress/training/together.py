@@ -1,0 +1,348 @@
+"""Several processes that train one model: under ``accelerate launch`` or ``torchrun``.
+
+The main process (rank 0) does everything that it does alone. When it comes to a stage that is
+`distributed`, it tells the others, which apply the same stage in throw-away folders: they load the
+same model, take their share of each batch's rows, and gradients are summed, so that all of them
+hold the same weights after every step. All else of a run (export, measuring, the report, the store)
+is the main process's alone; the others wait meanwhile without using the processor.
+
+Whenever all must agree they *meet*: each says where it is, what it found, or what failed there.
+What fails in one of them before or between epochs thus ends the stage in all with the same message.
+What fails in the middle of a step ends all processes: the others cannot go on without it.
+
+torch is imported inside functions: the pipeline imports this, and works without torch.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from edgecompress.determinism import steady
+from edgecompress.errors import EdgeCompressError, StageError
+from edgecompress.launched import process_count
+from edgecompress.stage import Transform
+from edgecompress.store import Store
+from edgecompress.values import Candidate, Example, Json, json_digest
+
+LONG = timedelta(days=30)
+"""How long the others wait for the main process, which may measure or quantize for hours."""
+
+
+class AgreedError(StageError):
+    """A stage failed and all processes know it: nobody waits for another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What the main process tells the others of a stage."""
+
+    stage: Transform
+    candidate: Candidate
+    seed: int
+    train: Sequence[Example]
+    validation: Sequence[Example]
+    teacher: Candidate | None
+    recorded: Json | None
+    store: Path
+    threads: int | None
+
+
+@dataclass
+class Team:
+    """The processes that train together; alone, everything here does nothing.
+
+    Attributes
+    ----------
+    rank, count : int
+        Which process this is, the main one being 0, and how many there are.
+    accelerator : accelerate.Accelerator or None
+        What joins them.
+    control : torch.distributed.ProcessGroup or None
+        For messages; gradients go another way where there are GPUs.
+    stepping : bool
+        Whether this process is in the middle of steps, where an error leaves the others waiting.
+    """
+
+    rank: int = 0
+    count: int = 1
+    accelerator: Any = None
+    control: Any = None
+    stepping: bool = False
+
+    @property
+    def main(self) -> bool:
+        """Whether this is the process that does everything else, too."""
+        return self.rank == 0
+
+    @property
+    def device(self) -> Any:
+        """The torch device of this process."""
+        return self.accelerator.device
+
+    def meet(self, where: str, said: Any = None, error: BaseException | None = None) -> list[Any]:
+        """Wait for all processes, and give what each of them said, by rank.
+
+        Raises
+        ------
+        AgreedError
+            In all of them, when one came with an error or is elsewhere.
+        """
+        if self.count == 1:
+            return [said]
+        import torch
+
+        self.stepping = False
+        failure = None if error is None else str(error) or type(error).__name__
+        told: list[Any] = [None] * self.count
+        torch.distributed.all_gather_object(told, (where, said, failure), group=self.control)
+        for _, _, text in told:
+            if text is not None:
+                raise AgreedError(text)
+        places = {place for place, _, _ in told}
+        if len(places) > 1:
+            raise AgreedError(
+                f"the processes went different ways ({', '.join(sorted(places))}); they must run "
+                "the same version and read the same files: put the store and the data on a file "
+                "system that all machines share"
+            )
+        return [found for _, found, _ in told]
+
+    def share(self, rows: Any) -> tuple[Any, float]:
+        """Give this process's part of a batch's rows, and its weight in the gradients' sum.
+
+        There is always a row, so that all processes take the same way; it may count nothing.
+        """
+        if self.count == 1:
+            return rows, 1.0
+        mine = rows[self.rank :: self.count]
+        return (mine, len(mine) / len(rows)) if len(mine) else (rows[:1], 0.0)
+
+    def sum_gradients(self, trained: Sequence[Any], weight: float, loss: Any) -> Any:
+        """Replace all gradients by their weighted sum over the processes; give that of the loss.
+
+        One message carries them all. A parameter without a gradient anywhere keeps none.
+
+        Parameters
+        ----------
+        trained : sequence of torch.Tensor
+        weight : float
+            Of this process's part.
+        loss : torch.Tensor
+            Scalar, of this process's part.
+        """
+        if self.count == 1:
+            return loss.detach()
+        import torch
+
+        self.stepping = True
+        with torch.no_grad():
+            has = torch.tensor([float(p.grad is not None) for p in trained], device=loss.device)
+            parts = [
+                (p.grad if p.grad is not None else torch.zeros_like(p)).flatten() for p in trained
+            ]
+            flat = torch.cat([*parts, loss.detach().float().reshape(1)]).mul_(weight)
+            flat = self.accelerator.reduce(torch.cat([flat, has]), "sum")
+            at = 0
+            for parameter, count in zip(trained, flat[-len(trained) :].tolist(), strict=True):
+                size = parameter.numel()
+                if count:
+                    parameter.grad = flat[at : at + size].view_as(parameter)
+                at += size
+            return flat[at]
+
+    def tell(self, task: Task | None) -> None:
+        """Send all others a task, or None when there will be no more (main process)."""
+        import torch
+
+        torch.distributed.broadcast_object_list([task], src=0, group=self.control)
+
+    def hear(self) -> Task | None:
+        """Wait for the next task (the other processes)."""
+        import torch
+
+        box: list[Any] = [None]
+        torch.distributed.broadcast_object_list(box, src=0, group=self.control)
+        found: Task | None = box[0]
+        return found
+
+
+ALONE = Team()
+_joined: list[Team] = []
+"""The team of the stage that is being applied, while one is."""
+
+
+@functools.cache
+def team() -> Team:
+    """Join the processes that were launched together; all must call it, each once."""
+    import torch
+    from accelerate import (  # type: ignore[import-untyped]
+        Accelerator,
+        InitProcessGroupKwargs,
+    )
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # see devices.training_device
+    accelerator = Accelerator(
+        cpu=not torch.accelerator.is_available(),
+        mixed_precision="no",
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=LONG)],
+    )
+    control = torch.distributed.new_group(backend="gloo", timeout=LONG)
+    return Team(accelerator.process_index, accelerator.num_processes, accelerator, control)
+
+
+def current_team() -> Team:
+    """Give the team that applies the present stage; a process alone where it is not distributed."""
+    return _joined[-1] if _joined else ALONE
+
+
+@contextmanager
+def together(
+    stage: Transform, candidate: Candidate, context: Any, store: Store, threads: int | None
+) -> Iterator[None]:
+    """While inside, the other processes apply `stage`, too (main process).
+
+    Nothing happens where there are none, or where the stage is not `distributed`.
+
+    Raises
+    ------
+    StageError
+        What failed in any of them.
+    EdgeCompressError
+        When one failed in the middle of a step.
+    """
+    if process_count() == 1 or not stage.distributed:
+        yield
+        return
+    found = team()
+    found.tell(
+        Task(
+            stage,
+            candidate,
+            context.seed,
+            context.train,
+            context.validation,
+            context.teacher,
+            context.recorded,
+            store.root,
+            threads,
+        )
+    )
+    with _applying(found):
+        yield
+
+
+@contextmanager
+def _applying(found: Team) -> Iterator[None]:
+    _joined.append(found)
+    try:
+        yield
+        found.meet("the end")
+    except AgreedError:
+        raise
+    except Exception as error:
+        if found.stepping:
+            cause = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise EdgeCompressError(
+                f"process {found.rank + 1} of {found.count} failed in a training step ({cause}); "
+                "what was finished is kept, and the same command goes on from there"
+            ) from error
+        try:
+            found.meet("the end", error=error)
+        except AgreedError:
+            raise error from None
+    finally:
+        _joined.pop()
+
+
+def cached(store: Store, key: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
+    """Give the folder that `build` fills, made once per `key`, by the main process."""
+    found = current_team()
+    folder = store.cached(key, build) if found.main else None
+    found.meet(f"what is kept under {json_digest(dict(key))[:12]}")
+    if folder is None:
+        folder = store.get(json_digest({"cached": dict(key)}))
+    if folder is None:
+        raise StageError(
+            f"the store {store.root} of the main process cannot be read here; put it on a file "
+            "system that all machines share"
+        )
+    return folder
+
+
+@dataclass
+class OtherContext:
+    """The `Context` of a stage in a process that is not the main one: its folders are thrown away.
+
+    It measures nothing: a stage that is `distributed` does not ask for it.
+    """
+
+    folder: Path
+    scratch: Path
+    seed: int
+    train: Sequence[Example]
+    validation: Sequence[Example]
+    teacher: Candidate | None
+    recorded: Json | None
+    store: Store
+    reference: Candidate | None = field(default=None)
+
+    def measure(self, candidates: Sequence[Candidate]) -> Any:  # noqa: ARG002
+        """Not for a distributed stage."""
+        raise StageError("a distributed stage cannot measure")
+
+    def target(self, name: str) -> Any:  # noqa: ARG002
+        """Not for a distributed stage."""
+        raise StageError("a distributed stage cannot measure")
+
+    def cached(self, key: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
+        """Give the folder that the main process fills."""
+        return cached(self.store, key, build)
+
+    def progress(self, done: float, total: float, what: str = "") -> None:
+        """Say nothing: the main process does."""
+
+
+def help_the_main_process() -> None:
+    """Take part in every distributed stage that the main process tells of, until it is done."""
+    found = team()
+    while (task := found.hear()) is not None:
+        try:
+            _take_part(found, task)
+        except Exception:  # a stage may run any library; all have met over it, the main one reports
+            if found.stepping:
+                raise
+    found.accelerator.end_training()
+
+
+def _take_part(found: Team, task: Task) -> None:
+    with tempfile.TemporaryDirectory(prefix="edgecompress-") as name, _applying(found):
+        folders = Path(name) / "folder", Path(name) / "scratch"
+        for folder in folders:
+            folder.mkdir()
+        context = OtherContext(
+            *folders,
+            task.seed,
+            task.train,
+            task.validation,
+            task.teacher,
+            task.recorded,
+            Store(task.store),
+        )
+        with steady(type(task.stage).__module__, task.threads):
+            task.stage.apply(task.candidate, context)
+
+
+def dismiss_the_others() -> None:
+    """Let the other processes end (main process, when its command is done)."""
+    found = team()
+    if not found.stepping:  # else one is gone already, and the launcher ends the rest
+        found.tell(None)
+        found.accelerator.end_training()
