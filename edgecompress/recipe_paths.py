@@ -36,6 +36,11 @@ def absolute_paths(document: Any, base: Path, corpora: Sequence[Path] | None = N
         (result, "fleet"),
         (_inputs(result), "file"),
         *((fields, "calibration") for fields in _mappings(result.get("stages"))),
+        *(
+            (one, "model")
+            for fields in _mappings(result.get("stages"))
+            for one in _teachers(fields)
+        ),
     )
     for parent, key in places:
         if not isinstance(parent, dict):
@@ -52,6 +57,12 @@ def absolute_paths(document: Any, base: Path, corpora: Sequence[Path] | None = N
     if folders:
         _corpora(result, lambda value: _found(value, (*_root(result), *folders)))
     return result
+
+
+def _teachers(fields: Json) -> Sequence[Any]:
+    """Give what a stage's field `teachers` lists."""
+    found = fields.get("teachers")
+    return found if isinstance(found, list) else ()
 
 
 def _root(document: Json) -> tuple[Path, ...]:
