@@ -156,8 +156,8 @@ def read_cell(cell: Cell, folder: Path, key: str) -> CellResult:
         note: Json = json.loads((folder / cell.name / NOTE).read_text(encoding="utf-8"))
         if note["key"] != key:
             return waiting
-        spent = {name: float(note[name]) for name in SPENT}
-        waiting = replace(waiting, **spent)
+        seconds, cpu = float(note["seconds"]), float(note["cpu_seconds"])
+        waiting = replace(waiting, seconds=seconds, cpu_seconds=cpu)
         if note["state"] == "failed":
             return replace(waiting, state="failed", reason=str(note["reason"]))
         if note["state"] == "finished":
@@ -216,10 +216,10 @@ def _run_cell(
         reason = str(error) if expected else f"{type(error).__name__}: {error}"
         replace_file(place / "failure.txt", traceback.format_exc())
         note.save("failed", reason)
-        return replace(mine, state="failed", reason=reason, **note.spent())
+        return replace(note.timed(mine), state="failed", reason=reason)
     (place / "failure.txt").unlink(missing_ok=True)
     note.save("finished")
-    return replace(mine, state="finished", result=result, **note.spent())
+    return replace(note.timed(mine), state="finished", result=result)
 
 
 class _Note:
@@ -246,6 +246,11 @@ class _Note:
         return {
             name: round(self.before[name] + now[name] - self.started[name], 1) for name in SPENT
         }
+
+    def timed(self, cell: CellResult) -> CellResult:
+        """Give a cell's result with the time spent."""
+        spent = self.spent()
+        return replace(cell, seconds=spent["seconds"], cpu_seconds=spent["cpu_seconds"])
 
     def save(self, state: str, reason: str | None = None) -> None:
         """Write the state down."""

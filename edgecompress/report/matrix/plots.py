@@ -75,12 +75,18 @@ def _points(value: float) -> float:
     return scaled(value, "fraction")
 
 
-def _bars(found: Sequence[Spread], colour: str) -> dict[str, object]:
+def _bars(found: Sequence[Spread], colour: str, group: Group) -> dict[str, object]:
+    """Draw the range of the repetitions; languages are none, so that a mean has no bars."""
     up = [_points(one.high - one.value) for one in found]
     down = [_points(one.value - one.low) for one in found]
-    shown = any(up) or any(down)
+    shown = not group.mean and (any(up) or any(down))
     return {"type": "data", "symmetric": False, "array": up, "arrayminus": down, "width": 3,
             "thickness": 1.2, "color": colour, "visible": shown}  # fmt: skip
+
+
+def _ends(one: Spread, group: Group) -> tuple[float, ...]:
+    """Give what of a value must fit into the plot."""
+    return (one.value,) if group.mean else (one.low, one.high)
 
 
 def _symbol(scheme: str, order: Sequence[str]) -> str:
@@ -105,12 +111,12 @@ def _sparsity(group: Group, points: Sequence[Line], order: Sequence[str]) -> str
         ]
         mine.sort(key=lambda line: line.sparsity or 0.0)
         found = [one for line in mine if (one := _score(line))]
-        values += [end for one in found for end in (one.low, one.high)]
+        values += [end for one in found for end in _ends(one, group)]
         colour = KINDS.get(name, KINDS["made smaller"])
         figure.add_scatter(
             x=[100 * (line.sparsity or 0.0) for line in mine],
             y=[_points(one.value) for one in found],
-            error_y=_bars(found, colour),
+            error_y=_bars(found, colour, group),
             mode="lines+markers",
             line={
                 "color": colour,
@@ -146,7 +152,7 @@ def _costs(group: Group, points: Sequence[Line], axis: Axis, order: Sequence[str
         figure.add_scatter(
             x=[scaled(line.readings[axis.metric].value, axis.unit) for line in mine],
             y=[_points(one.value) for one in found],
-            error_y=_bars(found, KINDS[kind]),
+            error_y=_bars(found, KINDS[kind], group),
             mode="markers",
             marker={
                 "symbol": [_symbol(line.scheme, order) for line in mine],
@@ -158,7 +164,7 @@ def _costs(group: Group, points: Sequence[Line], axis: Axis, order: Sequence[str
             hovertemplate="%{hovertext}<extra></extra>",
             cliponaxis=False,
         )
-    values = [end for line in points if (one := _score(line)) for end in (one.low, one.high)]
+    values = [end for line in points if (one := _score(line)) for end in _ends(one, group)]
     horizontal = scale([line.readings[axis.metric].value for line in points], axis)
     return _finish(figure, group, horizontal, values, _score_title(group))
 

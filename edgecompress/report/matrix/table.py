@@ -43,10 +43,12 @@ def build(group: Group) -> GroupTable:
         ("speedup", Column("speedup", "Faster", "×")),
     ]
     columns = [one for one in columns if any(one[0] in line.readings for line in group.lines)]
-    ordered = [
-        *(line for line in group.lines if line.kind == "reference"),
-        *(line for line in group.lines if line.kind != "reference"),
-    ]
+    # What was done to the weights stands together, in the order of the recipe.
+    places = {(line.kind, line.model): place for place, line in reversed([*enumerate(group.lines)])}
+    ordered = sorted(
+        group.lines,
+        key=lambda line: (line.kind != "reference", places[line.kind, line.model]),
+    )
     lines = []
     before: tuple[str, str] | None = None
     for line in ordered:
