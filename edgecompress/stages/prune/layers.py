@@ -12,7 +12,7 @@ from edgecompress.values import Candidate, TorchModel
 
 
 class Layers(Transform):
-    """Fewer layers; which ones go is measured by the loss without them."""
+    """Fewer layers; which ones go is measured by what the model loses without them."""
 
     accepts: ClassVar[tuple[Kind, ...]] = (TorchModel,)
     yields: ClassVar[Kind] = TorchModel
@@ -21,9 +21,12 @@ class Layers(Transform):
     keep: PositiveInt | tuple[int, ...]
     """How many layers to keep, or which (numbered from 0)."""
     choose: Literal["effect", "even"] = "effect"
-    """With a number: drop one by one the layer whose loss hurts least, or spread evenly."""
+    """With a number: drop one by one the layer that is missed least, or spread evenly."""
+    measure: Literal["loss", "divergence"] | None = None
+    """What tells that a layer is missed: the loss on labelled examples, or how far the answers
+    move from the whole model's, on any text. Left out: the loss, where there are labels."""
     samples: PositiveInt = 256
-    """Training examples that the loss is measured on."""
+    """Training examples that this is measured on."""
 
     @field_validator("keep")
     @classmethod
@@ -58,24 +61,30 @@ class Layers(Transform):
     def _least_effect(
         self, module: Any, candidate: Candidate, context: Context, there: int, keep: int
     ) -> tuple[tuple[int, ...], list[dict[str, Any]]]:
-        """Drop layers greedily: each time the one without which the mean loss is lowest."""
-        from edgecompress.surgery.layers import only_layers
-        from edgecompress.training.importance.effect import mean_loss
-        from edgecompress.training.rows import labelled_rows, sample
+        """Drop layers greedily: each time the one without which the model changes least."""
+        from edgecompress.surgery.families import blocks
+        from edgecompress.training.importance.effect import LayerEffects
+        from edgecompress.training.rows import labelled_rows, make_rows, sample
 
-        rows = labelled_rows(candidate, sample(context.train, self.samples, context.seed), module)
-        kept = tuple(range(there))
+        if len(list(blocks(module))) < there:
+            return tuple(range(keep)), []  # they share their weights: one is as good as another
+        examples = sample(context.train, self.samples, context.seed)
+        rows = make_rows(candidate, examples, module)
+        measure = self.measure or ("loss" if len(rows.labelled()) else "divergence")
+        if measure == "loss":
+            rows = labelled_rows(candidate, examples, module)
+        effects = LayerEffects(module, rows, measure)
         dropped: list[dict[str, Any]] = []
         total, done = sum(range(keep + 1, there + 1)), 0
-        while len(kept) > keep:
-            losses = {}
-            for layer in kept:
-                with only_layers(module, [other for other in kept if other != layer]):
-                    losses[layer] = mean_loss(module, rows)
+        while len(effects.kept) > keep:
+            found = []
+            for position, layer in enumerate(effects.kept):
+                found.append(effects.without(position))
                 done += 1
                 context.progress(done, total, f"layer {layer} left out")
-            least = min(losses, key=lambda layer: losses[layer])
-            rounded = {str(layer): round(loss, 6) for layer, loss in losses.items()}
-            dropped.append({"layer": least, "loss_without": rounded})
-            kept = tuple(layer for layer in kept if layer != least)
-        return kept, dropped
+            least = min(range(len(found)), key=found.__getitem__)
+            rounded = [round(value, 6) for value in found]
+            without = {str(k): v for k, v in zip(effects.kept, rounded, strict=True)}
+            dropped.append({"layer": effects.kept[least], f"{measure}_without": without})
+            effects.leave_out(least)
+        return tuple(effects.kept), dropped

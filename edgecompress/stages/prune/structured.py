@@ -1,16 +1,76 @@
-"""Remove attention heads and feed-forward neurons for good, the least important first.
+"""Remove attention heads, feed-forward neurons and hidden channels for good, without training.
 
-Layers end up with different numbers of both; what is kept is ranked over all layers together.
+How many of them go is a share of each, or what a target leaves room for: a size, a number of
+multiply-accumulates, or a latency by a table that is measured where the model will run. Layers end
+up with different numbers of heads and neurons. What is left is then fitted to the original, block
+by block, on the same calibration text.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+import re
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
+from edgecompress.errors import StageError
 from edgecompress.stage import Context, Kind, Transform
-from edgecompress.values import Candidate, TorchModel
+from edgecompress.values import Candidate, Json, TorchModel
+
+MEASURED_WIDTHS = 16
+"""Widths of the feed-forward part that a latency table holds, and at most so many of attention."""
+UNITS = {"b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9}
+
+
+class Target(BaseModel):
+    """What the pruned model may cost; one of size, macs and latency."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    size: float | str | None = None
+    """Share of all weights to keep, embeddings included, or their bytes as deployed (``12MB``)."""
+    macs: float | None = Field(default=None, gt=0, le=1)
+    """Share of the blocks' multiply-accumulates to keep."""
+    latency: float | None = Field(default=None, gt=0, le=1)
+    """Share of the blocks' time to keep, by a table that is measured."""
+    on: str = "local"
+    """The target that the latency table is measured on."""
+    threads: PositiveInt = 1
+    """``intra_op_num_threads`` of that measurement."""
+    deployed: Literal["int8", "fp32"] = "int8"
+    """The form that the model will run in: the table's graphs are in it, and bytes are counted
+    so."""
+
+    @field_validator("size")
+    @classmethod
+    def _in_bytes(cls, size: float | str | None) -> float | str | None:
+        if isinstance(size, str):
+            match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(\w+)\s*", size)
+            if not match or match[2].lower() not in UNITS:
+                raise ValueError(f"size is a share such as 0.5 or bytes such as 12MB, not {size!r}")
+        elif size is not None and not 0 < size <= 1:
+            raise ValueError("size is a share from 0 to 1, or bytes with their unit, such as 12MB")
+        return size
+
+    @model_validator(mode="after")
+    def _one_aim(self) -> Target:
+        if sum(aim is not None for aim in (self.size, self.macs, self.latency)) != 1:
+            raise ValueError("a target names one of size, macs and latency")
+        return self
+
+    def weights(self, whole: float) -> float:
+        """Give how many weights `size` leaves room for, of `whole`."""
+        if isinstance(self.size, str):
+            number, unit = re.findall(r"[\d.]+|[a-zA-Z]+", self.size)
+            return float(number) * UNITS[unit.lower()] / (1 if self.deployed == "int8" else 4)
+        return (self.size or 1.0) * whole
 
 
 class Structured(Transform):
@@ -24,43 +84,279 @@ class Structured(Transform):
     """Share of all attention heads to remove; every layer keeps one."""
     ffn: float = Field(default=0.0, ge=0, lt=1)
     """Share of all feed-forward neurons to remove; every layer keeps `multiple_of`."""
-    importance: Literal["taylor", "magnitude"] = "taylor"
-    """By the effect on the loss (squared Taylor), or by the size of the weights."""
+    hidden: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the channels of the hidden states to remove."""
+    target: Target | None = None
+    """Instead of `heads` and `ffn`: what the model may cost; the search divides it among heads and
+    neurons of all layers."""
+    importance: Literal["fisher", "taylor", "magnitude"] = "fisher"
+    """By the Fisher information of masks with labels that the model draws itself, by the squared
+    effect on the loss with the data's labels (Taylor), or by the size of the weights."""
+    rearrange: bool = True
+    """Choose within a layer by the joint effect of what is removed; not with magnitude."""
+    reconstruct: bool = True
+    """Fit what is left to the original by least squares, block by block."""
+    ridge: float = Field(default=1e-3, ge=0, allow_inf_nan=False)
+    """How strongly the fit stays near the weights that were there, as a share of the mean square
+    of their inputs."""
     samples: PositiveInt = 512
-    """Training examples that the effect is estimated on."""
+    """Training examples that importance is estimated on, and the fit is made on."""
     multiple_of: PositiveInt = 16
-    """A pruned layer keeps a multiple of this many neurons: int8 kernels work on such blocks."""
+    """A pruned layer keeps a multiple of this many neurons, and the hidden states of this many
+    channels: int8 kernels work on such blocks."""
 
     @model_validator(mode="after")
     def _removes_something(self) -> Structured:
-        if not self.heads and not self.ffn:
-            raise ValueError("prune.structured removes nothing; give heads, ffn or both")
+        if self.target is not None and (self.heads or self.ffn):
+            raise ValueError("give a target, or shares (heads, ffn), not both")
+        if self.target is not None and self.importance == "magnitude":
+            raise ValueError(
+                "magnitude does not compare heads with neurons, as a target needs it; "
+                "use fisher or taylor"
+            )
+        if not (self.heads or self.ffn or self.hidden or self.target):
+            raise ValueError(
+                "prune.structured removes nothing; give heads, ffn, hidden or a target"
+            )
         return self
 
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
-        """Rank on a copy of the model, cut it, and write the smaller one."""
+        """Rank on a copy of the model, cut it, fit it, and write the smaller one.
+
+        Raises
+        ------
+        StageError
+            When a layer would be left empty, the target cannot be met, or the model is of a kind
+            that cannot be pruned or fitted.
+        """
         from edgecompress.surgery.heads_and_neurons import keep_heads_and_neurons
+        from edgecompress.surgery.hidden import hidden_size, keep_hidden
         from edgecompress.surgery.model import load_module, save_module
-        from edgecompress.training import importance
-        from edgecompress.training.rows import labelled_rows, sample
+        from edgecompress.training.reconstruction import Remains, check_fits, reconstruct
+        from edgecompress.training.structure import sizes
 
         module = load_module(candidate.model)
-        if self.importance == "taylor":
-            chosen = sample(context.train, self.samples, context.seed)
-            rows = labelled_rows(candidate, chosen, module)
-            total = len(rows.encoded)
-            found = importance.taylor(
-                module, rows, lambda done: context.progress(done, total, "importance")
+        before = sizes(module)
+        wide = hidden_size(module)
+        channels = self._channel_count(wide)
+        if max(before[1]) < self.multiple_of and (self.ffn or self.target):
+            raise StageError(
+                f"multiple_of is {self.multiple_of}, but no layer has more than {max(before[1])} "
+                "neurons; lower it"
             )
-        else:
-            found = importance.magnitude(module)
-        heads = importance.keep_best(found.heads, self.heads, "heads")
-        neurons = importance.keep_best(found.neurons, self.ffn, "ffn", self.multiple_of)
-        keep_heads_and_neurons(module, heads, neurons)
+        if self.reconstruct:
+            check_fits(module)
+        work = _Calibration(self, candidate, module, context)
+        plan = _Plan(self, module, work, context)
+        hidden = work.channels(channels)
+        if hidden is not None:
+            keep_hidden(module, hidden)
+        kept = plan.kept(module)
+        keep_heads_and_neurons(module, kept.heads, kept.neurons)
+        measured = dict(plan.measured)
+        if self.reconstruct:
+            remains = Remains(kept.heads, kept.neurons, hidden)
+            total = len(before[0])
+            measured["reconstruction"] = reconstruct(
+                module,
+                load_module(candidate.model),
+                work.rows,
+                remains,
+                self.ridge,
+                lambda done: context.progress(done, total, "blocks fitted"),
+            )
+        decided: Json = {"hidden": channels, "hidden_before": wide} if hidden is not None else {}
         return candidate.with_model(
             save_module(module, context.folder / "model"),
-            heads=heads,
-            neurons=[len(kept) for kept in neurons],
-            heads_before=[len(layer) for layer in found.heads],
-            neurons_before=[len(layer) for layer in found.neurons],
+            measured=measured,
+            heads=kept.heads,
+            neurons=kept.counts[1],
+            heads_before=before[0],
+            neurons_before=before[1],
+            **decided,
+        )
+
+    def _channel_count(self, wide: int) -> int:
+        """Give how many hidden channels are left."""
+        if not self.hidden:
+            return wide
+        count = int((1 - self.hidden) * wide + 1e-9) // self.multiple_of * self.multiple_of
+        if not count:
+            raise StageError(
+                f"hidden: {self.hidden:g} would leave no {self.multiple_of} of {wide} channels; "
+                f"remove at most {1 - self.multiple_of / wide:.3f}"
+            )
+        return count
+
+
+class _Calibration:
+    """What the calibration pass says of the model before it is cut."""
+
+    def __init__(
+        self, stage: Structured, candidate: Candidate, module: Any, context: Context
+    ) -> None:
+        from edgecompress.training import importance
+        from edgecompress.training.rows import labelled_rows, make_rows, sample
+
+        self.stage = stage
+        self.gradients = None
+        chosen = sample(context.train, stage.samples, context.seed)
+        by_loss = stage.importance != "magnitude"
+        if by_loss or stage.reconstruct or stage.target is not None:
+            read = labelled_rows if stage.importance == "taylor" else make_rows
+            self.rows = read(candidate, chosen, module)
+        if not by_loss:
+            self.importance = importance.magnitude(module)
+            return
+        total = len(self.rows.encoded)
+        self.gradients = importance.mask_gradients(
+            module,
+            self.rows,
+            lambda done: context.progress(done, total, "importance"),
+            labels="model" if stage.importance == "fisher" else "data",
+            hidden=stage.hidden > 0,
+            fast=True,
+            seed=context.seed,
+        )
+        self.importance = importance.squared(self.gradients)
+
+    def channels(self, count: int) -> list[int] | None:
+        """Name the most important hidden channels; None where none is to leave."""
+        import numpy as np
+
+        scores = self.importance.hidden
+        if not self.stage.hidden or scores is None:
+            return None
+        return sorted(np.argsort(-scores, kind="stable")[:count].tolist())
+
+    @property
+    def tokens(self) -> int:
+        """Median length of the calibration text in tokens."""
+        import numpy as np
+
+        return int(np.median(self.rows.lengths))
+
+
+class _Plan:
+    """Which heads and neurons stay."""
+
+    def __init__(
+        self, stage: Structured, module: Any, work: _Calibration, context: Context
+    ) -> None:
+        from edgecompress.surgery.hidden import hidden_size
+        from edgecompress.training import structure
+
+        self.stage, self.work, self.context = stage, work, context
+        self.measured: Json = {}
+        self.before = structure.sizes(module)
+        self.wide = hidden_size(module)
+        self.whole = self._costs(module).total(*self.before) if self._searches() else 0.0
+
+    def _searches(self) -> bool:
+        return self.stage.target is not None and not self._replayed()
+
+    def _replayed(self) -> bool:
+        target = self.stage.target
+        return self.context.recorded is not None and target is not None and bool(target.latency)
+
+    def kept(self, module: Any) -> Any:
+        """Choose how many, then which; `module` has lost its hidden channels already."""
+        from edgecompress.training import structure
+
+        counts = self._counts(module)
+        gradients = self.work.gradients
+        if self.stage.rearrange and gradients is not None:
+            return structure.rearranged(gradients, counts)
+        return structure.most_important(self.work.importance, counts)
+
+    def _counts(self, module: Any) -> tuple[list[int], list[int]]:
+        from edgecompress.training import structure
+        from edgecompress.training.importance import keep_best
+
+        stage, found = self.stage, self.work.importance
+        if self._replayed():
+            return self._recorded()
+        if stage.target is None:
+            heads = keep_best(found.heads, stage.heads, "heads")
+            neurons = keep_best(found.neurons, stage.ffn, "ffn", stage.multiple_of)
+            return structure.Kept(heads, neurons).counts
+        aim = "latency" if stage.target.latency else "macs" if stage.target.macs else "size"
+        if aim == "size":
+            bound = stage.target.weights(self.whole)
+        else:
+            bound = getattr(stage.target, aim) * self.whole
+        counts = (
+            [self._steps(count, 1) for count in self.before[0]],
+            [self._steps(count, stage.multiple_of) for count in self.before[1]],
+        )
+        costs = self._costs(module)
+        chosen = structure.under_bound(found, costs, counts, bound, aim, self.whole)
+        self.measured[aim] = round(costs.total(*chosen) / self.whole, 4)
+        return chosen
+
+    def _recorded(self) -> tuple[list[int], list[int]]:
+        """Give what was decided when this model was first made; nothing is timed."""
+        recorded = self.context.recorded or {}
+        try:
+            heads = [len(kept) for kept in recorded["heads"]]
+            neurons = [int(count) for count in recorded["neurons"]]
+        except (KeyError, TypeError, ValueError):
+            heads, neurons = [], []
+        pairs = [*zip(heads, self.before[0], strict=False)]
+        pairs += zip(neurons, self.before[1], strict=False)
+        layers = len(self.before[0])
+        if len(heads) != layers or len(neurons) != layers or not all(0 < n <= m for n, m in pairs):
+            raise StageError(
+                "prune.structured has no record of how many heads and neurons it left in the "
+                f"{layers} layers of this model; run the recipe again"
+            )
+        return heads, neurons
+
+    def _steps(self, there: int, multiple: int) -> list[int]:
+        from edgecompress.training import structure
+
+        target = self.stage.target
+        if target is not None and target.latency:
+            return structure.steps(there, multiple, MEASURED_WIDTHS)
+        return structure.steps(there, multiple, there)
+
+    def _costs(self, module: Any) -> Any:
+        """Say what parts of `module` cost in the target's measure."""
+        from edgecompress.training import structure
+
+        target = self.stage.target
+        if target is None or target.size:
+            return structure.weight_costs(module)
+        if target.macs:
+            return structure.mac_costs(module, self.work.tokens)
+        table = self._table(module, target)
+        self.measured["table"] = table.as_json()
+        return structure.table_costs(module, table.heads, table.neurons)
+
+    def _table(self, module: Any, target: Target) -> Any:
+        from edgecompress.quantization import parts
+        from edgecompress.surgery.families import blocks
+        from edgecompress.surgery.hidden import hidden_size
+        from edgecompress.targets.latency_table import latency_table
+
+        block = next(blocks(module))
+        width = hidden_size(module)
+        shape = parts.PartShape(
+            width, block.head_size, block.family.gated, self.work.tokens, target.deployed
+        )
+        heads: set[int] = set()
+        neurons: set[int] = set()
+        for count, number in zip(*self.before, strict=True):
+            # The model before is timed whole; only the narrower one is searched.
+            alone = self.stage.hidden > 0 and width == self.wide
+            heads |= {count} if alone else {*self._steps(count, 1)}
+            neurons |= {number} if alone else {*self._steps(number, self.stage.multiple_of)}
+        return latency_table(
+            shape.as_json(),
+            (sorted(heads), lambda count, folder: parts.write_attention(shape, count, folder)),
+            (sorted(neurons), lambda n, folder: parts.write_feed_forward(shape, n, folder)),
+            shape.copies,
+            self.context,
+            self.context.target(target.on),
+            target.threads,
         )

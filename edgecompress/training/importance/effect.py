@@ -1,13 +1,19 @@
-"""What a whole model loses by a change: its loss, or how far its answers move."""
+"""What a whole model loses without a layer: its loss, or how far its answers move."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import torch
+from torch import nn
+from torch.nn import functional
 
 from edgecompress.training.losses import example_losses
 from edgecompress.training.rows import Rows, even_batches
+from edgecompress.training.stepwise import Runner
+
+Measure = Literal["loss", "divergence"]
 
 
 def mean_loss(module: Any, rows: Rows) -> float:
@@ -19,3 +25,102 @@ def mean_loss(module: Any, rows: Rows) -> float:
             targets = rows.targets(batch, feed["input_ids"].shape[1])
             total += float(example_losses(module(**feed).logits, targets).sum())
     return total / max(1, len(rows.encoded))
+
+
+def answered(rows: Rows, batch: Sequence[int], logits: torch.Tensor) -> torch.Tensor:
+    """Give the logits that are read as answers, (answers, classes): a word's first piece each.
+
+    Parameters
+    ----------
+    rows : Rows
+    batch : sequence of int
+        The rows that `logits` are of.
+    logits : torch.Tensor
+        float (batch, length, classes), or (batch, classes) where a row has one answer.
+    """
+    if logits.ndim == 2:
+        return logits
+    read = torch.zeros(logits.shape[:2], dtype=torch.bool)
+    for row, number in enumerate(batch):
+        read[row, torch.from_numpy(rows.encoded.word_positions[number])] = True
+    return logits[read]
+
+
+class LayerEffects:
+    """Leaves out one layer after the other, each time the one that is missed least.
+
+    The states before each layer are kept, so that only the layers behind the one that is left out
+    run again: half of the work.
+
+    Parameters
+    ----------
+    module : transformers.PreTrainedModel
+        Left as it was.
+    rows : Rows
+        Labelled, where `measure` is ``loss``.
+    measure : {"loss", "divergence"}
+        Mean cross entropy with the labels of each row; or the mean divergence (Kullback and
+        Leibler) of the answers from those of the whole model, which needs no label.
+    """
+
+    def __init__(self, module: Any, rows: Rows, measure: Measure) -> None:
+        self.runner = Runner(module, rows)
+        self.rows, self.measure = rows, measure
+        self.kept = list(range(len(self.runner.layers)))
+        # What each kept layer is given, batch by batch; the first gets the embeddings.
+        self.before: list[list[Any] | None] = [None]
+        self.wanted: list[torch.Tensor] = []
+        self._keep_states(0)
+
+    def without(self, position: int) -> float:
+        """Measure the model without the kept layer at `position`."""
+        rest = self.kept[position + 1 :]
+        total, count = 0.0, 0
+        for number, (batch, _, output) in enumerate(self.runner.run(rest, self.before[position])):
+            if self.measure == "loss":
+                targets = self.rows.targets(batch, output.logits.shape[1])
+                found = example_losses(output.logits, targets)
+            else:
+                answers = answered(self.rows, batch.tolist(), output.logits)
+                found = functional.kl_div(
+                    functional.log_softmax(answers.float(), dim=-1),
+                    self.wanted[number],
+                    reduction="none",
+                    log_target=True,
+                ).sum(-1)
+            total, count = total + float(found.double().sum()), count + len(found)
+        return total / max(1, count)
+
+    def leave_out(self, position: int) -> None:
+        """Go on without the kept layer at `position`."""
+        del self.kept[position]
+        if position < len(self.kept):
+            self._keep_states(position)
+        else:
+            del self.before[position + 1 :]
+
+    def _keep_states(self, start: int) -> None:
+        """Run from position `start` on, and keep what each further layer is given."""
+        layers = self.kept[start:]
+        after: list[list[Any]] = [[] for _ in layers]
+        handles = [
+            self.runner.layers[layer].register_forward_hook(_appender(found))
+            for layer, found in zip(layers, after, strict=True)
+        ]
+        first = not self.wanted and self.measure == "divergence"
+        try:
+            for batch, _, output in self.runner.run(layers, self.before[start]):
+                if first:
+                    answers = answered(self.rows, batch.tolist(), output.logits)
+                    self.wanted.append(functional.log_softmax(answers.float(), dim=-1))
+        finally:
+            for handle in handles:
+                handle.remove()
+        self.before = [*self.before[: start + 1], *after[:-1]]
+
+
+def _appender(found: list[Any]) -> Callable[[nn.Module, Any, Any], None]:
+    def keep(_: nn.Module, __: Any, output: Any) -> None:
+        found.append(output)
+
+    return keep

@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from edgecompress.surgery.families import blocks
 from edgecompress.surgery.hidden import hidden_norms
-from edgecompress.tasks.base import IGNORED
+from edgecompress.training.importance.effect import answered
 from edgecompress.training.loop import autocast
 from edgecompress.training.losses import example_losses
 from edgecompress.training.rows import Rows, even_batches
@@ -100,10 +100,10 @@ def mask_gradients(
             feed = rows.feed(batch)
             with autocast() if fast else nullcontext():
                 logits = module(**feed).logits
-            targets = rows.targets(batch, feed["input_ids"].shape[1])
             if labels == "model":
-                loss = _own_loss(logits.float(), targets, generator)
+                loss = _own_loss(answered(rows, batch.tolist(), logits.float()), generator)
             else:
+                targets = rows.targets(batch, feed["input_ids"].shape[1])
                 loss = example_losses(logits, targets).sum()
             loss.backward()
             for meter, array in zip(meters, kept, strict=True):
@@ -130,17 +130,12 @@ def frozen(module: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(wanted[name])
 
 
-def _own_loss(
-    logits: torch.Tensor, targets: torch.Tensor, generator: torch.Generator
-) -> torch.Tensor:
-    """Sum of the cross entropies with answers drawn from the model's own."""
-    classes = logits.shape[-1]
-    flat, read = logits.reshape(-1, classes), (targets != IGNORED).flatten()
-    if not bool(read.any()):
-        return flat.sum() * 0.0
-    flat = flat[read]
-    drawn = torch.multinomial(flat.detach().softmax(-1), 1, generator=generator)[:, 0]
-    return functional.cross_entropy(flat, drawn, reduction="sum")
+def _own_loss(answers: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Sum of the cross entropies of logits (answers, classes) with labels drawn from them."""
+    if not len(answers):
+        return answers.sum()
+    drawn = torch.multinomial(answers.detach().softmax(-1), 1, generator=generator)[:, 0]
+    return functional.cross_entropy(answers, drawn, reduction="sum")
 
 
 class _Meter:
