@@ -42,9 +42,9 @@ def layer_graph(
     nodes, weights, outputs = [], [], []
     for copy in range(COPIES):
         value = "x"
-        for place, shape in enumerate(pairwise(widths)):
+        for place, sizes in enumerate(pairwise(widths)):
             name = f"weight_{copy}_{place}"
-            matrix = random.standard_normal(shape).astype(np.float32)
+            matrix = random.standard_normal(sizes).astype(np.float32)
             weights.append(numpy_helper.from_array(matrix, name))
             nodes.append(helper.make_node("MatMul", [value, name], [f"y_{copy}_{place}"]))
             value = f"y_{copy}_{place}"

@@ -1,0 +1,314 @@
+"""Word embedding and linear layers as products of two smaller matrices."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+from edgecompress.errors import StageError
+from edgecompress.stage import Context, Kind, Transform
+from edgecompress.values import Candidate, Json, TorchModel, find
+
+LEAST_GAIN = 1.0
+"""A product whose measured speed-up over its whole matrix is below this is merged back."""
+
+Role = Literal["query", "key", "value", "qkv", "output", "ffn_in", "ffn_out"]
+
+
+class Rank(BaseModel):
+    """How the rank of a matrix is chosen: one of the three."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    rank: PositiveInt | None = None
+    """The rank itself."""
+    energy: float | None = Field(default=None, gt=0, lt=1)
+    """Share of the energy (squared singular values) to keep in every matrix."""
+    budget: float | None = Field(default=None, gt=0, lt=1)
+    """Share of all these weights to keep, divided among the matrices by singular values."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _number(cls, value: Any) -> Any:
+        return {"rank": value} if isinstance(value, int) else value
+
+    @model_validator(mode="after")
+    def _one(self) -> Rank:
+        if sum(given is not None for given in (self.rank, self.energy, self.budget)) != 1:
+            raise ValueError("give one of rank, energy and budget (a whole number is a rank)")
+        return self
+
+
+class Factorize(Transform):
+    """Low-rank products by singular values, weighed by what real texts put in."""
+
+    accepts: ClassVar[tuple[Kind, ...]] = (TorchModel,)
+    yields: ClassVar[Kind] = TorchModel
+    needs_data: ClassVar[bool] = True
+
+    embedding: Rank | None = None
+    """Rank of the word embedding: a number, or {energy: 0.95}, or {budget: 0.4}."""
+    linear: Rank | None = None
+    """Rank of the linear layers of all blocks: a number, or {energy: …}, or {budget: …}."""
+    only: tuple[Role, ...] = ()
+    """Which linear layers; left empty, all of a block."""
+    weighted: bool = True
+    """Lose least of what training texts make of the matrices; false: of the matrices themselves."""
+    samples: PositiveInt = 512
+    """Training examples whose activations weigh the linear layers."""
+    multiple_of: PositiveInt = 16
+    """Ranks are multiples of this: kernels work on such blocks."""
+    measure: bool = False
+    """Time every product on this machine, and merge back those slower than their whole matrix."""
+    judge: Literal["int8", "fp32"] = "int8"
+    """With `measure`: in which form to time them."""
+
+    @model_validator(mode="after")
+    def _does_something(self) -> Factorize:
+        if self.embedding is None and self.linear is None:
+            raise ValueError("factorize does nothing; give embedding, linear or both a rank")
+        if self.only and self.linear is None:
+            raise ValueError("only names linear layers, but linear has no rank")
+        for name in ("embedding", "linear"):
+            given: Rank | None = getattr(self, name)
+            if given is not None and given.rank and given.rank % self.multiple_of:
+                below = given.rank - given.rank % self.multiple_of
+                near = [str(r) for r in (below, below + self.multiple_of) if r]
+                raise ValueError(
+                    f"{name}: a rank is a multiple of multiple_of ({self.multiple_of}), such as "
+                    f"{' or '.join(near)}, not {given.rank}"
+                )
+        return self
+
+    def apply(self, candidate: Candidate, context: Context) -> Candidate:
+        """Factorize a copy of the model and write it.
+
+        Raises
+        ------
+        StageError
+            When no matrix would become smaller.
+        """
+        from edgecompress.surgery.low_rank import put
+        from edgecompress.surgery.model import load_module, save_module
+
+        module = load_module(candidate.model)
+        before = sum(parameter.numel() for parameter in module.parameters())
+        work = _Work(self, candidate, context, module)
+        if self.embedding is not None:
+            work.plan_embedding(self.embedding)
+        if self.linear is not None:
+            work.plan_linears(self.linear)
+        measured: Json = {}
+        if context.recorded is not None:
+            work.follow(context.recorded)
+        elif self.measure:
+            measured = work.measure()
+        if not work.ranks:
+            reasons = "; ".join(f"{path}: {why}" for path, why in list(work.whole.items())[:2])
+            raise StageError(
+                f"no matrix would become smaller or faster as a product ({reasons}); give lower "
+                "ranks, or leave factorize out"
+            )
+        for path, rank in work.ranks.items():
+            put(module, path, work.product(path, rank))
+        model = save_module(module, context.folder / "model")
+        after = sum(parameter.numel() for parameter in module.parameters())
+        return candidate.with_model(
+            model,
+            measured=measured,
+            ranks=dict(work.ranks),
+            energy={path: round(work.spectra[path].kept(r), 6) for path, r in work.ranks.items()},
+            whole=dict(work.whole),
+            parameters={"before": before, "after": after},
+        )
+
+
+class _Work:
+    """The spectra of a model's matrices, and what is decided of each.
+
+    `ranks` holds what becomes a product, `whole` what stays, with the reason; both by the path.
+    """
+
+    def __init__(
+        self, stage: Factorize, candidate: Candidate, context: Context, module: Any
+    ) -> None:
+        self.stage, self.candidate, self.context, self.module = stage, candidate, context, module
+        self.ranks: dict[str, int] = {}
+        self.whole: dict[str, str] = {}
+        self.spectra: dict[str, Any] = {}
+        self.moments: dict[str, Any] = {}
+        self.tokens = 32.0
+
+    def plan_embedding(self, rule: Rank) -> None:
+        """Decide the rank of the word embedding."""
+        from edgecompress.surgery.factorizing import embedding_spectrum
+        from edgecompress.surgery.families import word_embedding
+        from edgecompress.training.moments import token_counts
+        from edgecompress.training.rows import make_rows
+
+        table = word_embedding(self.module)
+        path = self._path(table)
+        if path.endswith(".table") or self._marked(path):
+            self._leave(path)
+            return
+        counts = None
+        if self.stage.weighted:
+            rows = make_rows(self.candidate, self.context.train, self.module)
+            counts = token_counts(rows, table.num_embeddings)
+        self.context.progress(0, 1, "word embedding")
+        self.spectra[path] = embedding_spectrum(table, counts)
+        self._choose({path: (table.embedding_dim, table.num_embeddings)}, rule)
+
+    def plan_linears(self, rule: Rank) -> None:
+        """Decide the ranks of the blocks' linear layers."""
+        from torch import nn
+
+        from edgecompress.surgery.factorizing import linear_spectrum
+        from edgecompress.surgery.families import blocks
+
+        linears: dict[str, Any] = {}
+        for block in blocks(self.module):
+            roles = block.family.roles
+            for role in self.stage.only or roles:
+                linear = block.linear(role)
+                path = self._path(linear)
+                if isinstance(linear, nn.Linear) and not self._marked(path):
+                    linears[path] = linear
+                else:
+                    self._leave(path)
+        if self.stage.weighted:
+            self._gather(linears)
+        for done, (path, linear) in enumerate(linears.items(), start=1):
+            self.context.progress(done, len(linears), "singular values")
+            self.spectra[path] = linear_spectrum(linear, self.moments.get(path))
+        self._choose({p: (one.in_features, one.out_features) for p, one in linears.items()}, rule)
+
+    def _gather(self, linears: dict[str, Any]) -> None:
+        from edgecompress.training.moments import input_moments
+        from edgecompress.training.rows import make_rows, sample
+
+        examples = sample(self.context.train, self.stage.samples, self.context.seed)
+        rows = make_rows(self.candidate, examples, self.module)
+        self.tokens = float(rows.lengths.mean())
+        total = len(rows.encoded)
+        self.moments = input_moments(
+            self.module,
+            rows,
+            linears,
+            lambda done: self.context.progress(done, total, "activations"),
+        )
+
+    def _choose(self, shapes: dict[str, tuple[int, int]], rule: Rank) -> None:
+        from edgecompress.surgery.factorizing import (
+            largest_rank,
+            rank_for_energy,
+            ranks_for_budget,
+        )
+
+        step = self.stage.multiple_of
+        energies = [self.spectra[path].energies for path in shapes]
+        wanted: list[int | None]
+        if rule.budget is not None:
+            wanted = ranks_for_budget(list(shapes.values()), energies, rule.budget, step)
+        elif rule.energy is not None:
+            wanted = [rank_for_energy(one, rule.energy, step) for one in energies]
+        else:
+            wanted = [rule.rank] * len(shapes)
+        for (path, (inputs, outputs)), rank in zip(shapes.items(), wanted, strict=True):
+            most = largest_rank(inputs, outputs, step)
+            if rank is None:
+                self.whole[path] = "the budget keeps more of the others"
+            elif rank > most:
+                self.whole[path] = (
+                    f"a product of rank {rank} is not smaller than {inputs} × {outputs} weights; "
+                    f"the rank may be {most} at most"
+                )
+            else:
+                self.ranks[path] = rank
+
+    def product(self, path: str, rank: int) -> Any:
+        """Make the product in the place of the matrix at `path`."""
+        from torch import nn
+
+        from edgecompress.surgery.factorizing import embedding_product, linear_product
+
+        old = self.module.get_submodule(path)
+        if isinstance(old, nn.Embedding):
+            return embedding_product(old, self.spectra[path], rank)
+        return linear_product(old, self.spectra[path], rank, self.moments.get(path))
+
+    def follow(self, recorded: Json) -> None:
+        """Keep whole what was merged back when this model was first made.
+
+        Raises
+        ------
+        StageError
+            When the record is not of this stage with these fields.
+        """
+        try:
+            ranks = {str(path): int(rank) for path, rank in recorded["ranks"].items()}
+            whole = {str(path): str(why) for path, why in recorded["whole"].items()}
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise StageError(
+                "factorize has no record of what it chose; run the recipe again"
+            ) from None
+        if not ranks.keys() <= self.ranks.keys():
+            raise StageError("the record names products that this recipe does not make")
+        self.ranks, self.whole = ranks, whole
+
+    def measure(self) -> Json:
+        """Time each shape of product against its whole matrix; merge back what is slower."""
+        from torch import nn
+
+        from edgecompress.quantization.product_graphs import layer_graph
+
+        folder = self.context.folder / "timing"
+        shapes: dict[tuple[int, ...], list[str]] = {}
+        for path, rank in self.ranks.items():
+            old = self.module.get_submodule(path)
+            if isinstance(old, nn.Linear):
+                key = (old.in_features, rank, old.out_features, int(old.bias is not None))
+                shapes.setdefault(key, []).append(path)
+        found: Json = {}
+        for done, ((inputs, rank, outputs, bias), paths) in enumerate(shapes.items()):
+            name = f"{inputs}×{rank}×{outputs}"
+            self.context.progress(done, len(shapes), f"timing {name}")
+            pair = [
+                layer_graph(
+                    widths,
+                    bool(bias),
+                    max(1, round(self.tokens)),
+                    folder / f"{done}-{len(widths)}",
+                    self.stage.judge == "int8",
+                )
+                for widths in ((inputs, outputs), (inputs, rank, outputs))
+            ]
+            _, times = self.context.measure([Candidate(model) for model in pair])
+            speedup = find(times, "speedup")
+            found[name] = {
+                "speedup": round(speedup.value, 4) if speedup else None,
+                "interval": list(speedup.interval) if speedup and speedup.interval else None,
+                "invalid": speedup.invalid if speedup else "not measured",
+            }
+            if speedup is not None and speedup.value < LEAST_GAIN:
+                for path in paths:
+                    del self.ranks[path]
+                    self.whole[path] = f"a product of rank {rank} was slower ({self.stage.judge})"
+        shutil.rmtree(folder, ignore_errors=True)
+        return {"products": found}
+
+    def _path(self, part: Any) -> str:
+        return next(path for path, other in self.module.named_modules() if other is part)
+
+    def _marked(self, path: str) -> bool:
+        from edgecompress.surgery.sparsity import marked
+
+        return f"{path}.weight" in marked(self.module)
+
+    def _leave(self, path: str) -> None:
+        if self._marked(path):
+            self.whole[path] = "its zeros must stay where they are"
+        else:
+            self.whole[path.removesuffix(".table")] = "it is a product already"

@@ -1,0 +1,80 @@
+"""What comes into a module's linear layers when it reads texts: means and second moments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from edgecompress.surgery.factorizing import Moments
+from edgecompress.training.rows import Rows, even_batches
+
+
+def input_moments(
+    module: Any, rows: Rows, linears: Mapping[str, nn.Module], tick: Callable[[int], None]
+) -> dict[str, Moments]:
+    """Gather the moments of the inputs of some layers over all tokens that are no padding.
+
+    Parameters
+    ----------
+    module : transformers.PreTrainedModel
+        Left as it was.
+    rows : Rows
+        Labels are not looked at.
+    linears : mapping of str to torch.nn.Module
+        Layers of `module`, each taking (batch, length, in), by a name.
+    tick : callable
+        Told the number of rows done.
+
+    Returns
+    -------
+    dict of str to Moments
+        By the same names.
+    """
+    sums = {name: _Sums() for name in linears}
+    done = 0
+    with ExitStack() as stack, torch.inference_mode():
+        for name, linear in linears.items():
+            handle = linear.register_forward_pre_hook(sums[name].read)
+            stack.callback(handle.remove)
+        for batch in even_batches(rows.lengths):
+            feed = rows.feed(batch)
+            for one in sums.values():
+                one.mask = feed["attention_mask"].bool()
+            module(**feed)
+            done += len(batch)
+            tick(done)
+    return {name: one.moments() for name, one in sums.items()}
+
+
+def token_counts(rows: Rows, vocabulary: int) -> np.ndarray:
+    """Count how often each piece occurs in encoded rows, float64 (vocabulary,)."""
+    counts = np.zeros(vocabulary)
+    for ids in rows.encoded.input_ids:
+        np.add.at(counts, np.asarray(ids), 1)
+    return counts
+
+
+class _Sums:
+    """Sums over the inputs of one layer, as a forward hook."""
+
+    def __init__(self) -> None:
+        self.mask = torch.zeros(0, dtype=torch.bool)
+        self.count = 0
+        self.first: torch.Tensor | float = 0.0
+        self.second: torch.Tensor | float = 0.0
+
+    def read(self, _: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        tokens = inputs[0][self.mask]
+        self.count += len(tokens)
+        self.first = self.first + tokens.double().sum(0)
+        self.second = self.second + (tokens.T @ tokens).double()
+
+    def moments(self) -> Moments:
+        # Out of inference mode, so that what is computed from them may be trained.
+        first, second = torch.as_tensor(self.first), torch.as_tensor(self.second)
+        return Moments(first.clone() / self.count, second.clone() / self.count)
