@@ -39,6 +39,7 @@ from edgecompress.values import (
     OnnxModel,
     Step,
     TorchModel,
+    directory_digests,
     file_digest,
     json_digest,
 )
@@ -168,7 +169,10 @@ class Pipeline:
             return self.teacher
         path = Path(model)
         if (path / "candidate.json").is_file():
-            return Candidate.load(path)
+            found = Candidate.load(path)
+            # Of a model that learnt the language alone the body goes on, under a fresh head.
+            body = found.task == "masked-lm" and self.recipe.fields.task not in (None, found.task)
+            return self.imported(TeacherSpec(model=model)) if body else found
         if (path / "manifest.json").is_file():
             from edgecompress.bundle import load_bundle
 
@@ -190,6 +194,8 @@ class Pipeline:
         if spec.model and Path(spec.model).is_dir():
             names = sorted(path for path in Path(spec.model).iterdir() if path.is_file())
             key["files"] = {path.name: file_digest(path) for path in names}
+            if "candidate.json" in key["files"]:
+                key["files"] = directory_digests(Path(spec.model))
             key["teacher"].pop("model")
         key |= {"seed": self.recipe.fields.seed}
         if spec.new:

@@ -107,6 +107,7 @@ class Distil(ScheduleFields, Transform):
         from edgecompress.training.distillation import Teaching
         from edgecompress.training.fit import fit
         from edgecompress.training.lessons import decisions, make_lessons
+        from edgecompress.training.masking import hiding
         from edgecompress.training.relations import captured
         from edgecompress.training.rows import make_rows
         from edgecompress.training.teachers import open_teachers
@@ -114,7 +115,7 @@ class Distil(ScheduleFields, Transform):
         examples = self._examples(candidate, context)
         teachers = open_teachers(self.teachers, candidate, examples, context)
         module = self._student(candidate, context.seed, load_module)
-        rows = make_rows(candidate, examples, module)
+        rows = hiding(make_rows(candidate, examples, module), self.masking)
         lessons = make_lessons(teachers, rows, module, self._plan(), context)
         held_out = make_rows(candidate, context.validation, module) if context.validation else None
         layers = {lesson.relations.ours for lesson in lessons if lesson.relations}

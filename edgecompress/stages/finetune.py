@@ -31,10 +31,11 @@ class Finetune(ScheduleFields, Transform):
         from edgecompress.surgery.model import load_module, save_module
         from edgecompress.training.fit import fit
         from edgecompress.training.losses import hard_loss
+        from edgecompress.training.masking import hiding
         from edgecompress.training.rows import labelled_rows, make_rows
 
         module = load_module(candidate.model)
-        rows = labelled_rows(candidate, context.train, module)
+        rows = hiding(labelled_rows(candidate, context.train, module), self.masking)
         held_out = make_rows(candidate, context.validation, module) if context.validation else None
         outcome = fit(
             module,

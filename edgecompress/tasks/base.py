@@ -105,6 +105,8 @@ class Task(ABC):
     """Name of the transformers class that loads a model for it."""
     primary: ClassVar[str]
     """The metric that stands for the task."""
+    labelled: ClassVar[bool] = True
+    """Whether its classes are the labels of the data."""
 
     @abstractmethod
     def label_names(self, examples: Sequence[Example]) -> tuple[str, ...]:

@@ -72,6 +72,7 @@ class MaskedLM(Task):
     name: ClassVar[str] = "masked-lm"
     auto_class: ClassVar[str] = "AutoModelForMaskedLM"
     primary: ClassVar[str] = "likelihood"
+    labelled: ClassVar[bool] = False
 
     def label_names(self, examples: Sequence[Example]) -> tuple[str, ...]:
         """Give none: the classes are the pieces of the vocabulary."""

@@ -12,6 +12,7 @@ from torch import nn
 
 from edgecompress.training.align import Alignment, Ids, Units, runs
 from edgecompress.training.layer_maps import Mixture, Pairs
+from edgecompress.training.live import LiveOutputs
 from edgecompress.training.losses import (
     Distance,
     averaged,
@@ -54,7 +55,7 @@ class Lesson:
 
     Attributes
     ----------
-    outputs : TeacherOutputs
+    outputs : TeacherOutputs or LiveOutputs
     alignment : Alignment
     answers : numpy.ndarray
         float64 (rows,): how much its answer counts for a row; 0 where it does not teach.
@@ -68,7 +69,7 @@ class Lesson:
         What is trained with the student to make them comparable.
     """
 
-    outputs: TeacherOutputs
+    outputs: TeacherOutputs | LiveOutputs
     alignment: Alignment
     answers: np.ndarray
     inner: np.ndarray
@@ -174,6 +175,11 @@ class Teaching:
         """Compare answers where they are read: nobody asked the teacher about inner pieces."""
         temperature = self.weights.temperature
         flat = logits.flatten(0, -2)
+        first = self.lessons[0].outputs
+        if isinstance(first, LiveOutputs):
+            # Both answered the hidden places only, in the same order.
+            its = first.guesses(numbers).to(logits.device)
+            return divergence(flat, softened(its, temperature), temperature)
         found = []
         for lesson in self.lessons:
             at = np.flatnonzero(lesson.answers[numbers] > 0)

@@ -17,10 +17,12 @@ from edgecompress.stage import Context
 from edgecompress.surgery.families import blocks
 from edgecompress.surgery.model import load_module, read_config
 from edgecompress.tasks import Preprocessor
-from edgecompress.training.align import align
+from edgecompress.training.align import Alignment, Ids, align
 from edgecompress.training.distillation import Beside, Lesson, Relations, Weights, rows_for
 from edgecompress.training.layer_maps import LayerMap, layer_pairs
-from edgecompress.training.outputs import output_names, teacher_outputs
+from edgecompress.training.live import LiveOutputs, token_by_token
+from edgecompress.training.masking import MaskedRows
+from edgecompress.training.outputs import TeacherOutputs, output_names, teacher_outputs
 from edgecompress.training.relations import relation_heads, relation_widths
 from edgecompress.training.rows import Rows
 from edgecompress.training.teachers import Opened
@@ -72,15 +74,12 @@ def make_lessons(
     found = []
     for opened, (pairs, relations, layers) in zip(teachers, plans, strict=True):
         asked = np.flatnonzero(opened.weights)
-        preprocessor = Preprocessor.load(_folder(opened.candidate))
-        load = functools.cache(functools.partial(_load, opened.candidate))
-        its = rows_for(rows, preprocessor, asked, _input_names(opened.candidate, preprocessor))
         names = output_names(
             range(layers) if layers else (teacher for _, teacher in pairs),
             embeddings=bool(plan.weights.embeddings),
             relations=() if relations is None else (relations.its,),
         )
-        outputs = teacher_outputs(opened.candidate, its, names, load, context)
+        outputs, alignment = _said(opened, rows, asked, names, len(teachers), context)
         width = outputs.width(names[1]) if len(names) > 1 else 0
         ours = int(next(blocks(module)).linear("ffn_out").out_features)
         states = bool(plan.weights.hidden or plan.weights.embeddings)
@@ -95,9 +94,29 @@ def make_lessons(
         answers = opened.weights[rows.encoded.example]
         inner = (answers > 0) & ~taken
         taken |= inner
-        alignment = align(rows, its, asked)
         found.append(Lesson(outputs, alignment, answers, inner, pairs, relations, beside))
     return found
+
+
+def _said(
+    opened: Opened,
+    rows: Rows,
+    asked: Ids,
+    names: Sequence[str],
+    teachers: int,
+    context: Context,
+) -> tuple[TeacherOutputs | LiveOutputs, Alignment]:
+    """Give what a teacher says of the rows, and what of it stands beside what of the student's."""
+    preprocessor = Preprocessor.load(_folder(opened.candidate))
+    load = functools.cache(functools.partial(_load, opened.candidate))
+    taken = _input_names(opened.candidate, preprocessor)
+    if isinstance(rows, MaskedRows):
+        if teachers > 1 or isinstance(opened.candidate.model, OnnxModel):
+            raise StageError("masked-lm is taught by one teacher, in PyTorch; name one")
+        return LiveOutputs(load, rows, preprocessor, taken, names), token_by_token(rows)
+    its = rows_for(rows, preprocessor, asked, taken)
+    outputs = teacher_outputs(opened.candidate, its, names, load, context)
+    return outputs, align(rows, its, asked)
 
 
 def decisions(teachers: Sequence[Opened], lessons: Sequence[Lesson]) -> Json:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -174,3 +174,8 @@ class MaskedRows(Rows):
 def only(states: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     """Take some places of a padded batch: float (batch, length, width) → (1, places, width)."""
     return states.flatten(0, 1).index_select(0, places.to(states.device))[None]
+
+
+def hiding(rows: Rows, masking: Masking) -> Rows:
+    """Let rows hide pieces in this way; rows of other tasks hide none."""
+    return replace(rows, masking=masking) if isinstance(rows, MaskedRows) else rows

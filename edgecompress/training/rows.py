@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from edgecompress.errors import DataError, StageError
 from edgecompress.tasks import Encoded, Preprocessor, Task, task
 from edgecompress.tasks.base import IGNORED
+from edgecompress.tasks.masked_lm import MaskedText
 from edgecompress.training.devices import autocast, moved
 from edgecompress.values import Candidate, Example
 
@@ -53,6 +54,13 @@ class Rows:
         """Give a batch's labels, int64 (batch, length) or (batch,), -100 where there is none."""
         return torch.from_numpy(self.task.targets(self.encoded, list(rows), length))
 
+    def begin(self, epoch: int, seed: int) -> None:
+        """Get ready for an epoch, from 0; most rows are the same in all of them."""
+
+    def reading(self, module: Any) -> AbstractContextManager[None]:  # noqa: ARG002
+        """While inside, `module` may answer only what `targets` asks for; here it answers all."""
+        return nullcontext()
+
     @property
     def lengths(self) -> np.ndarray:
         """Tokens of each row, int64 (rows,)."""
@@ -88,6 +96,10 @@ def make_rows(candidate: Candidate, examples: Sequence[Example], module: Any) ->
     taken = inspect.signature(module.forward).parameters
     names = tuple(name for name in preprocessor.input_names if name in taken)
     encoded = found.encode(examples, preprocessor, candidate.labels)
+    if isinstance(encoded, MaskedText):
+        from edgecompress.training.masking import MaskedRows
+
+        return MaskedRows(examples, encoded, found, preprocessor, names, candidate.labels)
     return Rows(examples, encoded, found, preprocessor, names, candidate.labels)
 
 
@@ -156,8 +168,13 @@ def logits_of(
     Returns
     -------
     list of numpy.ndarray
-        float32 (length, classes) or (classes,) per row, unpadded.
+        float32 (length, classes) or (classes,) per row, unpadded; for masked-lm what its `compact`
+        keeps of them.
     """
+    from edgecompress.training.masking import MaskedRows
+
+    if isinstance(rows, MaskedRows):
+        return rows.logits(module, fast, tick)
     found: list[np.ndarray] = [np.zeros(0, np.float32)] * len(rows.encoded)
     device = next(module.parameters()).device
     done = 0

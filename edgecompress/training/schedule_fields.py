@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
 from edgecompress.training.gradual_fields import Gradual
+from edgecompress.training.masking_fields import Masking
 
 if TYPE_CHECKING:
     from edgecompress.training.loop import Schedule
@@ -40,6 +41,8 @@ class ScheduleFields(BaseModel):
     """Stop after so many epochs without a better validation score; null trains all."""
     freeze_embeddings: bool = False
     """Leave the embeddings as they are."""
+    masking: Masking = Masking()
+    """What is hidden from a model that learns to guess (`task: masked-lm`); else of no effect."""
     gradual: Gradual | None = None
     """Prune on the way: single weights ({sparsity: 0.8}) or heads and neurons ({heads: 0.5, ffn:
     0.5}), along a schedule ({from: 0.1, until: 0.7, every: 20}); docs/sparsity.md lists all."""

@@ -10,7 +10,9 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from edgecompress.surgery.families import family_names, family_of
 from edgecompress.surgery.model import HEADS, load_module, save_module
 from edgecompress.surgery.sparsity import read_record
 from edgecompress.tasks import task as find_task
+from edgecompress.training.body import for_task, with_head
 from edgecompress.values import Candidate, TorchModel
 
 TOKENIZER_FILES = (
@@ -71,16 +74,37 @@ def import_teacher(
         When the checkpoint, its tokenizer or its label names are missing, damaged, or of a kind
         that is not supported.
     """
-    config = _config(model)
     source = Path(model)
+    if (source / "candidate.json").is_file():
+        return _from_candidate(Candidate.load(source), task, labels, folder, seed)
+    config = _config(model)
     pickle = _check_weights(source, trust) if source.is_dir() else False
     tokenizer = _tokenizer(model)
-    names = _label_names(config, find_task(task).auto_class, labels)
+    names = _label_names(config, task, labels)
     module = _module(model, task, config, names, pickle or trust, seed)
     _check_vocabulary(model, tokenizer, module)
     save_module(module, folder / "model")
     write_tokenizer(tokenizer, module, folder / "preprocessor")
     return Candidate(TorchModel(folder / "model"), folder / "preprocessor", task, names)
+
+
+def _from_candidate(
+    candidate: Candidate, task: str, labels: Sequence[str] | None, folder: Path, seed: int
+) -> Candidate:
+    """Copy a candidate of the task, or take the body of one of another task."""
+    if candidate.preprocessor is None:
+        raise DataError("this candidate has no tokenizer")
+    if candidate.task != task:
+        if find_task(task).labelled and not labels:
+            raise DataError(f"there is no data to name the labels of a new head for {task}")
+        made = for_task(candidate, task, labels or (), folder, seed)
+    elif isinstance(candidate.model, TorchModel):
+        shutil.copytree(candidate.model.directory, folder / "model")
+        made = replace(candidate, model=TorchModel(folder / "model"), steps=())
+    else:
+        raise DataError("a teacher must be a PyTorch model; this candidate is ONNX")
+    shutil.copytree(candidate.preprocessor, folder / "preprocessor")
+    return replace(made, preprocessor=folder / "preprocessor")
 
 
 def write_tokenizer(tokenizer: Any, module: Any, folder: Path) -> None:
@@ -177,8 +201,10 @@ def _tokenizer(model: str) -> Any:
     return tokenizer
 
 
-def _label_names(config: Any, auto_class: str, labels: Sequence[str] | None) -> tuple[str, ...]:
-    trained = _has_head(config, auto_class)
+def _label_names(config: Any, task: str, labels: Sequence[str] | None) -> tuple[str, ...]:
+    if not find_task(task).labelled:
+        return ()
+    trained = _has_head(config, find_task(task).auto_class)
     ids = sorted(config.id2label or {})
     names = tuple(str(config.id2label[index]) for index in ids)
     unnamed = not names or all(UNNAMED.fullmatch(name) for name in names)
@@ -203,11 +229,14 @@ def _module(
     import transformers
 
     old = [config.id2label[index] for index in sorted(config.id2label or {})]
-    fresh = list(names) != old or not _has_head(config, find_task(task).auto_class)
-    if (Path(model) / "surgery.json").is_file() and not fresh:
-        return load_module(TorchModel(Path(model)))
-    config.id2label = dict(enumerate(names))
-    config.label2id = {name: index for index, name in enumerate(names)}
+    renamed = find_task(task).labelled and list(names) != old
+    fresh = renamed or not _has_head(config, find_task(task).auto_class)
+    if (Path(model) / "surgery.json").is_file():
+        cut = load_module(TorchModel(Path(model)))
+        return with_head(cut, task, names, seed) if fresh else cut
+    if names:
+        config.id2label = dict(enumerate(names))
+        config.label2id = {name: index for index, name in enumerate(names)}
     auto = getattr(transformers, find_task(task).auto_class)
     before = transformers.logging.get_verbosity()
     # It reports a new head as a fault; here it is expected.
@@ -225,7 +254,7 @@ def _module(
                 dtype=torch.float32,
                 output_loading_info=True,
             )
-            if fresh and next(iter(config.architectures or ()), "").endswith(HEADS):
+            if renamed and next(iter(config.architectures or ()), "").endswith(HEADS):
                 _renew_head(module)
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
         raise DataError(
