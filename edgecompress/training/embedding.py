@@ -83,6 +83,11 @@ def only_used_rows(module: Any, used: np.ndarray, freeze: bool = False) -> Itera
             for parameter in frozen:
                 parameter.requires_grad_(True)
         return
+    head = module.get_output_embeddings()
+    if head is not None and head.weight is original.weight:
+        # The head that guesses hidden pieces has the same matrix and needs all of its rows.
+        yield
+        return
     parent, _, name = word_path(module).rpartition(".")
     compact = UsedRows(original, np.unique(used))
     carry(original, compact)
