@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from edgecompress.chains import find_stage
 from edgecompress.errors import DataError
@@ -14,6 +15,7 @@ from edgecompress.observation import open_targets
 from edgecompress.recipe import Recipe, TeacherSpec
 from edgecompress.run import observers, read_splits
 from edgecompress.stage import Stage
+from edgecompress.surgery.families import check_directory
 from edgecompress.targets import Target
 from edgecompress.values import METRICS, json_digest
 
@@ -49,6 +51,7 @@ def plan(recipe: Recipe) -> Plan:
     """
     splits, test = read_splits(recipe)
     observers(recipe)
+    _check_families(recipe)
     for chain in recipe.chains:
         for use in chain:
             try:
@@ -69,6 +72,18 @@ def plan(recipe: Recipe) -> Plan:
         ("test", len(test)),
     )
     return Plan(recipe, counts if recipe.data else (), labels, recipe.names, len(runs), targets)
+
+
+def _check_families(recipe: Recipe) -> None:
+    """Refuse model directories of an architecture that nobody describes."""
+    teacher = recipe.fields.teacher
+    named = {("model",): recipe.fields.model, ("teacher", "model"): teacher and teacher.model}
+    for path, model in named.items():
+        for directory in (Path(model), Path(model) / "model") if model else ():
+            try:
+                check_directory(directory)
+            except DataError as error:
+                raise recipe.source.error(str(error), path) from None
 
 
 def _target_plan(one: Target) -> TargetPlan:
