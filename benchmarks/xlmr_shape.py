@@ -1,0 +1,196 @@
+"""Time and memory to trim, prune and export an XLM-R of 8 layers and 111 million parameters.
+
+Run ``python benchmarks/xlmr_shape.py`` (or with ``--data FILE``, plain text, one text a line): it
+makes the model with random weights (768 wide, 6 heads, 3072 neurons, 70,006 pieces of a Unigram
+tokenizer that it trains), then applies the stages `vocabulary.trim`, `prune.structured` and
+`export` one after the other in this process, and prints how long each took and how much memory the
+process had held by then. It exits with 1 when that is more than five minutes or 6 GB.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import click
+import numpy as np
+
+from edgecompress.values import Candidate, Example, Measurement, TorchModel
+
+PIECES = 70_006
+SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+LABELS = ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-DATE", "I-DATE")
+MOST_SECONDS = 300.0
+MOST_BYTES = 6_000_000_000
+
+
+def synthetic_texts(count: int, seed: int = 0) -> list[str]:
+    """Make texts of invented words of two to four syllables, some of them frequent."""
+    random = np.random.default_rng(seed)
+    syllables = [a + b for a in LETTERS for b in "aeiou"]
+    chosen = random.integers(0, len(syllables), (90_000, 4))
+    lengths = random.integers(2, 5, 90_000)
+    words = ["".join(syllables[s] for s in row[:n]) for row, n in zip(chosen, lengths, strict=True)]
+    ranks = np.minimum(random.zipf(1.1, (count, 25)) - 1, len(words) - 1)
+    return [" ".join(words[rank] for rank in row) for row in ranks]
+
+
+def make_tokenizer(texts: Sequence[str], folder: Path) -> None:
+    """Train a Unigram tokenizer and fill it up to `PIECES` pieces, in XLM-R's order."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+
+    space = pre_tokenizers.Metaspace()
+    trained = Tokenizer(models.Unigram())
+    trained.pre_tokenizer = space
+    trainer = trainers.UnigramTrainer(
+        vocab_size=20_000, special_tokens=["<unk>"], unk_token="<unk>", show_progress=False
+    )
+    trained.train_from_iterator(texts, trainer)
+    found = json.loads(trained.to_str())["model"]["vocab"]
+    pieces = [(piece, score) for piece, score in found if piece not in SPECIALS]
+    known = {piece for piece, _ in pieces}
+    random = np.random.default_rng(1)
+    lowest = min(score for _, score in pieces)
+    while len(pieces) < PIECES - len(SPECIALS) - 1:
+        piece = "▁" + "".join(LETTERS[i] for i in random.integers(0, len(LETTERS), 7))
+        if piece not in known:
+            known.add(piece)
+            pieces.append((piece, lowest - 1.0))
+    vocabulary = [(special, 0.0) for special in SPECIALS] + pieces + [("<mask>", 0.0)]
+    tokenizer = Tokenizer(models.Unigram(vocabulary, unk_id=SPECIALS.index("<unk>")))
+    tokenizer.pre_tokenizer = space
+    tokenizer.add_special_tokens([*SPECIALS, "<mask>"])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>",
+        pair="<s> $A </s> </s> $B </s>",
+        special_tokens=[("<s>", 0), ("</s>", 2)],
+    )
+    folder.mkdir(parents=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    names = {"bos": "<s>", "cls": "<s>", "eos": "</s>", "sep": "</s>", "pad": "<pad>"}
+    config: dict[str, Any] = {f"{role}_token": token for role, token in names.items()}
+    config |= {"unk_token": "<unk>", "mask_token": "<mask>", "model_max_length": 512}
+    config |= {"model_input_names": ["input_ids", "attention_mask"]}
+    config |= {"tokenizer_class": "XLMRobertaTokenizerFast"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+
+
+def make_model(folder: Path) -> TorchModel:
+    """Write the model with random weights."""
+    import torch
+    from transformers import XLMRobertaConfig, XLMRobertaForTokenClassification
+
+    from edgecompress.surgery.model import save_module
+
+    torch.manual_seed(0)
+    config = XLMRobertaConfig(
+        vocab_size=PIECES,
+        hidden_size=768,
+        intermediate_size=3072,
+        num_attention_heads=6,
+        num_hidden_layers=8,
+        max_position_embeddings=514,
+        type_vocab_size=1,
+        bos_token_id=0,
+        pad_token_id=1,
+        eos_token_id=2,
+        id2label=dict(enumerate(LABELS)),
+        label2id={label: index for index, label in enumerate(LABELS)},
+    )
+    module = XLMRobertaForTokenClassification._from_config(config, attn_implementation="eager")
+    return save_module(module.eval(), folder)
+
+
+class _Context:
+    """What the stages ask of a context, on folders of its own."""
+
+    teacher: Candidate | None = None
+    reference: Candidate | None = None
+    recorded: dict[str, Any] | None = None
+    seed = 0
+
+    def __init__(self, folder: Path, train: Sequence[Example]) -> None:
+        self.folder, self.scratch = folder / "work", folder / "scratch"
+        for place in (self.folder, self.scratch):
+            place.mkdir(parents=True)
+        self.train, self.validation = train, train[:64]
+
+    def measure(self, candidates: Sequence[Candidate]) -> list[tuple[Measurement, ...]]:
+        """Not asked for."""
+        raise NotImplementedError
+
+    def target(self, name: str) -> Any:
+        """Not asked for."""
+        raise NotImplementedError
+
+    def cached(self, key: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
+        """Not asked for."""
+        raise NotImplementedError
+
+    def progress(self, done: float, total: float, what: str = "") -> None:
+        """Say nothing."""
+
+
+def peak_bytes() -> int:
+    """Peak resident memory of this process since it began (Linux)."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+
+@click.command()
+@click.option("--data", type=click.Path(path_type=Path, exists=True), help="Plain text to use.")
+@click.option("--keep", default=30_000, show_default=True, help="Pieces that trimming keeps.")
+@click.option("--heads", default=0.25, show_default=True, help="Share of heads to remove.")
+@click.option("--ffn", default=0.5, show_default=True, help="Share of neurons to remove.")
+@click.option("--samples", default=512, show_default=True, help="Texts to calibrate on.")
+def main(data: Path | None, keep: int, heads: float, ffn: float, samples: int) -> None:
+    """Print a Markdown table of seconds and peak memory by step."""
+    from edgecompress.stage import Transform, stage_class
+
+    with tempfile.TemporaryDirectory(prefix="edgecompress-") as name:
+        folder = Path(name)
+        texts = synthetic_texts(4000)
+        if data is not None:
+            texts = [line for line in data.read_text(encoding="utf-8").splitlines() if line.strip()]
+        make_tokenizer(texts, folder / "preprocessor")
+        model = make_model(folder / "model")
+        examples = tuple(Example(words=tuple(text.split())) for text in texts)
+        task = "token-classification"
+        candidate = Candidate(model, folder / "preprocessor", task, LABELS)
+        click.echo("| step | seconds | processor seconds | peak memory so far | weights |")
+        click.echo("|---|---:|---:|---:|---:|")
+        steps: dict[str, dict[str, Any]] = {
+            "vocabulary.trim": {"keep": keep},
+            "prune.structured": {"heads": heads, "ffn": ffn, "samples": samples},
+            "export": {},
+        }
+        total = used = 0.0
+        click.echo(f"| made | | | {peak_bytes() / 1e9:.2f} GB | {_megabytes(candidate):.0f} MB |")
+        for index, (step, fields) in enumerate(steps.items()):
+            start, before = time.perf_counter(), time.process_time()
+            stage = cast(Transform, stage_class(step)(**fields))
+            candidate = stage.apply(candidate, _Context(folder / str(index), examples))
+            took, cpu = time.perf_counter() - start, time.process_time() - before
+            total, used = total + took, used + cpu
+            click.echo(
+                f"| {step} | {took:.1f} | {cpu:.1f} | {peak_bytes() / 1e9:.2f} GB | "
+                f"{_megabytes(candidate):.0f} MB |"
+            )
+        peak = peak_bytes()
+        click.echo(f"| together | {total:.1f} | {used:.1f} | {peak / 1e9:.2f} GB | |")
+        sys.exit(0 if total <= MOST_SECONDS and peak <= MOST_BYTES else 1)
+
+
+def _megabytes(candidate: Candidate) -> float:
+    files = [path for path in candidate.model.directory.iterdir() if path.is_file()]
+    return sum(path.stat().st_size for path in files) / 1e6
+
+
+if __name__ == "__main__":
+    main()
