@@ -1,4 +1,4 @@
-"""Small tokenizers of every kind that can be trimmed, trained on small texts."""
+"""Small tokenizers of every kind that can be trimmed, and tiny models on them."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ from tokenizers import (
     trainers,
 )
 
+from edgecompress.values import Candidate, Example
+
+LABELS = ("O", "B-PER")
 KINDS = ("wordpiece", "byte-bpe", "metaspace-bpe", "unigram")
 SYLLABLES = ("ka", "no", "la", "gos", "ba", "ri", "mu", "sha", "wa", "ki", "tu", "ndu", "ge", "to")
 
@@ -164,3 +167,44 @@ class _Made:
             special_tokens=[("<s>", 0), ("</s>", 2)],
         )
         return found, "XLMRobertaTokenizerFast", ROBERTA
+
+
+def sentences(count: int, seed: int) -> tuple[Example, ...]:
+    found = []
+    for line in texts(count, seed):
+        words = tuple(line.split())
+        tags = tuple("B-PER" if word.startswith("ka") else "O" for word in words)
+        found.append(Example(words=words, tags=tags, source="mine"))
+    return tuple(found)
+
+
+def candidate(
+    folder: Path, family: str, kind: str, rows: int | None = None, **more: Any
+) -> Candidate:
+    """Write a tiny model of a family with a real tokenizer; `rows` pads its embedding."""
+    import torch
+    import transformers
+
+    from edgecompress.surgery.model import save_module
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(write(kind, folder / "preprocessor"))
+    config = getattr(transformers, f"{family}Config")(
+        vocab_size=rows or len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=70,
+        pad_token_id=tokenizer.pad_token_id,
+        initializer_range=0.2,
+        id2label=dict(enumerate(LABELS)),
+        label2id={label: number for number, label in enumerate(LABELS)},
+        **more,
+    )
+    torch.manual_seed(0)
+    module = getattr(transformers, f"{family}ForTokenClassification")(config).eval()
+    model = save_module(module, folder / "model")
+    return Candidate(model, folder / "preprocessor", "token-classification", LABELS)
+
+
+TRAIN, DEV = sentences(30, 5), sentences(30, 9)

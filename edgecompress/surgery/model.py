@@ -6,7 +6,8 @@ and no matrices that are products of two. What surgery made of them stands in ``
     {"format": 2, "heads": [11, 7, 12], "neurons": [1200, 830, 1536],
      "ranks": {"bert.embeddings.word_embeddings": 128}}
 
-``ranks`` names the low-rank parts (`surgery.low_rank`) by their paths in the module. ``hidden`` is
+``ranks`` names the low-rank parts (`surgery.low_rank`) by their paths in the module, and ``shared``
+the number of rows of an embedding whose pieces share them (`surgery.sharing`). ``hidden`` is
 there where channels of the hidden states were removed: how many are left. ``layers`` is
 there where what a layer computes depends on the number that it was made with: these numbers. Format
 1 lacks both, and is still read.
@@ -17,6 +18,7 @@ safetensors file strictly: one tensor too few, too many or of another shape is a
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from edgecompress.surgery.families import blocks, family_of
 from edgecompress.surgery.hidden import hidden_size, keep_hidden
 from edgecompress.surgery.layers import keep_layers
 from edgecompress.surgery.low_rank import make_low_rank, ranks
+from edgecompress.surgery.sharing import make_shared, shared
 from edgecompress.surgery.sparsity import read_record, write_record
 from edgecompress.surgery.tying import metadata, read_tied, shared_names, tie
 from edgecompress.values import Json, Model, OnnxModel, TorchModel
@@ -132,12 +135,13 @@ def save_module(module: Any, directory: Path) -> TorchModel:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         config.save_pretrained(directory)
-        if not even or narrow or numbers or ranks(module):
+        if not even or narrow or numbers or ranks(module) or shared(module):
             document = {
                 "format": FORMAT,
                 "heads": heads,
                 "neurons": neurons,
                 "ranks": ranks(module),
+                **({"shared": shared(module)} if shared(module) else {}),
                 **({"hidden": hidden} if narrow else {}),
                 **({"layers": numbers} if numbers else {}),
             }
@@ -236,7 +240,12 @@ def _apply_surgery(module: Any, document: Json, file: Path) -> None:
         heads, neurons = document["heads"], document["neurons"]
         for block, kept_heads, kept_neurons in zip(blocks(module), heads, neurons, strict=True):
             block.resize(int(kept_heads), int(kept_neurons))
-        for path, rank in document.get("ranks", {}).items():
-            make_low_rank(module, path, int(rank))
+        sizes: list[tuple[str, Callable[..., None], int]]
+        sizes = [(path, make_shared, int(n)) for path, n in document.get("shared", {}).items()]
+        sizes += [(path, make_low_rank, int(n)) for path, n in document.get("ranks", {}).items()]
+        for path, make, size in sorted(
+            sizes, key=lambda one: one[0].count(".")
+        ):  # outer ones first
+            make(module, path, size)
     except (ValueError, KeyError, TypeError, AttributeError, StageError) as error:
         raise DataError(f"damaged surgery record ({error})", file=file) from None

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from edgecompress.surgery.families import family_of, word_embedding, word_path
+from edgecompress.surgery.sharing import rows_of_pieces
 from edgecompress.surgery.sparsity import carry
 
 
@@ -89,7 +90,8 @@ def only_used_rows(module: Any, used: np.ndarray, freeze: bool = False) -> Itera
         yield
         return
     parent, _, name = word_path(module).rpartition(".")
-    compact = UsedRows(original, np.unique(used))
+    rows = rows_of_pieces(base.get_submodule(family.words), np.unique(used))
+    compact = UsedRows(original, np.unique(rows))
     carry(original, compact)
     setattr(base.get_submodule(parent), name, compact)
     try:

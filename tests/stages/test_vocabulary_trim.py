@@ -11,57 +11,16 @@ import pytest
 from helpers import small_context
 from pydantic import ValidationError
 from small_encoders import torch_logits
-from trained_tokenizers import texts, write
+from trained_tokenizers import DEV, TRAIN, candidate, texts
 
 from edgecompress.errors import DataError, StageError
 from edgecompress.stage import check_stage
 from edgecompress.stages.export import Export
 from edgecompress.stages.vocabulary.trim import Trim
 from edgecompress.surgery.families import word_embedding
-from edgecompress.surgery.model import load_module, save_module
+from edgecompress.surgery.model import load_module
 from edgecompress.surgery.vocabulary.embedding import keep_pieces
-from edgecompress.values import Candidate, Example
-
-LABELS = ("O", "B-PER")
-
-
-def sentences(count: int, seed: int) -> tuple[Example, ...]:
-    found = []
-    for line in texts(count, seed):
-        words = tuple(line.split())
-        tags = tuple("B-PER" if word.startswith("ka") else "O" for word in words)
-        found.append(Example(words=words, tags=tags, source="mine"))
-    return tuple(found)
-
-
-TRAIN, DEV = sentences(30, 5), sentences(30, 9)
-
-
-def candidate(
-    folder: Path, family: str, kind: str, rows: int | None = None, **more: Any
-) -> Candidate:
-    """Write a tiny model of a family with a real tokenizer; `rows` pads its embedding."""
-    import torch
-    import transformers
-
-    tokenizer = transformers.AutoTokenizer.from_pretrained(write(kind, folder / "preprocessor"))
-    config = getattr(transformers, f"{family}Config")(
-        vocab_size=rows or len(tokenizer),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=64,
-        max_position_embeddings=70,
-        pad_token_id=tokenizer.pad_token_id,
-        initializer_range=0.2,
-        id2label=dict(enumerate(LABELS)),
-        label2id={label: number for number, label in enumerate(LABELS)},
-        **more,
-    )
-    torch.manual_seed(0)
-    module = getattr(transformers, f"{family}ForTokenClassification")(config).eval()
-    model = save_module(module, folder / "model")
-    return Candidate(model, folder / "preprocessor", "token-classification", LABELS)
+from edgecompress.values import Example
 
 
 @pytest.mark.parametrize(

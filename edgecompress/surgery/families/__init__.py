@@ -150,7 +150,9 @@ def word_embedding(module: Any) -> nn.Embedding:
 def word_path(module: Any) -> str:
     """Give the path of `word_embedding`, from the base model."""
     from edgecompress.surgery.low_rank import LowRankEmbedding
+    from edgecompress.surgery.sharing import SharedEmbedding
 
-    words = family_of(module.config).words
-    product = isinstance(module.base_model.get_submodule(words), LowRankEmbedding)
-    return f"{words}.table" if product else words
+    path = family_of(module.config).words
+    while isinstance(module.base_model.get_submodule(path), LowRankEmbedding | SharedEmbedding):
+        path += ".table"
+    return path

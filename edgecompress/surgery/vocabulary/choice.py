@@ -41,6 +41,7 @@ def choose(
     keep: int | None = None,
     coverage: float | None = None,
     min_count: int = 1,
+    merges: bool = True,
 ) -> Choice:
     """Choose the pieces to keep.
 
@@ -59,6 +60,8 @@ def choose(
         Keep the fewest pieces that make up this share of all pieces that the corpus gives.
     min_count : int
         Leave out what the corpus gives less often.
+    merges : bool
+        Keep what a kept BPE piece is merged from, too.
 
     Raises
     ------
@@ -70,7 +73,7 @@ def choose(
             f"keep is {keep}, but {len(needed)} pieces are needed so that any text can be split; "
             "give a larger number, or limit the characters with `alphabet: scripts` or `corpus`"
         )
-    between = ancestors(vocabulary)
+    between = ancestors(vocabulary) if merges else _nothing
     kept = set(needed)
     used: set[str] = set()
     filled: set[str] = set()
@@ -88,6 +91,10 @@ def choose(
                 break
             _take(piece, between(piece), kept, filled, room, whole)
     return Choice(frozenset(needed), frozenset(used), frozenset(filled))
+
+
+def _nothing(_: str) -> frozenset[str]:
+    return frozenset()
 
 
 def _take(

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from edgecompress.errors import DataError, StageError
-from edgecompress.surgery.families import family_of, word_embedding, word_path
+from edgecompress.surgery.families import family_of, word_embedding
+from edgecompress.surgery.sharing import shared
 
 ID_FIELDS = (
     *("pad_token_id", "bos_token_id", "eos_token_id", "unk_token_id", "cls_token_id"),
@@ -46,6 +47,8 @@ def keep_pieces(module: Any, kept: Sequence[int]) -> None:
     StageError
         When a piece that the configuration names would be lost.
     """
+    if shared(module):
+        raise StageError("the embedding's rows are shared: put vocabulary.trim before it")
     old = word_embedding(module)
     there = old.num_embeddings
     if max(kept) >= there:
@@ -122,13 +125,3 @@ def _move_positions(module: Any, before: int, after: int) -> None:
         buffer = getattr(embeddings, name, None)
         if isinstance(buffer, torch.Tensor):
             setattr(embeddings, name, buffer[:, : table.num_embeddings])
-
-
-def rows_of(module: Any) -> int:
-    """Give the number of rows of the word embedding."""
-    return int(word_embedding(module).num_embeddings)
-
-
-def width_of(module: Any) -> int:
-    """Give the width of the word embedding's table."""
-    return int(module.base_model.get_submodule(word_path(module)).embedding_dim)

@@ -205,6 +205,13 @@ def ancestors(vocabulary: Vocabulary) -> Callable[[str], frozenset[str]]:
     return between
 
 
+def begins_word(vocabulary: Vocabulary, piece: str) -> bool:
+    """Whether a piece stands at a word's beginning, as its marks say."""
+    if vocabulary.prefix:
+        return not piece.startswith(vocabulary.prefix)
+    return piece.startswith("Ġ" if vocabulary.byte_level else "▁")
+
+
 def with_ancestors(vocabulary: Vocabulary, pieces: Iterable[str]) -> set[str]:
     """Give pieces together with all that they are merged from."""
     between = ancestors(vocabulary)

@@ -1,0 +1,132 @@
+"""Let word pieces share rows of the embedding; the tokenizer and its answers stay as they are.
+
+Where `vocabulary.trim` drops a piece, a text that used it falls apart into pieces that the model
+was never taught to read there. Here such a piece uses the row of the kept piece that is most like
+it. The tokenizer stays whole, so that no text gets longer and none becomes unknown.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import PositiveInt, field_validator
+
+from edgecompress.data.corpus import (
+    TRAIN,
+    Corpus,
+    check_corpus,
+    corpus_identity,
+    read_corpus,
+)
+from edgecompress.errors import StageError
+from edgecompress.stage import Context, Kind, Transform
+from edgecompress.values import Candidate, Json, TorchModel
+
+
+class Share(Transform):
+    """Fewer rows in the word embedding: rare pieces use those of similar ones."""
+
+    accepts: ClassVar[tuple[Kind, ...]] = (TorchModel,)
+    yields: ClassVar[Kind] = TorchModel
+
+    rows: PositiveInt
+    """How many pieces keep a row of their own: special ones, then what the corpus uses most, then
+    the first ones of the vocabulary."""
+    corpus: Corpus = (TRAIN,)
+    """Texts that say which pieces are used: `train`, files of plain text, or `{file: PATH, format:
+    conll}`. What the training split uses goes before what files use."""
+
+    @field_validator("corpus")
+    @classmethod
+    def _some_corpus(cls, corpus: Any) -> Any:
+        if not corpus:
+            raise ValueError("name at least one text, such as train")
+        return corpus
+
+    def identity(self) -> Json:
+        """Give the parameters with digests in the place of the corpus' files."""
+        return {**self.model_dump(mode="json"), "corpus": corpus_identity(self.corpus)}
+
+    def check_inputs(self) -> None:
+        """Read the corpus' files once."""
+        check_corpus(self.corpus)
+
+    def apply(self, candidate: Candidate, context: Context) -> Candidate:
+        """Choose the pieces that keep their rows, and give the others the most similar one.
+
+        Raises
+        ------
+        StageError
+            When there is nothing to share: no tokenizer, too few or too many `rows`, a head that
+            scores pieces, or an embedding that is shared already.
+        DataError
+            When the corpus, the tokenizer or the model cannot be used.
+        """
+        import numpy as np
+
+        from edgecompress.surgery.families import word_embedding, word_path
+        from edgecompress.surgery.model import load_module, save_module
+        from edgecompress.surgery.sharing import nearest, share_rows, shared
+        from edgecompress.surgery.vocabulary.choice import choose
+        from edgecompress.surgery.vocabulary.embedding import named_ids
+        from edgecompress.surgery.vocabulary.files import processor_tokens
+        from edgecompress.surgery.vocabulary.pieces import begins_word, read_vocabulary
+        from edgecompress.surgery.vocabulary.proof import check_readable
+        from edgecompress.surgery.vocabulary.splitting import counts_by_group, split
+        from edgecompress.tasks import Preprocessor
+
+        if candidate.preprocessor is None:
+            raise StageError("vocabulary.share needs a model with its tokenizer; this one has none")
+        vocabulary = read_vocabulary(candidate.preprocessor / "tokenizer.json")
+        module = load_module(candidate.model)
+        there = int(word_embedding(module).num_embeddings)
+        if shared(module):
+            raise StageError("the embedding's rows are shared already; give fewer rows there")
+        if module.get_output_embeddings() is not None:
+            raise StageError("a model that scores pieces needs a row for each; trim it instead")
+        if self.rows >= there:
+            raise StageError(f"rows is {self.rows}, but the embedding has only {there}")
+        first = read_corpus((TRAIN,), context.train) if TRAIN in self.corpus else ()
+        others = read_corpus([entry for entry in self.corpus if entry != TRAIN], ())
+        found = split(Preprocessor.load(candidate.preprocessor).tokenizer, (*first, *others))
+        counts = counts_by_group(found, vocabulary.names, (len(first), len(others)))
+        check_readable(vocabulary, {**counts[1], **counts[0]}, (*first, *others))
+
+        names = vocabulary.names
+        needed = {*vocabulary.added, *processor_tokens(vocabulary)}
+        needed |= {names[n] for n in named_ids(module.config).values() if n in names}
+        if self.rows < len(needed):
+            raise StageError(
+                f"rows is {self.rows}, but {len(needed)} special pieces need their own"
+            )
+        choice = choose(vocabulary, counts, needed, keep=self.rows, merges=False)
+        numbers = {**vocabulary.ids, **vocabulary.added}
+        kept = np.array(sorted(numbers[piece] for piece in choice.kept), np.int64)
+        used = np.zeros(there, np.int64)
+        np.add.at(used, found.ids, 1)
+        rows = word_embedding(module).weight.detach().numpy()
+        groups = np.array(
+            [int(begins_word(vocabulary, names.get(number, ""))) for number in range(there)]
+        )
+        place = nearest(rows, kept, groups, rows[used > 0].mean(0))
+        base = module.base_model
+        share_rows(base, word_path(module), place, kept.tolist())
+        model = save_module(module, context.folder / "model")
+        lost = np.ones(there, bool)
+        lost[kept] = False
+        width = rows.shape[1] * rows.itemsize
+        decisions: Json = {
+            "rows": [there, len(kept)],
+            "embedding_bytes": [there * width, len(kept) * width + 4 * there],
+            "used": len(choice.used),
+            "filled": len(choice.filled),
+            "corpus_shared": round(float(used[lost].sum() / max(used.sum(), 1)), 6),
+            "held_out_shared": None,
+            "read": corpus_identity(self.corpus),
+        }
+        if context.validation:
+            held_out = split(
+                Preprocessor.load(candidate.preprocessor).tokenizer, context.validation
+            )
+            decisions["held_out_shared"] = round(float(lost[held_out.ids].mean()), 6)
+        return candidate.with_model(model, **decisions)
