@@ -4,7 +4,8 @@ One file per output: ``logits``, ``embeddings`` (what goes into the first layer)
 ``hidden-<layer>``, ``query-<layer>``, ``key-<layer>`` and ``value-<layer>``. A row's tokens follow
 the one before's, without padding, float16. The cache's key holds the teacher's weights, its
 tokenizer and the ids of all rows, so that other students, other epochs and other recipes with the
-same data pay nothing.
+same data pay nothing. Rows without labels are kept apart from those before them: another transfer
+set costs nothing for the training examples.
 """
 
 from __future__ import annotations
@@ -27,10 +28,36 @@ from edgecompress.onnx_files import model_digests
 from edgecompress.stage import Context
 from edgecompress.training.align import Ids, runs
 from edgecompress.training.relations import ROLES, captured
-from edgecompress.training.rows import Rows, even_batches
+from edgecompress.training.rows import Rows, even_batches, subset
 from edgecompress.values import Candidate
 
 LARGEST = float(np.finfo(np.float16).max)
+
+
+class Joined:
+    """Arrays that lie in several files, read as one.
+
+    Parameters
+    ----------
+    parts : sequence of numpy.ndarray
+        (tokens, width) each, at least one.
+    """
+
+    def __init__(self, parts: Sequence[np.ndarray]) -> None:
+        self.parts = tuple(parts)
+        self.ends = np.cumsum([len(part) for part in parts])
+        self.width = int(parts[0].shape[1])
+
+    def __getitem__(self, index: Ids) -> np.ndarray:
+        """Read tokens by their numbers, int64 (chosen,): (chosen, width)."""
+        if len(self.parts) == 1:
+            return np.asarray(self.parts[0][index])
+        found = np.empty((len(index), self.width), dtype=self.parts[0].dtype)
+        owner = np.searchsorted(self.ends, index, side="right")
+        for number, part in enumerate(self.parts):
+            mine = owner == number
+            found[mine] = part[index[mine] - (self.ends[number] - len(part))]
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,13 +66,13 @@ class TeacherOutputs:
 
     Attributes
     ----------
-    arrays : mapping of str to numpy.ndarray
+    arrays : mapping of str to Joined
         float16 (tokens, width) by output; ``logits`` (rows, classes) where a row has one answer.
     starts : numpy.ndarray
         int64 (rows + 1,): where each row's tokens begin.
     """
 
-    arrays: Mapping[str, np.ndarray]
+    arrays: Mapping[str, Joined]
     starts: np.ndarray
 
     def of(self, name: str, starts: Ids, counts: Ids) -> torch.Tensor:
@@ -64,14 +91,14 @@ class TeacherOutputs:
         """
         array = self.arrays[name]
         if (counts == 1).all():
-            return torch.from_numpy(np.asarray(array[starts])).float()
+            return torch.from_numpy(array[starts]).float()
         parts = array[runs(starts, counts)].astype(np.float32)
         sums = np.add.reduceat(parts, np.cumsum(counts) - counts, axis=0)
         return torch.from_numpy(sums / counts[:, None].astype(np.float32))
 
     def width(self, name: str) -> int:
         """Give the width of an output."""
-        return int(self.arrays[name].shape[-1])
+        return self.arrays[name].width
 
 
 def output_names(
@@ -107,6 +134,28 @@ def teacher_outputs(
     context : Context
         Its `cached` keeps the files.
     """
+    starts = np.concatenate([[0], np.cumsum(rows.lengths)]).astype(np.int64)
+    files = [_files(teacher, part, names, load, context) for part in _parts(rows)]
+    arrays = {name: Joined([part[name] for part in files]) for name in names}
+    return TeacherOutputs(arrays, starts)
+
+
+def _parts(rows: Rows) -> list[Rows]:
+    """Divide rows into those of the training examples and those of the transfer set behind them."""
+    labelled = rows.labelled()
+    count = len(labelled)
+    if 0 < count < len(rows.encoded) and labelled[-1] == count - 1:
+        return [subset(rows, labelled), subset(rows, np.arange(count, len(rows.encoded)))]
+    return [rows]
+
+
+def _files(
+    teacher: Candidate,
+    rows: Rows,
+    names: Sequence[str],
+    load: Callable[[], Any],
+    context: Context,
+) -> dict[str, np.ndarray]:
     aside = context.scratch / "teacher"
     made: list[str] = []
 
@@ -125,16 +174,15 @@ def teacher_outputs(
         "tokenizer": rows.preprocessor.digest,
         "rows": _rows_digest(rows),
     }
-    starts = np.concatenate([[0], np.cumsum(rows.lengths)]).astype(np.int64)
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for name in names:
         folder = context.cached({**common, "output": name}, lambda into, n=name: build(n, into))  # type: ignore[misc]
         flat = np.memmap(folder / f"{name}.f16", dtype=np.float16, mode="r")
         per_row = name == "logits" and rows.encoded.labels[0].ndim == 0
-        count = len(rows.encoded) if per_row else int(starts[-1])
+        count = len(rows.encoded) if per_row else int(rows.lengths.sum())
         found[name] = flat.reshape(count, -1)
     shutil.rmtree(aside, ignore_errors=True)
-    return TeacherOutputs(found, starts)
+    return found
 
 
 def _run(module: Any, rows: Rows, names: Sequence[str], folder: Path, context: Context) -> None:
