@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from helpers import PEOPLE, PLACES
-from small_encoders import write_encoder
+from helpers import tagged_examples, tiny_teacher
+
+from edgecompress.values import Example
 
 RECIPE = """\
 name: mini
@@ -34,7 +36,7 @@ profile: {min_duration_ms: 5, warmup_ms: 1, max_warmup_ms: 5, min_count: 30, col
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Hugging Face directory: model and tokenizer in one folder."""
     folder = tmp_path_factory.mktemp("teacher")
-    write_encoder(folder, "Bert", "token-classification")
+    tiny_teacher(folder, tagged_examples(60), "token-classification", layers=2)
     for part in ("model", "preprocessor"):
         shutil.copytree(folder / part, folder / "whole", dirs_exist_ok=True)
     return folder / "whole"
@@ -46,8 +48,16 @@ def place(tmp_path: Path, teacher: Path) -> Path:
     for language in ("one", "two"):
         shutil.copytree(teacher, tmp_path / f"model-{language}")
         (tmp_path / language).mkdir()
-        for split, person in zip(("train", "dev", "test"), PEOPLE, strict=False):
-            sentences = [f"{person} B-PER\nje O\n{place} B-LOC\n" for place in PLACES[:4]]
-            (tmp_path / language / f"{split}.txt").write_text("\n".join(sentences))
+        for seed, split in enumerate(("train", "dev", "test")):
+            write_conll(tmp_path / language / f"{split}.txt", tagged_examples(12, seed))
     (tmp_path / "mini.yaml").write_text(RECIPE)
     return tmp_path
+
+
+def write_conll(file: Path, examples: Iterable[Example]) -> None:
+    """Write sentences as words and tags."""
+    sentences = [
+        "".join(f"{word} {tag}\n" for word, tag in zip(one.words, one.tags, strict=True))
+        for one in examples
+    ]
+    file.write_text("\n".join(sentences))

@@ -96,7 +96,8 @@ def test_killed_it_goes_on_and_makes_no_finished_cell_again(place: Path) -> None
     assert not (out / "two-1" / "candidates").exists()
 
     # Other data of one language: its cells are made again, and only those.
-    (place / "two" / "test.txt").write_text("Amina B-PER\nje O\nKano B-LOC\n")
+    text = (place / "two" / "test.txt").read_text()
+    (place / "two" / "test.txt").write_text(f"{text}\n{text}")
     assert [cell.state for cell in look(matrix, out).cells] == ["finished"] * 2 + ["waiting"] * 2
 
 
