@@ -246,6 +246,7 @@ def _applying(found: Team) -> Iterator[None]:
         yield
         found.meet("the end")
     except AgreedError:
+        found.stepping = False
         raise
     except Exception as error:
         if found.stepping:
