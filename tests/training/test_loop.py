@@ -128,7 +128,10 @@ def test_what_needs_no_gradient_is_kept_but_not_trained(tmp_path):
 
 def test_divergence_says_where_and_keeps_the_last_good_epoch(tmp_path):
     tensors, loss, score = problem(poison=13)
-    with pytest.raises(StageError, match=r"epoch 3, batch 3 of 5 \(8 rows of 6 to 7 tokens, learning rate 0.044\); lower") as caught:
+    with pytest.raises(
+        StageError,
+        match=r"epoch 3, batch 3 of 5 \(8 rows of 6 to 7 tokens, learning rate 0.044\); lower",
+    ) as caught:
         train(tensors, LENGTHS, loss, score, SCHEDULE, 1, tmp_path, quiet)
     assert "the state after epoch 2 is kept" in str(caught.value)
     assert (tmp_path / "epoch-0002" / "last.safetensors").is_file()
