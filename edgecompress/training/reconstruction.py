@@ -33,6 +33,9 @@ from edgecompress.training.rows import Rows
 from edgecompress.training.stepwise import EnoughError, Runner, states_of
 from edgecompress.values import Json
 
+LEAST_ROWS = 4
+"""Rows for each input that a matrix is fitted on, at least; else it stays as it is."""
+
 Place = tuple[nn.Module, str]
 """A module, and which of its sides is looked at: ``in`` or ``out``."""
 
@@ -254,9 +257,13 @@ class _Work:
         normal = Normal(here.in_features, here.out_features)
         wanted = self._ends(self.whole, self.wanted, there)
         found = self._ends(self.pruned, self.before, here)
+        count = 0
         for (_, target), (x, y) in zip(wanted, found, strict=True):
             normal.add(x, target - y)
-        _correct(here, normal, self.ridge)
+            count += len(x)
+        # A pooler reads one token of a text: too few of them would be learnt by heart.
+        if count >= LEAST_ROWS * here.in_features:
+            _correct(here, normal, self.ridge)
 
     def _ends(
         self, runner: Runner, states: Any, part: nn.Module

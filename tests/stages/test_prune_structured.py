@@ -1,20 +1,30 @@
 """Structured pruning: what is removed is gone, uneven per layer, and by importance."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from helpers import labelled_texts, small_context, tagged_examples, tiny_teacher
 from pydantic import ValidationError
+from small_encoders import relative_error, torch_logits
 
 from edgecompress.errors import DataError, StageError
+from edgecompress.quantization.session import input_specs, open_session
 from edgecompress.stage import check_stage
+from edgecompress.stages.export import Export
 from edgecompress.stages.finetune import Finetune
+from edgecompress.stages.fuse import Fuse
 from edgecompress.stages.prune.structured import Structured
+from edgecompress.stages.quantize.dynamic import Dynamic
 from edgecompress.surgery.families import blocks
-from edgecompress.surgery.model import load_module
-from edgecompress.training.importance import keep_best, taylor
+from edgecompress.surgery.low_rank import make_low_rank
+from edgecompress.surgery.model import load_module, save_module
+from edgecompress.training.importance import fisher, keep_best, taylor
+from edgecompress.training.importance.effect import answered, mean_loss
 from edgecompress.training.rows import make_rows, primary_score
+from edgecompress.training.structure import mac_costs, sizes
 from edgecompress.values import Example
 
 TRAIN = tagged_examples(120, 1)
@@ -68,8 +78,6 @@ def test_it_can_be_pruned_twice(trained, tmp_path):
 
 def test_importance_finds_what_does_nothing(trained, tmp_path):
     """Neurons and heads whose output is silenced have no effect; the rest has some."""
-    import torch
-
     module = load_module(trained.model)
     first = next(blocks(module))
     with torch.no_grad():
@@ -86,8 +94,6 @@ def test_importance_finds_what_does_nothing(trained, tmp_path):
 
 def test_taylor_is_the_gradient_of_each_example(trained):
     """Batched masks give what one backward pass per example gives."""
-    import torch
-
     module = load_module(trained.model)
     rows = make_rows(trained, TRAIN[:6], module)
     found = taylor(module, rows, lambda done: None)
@@ -145,12 +151,178 @@ def test_parameters_are_checked_when_it_is_made():
 def test_it_needs_labels(trained, tmp_path):
     context = small_context(tmp_path, train=(Example(words=("leo",)),))
     with pytest.raises(DataError, match="no training example has a label"):
-        Structured(heads=0.5).apply(trained, context)
+        Structured(heads=0.5, importance="taylor").apply(trained, context)
 
 
 def test_texts_are_pruned_too(tmp_path):
     train = labelled_texts(40, 1)
     student = tiny_teacher(tmp_path / "new", train, "text-classification")
     context = small_context(tmp_path / "run", train=train)
-    result = check_stage(Structured(heads=0.5, ffn=0.5), student, context)
+    stage = Structured(heads=0.5, ffn=0.5, hidden=0.25, multiple_of=8)
+    result = check_stage(stage, student, context)
     assert sum(result.steps[-1].decisions["neurons"]) == 96
+    assert result.steps[-1].decisions["hidden"] == 24
+
+
+def test_fisher_needs_no_labels(trained, tmp_path):
+    unlabelled = tuple(replace(example, tags=()) for example in TRAIN[:40])
+    context = small_context(tmp_path, train=unlabelled)
+    result = check_stage(Structured(heads=0.3, ffn=0.5, multiple_of=4), trained, context)
+    assert sum(result.steps[-1].decisions["neurons"]) == 96
+
+
+def test_fisher_is_the_curvature_of_the_divergence(trained):
+    """Twice the divergence that a small change of a mask causes, over its square."""
+    module = load_module(trained.model)
+    rows = make_rows(trained, TRAIN[:8], module)
+    tries = [fisher(module, rows, lambda done: None, seed).neurons[-1] for seed in range(100)]
+    found = np.mean(tries, axis=0)
+    neuron, step = int(np.argmax(found)), 0.02
+    module.double()
+    wanted = _answers(module, rows)
+    with torch.no_grad():
+        list(blocks(module))[-1].part("ffn_out").weight[:, neuron] *= 1 - step
+    divergence = float((wanted.exp() * (wanted - _answers(module, rows))).sum())
+    assert 2 * divergence / step**2 == pytest.approx(found[neuron], rel=0.35)
+
+
+def _answers(module, rows):
+    feed = rows.feed(range(8))
+    with torch.no_grad():
+        return answered(rows, range(8), module(**feed).logits).log_softmax(-1)
+
+
+@pytest.mark.parametrize("hidden", [0.0, 0.25])
+@pytest.mark.parametrize("aim", ["size", "macs"])
+def test_a_target_is_kept(aim, hidden, trained, tmp_path):
+    context = small_context(tmp_path, train=TRAIN[:40])
+    stage = Structured(target={aim: 0.6}, hidden=hidden, multiple_of=4)
+    result = check_stage(stage, trained, context)
+    module, before = load_module(result.model), load_module(trained.model)
+    if aim == "size":
+        costs = [sum(p.numel() for p in each.parameters()) for each in (module, before)]
+    else:
+        tokens = int(np.median(make_rows(trained, TRAIN[:40], module).lengths))
+        costs = [mac_costs(each, tokens).total(*sizes(each)) for each in (module, before)]
+    assert 0.55 < costs[0] / costs[1] <= 0.6
+    assert result.steps[-1].measured[aim] == pytest.approx(costs[0] / costs[1], abs=1e-4)
+
+
+def test_bytes_are_those_of_the_form_that_is_deployed(trained, tmp_path):
+    context = small_context(tmp_path, train=TRAIN)
+    stage = Structured(target={"size": "100kB", "deployed": "fp32"}, samples=20, multiple_of=1)
+    result = stage.apply(trained, context)
+    module = load_module(result.model)
+    assert 97_000 < 4 * sum(p.numel() for p in module.parameters()) <= 100_000
+
+
+def test_a_target_that_cannot_be_met_says_what_can(trained, tmp_path):
+    context = small_context(tmp_path, train=TRAIN)
+    with pytest.raises(
+        StageError, match=r"macs of 0.010 .* cannot be met; .* it is 0\.\d+"
+    ) as raised:
+        Structured(target={"macs": 0.01}, samples=20).apply(trained, context)
+    least = float(str(raised.value).rsplit(" ", 1)[1])
+    result = Structured(target={"macs": least}, samples=20).apply(
+        trained, small_context(tmp_path / "least", train=TRAIN)
+    )
+    decisions = result.steps[-1].decisions
+    assert [len(kept) for kept in decisions["heads"]] == [1, 1, 1]
+    assert decisions["neurons"] == [16, 16, 16]
+
+
+def test_a_latency_target_measures_once_and_is_replayed(trained, tmp_path):
+    stage = Structured(target={"latency": 0.6, "deployed": "fp32"}, samples=30, reconstruct=False)
+    context = small_context(tmp_path, train=TRAIN)
+    result = check_stage(stage, trained, context)
+    step = result.steps[-1]
+    table = step.measured["table"]
+    assert sorted(table["attention_ms"]) == ["1", "2", "3", "4"]
+    assert sorted(table["feed_forward_ms"]) == ["16", "32", "48", "64"]
+    times = [table["attention_ms"][str(len(kept))] for kept in step.decisions["heads"]]
+    times += [table["feed_forward_ms"][str(count)] for count in step.decisions["neurons"]]
+    whole = 3 * (table["attention_ms"]["4"] + table["feed_forward_ms"]["64"])
+    assert sum(times) <= 0.6 * whole
+    assert len(context.built) == (0 if table["invalid"] else 1)
+
+    class NoTarget:
+        """A context that cannot measure: what was decided is taken from the record."""
+
+        def __getattr__(self, name):
+            return getattr(again, name)
+
+        def target(self, name):
+            raise AssertionError("measured again")
+
+    again = small_context(tmp_path / "again", train=TRAIN, recorded=step.decisions)
+    replayed = stage.apply(trained, NoTarget())
+    assert replayed.steps[-1].decisions == step.decisions
+    again.recorded = {"heads": [[0]], "neurons": [3]}
+    with pytest.raises(StageError, match="has no record of how many heads and neurons"):
+        stage.apply(trained, NoTarget())
+
+
+def test_reconstruction_needs_no_training_to_help(trained, tmp_path):
+    rows = make_rows(trained, tagged_examples(60, 9), load_module(trained.model))
+    scores = []
+    for reconstruct in (False, True):
+        context = small_context(tmp_path / str(reconstruct), train=TRAIN)
+        stage = Structured(ffn=0.8, heads=0.5, multiple_of=4, reconstruct=reconstruct)
+        result = stage.apply(trained, context)
+        scores.append(mean_loss(load_module(result.model), rows))
+    assert scores[1] < scores[0]
+
+
+def test_what_cannot_be_pruned(trained, tmp_path):
+    context = small_context(tmp_path, train=TRAIN)
+    with pytest.raises(StageError, match="multiple_of is 128, but no layer has more than 64"):
+        Structured(ffn=0.5, multiple_of=128).apply(trained, context)
+    with pytest.raises(StageError, match=r"hidden: 0.9 would leave no 16 of 32 channels.*0.500"):
+        Structured(hidden=0.9).apply(trained, context)
+    module = load_module(trained.model)
+    make_low_rank(module, "bert.encoder.layer.1.output.dense", 4)
+    module.bert.encoder.layer[1].output.dense.to_empty(device="cpu")
+    factorized = replace(trained, model=save_module(module, tmp_path / "factorized"))
+    with pytest.raises(StageError, match="put `factorize` after the stages that prune"):
+        Structured(ffn=0.5).apply(factorized, context)
+
+
+def test_wrong_targets_are_refused():
+    for wrong in (
+        {},
+        {"size": 0.5, "macs": 0.5},
+        {"size": 12.0},
+        {"size": "12 parsec"},
+        {"latency": 1.5},
+        {"macs": 0},
+    ):
+        with pytest.raises(ValidationError):
+            Structured(target=wrong)
+    with pytest.raises(ValidationError, match="not both"):
+        Structured(target={"macs": 0.5}, ffn=0.5)
+    with pytest.raises(ValidationError, match="magnitude does not compare"):
+        Structured(target={"macs": 0.5}, importance="magnitude")
+
+
+@pytest.mark.parametrize("hidden", [0.0, 0.25])
+def test_uneven_models_are_exported_fused_and_quantized(hidden, trained, tmp_path):
+    """From PyTorch to int8 in ONNX Runtime, with the numbers of the pruned PyTorch model."""
+    stage = Structured(heads=0.4, ffn=0.4, hidden=hidden, multiple_of=8, samples=60)
+    pruned = stage.apply(trained, small_context(tmp_path / "pruned", train=TRAIN))
+    assert len({len(kept) for kept in pruned.steps[-1].decisions["heads"]}) > 1
+    exported = Export().apply(pruned, small_context(tmp_path / "onnx", validation=TRAIN[:20]))
+    every = small_context(
+        tmp_path / "fused",
+        validation=TRAIN[:20],
+        recorded={"fusions": ["tidy", "attention", "gelu"], "disabled_optimizers": []},
+    )
+    fused = Fuse().apply(exported, every)
+    operators = fused.steps[-1].decisions["operators"]
+    assert operators.get("Attention") == 3, operators
+    quantized = Dynamic().apply(fused, small_context(tmp_path / "int8"))
+    names = tuple(spec.name for spec in input_specs(open_session(exported.model)))
+    expected, feeds = torch_logits(pruned, tagged_examples(12, 5), names)
+    for candidate, bound in ((exported, 1e-5), (fused, 1e-4), (quantized, 0.1)):
+        session = open_session(candidate.model)
+        found = [session.run(None, feed)[0] for feed in feeds]
+        assert relative_error(expected, found) < bound

@@ -83,7 +83,7 @@ class Layers(Transform):
                 done += 1
                 context.progress(done, total, f"layer {layer} left out")
             least = min(range(len(found)), key=found.__getitem__)
-            rounded = [round(value, 6) for value in found]
+            rounded = [float(f"{value:.6g}") for value in found]
             without = {str(k): v for k, v in zip(effects.kept, rounded, strict=True)}
             dropped.append({"layer": effects.kept[least], f"{measure}_without": without})
             effects.leave_out(least)
