@@ -240,6 +240,13 @@ def test_text_without_labels(taught, tmp_path):
     assert 40 <= decisions["transfer_examples"] <= 50
     batches = -(-(10 + decisions["transfer_examples"]) // 16)
     assert context.said[-1][:2] == (2 * batches, 2 * batches)
+    names = ["hidden-0", "hidden-1", "hidden-2", "logits"]
+    assert sorted(context.built) == sorted(names * 2)
+    # Another text leaves what was said of the training examples as it is.
+    file.write_text("\n".join(" ".join(e.words) for e in more[:20]), encoding="utf-8")
+    again = small_context(tmp_path / "again", train=train[:10], teacher=teacher)
+    stage.apply(student, replace(again, cache=context.cache))
+    assert sorted(again.built) == names
     file.unlink()
     with pytest.raises(DataError, match=r"more\.txt"):
         stage.check_inputs()
