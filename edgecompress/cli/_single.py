@@ -15,8 +15,10 @@ Function = Callable[..., Any]
 _DATA_OPTIONS = (
     click.option("--recipe", "like", metavar="RECIPE", default=None,
                  help="Take task, data, seed and targets from this recipe."),
-    click.option("--task", default=None, help="token-classification or text-classification."),
-    click.option("--format", "data_format", default=None, help="Of the data files: conll, tsv …"),
+    click.option("--task", default=None,
+                 help="token-classification, text-classification or masked-lm."),
+    click.option("--format", "data_format", default=None,
+                 help="Of the data files: conll, tsv, text …"),
     click.option("--train", multiple=True, type=click.Path(path_type=Path), help="Training file."),
     click.option("--validation", multiple=True, type=click.Path(path_type=Path),
                  help="Validation file."),
