@@ -80,13 +80,20 @@ def _structured(step: Step) -> str:
             by_layer = f", by layer {layers}" if layers else ""
             gone = f"{sum(then) - sum(now):,} of {sum(then):,} {name}"
             parts.append(f"{gone} ({sum(now):,} left{by_layer})")
+    wide, narrow = step.decisions.get("hidden_before"), step.decisions.get("hidden")
+    if isinstance(wide, int) and isinstance(narrow, int):
+        parts.append(f"{wide - narrow:,} of {wide:,} hidden channels ({narrow:,} left)")
     if not parts:
         return ""
     how = {
+        "fisher": "whose absence was estimated to change the answers least",
         "taylor": "whose absence was estimated to cost least",
         "magnitude": "with the smallest weights",
     }.get(str(step.parameters.get("importance")), "")
-    return f"Removed {' and '.join(parts)}{': those ' + how if how else ''}."
+    fitted = (
+        " The rest was fitted to the whole model." if step.parameters.get("reconstruct") else ""
+    )
+    return f"Removed {' and '.join(parts)}{': those ' + how if how else ''}.{fitted}"
 
 
 def _magnitude(step: Step) -> str:
@@ -124,7 +131,7 @@ def _layers(step: Step) -> str:
         return ""
     total = f"{len(kept) + len(dropped)}" if dropped else "its"
     names = " and ".join(filter(None, (", ".join(map(str, kept[:-1])), str(kept[-1]))))
-    how = ", one by one the layer without which the loss was lowest" if dropped else ""
+    how = ", one by one the layer that was missed least" if dropped else ""
     return (
         f"Kept {len(kept)} of {total} layers ({names}, counted from 0) and removed the others{how}."
     )

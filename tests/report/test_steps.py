@@ -33,9 +33,26 @@ from edgecompress.values import Step
             "left): those whose absence was estimated to cost least.",
         ),
         (
+            Step(
+                "prune.structured",
+                {"importance": "fisher", "reconstruct": True},
+                {
+                    "heads": [[0, 1]],
+                    "heads_before": [2],
+                    "neurons": [48],
+                    "neurons_before": [64],
+                    "hidden": 32,
+                    "hidden_before": 48,
+                },
+            ),
+            "Removed 16 of 64 neurons (48 left) and 16 of 48 hidden channels (32 left): those "
+            "whose absence was estimated to change the answers least. The rest was fitted to the "
+            "whole model.",
+        ),
+        (
             Step("prune.layers", {}, {"kept": [0, 3], "dropped": [{"layer": 1}, {"layer": 2}]}),
             "Kept 2 of 4 layers (0 and 3, counted from 0) and removed the others, one by one the "
-            "layer without which the loss was lowest.",
+            "layer that was missed least.",
         ),
         (
             Step(
