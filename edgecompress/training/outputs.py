@@ -27,6 +27,7 @@ from edgecompress.errors import StageError
 from edgecompress.onnx_files import model_digests
 from edgecompress.stage import Context
 from edgecompress.training.align import Ids, runs
+from edgecompress.training.devices import moved, training_device
 from edgecompress.training.relations import ROLES, captured
 from edgecompress.training.rows import Rows, even_batches, subset
 from edgecompress.values import Candidate
@@ -192,11 +193,16 @@ def _run(module: Any, rows: Rows, names: Sequence[str], folder: Path, context: C
     done = 0
     inner = {int(name.split("-")[1]) for name in names if name.startswith("query-")}
     states = {"output_hidden_states": True} if len(names) > 1 else {}
+    device = torch.device("cpu")
+    if isinstance(module, torch.nn.Module):  # an ONNX teacher is none
+        device = training_device()
+        module.to(device)
     watch: Any = captured(module, inner) if inner else nullcontext({})
     with watch as caught:
         for batch in even_batches(rows.lengths):
+            feed = {name: moved(tensor, device) for name, tensor in rows.feed(batch).items()}
             with torch.inference_mode():
-                output = module(**rows.feed(batch), **states)
+                output = module(**feed, **states)
             for name in names:
                 array = _half(_value(name, output, caught))
                 per_row = array.ndim == 2
