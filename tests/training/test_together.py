@@ -54,9 +54,6 @@ def test_two_processes_train_what_one_does(tmp_path):
 
 
 def test_one_of_several_processes_runs_the_command(tmp_path):
-    done = launch("-m", "edgecompress", "stages", "finetune")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("Times that every training example is seen.") == 1
     done = launch("-m", "edgecompress", "finetune", tmp_path / "none.onnx", "-o", tmp_path / "o")
     assert done.returncode == 1
     assert done.stderr.count("there is no such model") == 1
