@@ -68,6 +68,8 @@ class Distil(ScheduleFields, Transform):
     """Train a new model of this smaller shape instead of the one that the stage is given."""
     transfer: Transfer | None = None
     """Text without labels to learn from, too."""
+    transfer_weight: PositiveFloat = 1.0
+    """How much such a text counts beside a training example in what the teachers say."""
 
     @model_validator(mode="after")
     def _learns_something(self) -> Distil:
@@ -121,7 +123,8 @@ class Distil(ScheduleFields, Transform):
         layers = {lesson.relations.ours for lesson in lessons if lesson.relations}
         beside = nn.ModuleList(lesson.beside for lesson in lessons)
         with captured(module, layers) as caught:
-            teaching = Teaching(rows, lessons, self._plan().weights, None, caught)
+            counts = self._row_weights(rows.encoded.example, len(context.train))
+            teaching = Teaching(rows, lessons, self._plan().weights, counts, caught)
             outcome = fit(
                 module,
                 rows,
@@ -150,6 +153,14 @@ class Distil(ScheduleFields, Transform):
             self.transfer, context.train, context.seed, preprocessor, context.validation
         )
         return (*context.train, *found)
+
+    def _row_weights(self, example: Any, labelled: int) -> Any:
+        """Give how much each row counts, float32 (rows,), or None where all count alike."""
+        import numpy as np
+
+        if self.transfer is None or self.transfer_weight == 1:
+            return None
+        return np.where(example < labelled, 1.0, self.transfer_weight).astype(np.float32)
 
     def _student(self, candidate: Candidate, seed: int, load: Any) -> Any:
         if self.student is None or not isinstance(candidate.model, TorchModel):

@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from helpers import labelled_texts, small_context, tagged_examples, tiny_teacher
 from pydantic import ValidationError
@@ -242,6 +243,9 @@ def test_text_without_labels(taught, tmp_path):
     assert context.said[-1][:2] == (2 * batches, 2 * batches)
     names = ["hidden-0", "hidden-1", "hidden-2", "logits"]
     assert sorted(context.built) == sorted(names * 2)
+    assert stage._row_weights(np.arange(4), 2) is None
+    light = Distil(transfer=stage.transfer, transfer_weight=0.25)
+    assert light._row_weights(np.array([0, 1, 2, 2, 3]), 2).tolist() == [1, 1, 0.25, 0.25, 0.25]
     # Another text leaves what was said of the training examples as it is.
     file.write_text("\n".join(" ".join(e.words) for e in more[:20]), encoding="utf-8")
     again = small_context(tmp_path / "again", train=train[:10], teacher=teacher)
