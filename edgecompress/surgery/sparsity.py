@@ -32,8 +32,13 @@ def mark(part: nn.Module) -> None:
 
 def carry(old: nn.Module, new: nn.Module) -> None:
     """Give the mark of a part to the one that takes its place with the same (or fewer) weights."""
-    if getattr(old, _MARK, False):
+    if keeps_zeros(old):
         mark(new)
+
+
+def keeps_zeros(part: nn.Module) -> bool:
+    """Say whether the zeros of a part's weight must stay."""
+    return bool(getattr(part, _MARK, False))
 
 
 def marked(module: nn.Module) -> dict[str, Any]:
@@ -41,7 +46,7 @@ def marked(module: nn.Module) -> dict[str, Any]:
     return {
         f"{path}.weight": part
         for path, part in module.named_modules()
-        if getattr(part, _MARK, False) and isinstance(getattr(part, "weight", None), nn.Parameter)
+        if keeps_zeros(part) and isinstance(getattr(part, "weight", None), nn.Parameter)
     }
 
 

@@ -21,6 +21,7 @@ from edgecompress.training.gradual_fields import Gradual
 from edgecompress.training.importance import keep_best
 from edgecompress.training.loop import Regulation
 from edgecompress.training.sparsity import GradualMagnitude, KeptZeros
+from edgecompress.training.together import current_team
 from edgecompress.values import Json
 
 MEMORY = 31 / 32
@@ -69,10 +70,11 @@ class GradualStructure:
     def after_step(self, done: int, total: int) -> None:
         """Gather what this step's gradients say, and mask more parts where it is time."""
         every = [*self._heads, *self._neurons]
-        over = done >= self.plan.last(total)
+        squares = [masked.squares() for masked in every]
+        if done <= self.plan.last(total):
+            self._learn(every, squares)
         for masked in every:
-            masked.gather(learn=done <= self.plan.last(total))
-            masked.wanted = not over
+            masked.wanted = done < self.plan.last(total)
         if self.plan.due(done, total):
             way = self.plan.progress(done, total)
             heads, neurons = self._kept(*self._scores(), way)
@@ -97,6 +99,15 @@ class GradualStructure:
         heads, neurons = ([m.kept() for m in found] for found in (self._heads, self._neurons))
         keep_heads_and_neurons(self.module, heads, neurons)
         return {"gradual": {"heads": heads, "neurons": [len(kept) for kept in neurons], **before}}
+
+    def _learn(self, every: Sequence[_Masked], squares: Sequence[torch.Tensor]) -> None:
+        """Take what this step said into the averages, the same in all processes."""
+        flat = torch.cat(list(squares))
+        team = current_team()
+        if team.count > 1:
+            flat = team.accelerator.reduce(flat, "mean")
+        for masked, found in zip(every, flat.split([m.parts for m in every]), strict=True):
+            masked.average.mul_(MEMORY).add_(found, alpha=1 - MEMORY)
 
     def _scores(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
         if self.plan.importance == "magnitude":
@@ -195,24 +206,21 @@ class _Masked:
 
     def __init__(self, linear: nn.Linear, parts: int) -> None:
         self.parts = parts
-        self.mask = torch.ones(parts)
-        self.average = torch.zeros(parts, dtype=torch.float64)
+        self.mask = torch.ones(parts, device=linear.weight.device)
+        self.average = torch.zeros(parts, device=linear.weight.device)
         self.wanted = True
         self.handle = linear.register_forward_pre_hook(self._hook)
-        self._given: list[torch.Tensor] = []
+        self._given: list[torch.Tensor] = []  # a leaf for each forward pass of the step
 
-    def gather(self, learn: bool) -> None:
-        """Take the gradients of this step's masks into the average, and forget them."""
+    def squares(self) -> torch.Tensor:
+        """Give the mean squared gradient of this step's rows, float32 (parts,), and forget it."""
         gradients = [leaf.grad for leaf in self._given if leaf.grad is not None]
         self._given.clear()
-        if not learn or not gradients:
-            return
+        if not gradients:
+            return torch.zeros_like(self.average)
         # The loss is a mean over the batch: a row's own gradient is that times the rows.
-        rows = torch.cat([g.view(len(g), -1) for g in gradients]).double() * len(gradients[0])
-        squares = rows.square().mean(0).to(self.average.device)
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(squares)  # every process must mask the same parts
-        self.average.mul_(MEMORY).add_(squares, alpha=1 - MEMORY)
+        rows = torch.cat([g.float().view(len(g), -1) * len(g) for g in gradients])
+        return rows.square().mean(0)
 
     def keep(self, kept: Sequence[int]) -> None:
         """Let these parts through and no others."""

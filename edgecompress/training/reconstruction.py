@@ -28,8 +28,10 @@ from torch.nn import functional
 from edgecompress.errors import StageError
 from edgecompress.surgery.families import Block, blocks, layer_list
 from edgecompress.surgery.hidden import WRITES, hidden_norms, hidden_size, reader
+from edgecompress.surgery.sparsity import keeps_zeros
 from edgecompress.training.importance.gradients import Tick
 from edgecompress.training.rows import Rows
+from edgecompress.training.sparsity import least_squares_within
 from edgecompress.training.stepwise import EnoughError, Runner, states_of
 from edgecompress.values import Json
 
@@ -81,14 +83,23 @@ class Normal:
         self.cross += wide.T @ lack
         self.lacking += float(lack.square().sum())
 
-    def solve(self, ridge: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """Give the corrections of weight and bias, float64 (outputs, inputs) and (outputs,)."""
+    def solve(
+        self, ridge: float, kept: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Give the corrections of weight and bias, float64 (outputs, inputs) and (outputs,).
+
+        Only the weights that are `kept`, bool (outputs, inputs), are corrected.
+        """
         gram = self.gram.clone()
         inputs = len(gram) - 1
         scale = float(gram.diagonal()[:-1].mean()) if inputs else 0.0
         # A little is always added: a neuron that no token excites has no equation of its own.
         gram.diagonal()[:-1] += max(ridge, 1e-9) * max(scale, 1e-30)
-        found = torch.linalg.solve(gram, self.cross)
+        if kept is None:
+            found = torch.linalg.solve(gram, self.cross)
+        else:
+            free = torch.cat([kept.T, torch.ones_like(kept.T[:1])])
+            found = least_squares_within(gram, self.cross, free)
         return found[:-1].T.contiguous(), found[-1]
 
     def left(self, weight: torch.Tensor, bias: torch.Tensor) -> float:
@@ -360,7 +371,7 @@ def _ends_in_norm(runner: Runner, block: Block) -> bool:
 
 def _correct(linear: nn.Linear, normal: Normal, ridge: float) -> tuple[float, float]:
     """Add the least-squares correction to a layer; give the squared error before and after."""
-    weight, bias = normal.solve(ridge)
+    weight, bias = normal.solve(ridge, linear.weight != 0 if keeps_zeros(linear) else None)
     with torch.no_grad():
         linear.weight += weight.float()
         if linear.bias is not None:

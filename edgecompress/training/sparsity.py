@@ -128,3 +128,40 @@ class _Zeros:
             there = self._copy[1]
         with torch.no_grad():
             weight.masked_fill_(there, 0.0)
+
+
+def least_squares_within(
+    gram: torch.Tensor, cross: torch.Tensor, kept: torch.Tensor, steps: int = 50
+) -> torch.Tensor:
+    """Solve ``gram @ x = cross`` where only some entries of ``x`` may differ from zero.
+
+    Conjugate gradients (Hestenes & Stiefel, 1952), all columns at once: each step brings the
+    squared error down, so that the result is never worse than zeros.
+
+    Parameters
+    ----------
+    gram : torch.Tensor
+        Positive definite, (inputs, inputs).
+    cross : torch.Tensor
+        (inputs, outputs).
+    kept : torch.Tensor
+        bool (inputs, outputs): the entries that may.
+    steps : int
+
+    Returns
+    -------
+    torch.Tensor
+        (inputs, outputs).
+    """
+    least = torch.finfo(cross.dtype).tiny
+    found = torch.zeros_like(cross)
+    rest = cross * kept
+    way, size = rest.clone(), rest.square().sum(0)
+    for _ in range(steps):
+        ahead = (gram @ way) * kept
+        length = size / (way * ahead).sum(0).clamp(min=least)
+        found += length * way
+        rest -= length * ahead
+        before, size = size, rest.square().sum(0)
+        way = rest + size / before.clamp(min=least) * way
+    return found
