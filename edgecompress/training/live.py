@@ -19,6 +19,7 @@ from edgecompress.surgery.hidden import hidden_size
 from edgecompress.tasks import Preprocessor
 from edgecompress.tasks.base import IGNORED
 from edgecompress.training.align import Alignment, Ids, Units, same_pieces
+from edgecompress.training.devices import training_device
 from edgecompress.training.masking import Drawn, MaskedRows
 from edgecompress.training.relations import captured
 
@@ -95,7 +96,7 @@ class LiveOutputs:
             Drawn(),
             table,
         )
-        self.module = load()
+        self.module = load().to(training_device())
         self.layers = {int(name.split("-")[1]) for name in names if name.startswith("query-")}
         self.begin = np.concatenate([[0], np.cumsum(student.lengths)]).astype(np.int64)
         self.asked: tuple[object, ...] = ()
