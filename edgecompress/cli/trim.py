@@ -26,6 +26,11 @@ from edgecompress.cli._single import apply_stage, stage_options
     "--alphabet", type=click.Choice(["all", "scripts", "corpus"]),
     help="Single characters to keep: all, those of the corpus' scripts, or those it uses.",
 )  # fmt: skip
+@click.option(
+    "--rows",
+    type=click.IntRange(min=1),
+    help="Instead of dropping pieces, let rare ones use the rows of similar ones: how many rows.",
+)
 @stage_options
 def command(
     model: str,
@@ -33,18 +38,26 @@ def command(
     keep: int | None,
     coverage: float | None,
     alphabet: str | None,
+    rows: int | None,
     **options: Any,
 ) -> None:
     """Remove the word pieces that a corpus does not need from the PyTorch MODEL for good.
 
-    Its tokenizer goes with it; what that costs on validation text is printed.
+    Its tokenizer goes with it; what that costs on validation text is printed. With --rows the
+    tokenizer stays as it is, and pieces share rows of the embedding (vocabulary.share).
     """
-    given = {"keep": keep, "coverage": coverage, "alphabet": alphabet}
+    given = {"keep": keep, "coverage": coverage, "alphabet": alphabet, "rows": rows}
+    if rows is not None and any(
+        given[name] is not None for name in ("keep", "coverage", "alphabet")
+    ):
+        raise click.UsageError(
+            "--rows keeps all pieces: it goes without --keep, --coverage and --alphabet"
+        )
     settings = [f"{name}={value}" for name, value in given.items() if value is not None]
     if corpus:
         settings.append(f"corpus={json.dumps([_entry(text) for text in corpus])}")
     options["settings"] = (*settings, *options["settings"])
-    apply_stage(model, "vocabulary.trim", options)
+    apply_stage(model, "vocabulary.trim" if rows is None else "vocabulary.share", options)
     _say(options["output"])
 
 
@@ -60,6 +73,13 @@ def _say(output: Path) -> None:
     from edgecompress.values import Candidate
 
     decided = Candidate.load(output).steps[-1].decisions
+    if "pieces" not in decided:
+        old, new = decided["rows"]
+        click.echo(f"rows: {old} → {new}; the tokenizer is as it was")
+        for name, share in (("corpus", "corpus_shared"), ("held-out text", "held_out_shared")):
+            if decided[share] is not None:
+                click.echo(f"{name}: {decided[share]:.2%} of the pieces use the row of another")
+        return
     old, new = decided["pieces"]
     click.echo(
         f"pieces: {old} → {new} ({decided['used']} for the corpus, {decided['filled']} more)"

@@ -73,6 +73,17 @@ def test_too_small_and_missing(
     assert not [path for path in tmp_path.iterdir() if path.name in "abc"]
 
 
+def test_shared_rows(teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = conll(tmp_path / "train.txt", 3, 4)
+    arguments = ["trim", str(teacher), "--store", str(tmp_path / "store"), "--rows", "20"]
+    out = tmp_path / "small"
+    assert run([*arguments, "--corpus", f"conll:{file}", "-o", str(out)]) == 0
+    assert "→ 20; the tokenizer is as it was" in capsys.readouterr().out
+    assert Candidate.load(out).steps[-1].stage == "vocabulary.share"
+    assert run([*arguments, "--keep", "9", "-o", str(tmp_path / "b")]) == 2
+    assert "--rows keeps all pieces" in capsys.readouterr().err
+
+
 def test_help_needs_no_torch() -> None:
     code = (
         "import sys; from edgecompress.cli.main import cli; "
