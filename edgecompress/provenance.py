@@ -10,6 +10,7 @@ import ast
 import functools
 import hashlib
 import importlib.util
+import pkgutil
 from importlib.metadata import (
     PackageNotFoundError,
     distribution,
@@ -68,7 +69,10 @@ def _imports(file: Path, name: str, is_package: bool) -> set[str]:
     found: set[str] = set()
     parts = name.split(".") if is_package else name.split(".")[:-1]
     own = name.partition(".")[0]
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    source = file.read_text(encoding="utf-8")
+    if is_package and "iter_modules(__path__)" in source:  # it finds its modules by itself
+        found.update(f"{name}.{info.name}" for info in pkgutil.iter_modules([str(file.parent)]))
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

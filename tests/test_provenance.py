@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgecompress.errors import DataError
-from edgecompress.provenance import candidate_digest
+from edgecompress.provenance import candidate_digest, closure
 from edgecompress.values import Candidate, OnnxModel
 
 
@@ -40,3 +40,10 @@ def test_a_missing_file_is_named(foreign: Candidate) -> None:
     (foreign.model.directory / "m.data").unlink()
     with pytest.raises(DataError, match=r"m\.data: cannot be read"):
         candidate_digest(foreign)
+
+
+def test_what_a_package_finds_by_itself_counts() -> None:
+    """Families, tasks and formats are one file each, which nothing imports by name."""
+    modules, _ = closure("edgecompress.stages.factorize")
+    assert "edgecompress.surgery.families.albert" in modules
+    assert "edgecompress.tasks.token_classification" in modules

@@ -5,7 +5,15 @@ from __future__ import annotations
 import shutil
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    PositiveInt,
+    model_validator,
+)
+from pydantic_core import CoreSchema
 
 from edgecompress.errors import StageError
 from edgecompress.stage import Context, Kind, Transform
@@ -13,6 +21,9 @@ from edgecompress.values import Candidate, Json, TorchModel, find
 
 LEAST_GAIN = 1.0
 """A product whose measured speed-up over its whole matrix is below this is merged back."""
+
+PRODUCT = "it is a product already"
+ZEROS = "its zeros must stay where they are"
 
 Role = Literal["query", "key", "value", "qkv", "output", "ffn_in", "ffn_out"]
 
@@ -28,6 +39,12 @@ class Rank(BaseModel):
     """Share of the energy (squared singular values) to keep in every matrix."""
     budget: float | None = Field(default=None, gt=0, lt=1)
     """Share of all these weights to keep, divided among the matrices by singular values."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {"anyOf": [{"type": "integer", "minimum": 1}, handler(schema)]}
 
     @model_validator(mode="before")
     @classmethod
@@ -145,21 +162,39 @@ class _Work:
         """Decide the rank of the word embedding."""
         from edgecompress.surgery.factorizing import embedding_spectrum
         from edgecompress.surgery.families import word_embedding
-        from edgecompress.training.moments import token_counts
-        from edgecompress.training.rows import make_rows
+        from edgecompress.surgery.low_rank import LowRankEmbedding
 
         table = word_embedding(self.module)
         path = self._path(table)
-        if path.endswith(".table") or self._marked(path):
-            self._leave(path)
-            return
-        counts = None
-        if self.stage.weighted:
-            rows = make_rows(self.candidate, self.context.train, self.module)
-            counts = token_counts(rows, table.num_embeddings)
-        self.context.progress(0, 1, "word embedding")
-        self.spectra[path] = embedding_spectrum(table, counts)
-        self._choose({path: (table.embedding_dim, table.num_embeddings)}, rule)
+        holder = self.module.get_submodule(path.rpartition(".")[0])
+        head = self.module.get_output_embeddings()
+        if isinstance(holder, LowRankEmbedding):
+            self.whole[path.removesuffix(".table")] = PRODUCT
+        elif self._marked(path):
+            self.whole[path] = ZEROS
+        elif head is not None and head.weight is table.weight:
+            self.whole[path] = "the head that guesses pieces has the same matrix"
+        else:
+            self.context.progress(0, 1, "word embedding")
+            self.spectra[path] = embedding_spectrum(table, self._row_counts())
+            self._choose({path: (table.embedding_dim, table.num_embeddings)}, rule)
+
+    def _row_counts(self) -> Any:
+        """Count how often training texts look each row of the word embedding up."""
+        import numpy as np
+
+        from edgecompress.surgery.families import family_of
+        from edgecompress.surgery.sharing import rows_of_pieces
+        from edgecompress.training.moments import token_counts
+        from edgecompress.training.rows import make_rows
+
+        if not self.stage.weighted:
+            return None
+        words = self.module.base_model.get_submodule(family_of(self.module.config).words)
+        rows = make_rows(self.candidate, self.context.train, self.module)
+        pieces = token_counts(rows, int(words.num_embeddings))
+        places = rows_of_pieces(words, np.arange(len(pieces)))
+        return np.bincount(places, weights=pieces)
 
     def plan_linears(self, rule: Rank) -> None:
         """Decide the ranks of the blocks' linear layers."""
@@ -174,10 +209,12 @@ class _Work:
             for role in self.stage.only or roles:
                 linear = block.linear(role)
                 path = self._path(linear)
-                if isinstance(linear, nn.Linear) and not self._marked(path):
-                    linears[path] = linear
+                if not isinstance(linear, nn.Linear):
+                    self.whole[path] = PRODUCT
+                elif self._marked(path):
+                    self.whole[path] = ZEROS
                 else:
-                    self._leave(path)
+                    linears[path] = linear
         if self.stage.weighted:
             self._gather(linears)
         for done, (path, linear) in enumerate(linears.items(), start=1):
@@ -306,9 +343,3 @@ class _Work:
         from edgecompress.surgery.sparsity import marked
 
         return f"{path}.weight" in marked(self.module)
-
-    def _leave(self, path: str) -> None:
-        if self._marked(path):
-            self.whole[path] = "its zeros must stay where they are"
-        else:
-            self.whole[path.removesuffix(".table")] = "it is a product already"

@@ -18,7 +18,7 @@ from edgecompress.stages.prune.structured import Structured
 from edgecompress.stages.quantize.dynamic import Dynamic
 from edgecompress.surgery.low_rank import ranks
 from edgecompress.surgery.model import load_module
-from edgecompress.training.rows import logits_of, make_rows
+from edgecompress.training.rows import logits_of, make_rows, primary_score
 from edgecompress.values import Measurement
 
 TRAIN = tagged_examples(80, 1)
@@ -190,3 +190,30 @@ def test_what_is_refused(trained, tmp_path):
     ):
         with pytest.raises(ValidationError, match=message):
             Factorize(**wrong)
+
+
+@pytest.mark.parametrize("first", ["trim", "factorize", "share"])
+def test_with_fewer_pieces_in_either_order(first, trained, tmp_path):
+    from edgecompress.stages.vocabulary.share import Share
+    from edgecompress.stages.vocabulary.trim import Trim
+
+    product = Factorize(embedding=16, multiple_of=8)
+    stages = {
+        "trim": (Trim(keep=80), product),
+        "factorize": (product, Trim(keep=80)),
+        "share": (Share(rows=80), product),
+    }
+    found = trained
+    for index, stage in enumerate(stages[first]):
+        found = factorized(stage, found, tmp_path / str(index))
+    module = load_module(found.model)
+    (path,) = ranks(module)
+    assert path == (f"{WORDS}.table" if first == "share" else WORDS)
+    assert module.get_submodule(path).table.weight.shape == (80, 16)
+    # Rank 16 of 32 by frequency: what training texts are answered hardly changes.
+    rows = make_rows(found, TRAIN, module)
+    assert primary_score(module, rows) > 0.5
+    with_training = check_stage(
+        Finetune(epochs=1), found, small_context(tmp_path / "more", train=TRAIN[:16])
+    )
+    assert ranks(load_module(with_training.model)) == {path: 16}
