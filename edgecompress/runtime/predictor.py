@@ -81,6 +81,11 @@ def load(
         preprocessor = Preprocessor.load(directory / manifest.preprocessor)
     except DataError as error:
         raise BundleError(f"{directory}: {error}") from None
+    if not kind.labelled:
+        raise BundleError(
+            f"{directory}: {manifest.task} guesses hidden words and answers nothing by itself; "
+            f"open {manifest.model} with onnxruntime"
+        )
     fixed = threads if isinstance(threads, int) else None
     predictor = Predictor(directory, manifest, kind, preprocessor, threads=fixed, batch=batch)
     if threads == "auto" and not predictor.tuned:
