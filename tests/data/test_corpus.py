@@ -17,6 +17,7 @@ from edgecompress.data.corpus import (
     read_corpus,
 )
 from edgecompress.errors import DataError
+from edgecompress.recipe import load_recipe
 from edgecompress.recipe_paths import absolute_paths, placeless
 from edgecompress.values import Example
 
@@ -160,3 +161,24 @@ def test_recipes_find_corpora_below_root_then_beside_the_recipe(tmp_path: Path) 
     assert written["stages"][1]["y"]["transfer"]["file"] == "amh/train.txt"
     again = absolute_paths({**written, "data": {"root": str(root)}}, Path("/"))
     assert again["stages"][1] == found["stages"][1]
+
+
+RECIPE = """\
+name: cut
+task: token-classification
+teacher: {model: nowhere/at-all}
+data: {format: conll, root: one, train: hau/train.txt, validation: hau/dev.txt, test: hau/test.txt}
+stages:
+  - vocabulary.trim: {corpus: [train, raw.txt], keep: 900}
+  - export
+"""
+
+
+def test_a_root_from_the_command_line_decides(tmp_path: Path) -> None:
+    first, second = write(tmp_path / "one"), write(tmp_path / "two")
+    file = tmp_path / "recipe.yaml"
+    file.write_text(RECIPE)
+    for root, laid in ((first, []), (second, [f"data.root={second}"])):
+        [chain] = load_recipe(file, laid).chains
+        corpus = chain[0].stage.model_dump(mode="json")["corpus"]
+        assert corpus[1]["file"] == str(root / "raw.txt")

@@ -117,11 +117,14 @@ def test_words_that_are_scored_lose_their_rows_too() -> None:
     import transformers
 
     kept = [0, 3, 4, 9, 20, 39]
-    for family, tied in (("Bert", True), ("Bert", False), ("XLMRoberta", True), ("Electra", True)):
+    names = ("Bert", "XLMRoberta", "Electra", "Albert", "DistilBert", "ModernBert")
+    for family, tied in (("Bert", False), *((name, True) for name in names)):
+        slim = {"dim": 16, "hidden_dim": 16, "n_heads": 2, "n_layers": 1}
         config = getattr(transformers, f"{family}Config")(
             vocab_size=40, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
             intermediate_size=16, pad_token_id=0, tie_word_embeddings=tied, embedding_size=8,
-            bos_token_id=None, eos_token_id=None,
+            bos_token_id=None, eos_token_id=None, cls_token_id=None, sep_token_id=None,
+            **(slim if family == "DistilBert" else {}),
         )  # fmt: skip
         torch.manual_seed(0)
         module = getattr(transformers, f"{family}ForMaskedLM")(config).eval()
