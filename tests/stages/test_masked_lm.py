@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from helpers import labelled_texts, small_context, tagged_examples, tiny_teacher
 
-from edgecompress.errors import DataError
+from edgecompress.errors import BundleError, DataError
 from edgecompress.pipeline import Pipeline, Splits
 from edgecompress.recipe import build_recipe
 from edgecompress.stages.evaluate import Evaluate
@@ -37,6 +38,16 @@ def test_it_is_exported_and_answers_the_same(model: Path, tmp_path: Path):
     assert found["likelihood_drop", None] == pytest.approx(0, abs=1e-6)
     assert 0 < found["likelihood", None] < 0.1
     assert ("likelihood", "file:hau") in found and ("accuracy", None) in found
+
+
+def test_a_bundle_of_it_is_no_predictor(
+    model: Path, tmp_path: Path, make_bundle: Callable[..., Path]
+):
+    from edgecompress import load
+
+    exported = Export().apply(Candidate.load(model), small_context(tmp_path, train=TEXTS))
+    with pytest.raises(BundleError, match="masked-lm guesses hidden words"):
+        load(make_bundle(exported))
 
 
 def start(model: Path, store: Path, task: str, train: tuple[Example, ...]) -> Candidate:
