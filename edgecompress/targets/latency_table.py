@@ -7,6 +7,7 @@ under disturbance is used once and not kept.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,9 +122,7 @@ def latency_table(
         )
         if invalid:
             raise _NotKeptError(table)
-        for file in sorted(graphs.rglob("*"), reverse=True):
-            file.rmdir() if file.is_dir() else file.unlink()
-        graphs.rmdir()
+        shutil.rmtree(graphs)
         (folder / "table.json").write_text(json.dumps(table.as_json()), encoding="utf-8")
 
     whole = {
