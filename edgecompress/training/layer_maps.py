@@ -83,7 +83,9 @@ class Mixture(nn.Module):
 
     def shares(self) -> torch.Tensor:
         """Give the weights, float (student layers, teacher layers), rows of sum 1."""
-        return functional.softmax(PACE * self.scores.float(), dim=-1)
+        scores = self.scores.float()
+        # The gradient as if nothing was multiplied: else it would rule the clipping of all others.
+        return functional.softmax(scores + (PACE - 1) * scores.detach(), dim=-1)
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """Mix normalised hidden states.
