@@ -109,9 +109,15 @@ def _quantize(
     from edgecompress.quantization.inputs import encode_rows, parity_feeds
     from edgecompress.quantization.proof import coverage
     from edgecompress.quantization.session import random_feed
+    from edgecompress.surgery.families import blocks, layer_list
     from edgecompress.surgery.model import load_module
 
     module = load_module(source)
+    if len(list(blocks(module))) < len(layer_list(module)):
+        raise StageError(
+            f"the layers of this {module.config.model_type} model share their weights, which no "
+            "graph of Neural Compressor does; export it and use quantize.dynamic or quantize.static"
+        )
     names = input_names(module)
     specs = [TensorSpec(name, "tensor(int64)", ("batch", "length")) for name in names]
     bounds = {"input_ids": int(module.config.vocab_size)}

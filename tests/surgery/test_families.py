@@ -17,6 +17,7 @@ from edgecompress.preflight import plan
 from edgecompress.recipe import load_recipe
 from edgecompress.stages.export import Export
 from edgecompress.stages.quantize.dynamic import Dynamic
+from edgecompress.stages.quantize.inc_dynamic import IncDynamic
 from edgecompress.surgery import families
 from edgecompress.surgery.families import (
     Family,
@@ -171,6 +172,13 @@ def test_layers_that_share_their_weights(tmp_path):
     with pytest.raises(StageError, match="share their weights in groups"):
         keep_layers(grouped, [0, 3])
     assert len(layer_list(grouped)) == 4
+
+
+def test_neural_compressor_refuses_shared_weights_in_words(tmp_path):
+    model = save_module(make("Albert"), tmp_path / "model")
+    candidate = Candidate(model, task="token-classification", labels=("A", "B"))
+    with pytest.raises(StageError, match=r"albert model share their weights.*quantize\.dynamic"):
+        IncDynamic().apply(candidate, small_context(tmp_path / "1"))
 
 
 def test_a_layer_keeps_what_it_attends_to(tmp_path):

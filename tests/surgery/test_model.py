@@ -178,9 +178,9 @@ def test_unsupported_architectures_are_refused_in_words(tmp_path):
     with pytest.raises(DataError, match="'gpt2' are not supported; supported are: albert, bert"):
         load_module(TorchModel(tmp_path))
     config = CONFIGS["Bert"]()
-    config.architectures = ["BertForMaskedLM"]
+    config.architectures = ["BertForQuestionAnswering"]
     config.save_pretrained(tmp_path)
-    with pytest.raises(DataError, match="BertForMaskedLM"):
+    with pytest.raises(DataError, match="BertForQuestionAnswering"):
         load_module(TorchModel(tmp_path))
 
 
