@@ -161,10 +161,10 @@ def test_what_is_not_to_be_trusted_or_failed_is_said(matrix: MatrixResult) -> No
     table = build(groups(replace(matrix, cells=cells))[0])
     faster = [column.key for column in table.columns].index("speedup")
     assert table.lines[2].cells[faster].invalid
-    assert not table.lines[3].cells[faster].invalid
+    assert not table.lines[4].cells[faster].invalid
     assert table.footnotes == ("the machine was busy", "not made: seed 8: StageError: diverged")
-    assert table.lines[3].cells[0].notes == (2,)
-    spread = table.lines[3].cells[0].detail
+    assert table.lines[4].cells[0].notes == (2,)
+    spread = table.lines[4].cells[0].detail
     assert spread == words_of(0.79 - 0.6 * 0.3**4, 0.81 - 0.6 * 0.3**4)
 
 
