@@ -21,6 +21,7 @@ from edgecompress.stages.quantize.dynamic import Dynamic
 from edgecompress.surgery.families import blocks
 from edgecompress.surgery.low_rank import make_low_rank
 from edgecompress.surgery.model import load_module, save_module
+from edgecompress.targets import open_target
 from edgecompress.training.importance import fisher, keep_best, taylor
 from edgecompress.training.importance.effect import answered, mean_loss
 from edgecompress.training.rows import make_rows, primary_score
@@ -231,9 +232,28 @@ def test_a_target_that_cannot_be_met_says_what_can(trained, tmp_path):
     assert decisions["neurons"] == [16, 16, 16]
 
 
+class Paced:
+    """This machine, whose times are set to rise with the width; all else is as it ran."""
+
+    def __init__(self):
+        self.local, self.jobs = open_target("local"), 0
+
+    def __getattr__(self, name):
+        return getattr(self.local, name)
+
+    def run(self, job, folder, progress=None):
+        self.jobs += 1
+        found = self.local.run(job, folder, progress)
+        steps = [100_000, 200_000, 300_000, 400_000, 200_000, 400_000, 600_000, 800_000, 1000]
+        pairs = zip(found.series, steps, strict=True)
+        series = tuple(replace(each, ns=np.full_like(each.ns, step)) for each, step in pairs)
+        return replace(found, series=series)
+
+
 def test_a_latency_target_measures_once_and_is_replayed(trained, tmp_path):
     stage = Structured(target={"latency": 0.6, "deployed": "fp32"}, samples=30, reconstruct=False)
     context = small_context(tmp_path, train=TRAIN)
+    context.target = {"local": Paced()}.__getitem__
     result = check_stage(stage, trained, context)
     step = result.steps[-1]
     table = step.measured["table"]
