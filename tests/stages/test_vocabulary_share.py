@@ -91,7 +91,8 @@ def test_it_is_found_again_by_stages_that_follow(tmp_path: Path) -> None:
     moved = (old.table.weight != new.table.weight).any(dim=1)
     looked_up = {int(old.place[one]) for one in used_ids(before, TRAIN)}
     assert {int(one) for one in moved.nonzero()} >= looked_up
-    assert not moved.all()
+    mask = Preprocessor.load(before.preprocessor).tokenizer.token_to_id("[MASK]")
+    assert not moved[old.place[mask]]  # no text gives it, and no piece looks like it
     exported = Export().apply(learnt, small_context(tmp_path / "3", train=TRAIN))
     session = onnxruntime.InferenceSession(exported.model.path)
     expected, feeds = torch_logits(learnt, DEV, tuple(one.name for one in session.get_inputs()))

@@ -105,9 +105,10 @@ class Share(Transform):
         used = np.zeros(there, np.int64)
         np.add.at(used, found.ids, 1)
         rows = word_embedding(module).weight.detach().numpy()
-        groups = np.array(
-            [int(begins_word(vocabulary, names.get(number, ""))) for number in range(there)]
-        )
+        groups = np.zeros(there, np.int64)
+        for number, piece in names.items():
+            # Nothing may look like a special token: those are a group of their own.
+            groups[number] = 2 if piece in needed else begins_word(vocabulary, piece)
         place = nearest(rows, kept, groups, rows[used > 0].mean(0))
         base = module.base_model
         share_rows(base, word_path(module), place, kept.tolist())
