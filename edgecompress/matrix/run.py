@@ -35,7 +35,7 @@ from edgecompress.report.matrix.values import CellResult, MatrixResult
 from edgecompress.run import exit_code as exit_code_of_run
 from edgecompress.run import observers, prepare_output, read_splits, run
 from edgecompress.store import default_store, replace_file
-from edgecompress.values import Json, RunResult, directory_digests, json_digest
+from edgecompress.values import Json, RunResult, directory_digests, file_digest, json_digest
 
 NOTE = "cell.json"
 SPENT = ("seconds", "cpu_seconds")
@@ -324,8 +324,12 @@ class _Inputs:
             self.data[name] = {split: data.digest(split) for split in SPLITS}
         models = {fields.model, fields.teacher.model if fields.teacher else None} - {None}
         for model in map(str, models):
-            if Path(model).is_dir() and model not in self.folders:
-                self.folders[model] = directory_digests(Path(model))
+            if model in self.folders or not Path(model).exists():
+                continue  # a hub id is its own name
+            path = Path(model)
+            self.folders[model] = (
+                directory_digests(path) if path.is_dir() else {path.name: file_digest(path)}
+            )
         return json_digest(
             {
                 "recipe": cell.recipe.written,

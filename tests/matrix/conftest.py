@@ -32,6 +32,45 @@ profile: {min_duration_ms: 5, warmup_ms: 1, max_warmup_ms: 5, min_count: 30, col
 """
 
 
+CHEAP = """\
+name: cheap
+matrix:
+  language: [one, two]
+  seed: [1, 2]
+  licence: MIT
+model: "{language}.onnx"
+licences: {model: "{licence}"}
+stages: [quantize.dynamic]
+profile: {min_duration_ms: 5, warmup_ms: 1, max_warmup_ms: 5, min_count: 30, cold_starts: 0,
+          attempts: 1}
+"""
+
+
+@pytest.fixture
+def cheap(tmp_path: Path) -> Path:
+    """A folder with a recipe whose cells take seconds: one small ONNX file per language."""
+    for language in ("one", "two"):
+        write_onnx(tmp_path / f"{language}.onnx")
+    (tmp_path / "cheap.yaml").write_text(CHEAP)
+    return tmp_path
+
+
+def write_onnx(file: Path) -> None:
+    """Write a graph of one matrix product."""
+    import numpy as np
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    weight = numpy_helper.from_array(np.eye(64, dtype=np.float32), "w")
+    shape = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 64])
+    out = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 64])
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])], "g", [shape], [out], [weight]
+    )
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), str(file))
+
+
 @pytest.fixture(scope="session")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Hugging Face directory: model and tokenizer in one folder."""
