@@ -27,7 +27,7 @@ from edgecompress.errors import StageError
 from edgecompress.onnx_files import model_digests
 from edgecompress.stage import Context
 from edgecompress.training.align import Ids, runs
-from edgecompress.training.devices import moved, training_device
+from edgecompress.training.devices import autocast, faster_dtype, moved, training_device
 from edgecompress.training.relations import ROLES, captured
 from edgecompress.training.rows import Rows, even_batches, subset
 from edgecompress.values import Candidate
@@ -171,6 +171,7 @@ def _files(
 
     common = {
         "kind": "teacher output, float16",
+        "computed in": str(faster_dtype(training_device().type)),
         "teacher": model_digests(teacher.model),
         "tokenizer": rows.preprocessor.digest,
         "rows": _rows_digest(rows),
@@ -187,7 +188,7 @@ def _files(
 
 
 def _run(module: Any, rows: Rows, names: Sequence[str], folder: Path, context: Context) -> None:
-    """Write the named outputs of all rows; one forward pass of the teacher in float32."""
+    """Write the named outputs of all rows; one forward pass, in training's precision."""
     starts = np.concatenate([[0], np.cumsum(rows.lengths)]).astype(np.int64)
     files: dict[str, np.memmap[Any, Any]] = {}
     done = 0
@@ -201,7 +202,7 @@ def _run(module: Any, rows: Rows, names: Sequence[str], folder: Path, context: C
     with watch as caught:
         for batch in even_batches(rows.lengths):
             feed = {name: moved(tensor, device) for name, tensor in rows.feed(batch).items()}
-            with torch.inference_mode():
+            with torch.inference_mode(), autocast(device.type):
                 output = module(**feed, **states)
             for name in names:
                 array = _half(_value(name, output, caught))
