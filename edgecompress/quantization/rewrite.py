@@ -90,7 +90,7 @@ def rewrite(model: StoredModel, scheme: Scheme) -> tuple[StoredModel, dict[str, 
             f"{opset}: export it again with a newer opset"
         )
     name_nodes(model)
-    _lift_constants(model)
+    lift_constants(model)
     return _Rewriter(model, scheme).run()
 
 
@@ -100,7 +100,7 @@ def missed_weights(found: Coverage) -> frozenset[str]:
     return frozenset(re.sub(r"(_linear|_transposed)?_quantized$", "", name) for name in stored)
 
 
-def _lift_constants(model: StoredModel) -> None:
+def lift_constants(model: StoredModel) -> None:
     """Turn Constant nodes that hold matrices into initializers, where layers are looked for."""
     graph = model.proto.graph
     kept = []
