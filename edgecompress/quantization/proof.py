@@ -140,11 +140,14 @@ class Coverage:
             for part in self.parts
             if part.reason
         }
-        return {
+        found: Json = {
             "int8_linears": [part.name for part in self.int8_linears],
             "int8_embeddings": [part.name for part in self.int8_embeddings],
             "exceptions": exceptions,
         }
+        fine = [part.name for part in self.parts if part.dtype == "int4" and not part.reason]
+        # Those of the two lists above whose weights take 4 bits in the file.
+        return found | {"stored_in_4_bits": fine} if fine else found
 
 
 def _float_reason(dtype: int, dequantized: bool) -> str:
@@ -181,7 +184,8 @@ def _embeddings(node: Any, graph: Graph) -> Iterator[Part]:
     if op == "GatherBlockQuantized":
         found = graph.constant(node.input[0])
         if found is not None:
-            yield Part(node.name, "embedding", op, found[0], found[2], "int8")
+            kind = f"int{attribute(node, 'bits', 4)}"
+            yield Part(node.name, "embedding", op, found[0], found[2], kind)
     elif op in {"EmbedLayerNormalization", "QEmbedLayerNormalization"}:
         for position, what in EMBED_LAYER_NORM_TABLES.items():
             found = graph.constant(node.input[position]) if node.input[position] else None

@@ -137,6 +137,43 @@ def _layers(step: Step) -> str:
     )
 
 
+def _trim(step: Step) -> str:
+    pieces, held_out = _list(step.decisions.get("pieces")), step.decisions.get("held_out")
+    if len(pieces) != 2 or not _whole(pieces):
+        return ""
+    otherwise = held_out.get("words_split_otherwise") if isinstance(held_out, Mapping) else None
+    told = ""
+    if isinstance(otherwise, int | float) and not isinstance(otherwise, bool):
+        told = (
+            f"; {words.number(otherwise, 'fraction')} % of the words on validation fall into others"
+        )
+    return f"Kept {pieces[1]:,} of {pieces[0]:,} word pieces{told}."
+
+
+def _share(step: Step) -> str:
+    rows, read = _list(step.decisions.get("rows")), step.decisions.get("held_out_shared")
+    if len(rows) != 2 or not _whole(rows):
+        return ""
+    told = ""
+    if isinstance(read, int | float) and not isinstance(read, bool):
+        told = f" ({words.number(read, 'fraction')} % of the pieces on validation)"
+    return (
+        f"Kept {rows[1]:,} of {rows[0]:,} rows of the word embedding; the other pieces{told} are "
+        "read as the most similar one that kept its row."
+    )
+
+
+def _factorize(step: Step) -> str:
+    ranks, parameters = step.decisions.get("ranks"), step.decisions.get("parameters")
+    if not isinstance(ranks, Mapping) or not isinstance(parameters, Mapping):
+        return ""
+    before, after = parameters.get("before"), parameters.get("after")
+    if not isinstance(before, int) or not isinstance(after, int):
+        return ""
+    matrices = "1 matrix" if len(ranks) == 1 else f"{len(ranks)} matrices"
+    return f"Wrote {matrices} as low-rank products: {before:,} weights became {after:,}."
+
+
 def _export(step: Step) -> str:
     opset = step.decisions.get("opset", step.parameters.get("opset"))
     which = f", operator set {opset}" if isinstance(opset, int) else ""
@@ -176,16 +213,28 @@ def _quantize(step: Step) -> str:
     if not linears and not tables:
         return ""
     by = "by Intel Neural Compressor" if ".inc_" in step.stage else "in ONNX Runtime's operators"
-    parts = [_count(len(linears), "linear layer")] if linears else []
-    parts += [_count(len(tables), "embedding table")] if tables else []
+    fine = {str(name) for name in _list(found.get("stored_in_4_bits"))}
+    parts = [
+        f"{_count(len(some), what)}{bits}"
+        for names, what in ((linears, "linear layer"), (tables, "embedding table"))
+        for some, bits in (
+            ([name for name in names if name not in fine], ""),
+            ([name for name in names if name in fine], " (4-bit)"),
+        )
+        if some
+    ]
     examples = found.get("calibrated_on")
     if "static" in step.stage and isinstance(examples, int):
         chosen = step.parameters.get("calibration")
         named = f" of the calibration set {words.plain(chosen)}" if chosen else ""
         ranges = f"activation ranges from {_count(examples, 'training example')}{named}"
+    elif step.stage == "quantize.weights":
+        ranges = "activations in floating point"
     else:
         ranges = "activation ranges found anew for every input"
     text = f"Made {' and '.join(parts)} 8-bit {by}, {ranges}{_parity(found)}."
+    if fine:
+        text = text.replace(" 8-bit ", " of integers (8-bit where nothing else is said) ", 1)
     return text + _exceptions(found.get("exceptions"))
 
 
@@ -224,10 +273,19 @@ _TOLD: dict[str, Callable[[Step], str]] = {
     "prune.structured": _structured,
     "prune.layers": _layers,
     "prune.magnitude": _magnitude,
+    "vocabulary.trim": _trim,
+    "vocabulary.share": _share,
+    "factorize": _factorize,
     "export": _export,
     "fuse": _fuse,
     **dict.fromkeys(
-        ("quantize.dynamic", "quantize.static", "quantize.inc_dynamic", "quantize.inc_static"),
+        (
+            "quantize.dynamic",
+            "quantize.static",
+            "quantize.weights",
+            "quantize.inc_dynamic",
+            "quantize.inc_static",
+        ),
         _quantize,
     ),
 }

@@ -20,6 +20,43 @@ from edgecompress.values import Step
         ),
         (
             Step(
+                "vocabulary.trim",
+                {"keep": 12000},
+                {"pieces": [30522, 12000], "held_out": {"words_split_otherwise": 0.0123}},
+            ),
+            "Kept 12,000 of 30,522 word pieces; 1.23 % of the words on validation fall into "
+            "others.",
+        ),
+        (
+            Step(
+                "vocabulary.share", {"rows": 6000}, {"rows": [30522, 6000], "held_out_shared": 0.05}
+            ),
+            "Kept 6,000 of 30,522 rows of the word embedding; the other pieces (5.00 % of the "
+            "pieces on validation) are read as the most similar one that kept its row.",
+        ),
+        (
+            Step(
+                "factorize", {}, {"ranks": {"a": 16}, "parameters": {"before": 2000, "after": 900}}
+            ),
+            "Wrote 1 matrix as low-rank products: 2,000 weights became 900.",
+        ),
+        (
+            Step(
+                "quantize.dynamic",
+                {},
+                {
+                    "int8_linears": ["a", "b"],
+                    "int8_embeddings": ["w", "p"],
+                    "exceptions": {},
+                    "stored_in_4_bits": ["w", "p"],
+                },
+            ),
+            "Made 2 linear layers and 2 embedding tables (4-bit) of integers (8-bit where nothing "
+            "else is said) in ONNX Runtime's operators, activation ranges found anew for every "
+            "input. Nothing of them was left in floating point.",
+        ),
+        (
+            Step(
                 "prune.structured",
                 {"importance": "taylor"},
                 {
