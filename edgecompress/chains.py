@@ -134,7 +134,7 @@ def check_order(
                 f"{use.name} cannot work on {kinds[current]}, which is what it gets here; {advice}",
                 use.path,
             )
-        if use.stage.needs_data and not given.data:
+        if use.stage.reads_examples() and not given.data:
             raise source.error(f"{use.name} reads examples; the recipe names no data", use.path)
         if use.stage.needs_teacher and not given.teacher:
             raise source.error(f"{use.name} needs a teacher", use.path)

@@ -35,7 +35,11 @@ def absolute_paths(document: Any, base: Path, corpora: Sequence[Path] | None = N
         (result, "model"),
         (result, "fleet"),
         (_inputs(result), "file"),
-        *((fields, "calibration") for fields in _mappings(result.get("stages"))),
+        *(
+            (fields, key)
+            for fields in _mappings(result.get("stages"))
+            for key in ("calibration", "inputs", "preprocessor")
+        ),
         *(
             (one, "model")
             for fields in _mappings(result.get("stages"))

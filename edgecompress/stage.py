@@ -144,6 +144,10 @@ class Transform(Stage, ABC):
     lossless: ClassVar[bool] = False
     distributed: ClassVar[bool] = False
 
+    def reads_examples(self) -> bool:
+        """Whether it reads examples as its fields stand: one that was given other data may not."""
+        return self.needs_data
+
     @abstractmethod
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Make the new candidate's files under ``context.folder`` and describe it.

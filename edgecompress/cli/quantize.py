@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import click
 
 from edgecompress.cli._single import apply_stage, stage_options
+
+EXISTING = click.Path(path_type=Path, exists=True)
 
 
 @click.command(name="quantize")
@@ -16,7 +20,30 @@ from edgecompress.cli._single import apply_stage, stage_options
     show_default=True,
     help="dynamic, static, weights (ONNX in); inc_static, inc_dynamic (PyTorch in).",
 )
+@click.option(
+    "--data",
+    "inputs",
+    type=EXISTING,
+    help="Calibration data for --scheme static, of any graph: an .npz with an array for each "
+    "input, a folder of .npz, .npy or images, or texts (.txt, .csv, .tsv).",
+)
+@click.option(
+    "--tokenizer",
+    "--preprocessor",
+    "preprocessor",
+    type=EXISTING,
+    help="Folder with the tokenizer of --data, or its preprocessor_config.json.",
+)
 @stage_options
-def command(model: str, scheme: str, **options: Any) -> None:
+def command(
+    model: str, scheme: str, inputs: Path | None, preprocessor: Path | None, **options: Any
+) -> None:
     """Quantize MODEL to int8; dynamic needs no data and no recipe."""
+    given = {"inputs": inputs, "preprocessor": preprocessor}
+    settings = [
+        f"{field}={json.dumps(str(path.absolute()))}" for field, path in given.items() if path
+    ]
+    if settings and scheme == "dynamic":
+        raise click.UsageError("dynamic quantization needs no data; add --scheme static")
+    options["settings"] = (*settings, *options["settings"])
     apply_stage(model, f"quantize.{scheme}", options)

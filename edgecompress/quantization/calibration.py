@@ -111,17 +111,13 @@ class Seen:
 def observe(model: OnnxModel, names: Sequence[str], folder: Path) -> OnnxModel:
     """Write a copy of `model` that gives the tensors `names` as further outputs.
 
-    Raises
-    ------
-    StageError
-        When a tensor is an input of the graph, which has no range to measure.
+    Inputs of the graph among them need none: `collect` reads them from the samples.
     """
     stored = read_model(model.path)
     name_nodes(stored)
     graph = stored.proto.graph
-    for name in set(names) - {value.name for value in graph.output}:
-        if name in {value.name for value in graph.input}:
-            raise StageError(f"{name} is an input of the graph and cannot be calibrated")
+    known = {value.name for value in (*graph.output, *graph.input)}
+    for name in sorted(set(names) - known):
         graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
     folder.mkdir(parents=True, exist_ok=True)
     copy = OnnxModel(folder / "observed.onnx", model.session)
@@ -146,7 +142,8 @@ def collect(
         What `observe` wrote.
     names : sequence of str
     feeds : iterable of dict
-        The samples, the same in the same order each time; each without padding.
+        The samples, the same in the same order each time. What ``attention_mask`` (batch, length)
+        says is padding is left out of tensors of (batch, length, …) and (batch · length, …).
     threads : int
     state : Path, optional
         A file in which the pass is saved now and then, and from which it goes on.
@@ -160,18 +157,21 @@ def collect(
     """
     session = open_session(model, threads)
     found, done = _resume(state, names)
+    inputs = {value.name for value in session.get_inputs()}
+    asked = [name for name in names if name not in inputs]
     count = 0
     for count, feed in enumerate(feeds, 1):
         if count <= done:
             continue
         try:
-            outputs = session.run(list(names), feed)
+            outputs = dict(zip(asked, session.run(asked, feed) if asked else (), strict=True))
         except ORT_ERRORS as error:
             first = str(error).strip().splitlines()[0]
             raise StageError(
                 f"calibration sample {count} does not fit the model ({first})"
             ) from None
-        for name, values in zip(names, outputs, strict=True):
+        for name in names:
+            values = without_padding(outputs[name] if name in outputs else feed[name], feed)
             if not values.size:
                 continue
             try:
@@ -187,6 +187,25 @@ def collect(
     if not count and names:
         raise StageError("no sample to calibrate with")
     return found
+
+
+def without_padding(values: Array, feed: Feed) -> Array:
+    """Leave out the values at padded positions, where the mask tells them and the layout fits.
+
+    Parameters
+    ----------
+    values : ndarray, shape (batch, length, …) or (batch · length, …)
+        Of any other shape they are all kept.
+    feed : dict of str to ndarray
+    """
+    mask = feed.get("attention_mask")
+    if mask is None or mask.ndim != 2 or mask.all():
+        return values
+    if values.shape[:2] == mask.shape:
+        return values[mask.astype(bool)]
+    if values.ndim == 2 and len(values) == mask.size:
+        return values[mask.ravel().astype(bool)]
+    return values
 
 
 def save_seen(found: Mapping[str, Seen], file: Path, done: int) -> None:

@@ -10,6 +10,7 @@ residual stream stay in fp32. ONNX Runtime fuses both forms into its integer ker
 from __future__ import annotations
 
 import re
+from collections import Counter
 from difflib import get_close_matches
 from typing import Any
 
@@ -33,6 +34,14 @@ from edgecompress.quantization.weights import (
 )
 
 MICROSOFT = "com.microsoft"
+QUANTIZED = frozenset(
+    {
+        *("DequantizeLinear", "MatMulInteger", "ConvInteger", "QLinearConv", "QLinearMatMul"),
+        *("QGemm", "QAttention", "MatMulNBits", "GatherBlockQuantized", "DynamicQuantizeMatMul"),
+        *("MatMulIntegerToFloat", "QEmbedLayerNormalization", "DynamicQuantizeLSTM"),
+    }
+)
+"""Operators that compute with, or decode, integer weights."""
 INT8_COMPUTE = 4
 """`accuracy_level` of MatMulNBits at which it quantizes its input, too."""
 
@@ -47,6 +56,37 @@ def linear_inputs(model: StoredModel, exclude: frozenset[str] = frozenset()) -> 
         if layer.kind in kinds and not layer.refused and not exclude & {layer.node, *layer.weights}
     ]
     return list(dict.fromkeys(found))
+
+
+def check_quantizable(model: StoredModel) -> None:
+    """Refuse a graph in which nothing is left to quantize.
+
+    Raises
+    ------
+    StageError
+        Saying how much is quantized already, or which operators' weights cannot be.
+    """
+    name_nodes(model)
+    layers = find_layers(model)
+    if any(not layer.refused for layer in layers):
+        return
+    nodes = model.proto.graph.node
+    done = Counter(node.op_type for node in nodes if node.op_type in QUANTIZED)
+    if done:
+        told = ", ".join(f"{count} {op}" for op, count in done.most_common())
+        raise StageError(
+            f"nothing is left to quantize: the model is quantized already ({told}); "
+            "start from its fp32 form"
+        )
+    if layers:
+        raise StageError(f"no layer can be quantized: {layers[0].node}: {layers[0].refused}")
+    weights = {t.name for t in model.proto.graph.initializer if len(t.dims) > 1}
+    others = Counter(node.op_type for node in nodes if weights & set(node.input))
+    told = ", ".join(f"{count} {op}" for op, count in others.most_common()) or "none"
+    raise StageError(
+        "the model has no layer that can be quantized (MatMul, Gemm, Conv, Attention or Gather "
+        f"with a constant fp32 weight); operators with a weight: {told}"
+    )
 
 
 def check_excluded(model: StoredModel, scheme: Scheme) -> None:

@@ -16,6 +16,7 @@ from edgecompress.quantization.calibration import (
     load_seen,
     observe,
     save_seen,
+    without_padding,
 )
 from edgecompress.values import OnnxModel
 
@@ -128,10 +129,25 @@ def test_what_was_seen_survives_the_disk(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["seen.npz"]
 
 
+def test_an_input_of_the_graph_is_seen_in_the_samples(tmp_path: Path) -> None:
+    model = observe(doubling(tmp_path / "m.onnx"), ["x", "double"], tmp_path / "observed")
+    seen = collect(model, ["x", "double"], samples(4))
+    assert seen["double"].high == 2 * seen["x"].high > 0
+    assert collect(model, ["x"], samples(4))["x"].samples == 4
+
+
+def test_padding_is_left_out_where_the_mask_tells_it() -> None:
+    values = np.arange(12, dtype=np.float32).reshape(2, 3, 2)
+    feed = {"attention_mask": np.array([[1, 1, 0], [0, 1, 1]])}
+    kept = [0, 1, 2, 3, 8, 9, 10, 11]
+    assert without_padding(values, feed).ravel().tolist() == kept
+    assert without_padding(values.reshape(6, 2), feed).ravel().tolist() == kept
+    assert without_padding(values.reshape(3, 4), feed).size == 12
+    assert without_padding(values, {}).size == 12
+
+
 def test_what_cannot_be_calibrated_is_named(tmp_path: Path) -> None:
     model = doubling(tmp_path / "m.onnx")
-    with pytest.raises(StageError, match="x is an input of the graph"):
-        observe(model, ["x"], tmp_path / "observed")
     seen = observe(model, ["double"], tmp_path / "observed")
     with pytest.raises(StageError, match="no sample"):
         collect(seen, ["double"], [])

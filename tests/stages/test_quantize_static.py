@@ -111,7 +111,7 @@ def test_a_calibration_set_chooses_the_examples(pair, tmp_path):
 
 def test_what_it_cannot_work_with_is_one_sentence(pair, tmp_path: Path):
     _, exported = pair
-    with pytest.raises(StageError, match=r"there are none: give `data`, or use quantize\.dynamic"):
+    with pytest.raises(StageError, match=r"there are none: give `data`, files of `inputs`"):
         Static().apply(exported, small_context(tmp_path / "a"))
     bare = Candidate(exported.model)
     with pytest.raises(StageError, match="needs a task and a tokenizer"):

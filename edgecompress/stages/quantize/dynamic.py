@@ -6,6 +6,7 @@ rewritten one weight at a time, so that memory stays below one fp32 inference.
 
 from __future__ import annotations
 
+import shutil
 from typing import ClassVar
 
 from edgecompress.quantization.presets import LinearTypes
@@ -32,12 +33,16 @@ class Dynamic(LinearTypes, TableTypes):
             When the model is too old to quantize, or ONNX Runtime refuses the result.
         """
         from edgecompress.quantization.inputs import onnx_model
+        from edgecompress.quantization.opset import with_opset
         from edgecompress.quantization.proof import check_model, coverage
-        from edgecompress.quantization.rewrite import check_excluded, rewrite
-        from edgecompress.quantization.scheme import Scheme
-        from edgecompress.quantization.storage import read_model, write_model
+        from edgecompress.quantization.rewrite import check_excluded, check_quantizable, rewrite
+        from edgecompress.quantization.scheme import LEAST_OPSET, Scheme
+        from edgecompress.quantization.storage import write_model
 
-        source = onnx_model(candidate)
+        upgraded = context.scratch / "upgraded"
+        least = LEAST_OPSET["dynamic"]
+        source, stored, decided = with_opset(onnx_model(candidate), least, upgraded)
+        check_quantizable(stored)
         scheme = Scheme(
             per_channel=self.per_channel,
             reduce_range=self.reduce_range,
@@ -48,7 +53,6 @@ class Dynamic(LinearTypes, TableTypes):
             embedding_block=self.embedding_block,
             exclude=frozenset(self.exclude),
         )
-        stored = read_model(source.path)
         check_excluded(stored, scheme)
         context.progress(0, 2, "quantizing weights")
         quantized, reasons = rewrite(stored, scheme)
@@ -56,8 +60,9 @@ class Dynamic(LinearTypes, TableTypes):
         model.directory.mkdir(parents=True, exist_ok=True)
         write_model(quantized, model.path)
         del stored, quantized
+        shutil.rmtree(upgraded, ignore_errors=True)
         context.progress(1, 2, "reading what runs as int8")
         check_model(model)
         types = self.types_json("uint8")  # the only type of DynamicQuantizeLinear
         found = coverage(model).to_json(reasons)
-        return candidate.with_model(model, **found, preset=self.preset, types=types)
+        return candidate.with_model(model, **decided, **found, preset=self.preset, types=types)

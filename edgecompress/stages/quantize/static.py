@@ -1,27 +1,42 @@
-"""Quantize an ONNX model to int8 with activation ranges measured beforehand on training examples.
+"""Quantize an ONNX model to int8 with activation ranges measured beforehand on real inputs.
 
-QDQ pairs stand around the inputs of linear layers only; embeddings become int8 tables. ONNX Runtime
-runs both with its integer kernels. The attention mask's bias, softmax and residuals stay in fp32.
+QDQ pairs stand around the inputs of linear layers, and around convolutions and what lies between
+them; embeddings become int8 tables. ONNX Runtime runs all with its integer kernels. The attention
+mask's bias, softmax and residuals stay in fp32.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from edgecompress.errors import StageError
+from edgecompress.errors import DataError, StageError
 from edgecompress.quantization.presets import IntegerType, LinearTypes
 from edgecompress.quantization.tables import TableTypes
 from edgecompress.stage import Context, Kind
-from edgecompress.values import Candidate, Example, Json, OnnxModel
+from edgecompress.values import Candidate, Json, OnnxModel
 
 if TYPE_CHECKING:
     from edgecompress.quantization.calibration import Seen
+    from edgecompress.quantization.session import Feed
+
+PROOF_SAMPLES = 2
+"""Of given inputs, so many show what runs as int8; a graph's own inputs cannot be made up."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Data:
+    """What to calibrate with: where it comes from (JSON, for the store's key), number, samples."""
+
+    key: Json
+    count: int
+    feeds: Callable[[], Iterable[Feed]]
 
 
 class Static(LinearTypes, TableTypes):
@@ -34,8 +49,16 @@ class Static(LinearTypes, TableTypes):
     calibration: str | None = None
     """A calibration set by name, or the path of its YAML file; without one, examples of the
     training set at random."""
+    inputs: str | None = None
+    """Measure ranges on these files instead of examples, for any graph: an ``.npz`` (arrays named
+    as the inputs, first axis samples), a folder of ``.npz``, ``.npy`` or images, or texts
+    (``.txt``, ``.csv``, ``.tsv``)."""
+    preprocessor: str | None = None
+    """For `inputs`: a folder with the tokenizer of texts, or the ``preprocessor_config.json`` of
+    images; by default the candidate's own."""
     samples: int | None = Field(default=None, ge=1)
-    """How many examples to measure ranges on; by default what the calibration set says, or 128."""
+    """How many examples to measure ranges on; by default what the calibration set says, or 128;
+    of `inputs` all, or the first so many."""
     method: Literal["minmax", "average", "percentile", "entropy", "mse"] = "minmax"
     """How a range is found among the values that were seen. ``minmax`` keeps them all; ``average``
     takes the samples' mean lowest and highest; ``mse`` clips where the squared error is least;
@@ -50,13 +73,48 @@ class Static(LinearTypes, TableTypes):
     exclude: tuple[str, ...] = ()
     """Names of nodes or weights that stay fp32."""
 
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.inputs and self.calibration:
+            raise ValueError("calibration chooses examples, and inputs are files; give one of them")
+        if self.preprocessor and not self.inputs:
+            raise ValueError("preprocessor says how to read inputs; give inputs, too")
+        return self
+
+    def reads_examples(self) -> bool:
+        """Whether ranges come from examples: not where files of inputs are given."""
+        return self.inputs is None
+
+    def check_inputs(self) -> None:
+        """Check that the files are there, and the calibration set.
+
+        Raises
+        ------
+        DataError
+            When something is missing or malformed.
+        """
+        from edgecompress.data.calibration import load_calibration
+
+        if self.calibration:
+            load_calibration(self.calibration)
+        if self.inputs and not Path(self.inputs).expanduser().exists():
+            raise DataError("there is no such calibration data", file=Path(self.inputs))
+
     def identity(self) -> Json:
-        """Give the parameters with the calibration set's digest in its name's place."""
+        """Give the parameters with digests in the place of names: what files hold matters."""
         from edgecompress.data.calibration import load_calibration
 
         found = self.model_dump(mode="json")
         if self.calibration:
             found["calibration"] = load_calibration(self.calibration).digest
+        if self.inputs:
+            from edgecompress.quantization.samples import samples_digest
+
+            place = Path(self.inputs).expanduser()
+            folder = Path(self.preprocessor).expanduser() if self.preprocessor else None
+            self.check_inputs()
+            found["inputs"] = samples_digest(place, folder)
+            found["preprocessor"] = None
         return found
 
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
@@ -70,23 +128,26 @@ class Static(LinearTypes, TableTypes):
             When the calibration set is unknown or malformed.
         """
         from edgecompress.quantization.inputs import onnx_model
+        from edgecompress.quantization.opset import with_opset
         from edgecompress.quantization.proof import check_model, coverage
         from edgecompress.quantization.ranges import find_ranges, ranges_json
         from edgecompress.quantization.rewrite import (
             check_excluded,
+            check_quantizable,
             linear_inputs,
             missed_weights,
             rewrite,
         )
-        from edgecompress.quantization.scheme import Scheme
+        from edgecompress.quantization.scheme import LEAST_OPSET, Scheme
         from edgecompress.quantization.storage import read_model, write_model
 
-        source = onnx_model(candidate)
         exclude = frozenset(self.exclude)
-        stored = read_model(source.path)
+        upgraded = context.scratch / "upgraded"
+        source, stored, decided = with_opset(onnx_model(candidate), LEAST_OPSET["static"], upgraded)
+        check_quantizable(stored)
         check_excluded(stored, Scheme(exclude=exclude))
-        examples = self._examples(context)
-        seen = self._seen(candidate, examples, linear_inputs(stored, exclude), context)
+        data = self._data(candidate, source, context)
+        seen = self._seen(source, data, linear_inputs(stored, exclude), context)
         ranges = find_ranges(seen, self.method, self.percentile)
         scheme = Scheme(
             per_channel=self.per_channel,
@@ -104,50 +165,61 @@ class Static(LinearTypes, TableTypes):
         model.directory.mkdir(parents=True, exist_ok=True)
         quantized, reasons = rewrite(stored, scheme)
         write_model(quantized, model.path)
-        found = coverage(model)
+        feeds = list(islice(data.feeds(), PROOF_SAMPLES)) if self.inputs else None
+        found = coverage(model, feeds)
         missed = missed_weights(found)
         if missed:
             again = replace(scheme, as_integers=missed)
             quantized, reasons = rewrite(read_model(source.path), again)
             write_model(quantized, model.path)
-            found = coverage(model)
+            found = coverage(model, feeds)
         check_model(model)
-        decided = found.to_json(reasons)
-        decided |= {"calibrated_on": len(examples), "ranges": ranges_json(ranges)}
+        shutil.rmtree(upgraded, ignore_errors=True)
+        decided |= found.to_json(reasons)
+        decided |= {"calibrated_on": data.count, "ranges": ranges_json(ranges)}
         decided |= {"preset": self.preset, "types": self.types_json(self.activation)}
         return candidate.with_model(model, **decided)
 
-    def _examples(self, context: Context) -> Sequence[Example]:
+    def _data(self, candidate: Candidate, source: OnnxModel, context: Context) -> _Data:
+        """Give what to calibrate with: files of inputs, or examples encoded as the model's own."""
         from edgecompress.data.calibration import CalibrationSet, load_calibration
+        from edgecompress.quantization.graph import graph_specs
+        from edgecompress.quantization.inputs import encode_rows
 
+        specs = graph_specs(source)
+        if self.inputs:
+            from edgecompress.quantization.samples import open_samples
+
+            folder = Path(self.preprocessor).expanduser() if self.preprocessor else None
+            place = Path(self.inputs).expanduser()
+            found = open_samples(place, specs, folder or candidate.preprocessor)
+            limit = self.samples
+            key: Json = {"inputs": found.digest(), "limit": limit}
+            return _Data(key, found.count(limit), lambda: found.feeds(limit))
         if not context.train:
             raise StageError(
                 "quantize.static measures ranges on training examples, and there are none: "
-                "give `data`, or use quantize.dynamic"
+                "give `data`, files of `inputs` (--data), or use quantize.dynamic"
             )
         chosen = load_calibration(self.calibration) if self.calibration else None
         chosen = chosen or CalibrationSet(name="random")
-        return chosen.select(context.train, context.seed, self.samples)
-
-    def _seen(
-        self,
-        candidate: Candidate,
-        examples: Sequence[Example],
-        names: Sequence[str],
-        context: Context,
-    ) -> Mapping[str, Seen]:
-        """Give what a pass over the examples saw; one pass serves all methods and candidates."""
-        from edgecompress.onnx_files import model_digests
-        from edgecompress.quantization.calibration import collect, load_seen, observe, save_seen
-        from edgecompress.quantization.graph import graph_specs
-        from edgecompress.quantization.inputs import encode_rows, onnx_model
-
+        examples = chosen.select(context.train, context.seed, self.samples)
         rows = encode_rows(candidate, examples)
         if rows is None:
-            raise StageError("quantize.static needs a task and a tokenizer to read examples with")
-        source = onnx_model(candidate)
-        specs = graph_specs(source)
-        total = len(rows.lengths)
+            raise StageError(
+                "quantize.static needs a task and a tokenizer to read examples with, or files of "
+                "`inputs` (--data)"
+            )
+        key = {"rows": [ids.tolist() for ids in rows.encoded.input_ids]}
+        total = range(len(rows.lengths))
+        return _Data(key, len(examples), lambda: (rows.feed([row], specs) for row in total))
+
+    def _seen(
+        self, source: OnnxModel, data: _Data, names: Sequence[str], context: Context
+    ) -> Mapping[str, Seen]:
+        """Give what a pass over the samples saw; one pass serves all methods and candidates."""
+        from edgecompress.onnx_files import model_digests
+        from edgecompress.quantization.calibration import collect, load_seen, observe, save_seen
 
         def build(folder: Path) -> None:
             # The model with further outputs is large and soon made: it is not kept.
@@ -156,18 +228,18 @@ class Static(LinearTypes, TableTypes):
                 found = collect(
                     observed,
                     names,
-                    (rows.feed([row], specs) for row in range(total)),
+                    data.feeds(),
                     state=context.scratch / "seen.npz",
-                    progress=lambda done: context.progress(done, total, "ranges"),
+                    progress=lambda done: context.progress(done, data.count, "ranges"),
                 )
             finally:
                 shutil.rmtree(observed.directory, ignore_errors=True)
-            save_seen(found, folder / "seen.npz", total)
+            save_seen(found, folder / "seen.npz", data.count)
 
         key = {
             "kind": "calibration",
             "model": model_digests(source),
             "tensors": list(names),
-            "rows": [ids.tolist() for ids in rows.encoded.input_ids],
+            **data.key,
         }
         return load_seen(context.cached(key, build) / "seen.npz")[0]
