@@ -52,7 +52,7 @@ class Variant:
     teacher: bool = True
 
 
-SHAPE: Json = {"heads": 0.6, "ffn": 0.72}
+SHAPE: Json = {"heads": 0.65, "ffn": 0.75}
 
 
 def pruned(**fields: Any) -> Json:
