@@ -2,12 +2,14 @@
 
 Run ``python benchmarks/seeds.py RECIPE --model DIR --data DIR -o runs/seeds``.
 Each seed is a whole run of its own (finished ones are taken from the store). What was chosen is
-chosen on validation in each run; the table shows test.
+chosen on validation in each run; the table shows test. The interval is the paired bootstrap's of
+the seed whose loss is the median one; minutes are those of the candidate's own stages.
 """
 
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -35,12 +37,23 @@ def read(row: Row, metric: str, split: str | None = None) -> float | None:
     return None if found is None or found.invalid else found.value
 
 
+def middle_interval(rows: Sequence[Row], metric: str) -> tuple[float, float]:
+    """Give the interval of the row whose value on test is the median (the lower of two)."""
+    found = [find(row.measurements, metric, split="test") for row in rows]
+    sound = [m for m in found if m is not None and m.interval is not None]
+    if not sound:
+        return float("nan"), float("nan")
+    middle = sorted(sound, key=lambda m: m.value)[(len(sound) - 1) // 2]
+    return middle.interval or (float("nan"), float("nan"))
+
+
 def table(results: list[RunResult]) -> str:
     """Draw the Markdown table of all candidates over all seeds."""
     primary = task(str(results[0].task)).primary
     lines = [
-        f"| candidate | MB | × smaller | × faster | {primary} on test | lost, points | chosen |",
-        "|---|--:|--:|--:|--:|--:|--:|",
+        f"| candidate | MB | × smaller | × faster | {primary} on test | lost, points | 95 % interval "
+        "| minutes | chosen |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for name in [row.name for row in results[0].rows if not row.error]:
         rows = [row for result in results for row in result.rows if row.name == name]
@@ -51,10 +64,13 @@ def table(results: list[RunResult]) -> str:
         if not all(sound.values()):
             continue
         chosen = sum(result.winner == name for result in results)
+        low, high = middle_interval(rows, f"{primary}_drop")
+        minutes = [sum(step.seconds for step in row.steps) / 60 for row in rows]
         lines.append(
             f"| {name} | {cell(sound['size'], 1e-6)} | {cell(sound['compression'])} "
             f"| {cell(sound['speedup'])} | {cell(sound[primary], 100)} "
-            f"| {cell(sound[f'{primary}_drop'], 100)} | {chosen or ''} |"
+            f"| {cell(sound[f'{primary}_drop'], 100)} | {100 * low:.2f} to {100 * high:.2f} "
+            f"| {cell(minutes, digits=1)} | {chosen or ''} |"
         )
     return "\n".join(lines)
 
