@@ -51,8 +51,8 @@ def table(results: list[RunResult]) -> str:
     """Draw the Markdown table of all candidates over all seeds."""
     primary = task(str(results[0].task)).primary
     lines = [
-        f"| candidate | MB | × smaller | × faster | {primary} on test | lost, points | 95 % interval "
-        "| minutes | chosen |",
+        f"| candidate | MB | × smaller | × faster | {primary} on test | lost, points "
+        "| 95 % interval | minutes | chosen |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for name in [row.name for row in results[0].rows if not row.error]:
