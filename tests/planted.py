@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import tempfile
 from pathlib import Path
 
 from helpers import small_context
@@ -14,8 +16,12 @@ CULPRIT = "/bert/encoder/layer.1/output/dense/MatMul"
 LARGE = 3000.0
 
 
-def planted_encoder(folder: Path) -> Candidate:
-    """Write an exported tagger whose last feed-forward part has one huge, unused activation.
+_FOLDER = tempfile.TemporaryDirectory(prefix="edgecompress-planted-")
+
+
+@functools.cache
+def planted_encoder() -> Candidate:
+    """Give an exported tagger whose last feed-forward part has one huge, unused activation.
 
     A neuron is always `LARGE`, and nothing reads it: fp32 answers as without it. In 8 bits the
     range of its layer's input is LARGE wide, and nothing is left of the other neurons.
@@ -23,6 +29,8 @@ def planted_encoder(folder: Path) -> Candidate:
     import torch
 
     from edgecompress.surgery.model import load_module, save_module
+
+    folder = Path(_FOLDER.name)
 
     plain = write_encoder(folder / "plain", "Bert", "token-classification")
     assert isinstance(plain.model, TorchModel)

@@ -127,7 +127,11 @@ def starting_point(
     """Give every linear layer `form` and every table int8; what is excluded stays fp32."""
     forms: dict[str, Form] = {}
     for unit in units:
-        out = not set(exclude).isdisjoint((*unit.nodes, *unit.weights))
         kept: Form = "int8" if tables else "fp32"
-        forms[unit.name] = "fp32" if out else kept if unit.is_table else form
+        forms[unit.name] = "fp32" if named(unit, exclude) else kept if unit.is_table else form
     return Assignment(forms)
+
+
+def named(unit: Unit, names: Collection[str]) -> bool:
+    """Tell whether a node or a weight of `unit` is among `names`."""
+    return not set(names).isdisjoint((*unit.nodes, *unit.weights))

@@ -23,8 +23,8 @@ from edgecompress.values import OnnxModel
 
 
 @pytest.fixture(scope="module")
-def planted(tmp_path_factory):
-    return planted_encoder(tmp_path_factory.mktemp("planted"))
+def planted():
+    return planted_encoder()
 
 
 @pytest.fixture(scope="module")

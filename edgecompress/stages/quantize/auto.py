@@ -1,0 +1,394 @@
+"""Quantize an ONNX model as far as a budget of accuracy allows, by trying and timing real models.
+
+All int8 comes first; where that loses too much, the layers that cost most go back to fp32, as few
+as possible and each with its reason. Then 4-bit tables, and forms that were measured to be faster.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from edgecompress.errors import StageError
+from edgecompress.quantization.presets import LinearTypes
+from edgecompress.stage import Context, Kind
+from edgecompress.values import Candidate, Example, Json, Measurement, OnnxModel
+
+if TYPE_CHECKING:
+    from edgecompress.quantization.outputs import Samples
+    from edgecompress.quantization.scheme import Scheme
+    from edgecompress.quantization.sensitivity import Item
+    from edgecompress.quantization.trials import Trials
+    from edgecompress.quantization.units import Form, Unit
+
+RANDOM_SAMPLES = 16
+ERROR_WITHOUT_TASK = 0.01
+"""The budget where there is neither a task nor `max_error`: a hundredth of the variance."""
+
+
+class Auto(LinearTypes):
+    """The fastest int8 model within a budget of accuracy: int8 or fp32 chosen for each layer."""
+
+    accepts: ClassVar[tuple[Kind, ...]] = (OnnxModel,)
+    yields: ClassVar[Kind] = OnnxModel
+
+    max_drop: float = Field(default=0.003, ge=0)
+    """How much of the task's metric may be lost on validation against this model in fp32: 0.003 is
+    0.3 points."""
+    max_error: float | None = Field(default=None, gt=0)
+    """How large the outputs' squared error may be, as a share of their variance; without a task
+    0.01 when left out."""
+    forms: tuple[Literal["dynamic", "static"], ...] = ("dynamic", "static")
+    """What is tried for linear layers beside fp32; static needs training examples."""
+    embedding_bits: tuple[Literal[4, 8], ...] = (8, 4)
+    """What is tried for tables; empty leaves them fp32."""
+    embedding_block: Literal[16, 32, 64, 128] = 64
+    """Values that share a scale of 32 bits in tables of 4 bits."""
+    most_fp32: float = Field(default=0.5, ge=0, le=1)
+    """Largest share of the linear layers that may go back to fp32 because of what they cost."""
+    seconds: float = Field(default=900, gt=0)
+    """Time limit; the best model found by then is given."""
+    samples: int | None = Field(default=None, ge=1)
+    """How many validation examples models are judged on; all of them when left out."""
+    ranking_samples: int = Field(default=64, ge=1)
+    """How many of them layers are ranked on."""
+    calibration: str | None = None
+    """For static: a calibration set by name, or the path of its YAML file."""
+    calibration_samples: int | None = Field(default=None, ge=1)
+    """For static: how many training examples; by default what the calibration set says, or 128."""
+    method: Literal["minmax", "average", "percentile", "entropy", "mse"] = "minmax"
+    """For static: how a range is found, as in quantize.static."""
+    exclude: tuple[str, ...] = ()
+    """Names of nodes or weights that stay fp32."""
+
+    def identity(self) -> Json:
+        """Give the parameters with the calibration set's digest in its name's place."""
+        from edgecompress.data.calibration import load_calibration
+
+        found = self.model_dump(mode="json")
+        if self.calibration:
+            found["calibration"] = load_calibration(self.calibration).digest
+        return found
+
+    def apply(self, candidate: Candidate, context: Context) -> Candidate:
+        """Search, write the best model found and say what was tried.
+
+        Raises
+        ------
+        StageError
+            When the model is quantized already, has nothing to quantize, or cannot be judged.
+        DataError
+            When the calibration set is unknown or malformed.
+        """
+        from edgecompress.quantization.inputs import onnx_model
+        from edgecompress.quantization.rewrite import check_excluded
+        from edgecompress.quantization.scheme import Scheme
+        from edgecompress.quantization.sensitivity import check_float
+        from edgecompress.quantization.storage import read_model
+        from edgecompress.quantization.units import find_units
+
+        source = onnx_model(candidate)
+        check_float(source)
+        stored = read_model(source.path)
+        check_excluded(stored, Scheme(exclude=frozenset(self.exclude)))
+        units = find_units(stored)
+        if not units:
+            raise StageError(f"{source.path.name} has no layer that can be quantized")
+        scheme = Scheme(
+            per_channel=self.per_channel,
+            reduce_range=self.reduce_range,
+            unsigned_weights=self.weight == "uint8",
+            symmetric_weights=self.symmetric,
+            embedding_block=self.embedding_block,
+        )
+        if context.recorded is not None:
+            return _again(self, candidate, context.recorded, units, scheme, context)
+        return _Work(self, candidate, source, units, scheme, context).run()
+
+
+def _finished(
+    stage: Auto,
+    candidate: Candidate,
+    scheme: Scheme,
+    decided: Json,
+    ranges: Mapping[str, tuple[float, float]],
+    measured: Json,
+    context: Context,
+) -> Candidate:
+    """Write the model whose forms were decided, and prove what runs as int8."""
+    from edgecompress.quantization.inputs import onnx_model
+    from edgecompress.quantization.mixed import write_mixed
+    from edgecompress.quantization.proof import check_model, coverage
+    from edgecompress.quantization.units import Assignment
+
+    target = context.folder / "model" / "model.onnx"
+    model, found = write_mixed(
+        onnx_model(candidate), Assignment(decided["forms"]), scheme, ranges, target
+    )
+    check_model(model)
+    shown = (found or coverage(model)).to_json(decided["fp32"])
+    types = stage.types_json("uint8")
+    return candidate.with_model(
+        model, measured=measured, **shown, **decided, preset=stage.preset, types=types
+    )
+
+
+def _again(
+    stage: Auto,
+    candidate: Candidate,
+    recorded: Json,
+    units: Sequence[Unit],
+    scheme: Scheme,
+    context: Context,
+) -> Candidate:
+    """Write what was chosen when this model was first made; nothing is judged or timed."""
+    try:
+        keys = ("forms", "fp32", "verdict", "metric", "judged_on", "ranges", "notes")
+        decided = {key: recorded[key] for key in keys}
+        forms = {str(name): str(form) for name, form in decided["forms"].items()}
+        ranges = {str(k): (float(v[0]), float(v[1])) for k, v in decided["ranges"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+        raise StageError(
+            "quantize.auto has no record of what it chose; run the recipe again"
+        ) from None
+    bits = {f"int{count}" for count in stage.embedding_bits}
+    if forms.keys() != {unit.name for unit in units}:
+        raise StageError("the record of quantize.auto is of a model with other layers")
+    if not set(forms.values()) <= {*stage.forms, *bits, "fp32"}:
+        raise StageError("the record of quantize.auto has forms that this recipe rules out")
+    return _finished(stage, candidate, scheme, decided, ranges, {}, context)
+
+
+class _Work:
+    """One search: what models are judged on, and what is known so far."""
+
+    def __init__(
+        self,
+        stage: Auto,
+        candidate: Candidate,
+        source: OnnxModel,
+        units: Sequence[Unit],
+        scheme: Scheme,
+        context: Context,
+    ) -> None:
+        self.stage, self.candidate, self.source = stage, candidate, source
+        self.units, self.scheme, self.context = units, scheme, context
+        self.notes: list[str] = []
+        self.ranges: dict[str, tuple[float, float]] = {}
+        self.samples = self._samples(stage.samples)
+
+    def run(self) -> Candidate:
+        """Search and write what was found."""
+        from edgecompress.quantization.mixed import named, starting_point
+        from edgecompress.quantization.ranges import ranges_json
+        from edgecompress.quantization.scheme import EXCLUDED, NOT_ASKED
+        from edgecompress.quantization.search import Search
+
+        stage = self.stage
+        forms = self._forms()
+        trials = self._trials()
+        tables = bool(stage.embedding_bits)
+        starts = {
+            form: starting_point(self.units, form, tables=tables, exclude=stage.exclude)
+            for form in forms
+        }
+        if set(stage.embedding_bits) == {4}:
+            small = [u.name for u in self.units if u.takes_int4(stage.embedding_block)]
+            kept = [name for name in small if starts[forms[0]].forms[name] == "int8"]
+            starts = {form: start.put(kept, "int4") for form, start in starts.items()}
+        linears = sum(not unit.is_table for unit in self.units)
+        search = Search(
+            trials,
+            self.units,
+            starts,
+            lambda form: self._sensitivity(form, trials),
+            int(stage.most_fp32 * linears),
+            four_bits={4, 8} <= set(stage.embedding_bits),
+        )
+        outcome = search.run()
+        best = outcome.best
+        timed = trials.time([None, best.assignment], must=True)
+        if not best.assignment.having("static"):
+            self.ranges = {}
+        said = trials.budget.say(best.cost, self.samples.metric)
+        reasons = {
+            unit.name: EXCLUDED if named(unit, stage.exclude) else NOT_ASKED["table"]
+            for unit in self.units
+            if starts[forms[0]].forms[unit.name] == "fp32"
+        }
+        state = "pass" if best.passes else "fail"
+        if not best.passes:
+            said = f"no model that was tried keeps the budget; of the nearest {said}"
+        decided = {
+            "forms": best.assignment.to_json(),
+            "fp32": {
+                name: outcome.reasons.get(name) or reasons.get(name) or "tried on the way"
+                for name in best.assignment.having("fp32")
+            },
+            "verdict": {"state": state, "reason": said},
+            "metric": self.samples.metric,
+            "judged_on": len(self.samples.feeds),
+            "ranges": ranges_json(self.ranges),
+            "notes": self.notes + outcome.notes,
+        }
+        measured = {
+            "tried": [
+                {
+                    "what": one.why,
+                    "forms": one.assignment.to_json(),
+                    "drop": one.cost.drop,
+                    "error": one.cost.error,
+                    "kl": one.cost.kl,
+                    "size_bytes": one.size_bytes,
+                    "passes": one.passes,
+                }
+                for one in trials.tried.values()
+            ],
+            "times": list(trials.saved["times"].values()),
+            "speedup": timed[1].gain if timed[1] else None,
+            "saves_ms": search.ms,
+            "sensitivity": outcome.sensitivity,
+            "reference": trials.judge.reference,
+            "seconds": round(trials.elapsed, 1),
+        }
+        shutil.rmtree(self.context.folder / "trials", ignore_errors=True)
+        return _finished(
+            stage, self.candidate, self.scheme, decided, self.ranges, measured, self.context
+        )
+
+    def _forms(self) -> list[Form]:
+        """Give the forms that can be tried; for static, calibrate."""
+        if not self.stage.forms:
+            raise StageError("quantize.auto has no form to try; set forms: [dynamic]")
+        forms: list[Form] = [form for form in self.stage.forms if form == "dynamic"]
+        if "static" in self.stage.forms:
+            if self.context.train and self.candidate.task and self.candidate.preprocessor:
+                self.ranges = self._calibrated()
+                forms.append("static")
+            elif not forms:
+                raise StageError(
+                    "quantize.auto measures static ranges on training examples, and there are "
+                    "none: give `data`, or set forms: [dynamic]"
+                )
+            else:
+                self.notes.append("static was left out: there are no training examples")
+        return forms
+
+    def _trials(self) -> Trials:
+        from edgecompress.quantization.outputs import Judge
+        from edgecompress.quantization.session import open_session
+        from edgecompress.quantization.trials import Budget, Trials
+
+        self.context.progress(0, self.stage.seconds, "fp32")
+        session = open_session(self.source)
+        judge = Judge(self.samples, lambda feed: session.run(None, feed))
+        labelled = judge.reference is not None
+        error = self.stage.max_error
+        if not labelled and error is None:
+            error = ERROR_WITHOUT_TASK
+        budget = Budget(self.stage.max_drop if labelled else None, error)
+        return Trials(
+            self.source, self.scheme, self.ranges, judge, budget, self._measure,
+            self.context.scratch, self.context.folder / "trials", self.stage.seconds,
+            self.context.progress,
+        )  # fmt: skip
+
+    def _measure(self, models: Sequence[OnnxModel]) -> list[tuple[Measurement, ...]]:
+        return self.context.measure([replace(self.candidate, model=model) for model in models])
+
+    def _samples(self, count: int | None) -> Samples:
+        """Give what models are judged on: validation examples, or made-up inputs without a task."""
+        from edgecompress.quantization.graph import graph_specs, stored_id_bounds
+        from edgecompress.quantization.inputs import encode_rows
+        from edgecompress.quantization.outputs import Samples
+        from edgecompress.quantization.session import random_feed
+
+        specs = graph_specs(self.source)
+        if self.candidate.task is None or self.candidate.preprocessor is None:
+            bounds = stored_id_bounds(self.source)
+            self.notes.append("there is no task, so that made-up inputs were compared")
+            return Samples(
+                tuple(
+                    random_feed(specs, 1, 4 + 4 * (seed % 6), bounds=bounds, seed=seed)
+                    for seed in range(count or RANDOM_SAMPLES)
+                )
+            )
+        examples = self._chosen(count)
+        rows = encode_rows(self.candidate, examples)
+        if rows is None:
+            raise StageError(
+                "quantize.auto judges models on validation examples, and there are none: give "
+                "`data.validation`, or use quantize.dynamic"
+            )
+        feeds = tuple(rows.feed([row], specs) for row in range(len(rows.lengths)))
+        labelled = all(example.tags or example.label for example in examples)
+        known = tuple(examples) if labelled or not rows.task.labelled else ()
+        return Samples(feeds, rows, known, self.candidate.labels)
+
+    def _chosen(self, count: int | None) -> Sequence[Example]:
+        from edgecompress.data.sample import stratified_sample
+
+        every = self.context.validation
+        places = stratified_sample(every, count or len(every), self.context.seed)
+        return [every[place] for place in places]
+
+    def _sensitivity(self, form: Form, trials: Trials) -> list[Item]:
+        """Measure what each layer costs alone, on fewer examples."""
+        from edgecompress.quantization.sensitivity import measure
+
+        count = min(self.stage.ranking_samples, len(self.samples.feeds))
+        fewer = self.samples
+        if self.samples.rows is not None:
+            fewer = self._samples(count)
+        scheme = replace(self.scheme, ranges=self.ranges) if form == "static" else self.scheme
+        items, _ = measure(
+            self.source,
+            fewer,
+            scheme,
+            self.context.scratch / f"sensitivity-{form}",
+            parts=("both", "int8"),
+            progress=self.context.progress,
+            ended=lambda: trials.ended,
+        )
+        return items
+
+    def _calibrated(self) -> dict[str, tuple[float, float]]:
+        """Measure ranges in one pass, as quantize.static does, rounded as they are recorded."""
+        from edgecompress.data.calibration import CalibrationSet, load_calibration
+        from edgecompress.quantization.calibration import collect, observe
+        from edgecompress.quantization.graph import graph_specs
+        from edgecompress.quantization.inputs import encode_rows
+        from edgecompress.quantization.ranges import find_ranges, ranges_json
+
+        stage, context = self.stage, self.context
+        kept = context.scratch / "ranges.json"
+        if not kept.is_file():
+            chosen = load_calibration(stage.calibration) if stage.calibration else None
+            chosen = chosen or CalibrationSet(name="random")
+            examples = chosen.select(context.train, context.seed, stage.calibration_samples)
+            rows = encode_rows(self.candidate, examples)
+            if rows is None:
+                raise StageError("quantize.auto found no token in its calibration examples")
+            specs, total = graph_specs(self.source), len(rows.lengths)
+            names = list(dict.fromkeys(name for unit in self.units for name in unit.inputs))
+            observed = observe(self.source, names, context.scratch / "observed")
+            try:
+                seen = collect(
+                    observed,
+                    names,
+                    (rows.feed([row], specs) for row in range(total)),
+                    state=context.scratch / "seen.npz",
+                    progress=lambda done: context.progress(done, total, "ranges"),
+                )
+            finally:
+                shutil.rmtree(observed.directory, ignore_errors=True)
+            aside = kept.with_suffix(".aside")
+            aside.write_text(json.dumps(ranges_json(find_ranges(seen, stage.method))))
+            aside.replace(kept)
+        found = json.loads(kept.read_text(encoding="utf-8"))
+        return {name: (low, high) for name, (low, high) in found.items()}
