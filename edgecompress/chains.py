@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edgecompress.learned_ranges import check_learned_ranges
 from edgecompress.stage import Kind, Stage, Transform, stage_class, stage_modules
 from edgecompress.validation import nearest, validated
 from edgecompress.values import OnnxModel, TorchModel
@@ -141,8 +142,9 @@ def check_order(
         if use.name.startswith("quantize."):
             if quantized:
                 raise source.error(f"the model is already quantized by {quantized}", use.path)
-            quantized = use.name
+            quantized = "" if use.stage.leaves_quantizing() else use.name
         current = use.stage.yields
+    check_learned_ranges(chain, source, complete=complete)
     if complete and current is not OnnxModel:
         last = chain[-1].path if chain else ("stages",)
         raise source.error("this chain ends in PyTorch; end it with export or a quantization", last)

@@ -135,18 +135,24 @@ class Transform(Stage, ABC):
     ``needs_data`` says that it reads examples, ``needs_teacher`` that it reads the teacher;
     ``lossless`` that it may also be applied to the fp32 reference (graph options); ``distributed``
     that under ``accelerate launch`` all processes apply it at once, because it trains by
-    `training.fit` and decides nothing by chance or by measuring.
+    `training.fit` and decides nothing by chance or by measuring; ``keeps_ranges`` that activation
+    ranges which training has learned (`Candidate.ranges`) hold for its result, which carries them.
     """
 
     yields: ClassVar[Kind]
     needs_data: ClassVar[bool] = False
     needs_teacher: ClassVar[bool] = False
     lossless: ClassVar[bool] = False
+    keeps_ranges: ClassVar[bool] = False
     distributed: ClassVar[bool] = False
 
     def reads_examples(self) -> bool:
         """Whether it reads examples as its fields stand: one that was given other data may not."""
         return self.needs_data
+
+    def leaves_quantizing(self) -> bool:
+        """Whether another stage of ``quantize.`` may follow, because layers are still in fp32."""
+        return False
 
     @abstractmethod
     def apply(self, candidate: Candidate, context: Context) -> Candidate:

@@ -21,6 +21,7 @@ SMALLEST_BLOCK = 16
 SHRINKS = np.linspace(0.7, 1.0, 16, dtype=np.float32)
 """Shares of a block's largest value that are tried as the end of its range."""
 CHUNK_VALUES = 1 << 20
+LEAST_IMPORTANCE = np.float32(1e-6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ def quantize_blocks(weight: Array, bits: Bits, block: int, *, search: bool = Tru
     for start in range(0, rows, step):
         part = weight[start : start + step].astype(np.float32, copy=False)
         codes, scales = _quantize(part.reshape(len(part), -1, block), bits, search and bits < 8)
-        packed[start : start + step] = _pack(codes.reshape(len(part), width), bits)
+        packed[start : start + step] = pack(codes.reshape(len(part), width), bits)
         scale[start : start + step] = scales
     return Blocks(packed, scale, bits, block)
 
@@ -90,7 +91,37 @@ def dequantize_blocks(blocks: Blocks) -> Array:
     return (values * blocks.scale[..., None]).reshape(len(codes), -1)
 
 
-def _quantize(values: Array, bits: Bits, search: bool) -> tuple[Array, Array]:
+def block_scales(weight: Array, bits: Bits, block: int, importance: Array) -> Array:
+    """Find the scale of each block whose squared error, weighed by input, is least.
+
+    Parameters
+    ----------
+    weight : ndarray, float32, shape (rows, width)
+        `block` divides its width.
+    bits : int
+    block : int
+    importance : ndarray, shape (width,)
+        Mean square of each input, or a multiple of it.
+
+    Returns
+    -------
+    ndarray, float32, shape (rows, width / block)
+    """
+    weights = importance.reshape(-1, block).astype(np.float32)
+    # Inputs that were always 0 count a little, so that their weights keep a sensible scale.
+    weights = weights / np.maximum(weights.max(), np.finfo(np.float32).tiny) + LEAST_IMPORTANCE
+    scale = np.empty((len(weight), weight.shape[1] // block), np.float32)
+    step = max(1, CHUNK_VALUES // weight.shape[1])
+    for start in range(0, len(weight), step):
+        part = weight[start : start + step].astype(np.float32, copy=False)
+        values = part.reshape(len(part), -1, block)
+        scale[start : start + step] = _quantize(values, bits, bits < 8, weights)[1]
+    return scale
+
+
+def _quantize(
+    values: Array, bits: Bits, search: bool, weights: Array | None = None
+) -> tuple[Array, Array]:
     """Codes, uint8 (rows, blocks, block), and scales, float32 (rows, blocks)."""
     middle = 1 << (bits - 1)
     most = np.abs(values).max(axis=-1)
@@ -101,7 +132,8 @@ def _quantize(values: Array, bits: Bits, search: bool) -> tuple[Array, Array]:
         scale = most * shrink / np.float32(middle - 1)
         scale = np.where(scale < np.finfo(np.float32).tiny, np.float32(1.0), scale)
         codes = np.clip(np.round(values / scale[..., None]), -middle, middle - 1)
-        error = np.square(codes * scale[..., None] - values).sum(axis=-1)
+        squares = np.square(codes * scale[..., None] - values)
+        error = (squares if weights is None else squares * weights).sum(axis=-1)
         better = error < best_error
         best_error = np.where(better, error, best_error)
         best_scale = np.where(better, scale, best_scale)
@@ -109,5 +141,6 @@ def _quantize(values: Array, bits: Bits, search: bool) -> tuple[Array, Array]:
     return best_codes, best_scale
 
 
-def _pack(codes: Array, bits: Bits) -> Array:
+def pack(codes: Array, bits: Bits) -> Array:
+    """Put codes, uint8 (rows, width), as the kernels read them: uint8 (rows, width · bits / 8)."""
     return codes[:, 0::2] | (codes[:, 1::2] << 4) if bits == 4 else codes

@@ -2,9 +2,11 @@
 
 Dynamic: activations are quantized at run time (``DynamicQuantizeLinear`` + ``MatMulInteger`` …),
 the same nodes and the same bits as `onnxruntime.quantization.quantize_dynamic` makes. Static:
-QDQ pairs around the inputs of linear layers, with ranges measured before. Only the inputs of
-linear layers are quantized: the attention mask's bias (as low as -3.4e38), the softmax and the
-residual stream stay in fp32. ONNX Runtime fuses both forms into its integer kernels.
+QDQ pairs around the inputs of linear layers, with ranges measured before. Of a transformer only the
+inputs of linear layers are quantized: the attention mask's bias (as low as -3.4e38), the softmax
+and the residual stream stay in fp32. Convolutions have QDQ pairs on both sides, and so has what
+lies between them (`edgecompress.quantization.regions`). ONNX Runtime fuses all into its integer
+kernels.
 """
 
 from __future__ import annotations
@@ -15,12 +17,18 @@ from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
-from onnx import NodeProto, TensorProto, helper
+from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from edgecompress.errors import StageError
 from edgecompress.quantization.blocks import SMALLEST_BLOCK, Bits, fitting_block, quantize_blocks
 from edgecompress.quantization.layers import Layer, attributes, find_layers, name_nodes
 from edgecompress.quantization.proof import Coverage
+from edgecompress.quantization.regions import (
+    Regions,
+    find_regions,
+    quantize_bias,
+    quantize_filters,
+)
 from edgecompress.quantization.scheme import EXCLUDED, LEAST_OPSET, NOT_ASKED, Scheme
 from edgecompress.quantization.storage import StoredModel
 from edgecompress.quantization.weights import (
@@ -42,6 +50,7 @@ QUANTIZED = frozenset(
     }
 )
 """Operators that compute with, or decode, integer weights."""
+NO_KERNEL = "ONNX Runtime has no integer kernel for it as it stands here"
 INT8_COMPUTE = 4
 """`accuracy_level` of MatMulNBits at which it quantizes its input, too."""
 
@@ -49,17 +58,30 @@ INT8_COMPUTE = 4
 def linear_inputs(model: StoredModel, exclude: frozenset[str] = frozenset()) -> list[str]:
     """Names of the tensors whose ranges the static scheme needs, in the graph's order."""
     name_nodes(model)
+    lift_constants(model)
     kinds = {"matmul", "gemm", "attention"}
+    regions = _regions(model, exclude)
     found = [
-        layer.data
+        regions.sources.get(layer.data, layer.data)
         for layer in find_layers(model)
         if layer.kind in kinds and not layer.refused and not exclude & {layer.node, *layer.weights}
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys((*regions.ranges_of, *found)))
 
 
-def check_quantizable(model: StoredModel) -> None:
-    """Refuse a graph in which nothing is left to quantize.
+def _regions(model: StoredModel, kept: frozenset[str]) -> Regions:
+    """Find the tensors around convolutions, but for those that are `kept` in fp32."""
+    graph = model.proto.graph
+    convolutions = {
+        layer.node
+        for layer in find_layers(model)
+        if layer.kind == "conv" and not layer.refused and not kept & {layer.node, *layer.weights}
+    }
+    return find_regions(graph.node, [value.name for value in graph.output], convolutions)
+
+
+def check_quantizable(model: StoredModel, *, convolutions: bool = True) -> None:
+    """Refuse a graph in which nothing is left to quantize, `convolutions` counted or not.
 
     Raises
     ------
@@ -67,8 +89,9 @@ def check_quantizable(model: StoredModel) -> None:
         Saying how much is quantized already, or which operators' weights cannot be.
     """
     name_nodes(model)
+    lift_constants(model)
     layers = find_layers(model)
-    if any(not layer.refused for layer in layers):
+    if any(not layer.refused and (convolutions or layer.kind != "conv") for layer in layers):
         return
     nodes = model.proto.graph.node
     done = Counter(node.op_type for node in nodes if node.op_type in QUANTIZED)
@@ -79,7 +102,8 @@ def check_quantizable(model: StoredModel) -> None:
             "start from its fp32 form"
         )
     if layers:
-        raise StageError(f"no layer can be quantized: {layers[0].node}: {layers[0].refused}")
+        reason = layers[0].refused or NOT_ASKED["conv"]
+        raise StageError(f"no layer can be quantized: {layers[0].node}: {reason}")
     weights = {t.name for t in model.proto.graph.initializer if len(t.dims) > 1}
     others = Counter(node.op_type for node in nodes if weights & set(node.input))
     told = ", ".join(f"{count} {op}" for op, count in others.most_common()) or "none"
@@ -137,7 +161,9 @@ def rewrite(model: StoredModel, scheme: Scheme) -> tuple[StoredModel, dict[str, 
 def missed_weights(found: Coverage) -> frozenset[str]:
     """Weights that were written as int8 in QDQ form and are computed in fp32 all the same."""
     stored = [part.weight for part in found.fp32_linears if part.dequantized]
-    return frozenset(re.sub(r"(_linear|_transposed)?_quantized$", "", name) for name in stored)
+    return frozenset(
+        re.sub(r"(_linear|_transposed|_filters)?_quantized$", "", name) for name in stored
+    )
 
 
 def lift_constants(model: StoredModel) -> None:
@@ -146,7 +172,7 @@ def lift_constants(model: StoredModel) -> None:
     kept = []
     for node in graph.node:
         value = attributes(node).get("value") if node.op_type == "Constant" else None
-        if value is not None and value.data_type == TensorProto.FLOAT and len(value.dims) == 2:
+        if value is not None and value.data_type == TensorProto.FLOAT and len(value.dims) >= 2:
             tensor = graph.initializer.add()
             tensor.CopyFrom(value)
             tensor.name = node.output[0]
@@ -167,22 +193,68 @@ class _Rewriter:
         self.made: dict[str, TensorProto] = {}
         self.weights: dict[tuple[str, str], tuple[str, str, str]] = {}
         self.activations: dict[str, tuple[str, str, str]] = {}
+        static = scheme.ranges is not None and scheme.linears == "int8"
+        self.regions = (
+            _regions(model, scheme.exclude | scheme.as_integers) if static else Regions({})
+        )
+        self.outputs = {value.name for value in model.proto.graph.output}
+        self.decoded: dict[str, str] = {}
 
     def run(self) -> tuple[StoredModel, dict[str, str]]:
         layers = {layer.node: layer for layer in find_layers(self.model)}
         reasons: dict[str, str] = {}
+        for value in self.model.proto.graph.input:
+            if value.name in self.regions.sources:
+                self._keep_in_8_bits(value.name)
         for node in list(self.model.proto.graph.node):
             layer = layers.get(node.name)
-            if layer is None:
-                self.nodes.append(node)
-                continue
-            reason = self._reason(layer)
-            if reason:
-                reasons[node.name] = reason
-                self.nodes.append(node)
-            else:
+            reason = self._reason(layer) if layer else ""
+            outputs = list(node.output)
+            for place, name in enumerate(outputs):
+                if name in self.regions.sources and name in self.outputs:
+                    node.output[place] = f"{name}_raw"
+            if layer is not None and not reason:
                 getattr(self, f"_{layer.kind}")(node, layer)
+            else:
+                reasons |= {node.name: reason} if reason else {}
+                self._as_it_is(node)
+            for name in outputs:
+                if name in self.regions.sources:
+                    self._keep_in_8_bits(name)
         return self._finish(), reasons
+
+    def _as_it_is(self, node: NodeProto) -> None:
+        """Keep a node; what is kept in 8 bits it reads decoded, or its shape as it is."""
+        names = (
+            {name: parts[0] for name, parts in self.activations.items()}
+            if node.op_type == "Shape"
+            else self.decoded
+        )
+        for place, name in enumerate(node.input):
+            if name in self.decoded:
+                node.input[place] = names[name]
+        self.nodes.append(node)
+
+    def _keep_in_8_bits(self, name: str) -> None:
+        """Put a QDQ pair behind a tensor of a region; all that follows reads what comes out."""
+        source = self.regions.sources[name]
+        quantized, scale, zero = f"{name}_quantized", f"{source}_scale", f"{source}_zero_point"
+        if scale not in self.made:
+            if source not in (self.scheme.ranges or {}):
+                raise StageError(f"no activation range was measured for {source}")
+            low, high = (self.scheme.ranges or {})[source]
+            # uint8 even where linear layers take int8: on x86 ONNX Runtime folds no Relu into int8.
+            factor, middle = asymmetric(low, high)
+            self.made[scale], self.made[zero] = scalar(factor, scale), scalar(middle, zero)
+        last = name in self.outputs
+        decoded = name if last else f"{name}_decoded"
+        raw = f"{name}_raw" if last else name
+        ends = [scale, zero]
+        made = helper.make_node("QuantizeLinear", [raw, *ends], [quantized], f"{name}_Quantize")
+        self.nodes.append(made)
+        self._add("DequantizeLinear", [quantized, *ends], f"{name}_Dequantize", decoded)
+        self.activations[name] = (quantized, scale, zero)
+        self.decoded[name] = decoded
 
     def _reason(self, layer: Layer) -> str:
         """Say why a layer stays as it is; empty where it does not."""
@@ -192,6 +264,11 @@ class _Rewriter:
             return layer.refused if self.scheme.embeddings else NOT_ASKED[layer.kind]
         if self.scheme.linears == "off":
             return NOT_ASKED[layer.kind]
+        if layer.kind == "conv":
+            if self.scheme.linears != "int8" or self.scheme.ranges is None:
+                return NOT_ASKED["conv"]
+            if layer.weights[0] in self.scheme.as_integers:
+                return NO_KERNEL
         if self.scheme.linears == "blocks":
             if layer.kind == "attention":
                 return "fused attention has no kernel for weights in blocks"
@@ -232,6 +309,10 @@ class _Rewriter:
         made: Quantized
         if form == "table":
             made = quantize_table(array)
+        elif form == "filters":
+            made = quantize_filters(
+                array, per_channel=self.scheme.per_channel, reduce_range=self.scheme.reduce_range
+            )
         else:
             made = quantize_linear(
                 np.ascontiguousarray(array.T) if layer.transposed else array,
@@ -308,7 +389,8 @@ class _Rewriter:
         """Quantize `rows` in blocks once; give the names of the codes and of the scales."""
         key = (name, f"blocks of {bits} for {'MatMulNBits' if linear else 'Gather'}")
         if key not in self.weights:
-            made = quantize_blocks(rows, bits, block, search=self.scheme.search)
+            ready = self.scheme.blocks.get(name) if linear else None
+            made = ready or quantize_blocks(rows, bits, block, search=self.scheme.search)
             packed, scale = made.packed, made.scale
             if linear:  # MatMulNBits wants (outputs, blocks, bytes of a block) and flat scales
                 packed = packed.reshape(len(rows), -1, block * bits // 8)
@@ -328,6 +410,24 @@ class _Rewriter:
         self._matmul(product, layer)
         if bias:
             self._add("Add", [f"{out}_MatMul", bias], f"{node.name}_Add", out)
+
+    def _conv(self, node: NodeProto, layer: Layer) -> None:
+        _, scale, _ = self.activations[layer.data]
+        weight = self._weight(layer, layer.weights[0], "filters")
+        name = node.name
+        axis: dict[str, Any] = {"axis": 0} if self.scheme.per_channel else {}
+        self._add("DequantizeLinear", list(weight), f"{name}_w", **axis)
+        node.input[0], node.input[1] = self.decoded[layer.data], f"{name}_w:0"
+        if len(node.input) > 2 and node.input[2]:
+            bias = self.model.array(self.sources[node.input[2]])
+            factors = [numpy_helper.to_array(self.made[part]) for part in (scale, weight[1])]
+            codes, unit = quantize_bias(bias, *factors)
+            parts = [f"{name}_bias_quantized", f"{name}_bias_scale"]
+            for part, values in zip(parts, (codes, unit), strict=True):
+                self.made[part] = array_tensor(values, part)
+            self._add("DequantizeLinear", parts, f"{name}_b", **axis)
+            node.input[2] = f"{name}_b:0"
+        self.nodes.append(node)
 
     def _attention(self, node: NodeProto, layer: Layer) -> None:
         data, scale, zero = self._activation(layer.data)

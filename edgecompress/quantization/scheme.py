@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from edgecompress.quantization.blocks import Bits
+from edgecompress.quantization.blocks import Bits, Blocks
 
 # DynamicQuantizeLinear came with opset 11, scales per channel in QDQ with 13.
 LEAST_OPSET = {"dynamic": 11, "static": 13, "weight-only": 11}
@@ -17,6 +17,7 @@ NOT_ASKED = {
     "matmul": "linear layers are off in the recipe",
     "gemm": "linear layers are off in the recipe",
     "attention": "linear layers are off in the recipe",
+    "conv": "convolutions are quantized by quantize.static only",
 }
 
 
@@ -37,7 +38,7 @@ class Scheme:
     ranges : mapping of str to (float, float), optional
         Lowest and highest value of each linear layer's input; None is the dynamic scheme.
     signed_activations : bool
-        Static only: int8 (symmetric) instead of uint8.
+        Static only, linear layers: int8 (symmetric) instead of uint8.
     unsigned_weights : bool
         Linear layers: uint8 instead of int8.
     symmetric_weights : bool
@@ -45,7 +46,7 @@ class Scheme:
     as_integers : frozenset of str
         Static only: weights whose layers are written as ``MatMulInteger`` instead of QDQ. ONNX
         Runtime merges a MatMul of two axes and its bias into a Gemm before it looks for QDQ pairs,
-        and then computes that in fp32.
+        and then computes that in fp32. Of a convolution: leave it in fp32.
     linears : {"int8", "blocks", "off"}
         Linear layers: int8 weights and activations; weights of `linear_bits` with a scale for each
         `linear_block` inputs, activations in fp32 to the outside; or as they are.
@@ -53,6 +54,8 @@ class Scheme:
         8: one scale for a table; 4: one for each `embedding_block` values of a row.
     search : bool
         Choose block scales by their error.
+    blocks : mapping of str to Blocks
+        Weights of linear layers that are quantized already, by name, with the outputs as rows.
     """
 
     per_channel: bool = True
@@ -70,6 +73,7 @@ class Scheme:
     embedding_bits: Bits = 8
     embedding_block: int = 64
     search: bool = True
+    blocks: Mapping[str, Blocks] = field(default_factory=dict)
 
     @property
     def form(self) -> str:

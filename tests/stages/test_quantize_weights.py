@@ -6,6 +6,8 @@ from helpers import small_context, tagged_examples
 from pydantic import ValidationError
 from small_encoders import relative_error, torch_logits, write_encoder
 
+import edgecompress.quantization.gptq as gptq
+from edgecompress.errors import StageError
 from edgecompress.quantization.proof import coverage
 from edgecompress.quantization.session import input_specs, open_session
 from edgecompress.stage import check_stage
@@ -84,6 +86,52 @@ def test_a_table_of_four_bits_beside_layers_of_int8(stage, exported, encoder, tm
     assert first.steps[-1].decisions["exceptions"]["/classifier/MatMul"].startswith("linear layers")
     second = stage().apply(first, small_context(tmp_path / "second", **data))
     assert operators(second) == found
+
+
+def test_gptq_is_nearer_than_searched_scales(exported, encoder, tmp_path):
+    def made(method, name, **fields):
+        context = small_context(tmp_path / name, train=tagged_examples(40))
+        stage = Weights(embeddings=False, method=method, linear_block=16, **fields)
+        return check_stage(stage, exported, context), context
+
+    search, _ = made("search", "search")
+    best, context = made("gptq", "gptq")
+    assert distance(best, encoder) < distance(search, encoder) * 0.8
+    assert operators(best) == operators(search)
+    assert best.model.path.stat().st_size == search.model.path.stat().st_size
+    decided = best.steps[-1].decisions
+    assert decided["calibrated_on"] == 40 and len(decided["gptq"]) == operators(best)["MatMulNBits"]
+    assert not (tmp_path / "gptq" / "scratch" / "observed").exists()
+    assert (40, 40, "inputs of layers") in context.said
+    total = len(decided["gptq"])
+    again, _ = made("gptq", "again")
+    assert again.model.path.read_bytes() == best.model.path.read_bytes()
+    fewer, _ = made("gptq", "fewer", samples=5, exclude=("/classifier/MatMul",))
+    decided = fewer.steps[-1].decisions
+    assert decided["calibrated_on"] == 5 and len(decided["gptq"]) == total - 1
+
+
+def test_several_passes_give_what_one_gives(exported, tmp_path, monkeypatch):
+    stage = Weights(method="gptq", linear_block=16)
+    data = {"train": tagged_examples(10)}
+    one = stage.apply(exported, small_context(tmp_path / "one", **data))
+    monkeypatch.setattr(gptq, "MOST_HESSIAN_BYTES", 4 * 32 * 32)
+    context = small_context(tmp_path / "many", **data)
+    many = stage.apply(exported, context)
+    assert many.model.path.read_bytes() == one.model.path.read_bytes()
+    assert len(context.said) > 2 * 10
+
+
+def test_only_gptq_reads_examples(exported, tmp_path):
+    assert Weights(method="gptq").reads_examples()
+    assert not Weights().reads_examples() and not Weights(method="nearest").reads_examples()
+    assert not Weights(method="gptq", inputs="x.npz").reads_examples()
+    with pytest.raises(ValidationError, match="samples is for method: gptq only"):
+        Weights(samples=8)
+    with pytest.raises(ValidationError, match="gptq is for linear layers"):
+        Weights(method="gptq", linears=False)
+    with pytest.raises(StageError, match="there are none: give `data`"):
+        Weights(method="gptq").apply(exported, small_context(tmp_path))
 
 
 def test_nothing_to_do_is_refused():

@@ -1,25 +1,36 @@
 """Store weights in 4 or 8 bits with a scale per block, and leave activations in fp32.
 
-Linear layers become `MatMulNBits`, embedding tables `GatherBlockQuantized`. Needs no data. Layers
-that are left alone can be quantized by a stage that follows: a 4-bit table beside int8 layers.
+Linear layers become `MatMulNBits`, embedding tables `GatherBlockQuantized`. Needs data for the
+method `gptq` only. Layers that are left alone can be quantized by a stage that follows: a 4-bit
+table beside int8 layers.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+import shutil
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import model_validator
 
+from edgecompress.quantization.calibration_data import CalibrationData, CalibrationFields
 from edgecompress.quantization.tables import TableTypes
 from edgecompress.stage import Context, Kind
-from edgecompress.values import Candidate, OnnxModel
+from edgecompress.values import Candidate, Json, OnnxModel
+
+if TYPE_CHECKING:
+    from edgecompress.quantization.blocks import Blocks
+    from edgecompress.quantization.storage import StoredModel
+
+CALIBRATION_FIELDS = tuple(CalibrationFields.model_fields)
 
 
-class Weights(TableTypes):
-    """Weight-only quantization by blocks, round to nearest or with searched scales."""
+class Weights(CalibrationFields, TableTypes):
+    """Weight-only quantization by blocks: nearest, with searched scales, or with GPTQ."""
 
     accepts: ClassVar[tuple[Kind, ...]] = (OnnxModel,)
     yields: ClassVar[Kind] = OnnxModel
+    needs_data: ClassVar[bool] = True
 
     linears: bool = True
     """Quantize the weights of linear layers. Their kernel is faster than fp32 and slower than that
@@ -31,9 +42,11 @@ class Weights(TableTypes):
     embedding_bits: Literal[4, 8] = 4
     """8: one scale for a table. 4: one scale for each `embedding_block` values of a row; half the
     size, and as fast. A table whose width is no multiple of 16 keeps 8."""
-    method: Literal["nearest", "search"] = "search"
-    """How a block's scale is found: from its largest value, or as that of the least squared error
-    among 16."""
+    method: Literal["nearest", "search", "gptq"] = "search"
+    """``nearest``: a block's scale comes from its largest value; ``search``: it is that of the
+    least squared error among 16; ``gptq``: in linear layers, weights make up for the rounding of
+    those before, so that products with real inputs change least. ``gptq`` runs the model on
+    `calibration` or `inputs`; embeddings are done as by ``search``."""
     exclude: tuple[str, ...] = ()
     """Names of nodes or weights that stay as they are."""
 
@@ -41,7 +54,21 @@ class Weights(TableTypes):
     def _does_something(self) -> Weights:
         if not self.linears and not self.embeddings:
             raise ValueError("quantize.weights has nothing to do; set linears or embeddings")
+        if self.method != "gptq":
+            for name in CALIBRATION_FIELDS:
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name} is for method: gptq only; leave it out")
+        elif not self.linears:
+            raise ValueError("gptq is for linear layers; set linears, or method: search")
         return self
+
+    def reads_examples(self) -> bool:
+        """Whether it reads examples: only GPTQ does, and not where files of inputs are given."""
+        return self.method == "gptq" and super().reads_examples()
+
+    def leaves_quantizing(self) -> bool:
+        """Whether linear layers are left for another stage, beside tables in few bits."""
+        return not self.linears
 
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Write the quantized model and read back what runs in how many bits.
@@ -49,7 +76,10 @@ class Weights(TableTypes):
         Raises
         ------
         StageError
-            When the model is too old to quantize, or ONNX Runtime refuses the result.
+            When the model is too old to quantize, ONNX Runtime refuses the result, or there is
+            nothing to calibrate with.
+        DataError
+            When the calibration set or files of inputs are missing or malformed.
         """
         from edgecompress.quantization.inputs import onnx_model
         from edgecompress.quantization.proof import check_model, coverage
@@ -58,6 +88,15 @@ class Weights(TableTypes):
         from edgecompress.quantization.storage import read_model, write_model
 
         source = onnx_model(candidate)
+        stored = read_model(source.path)
+        exclude = frozenset(self.exclude)
+        check_excluded(stored, Scheme(exclude=exclude))
+        decided: Json = {}
+        blocks: Mapping[str, Blocks] = {}
+        if self.method == "gptq":
+            data = self.calibration_data(candidate, source, context)
+            blocks = self._gptq(source, stored, data, context)
+            decided = {"calibrated_on": data.count, "gptq": sorted(blocks)}
         scheme = Scheme(
             linears="blocks" if self.linears else "off",
             linear_bits=self.linear_bits,
@@ -65,11 +104,10 @@ class Weights(TableTypes):
             embeddings=self.embeddings,
             embedding_bits=self.embedding_bits,
             embedding_block=self.embedding_block,
-            search=self.method == "search",
-            exclude=frozenset(self.exclude),
+            search=self.method != "nearest",
+            exclude=exclude,
+            blocks=blocks,
         )
-        stored = read_model(source.path)
-        check_excluded(stored, scheme)
         context.progress(0, 2, "quantizing weights")
         quantized, reasons = rewrite(stored, scheme)
         model = OnnxModel(context.folder / "model" / "model.onnx", source.session)
@@ -77,4 +115,37 @@ class Weights(TableTypes):
         write_model(quantized, model.path)
         context.progress(1, 2, "reading what runs in how many bits")
         check_model(model)
-        return candidate.with_model(model, **coverage(model).to_json(reasons))
+        return candidate.with_model(model, **coverage(model).to_json(reasons), **decided)
+
+    def _gptq(
+        self, source: OnnxModel, stored: StoredModel, data: CalibrationData, context: Context
+    ) -> dict[str, Blocks]:
+        """Quantize the linear layers' weights by what the samples put into them."""
+        from edgecompress.quantization.calibration import observe
+        from edgecompress.quantization.channels import stream
+        from edgecompress.quantization.gptq import (
+            gptq_weights,
+            hessians,
+            passes,
+            quantize_weight,
+        )
+
+        weights = gptq_weights(stored, frozenset(self.exclude), self.linear_block)
+        shares = passes(weights)
+        made: dict[str, Blocks] = {}
+        for number, share in enumerate(shares):
+            names = list(dict.fromkeys(name for weight in share for name in weight.inputs))
+            observed = observe(source, names, context.scratch / "observed")
+
+            def said(done: int, before: int = number * data.count) -> None:
+                context.progress(before + done, len(shares) * data.count, "inputs of layers")
+
+            try:
+                found = hessians(stream(observed, names, data.feeds(), progress=said))
+            finally:
+                shutil.rmtree(observed.directory, ignore_errors=True)
+            for weight in share:
+                made[weight.name] = quantize_weight(
+                    stored, weight, found, self.linear_bits, self.linear_block
+                )
+        return made

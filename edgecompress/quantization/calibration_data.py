@@ -1,0 +1,150 @@
+"""The fields by which a stage is told what to run a model on, and the samples that they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import Field, model_validator
+
+from edgecompress.errors import DataError, StageError
+from edgecompress.stage import Context, Transform
+from edgecompress.values import Candidate, Json, OnnxModel
+
+if TYPE_CHECKING:
+    from edgecompress.quantization.session import Feed
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationData:
+    """Samples of a model's inputs.
+
+    Attributes
+    ----------
+    key : dict
+        JSON that says where they come from, for the store.
+    count : int
+    feeds : callable
+        Gives them, one after the other, without padding; each time the same.
+    """
+
+    key: Json
+    count: int
+    feeds: Callable[[], Iterable[Feed]]
+
+
+class CalibrationFields(Transform):
+    """Fields of stages that run a model on examples, or on files of inputs."""
+
+    calibration: str | None = None
+    """A calibration set by name, or the path of its YAML file; without one, examples of the
+    training set at random."""
+    inputs: str | None = None
+    """Run files of inputs instead of examples, for any graph: an ``.npz`` (arrays named as the
+    inputs, first axis samples), a folder of ``.npz``, ``.npy`` or images, or texts (``.txt``,
+    ``.csv``, ``.tsv``)."""
+    preprocessor: str | None = None
+    """For `inputs`: a folder with the tokenizer of texts, or the ``preprocessor_config.json`` of
+    images; by default the candidate's own."""
+    samples: int | None = Field(default=None, ge=1)
+    """How many examples to run; by default what the calibration set says, or 128; of `inputs` all,
+    or the first so many."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.inputs and self.calibration:
+            raise ValueError("calibration chooses examples, and inputs are files; give one of them")
+        if self.preprocessor and not self.inputs:
+            raise ValueError("preprocessor says how to read inputs; give inputs, too")
+        return self
+
+    def reads_examples(self) -> bool:
+        """Whether samples come from examples: not where files of inputs are given."""
+        return self.inputs is None
+
+    def check_inputs(self) -> None:
+        """Check that the files are there, and the calibration set.
+
+        Raises
+        ------
+        DataError
+            When something is missing or malformed.
+        """
+        from edgecompress.data.calibration import load_calibration
+
+        if self.calibration:
+            load_calibration(self.calibration)
+        if self.inputs and not Path(self.inputs).expanduser().exists():
+            raise DataError("there is no such calibration data", file=Path(self.inputs))
+
+    def identity(self) -> Json:
+        """Give the parameters with digests in the place of names: what files hold matters."""
+        from edgecompress.data.calibration import load_calibration
+
+        found: dict[str, Any] = self.model_dump(mode="json")
+        if self.calibration:
+            found["calibration"] = load_calibration(self.calibration).digest
+        if self.inputs:
+            from edgecompress.quantization.samples import samples_digest
+
+            self.check_inputs()
+            found["inputs"] = samples_digest(Path(self.inputs).expanduser(), self._folder())
+            found["preprocessor"] = None
+        return found
+
+    def calibration_data(
+        self, candidate: Candidate, source: OnnxModel, context: Context
+    ) -> CalibrationData:
+        """Give the samples that the fields mean.
+
+        Parameters
+        ----------
+        candidate : Candidate
+            Whose preprocessor and task encode examples.
+        source : OnnxModel
+            What the samples are for.
+        context : Context
+
+        Raises
+        ------
+        StageError
+            When there are no examples, or nothing to encode them with.
+        DataError
+            When files of inputs, or the calibration set, are missing or malformed.
+        """
+        from edgecompress.data.calibration import CalibrationSet, load_calibration
+        from edgecompress.quantization.graph import graph_specs
+        from edgecompress.quantization.inputs import encode_rows
+
+        name, specs = self.stage_name(), graph_specs(source)
+        if self.inputs:
+            from edgecompress.quantization.samples import open_samples
+
+            place = Path(self.inputs).expanduser()
+            found = open_samples(place, specs, self._folder() or candidate.preprocessor)
+            limit = self.samples
+            key: Json = {"inputs": found.digest(), "limit": limit}
+            return CalibrationData(key, found.count(limit), lambda: found.feeds(limit))
+        if not context.train:
+            raise StageError(
+                f"{name} runs the model on training examples, and there are none: give `data`, or "
+                "files of `inputs`"
+            )
+        chosen = load_calibration(self.calibration) if self.calibration else None
+        chosen = chosen or CalibrationSet(name="random")
+        examples = chosen.select(context.train, context.seed, self.samples)
+        rows = encode_rows(candidate, examples)
+        if rows is None:
+            raise StageError(
+                f"{name} needs a task and a tokenizer to read examples with, or files of `inputs`"
+            )
+        total = len(rows.lengths)
+        key = {"rows": [ids.tolist() for ids in rows.encoded.input_ids]}
+        return CalibrationData(
+            key, total, lambda: (rows.feed([row], specs) for row in range(total))
+        )
+
+    def _folder(self) -> Path | None:
+        return Path(self.preprocessor).expanduser() if self.preprocessor else None

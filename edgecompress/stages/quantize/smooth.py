@@ -1,0 +1,222 @@
+"""SmoothQuant: move outliers of activations into weights, so that 8 bits lose less of both.
+
+ONNX in, fp32 ONNX out; a quantization follows. Factors are powers of two, so the fp32 model
+answers as before. They are folded into what stands before a layer where that costs nothing.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from edgecompress.errors import StageError
+from edgecompress.quantization.calibration_data import CalibrationData, CalibrationFields
+from edgecompress.stage import Context, Kind
+from edgecompress.values import Candidate, Json, OnnxModel
+
+if TYPE_CHECKING:
+    from edgecompress.quantization.channels import Channels
+    from edgecompress.quantization.folding import Group
+    from edgecompress.quantization.smooth import Choice
+    from edgecompress.quantization.storage import StoredModel
+
+PARITY_SAMPLES = 4
+TOLERANCE = 1e-4
+"""Largest absolute difference of fp32 outputs, relative to their largest value. Powers of two round
+nothing; what is left is how ONNX Runtime orders the sums of graphs that it fuses differently."""
+
+
+class Smooth(CalibrationFields):
+    """Divide the inputs of linear layers by a factor per channel, and multiply their weights."""
+
+    accepts: ClassVar[tuple[Kind, ...]] = (OnnxModel,)
+    yields: ClassVar[Kind] = OnnxModel
+    needs_data: ClassVar[bool] = True
+
+    alpha: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = "auto"
+    """How much of the unevenness moves into the weights: 0 none of the activations', 1 all of it.
+    ``auto`` finds for each layer the one, among 0.3 to 0.9, that loses least in int8, and leaves a
+    layer alone that gains nothing."""
+    multiply: bool = False
+    """Smooth also where no constant takes the factors, by a Mul before the layer: behind GELU, and
+    where a residual connection reads the same normalization (as all of BERT's do)."""
+    exclude: tuple[str, ...] = ()
+    """Names of nodes or weights whose layers stay as they are."""
+
+    def leaves_quantizing(self) -> bool:
+        """Quantizing follows: this stage leaves all in fp32."""
+        return True
+
+    def apply(self, candidate: Candidate, context: Context) -> Candidate:
+        """Measure channels, choose alphas, write the smoothed model and compare its answers.
+
+        Raises
+        ------
+        StageError
+            When the model is quantized already or has no layer that can be smoothed, there is
+            nothing to calibrate with, an activation is not finite, or the answers change.
+        DataError
+            When the calibration set or files of inputs are missing or malformed.
+        """
+        from edgecompress.quantization.inputs import onnx_model
+        from edgecompress.quantization.proof import check_model
+        from edgecompress.quantization.rewrite import check_excluded
+        from edgecompress.quantization.scheme import Scheme
+        from edgecompress.quantization.smooth import refused_groups, smooth, smoothable
+        from edgecompress.quantization.storage import read_model, write_model
+
+        source = onnx_model(candidate)
+        stored = read_model(source.path)
+        exclude = frozenset(self.exclude)
+        check_excluded(stored, Scheme(exclude=exclude))
+        groups = smoothable(stored, exclude, multiply=self.multiply)
+        left = refused_groups(stored, groups)
+        if not groups:
+            _refuse(left)
+        data = self.calibration_data(candidate, source, context)
+        seen = self._seen(source, data, [group.data for group in groups], context)
+        if context.recorded is None:
+            choices = self._choose(stored, groups, seen, context)
+            alphas = {name: choice.alpha for name, choice in choices.items()}
+        else:
+            choices, alphas = {}, _recorded(context.recorded, groups)
+        factors = _factors(stored, groups, seen, alphas)
+        model = OnnxModel(context.folder / "model" / "model.onnx", source.session)
+        model.directory.mkdir(parents=True, exist_ok=True)
+        write_model(smooth(stored, groups, factors), model.path)
+        check_model(model)
+        difference = _check_parity(source, model, data)
+        smoothed = {name: alpha for name, alpha in alphas.items() if alpha is not None}
+        return candidate.with_model(
+            model,
+            measured={
+                "errors": {name: [c.plain_error, c.error] for name, c in choices.items()},
+                "max_relative_difference": difference,
+            },
+            alphas=smoothed,
+            folded=[g.data for g in groups if g.folds and g.data in smoothed],
+            multiplied=[g.data for g in groups if not g.folds and g.data in smoothed],
+            left={
+                **left,
+                **{n: "gains nothing" for n, alpha in alphas.items() if alpha is None},
+            },
+            calibrated_on=data.count,
+        )
+
+    def _choose(
+        self,
+        stored: StoredModel,
+        groups: Sequence[Group],
+        seen: Mapping[str, Channels],
+        context: Context,
+    ) -> dict[str, Choice]:
+        from edgecompress.quantization.smooth import ALPHAS, Choice, choose_alpha, group_weight
+
+        found = {}
+        for number, group in enumerate(groups):
+            context.progress(number, len(groups), "alphas")
+            if self.alpha == "auto":
+                weight = group_weight(stored, group)
+                found[group.data] = choose_alpha(seen[group.data], weight, ALPHAS)
+            else:
+                found[group.data] = Choice(self.alpha, 0.0, 0.0)
+        return found
+
+    def _seen(
+        self, source: OnnxModel, data: CalibrationData, names: list[str], context: Context
+    ) -> dict[str, Channels]:
+        """Give what a pass over the samples saw; kept, so that another alpha costs none."""
+        from edgecompress.onnx_files import model_digests
+        from edgecompress.quantization.calibration import observe
+        from edgecompress.quantization.channels import (
+            collect_channels,
+            load_channels,
+            save_channels,
+            stream,
+        )
+
+        def build(folder: Any) -> None:
+            observed = observe(source, names, context.scratch / "observed")
+            try:
+                samples = stream(
+                    observed,
+                    names,
+                    data.feeds(),
+                    progress=lambda done: context.progress(done, data.count, "channels"),
+                )
+                save_channels(collect_channels(samples, data.count), folder / "channels.npz")
+            finally:
+                shutil.rmtree(observed.directory, ignore_errors=True)
+
+        key = {"kind": "channels", "model": model_digests(source), "tensors": names, **data.key}
+        return load_channels(context.cached(key, build) / "channels.npz")
+
+
+def _refuse(left: Mapping[str, str]) -> None:
+    reasons = list(dict.fromkeys(left.values()))
+    if not reasons:
+        raise StageError(
+            "quantize.smooth found no fp32 linear layer: smooth the model before it is quantized"
+        )
+    raise StageError(
+        f"quantize.smooth can fold nothing into this model ({reasons[0]}); set multiply: true to "
+        "smooth by a Mul before each layer, or leave the stage out"
+    )
+
+
+def _recorded(recorded: Json, groups: Sequence[Group]) -> dict[str, float | None]:
+    try:
+        found = {str(name): float(alpha) for name, alpha in recorded["alphas"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise StageError(
+            "quantize.smooth has no record of its alphas; run the recipe again"
+        ) from None
+    known = {group.data for group in groups}
+    for name in found:
+        if name not in known:
+            raise StageError(f"the record smooths {name}, which this model or recipe rules out")
+    return {name: found.get(name) for name in known}
+
+
+def _factors(
+    stored: StoredModel,
+    groups: Sequence[Group],
+    seen: Mapping[str, Channels],
+    alphas: Mapping[str, float | None],
+) -> dict[str, Any]:
+    from edgecompress.quantization.smooth import group_weight, smoothing_factors
+
+    found = {}
+    for group in groups:
+        alpha = alphas[group.data]
+        if alpha is not None:
+            most = seen[group.data].most
+            found[group.data] = smoothing_factors(most, group_weight(stored, group), alpha)
+    return found
+
+
+def _check_parity(source: OnnxModel, made: OnnxModel, data: CalibrationData) -> float:
+    """Compare the fp32 answers on the first samples; give the largest relative difference."""
+    from itertools import islice
+
+    import numpy as np
+
+    from edgecompress.quantization.inputs import largest_difference
+    from edgecompress.quantization.session import open_session
+
+    before, after = open_session(source), open_session(made)
+    worst = 0.0
+    for feed in islice(data.feeds(), PARITY_SAMPLES):
+        expected = before.run(None, feed)
+        most = max((float(np.abs(one).max()) for one in expected if one.size), default=0.0)
+        gap = largest_difference(expected, after.run(None, feed), feed)
+        worst = max(worst, gap / max(most, 1e-6))
+    if not worst <= TOLERANCE:
+        raise StageError(
+            f"smoothing changed the fp32 answers by {worst:.2g} of their largest value, and it "
+            "must not: report this model's graph, and leave quantize.smooth out"
+        )
+    return worst
