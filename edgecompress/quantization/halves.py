@@ -1,0 +1,191 @@
+"""Weights of 16 bits: stored in half and cast where they are used, or computed in half.
+
+Stored: each fp32 initializer becomes fp16 or bf16 and a ``Cast`` to fp32, which ONNX Runtime folds
+when it loads the model; rows of a table are looked up in half and only then cast. Computed: ONNX
+Runtime's `onnxruntime.transformers.float16.convert_float_to_float16`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+from onnx import NodeProto, TensorProto, helper
+
+from edgecompress.errors import StageError
+from edgecompress.quantization.fusion import FAILURES
+from edgecompress.quantization.layers import attributes, name_nodes
+from edgecompress.quantization.storage import StoredModel
+
+Form = Literal["fp16", "bf16"]
+TYPES = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
+LEAST_OPSET = 13  # the first whose Cast knows bf16
+MOST_FP16 = float(np.finfo(np.float16).max)
+BF16_BITS = 16
+# A smaller tensor saves less than its Cast costs in the file.
+LEAST_VALUES = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Halved:
+    """A graph with its weights in half, and which weights were left in fp32, with the reason."""
+
+    model: StoredModel
+    weights: tuple[str, ...]
+    left: dict[str, str]
+
+
+def to_bf16(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Round fp32 to the nearest bf16, ties to even; the bits as uint16, shape as `array`.
+
+    Source: IEEE 754 round-half-to-even on the upper 16 bits of fp32.
+    """
+    bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
+    odd = (bits >> BF16_BITS) & 1
+    return ((bits + 0x7FFF + odd) >> BF16_BITS).astype(np.uint16)
+
+
+def store_in_half(model: StoredModel, form: Form) -> Halved:
+    """Store the fp32 weights of `model` in `form`; the graph is changed in place.
+
+    A weight beyond fp16's range (65504) stays in fp32, and so does one of a subgraph.
+
+    Raises
+    ------
+    StageError
+        When the opset is too old, a weight holds no finite numbers, or nothing is left to halve.
+    """
+    proto = model.proto
+    graph = proto.graph
+    opset = next((o.version for o in proto.opset_import if o.domain in {"", "ai.onnx"}), 0)
+    if opset < LEAST_OPSET:
+        raise StageError(
+            f"weights of 16 bits need opset {LEAST_OPSET} or newer, and this model has {opset}: "
+            "export it again with a newer opset"
+        )
+    name_nodes(model)
+    inner = _used_inside(graph)
+    outputs = {value.name for value in graph.output}
+    casts: list[NodeProto] = []
+    done: list[str] = []
+    left: dict[str, str] = {}
+    places = dict(model.places)
+    for tensor in list(graph.initializer):
+        if tensor.data_type != TensorProto.FLOAT or int(np.prod(tensor.dims)) < LEAST_VALUES:
+            continue
+        name = tensor.name
+        if name in inner or name in outputs:
+            left[name] = "an inner graph or the caller reads it"
+            continue
+        array = model.array(tensor)
+        largest = float(np.abs(array).max())
+        if not np.isfinite(largest):
+            raise StageError(f"the weight {name} holds values that are no finite numbers")
+        if form == "fp16" and largest > MOST_FP16:
+            left[name] = f"its largest value, {largest:g}, is beyond fp16"
+            continue
+        half = to_bf16(array) if form == "bf16" else array.astype(np.float16)
+        tensor.ClearField("float_data")
+        tensor.raw_data = half.tobytes()
+        tensor.data_type = TYPES[form]
+        tensor.name = f"{name}_{form}"
+        places.pop(name, None)
+        casts += _cast(graph, name, tensor.name)
+        done.append(name)
+    if not done:
+        raise StageError("the model has no fp32 weights of more than a few values: nothing to do")
+    nodes = [*casts, *graph.node]
+    graph.ClearField("node")
+    graph.node.extend(_ordered(nodes, graph))
+    # Initializers of old files are inputs, too; their types would contradict.
+    kept = [value for value in graph.input if value.name not in set(done)]
+    graph.ClearField("input")
+    graph.input.extend(kept)
+    return Halved(StoredModel(proto, places), tuple(done), left)
+
+
+def _cast(graph: Any, name: str, half: str) -> list[NodeProto]:
+    """Cast `half` to fp32 where `name` was read: the rows of a look-up, otherwise the whole."""
+    made: list[NodeProto] = []
+    whole = False
+    for node in graph.node:
+        if name not in node.input:
+            continue
+        rows = (
+            node.op_type == "Gather"
+            and node.input[0] == name
+            and attributes(node).get("axis", 0) == 0
+        )
+        if not rows:
+            whole = True
+            continue
+        node.input[0] = half
+        out = node.output[0]
+        node.output[0] = f"{out}_half"
+        made.append(helper.make_node("Cast", [f"{out}_half"], [out], f"{out}_Cast", to=1))
+    if whole:
+        made.append(helper.make_node("Cast", [half], [name], f"{name}_Cast", to=TensorProto.FLOAT))
+    return made
+
+
+def _used_inside(graph: Any) -> set[str]:
+    """Names that subgraphs of `graph` read."""
+    found: set[str] = set()
+    pending = [a.g for node in graph.node for a in node.attribute if a.HasField("g")]
+    while pending:
+        inner = pending.pop()
+        for node in inner.node:
+            found.update(node.input)
+            pending += [a.g for a in node.attribute if a.HasField("g")]
+        found.update(value.name for value in inner.output)
+    return found
+
+
+def _ordered(nodes: Sequence[NodeProto], graph: Any) -> list[NodeProto]:
+    """Sort `nodes` so that each stands behind what it reads, otherwise in their order."""
+    made = {name for node in nodes for name in node.output if name}
+    known = {t.name for t in graph.initializer} | {v.name for v in graph.input}
+    waiting: dict[str, list[int]] = {}
+    missing: list[int] = []
+    for index, node in enumerate(nodes):
+        needs = {n for n in _reads(node) if n in made and n not in known}
+        missing.append(len(needs))
+        for name in needs:
+            waiting.setdefault(name, []).append(index)
+    ready = [index for index in reversed(range(len(nodes))) if missing[index] == 0]
+    ordered: list[NodeProto] = []
+    while ready:
+        node = nodes[ready.pop()]
+        ordered.append(node)
+        for name in node.output:
+            for index in waiting.get(name, ()):
+                missing[index] -= 1
+                if missing[index] == 0:
+                    ready.append(index)
+    return ordered
+
+
+def _reads(node: NodeProto) -> set[str]:
+    inner = helper.make_graph([node], "g", [], [])
+    return {*node.input} | _used_inside(inner)
+
+
+def compute_in_half(source: Path, target: Path) -> None:
+    """Write `source` with fp16 weights and fp16 arithmetic; inputs and outputs stay fp32.
+
+    Raises
+    ------
+    StageError
+        When the converter fails on this graph.
+    """
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    try:
+        made = convert_float_to_float16(onnx.load(source), keep_io_types=True)
+    except FAILURES as error:
+        raise StageError(f"ONNX Runtime's fp16 converter failed ({error!r})") from error
+    onnx.save(made, target)

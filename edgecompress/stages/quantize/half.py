@@ -1,0 +1,143 @@
+"""Weights of 16 bits (fp16 or bf16): half the download everywhere, half the work on few processors.
+
+``compute: float`` stores weights in half and computes in fp32: as fast as before, as ONNX Runtime
+casts them once when it loads the model. ``compute: half`` computes in fp16, which is worth it where
+the processor has fp16 arithmetic (ARMv8.2 and later): it is timed, and refused where it is slower.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from edgecompress.errors import StageError
+from edgecompress.stage import Context, Kind, Transform
+from edgecompress.values import Candidate, Json, Measurement, OnnxModel, find
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LOCAL = "local"
+
+
+class Half(Transform):
+    """Store weights in fp16 or bf16, and compute in them where that is faster."""
+
+    accepts: ClassVar[tuple[Kind, ...]] = (OnnxModel,)
+    yields: ClassVar[Kind] = OnnxModel
+
+    dtype: Literal["fp16", "bf16"] = "fp16"
+    """fp16 has 11 bits of precision and ends at 65504; bf16 has 8 bits and the range of fp32."""
+    compute: Literal["float", "half"] = "float"
+    """``float``: only the file is smaller. ``half``: arithmetic in fp16, too."""
+    target: str = LOCAL
+    """Where ``compute: half`` must be faster, as the recipe names it."""
+    tolerance: float | None = Field(default=None, gt=0)
+    """Largest absolute difference of the outputs that is accepted; stated in any case."""
+
+    @model_validator(mode="after")
+    def _has_kernels(self) -> Half:
+        if self.dtype == "bf16" and self.compute == "half":
+            raise ValueError(
+                "ONNX Runtime's processors' kernels do not compute in bf16; "
+                "take dtype: fp16, or compute: float"
+            )
+        return self
+
+    def apply(self, candidate: Candidate, context: Context) -> Candidate:
+        """Write the model with weights of 16 bits.
+
+        Raises
+        ------
+        StageError
+            When it answers otherwise, has nothing to halve, or computing in fp16 is slower or has
+            no kernels there.
+        """
+        from edgecompress.quantization.gains import answers, worst_difference
+        from edgecompress.quantization.graph import stored_id_bounds
+        from edgecompress.quantization.inputs import onnx_model, parity_feeds
+        from edgecompress.quantization.proof import check_model
+        from edgecompress.quantization.session import input_specs, open_session
+
+        source = onnx_model(candidate)
+        feeds = parity_feeds(
+            candidate,
+            context.validation or context.train,
+            input_specs(open_session(source)),
+            stored_id_bounds(source),
+            context.seed,
+        )
+        expected = answers(source, feeds)
+        model = OnnxModel(context.folder / "model" / "model.onnx", source.session)
+        model.directory.mkdir(parents=True, exist_ok=True)
+        decisions = self._write(source.path, model.path)
+        try:
+            check_model(model)
+            found = answers(model, feeds)
+        except StageError as error:
+            advice = "; use compute: float" if self.compute == "half" else ""
+            raise StageError(f"weights in {self.dtype}: {error}{advice}") from None
+        worst = worst_difference(expected, found, feeds)
+        if worst > (self.tolerance or float("inf")) or worst == float("inf"):
+            limit = f"more than {self.tolerance:g}" if self.tolerance else "no number"
+            raise StageError(f"in {self.dtype} the outputs differ by {worst:g}, {limit}")
+        halved = replace(candidate, model=model)
+        measured = self._gain(candidate, halved, context) if self.compute == "half" else {}
+        return candidate.with_model(
+            model,
+            measured=measured,
+            dtype=self.dtype,
+            compute=self.compute,
+            max_abs_difference=worst,
+            bytes_before=source.path.stat().st_size,
+            bytes_after=model.path.stat().st_size,
+            **decisions,
+        )
+
+    def _write(self, source: Path, target: Path) -> dict[str, Any]:
+        from edgecompress.quantization.halves import compute_in_half, store_in_half
+        from edgecompress.quantization.storage import read_model, write_model
+
+        if self.compute == "half":
+            compute_in_half(source, target)
+            return {}
+        made = store_in_half(read_model(source), self.dtype)
+        write_model(made.model, target)
+        return {"weights": len(made.weights), "left_in_fp32": made.left}
+
+    def _gain(self, before: Candidate, after: Candidate, context: Context) -> Json:
+        """Refuse what is not surely faster; nothing is timed when the model is made again.
+
+        Raises
+        ------
+        StageError
+            With the ratio that was measured.
+        """
+        from edgecompress.quantization.gains import round_json, sure_speedup
+
+        if context.recorded is not None:
+            return {}
+        context.progress(0, 1, "timing fp16 against fp32")
+        found = self._times((before, after), context)[1]
+        if sure_speedup(found) > 1:
+            return {"half": round_json(found)}
+        speedup = find(found, "speedup")
+        said = "was not timed" if speedup is None else f"is {speedup.value:.2f}x as fast as before"
+        if speedup is not None and speedup.invalid:
+            said += f" (not to be trusted: {speedup.invalid})"
+        raise StageError(
+            f"computing in fp16 {said} on {self.target}, no gain that is sure; use compute: float, "
+            "which halves the file at the same speed"
+        )
+
+    def _times(
+        self, candidates: tuple[Candidate, ...], context: Context
+    ) -> list[tuple[Measurement, ...]]:
+        if self.target == LOCAL:
+            return context.measure(candidates)
+        from edgecompress.targets.measure import time_interleaved
+
+        target = context.target(self.target)
+        return time_interleaved(candidates, context.validation, target=target)

@@ -1,0 +1,1 @@
+"""Stages that choose how ONNX Runtime runs a model, by measuring."""

@@ -1,0 +1,240 @@
+"""Choose the settings of ONNX Runtime's session that make this model fastest on a target.
+
+The file stays as it is; what was chosen are the model's session settings, which travel with it: a
+candidate, a bundle, the agent on a board and the runtime all open the model with them. Source of
+the settings: `onnxruntime.SessionOptions` and its ``onnxruntime_session_options_config_keys.h``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from edgecompress.errors import StageError
+from edgecompress.stage import Context, Kind, Transform
+from edgecompress.values import Candidate, Json, Measurement, OnnxModel, SessionSettings
+
+Level = Literal["disable", "basic", "extended", "all"]
+LOCAL = "local"
+# Fusions that are known to cost time somewhere, and the one that rewrites linear layers.
+OPTIMIZERS = (
+    "SkipLayerNormFusion",
+    "BiasSkipLayerNormFusion",
+    "EmbedLayerNormFusion",
+    "BiasGeluFusion",
+    "GeluFusionL2",
+    "LayerNormFusionL2",
+    "MatmulTransposeFusion",
+    "MatMulScaleFusion",
+    "DynamicQuantizeMatMulFusion",
+)
+ENTRIES: dict[str, tuple[str, ...]] = {
+    "session.intra_op.allow_spinning": ("0",),
+    "session.use_device_allocator_for_initializers": ("1",),
+    "session.disable_prepacking": ("1",),
+    "session.set_denormal_as_zero": ("1",),
+}
+# Settings of these would make or open other files, or change what the harness itself sets.
+FORBIDDEN = ("session.optimized_model", "session.model_external", "ep.", "session.log")
+
+
+class Session(Transform):
+    """Try session settings one by one, then together, and keep what is surely faster."""
+
+    accepts: ClassVar[tuple[Kind, ...]] = (OnnxModel,)
+    yields: ClassVar[Kind] = OnnxModel
+    lossless: ClassVar[bool] = True
+
+    levels: tuple[Level, ...] = ("extended", "basic")
+    """Levels of graph optimization to try beside the model's own."""
+    optimizers: tuple[str, ...] = OPTIMIZERS
+    """Optimizers of the session to try without, by ONNX Runtime's own names."""
+    entries: dict[str, tuple[str, ...]] = Field(default_factory=lambda: dict(ENTRIES))
+    """Configuration entries and the values of each to try."""
+    target: str = LOCAL
+    """Where to measure, as the recipe names it; settings are best on the target they ship to."""
+    tolerance: float = Field(default=1e-3, gt=0)
+    """Largest absolute difference to the outputs under the settings before."""
+
+    @field_validator("entries")
+    @classmethod
+    def _harmless(cls, entries: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        for key, values in entries.items():
+            if key.startswith(FORBIDDEN):
+                raise ValueError(f"{key} is not a setting of speed; leave it out")
+            if not values:
+                raise ValueError(f"{key} has no values to try")
+        return entries
+
+    def apply(self, candidate: Candidate, context: Context) -> Candidate:
+        """Measure, and give the same file with the fastest settings.
+
+        Raises
+        ------
+        StageError
+            When the model does not run, or a record names settings that this recipe rules out.
+        """
+        from edgecompress.quantization.gains import answers
+        from edgecompress.quantization.graph import stored_id_bounds
+        from edgecompress.quantization.inputs import onnx_model, parity_feeds
+        from edgecompress.quantization.session import input_specs, open_session
+
+        source = onnx_model(candidate)
+        feeds = parity_feeds(
+            candidate,
+            context.validation or context.train,
+            input_specs(open_session(source)),
+            stored_id_bounds(source),
+            context.seed,
+        )
+        search = _Search(self, candidate, source, context, feeds, answers(source, feeds))
+        if context.recorded is not None:
+            return search.finish(search.again(context.recorded))
+        return search.finish(search.run())
+
+    def changes(self, settings: SessionSettings) -> dict[str, SessionSettings]:
+        """Give every single change of `settings`, by the name that decisions call it."""
+        found: dict[str, SessionSettings] = {}
+        for level in self.levels:
+            found[f"level={level}"] = replace(settings, graph_optimization_level=level)
+        for name in self.optimizers:
+            disabled = tuple(sorted({*settings.disabled_optimizers, name}))
+            found[f"-{name}"] = replace(settings, disabled_optimizers=disabled)
+        for key, values in self.entries.items():
+            for value in values:
+                entries = {**dict(settings.config_entries), key: value}
+                ordered = tuple(sorted(entries.items()))
+                found[f"{key}={value}"] = replace(settings, config_entries=ordered)
+        return {name: made for name, made in found.items() if made != settings}
+
+
+class _Search:
+    """One search: what was tried, what became of it, and what is best so far."""
+
+    def __init__(
+        self,
+        stage: Session,
+        candidate: Candidate,
+        source: OnnxModel,
+        context: Context,
+        feeds: Sequence[Any],
+        expected: Sequence[Any],
+    ) -> None:
+        self.stage, self.candidate, self.source, self.context = stage, candidate, source, context
+        self.feeds, self.expected = feeds, expected
+        self.log: dict[str, Json] = {}
+        self.graphs: dict[str, str] = {}
+
+    def run(self) -> SessionSettings:
+        """Try each change alone; add those that helped, fastest first, while they still help."""
+        base = self.source.session
+        singles = self._usable(self.stage.changes(base))
+        gains = self._measure({"as it is": base, **singles}, "alone")
+        helped = sorted((n for n in singles if gains[n] > 1), key=lambda n: -gains[n])
+        best = base
+        for name in helped:
+            # Measured again against the best so far: of many changes, some look fast by chance.
+            better = self.stage.changes(best).get(name)
+            if better is None or not self._usable({f"{name} added": better}):
+                continue
+            both = {"best so far": best, f"{name} added": better}
+            if self._measure(both, "added")[f"{name} added"] > 1:
+                best = better
+        return best
+
+    def again(self, recorded: Json) -> SessionSettings:
+        """Read what was chosen when this model was first made; nothing is timed."""
+        from edgecompress.values import session_from_json
+
+        try:
+            chosen = session_from_json(recorded["session"])
+        except (KeyError, TypeError, ValueError):
+            raise StageError("tune.session has no record of what it chose; run again") from None
+        base = self.source.session
+        entries, before = dict(chosen.config_entries), dict(base.config_entries)
+        known = (
+            chosen.graph_optimization_level in {base.graph_optimization_level, *self.stage.levels},
+            {*base.disabled_optimizers} <= {*chosen.disabled_optimizers},
+            {*chosen.disabled_optimizers} <= {*base.disabled_optimizers, *self.stage.optimizers},
+            all(
+                before.get(key) == value or value in self.stage.entries.get(key, ())
+                for key, value in entries.items()
+            ),
+            {*before} <= {*entries},
+        )
+        if not all(known):
+            raise StageError("the record names session settings that this recipe rules out")
+        if not self._usable({"recorded": chosen}):
+            raise StageError(f"the recorded session settings: {self.log['recorded']['outcome']}")
+        return chosen
+
+    def finish(self, chosen: SessionSettings) -> Candidate:
+        """Write the file as it is and give it the settings that were chosen."""
+        from dataclasses import asdict
+
+        from edgecompress.quantization.storage import read_model, write_model
+
+        model = OnnxModel(self.context.folder / "model" / "model.onnx", chosen)
+        model.directory.mkdir(parents=True, exist_ok=True)
+        write_model(read_model(self.source.path), model.path)
+        return self.candidate.with_model(
+            model,
+            measured={"settings": self.log},
+            session=_plain(asdict(chosen)),
+            changed=chosen != self.source.session,
+            target=self.stage.target,
+        )
+
+    def _usable(self, settings: Mapping[str, SessionSettings]) -> dict[str, SessionSettings]:
+        """Drop settings under which the model does not run, or answers otherwise."""
+        from edgecompress.quantization.gains import answers, worst_difference
+
+        found: dict[str, SessionSettings] = {}
+        for name, made in settings.items():
+            entry = self.log.setdefault(name, {})
+            try:
+                given = answers(replace(self.source, session=made), self.feeds)
+            except StageError as error:
+                entry["outcome"] = str(error)
+                continue
+            difference = worst_difference(self.expected, given, self.feeds)
+            entry["max_abs_difference"] = difference
+            if difference > self.stage.tolerance:
+                entry["outcome"] = f"differs by more than {self.stage.tolerance:g}"
+                continue
+            found[name] = made
+        return found
+
+    def _measure(self, settings: Mapping[str, SessionSettings], when: str) -> dict[str, float]:
+        """Time settings interleaved, the first being the base; give sure speed-ups over it."""
+        from edgecompress.quantization.gains import round_json, sure_speedup
+
+        self.context.progress(0, 1, f"timing {len(settings)} settings")
+        candidates = [
+            replace(self.candidate, model=replace(self.source, session=made))
+            for made in settings.values()
+        ]
+        gains: dict[str, float] = {}
+        for name, found in zip(settings, self._times(candidates), strict=True):
+            gains[name] = sure_speedup(found)
+            self.log.setdefault(name, {})[when] = round_json(found)
+        return gains
+
+    def _times(self, candidates: Sequence[Candidate]) -> list[tuple[Measurement, ...]]:
+        if self.stage.target == LOCAL:
+            return self.context.measure(candidates)
+        from edgecompress.targets.measure import time_interleaved
+
+        target = self.context.target(self.stage.target)
+        return time_interleaved(candidates, self.context.validation, target=target)
+
+
+def _plain(document: Json) -> Json:
+    """Give `document` with lists for its tuples, as JSON reads it back."""
+    import json
+
+    plain: Json = json.loads(json.dumps(document))
+    return plain
