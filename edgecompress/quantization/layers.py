@@ -1,4 +1,4 @@
-"""Find the linear layers and embeddings of a stored graph that can be quantized."""
+"""Find the linear layers, convolutions and embeddings of a stored graph that can be quantized."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 
 from edgecompress.quantization.storage import StoredModel
 
-Kind = Literal["matmul", "gemm", "attention", "table", "embed_layer_norm"]
+Kind = Literal["matmul", "gemm", "attention", "conv", "table", "embed_layer_norm"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,11 @@ def find_layers(model: StoredModel) -> list[Layer]:
         elif node.op_type == "Attention" and (right := weight(node.input[1])):
             refused = _refuse_attention(node) or ("transposed weight" if right[1] else "")
             found.append(Layer("attention", node.name, node.input[0], (right[0],), refused=refused))
+        elif node.op_type == "Conv" and floats.get(node.input[1], 0) > 2:
+            bias = node.input[2] if len(node.input) > 2 else ""
+            refused = "its bias is no constant" if bias and bias not in floats else ""
+            weights = (node.input[1],)
+            found.append(Layer("conv", node.name, node.input[0], weights, refused=refused))
         elif node.op_type == "Gather" and (table := weight(node.input[0])):
             if attributes(node).get("axis", 0) == 0 and not table[1]:
                 found.append(Layer("table", node.name, node.input[1], (table[0],)))

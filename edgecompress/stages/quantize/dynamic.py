@@ -42,7 +42,7 @@ class Dynamic(LinearTypes, TableTypes):
         upgraded = context.scratch / "upgraded"
         least = LEAST_OPSET["dynamic"]
         source, stored, decided = with_opset(onnx_model(candidate), least, upgraded)
-        check_quantizable(stored)
+        check_quantizable(stored, convolutions=False)
         scheme = Scheme(
             per_channel=self.per_channel,
             reduce_range=self.reduce_range,

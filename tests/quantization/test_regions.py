@@ -1,0 +1,181 @@
+"""Convolutions and what lies between them run as integers, close to fp32."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from helpers import small_context
+from onnx import TensorProto, helper, numpy_helper
+
+from edgecompress.errors import StageError
+from edgecompress.quantization.proof import coverage
+from edgecompress.quantization.regions import find_regions, quantize_bias, quantize_filters
+from edgecompress.quantization.session import open_session
+from edgecompress.stage import check_stage
+from edgecompress.stages.quantize.dynamic import Dynamic
+from edgecompress.stages.quantize.static import Static
+from edgecompress.values import Candidate, OnnxModel
+
+make = helper.make_node
+PIXELS = helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["batch", 3, 16, 16])
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A residual network with every operator of a region, exported by torch, BatchNorm folded."""
+    import torch
+    from torch import nn
+
+    torch.manual_seed(0)
+
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Sequential(
+                nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()
+            )
+            self.pool = nn.MaxPool2d(2)
+            self.first = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.ReLU6())
+            self.second = nn.Conv2d(16, 16, 3, padding=1, groups=16)
+            self.gate = nn.Conv2d(16, 16, 1)
+            self.head = nn.Linear(32, 5)
+
+        def forward(self, pixels):
+            low = self.pool(self.stem(pixels))
+            both = torch.relu(self.second(self.first(low)) + low)
+            gated = both * torch.sigmoid(self.gate(both.mean((2, 3), keepdim=True)))
+            joined = torch.cat([gated, low], 1)
+            pooled = nn.functional.adaptive_avg_pool2d(joined, 1)
+            return self.head(torch.flatten(pooled, 1))
+
+    module = Network().train()
+    with torch.no_grad():
+        module(torch.randn(8, 3, 16, 16))
+    file = tmp_path_factory.mktemp("cnn") / "model.onnx"
+    torch.onnx.export(
+        module.eval(),
+        (torch.randn(1, 3, 16, 16),),
+        str(file),
+        input_names=["pixels"],
+        output_names=["y"],
+        dynamic_axes={"pixels": {0: "batch"}, "y": {0: "batch"}},
+        opset_version=17,
+        dynamo=False,
+    )
+    pixels = np.random.default_rng(0).standard_normal((12, 3, 16, 16)).astype(np.float32)
+    np.savez(file.with_name("calib.npz"), pixels=pixels)
+    return file
+
+
+def error(first: Path, second: Path, feed: dict[str, np.ndarray]) -> float:
+    expected, given = (open_session(OnnxModel(file)).run(None, feed)[0] for file in (first, second))
+    return float(np.abs(expected - given).mean() / expected.std())
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"per_channel": False}, {"preset": "portable"}, {"activation": "int8"}]
+)
+def test_a_network_is_all_integers(
+    network: Path, tmp_path: Path, fields: dict[str, object]
+) -> None:
+    data = network.with_name("calib.npz")
+    stage = Static(inputs=str(data), **fields)  # type: ignore[arg-type]
+    made = check_stage(stage, Candidate(OnnxModel(network)), small_context(tmp_path))
+    assert isinstance(made.model, OnnxModel)
+    with np.load(data) as stored:
+        pixels = stored["pixels"]
+    found = coverage(made.model, [{"pixels": pixels[:1]}])
+    assert made.steps[-1].decisions["exceptions"] == {}
+    assert not found.fp32_linears and len(found.int8_linears) == 5
+    assert found.operators["QLinearConv"] == 4 and found.operators["QLinearAdd"] == 1
+    assert found.operators["QLinearConcat"] == found.operators["QLinearGlobalAveragePool"] == 1
+    assert not {"Relu", "Clip", "Conv", "Add"} & set(found.operators) - {"Add"}
+    assert error(network, made.model.path, {"pixels": pixels}) < 0.06
+
+
+def test_an_excluded_convolution_and_what_hangs_on_it_stay(network: Path, tmp_path: Path) -> None:
+    name = next(n.name for n in onnx.load(network).graph.node if n.op_type == "Conv")
+    stage = Static(inputs=str(network.with_name("calib.npz")), exclude=(name,))
+    made = stage.apply(Candidate(OnnxModel(network)), small_context(tmp_path))
+    decided = made.steps[-1].decisions
+    assert list(decided["exceptions"].values()) == ["excluded by the recipe"]
+    assert len(decided["int8_linears"]) == 4 and "pixels" not in decided["ranges"]
+
+
+def test_dynamic_leaves_convolutions_with_a_reason(network: Path, tmp_path: Path) -> None:
+    made = Dynamic().apply(Candidate(OnnxModel(network)), small_context(tmp_path))
+    decided = made.steps[-1].decisions
+    assert len(decided["int8_linears"]) == 1
+    assert set(decided["exceptions"].values()) == {
+        "convolutions are quantized by quantize.static only"
+    }
+
+
+def write(file: Path, nodes: list[onnx.NodeProto], outputs: list[str]) -> OnnxModel:
+    random = np.random.default_rng(1)
+    weights = {"w": random.standard_normal((8, 3, 3, 3)), "b": random.standard_normal(8)}
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        [PIXELS],
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 8, "h", "w"])
+            for name in outputs
+        ],
+        [numpy_helper.from_array(w.astype(np.float32), name) for name, w in weights.items()],
+    )
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), file)
+    return OnnxModel(file)
+
+
+def test_outputs_in_the_middle_keep_their_names(tmp_path: Path) -> None:
+    nodes = [
+        make("Conv", ["pixels", "w", "b"], ["a"], "conv"),
+        make("Relu", ["a"], ["r"], "relu"),
+        make("Softmax", ["a"], ["s"], "softmax"),
+    ]
+    model = write(tmp_path / "m.onnx", nodes, ["a", "r", "s"])
+    pixels = np.random.default_rng(0).standard_normal((4, 3, 16, 16)).astype(np.float32)
+    np.save(tmp_path / "calib.npy", pixels)
+    stage = Static(inputs=str(tmp_path / "calib.npy"))
+    made = stage.apply(Candidate(model), small_context(tmp_path)).model
+    assert isinstance(made, OnnxModel)
+    sessions = [open_session(each) for each in (model, made)]
+    assert [value.name for value in sessions[1].get_outputs()] == ["a", "r", "s"]
+    outputs = [session.run(None, {"pixels": pixels}) for session in sessions]
+    for expected, given in zip(*outputs, strict=True):
+        assert np.abs(expected - given).mean() < 0.03 * expected.std()
+    with pytest.raises(StageError, match=r"conv: convolutions are quantized by quantize\.static"):
+        Dynamic().apply(Candidate(model), small_context(tmp_path / "dynamic"))
+
+
+def test_regions_end_where_something_is_not_int8() -> None:
+    nodes = [
+        make("Conv", ["x", "w"], ["a"], "conv"),
+        make("Clip", ["a", "low"], ["c"], "clip"),
+        make("Reshape", ["c", "shape"], ["d"], "reshape"),
+        make("Add", ["d", "other"], ["e"], "sum"),
+        make("Relu", ["e"], ["f"], "relu"),
+        make("Conv", ["f", "w"], ["g"], "left alone"),
+    ]
+    found = find_regions(nodes, ["g"], {"conv"})
+    assert found.sources == {"x": "x", "c": "c", "d": "c"}
+    assert found.ranges_of == ["x", "c"]
+    assert find_regions(nodes, ["g"], set()).sources == {}
+    # A result that someone else reads, too, is not folded away.
+    shared = [nodes[0], nodes[1], make("Exp", ["a"], ["h"], "exp")]
+    assert set(find_regions(shared, ["c", "h"], {"conv"}).sources) == {"x", "a"}
+
+
+def test_filters_and_bias_are_scaled_by_output() -> None:
+    weight = np.stack([np.full((2, 3, 3), size, np.float32) for size in (0.5, -4)])
+    made = quantize_filters(weight, per_channel=True, reduce_range=False)
+    assert made.values.shape == weight.shape and made.scale.shape == (2,)
+    assert np.abs(made.values * made.scale[:, None, None, None] - weight).max() < 1e-6
+    codes, scale = quantize_bias(np.array([1.0, 1e30], np.float32), np.float32(0.5), made.scale)
+    assert codes[0] == round(1 / (0.5 * made.scale[0])) and codes[1] == 2**31 - 1
+    assert np.allclose(scale, 0.5 * made.scale)
