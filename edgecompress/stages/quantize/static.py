@@ -167,10 +167,10 @@ class Static(LinearTypes, TableTypes):
         write_model(quantized, model.path)
         feeds = list(islice(data.feeds(), PROOF_SAMPLES)) if self.inputs else None
         found = coverage(model, feeds)
-        missed = missed_weights(found)
-        if missed:
-            again = replace(scheme, as_integers=missed)
-            quantized, reasons = rewrite(read_model(source.path), again)
+        # A convolution that stays in fp32 takes the integers from under its neighbours: once more.
+        while missed := missed_weights(found) - scheme.as_integers:
+            scheme = replace(scheme, as_integers=scheme.as_integers | missed)
+            quantized, reasons = rewrite(read_model(source.path), scheme)
             write_model(quantized, model.path)
             found = coverage(model, feeds)
         check_model(model)
