@@ -7,23 +7,22 @@ it. The tokenizer stays whole, so that no text gets longer and none becomes unkn
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from pydantic import PositiveInt, field_validator
+from pydantic import PositiveInt
 
 from edgecompress.data.corpus import (
     TRAIN,
-    Corpus,
-    check_corpus,
     corpus_identity,
     read_corpus,
 )
+from edgecompress.data.corpus_fields import ReadsCorpus
 from edgecompress.errors import StageError
-from edgecompress.stage import Context, Kind, Transform
+from edgecompress.stage import Context, Kind
 from edgecompress.values import Candidate, Json, TorchModel
 
 
-class Share(Transform):
+class Share(ReadsCorpus):
     """Fewer rows in the word embedding: rare pieces use those of similar ones."""
 
     accepts: ClassVar[tuple[Kind, ...]] = (TorchModel,)
@@ -32,24 +31,6 @@ class Share(Transform):
     rows: PositiveInt
     """How many pieces keep a row of their own: special ones, then what the corpus uses most, then
     the first ones of the vocabulary."""
-    corpus: Corpus = (TRAIN,)
-    """Texts that say which pieces are used: `train`, files of plain text, or `{file: PATH, format:
-    conll}`. What the training split uses goes before what files use."""
-
-    @field_validator("corpus")
-    @classmethod
-    def _some_corpus(cls, corpus: Any) -> Any:
-        if not corpus:
-            raise ValueError("name at least one text, such as train")
-        return corpus
-
-    def identity(self) -> Json:
-        """Give the parameters with digests in the place of the corpus' files."""
-        return {**self.model_dump(mode="json"), "corpus": corpus_identity(self.corpus)}
-
-    def check_inputs(self) -> None:
-        """Read the corpus' files once."""
-        check_corpus(self.corpus)
 
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Choose the pieces that keep their rows, and give the others the most similar one.

@@ -10,29 +10,25 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, PositiveInt, field_validator, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from edgecompress.data.corpus import (
     TRAIN,
-    Corpus,
-    check_corpus,
     corpus_identity,
     read_corpus,
 )
+from edgecompress.data.corpus_fields import ReadsCorpus
 from edgecompress.errors import StageError
-from edgecompress.stage import Context, Kind, Transform
-from edgecompress.values import Candidate, Example, Json, TorchModel
+from edgecompress.stage import Context, Kind
+from edgecompress.values import Candidate, Example, TorchModel
 
 
-class Trim(Transform):
+class Trim(ReadsCorpus):
     """A smaller vocabulary, proven to split the corpus as the original does."""
 
     accepts: ClassVar[tuple[Kind, ...]] = (TorchModel,)
     yields: ClassVar[Kind] = TorchModel
 
-    corpus: Corpus = (TRAIN,)
-    """Texts that say which pieces are needed: `train`, files of plain text, or `{file: PATH,
-    format: conll}`. What the training split needs goes before what files need."""
     keep: PositiveInt | None = None
     """How many pieces to keep, special ones included. Places that the corpus does not need go to
     the pieces that come first in the original vocabulary."""
@@ -44,26 +40,11 @@ class Trim(Transform):
     """Which single characters stay: all that the vocabulary has; those of the scripts that the
     corpus is written in; or only those that it uses. Others become unknown."""
 
-    @field_validator("corpus")
-    @classmethod
-    def _some_corpus(cls, corpus: Any) -> Any:
-        if not corpus:
-            raise ValueError("name at least one text, such as train")
-        return corpus
-
     @model_validator(mode="after")
     def _one_size(self) -> Trim:
         if self.keep is not None and self.coverage is not None:
             raise ValueError("give either keep or coverage")
         return self
-
-    def identity(self) -> Json:
-        """Give the parameters with digests in the place of the corpus' files."""
-        return {**self.model_dump(mode="json"), "corpus": corpus_identity(self.corpus)}
-
-    def check_inputs(self) -> None:
-        """Read the corpus' files once."""
-        check_corpus(self.corpus)
 
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Choose the pieces, write the smaller tokenizer, prove it, and cut the model.
