@@ -7,6 +7,7 @@ the data itself. Those of ``calibration/`` are found by name, others by path.
 from __future__ import annotations
 
 import difflib
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +19,11 @@ from edgecompress.errors import DataError
 from edgecompress.resources import resource_folder
 from edgecompress.values import Example, json_digest
 
+Array = np.ndarray[Any, Any]
+
 SUFFIXES = (".yaml", ".yml")
+WIDTH = 512
+"""Of the embeddings that `kcentre` compares: a sentence has a few dozen words."""
 
 
 class CalibrationSet(BaseModel):
@@ -32,9 +37,10 @@ class CalibrationSet(BaseModel):
     """What data it is for, and why it is chosen so."""
     split: Literal["train"] = "train"
     """Where examples come from: validation chooses and test judges, so only train."""
-    choose: Literal["random", "length", "labels"] = "random"
+    choose: Literal["random", "length", "labels", "kcentre"] = "random"
     """``random``: all alike; ``length``: spread evenly over the lengths; ``labels``: each label
-    in turn, so that rare ones are there."""
+    in turn, so that rare ones are there; ``kcentre``: each example the one least like those that
+    were taken, by the words in it."""
     samples: int = Field(default=128, ge=1)
     """How many examples."""
     seed: int = 0
@@ -77,6 +83,8 @@ class CalibrationSet(BaseModel):
             chosen = _by_length(examples, order, count)
         elif self.choose == "labels":
             chosen = _by_label(examples, order, count)
+        elif self.choose == "kcentre":
+            chosen = k_centre(word_embeddings(examples), count, order[0])
         else:
             chosen = order[:count]
         return tuple(examples[index] for index in chosen)
@@ -118,6 +126,51 @@ def _by_label(examples: Sequence[Example], order: list[int], count: int) -> list
                     chosen[found] = None
         turns = left
     return list(chosen)
+
+
+def word_embeddings(examples: Sequence[Example]) -> Array:
+    """Embed examples by their words, hashed into `WIDTH` places with signs, of length 1.
+
+    Cheap, and the same on every machine. Source of the trick: Weinberger et al., 2009, "Feature
+    hashing for large scale multitask learning".
+
+    Returns
+    -------
+    ndarray, float32, shape (examples, WIDTH)
+    """
+    found = np.zeros((len(examples), WIDTH), np.float32)
+    for row, example in enumerate(examples):
+        for word in example.words or example.text.split():
+            code = zlib.crc32(word.lower().encode("utf-8", "surrogatepass"))
+            found[row, code % WIDTH] += 1 if code >> 31 else -1
+    lengths = np.linalg.norm(found, axis=1, keepdims=True)
+    return found / np.maximum(lengths, np.float32(1e-6))
+
+
+def k_centre(embeddings: Array, count: int, first: int = 0) -> list[int]:
+    """Choose `count` rows so that every row is near to a chosen one: the farthest is next.
+
+    Greedy, and at most twice as far as the best choice. Source: Sener & Savarese, 2018, "Active
+    learning for convolutional neural networks: a core-set approach", algorithm 1.
+
+    Parameters
+    ----------
+    embeddings : ndarray, float32, shape (rows, width)
+    count : int
+        At most the number of rows.
+    first : int
+        The row to begin with; of equally far rows the first is taken.
+    """
+    squares = np.einsum("ij,ij->i", embeddings, embeddings)
+    nearest = np.full(len(embeddings), np.inf, np.float32)
+    chosen = [first]
+    while len(chosen) < count:
+        last = chosen[-1]
+        distance = squares + squares[last] - 2 * (embeddings @ embeddings[last])
+        nearest = np.minimum(nearest, distance)
+        nearest[last] = -np.inf  # never again, even where two examples are alike
+        chosen.append(int(np.argmax(nearest)))
+    return chosen
 
 
 def calibration_names() -> tuple[str, ...]:

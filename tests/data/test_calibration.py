@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgecompress.data.calibration import CalibrationSet, calibration_names, load_calibration
+from edgecompress.data.calibration import (
+    CalibrationSet,
+    calibration_names,
+    k_centre,
+    load_calibration,
+    word_embeddings,
+)
 from edgecompress.errors import DataError
 from edgecompress.values import Example
 
@@ -48,7 +55,7 @@ def test_length_is_spread() -> None:
 
 @settings(deadline=None)
 @given(
-    choose=st.sampled_from(["random", "length", "labels"]),
+    choose=st.sampled_from(["random", "length", "labels", "kcentre"]),
     samples=st.integers(1, 60),
     seed=st.integers(0, 9),
     size=st.integers(1, 50),
@@ -111,3 +118,28 @@ def test_unknown_names_and_files(tmp_path: Path) -> None:
         load_calibration(tmp_path / "mine.yaml")
     with pytest.raises(DataError, match="the train split is empty"):
         CalibrationSet(name="x").select(())
+
+
+def test_kcentre_takes_what_differs() -> None:
+    topics = ("market price trade", "rain river flood", "goal match player")
+    texts = [Example(text=f"{topics[0]} {i % 3}") for i in range(60)]
+    texts[17], texts[41] = Example(text=topics[1]), Example(text=topics[2])
+    chosen = CalibrationSet(name="x", choose="kcentre", samples=3)
+    for seed in range(5):
+        found = {example.text for example in chosen.select(texts, seed)}
+        assert {topics[1], topics[2]} <= found
+    assert chosen.select(texts, 3) == chosen.select(texts, 3)
+    assert chosen.digest != CalibrationSet(name="x", choose="random", samples=3).digest
+
+
+def test_kcentre_is_at_most_twice_as_far_as_the_best() -> None:
+    points = np.array([[0], [0.1], [5], [5.1], [9], [9.2]], np.float32)
+    assert sorted(int(points[i, 0]) for i in k_centre(points, 3)) == [0, 5, 9]
+    assert sorted(k_centre(np.zeros((4, 2), np.float32), 4)) == [0, 1, 2, 3]
+
+
+def test_embeddings_are_of_words_not_of_their_order() -> None:
+    same = [Example(words=("Kano", "rain")), Example(text="RAIN kano"), Example(text="")]
+    found = word_embeddings(same)
+    assert np.array_equal(found[0], found[1]) and not found[2].any()
+    assert np.isclose(np.linalg.norm(found[0]), 1)
