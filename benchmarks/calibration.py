@@ -145,7 +145,7 @@ def main(
             row = lost.setdefault((choice, number), {method: [] for method in methods})
             for method in methods:
                 place = folder / "made"
-                stage = Static(calibration=file, method=method)  # type: ignore[arg-type]
+                stage = Static(calibration=file, method=method)
                 made = stage.apply(plain, Context(place, train, folder / "cache", seed))
                 row[method].append(100 * (exact - accuracy(made, validation)))
                 shutil.rmtree(place)
