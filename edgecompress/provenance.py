@@ -201,5 +201,6 @@ def candidate_digest(candidate: Candidate) -> str:
             "session": session,
             "task": candidate.task,
             "labels": list(candidate.labels),
+            **({"ranges": dict(candidate.ranges)} if candidate.ranges else {}),
         }
     )

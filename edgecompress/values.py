@@ -116,6 +116,9 @@ class Candidate:
         Class names by id.
     steps : tuple of Step
         What was done to the teacher, in order.
+    ranges : mapping of str to (float, float)
+        Lowest and highest input of linear layers that quantization-aware training has learned: by
+        module path for a `TorchModel`, by tensor for an `OnnxModel`.
     """
 
     model: Model
@@ -123,6 +126,7 @@ class Candidate:
     task: str | None = None
     labels: tuple[str, ...] = ()
     steps: tuple[Step, ...] = ()
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def save(self, directory: Path) -> None:
         """Write ``candidate.json`` into `directory`, which already holds the files."""
@@ -135,6 +139,7 @@ class Candidate:
             "labels": list(self.labels),
             "session": session,
             "steps": [asdict(step) for step in self.steps],
+            **({"ranges": {k: list(v) for k, v in self.ranges.items()}} if self.ranges else {}),
         }
         text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
         (directory / "candidate.json").write_text(text, encoding="utf-8")
@@ -159,18 +164,33 @@ class Candidate:
                 model = TorchModel(directory / "model")
             steps = tuple(Step(**step) for step in document["steps"])
             preprocessor = directory / "preprocessor" if document["preprocessor"] else None
-            return cls(model, preprocessor, document["task"], tuple(document["labels"]), steps)
+            ranges = {
+                str(name): (float(low), float(high))
+                for name, (low, high) in document.get("ranges", {}).items()
+            }
+            labels = tuple(document["labels"])
+            return cls(model, preprocessor, document["task"], labels, steps, ranges)
         except FileNotFoundError:
             raise DataError("not a candidate's directory: the file is missing", file=file) from None
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"damaged candidate description ({error})", file=file) from None
 
     def with_model(
-        self, model: Model, *, measured: Json | None = None, **decisions: Any
+        self,
+        model: Model,
+        *,
+        measured: Json | None = None,
+        learned_ranges: Mapping[str, tuple[float, float]] | None = None,
+        **decisions: Any,
     ) -> Candidate:
-        """Give the same candidate with another model; the rest goes to the step in the making."""
+        """Give the same candidate with another model; the rest goes to the step in the making.
+
+        Learned ranges are those of one model: a stage that does not give them drops them.
+        """
         made = Step(stage="", decisions=decisions, measured=measured or {})
-        return replace(self, model=model, steps=(*self.steps, made))
+        return replace(
+            self, model=model, steps=(*self.steps, made), ranges=dict(learned_ranges or {})
+        )
 
 
 def session_from_json(document: Mapping[str, Any] | None) -> SessionSettings:

@@ -140,7 +140,7 @@ class Distil(ScheduleFields, Transform):
         decided = outcome.as_json() | decisions(teachers, lessons)
         if len(examples) > len(context.train):
             decided["transfer_examples"] = len(examples) - len(context.train)
-        return candidate.with_model(model, **decided)
+        return candidate.with_model(model, learned_ranges=outcome.ranges, **decided)
 
     def _examples(self, candidate: Candidate, context: Context) -> Sequence[Example]:
         if self.transfer is None:

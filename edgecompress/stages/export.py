@@ -19,6 +19,7 @@ class Export(Transform):
     accepts: ClassVar[tuple[Kind, ...]] = (TorchModel,)
     yields: ClassVar[Kind] = OnnxModel
     lossless: ClassVar[bool] = True
+    keeps_ranges: ClassVar[bool] = True
 
     opset: int = Field(default=18, ge=17, le=23)
     """Version of the ONNX operator set; 17 is the first with LayerNormalization."""
@@ -33,7 +34,9 @@ class Export(Transform):
         StageError
             When the exporter fails or the outputs differ by more than `tolerance`.
         """
+        from edgecompress.quantization.learned import tensor_ranges
         from edgecompress.quantization.session import input_specs, open_session
+        from edgecompress.quantization.storage import read_model
         from edgecompress.surgery.model import load_module
 
         if not isinstance(candidate.model, TorchModel):
@@ -49,8 +52,14 @@ class Export(Transform):
             spec.name: [size for size in spec.shape if isinstance(size, str)]
             for spec in input_specs(session)
         }
+        learned = tensor_ranges(read_model(model.path), candidate.ranges)
         return candidate.with_model(
-            model, exporter="optimum", opset=self.opset, dynamic_axes=dynamic, parity=checked
+            model,
+            learned_ranges=learned,
+            exporter="optimum",
+            opset=self.opset,
+            dynamic_axes=dynamic,
+            parity=checked,
         )
 
     def _write(self, module: Any, task: str | None, model: OnnxModel, folder: Path) -> None:

@@ -51,4 +51,4 @@ class Finetune(ScheduleFields, Transform):
             freeze_embeddings=self.freeze_embeddings,
         )
         model = save_module(module, context.folder / "model")
-        return candidate.with_model(model, **outcome.as_json())
+        return candidate.with_model(model, learned_ranges=outcome.ranges, **outcome.as_json())

@@ -24,13 +24,14 @@ SINGLES = (
     "tidy",
     "attention",
     "multi_head_attention",
+    "sequence_first",
     "gelu",
     "layer_norm",
     "skip_layer_norm",
     "embed_layer_norm",
 )
-# Two ways to fuse the same nodes: at most one of a pair is kept.
-RIVALS = {"attention": "multi_head_attention", "multi_head_attention": "attention"}
+# Ways to fuse the same nodes: at most one of them is kept.
+RIVALS = frozenset({"attention", "multi_head_attention", "sequence_first"})
 SESSION_SKIP = "SkipLayerNormFusion"
 # A gain below this is within what two runs of the same file differ by.
 LEAST_GAIN = 1.01
@@ -68,6 +69,7 @@ class Fuse(Transform):
     accepts: ClassVar[tuple[Kind, ...]] = (OnnxModel,)
     yields: ClassVar[Kind] = OnnxModel
     lossless: ClassVar[bool] = True
+    keeps_ranges: ClassVar[bool] = True
 
     model_type: str = "bert"
     """The family as ONNX Runtime's optimizer names it; ``bert`` serves its kin, too."""
@@ -137,6 +139,7 @@ class Fuse(Transform):
         return candidate.with_model(
             model,
             measured={"variants": workshop.log},
+            learned_ranges=candidate.ranges,
             chosen=best.name,
             judged_as=self.judge if not workshop.quantized else "as it is",
             **decisions,
@@ -151,7 +154,7 @@ def _together(
     kept: list[str] = []
     for variant in sorted(helped, key=lambda v: -gains[v]):
         name = variant.fusions[0]
-        if RIVALS.get(name) not in kept:
+        if name not in RIVALS or not RIVALS & {*kept}:
             kept.append(name)
     attentions = [
         v.fusions[0] for v in gains if v.fusions and v.fusions[0] in RIVALS and gains[v] > 0.95
@@ -276,7 +279,9 @@ class _Workshop:
     def _make(self, variant: Variant) -> _Trial:
         from edgecompress.quantization.fusion import fuse, graph_digest
         from edgecompress.quantization.inputs import largest_difference
+        from edgecompress.quantization.learned import check_kept
         from edgecompress.quantization.session import ORT_ERRORS, open_session
+        from edgecompress.quantization.storage import read_model
 
         session = replace(self.source.session, disabled_optimizers=variant.disabled)
         model = OnnxModel(self.source.path, session)
@@ -287,6 +292,8 @@ class _Workshop:
                 model = replace(model, path=twin.model.path)
             else:
                 fuse(self.source.path, variant.fusions, self.stage.model_type, model.path)
+                if ranges := self.candidate.ranges:
+                    check_kept(read_model(self.source.path), read_model(model.path), ranges)
         running = open_session(model)
         try:
             found = [running.run(None, feed) for feed in self.feeds]

@@ -13,6 +13,7 @@ from torch import nn
 from edgecompress.stage import Context
 from edgecompress.training.devices import autocast, memory_at_hand, moved, training_device
 from edgecompress.training.embedding import only_used_rows
+from edgecompress.training.fake_quant_training import fake_quantized
 from edgecompress.training.gradual import held
 from edgecompress.training.loop import Outcome, Regulation, Schedule, train
 from edgecompress.training.rows import Rows, primary_score
@@ -38,7 +39,8 @@ def fit(
     """Train `module` in place and leave it with the weights of the best epoch.
 
     Zeros of matrices that were pruned stay zero, and what `schedule.gradual` prunes is gone at the
-    end (`training.gradual`).
+    end (`training.gradual`). With `schedule.qat` it is trained and scored as it will be quantized
+    (`training.fake_quant_training`).
 
     The module stays in evaluation mode: drawing dropout's random numbers takes a large part of a
     step on a CPU, and small models on small data gain more from early stopping. It computes on the
@@ -87,7 +89,8 @@ def fit(
     with (
         memory_at_hand(),
         only_used_rows(module, rows.used_ids, freeze=freeze_embeddings),
-        held(module, schedule.gradual, during) as holding,
+        fake_quantized(module, schedule.qat, rows, context.seed, during) as rounding,
+        held(module, schedule.gradual, rounding) as holding,
         rows.reading(module),
     ):
         tensors = {n: p for n, p in module.named_parameters() if p.requires_grad}
@@ -107,4 +110,4 @@ def fit(
             lambda epoch: rows.begin(epoch, context.seed),
         )
     module.to("cpu")
-    return replace(outcome, further=holding.finish())
+    return replace(outcome, further=holding.finish() | rounding.finish())

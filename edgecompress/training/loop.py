@@ -26,6 +26,7 @@ import torch
 from edgecompress.training.checkpoint import State, latest, save
 from edgecompress.training.devices import autocast as autocast
 from edgecompress.training.gradual_fields import Gradual
+from edgecompress.training.qat_fields import Qat
 from edgecompress.training.together import ALONE, AgreedError, Team
 from edgecompress.values import Json, json_digest
 
@@ -61,6 +62,8 @@ class Schedule:
         Tokens a step, padding included, instead of `batch_size` rows.
     gradual : Gradual or None
         What `fit` prunes on the way.
+    qat : Qat or None
+        How `fit` rounds what is trained.
     """
 
     epochs: int
@@ -73,6 +76,7 @@ class Schedule:
     decay: Literal["linear", "cosine"] = "linear"
     batch_tokens: int | None = None
     gradual: Gradual | None = None
+    qat: Qat | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,12 @@ class Outcome:
             "best_epoch": self.best,
             **self.further,
         }
+
+    @property
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """The activation ranges that quantization-aware training has learned, by module path."""
+        found = self.further.get("qat", {}).get("ranges", {})
+        return {path: (low, high) for path, (low, high) in found.items()}
 
 
 class Regulation(Protocol):

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
 from edgecompress.training.gradual_fields import Gradual
 from edgecompress.training.masking_fields import Masking
+from edgecompress.training.qat_fields import Qat
 
 if TYPE_CHECKING:
     from edgecompress.training.loop import Schedule
@@ -47,6 +48,10 @@ class ScheduleFields(BaseModel):
     """Prune on the way: single weights ({sparsity: 0.8}) or heads and neurons ({heads: 0.5, ffn:
     0.5}), along a schedule ({from: 0.1, until: 0.7, every: 20}); docs/sparsity.md lists all."""
 
+    qat: Qat | None = None
+    """Quantization-aware training: round weights, tables and activations while they are trained, as
+    int8 has them ({} or {embedding_bits: 4, from: 0.2}); docs/qat.md lists all."""
+
     def training_schedule(self) -> Schedule:
         """Give these fields as the training loop takes them."""
         from edgecompress.training.loop import Schedule
@@ -61,4 +66,5 @@ class ScheduleFields(BaseModel):
             decay=self.schedule,
             batch_tokens=self.batch_tokens,
             gradual=self.gradual,
+            qat=self.qat,
         )

@@ -72,6 +72,9 @@ class Static(LinearTypes, TableTypes):
     and three times slower on x86."""
     exclude: tuple[str, ...] = ()
     """Names of nodes or weights that stay fp32."""
+    ranges: Literal["calibrated", "qat"] = "calibrated"
+    """Measured on examples, or as an earlier stage with the field `qat` has learned them: then no
+    example is read, and layers that `qat` excludes stay fp32."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -79,11 +82,13 @@ class Static(LinearTypes, TableTypes):
             raise ValueError("calibration chooses examples, and inputs are files; give one of them")
         if self.preprocessor and not self.inputs:
             raise ValueError("preprocessor says how to read inputs; give inputs, too")
+        if self.ranges == "qat" and (self.inputs or self.calibration or self.samples):
+            raise ValueError("ranges: qat calibrates nothing; leave calibration data out")
         return self
 
     def reads_examples(self) -> bool:
         """Whether ranges come from examples: not where files of inputs are given."""
-        return self.inputs is None
+        return self.inputs is None and self.ranges == "calibrated"
 
     def check_inputs(self) -> None:
         """Check that the files are there, and the calibration set.
@@ -128,6 +133,7 @@ class Static(LinearTypes, TableTypes):
             When the calibration set is unknown or malformed.
         """
         from edgecompress.quantization.inputs import onnx_model
+        from edgecompress.quantization.learned import learned_for
         from edgecompress.quantization.opset import with_opset
         from edgecompress.quantization.proof import check_model, coverage
         from edgecompress.quantization.ranges import find_ranges, ranges_json
@@ -146,9 +152,15 @@ class Static(LinearTypes, TableTypes):
         source, stored, decided = with_opset(onnx_model(candidate), LEAST_OPSET["static"], upgraded)
         check_quantizable(stored)
         check_excluded(stored, Scheme(exclude=exclude))
-        data = self._data(candidate, source, context)
-        seen = self._seen(source, data, linear_inputs(stored, exclude), context)
-        ranges = find_ranges(seen, self.method, self.percentile)
+        unlearned: dict[str, str] = {}
+        if self.ranges == "qat":
+            ranges, unlearned = learned_for(stored, candidate.ranges)
+            exclude |= frozenset(unlearned)
+            data = _Data({}, 0, lambda: ())
+        else:
+            data = self._data(candidate, source, context)
+            seen = self._seen(source, data, linear_inputs(stored, exclude), context)
+            ranges = find_ranges(seen, self.method, self.percentile)
         scheme = Scheme(
             per_channel=self.per_channel,
             reduce_range=self.reduce_range,
@@ -175,7 +187,7 @@ class Static(LinearTypes, TableTypes):
             found = coverage(model, feeds)
         check_model(model)
         shutil.rmtree(upgraded, ignore_errors=True)
-        decided |= found.to_json(reasons)
+        decided |= found.to_json(reasons | {n: unlearned[n] for n in reasons if n in unlearned})
         decided |= {"calibrated_on": data.count, "ranges": ranges_json(ranges)}
         decided |= {"preset": self.preset, "types": self.types_json(self.activation)}
         return candidate.with_model(model, **decided)
