@@ -199,6 +199,13 @@ class _Rewriter:
         )
         self.outputs = {value.name for value in model.proto.graph.output}
         self.decoded: dict[str, str] = {}
+        self.taken = {*self.sources, *(o for n in model.proto.graph.node for o in n.output)}
+
+    def _stem(self, name: str) -> str:
+        """Give what the parts of `name` are called after: another where it was quantized before."""
+        while f"{name}_quantized" in self.taken:
+            name = f"{name}_again"
+        return name
 
     def run(self) -> tuple[StoredModel, dict[str, str]]:
         layers = {layer.node: layer for layer in find_layers(self.model)}
@@ -238,7 +245,8 @@ class _Rewriter:
     def _keep_in_8_bits(self, name: str) -> None:
         """Put a QDQ pair behind a tensor of a region; all that follows reads what comes out."""
         source = self.regions.sources[name]
-        quantized, scale, zero = f"{name}_quantized", f"{source}_scale", f"{source}_zero_point"
+        stem, factors = self._stem(name), self._stem(source)
+        quantized, scale, zero = f"{stem}_quantized", f"{factors}_scale", f"{factors}_zero_point"
         if scale not in self.made:
             if source not in (self.scheme.ranges or {}):
                 raise StageError(f"no activation range was measured for {source}")
@@ -247,12 +255,12 @@ class _Rewriter:
             factor, middle = asymmetric(low, high)
             self.made[scale], self.made[zero] = scalar(factor, scale), scalar(middle, zero)
         last = name in self.outputs
-        decoded = name if last else f"{name}_decoded"
+        decoded = name if last else f"{stem}_decoded"
         raw = f"{name}_raw" if last else name
         ends = [scale, zero]
-        made = helper.make_node("QuantizeLinear", [raw, *ends], [quantized], f"{name}_Quantize")
+        made = helper.make_node("QuantizeLinear", [raw, *ends], [quantized], f"{stem}_Quantize")
         self.nodes.append(made)
-        self._add("DequantizeLinear", [quantized, *ends], f"{name}_Dequantize", decoded)
+        self._add("DequantizeLinear", [quantized, *ends], f"{stem}_Dequantize", decoded)
         self.activations[name] = (quantized, scale, zero)
         self.decoded[name] = decoded
 
@@ -322,7 +330,7 @@ class _Rewriter:
                 symmetric=self.scheme.symmetric_weights,
             )
         taken = any(known == name for known, _ in self.weights)
-        tensors = made.tensors(f"{name}_{form}" if taken else name)
+        tensors = made.tensors(self._stem(f"{name}_{form}" if taken else name))
         self.made |= {tensor.name: tensor for tensor in tensors}
         names = (tensors[0].name, tensors[1].name, tensors[2].name)
         self.weights[name, form] = names
@@ -332,9 +340,10 @@ class _Rewriter:
         """Quantize a linear layer's input once; give the names of its three parts."""
         if name in self.activations:
             return self.activations[name]
-        parts = (f"{name}_quantized", f"{name}_scale", f"{name}_zero_point")
+        stem = self._stem(name)
+        parts = (f"{stem}_quantized", f"{stem}_scale", f"{stem}_zero_point")
         if self.scheme.ranges is None:
-            node = helper.make_node("DynamicQuantizeLinear", [name], parts, f"{name}_Quantize")
+            node = helper.make_node("DynamicQuantizeLinear", [name], parts, f"{stem}_Quantize")
         else:
             if name not in self.scheme.ranges:
                 raise StageError(f"no activation range was measured for {name}")
@@ -343,7 +352,7 @@ class _Rewriter:
             self.made[parts[1]] = scalar(scale, parts[1])
             self.made[parts[2]] = scalar(zero_point, parts[2])
             inputs = [name, parts[1], parts[2]]
-            node = helper.make_node("QuantizeLinear", inputs, parts[:1], f"{name}_Quantize")
+            node = helper.make_node("QuantizeLinear", inputs, parts[:1], f"{stem}_Quantize")
         self.nodes.append(node)
         self.activations[name] = parts
         return parts

@@ -143,6 +143,36 @@ def test_a_quantized_model_is_refused(tmp_path: Path) -> None:
             stage.apply(again, small_context(tmp_path / f"{name}2"))
 
 
+def test_the_rest_of_a_model_that_is_quantized_in_part(tmp_path: Path) -> None:
+    weights = {f"w{k}": RANDOM.standard_normal((16, 8)).astype(np.float32) for k in "ab"}
+    nodes = [
+        *(helper.make_node("MatMul", ["x", f"w{k}"], [f"y{k}"], f"product {k}") for k in "ab"),
+        helper.make_node("Sub", ["ya", "yb"], ["y"], "difference"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 16])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 8])],
+        [numpy_helper.from_array(w, name) for name, w in weights.items()],
+    )
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "m.onnx")
+    array = samples(tmp_path / "calib.npz")
+    both = [Static(inputs=str(tmp_path / "calib.npz"), exclude=("product b",)), Dynamic()]
+    for name, order in (("a", both), ("b", [Dynamic(exclude=("product b",)), both[0]])):
+        found = Candidate(OnnxModel(tmp_path / "m.onnx"))
+        stages = [order[0], order[1].model_copy(update={"exclude": ()})]
+        for number, stage in enumerate(stages):
+            found = stage.apply(found, small_context(tmp_path / f"{name}{number}"))
+        assert len(found.steps[-1].decisions["int8_linears"]) == 2
+        expected, given = (
+            open_session(m).run(None, {"x": array})[0]
+            for m in (OnnxModel(tmp_path / "m.onnx"), found.model)
+        )
+        assert np.abs(expected - given).mean() < 0.03 * expected.std()
+
+
 def test_operators_that_cannot_be_quantized_are_named(tmp_path: Path) -> None:
     weight = numpy_helper.from_array(np.ones((4, 4, 3), np.float32), "w")
     graph = helper.make_graph(
