@@ -102,7 +102,7 @@ def smoothing_factors(most: Array, weight: Array, alpha: float) -> Array:
     x, w = np.log2(most[usable].astype(np.float64)), np.log2(largest[usable])
     exponents[usable] = alpha * x - (1 - alpha) * w
     # A factor common to all channels changes no quantized value: the middle one is 1.
-    exponents[usable] -= np.round(np.median(exponents[usable])) if usable.any() else 0.0
+    exponents[usable] -= np.median(exponents[usable]) if usable.any() else 0.0
     exponents = np.clip(np.round(exponents), -MOST_EXPONENT, MOST_EXPONENT)
     factors: Array = np.exp2(exponents).astype(np.float32)
     return factors
