@@ -1,4 +1,4 @@
-"""ONNX Runtime's transformer optimizer, one fusion at a time.
+"""ONNX Runtime's transformer optimizer, one fusion at a time, and a layout of our own.
 
 Source: `onnxruntime.transformers.optimizer`.
 """
@@ -13,15 +13,19 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from edgecompress.errors import StageError
+from edgecompress.quantization.layout import sequence_first
 from edgecompress.quantization.session import ORT_ERRORS
-from edgecompress.quantization.storage import read_model
+from edgecompress.quantization.storage import read_model, write_model
 
+SEQUENCE_FIRST = "sequence_first"
 # What each name in a variant switches on in `FusionOptions`.
 FUSIONS: dict[str, tuple[str, ...]] = {
     # Nothing but the optimizer's own tidying: shared constants, dead nodes, simpler shapes.
     "tidy": (),
     "attention": ("enable_attention",),
     "multi_head_attention": ("enable_attention", "use_multi_head_attention"),
+    # The same, then taken apart again in another layout (`quantization.layout`).
+    SEQUENCE_FIRST: ("enable_attention", "use_multi_head_attention"),
     "gelu": ("enable_gelu", "enable_bias_gelu"),
     "layer_norm": ("enable_layer_norm",),
     "skip_layer_norm": ("enable_skip_layer_norm", "enable_bias_skip_layer_norm"),
@@ -122,6 +126,12 @@ def fuse(source: Path, fusions: Collection[str], model_type: str, target: Path) 
         size = sum(len(t.raw_data) for t in optimized.model.graph.initializer)
         optimized.topological_sort()
         optimized.save_model_to_file(str(target), use_external_data_format=size > BIG_FILE_BYTES)
+    if SEQUENCE_FIRST in fusions:
+        aside = target.with_name(f"aside-{target.name}")
+        model = read_model(target)
+        sequence_first(model)
+        write_model(model, aside)
+        aside.replace(target)
 
 
 @contextlib.contextmanager
