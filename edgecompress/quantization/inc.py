@@ -10,27 +10,106 @@ ONNX Runtime runs in int8 (`inc_graph`, `inc_onnx`).
 
 from __future__ import annotations
 
-import inspect
+import difflib
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from edgecompress.determinism import torch_threads
-from edgecompress.errors import DataError, EdgeCompressError, MissingExtraError, StageError
-from edgecompress.values import Candidate, Example, Json, TensorSpec, TorchModel
+from edgecompress.errors import EdgeCompressError, MissingExtraError, StageError
+from edgecompress.values import Candidate, Example, Json
 
 if TYPE_CHECKING:
     from edgecompress.stage import Context
 
 Scheme = Literal["static", "dynamic"]
-Feed = dict[str, np.ndarray[Any, Any]]
+Method = Literal["minmax", "histogram"]
+Smooth = float | Literal["auto"]
 
-# torch.export takes sizes 0 and 1 for constants, and equal sizes for one: trace with others.
-TRACED_SHAPE = (2, 7)
+# As Neural Compressor calls the two ways to find an activation's range.
+ALGORITHMS = {"histogram": "kl", "minmax": "minmax"}
+FLOAT = {"w_dtype": "fp32", "act_dtype": "fp32"}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One way to quantize a model with Neural Compressor.
+
+    Attributes
+    ----------
+    scheme : str
+        ``static`` fixes activation ranges from calibration texts; ``dynamic`` computes them at run
+        time.
+    method : str
+        How a static range is found.
+    smooth : float or "auto", optional
+        SmoothQuant's alpha for all layers; ``auto``: one for each; None: not smoothed.
+    exclude : tuple of str
+        Paths of the linear layers that stay fp32.
+    """
+
+    scheme: Scheme
+    method: Method = "histogram"
+    smooth: Smooth | None = None
+    exclude: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What progress and decisions call it."""
+        parts = [self.scheme if self.scheme == "dynamic" else f"{self.scheme} {self.method}"]
+        parts += [f"smooth {self.smooth}"] if self.smooth is not None else []
+        parts += [f"{len(self.exclude)} layers in fp32"] if self.exclude else []
+        return ", ".join(parts)
+
+    def config(self, libraries: Mapping[str, Any], paths: Iterable[str] = ()) -> Any:
+        """Make Neural Compressor's ``StaticQuantConfig`` or ``DynamicQuantConfig``.
+
+        Parameters
+        ----------
+        libraries : mapping
+            From `import_inc`.
+        paths : iterable of str
+            Of the excluded layers in the module that is exported.
+        """
+        make = libraries[self.scheme]
+        if self.scheme == "static":
+            made = make(act_algo=ALGORITHMS[self.method])
+        else:
+            made = make(w_granularity="per_channel")
+        for path in paths:
+            made.set_local(path, make(**FLOAT))
+        return made
+
+    def to_json(self) -> Json:
+        """Give what `plan_from_json` reads."""
+        return {**asdict(self), "exclude": list(self.exclude)}
+
+
+def plan_from_json(document: Any) -> Plan:
+    """Read a plan from a record.
+
+    Raises
+    ------
+    StageError
+        When it is none.
+    """
+    try:
+        plan = Plan(
+            document["scheme"],
+            document["method"],
+            document["smooth"],
+            tuple(str(name) for name in document["exclude"]),
+        )
+    except (KeyError, TypeError):
+        raise StageError(
+            "there is no record of what Neural Compressor chose; run the recipe again"
+        ) from None
+    if plan.scheme not in get_args(Scheme) or plan.method not in get_args(Method):
+        raise StageError(f"the record names a scheme that is not known: {plan.name}")
+    return plan
 
 
 @contextmanager
@@ -53,9 +132,11 @@ def quiet() -> Iterator[None]:
 def quantize_with_inc(
     candidate: Candidate,
     context: Context,
-    scheme: Scheme,
-    settings: Json,
+    plan: Plan,
     examples: Sequence[Example] = (),
+    *,
+    embedding_bits: Literal[4, 8] = 8,
+    embedding_block: int = 64,
 ) -> Candidate:
     """Quantize `candidate` and write ``model/model.onnx`` into the context's folder.
 
@@ -63,12 +144,11 @@ def quantize_with_inc(
     ----------
     candidate : Candidate
         Holds a `TorchModel`.
-    scheme : str
-        ``static`` fixes activation ranges from `examples`; ``dynamic`` computes them at run time.
-    settings : dict
-        For Neural Compressor's ``StaticQuantConfig`` or ``DynamicQuantConfig``.
+    plan : Plan
     examples : sequence of Example
-        Calibration texts; ``dynamic`` needs none.
+        Calibration texts; a plan that is dynamic and smooths nothing needs none.
+    embedding_bits : int
+        8: one scale for each row of a table; 4: one for each `embedding_block` values of a row.
 
     Returns
     -------
@@ -85,101 +165,45 @@ def quantize_with_inc(
     StageError
         When the graph cannot be exported or computes something else in ONNX Runtime.
     """
-    if not isinstance(candidate.model, TorchModel):
-        raise StageError("Neural Compressor quantizes PyTorch models: put this stage before export")
     # One thread, so that ranges do not depend on the number of cores; 64 short texts are soon read.
     with quiet(), torch_threads(1):
-        return _quantize(candidate, candidate.model, context, scheme, settings, examples)
+        from edgecompress.quantization.inc_work import Source
+
+        source = Source(candidate, context, examples, embedding_bits, embedding_block)
+        model, decisions = source.quantize(plan, context.folder / "model" / "model.onnx")
+    return candidate.with_model(model, **decisions)
 
 
-def _quantize(
-    candidate: Candidate,
-    source: TorchModel,
-    context: Context,
-    scheme: Scheme,
-    settings: Json,
-    examples: Sequence[Example],
-) -> Candidate:
-    inc = _import_inc()
-    import torch
+def check_excluded(names: Sequence[str], known: Sequence[str]) -> None:
+    """Check that all `names` are linear layers of the model.
 
-    from edgecompress.quantization.inc_embedding import quantize_embeddings
-    from edgecompress.quantization.inc_graph import LogitsOnly, lower_linears
-    from edgecompress.quantization.inc_onnx import dynamic_shapes, export_onnx, parity
-    from edgecompress.quantization.inputs import encode_rows, parity_feeds
-    from edgecompress.quantization.proof import coverage
-    from edgecompress.quantization.session import random_feed
-    from edgecompress.surgery.families import blocks, layer_list
-    from edgecompress.surgery.model import load_module
-
-    module = load_module(source)
-    if len(list(blocks(module))) < len(layer_list(module)):
-        raise StageError(
-            f"the layers of this {module.config.model_type} model share their weights, which no "
-            "graph of Neural Compressor does; export it and use quantize.dynamic or quantize.static"
-        )
-    names = input_names(module)
-    specs = [TensorSpec(name, "tensor(int64)", ("batch", "length")) for name in names]
-    bounds = {"input_ids": int(module.config.vocab_size)}
-    traced = random_feed(specs, *TRACED_SHAPE, bounds=bounds)
-    example = _tensors(traced)
-    # One run observes the weights; without it Neural Compressor gives them a scale of 1.
-    feeds = [traced]
-    if scheme == "static":
-        rows = encode_rows(candidate, examples)
-        if rows is None:
-            raise DataError(
-                "calibration needs training examples, a task and a tokenizer; without them use"
-                " quantize.inc_dynamic"
-            )
-        # One by one, so that no padding enters the ranges.
-        feeds = [rows.feed([row], specs) for row in range(len(rows.lengths))]
-    judged = context.validation or context.train
-    compared = parity_feeds(candidate, judged, specs, bounds, context.seed)
-
-    exceptions = quantize_embeddings(module)
-    shapes = (dynamic_shapes(example),)  # one entry per parameter: `LogitsOnly` takes *inputs
-    with torch.no_grad():
-        graph = _step(
-            "Neural Compressor cannot export the model",
-            lambda: inc["export"](LogitsOnly(module, names), example, dynamic_shapes=shapes),
-        )
-        graph = inc["prepare"](graph, inc[scheme](**settings))
-        for done, feed in enumerate(feeds, start=1):
-            graph(*_tensors(feed))
-            context.progress(done, len(feeds) + 1, f"calibrating, {done} of {len(feeds)}")
-        graph = inc["convert"](graph)
-        expected = [graph(*_tensors(feed)).numpy() for feed in compared]
-        lowered, left = lower_linears(graph)
-        if not lowered:
-            raise StageError("Neural Compressor quantized no linear layer of this model")
-        path = context.folder / "model" / "model.onnx"
-        model = _step(
-            "the quantized graph cannot be written as ONNX",
-            lambda: export_onnx(graph, example, names, lowered, path),
-        )
-    exceptions |= dict.fromkeys(left, "Neural Compressor did not quantize it")
-    found = coverage(model)
-    reasons = {
-        part.weight: reason
-        for part in found.parts
-        for name, reason in exceptions.items()
-        if part.weight.endswith(name)
-    }
-    return candidate.with_model(
-        model,
-        **found.to_json(reasons),
-        calibrated_on=len(examples),
-        parity=parity(model, expected, compared),
-    )
+    Raises
+    ------
+    StageError
+        Naming the first that is not, and the nearest that is.
+    """
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise StageError(f"the model has no linear layer called {name!r}{hint}")
 
 
-def _import_inc() -> dict[str, Any]:
+def import_inc() -> dict[str, Any]:
+    """Give what is used of Neural Compressor.
+
+    Raises
+    ------
+    MissingExtraError
+        When it is not installed.
+    """
     try:
         from neural_compressor.torch.export import export
         from neural_compressor.torch.quantization import (
             DynamicQuantConfig,
             StaticQuantConfig,
+            TuningConfig,
+            autotune,
             convert,
             prepare,
         )
@@ -191,28 +215,12 @@ def _import_inc() -> dict[str, Any]:
         "convert": convert,
         "static": StaticQuantConfig,
         "dynamic": DynamicQuantConfig,
+        "autotune": autotune,
+        "tuning": TuningConfig,
     }
 
 
-def input_names(module: Any) -> tuple[str, ...]:
-    """Give the inputs of a text encoder: those of Optimum's export, in its order.
-
-    RoBERTa's relatives (positions behind the padding id) accept segment ids but know only one.
-    """
-    from edgecompress.surgery.families import family_of
-
-    taken = inspect.signature(module.forward).parameters
-    segments = "token_type_ids" in taken and not family_of(module.config).position_offset
-    return ("input_ids", "attention_mask", *(["token_type_ids"] if segments else []))
-
-
-def _tensors(feed: Feed) -> tuple[Any, ...]:
-    import torch
-
-    return tuple(torch.from_numpy(value) for value in feed.values())
-
-
-def _step(what: str, run: Callable[[], Any]) -> Any:
+def step(what: str, run: Callable[[], Any]) -> Any:
     """Run a library's export step; its many kinds of errors become one sentence."""
     try:
         return run()

@@ -23,6 +23,9 @@ from onnx import TensorProto
 from onnxscript import opset18 as op
 from torch.fx import GraphModule, Node
 
+from edgecompress.quantization.inc_embedding import onnx_gather_blocks
+from edgecompress.quantization.inc_smooth import SMOOTHED
+
 MATRIX = 2
 # Names of a tensor and of the module around the model, by which the ONNX side finds them again.
 WEIGHT, WRAPPER = "weight", "model."
@@ -116,6 +119,7 @@ def _onnx_integer_linear(
 TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.ops.edgecompress.dynamic_quantize.default: _onnx_dynamic_quantize,
     torch.ops.edgecompress.integer_linear.default: _onnx_integer_linear,
+    torch.ops.edgecompress.gather_blocks.default: onnx_gather_blocks,
 }
 
 
@@ -129,7 +133,9 @@ class _Weight:
 
 
 def lower_linears(graph_module: GraphModule) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Rewrite, in place, the linear layers that Neural Compressor has quantized.
+    """Rewrite, in place, the linear layers of a graph that Neural Compressor has quantized.
+
+    Those that it left in fp32 get their weight transposed, so that they keep its name, too.
 
     Parameters
     ----------
@@ -139,10 +145,10 @@ def lower_linears(graph_module: GraphModule) -> tuple[dict[str, str], tuple[str,
     Returns
     -------
     lowered : dict of str to str
-        Linear layers with int8 weights now: the submodule that holds a layer's tensors, and the
-        layer's path in the model.
+        Linear layers: the submodule that holds a layer's tensors now, and the layer's path in the
+        model.
     left : tuple of str
-        Weights of the linear layers that Neural Compressor did not quantize.
+        Those paths among them whose layers Neural Compressor did not quantize.
     """
     graph = graph_module.graph
     quantized_inputs: dict[Node, Node] = {}
@@ -153,11 +159,21 @@ def lower_linears(graph_module: GraphModule) -> tuple[dict[str, str], tuple[str,
             continue
         weight = _weight(graph_module, node.args[1])
         scheme = _input_scheme(node.args[0])
-        if weight is None or scheme is None:
-            left.append(_parameter_path(node.args[1]))
-            continue
         bias = node.args[2] if len(node.args) > 2 else None
-        prefix = f"int8_linear_{len(lowered)}"
+        path = layer_path(_parameter_path(node.args[1]).rpartition(".")[0])
+        prefix = f"linear_{len(lowered)}"
+        if weight is None or scheme is None:
+            left.append(path)
+            plain = _tensor(graph_module, node.args[1])
+            if plain is None:
+                continue
+            graph_module.add_submodule(prefix, torch.nn.Module())
+            with graph.inserting_before(node):
+                new = _plain(graph_module, node.args[0], plain, f"{prefix}.{WEIGHT}", bias)
+            lowered[prefix] = path
+            node.replace_all_uses_with(new)
+            graph.erase_node(node)
+            continue
         graph_module.add_submodule(prefix, torch.nn.Module())
         with graph.inserting_before(node):
             values = _constant(graph_module, f"{prefix}.{WEIGHT}", weight.values)
@@ -168,7 +184,7 @@ def lower_linears(graph_module: GraphModule) -> tuple[dict[str, str], tuple[str,
                 zero = _constant(graph_module, f"{prefix}.zero_point", weight.zero_point)
                 flat = node.meta["val"].dim() == MATRIX
                 new = _static(graph_module, node.args[0], values, scale, zero, bias, flat)
-        lowered[prefix] = _parameter_path(node.args[1]).rpartition(".")[0]
+        lowered[prefix] = path
         node.replace_all_uses_with(new)
         graph.erase_node(node)
     graph.eliminate_dead_code()
@@ -176,6 +192,22 @@ def lower_linears(graph_module: GraphModule) -> tuple[dict[str, str], tuple[str,
     graph.lint()
     graph_module.recompile()
     return lowered, tuple(left)
+
+
+def layer_path(path: str) -> str:
+    """Give a layer's path in the model, without what smoothing put around it."""
+    return ".".join(part for part in path.split(".") if part != SMOOTHED)
+
+
+def _plain(
+    graph_module: GraphModule, values: Node, weight: torch.Tensor, name: str, bias: Any
+) -> Node:
+    graph = graph_module.graph
+    transposed = _constant(graph_module, name, weight.t().contiguous())
+    result = graph.call_function(torch.ops.aten.matmul.default, (values, transposed))
+    if bias is None:
+        return result
+    return graph.call_function(torch.ops.aten.add.Tensor, (result, bias))
 
 
 def _static(
@@ -263,8 +295,8 @@ def _calls(node: Any, target: Any) -> bool:
     return isinstance(node, Node) and node.op == "call_function" and node.target == target
 
 
-def _tensor(graph_module: GraphModule, node: Node) -> Any:
-    if node.op != "get_attr":
+def _tensor(graph_module: GraphModule, node: Any) -> Any:
+    if not isinstance(node, Node) or node.op != "get_attr":
         return None
     value: Any = graph_module
     for part in str(node.target).split("."):

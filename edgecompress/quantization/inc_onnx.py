@@ -16,11 +16,12 @@ import torch
 
 from edgecompress.errors import StageError
 from edgecompress.quantization.inc_embedding import TABLE
-from edgecompress.quantization.inc_graph import TRANSLATIONS, WEIGHT, WRAPPER
+from edgecompress.quantization.inc_graph import TRANSLATIONS, WEIGHT, WRAPPER, layer_path
 from edgecompress.quantization.session import Feed, open_session
 from edgecompress.values import Json, OnnxModel
 
 OPSET = 21
+LOOK_UPS = ("Gather", "GatherBlockQuantized")
 OUTPUT = "logits"
 AXES = ("batch_size", "sequence_length")  # as Optimum names them
 
@@ -126,15 +127,15 @@ def _name_layers(graph: Any, layers: Mapping[str, str]) -> None:
     for tensor in graph.initializer:
         prefix = next((p for p in layers if tensor.name.startswith(f"{p}.")), "")
         path = layers.get(prefix, prefix) + tensor.name.removeprefix(prefix)
-        renamed[tensor.name] = tensor.name = path.removeprefix(WRAPPER)
+        renamed[tensor.name] = tensor.name = layer_path(path.removeprefix(WRAPPER))
     weights: dict[str, str] = {}
     for node in graph.node:
         for position, name in enumerate(node.input):
             node.input[position] = renamed.get(name, name)
         if node.op_type == "DequantizeLinear":
             weights[node.output[0]] = node.input[0]
-        elif node.op_type in {"MatMul", "MatMulInteger", "Gather"}:
-            read = node.input[0 if node.op_type == "Gather" else 1]
+        elif node.op_type in {"MatMul", "MatMulInteger", *LOOK_UPS}:
+            read = node.input[0 if node.op_type in LOOK_UPS else 1]
             path, _, kind = weights.get(read, read).rpartition(".")
             if kind in {WEIGHT, TABLE}:
                 node.name = path

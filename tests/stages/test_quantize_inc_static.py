@@ -81,14 +81,32 @@ def test_the_same_data_and_seed_give_the_same_bytes(quantized, classifier_model,
     assert file_digest(again.model.path) == file_digest(quantized.model.path)
 
 
-def test_a_calibration_set_chooses_the_texts(classifier_model, tmp_path):
+def test_smoothed_with_4_bit_tables_and_a_layer_in_fp32(classifier_model, tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("name: mine\nchoose: length\n", encoding="utf-8")
     context = small_context(tmp_path, train=labelled_texts(12))
-    stage = IncStatic(calibration=str(file), samples=5, method="minmax")
-    decisions = stage.apply(classifier_model, context).steps[-1].decisions
+    kept = "roberta.encoder.layer.1.output.dense"
+    stage = IncStatic(
+        calibration=str(file),
+        samples=5,
+        method="minmax",
+        smooth=0.5,
+        exclude=(kept,),
+        embedding_bits=4,
+    )
+    result = stage.apply(classifier_model, context)
+    decisions = result.steps[-1].decisions
     assert decisions["calibrated_on"] == 5
-    assert len(decisions["int8_linears"]) == LINEARS
+    assert len(decisions["int8_linears"]) == LINEARS - 1
+    assert decisions["exceptions"] == {kept: "excluded by the recipe"}
+    assert decisions["alphas"]["roberta.encoder.layer.0.attention.self.query"] == 0.5
+    found = coverage(result.model)
+    assert found.operators["GatherBlockQuantized"] == len(found.int8_embeddings) == 3
+    assert len(found.int8_linears) == LINEARS - 1
+    session = open_session(result.model)
+    names = tuple(spec.name for spec in input_specs(session))
+    expected, feeds = torch_logits(classifier_model, labelled_texts(20, seed=3), names)
+    assert relative_error(expected, [session.run(None, feed)[0] for feed in feeds]) < 0.3
 
 
 def test_without_training_examples_it_says_so(classifier_model, tmp_path):

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from edgecompress.stage import Context, Kind, Transform
+from edgecompress.quantization.inc_fields import IncTables
+from edgecompress.stage import Context, Kind
 from edgecompress.values import Candidate, OnnxModel, TorchModel
 
 
-class IncDynamic(Transform):
+class IncDynamic(IncTables):
     """Quantize a PyTorch model to int8 with Neural Compressor and export it to ONNX.
 
     Weights have one scale per output channel; each activation's range is computed when it is used
     (``DynamicQuantizeLinear`` and ``MatMulInteger``, which ONNX Runtime fuses). Needs no data.
-    Embeddings are int8 with one scale per row.
+    Embeddings are quantized, too.
     """
 
     accepts: ClassVar[tuple[Kind, ...]] = (TorchModel,)
     yields: ClassVar[Kind] = OnnxModel
+
+    exclude: tuple[str, ...] = ()
+    """Linear layers that stay fp32, by their paths in the model."""
 
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Quantize; decisions name what is int8 and how far ONNX Runtime is from PyTorch.
@@ -29,6 +33,12 @@ class IncDynamic(Transform):
         StageError
             When the model cannot be exported, or computes something else in ONNX Runtime.
         """
-        from edgecompress.quantization.inc import quantize_with_inc
+        from edgecompress.quantization.inc import Plan, quantize_with_inc
 
-        return quantize_with_inc(candidate, context, "dynamic", {"w_granularity": "per_channel"})
+        return quantize_with_inc(
+            candidate,
+            context,
+            Plan("dynamic", exclude=self.exclude),
+            embedding_bits=self.embedding_bits,
+            embedding_block=self.embedding_block,
+        )

@@ -1,0 +1,47 @@
+"""The fields that Neural Compressor's stages have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import Field
+
+from edgecompress.stage import Context, Transform
+from edgecompress.values import Example, Json
+
+
+class IncTables(Transform):
+    """How embedding tables are stored."""
+
+    embedding_bits: Literal[4, 8] = 8
+    """8: one scale for each row of a table. 4: one for each `embedding_block` values of a row; half
+    the size, and as fast. A table whose width is no multiple of 16 keeps 8."""
+    embedding_block: Literal[16, 32, 64, 128] = 64
+    """Values that share a scale of 32 bits, with `embedding_bits: 4`."""
+
+
+class IncCalibration(IncTables):
+    """Which texts activation ranges are measured on."""
+
+    calibration: str | None = None
+    """A calibration set by name, or the path of its YAML file; without one, examples of the
+    training set at random."""
+    samples: int = Field(default=64, ge=1)
+    """How many examples to measure ranges on."""
+
+    def identity(self) -> Json:
+        """Give the parameters with the calibration set's digest in its name's place."""
+        from edgecompress.data.calibration import load_calibration
+
+        found = self.model_dump(mode="json")
+        if self.calibration:
+            found["calibration"] = load_calibration(self.calibration).digest
+        return found
+
+    def _examples(self, context: Context) -> Sequence[Example]:
+        from edgecompress.data.calibration import CalibrationSet, load_calibration
+
+        chosen = load_calibration(self.calibration) if self.calibration else None
+        chosen = chosen or CalibrationSet(name="random", samples=self.samples)
+        return chosen.select(context.train, context.seed, self.samples)
