@@ -212,7 +212,7 @@ class Search:
     def _prices(self, start: Assignment) -> dict[str, float]:
         """Give what each unit's int8 saves: its share of all time or of all bytes saved."""
         inside = [unit for unit in self.units if start.forms[unit.name] != "fp32"]
-        groups = self._groups(inside)
+        groups = layer_groups(inside)
         times = self.trials.time([start, *(start.put(names, "fp32") for names in groups)])
         weight = {unit.name: unit.values for unit in inside}
         if times[0] is not None:
@@ -232,16 +232,6 @@ class Search:
             )
             for name, count in saved.items()
         }
-
-    @staticmethod
-    def _groups(units: Sequence[Unit]) -> list[list[str]]:
-        """Group linear layers of one kind and shape: they are equally fast, and timed together."""
-        groups: dict[tuple[object, ...], list[str]] = {}
-        for unit in units:
-            if not unit.is_table:
-                key = (unit.layers[0].kind, unit.shape, len(unit.layers))
-                groups.setdefault(key, []).append(unit.name)
-        return list(groups.values())
 
     def _shrink_tables(self) -> None:
         """Store tables in 4 bits where the budget allows it and the model gets no slower."""
@@ -276,7 +266,7 @@ class Search:
         best = outcome.best.assignment
         inside = [u for u in self.units if best.forms[u.name] in ("dynamic", "static")]
         options: list[tuple[list[str], Form]] = []
-        for names in self._groups(inside):
+        for names in layer_groups(inside):
             now = {best.forms[name] for name in names}
             others: list[Form] = [f for f in (*forms, "fp32") if {f} != now]
             options += [(names, form) for form in others]
@@ -299,3 +289,13 @@ class Search:
             changed |= set(names)
             if form == "fp32":
                 outcome.reasons |= dict.fromkeys(names, "measured to be faster in fp32")
+
+
+def layer_groups(units: Sequence[Unit]) -> list[list[str]]:
+    """Group linear layers of one kind and shape: they are equally fast, and timed together."""
+    groups: dict[tuple[object, ...], list[str]] = {}
+    for unit in units:
+        if not unit.is_table:
+            key = (unit.layers[0].kind, unit.shape, len(unit.layers))
+            groups.setdefault(key, []).append(unit.name)
+    return list(groups.values())

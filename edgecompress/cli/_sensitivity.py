@@ -1,0 +1,380 @@
+"""What `edgecompress sensitivity` does: choose inputs, measure through the store, tell, write."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgecompress.errors import DataError, EdgeCompressError
+from edgecompress.values import Candidate, Json, OnnxModel, json_digest
+
+if TYPE_CHECKING:
+    from edgecompress.pipeline import Pipeline
+    from edgecompress.quantization.outputs import Samples
+    from edgecompress.quantization.scheme import Scheme
+
+MODULE = "edgecompress.quantization.sensitivity"
+TOP = 20
+LENGTHS = 6  # made-up inputs have 4, 8, … 24 tokens
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked: the options of the command.
+
+    Attributes
+    ----------
+    samples : int
+        Validation examples, or made-up inputs.
+    inputs : Path or None
+        An .npz file in place of them.
+    activations : {"dynamic", "static"}
+    parts : tuple of str
+    layers : tuple of str
+    timed : bool
+    scheme : dict
+        Fields of `Scheme` that are set.
+    """
+
+    samples: int
+    inputs: Path | None
+    activations: str
+    parts: tuple[str, ...]
+    layers: tuple[str, ...]
+    timed: bool
+    scheme: Json
+
+
+def open_model(pipeline: Pipeline) -> tuple[Candidate, OnnxModel]:
+    """Open the recipe's model, which must be an ONNX file.
+
+    Raises
+    ------
+    DataError
+        When it is a PyTorch model.
+    """
+    start = pipeline.open_start()
+    if not isinstance(start.model, OnnxModel):
+        raise DataError(
+            "sensitivity takes an ONNX model; `edgecompress export` makes one of a PyTorch model"
+        )
+    return start, start.model
+
+
+def find_samples(candidate: Candidate, pipeline: Pipeline, ask: Question) -> tuple[Samples, str]:
+    """Give what models are compared on, and say what it is."""
+    from edgecompress.data.sample import stratified_sample
+    from edgecompress.quantization.graph import graph_specs, stored_id_bounds
+    from edgecompress.quantization.inputs import encode_rows, onnx_model
+    from edgecompress.quantization.outputs import Samples
+    from edgecompress.quantization.session import random_feed
+
+    model = onnx_model(candidate)
+    if ask.inputs is not None:
+        from edgecompress.targets.given import file_feeds
+
+        found = file_feeds([model], ask.inputs)[0].arrays
+        count = min((len(rows) for rows in found.values()), default=0)
+        feeds = tuple({name: rows[i] for name, rows in found.items()} for i in range(count))
+        return Samples(feeds[: ask.samples]), f"{len(feeds[: ask.samples])} inputs of a file"
+    specs, examples = graph_specs(model), pipeline.splits.validation
+    places = stratified_sample(examples, ask.samples, pipeline.recipe.fields.seed)
+    chosen = tuple(examples[place] for place in places)
+    rows = encode_rows(candidate, chosen)
+    if rows is None:
+        if examples:
+            raise DataError(
+                "the model has no task or tokenizer, so that examples cannot be encoded for it; "
+                "give a candidate's or a bundle's directory, or --inputs FILE.npz"
+            )
+        bounds = stored_id_bounds(model)
+        made = (
+            random_feed(specs, 1, 4 + 4 * (seed % LENGTHS), bounds=bounds, seed=seed)
+            for seed in range(ask.samples)
+        )
+        return Samples(tuple(made)), f"{ask.samples} made-up inputs"
+    feeds = tuple(rows.feed([row], specs) for row in range(len(rows.lengths)))
+    labelled = all(example.tags or example.label for example in chosen)
+    known = chosen if labelled or not rows.task.labelled else ()
+    said = f"{len(chosen)} of {len(examples)} validation examples"
+    return Samples(feeds, rows, known, candidate.labels), said
+
+
+def measured(pipeline: Pipeline, ask: Question) -> Json:
+    """Measure a model's sensitivity, or take from the store what was measured before."""
+    from edgecompress.provenance import candidate_digest, code_digest, library_versions
+    from edgecompress.quantization.sensitivity import blame, check_float, culprits, measure
+    from edgecompress.values import file_digest
+
+    candidate, model = open_model(pipeline)
+    check_float(model)
+    samples, said = find_samples(candidate, pipeline, ask)
+    if not samples.feeds:
+        raise DataError("there is no sample to measure on; name validation data or --inputs")
+    key = json_digest(
+        {
+            "kind": "sensitivity",
+            "model": candidate_digest(candidate),
+            "data": dict(pipeline.splits.digests),
+            "seed": pipeline.recipe.fields.seed,
+            "inputs": file_digest(ask.inputs) if ask.inputs else None,
+            "samples": ask.samples,
+            "ask": [ask.activations, ask.parts, ask.layers, ask.timed, ask.scheme],
+            "code": [code_digest(MODULE), code_digest(__name__)],
+            "libraries": library_versions(MODULE),
+        }
+    )
+
+    def build(folder: Path, scratch: Path) -> None:
+        scheme = _scheme(ask, candidate, model, samples, pipeline, scratch)
+        items, facts = measure(
+            model,
+            samples,
+            scheme,
+            scratch / "parts",
+            parts=ask.parts,  # type: ignore[arg-type]
+            only=ask.layers,
+            progress=pipeline.reporter.advance,
+        )
+        if ask.timed:
+            times = _times(candidate, model, scheme, pipeline, folder)
+            items = [
+                replace(item, saves_ms=times.get(item.layer)) if item.what == "both" else item
+                for item in items
+            ]
+        worst = culprits(items)
+        found = {
+            "model": _title(pipeline),
+            "about": f"Measured on {said}; inputs of layers rounded to {ask.activations} ranges.",
+            "says": _say(worst, [blame(one, items) for one in worst]),
+            **facts,
+            "culprits": [one.layer for one in worst],
+            "items": [item.to_json() for item in items],
+        }
+        (folder / "sensitivity.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
+
+    pipeline.reporter.begin("sensitivity")
+    folder = pipeline.store.obtain(key, build)
+    pipeline.reporter.end("measured")
+    return dict(json.loads((folder / "sensitivity.json").read_text(encoding="utf-8")))
+
+
+def compared(pipeline: Pipeline, other: Path, ask: Question) -> Json:
+    """Compare a model with its quantized form, tensor by tensor."""
+    from edgecompress.provenance import candidate_digest, code_digest
+    from edgecompress.quantization.layer_errors import tensor_errors, worst_step
+    from edgecompress.values import file_digest
+
+    candidate, model = open_model(pipeline)
+    second = _other(other)
+    samples, said = find_samples(candidate, pipeline, ask)
+    module = "edgecompress.quantization.layer_errors"
+    key = json_digest(
+        {
+            "kind": "tensor errors",
+            "models": [candidate_digest(candidate), candidate_digest(Candidate(second))],
+            "data": dict(pipeline.splits.digests),
+            "seed": pipeline.recipe.fields.seed,
+            "inputs": file_digest(ask.inputs) if ask.inputs else None,
+            "samples": ask.samples,
+            "code": [code_digest(module), code_digest(__name__)],
+        }
+    )
+
+    def build(folder: Path, scratch: Path) -> None:
+        progress = pipeline.reporter.advance
+        errors = tensor_errors(model, second, samples.feeds, scratch, progress=progress)
+        step = worst_step(errors)
+        says = "No tensor differs."
+        if step is not None:
+            says = f"It falls most at {step.tensor} ({step.op}): {step.snr_db:.1f} dB there"
+            says += f", {errors[-1].snr_db:.1f} dB at the end."
+        found = {
+            "model": _title(pipeline),
+            "other": other.name,
+            "about": f"Measured on {said}, without graph optimizations.",
+            "says": says,
+            "tensors": [one.to_json() for one in errors],
+        }
+        (folder / "sensitivity.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
+
+    pipeline.reporter.begin("comparing")
+    folder = pipeline.store.obtain(key, build)
+    pipeline.reporter.end("compared")
+    return dict(json.loads((folder / "sensitivity.json").read_text(encoding="utf-8")))
+
+
+def _other(path: Path) -> OnnxModel:
+    if (path / "candidate.json").is_file():
+        found = Candidate.load(path).model
+        if isinstance(found, OnnxModel):
+            return found
+    if (path / "manifest.json").is_file():
+        from edgecompress.bundle import load_bundle
+
+        held = load_bundle(path).model
+        if isinstance(held, OnnxModel):
+            return held
+    if path.is_file():
+        return OnnxModel(path)
+    raise DataError("--compare takes an ONNX file, a candidate or a bundle", file=path)
+
+
+def _title(pipeline: Pipeline) -> str:
+    return Path(str(pipeline.recipe.fields.model)).name
+
+
+def _scheme(
+    ask: Question,
+    candidate: Candidate,
+    model: OnnxModel,
+    samples: Samples,
+    pipeline: Pipeline,
+    scratch: Path,
+) -> Scheme:
+    """Give types and, for static, ranges: of training examples, else of the samples."""
+    from edgecompress.data.calibration import CalibrationSet
+    from edgecompress.quantization.calibration import collect, observe
+    from edgecompress.quantization.graph import graph_specs
+    from edgecompress.quantization.inputs import encode_rows
+    from edgecompress.quantization.ranges import find_ranges
+    from edgecompress.quantization.rewrite import linear_inputs
+    from edgecompress.quantization.scheme import Scheme
+    from edgecompress.quantization.storage import read_model
+
+    scheme = Scheme(**ask.scheme)
+    if ask.activations == "dynamic":
+        return scheme
+    feeds, train = list(samples.feeds), pipeline.splits.train
+    if train and ask.inputs is None:
+        chosen = CalibrationSet(name="random").select(train, pipeline.recipe.fields.seed)
+        rows = encode_rows(candidate, chosen)
+        if rows is not None:
+            specs = graph_specs(model)
+            feeds = [rows.feed([row], specs) for row in range(len(rows.lengths))]
+    names = linear_inputs(read_model(model.path))
+    observed = observe(model, names, scratch / "observed")
+    try:
+        seen = collect(observed, names, feeds, state=scratch / "seen.npz")
+    finally:
+        shutil.rmtree(observed.directory, ignore_errors=True)
+    return replace(scheme, ranges=find_ranges(seen))
+
+
+def _times(
+    candidate: Candidate, model: OnnxModel, scheme: Scheme, pipeline: Pipeline, folder: Path
+) -> dict[str, float]:
+    """Measure what each layer's int8 saves, in ms: whole models, interleaved."""
+    from edgecompress.quantization.mixed import starting_point, write_mixed
+    from edgecompress.quantization.search import layer_groups
+    from edgecompress.quantization.storage import read_model
+    from edgecompress.quantization.units import find_units
+    from edgecompress.targets.measure import time_interleaved
+    from edgecompress.values import find
+
+    units = [unit for unit in find_units(read_model(model.path)) if not unit.is_table]
+    weight = {unit.name: unit.values for unit in units}
+    start = starting_point(
+        find_units(read_model(model.path)), "static" if scheme.ranges else "dynamic"
+    )
+    found: dict[str, float] = {}
+    groups = layer_groups(units)
+    for done, names in enumerate(groups):
+        pipeline.reporter.advance(done, len(groups), "timing layers")
+        models = []
+        for number, assignment in enumerate((start, start.put(names, "fp32"))):
+            path = folder / "timed" / str(number) / "model.onnx"
+            made, _ = write_mixed(model, assignment, scheme, scheme.ranges or {}, path)
+            models.append(replace(candidate, model=made))
+        int8, fp32 = (
+            find(each, "latency_p50")
+            for each in time_interleaved(models, pipeline.splits.validation)
+        )
+        if int8 is not None and fp32 is not None:
+            total = sum(weight[name] for name in names)
+            gain = fp32.value - int8.value
+            found |= {name: gain * weight[name] / total for name in names}
+        shutil.rmtree(folder / "timed")
+    return found
+
+
+def _say(worst: Sequence[Any], blamed: Sequence[str]) -> str:
+    if not worst:
+        return "No layer stands out: none costs ten times as much as the median layer."
+    said = []
+    for item, tensor in zip(worst, blamed, strict=True):
+        because = f", mostly by its {tensor}" if tensor else ""
+        said.append(f"{item.layer} (error {item.cost.error:.3g}{because})")
+    return "Culprits: " + "; ".join(said) + "."
+
+
+def write_files(document: Json, output: Path) -> None:
+    """Write ``sensitivity.json`` and ``sensitivity.html`` into a folder.
+
+    Raises
+    ------
+    EdgeCompressError
+        When the folder cannot be written.
+    """
+    from edgecompress.report.sensitivity import render_sensitivity
+
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        files: dict[str, Callable[[], str]] = {
+            "sensitivity.json": lambda: json.dumps(document, indent=1) + "\n",
+            "sensitivity.html": lambda: render_sensitivity(document),
+        }
+        for name, make in files.items():
+            aside = output / f".{name}.aside"
+            aside.write_text(make(), encoding="utf-8")
+            aside.replace(output / name)
+    except OSError as error:
+        raise EdgeCompressError(f"{output} cannot be written ({error.strerror})") from None
+
+
+def show(document: Json, top: int) -> None:
+    """Print the table, the worst first (of a comparison: in the graph's order)."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from edgecompress.report.sensitivity import short
+
+    table = Table(box=None)
+    rows: list[tuple[str, ...]] = []
+    if "items" in document:
+        heads = ["layer", "rounded", "error", "KL", f"{document['metric'] or 'metric'} lost"]
+        heads += ["saves MB", "saves ms"]
+        for item in sorted(document["items"], key=lambda one: -one["cost"]["error"])[:top]:
+            cost, ms = item["cost"], item["saves_ms"]
+            rows.append(
+                (
+                    short(item["layer"]) + (" ◀" if item["layer"] in document["culprits"] else ""),
+                    item["what"],
+                    f"{cost['error']:.2e}",
+                    "–" if cost["kl"] is None else f"{cost['kl']:.2e}",
+                    "–" if cost["drop"] is None else f"{cost['drop'] * 100:.2f}",
+                    f"{item['saves_bytes'] / 1e6:.2f}" if item["saves_bytes"] else "–",
+                    "–" if ms is None else f"{ms:.3f}",
+                )
+            )
+    else:
+        heads = ["tensor", "made by", "mean error", "largest", "dB"]
+        for one in document["tensors"]:
+            ratio = "exact" if one["snr_db"] >= 200 else f"{one['snr_db']:.1f}"
+            errors = (f"{one['mean_error']:.2e}", f"{one['largest_error']:.2e}")
+            rows.append((short(one["tensor"]), one["op"], *errors, ratio))
+    for index, heading in enumerate(heads):
+        table.add_column(heading, justify="left" if index < 2 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console(highlight=False).print(table)
+    if "items" in document and len(document["items"]) > top:
+        click.echo(f"… and {len(document['items']) - top} more; --top shows them")
+    click.echo(document["about"])
+    click.echo(document["says"])

@@ -1,0 +1,101 @@
+"""``edgecompress sensitivity``: what quantizing each layer costs, where an int8 model errs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgecompress.cli._single import build, data_options
+
+_PARTS = {
+    "all": ("both", "weight", "activation", "int8", "int4"),
+    "layers": ("both", "int8"),
+    "weights": ("weight", "int8", "int4"),
+    "activations": ("activation",),
+}
+
+
+_OPTIONS = (
+    click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), default=None,
+                 help="Folder for sensitivity.json and sensitivity.html."),
+    click.option("--compare", "other", type=click.Path(exists=True, path_type=Path), default=None,
+                 help="Its quantized form: compare both tensor by tensor, in the graph's order."),
+    click.option("--inputs", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+                 default=None, help="An .npz file of inputs, in place of validation examples."),
+    click.option("--samples", type=click.IntRange(min=1), default=64, show_default=True,
+                 help="How many examples or inputs."),
+    click.option("--parts", type=click.Choice(list(_PARTS)), default="all", show_default=True,
+                 help="Whole layers only, weights only, inputs only, or everything."),
+    click.option("--layer", "layers", multiple=True, metavar="NAME",
+                 help="Measure this layer or weight only (repeatable)."),
+    click.option("--activations", type=click.Choice(["dynamic", "static"]), default="dynamic",
+                 show_default=True, help="How inputs of layers get their ranges."),
+    click.option("--reduce-range", is_flag=True, help="Weights in 7 bits: x86 without VNNI."),
+    click.option("--per-tensor", is_flag=True, help="One scale for a whole weight."),
+    click.option("--time", "timed", is_flag=True, help="Also time what each layer's int8 saves."),
+    click.option("--top", type=click.IntRange(min=1), default=20, show_default=True,
+                 help="Lines of the table that are printed."),
+    click.option("--json", "as_json", is_flag=True, help="Print JSON in place of the table."),
+)  # fmt: skip
+
+
+def _own_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+@click.command(name="sensitivity")
+@click.argument("model")
+@_own_options
+@data_options
+def command(model: str, output: Path | None, other: Path | None, **options: Any) -> None:
+    """Measure what quantizing each layer of the fp32 MODEL costs, and name the culprits.
+
+    Each weight, input and table is rounded alone, and the outputs are compared with fp32: on a
+    sample of the validation data with --recipe, else on --inputs or made-up inputs.
+    """
+    import json
+
+    from edgecompress.cli import _sensitivity as work
+    from edgecompress.cli._progress import TerminalReporter
+    from edgecompress.pipeline import Pipeline
+    from edgecompress.run import read_splits
+    from edgecompress.store import Store, default_store
+
+    recipe = build(model, None, options)
+    ask = work.Question(
+        samples=options["samples"],
+        inputs=options["inputs"],
+        activations=options["activations"],
+        parts=_PARTS[options["parts"]],
+        layers=tuple(options["layers"]),
+        timed=options["timed"],
+        scheme={
+            "reduce_range": options["reduce_range"],
+            "per_channel": not options["per_tensor"],
+        },
+    )
+    place = Store(options["store"] or default_store())
+    place.sweep()
+    with TerminalReporter() as reporter:
+        pipeline = Pipeline(recipe, place, read_splits(recipe)[0], reporter)
+        try:
+            found = (
+                work.measured(pipeline, ask)
+                if other is None
+                else work.compared(pipeline, other, ask)
+            )
+        finally:
+            pipeline.close()
+    if output is not None:
+        work.write_files(found, output)
+    if options["as_json"]:
+        click.echo(json.dumps(found, ensure_ascii=False))
+    else:
+        work.show(found, options["top"])
+        if output is not None:
+            click.echo(f"wrote {output / 'sensitivity.html'}")
