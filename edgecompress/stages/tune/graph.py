@@ -1,0 +1,198 @@
+"""Bake ONNX Runtime's optimized graph into the file, where that is faster to run or to start.
+
+ONNX Runtime rewrites a graph each time it loads it. Here that is done once, at a level whose result
+runs on any processor, and biases that it leaves behind integer products are folded into them. What
+suits this processor only (layouts, packed weights) is left to the session, and named.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from edgecompress.errors import StageError
+from edgecompress.stage import Context, Kind, Transform
+from edgecompress.values import Candidate, Json, Measurement, OnnxModel
+
+LOCAL = "local"
+AS_IT_IS, BAKED, FOLDED = "as it is", "baked", "baked with biases"
+STARTS = 7
+# A start that is this share shorter in every pair is no accident of one disturbed start.
+SHORTER = 0.9
+
+
+class Graph(Transform):
+    """Save the graph as ONNX Runtime optimizes it, where it answers alike and gains something."""
+
+    accepts: ClassVar[tuple[Kind, ...]] = (OnnxModel,)
+    yields: ClassVar[Kind] = OnnxModel
+    lossless: ClassVar[bool] = True
+
+    level: Literal["basic", "extended"] = "extended"
+    """How much is baked. ``extended`` holds operators of ONNX Runtime's own and no layout."""
+    biases: bool = True
+    """Also try folding biases into integer products that ONNX Runtime leaves apart."""
+    target: str = LOCAL
+    """Where to measure, as the recipe names it. Starts are timed on this machine."""
+    tolerance: float = Field(default=1e-3, gt=0)
+    """Largest absolute difference to the outputs of the model before."""
+
+    def apply(self, candidate: Candidate, context: Context) -> Candidate:
+        """Bake, compare, time and write the best; the file as it is where nothing gains.
+
+        Raises
+        ------
+        StageError
+            When the model does not run, or a record cannot be followed.
+        """
+        from edgecompress.quantization.baking import HARDWARE, beyond
+        from edgecompress.quantization.fusion import operator_counts
+        from edgecompress.quantization.inputs import onnx_model
+        from edgecompress.quantization.storage import read_model, write_model
+
+        source = onnx_model(candidate)
+        folder = context.folder / "variants"
+        folder.mkdir()
+        log: dict[str, Json] = {AS_IT_IS: {}}
+        models = {AS_IT_IS: source, **self._make(candidate, source, folder, context, log)}
+        if context.recorded is None:
+            chosen = self._choose(candidate, models, context, log)
+        else:
+            chosen = str(context.recorded.get("chosen"))
+            if chosen not in models:
+                why = log.get(chosen, {}).get("outcome", "this recipe does not make it")
+                raise StageError(f"the record says that tune.graph chose {chosen!r}: {why}")
+        not_baked: Json = {"optimizers": list(HARDWARE), "weights": "packed when loaded"}
+        if len(models) > 1:
+            not_baked["operators_of_level_all"] = beyond(source, self.level, folder)
+        model = OnnxModel(context.folder / "model" / "model.onnx", source.session)
+        model.directory.mkdir(parents=True, exist_ok=True)
+        write_model(read_model(models[chosen].path), model.path)
+        shutil.rmtree(folder)
+        return candidate.with_model(
+            model,
+            measured={"variants": log},
+            chosen=chosen,
+            level=self.level,
+            operators=operator_counts(model.path),
+            not_baked=not_baked,
+            target=self.target,
+        )
+
+    def _make(
+        self,
+        candidate: Candidate,
+        source: OnnxModel,
+        folder: Path,
+        context: Context,
+        log: dict[str, Json],
+    ) -> dict[str, OnnxModel]:
+        """Make the variants that answer as the source does."""
+        from edgecompress.quantization.baking import bake, fold_biases
+        from edgecompress.quantization.gains import answers, worst_difference
+        from edgecompress.quantization.graph import stored_id_bounds
+        from edgecompress.quantization.inputs import parity_feeds
+        from edgecompress.quantization.session import input_specs, open_session
+        from edgecompress.quantization.storage import read_model, write_model
+
+        feeds = parity_feeds(
+            candidate,
+            context.validation or context.train,
+            input_specs(open_session(source)),
+            stored_id_bounds(source),
+            context.seed,
+        )
+        expected = answers(source, feeds)
+        paths = {BAKED: folder / "baked.onnx"}
+        bake(source, self.level, paths[BAKED])
+        if self.biases:
+            stored = read_model(paths[BAKED])
+            if fold_biases(stored):
+                paths[FOLDED] = folder / "biases.onnx"
+                write_model(stored, paths[FOLDED])
+        found: dict[str, OnnxModel] = {}
+        for name, path in paths.items():
+            entry: dict[str, Any] = log.setdefault(name, {})
+            model = replace(source, path=path)
+            try:
+                difference = worst_difference(expected, answers(model, feeds), feeds)
+            except StageError as error:
+                entry["outcome"] = str(error)
+                continue
+            entry["max_abs_difference"] = difference
+            if difference > self.tolerance:
+                entry["outcome"] = f"differs by more than {self.tolerance:g}"
+                continue
+            found[name] = model
+        return found
+
+    def _choose(
+        self,
+        candidate: Candidate,
+        models: dict[str, OnnxModel],
+        context: Context,
+        log: dict[str, Json],
+    ) -> str:
+        """Give the surely fastest; of those alike, the baked one where it surely starts faster."""
+        from edgecompress.quantization.gains import round_json, sure_speedup
+
+        if len(models) == 1:
+            return AS_IT_IS
+        context.progress(0, 1, f"timing {len(models)} graphs")
+        candidates = [replace(candidate, model=model) for model in models.values()]
+        gains: dict[str, float] = {}
+        for name, found in zip(models, self._times(candidates, context), strict=True):
+            gains[name] = sure_speedup(found)
+            log[name]["time"] = round_json(found)
+        best = max(gains, key=lambda name: gains[name])
+        if gains[best] > 1:
+            return best
+        starts = start_times_ms(list(models.values()))
+        for name, times in zip(models, starts, strict=True):
+            log[name]["start_p50_ms"] = round(float(np.median(times)), 3)
+        shorter = [
+            name
+            for name, times in zip(models, starts, strict=True)
+            if gains[name] == 1 and max(times / starts[0]) < SHORTER
+        ]
+        return shorter[-1] if shorter else AS_IT_IS
+
+    def _times(
+        self, candidates: Sequence[Candidate], context: Context
+    ) -> list[tuple[Measurement, ...]]:
+        if self.target == LOCAL:
+            return context.measure(candidates)
+        from edgecompress.targets.measure import time_interleaved
+
+        target = context.target(self.target)
+        return time_interleaved(candidates, context.validation, target=target)
+
+
+def start_times_ms(models: Sequence[OnnxModel]) -> list[np.ndarray[Any, Any]]:
+    """Time how long opening each model takes, one after the other and again.
+
+    Returns
+    -------
+    list of ndarray
+        Milliseconds of `STARTS` starts, (starts,) for each model; starts of one row belong
+        together. The first of each is dropped: it reads the file into the system's memory.
+    """
+    import time
+
+    from edgecompress.quantization.session import open_session
+
+    rows = []
+    for _ in range(STARTS + 1):
+        row = []
+        for model in models:
+            before = time.perf_counter()
+            open_session(model)
+            row.append(1000 * (time.perf_counter() - before))
+        rows.append(row)
+    return list(np.array(rows[1:]).T)
