@@ -214,7 +214,8 @@ def coverage(model: OnnxModel, feeds: Sequence[Feed] | None = None) -> Coverage:
     model : OnnxModel
         Opened with its own session settings on this machine's CPU.
     feeds : sequence of dict, optional
-        Inputs to run it on; by default two made-up ones of different batch and length.
+        Inputs to run it on; by default two made-up ones of different batch and length. None at
+        all (an empty sequence): it is not run, and all nodes of the optimised graph count.
 
     Returns
     -------
@@ -260,13 +261,41 @@ def coverage(model: OnnxModel, feeds: Sequence[Feed] | None = None) -> Coverage:
     parts: list[Part] = []
     operators: dict[str, int] = {}
     for node, scope in walk(graph):
-        if node.name and node.name not in ran:
+        if feeds and node.name and node.name not in ran:
             continue
         operators[node.op_type] = operators.get(node.op_type, 0) + 1
         linear = _linear(node, scope)
         parts += [linear] if linear else []
         parts += _embeddings(node, scope)
     return Coverage(tuple(parts), dict(sorted(operators.items())))
+
+
+def coverage_beside(model: OnnxModel, source: OnnxModel) -> tuple[Coverage, Json]:
+    """Read what of `model` runs as int8 where no inputs are at hand but made-up ones.
+
+    Made-up inputs do not suit every graph (a vision model of another image size). Where its
+    `source` refuses them as well, the quantized graph is read as ONNX Runtime optimised it, unrun.
+
+    Returns
+    -------
+    coverage : Coverage
+    decided : dict
+        ``unproven``: why it was not run; empty where it was.
+
+    Raises
+    ------
+    StageError
+        When only the quantized model cannot be run.
+    """
+    try:
+        return coverage(model), {}
+    except StageError as error:
+        try:
+            coverage(source)
+        except StageError:
+            told = "not run: made-up inputs do not fit the model, and no others were given"
+            return coverage(model, ()), {"unproven": told}
+        raise error from None
 
 
 def check_model(model: OnnxModel) -> None:

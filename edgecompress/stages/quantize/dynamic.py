@@ -34,7 +34,7 @@ class Dynamic(LinearTypes, TableTypes):
         """
         from edgecompress.quantization.inputs import onnx_model
         from edgecompress.quantization.opset import with_opset
-        from edgecompress.quantization.proof import check_model, coverage
+        from edgecompress.quantization.proof import check_model, coverage_beside
         from edgecompress.quantization.rewrite import check_excluded, check_quantizable, rewrite
         from edgecompress.quantization.scheme import LEAST_OPSET, Scheme
         from edgecompress.quantization.storage import write_model
@@ -60,9 +60,10 @@ class Dynamic(LinearTypes, TableTypes):
         model.directory.mkdir(parents=True, exist_ok=True)
         write_model(quantized, model.path)
         del stored, quantized
-        shutil.rmtree(upgraded, ignore_errors=True)
         context.progress(1, 2, "reading what runs as int8")
         check_model(model)
         types = self.types_json("uint8")  # the only type of DynamicQuantizeLinear
-        found = coverage(model).to_json(reasons)
-        return candidate.with_model(model, **decided, **found, preset=self.preset, types=types)
+        found, unproven = coverage_beside(model, source)
+        decided |= found.to_json(reasons) | unproven
+        shutil.rmtree(upgraded, ignore_errors=True)
+        return candidate.with_model(model, **decided, preset=self.preset, types=types)

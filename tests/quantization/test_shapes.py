@@ -1,0 +1,78 @@
+"""Shapes that are no encoder of text: a vision transformer and a decoder, exported by Optimum."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import small_context
+
+from edgecompress.quantization.proof import coverage
+from edgecompress.quantization.session import open_session
+from edgecompress.stages.quantize.dynamic import Dynamic
+from edgecompress.stages.quantize.static import Static
+from edgecompress.values import Candidate, OnnxModel
+
+RANDOM = np.random.default_rng(0)
+
+
+def vision() -> tuple[object, str, dict[str, np.ndarray]]:
+    from transformers import ViTConfig, ViTForImageClassification
+
+    config = ViTConfig(
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        image_size=32,
+        patch_size=8,
+        num_labels=5,
+        initializer_range=0.2,
+    )
+    pixels = RANDOM.standard_normal((12, 3, 32, 32)).astype(np.float32)
+    return ViTForImageClassification(config), "image-classification", {"pixel_values": pixels}
+
+
+def decoder() -> tuple[object, str, dict[str, np.ndarray]]:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(
+        n_embd=32, n_layer=2, n_head=4, n_positions=32, vocab_size=50, initializer_range=0.2
+    )
+    ids = RANDOM.integers(1, 50, (12, 16))
+    mask = (np.arange(16) < RANDOM.integers(4, 17, (12, 1))).astype(np.int64)
+    place = np.broadcast_to(np.arange(16), (12, 16))
+    data = {"input_ids": ids, "attention_mask": mask, "position_ids": place}
+    return GPT2LMHeadModel(config), "text-generation", data
+
+
+@pytest.mark.parametrize(("shape", "linears"), [(vision, 1 + 2 * 6 + 1), (decoder, 2 * 4 + 1)])
+def test_all_its_layers_run_as_int8(shape, linears: int, tmp_path: Path) -> None:
+    import torch
+    from optimum.exporters.onnx import onnx_export_from_model
+
+    torch.manual_seed(0)
+    module, task, data = shape()
+    module.eval()
+    onnx_export_from_model(module, tmp_path / "onnx", task=task, opset=17, do_validation=False)
+    candidate = Candidate(OnnxModel(tmp_path / "onnx" / "model.onnx"))
+    np.savez(tmp_path / "calib.npz", **data)
+    feed = {name: array[:1] for name, array in data.items()}
+    expected = open_session(candidate.model).run(None, feed)[0]
+    made = {
+        "static": Static(inputs=str(tmp_path / "calib.npz")),
+        "dynamic": Dynamic(),
+    }
+    for name, stage in made.items():
+        result = stage.apply(candidate, small_context(tmp_path / name))
+        model, decided = result.model, result.steps[-1].decisions
+        # An image of the size that is made up where nothing is known does not fit.
+        assert ("unproven" in decided) == (name == "dynamic" and shape is vision)
+        found = coverage(model, [feed])
+        assert len(decided["int8_linears"]) == len(found.int8_linears)
+        left = [part.op for part in found.fp32_linears]
+        assert left == (["Conv"] if name == "dynamic" and shape is vision else [])
+        assert len(found.int8_linears) == linears - len(left)
+        given = open_session(model).run(None, feed)[0]
+        assert np.abs(expected - given).mean() < 0.1 * expected.std()
