@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from edgecompress.quantization.scheme import Scheme
 
 MODULE = "edgecompress.quantization.sensitivity"
-TOP = 20
+FILE_WIDTH = 120
 LENGTHS = 6  # made-up inputs have 4, 8, … 24 tokens
 
 
@@ -373,7 +373,10 @@ def show(document: Json, top: int) -> None:
         table.add_column(heading, justify="left" if index < 2 else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    if not console.is_terminal:  # a file has no edge at which names would be folded
+        console.width = FILE_WIDTH
+    console.print(table)
     if "items" in document and len(document["items"]) > top:
         click.echo(f"… and {len(document['items']) - top} more; --top shows them")
     click.echo(document["about"])
