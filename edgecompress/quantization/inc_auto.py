@@ -1,0 +1,371 @@
+"""Neural Compressor's accuracy-aware tuning, which here never ends with nothing saved.
+
+Method: ``neural_compressor.torch.quantization.autotune``,
+https://intel.github.io/neural-compressor/latest/docs/source/3x/PT_Autotune.html: configurations are
+tried one after the other until one keeps the metric. It stops at none by the clock, gives nothing
+back when it is stopped, and knows smoothing only with Intel's extension. So each model that it has
+quantized is written as ONNX and judged as that at once, in the function by which it asks for the
+metric; what was tried and the best so far stay in the stage's scratch folder.
+
+Imported inside functions only: it needs torch.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from edgecompress.errors import DataError, StageError
+from edgecompress.quantization.inc import Plan, Scheme, Smooth, plan_from_json
+from edgecompress.quantization.inc_ranking import rank_linears
+from edgecompress.quantization.inc_work import Prepared, Source, tensors
+from edgecompress.quantization.inputs import Rows, encode_rows
+from edgecompress.quantization.session import open_session
+from edgecompress.surgery.model import load_module
+from edgecompress.values import Example, Json, OnnxModel
+
+# What PyTorch, its exporter and Neural Compressor raise when they cannot do something.
+LIBRARY_ERRORS = (RuntimeError, ValueError, TypeError, NotImplementedError, AssertionError)
+MODEL = "model.onnx"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What is tried, and when it is enough.
+
+    Attributes
+    ----------
+    max_drop : float
+        How much of the metric may be lost, a fraction.
+    seconds : float
+        No trial starts after this time; the first always ends.
+    schemes : tuple of str
+    smooth : tuple of float or "auto"
+        Alphas to try with the static scheme.
+    most_excluded : int
+        Of the best plan, up to so many layers are left in fp32.
+    thorough : bool
+        Try all, though one is good enough.
+    """
+
+    max_drop: float
+    seconds: float
+    schemes: tuple[Scheme, ...]
+    smooth: tuple[Smooth, ...]
+    most_excluded: int
+    thorough: bool
+
+    def plans(self) -> list[Plan]:
+        """Give what is tried with all layers in int8, in this order."""
+        found = []
+        if "static" in self.schemes:
+            found += [Plan("static", "histogram"), Plan("static", "minmax")]
+        if "dynamic" in self.schemes:
+            found.append(Plan("dynamic"))
+        if "static" in self.schemes:
+            found += [Plan("static", "histogram", smooth) for smooth in self.smooth]
+        return found
+
+    def exclusions(self, best: Plan, ranked: Sequence[str]) -> list[Plan]:
+        """Give the best plan with 1, 2, 4 … of the layers in fp32 that lose most."""
+        most = min(self.most_excluded, len(ranked) - 1)
+        counts = [2**power for power in range(most.bit_length()) if 2**power < most]
+        counts += [most] if most > 0 else []
+        return [replace(best, exclude=tuple(ranked[:count])) for count in counts]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A plan and what became of it.
+
+    Attributes
+    ----------
+    score : float or None
+        The metric; None: it failed, and `outcome` says why.
+    decisions : dict
+        Of its model, as a step keeps them.
+    """
+
+    plan: Plan
+    score: float | None
+    outcome: str
+    seconds: float
+    decisions: Json
+
+
+def best_trial(trials: Sequence[Trial], goal: float) -> int | None:
+    """Choose among what was tried.
+
+    Of those that reach the goal the one with the fewest layers in fp32, and of these the most
+    accurate; when none does, the most accurate. The earlier one of equals.
+
+    Returns
+    -------
+    int or None
+        Its place; None when all failed.
+    """
+    scored = [(place, one) for place, one in enumerate(trials) if one.score is not None]
+    if not scored:
+        return None
+
+    def order(item: tuple[int, Trial]) -> tuple[int, int, float, int]:
+        place, one = item
+        score = one.score or 0.0
+        reached = score >= goal
+        return (0 if reached else 1, len(one.plan.exclude) if reached else 0, -score, place)
+
+    return min(scored, key=order)[0]
+
+
+class Ledger:
+    """What was tried, on disk: a killed tuning goes on where it was.
+
+    ``tuning.json`` is written after each trial; the best one's model lies in ``trial-<place>``.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.file = folder, folder / "tuning.json"
+        self.baseline: float | None = None
+        self.trials: list[Trial] = []
+        self.before = 0.0
+        self.started = time.monotonic()
+        if self.file.exists():
+            document = json.loads(self.file.read_text(encoding="utf-8"))
+            self.baseline, self.before = document["baseline"], document["seconds"]
+            self.trials = [
+                Trial(**{**one, "plan": plan_from_json(one["plan"])}) for one in document["trials"]
+            ]
+
+    @property
+    def seconds(self) -> float:
+        """Time spent, earlier tries at the same work counted in."""
+        return self.before + time.monotonic() - self.started
+
+    def path(self, place: int) -> Path:
+        """Give where the model of a trial lies."""
+        return self.folder / f"trial-{place}" / MODEL
+
+    def tried(self, plan: Plan) -> bool:
+        """Say whether a plan has been tried."""
+        return any(one.plan == plan for one in self.trials)
+
+    def add(self, trial: Trial, goal: float) -> None:
+        """Keep a trial, and of the models the best."""
+        self.trials.append(trial)
+        self.save()
+        best = best_trial(self.trials, goal)
+        for place in range(len(self.trials)):
+            if place != best:
+                shutil.rmtree(self.path(place).parent, ignore_errors=True)
+
+    def save(self) -> None:
+        """Write what is known, in one step."""
+        trials = [
+            {
+                "plan": one.plan.to_json(),
+                "score": one.score,
+                "outcome": one.outcome,
+                "seconds": one.seconds,
+                "decisions": one.decisions,
+            }
+            for one in self.trials
+        ]
+        document = {"baseline": self.baseline, "seconds": self.seconds, "trials": trials}
+        aside = self.file.with_suffix(".part")
+        aside.write_text(json.dumps(document), encoding="utf-8")
+        aside.replace(self.file)
+
+
+class _EnoughError(Exception):
+    """Ends Neural Compressor's loop from within: everything worth keeping is on disk."""
+
+
+class Tuner:
+    """Tries plans for one source and keeps what it finds.
+
+    Raises
+    ------
+    DataError
+        When there is nothing to judge by.
+    """
+
+    def __init__(
+        self, source: Source, settings: Settings, examples: Sequence[Example], ledger: Ledger
+    ) -> None:
+        rows = encode_rows(source.candidate, examples)
+        if rows is None:
+            raise DataError(
+                "tuning judges by labelled validation examples, with a task and a tokenizer; "
+                "without them use quantize.inc_dynamic"
+            )
+        self.source, self.settings, self.ledger = source, settings, ledger
+        self.rows, self.judged = rows, examples
+
+    @property
+    def metric(self) -> str:
+        """The metric's name."""
+        return self.rows.task.primary
+
+    @property
+    def goal(self) -> float:
+        """What the metric must reach."""
+        return (self.ledger.baseline or 0.0) - self.settings.max_drop
+
+    def run(self) -> int:
+        """Tune; give the place of the best trial.
+
+        Raises
+        ------
+        StageError
+            When the model answers nothing right, or every plan failed.
+        """
+        if self.ledger.baseline is None:
+            self.ledger.baseline = self._torch_score()
+            self.ledger.save()
+        if self.ledger.baseline <= 0:
+            raise StageError(
+                f"the model's {self.metric} on the validation examples is 0: there is nothing to "
+                "keep; train it first"
+            )
+        self._try(self.settings.plans())
+        best = best_trial(self.ledger.trials, self.goal)
+        if best is not None and self.settings.most_excluded and not self._enough():
+            plan = replace(self.ledger.trials[best].plan, exclude=())
+            prepared = self.source.prepare(plan.smooth)
+            texts = self.source.calibration or [self.source.example]
+            ranked = rank_linears(prepared.module, prepared.linears, texts)
+            self._try(self.settings.exclusions(plan, ranked))
+            best = best_trial(self.ledger.trials, self.goal)
+        if best is None:
+            raise StageError(f"no plan worked; the first: {self.ledger.trials[0].outcome}")
+        return best
+
+    def _enough(self) -> bool:
+        """Say whether to stop: the time is over, or a plan reaches the goal and one is enough."""
+        best = best_trial(self.ledger.trials, self.goal)
+        if best is None:
+            return False
+        reached = (self.ledger.trials[best].score or 0.0) >= self.goal
+        late = self.ledger.seconds > self.settings.seconds
+        return late or (reached and not self.settings.thorough)
+
+    def _try(self, plans: Sequence[Plan]) -> None:
+        """Tune over plans; Neural Compressor sees those together that smooth alike."""
+        left = [plan for plan in plans if not self.ledger.tried(plan)]
+        for smooth, group in groupby(left, key=lambda plan: plan.smooth):
+            if self._enough():
+                return
+            waiting = list(group)
+            try:
+                prepared = self.source.prepare(smooth)
+                graph = self.source.export(prepared)
+            except (StageError, *LIBRARY_ERRORS) as error:
+                for plan in waiting:
+                    self._failed(plan, error)
+                continue
+            while waiting and not self._enough():
+                count = len(waiting)
+                try:
+                    self._autotune(graph, prepared, waiting)
+                except _EnoughError:
+                    break
+                except LIBRARY_ERRORS as error:
+                    if len(waiting) == count:  # else the plan has its verdict
+                        self._failed(waiting.pop(0), error)
+                else:
+                    break
+
+    def _autotune(self, graph: Any, prepared: Prepared, waiting: list[Plan]) -> None:
+        """Run Neural Compressor's loop; each plan that gets its verdict leaves `waiting`."""
+        source, ledger = self.source, self.ledger
+        baseline = ledger.baseline or 0.0
+        # Neural Compressor's loss is relative.
+        loss = float("-inf") if self.settings.thorough else self.settings.max_drop / baseline
+        tuning = source.libraries["tuning"](
+            config_set=[source.config(plan, prepared) for plan in waiting],
+            tolerable_loss=loss,
+            max_trials=len(waiting),
+        )
+        asked = False
+
+        def calibrate(model: Any) -> None:
+            if not waiting or self._enough():
+                # All are judged and the best is kept, which Neural Compressor would make again.
+                raise _EnoughError
+            source.observe(model, waiting[0])
+
+        def judge(model: Any) -> float:
+            nonlocal asked
+            if not asked:  # it asks for the unquantized model's metric first
+                asked = True
+                return baseline
+            plan = waiting.pop(0)
+            started = time.monotonic()
+            path = ledger.path(len(ledger.trials))
+            try:
+                made, decisions = source.write(model, prepared, plan, path)
+                score = self._score(made)
+            except StageError as error:
+                self._failed(plan, error)
+                return 0.0
+            spent = round(time.monotonic() - started, 3)
+            ledger.add(Trial(plan, score, f"{score:.4f}", spent, decisions), self.goal)
+            total = len(ledger.trials) + len(waiting)
+            self.source.context.progress(
+                len(ledger.trials), total, f"{plan.name}: {self.metric} {score:.4f}"
+            )
+            return score
+
+        with torch.no_grad():
+            source.libraries["autotune"](
+                graph, tuning, eval_fn=judge, run_fn=calibrate, example_inputs=source.example
+            )
+
+    def _failed(self, plan: Plan, error: Exception) -> None:
+        outcome = " ".join(str(error).split())[:300] or type(error).__name__
+        self.ledger.add(Trial(plan, None, outcome, 0.0, {}), self.goal)
+
+    def _torch_score(self) -> float:
+        """Score the unquantized model, one example at a time as all others."""
+        module = load_module(self.source.model)
+
+        def answer(row: int) -> np.ndarray[Any, Any]:
+            feed = self.rows.feed([row], self.source.specs)
+            named = dict(zip(feed, tensors(feed), strict=True))
+            with torch.inference_mode():
+                logits: np.ndarray[Any, Any] = module(**named, return_dict=False)[0].numpy()
+            return logits[0]
+
+        return self._scored(answer, self.rows)
+
+    def _score(self, model: OnnxModel) -> float:
+        """Score an ONNX model by the answers that ONNX Runtime gives, as it will be deployed."""
+        session = open_session(model)
+
+        def answer(row: int) -> np.ndarray[Any, Any]:
+            found: np.ndarray[Any, Any] = session.run(
+                None, self.rows.feed([row], self.source.specs)
+            )[0]
+            return found[0]
+
+        return self._scored(answer, self.rows)
+
+    def _scored(self, answer: Callable[[int], np.ndarray[Any, Any]], rows: Rows) -> float:
+        labels = self.source.candidate.labels
+        logits = [
+            rows.task.compact(answer(row), rows.encoded, row) for row in range(len(rows.lengths))
+        ]
+        answers = rows.task.decode(logits, rows.encoded, labels)
+        scores = rows.task.score(answers, self.judged, labels)
+        return float(
+            next(s.value for s in scores if s.metric == rows.task.primary and s.slice is None)
+        )

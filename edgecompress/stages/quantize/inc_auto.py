@@ -1,0 +1,123 @@
+"""``quantize.inc_auto``: Intel Neural Compressor's tuning; it ends with the best it has found."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from edgecompress.errors import DataError
+from edgecompress.quantization.inc_fields import IncCalibration
+from edgecompress.stage import Context, Kind
+from edgecompress.values import Candidate, OnnxModel, TorchModel
+
+Alpha = Annotated[float, Field(ge=0, le=1)] | Literal["auto"]
+
+
+class IncAuto(IncCalibration):
+    """Try Neural Compressor's schemes until one keeps the metric on validation; save the best.
+
+    Tried in this order: static with both methods, dynamic, static after SmoothQuant, and then the
+    most accurate of these with the layers in fp32 that lose most. Each is judged as the ONNX file
+    that it becomes.
+    """
+
+    accepts: ClassVar[tuple[Kind, ...]] = (TorchModel,)
+    yields: ClassVar[Kind] = OnnxModel
+    needs_data: ClassVar[bool] = True
+
+    max_drop: float = Field(default=0.005, ge=0, lt=1)
+    """How much of the task's metric may be lost, a fraction: 0.005 is half a point."""
+    seconds: float = Field(default=1800, gt=0)
+    """No further plan is tried after this time. The best so far is saved whatever happened."""
+    schemes: tuple[Literal["static", "dynamic"], ...] = Field(
+        default=("static", "dynamic"), min_length=1
+    )
+    """Which schemes to try."""
+    smooth: tuple[Alpha, ...] = (0.5, "auto")
+    """Alphas of SmoothQuant to try with the static scheme."""
+    most_excluded: int = Field(default=4, ge=0)
+    """Up to so many linear layers may stay fp32."""
+    thorough: bool = False
+    """Try everything, though one plan keeps the metric: of those that do, the one with the fewest
+    layers in fp32 wins, and of these the most accurate."""
+    judged_on: int | None = Field(default=None, ge=1)
+    """How many validation examples to judge by; by default all."""
+
+    def apply(self, candidate: Candidate, context: Context) -> Candidate:
+        """Tune, or make again what was chosen; decisions name the plan and what is int8.
+
+        What was tried, with each plan's metric, stands in the step's ``measured``.
+
+        Raises
+        ------
+        MissingExtraError
+            When neural-compressor is not installed.
+        DataError
+            When there is nothing to calibrate with or to judge by.
+        StageError
+            When no plan works.
+        """
+        import shutil
+
+        from edgecompress.determinism import torch_threads
+        from edgecompress.quantization.inc import plan_from_json, quiet
+
+        if not context.validation and context.recorded is None:
+            raise DataError(
+                "quantize.inc_auto judges by validation examples, and there are none: give "
+                "`validation` in `data`, or use quantize.inc_dynamic"
+            )
+        path = context.folder / "model" / "model.onnx"
+        with quiet(), torch_threads(1):
+            from edgecompress.quantization.inc_auto import Ledger, Settings, Tuner
+            from edgecompress.quantization.inc_work import Source
+
+            source = Source(
+                candidate,
+                context,
+                self._examples(context),
+                self.embedding_bits,
+                self.embedding_block,
+            )
+            if context.recorded is not None:
+                plan = plan_from_json(context.recorded.get("chosen"))
+                model, decisions = source.quantize(plan, path)
+                return candidate.with_model(model, chosen=plan.to_json(), **decisions)
+            settings = Settings(
+                self.max_drop,
+                self.seconds,
+                self.schemes,
+                self.smooth,
+                self.most_excluded,
+                self.thorough,
+            )
+            judged = tuple(context.validation)[: self.judged_on]
+            tuner = Tuner(source, settings, judged, Ledger(context.scratch))
+            best = tuner.run()
+        ledger = tuner.ledger
+        trial = ledger.trials[best]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ledger.path(best), path)
+        return candidate.with_model(
+            OnnxModel(path),
+            measured={
+                "metric": tuner.metric,
+                "fp32": ledger.baseline,
+                "score": trial.score,
+                "kept": (trial.score or 0.0) >= tuner.goal,
+                "examples": len(judged),
+                "seconds": round(ledger.seconds, 1),
+                "tried": [
+                    {
+                        "plan": one.plan.name,
+                        "exclude": list(one.plan.exclude),
+                        "score": one.score,
+                        "outcome": one.outcome,
+                    }
+                    for one in ledger.trials
+                ],
+            },
+            chosen=trial.plan.to_json(),
+            **trial.decisions,
+        )
