@@ -45,7 +45,7 @@ def _teacher(step: Step) -> str:
 
 
 def _finetune(step: Step) -> str:
-    return f"Trained on the training split{_epochs(step)}.{_gradual(step)}"
+    return f"Trained on the training split{_epochs(step)}.{_gradual(step)}{_qat(step)}"
 
 
 def _distil(step: Step) -> str:
@@ -54,7 +54,7 @@ def _distil(step: Step) -> str:
     pairs = _list(step.decisions.get("layer_pairs"))
     inner = f", {_count(len(pairs), 'layer')} compared with the teacher's" if pairs else ""
     how = f"{and_labels}{_epochs(step)}{inner}"
-    return f"Trained towards the teacher's answers{how}.{_gradual(step)}"
+    return f"Trained towards the teacher's answers{how}.{_gradual(step)}{_qat(step)}"
 
 
 def _epochs(step: Step) -> str:
@@ -123,6 +123,10 @@ def _gradual(step: Step) -> str:
         return f" On the way the smallest weights became zero: {told}."
     told = _structured(Step(step.stage, {}, dict(found)))
     return f" On the way: {told[:1].lower()}{told[1:]}" if told else ""
+
+
+def _qat(step: Step) -> str:
+    return " It was rounded as in 8 bits meanwhile." if "qat" in step.decisions else ""
 
 
 def _layers(step: Step) -> str:
@@ -224,7 +228,9 @@ def _quantize(step: Step) -> str:
         if some
     ]
     examples = found.get("calibrated_on")
-    if "static" in step.stage and isinstance(examples, int):
+    if step.parameters.get("ranges") == "qat":
+        ranges = "activation ranges learned in training"
+    elif "static" in step.stage and isinstance(examples, int):
         chosen = step.parameters.get("calibration")
         named = f" of the calibration set {words.plain(chosen)}" if chosen else ""
         ranges = f"activation ranges from {_count(examples, 'training example')}{named}"
