@@ -109,9 +109,22 @@ def test_a_calibration_set_chooses_the_examples(pair, tmp_path):
     assert made.steps[-1].decisions["calibrated_on"] == 5
 
 
+def test_texts_in_a_file_give_the_ranges_of_the_same_examples(pair, tmp_path):
+    torch_model, exported = pair
+    train = TASKS[torch_model.task](12)
+    texts = [example.text or " ".join(example.words) for example in train]
+    (tmp_path / "texts.txt").write_text("\n".join(texts), encoding="utf-8")
+    stage = Static(inputs=str(tmp_path / "texts.txt"), preprocessor=str(exported.preprocessor))
+    bare = Candidate(exported.model)
+    made = check_stage(stage, bare, small_context(tmp_path / "a"))
+    ranges = made.steps[-1].decisions["ranges"]
+    expected = Static(samples=12).apply(exported, small_context(tmp_path / "b", train=train))
+    assert ranges == expected.steps[-1].decisions["ranges"]
+
+
 def test_what_it_cannot_work_with_is_one_sentence(pair, tmp_path: Path):
     _, exported = pair
-    with pytest.raises(StageError, match=r"there are none: give `data`, files of `inputs`"):
+    with pytest.raises(StageError, match=r"there are none: give `data`, or files of `inputs`"):
         Static().apply(exported, small_context(tmp_path / "a"))
     bare = Candidate(exported.model)
     with pytest.raises(StageError, match="needs a task and a tokenizer"):

@@ -8,57 +8,34 @@ mask's bias, softmax and residuals stay in fp32.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from edgecompress.errors import DataError, StageError
+from edgecompress.quantization.calibration_data import CalibrationData, CalibrationFields
 from edgecompress.quantization.presets import IntegerType, LinearTypes
 from edgecompress.quantization.tables import TableTypes
 from edgecompress.stage import Context, Kind
-from edgecompress.values import Candidate, Json, OnnxModel
+from edgecompress.values import Candidate, OnnxModel
 
 if TYPE_CHECKING:
     from edgecompress.quantization.calibration import Seen
-    from edgecompress.quantization.session import Feed
 
 PROOF_SAMPLES = 2
 """Of given inputs, so many show what runs as int8; a graph's own inputs cannot be made up."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Data:
-    """What to calibrate with: where it comes from (JSON, for the store's key), number, samples."""
-
-    key: Json
-    count: int
-    feeds: Callable[[], Iterable[Feed]]
-
-
-class Static(LinearTypes, TableTypes):
+class Static(CalibrationFields, LinearTypes, TableTypes):
     """Int8 weights and activations, with ranges from calibration examples."""
 
     accepts: ClassVar[tuple[Kind, ...]] = (OnnxModel,)
     yields: ClassVar[Kind] = OnnxModel
     needs_data: ClassVar[bool] = True
 
-    calibration: str | None = None
-    """A calibration set by name, or the path of its YAML file; without one, examples of the
-    training set at random."""
-    inputs: str | None = None
-    """Measure ranges on these files instead of examples, for any graph: an ``.npz`` (arrays named
-    as the inputs, first axis samples), a folder of ``.npz``, ``.npy`` or images, or texts
-    (``.txt``, ``.csv``, ``.tsv``)."""
-    preprocessor: str | None = None
-    """For `inputs`: a folder with the tokenizer of texts, or the ``preprocessor_config.json`` of
-    images; by default the candidate's own."""
-    samples: int | None = Field(default=None, ge=1)
-    """How many examples to measure ranges on; by default what the calibration set says, or 128;
-    of `inputs` all, or the first so many."""
     method: Literal["minmax", "average", "percentile", "entropy", "mse"] = "minmax"
     """How a range is found among the values that were seen. ``minmax`` keeps them all; ``average``
     takes the samples' mean lowest and highest; ``mse`` clips where the squared error is least;
@@ -77,50 +54,14 @@ class Static(LinearTypes, TableTypes):
     example is read, and layers that `qat` excludes stay fp32."""
 
     @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if self.inputs and self.calibration:
-            raise ValueError("calibration chooses examples, and inputs are files; give one of them")
-        if self.preprocessor and not self.inputs:
-            raise ValueError("preprocessor says how to read inputs; give inputs, too")
+    def _calibrates_once(self) -> Self:
         if self.ranges == "qat" and (self.inputs or self.calibration or self.samples):
             raise ValueError("ranges: qat calibrates nothing; leave calibration data out")
         return self
 
     def reads_examples(self) -> bool:
-        """Whether ranges come from examples: not where files of inputs are given."""
-        return self.inputs is None and self.ranges == "calibrated"
-
-    def check_inputs(self) -> None:
-        """Check that the files are there, and the calibration set.
-
-        Raises
-        ------
-        DataError
-            When something is missing or malformed.
-        """
-        from edgecompress.data.calibration import load_calibration
-
-        if self.calibration:
-            load_calibration(self.calibration)
-        if self.inputs and not Path(self.inputs).expanduser().exists():
-            raise DataError("there is no such calibration data", file=Path(self.inputs))
-
-    def identity(self) -> Json:
-        """Give the parameters with digests in the place of names: what files hold matters."""
-        from edgecompress.data.calibration import load_calibration
-
-        found = self.model_dump(mode="json")
-        if self.calibration:
-            found["calibration"] = load_calibration(self.calibration).digest
-        if self.inputs:
-            from edgecompress.quantization.samples import samples_digest
-
-            place = Path(self.inputs).expanduser()
-            folder = Path(self.preprocessor).expanduser() if self.preprocessor else None
-            self.check_inputs()
-            found["inputs"] = samples_digest(place, folder)
-            found["preprocessor"] = None
-        return found
+        """Whether ranges come from examples: not from files, and not from training."""
+        return super().reads_examples() and self.ranges == "calibrated"
 
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Calibrate, write the quantized model and prove what runs as int8.
@@ -156,9 +97,9 @@ class Static(LinearTypes, TableTypes):
         if self.ranges == "qat":
             ranges, unlearned = learned_for(stored, candidate.ranges)
             exclude |= frozenset(unlearned)
-            data = _Data({}, 0, lambda: ())
+            data = CalibrationData({}, 0, lambda: ())
         else:
-            data = self._data(candidate, source, context)
+            data = self.calibration_data(candidate, source, context)
             seen = self._seen(source, data, linear_inputs(stored, exclude), context)
             ranges = find_ranges(seen, self.method, self.percentile)
         scheme = Scheme(
@@ -192,42 +133,8 @@ class Static(LinearTypes, TableTypes):
         decided |= {"preset": self.preset, "types": self.types_json(self.activation)}
         return candidate.with_model(model, **decided)
 
-    def _data(self, candidate: Candidate, source: OnnxModel, context: Context) -> _Data:
-        """Give what to calibrate with: files of inputs, or examples encoded as the model's own."""
-        from edgecompress.data.calibration import CalibrationSet, load_calibration
-        from edgecompress.quantization.graph import graph_specs
-        from edgecompress.quantization.inputs import encode_rows
-
-        specs = graph_specs(source)
-        if self.inputs:
-            from edgecompress.quantization.samples import open_samples
-
-            folder = Path(self.preprocessor).expanduser() if self.preprocessor else None
-            place = Path(self.inputs).expanduser()
-            found = open_samples(place, specs, folder or candidate.preprocessor)
-            limit = self.samples
-            key: Json = {"inputs": found.digest(), "limit": limit}
-            return _Data(key, found.count(limit), lambda: found.feeds(limit))
-        if not context.train:
-            raise StageError(
-                "quantize.static measures ranges on training examples, and there are none: "
-                "give `data`, files of `inputs` (--data), or use quantize.dynamic"
-            )
-        chosen = load_calibration(self.calibration) if self.calibration else None
-        chosen = chosen or CalibrationSet(name="random")
-        examples = chosen.select(context.train, context.seed, self.samples)
-        rows = encode_rows(candidate, examples)
-        if rows is None:
-            raise StageError(
-                "quantize.static needs a task and a tokenizer to read examples with, or files of "
-                "`inputs` (--data)"
-            )
-        key = {"rows": [ids.tolist() for ids in rows.encoded.input_ids]}
-        total = range(len(rows.lengths))
-        return _Data(key, len(examples), lambda: (rows.feed([row], specs) for row in total))
-
     def _seen(
-        self, source: OnnxModel, data: _Data, names: Sequence[str], context: Context
+        self, source: OnnxModel, data: CalibrationData, names: Sequence[str], context: Context
     ) -> Mapping[str, Seen]:
         """Give what a pass over the samples saw; one pass serves all methods and candidates."""
         from edgecompress.onnx_files import model_digests
