@@ -3,7 +3,8 @@
 A model's hidden states are (batch, sequence, width). Splitting width into heads and transposing
 costs an attention four passes over them. As (sequence, batch, heads, size of a head) the products
 of ``com.microsoft.FusedMatMul`` with ``transBatchA`` and ``transBatchB`` read queries, keys and
-values where they lie, and one of the four remains. Everything between attentions (linear layers,
+values where they lie, and one of the four remains. The three products that make them become one,
+whose input is quantized once. Everything between attentions (linear layers,
 normalizations, activations, sums) does not care which of the first two axes is which.
 
 The input is a graph whose attentions ONNX Runtime's optimizer has fused to ``MultiHeadAttention``;
@@ -14,6 +15,7 @@ Source of the operators: ``docs/ContribOperators.md`` of ONNX Runtime.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -65,6 +67,7 @@ class _Layout:
             if value is not None:
                 self.ranks[node.output[0]] = len(value.dims)
         self.outputs = {value.name for value in self.graph.output}
+        self.readers = Counter(name for node in self.graph.node for name in node.input)
         self.nodes: list[NodeProto] = []
         self.turned: dict[str, str] = {}  # a tensor's name -> its form with the sequence first
         self.masks: dict[str, str] = {}
@@ -158,15 +161,20 @@ class _Layout:
         bias = self.model.array(self.tensors[node.input[3]])
         width = len(bias) // 3
         scale = float(given.get("scale") or 0) or 1 / math.sqrt(width // heads)
-        split = self._constant(f"{out}_heads", np.array([0, 0, heads, width // heads]))
+        size = width // heads
         join = self._constant(f"{out}_width", np.array([0, 0, width]))
-        parts = []
-        for index, name in enumerate(node.input[:3]):
-            stem = f"{out}_{'qkv'[index]}"
-            tensor = array_tensor(bias[index * width :][:width], f"{stem}_bias")
-            self.graph.initializer.append(tensor)
-            self._add("Add", [self.turned[name], tensor.name], f"{stem}_biased")
-            parts.append(self._add("Reshape", [f"{stem}_biased", split], f"{stem}_split"))
+        merged = self._merged(node)
+        if merged is not None:
+            parts = self._parts_of(merged, bias, heads, size, out)
+        else:
+            parts = []
+            split = self._constant(f"{out}_heads", np.array([0, 0, heads, size]))
+            for index, name in enumerate(node.input[:3]):
+                stem = f"{out}_{'qkv'[index]}"
+                tensor = array_tensor(bias[index * width :][:width], f"{stem}_bias")
+                self.graph.initializer.append(tensor)
+                self._add("Add", [self.turned[name], tensor.name], f"{stem}_biased")
+                parts.append(self._add("Reshape", [f"{stem}_biased", split], f"{stem}_split"))
         mask = self._mask(node.input[4], float(given.get("mask_filter_value", MASKED)))
         turns = {"transBatchA": 1, "transBatchB": 1, "transB": 1, "alpha": scale}
         self._add("FusedMatMul", parts[:2], f"{out}_scores", domain=MICROSOFT, **turns)
@@ -177,6 +185,43 @@ class _Layout:
         self._add("Transpose", [f"{out}_mixed"], f"{out}_by_position", perm=[2, 0, 1, 3])
         made = f"{out}_sequence_first"
         self.turned[out] = self._add("Reshape", [f"{out}_by_position", join], made)
+
+    def _merged(self, node: NodeProto) -> list[NodeProto] | None:
+        """Give the three products of one input that make queries, keys and values, if they are."""
+        makers = {made.output[0]: made for made in self.nodes if made.output}
+        found = [makers[self.turned[name]] for name in node.input[:3]]
+        weights = [self.tensors.get(each.input[1]) for each in found if self._linear(each)]
+        alone = all(self.readers[name] == 1 and name not in self.outputs for name in node.input[:3])
+        if not alone or len(weights) != len(found) or None in weights:
+            return None
+        shapes = {tuple(tensor.dims) for tensor in weights if tensor is not None}
+        same = len({each.input[0] for each in found}) == len(shapes) == 1
+        return found if same else None
+
+    def _parts_of(
+        self, products: list[NodeProto], bias: Any, heads: int, size: int, out: str
+    ) -> list[str]:
+        """Make one product of three: its input is then quantized once, and read once."""
+        names = [product.input[1] for product in products]
+        arrays = [self.model.array(self.tensors[name]) for name in names]
+        weight = array_tensor(np.concatenate(arrays, axis=1), f"{out}_qkv_weight")
+        vector = array_tensor(bias, f"{out}_qkv_bias")
+        for name in names:
+            if self.readers[name] == 1:
+                self.graph.initializer.remove(self.tensors[name])
+        self.graph.initializer.extend([weight, vector])
+        self.ranks[weight.name] = len(weight.dims)
+        self.nodes = [node for node in self.nodes if all(node is not each for each in products)]
+        shape = self._constant(f"{out}_qkv_heads", np.array([0, 0, 3 * heads, size]))
+        sizes = self._constant(f"{out}_qkv_sizes", np.array([heads] * 3))
+        self._add("MatMul", [products[0].input[0], weight.name], f"{out}_qkv")
+        self._add("Add", [f"{out}_qkv", vector.name], f"{out}_qkv_biased")
+        self._add("Reshape", [f"{out}_qkv_biased", shape], f"{out}_qkv_by_head")
+        parts = [f"{out}_{each}_split" for each in "qkv"]
+        self.nodes.append(
+            helper.make_node("Split", [f"{out}_qkv_by_head", sizes], parts, f"{out}_Split", axis=2)
+        )
+        return parts
 
     def _mask(self, name: str, masked: float) -> str:
         """Make what is added to scores of (batch, heads, queries, keys), once per mask."""
