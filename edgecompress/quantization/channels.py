@@ -7,9 +7,10 @@ and rows on which to try what a choice does to a layer.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -44,6 +45,17 @@ class Channels:
     def most(self) -> Array:
         """Largest absolute value of each channel, float32 (channels,)."""
         return np.maximum(-self.low, self.high)
+
+
+def one_thread() -> AbstractContextManager[object]:
+    """While inside, NumPy multiplies matrices with one thread.
+
+    OpenBLAS divides a sum among its threads: another number of cores gives other last digits, and
+    a weight that stands on the edge between two codes falls the other way.
+    """
+    from threadpoolctl import threadpool_limits
+
+    return cast("AbstractContextManager[object]", threadpool_limits(1, user_api="blas"))
 
 
 def stream(

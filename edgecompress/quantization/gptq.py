@@ -27,6 +27,8 @@ DAMPING = 0.01
 """Share of the mean of H's diagonal that is added to it (the paper's `percdamp`)."""
 LAZY = 128
 """Columns between two updates of all that follow (the paper's `blocksize`)."""
+CHUNK_VALUES = 1 << 22
+"""Weights that are rounded at a time: outputs do not depend on each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,11 +152,33 @@ def quantize_gptq(weight: Array, hessian: Array, bits: Bits, block: int) -> Bloc
         raise StageError("the statistics of a layer's input are NaN or infinite")
     diagonal = np.diag(hessian).astype(np.float64)
     scale = block_scales(weight, bits, block, importance=diagonal)
-    middle = 1 << (bits - 1)
     order = np.argsort(-diagonal, kind="stable")
     upper = _inverse_root(hessian[np.ix_(order, order)].astype(np.float64))
-    values = weight[:, order].astype(np.float32)
-    scales = np.repeat(scale, block, axis=1)[:, order]
+    codes = np.empty(weight.shape, np.uint8)
+    step = max(1, CHUNK_VALUES // weight.shape[1])
+    for start in range(0, len(weight), step):
+        part = slice(start, start + step)
+        scales = np.repeat(scale[part], block, axis=1)[:, order]
+        codes[part, order] = _round_columns(weight[part][:, order], scales, upper, bits)
+    return Blocks(pack(codes, bits), scale, bits, block)
+
+
+def _round_columns(weight: Array, scales: Array, upper: Array, bits: Bits) -> Array:
+    """Round column after column and spread each one's error over those that follow.
+
+    Parameters
+    ----------
+    weight, scales : ndarray, float32, shape (rows, columns)
+    upper : ndarray, float32, shape (columns, columns)
+        What `_inverse_root` gives.
+    bits : int
+
+    Returns
+    -------
+    ndarray, uint8, shape (rows, columns)
+    """
+    middle = 1 << (bits - 1)
+    values = weight.astype(np.float32)
     codes = np.empty(values.shape, np.uint8)
     width = values.shape[1]
     for start in range(0, width, LAZY):
@@ -168,9 +192,7 @@ def quantize_gptq(weight: Array, hessian: Array, bits: Bits, block: int) -> Bloc
             values[:, column + 1 : stop] -= error[:, None] * upper[column, column + 1 : stop]
             errors[:, column - start] = error
         values[:, stop:] -= errors @ upper[start:stop, stop:]
-    placed = np.empty_like(codes)
-    placed[:, order] = codes
-    return Blocks(pack(placed, bits), scale, bits, block)
+    return codes
 
 
 def _inverse_root(hessian: Array) -> Array:

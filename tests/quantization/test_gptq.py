@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 import edgecompress.quantization.gptq as gptq
 from edgecompress.errors import StageError
 from edgecompress.quantization.blocks import dequantize_blocks, quantize_blocks
+from edgecompress.quantization.channels import one_thread
 from edgecompress.quantization.gptq import LinearWeight, hessians, passes, quantize_gptq
 
 
@@ -40,6 +42,7 @@ def test_updates_in_blocks_are_those_of_one_by_one(monkeypatch) -> None:
     hessian = hessians([{"x": inputs(300, 0)}])["x"]
     whole = dequantize_blocks(quantize_gptq(weight, hessian, 4, 16))
     monkeypatch.setattr(gptq, "LAZY", 5)
+    monkeypatch.setattr(gptq, "CHUNK_VALUES", 3 * 64)
     parts = dequantize_blocks(quantize_gptq(weight, hessian, 4, 16))
     # A value at the edge between two codes may fall either way.
     assert np.mean(whole != parts) < 0.02
@@ -61,6 +64,17 @@ def test_dead_and_dependent_inputs_are_no_trouble() -> None:
         assert np.abs(dequantize_blocks(made) - weight).max() < 2
     with pytest.raises(StageError, match="NaN or infinite"):
         quantize_gptq(weight, np.full((64, 64), np.nan, np.float32), 4, 16)
+
+
+def test_the_number_of_threads_changes_nothing() -> None:
+    rows = inputs(3000, 0, 384)
+    weight = np.random.default_rng(1).standard_normal((48, 384)).astype(np.float32)
+    made = []
+    for threads in (1, 2):
+        with threadpool_limits(threads, user_api="blas"), one_thread():
+            hessian = hessians([{"x": part} for part in np.split(rows, 30)])["x"]
+            made.append((hessian, quantize_gptq(weight, hessian, 4, 32).packed))
+    assert np.array_equal(made[0][0], made[1][0]) and np.array_equal(made[0][1], made[1][1])
 
 
 def test_hessians_are_shared_out_among_passes(monkeypatch) -> None:

@@ -61,6 +61,7 @@ class Smooth(CalibrationFields):
         DataError
             When the calibration set or files of inputs are missing or malformed.
         """
+        from edgecompress.quantization.channels import one_thread
         from edgecompress.quantization.inputs import onnx_model
         from edgecompress.quantization.proof import check_model
         from edgecompress.quantization.rewrite import check_excluded
@@ -79,7 +80,8 @@ class Smooth(CalibrationFields):
         data = self.calibration_data(candidate, source, context)
         seen = self._seen(source, data, [group.data for group in groups], context)
         if context.recorded is None:
-            choices = self._choose(stored, groups, seen, context)
+            with one_thread():
+                choices = self._choose(stored, groups, seen, context)
             alphas = {name: choice.alpha for name, choice in choices.items()}
         else:
             choices, alphas = {}, _recorded(context.recorded, groups)

@@ -81,6 +81,7 @@ class Weights(CalibrationFields, TableTypes):
         DataError
             When the calibration set or files of inputs are missing or malformed.
         """
+        from edgecompress.quantization.channels import one_thread
         from edgecompress.quantization.inputs import onnx_model
         from edgecompress.quantization.proof import check_model, coverage
         from edgecompress.quantization.rewrite import check_excluded, rewrite
@@ -95,7 +96,8 @@ class Weights(CalibrationFields, TableTypes):
         blocks: Mapping[str, Blocks] = {}
         if self.method == "gptq":
             data = self.calibration_data(candidate, source, context)
-            blocks = self._gptq(source, stored, data, context)
+            with one_thread():
+                blocks = self._gptq(source, stored, data, context)
             decided = {"calibrated_on": data.count, "gptq": sorted(blocks)}
         scheme = Scheme(
             linears="blocks" if self.linears else "off",
