@@ -227,5 +227,8 @@ def step(what: str, run: Callable[[], Any]) -> Any:
     except (EdgeCompressError, MemoryError):
         raise
     except (RuntimeError, ValueError, TypeError, NotImplementedError, AssertionError) as error:
-        cause = " ".join(str(error).split())[:300]
-        raise StageError(f"{what} ({type(error).__name__}: {cause})") from error
+        first: BaseException = error  # an exporter's own error says little; what caused it, more
+        while first.__cause__ is not None:
+            first = first.__cause__
+        cause = " ".join(str(first).split())[:300]
+        raise StageError(f"{what} ({type(first).__name__}: {cause})") from error
