@@ -1,13 +1,15 @@
 """Activation ranges that training has learned, from a module's layers to a graph's tensors.
 
 The exporter names a node after the module that it comes from: the product of
-``bert.encoder.layer.0.output.dense`` is ``/bert/encoder/layer.0/output/dense/MatMul``. Its first
-input is the tensor that the range is of.
+``bert.encoder.layer.0.output.dense`` is ``/bert/encoder/layer.0/output/dense/MatMul``, and where a
+module runs a second time (ALBERT) ``/…/output/dense_1/MatMul``. Its first input is the tensor that
+the range is of.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Container, Iterable, Mapping
 
 from edgecompress.errors import StageError
 from edgecompress.quantization.layers import Layer, find_layers, name_nodes
@@ -26,7 +28,9 @@ def module_path(node: str) -> str:
     return node.strip("/").rpartition("/")[0].replace("/", ".")
 
 
-def tensor_ranges(model: StoredModel, ranges: LearnedRanges) -> dict[str, tuple[float, float]]:
+def tensor_ranges(
+    model: StoredModel, ranges: LearnedRanges, modules: Container[str] = ()
+) -> dict[str, tuple[float, float]]:
     """Give learned ranges by tensor.
 
     Parameters
@@ -35,6 +39,8 @@ def tensor_ranges(model: StoredModel, ranges: LearnedRanges) -> dict[str, tuple[
         As it was exported.
     ranges : mapping of str to (float, float)
         By module path.
+    modules : container of str
+        Paths of all modules: what ends in a number there is no second run of another one.
 
     Raises
     ------
@@ -45,6 +51,8 @@ def tensor_ranges(model: StoredModel, ranges: LearnedRanges) -> dict[str, tuple[
     missing = set(ranges)
     for layer in _linear_layers(model):
         path = module_path(layer.node)
+        if path not in ranges and path not in modules:
+            path = re.sub(r"_\d+$", "", path)
         if path not in ranges:
             continue
         missing.discard(path)

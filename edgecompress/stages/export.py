@@ -52,7 +52,8 @@ class Export(Transform):
             spec.name: [size for size in spec.shape if isinstance(size, str)]
             for spec in input_specs(session)
         }
-        learned = tensor_ranges(read_model(model.path), candidate.ranges)
+        modules = {path for path, _ in module.named_modules()}
+        learned = tensor_ranges(read_model(model.path), candidate.ranges, modules)
         return candidate.with_model(
             model,
             learned_ranges=learned,

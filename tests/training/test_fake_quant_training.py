@@ -53,7 +53,7 @@ def as_rounded(made: Candidate, plan: Qat, examples) -> tuple[torch.nn.Module, o
         ("Bert", "token-classification", Qat()),
         ("XLMRoberta", "text-classification", Qat(embedding_bits=4, embedding_block=16)),
         ("DistilBert", "token-classification", Qat(activation="int8", reduce_range=True)),
-        ("Roberta", "token-classification", Qat(weight="uint8", symmetric=False)),
+        ("Albert", "token-classification", Qat(weight="uint8", symmetric=False)),
     ],
 )
 def test_what_is_trained_is_what_the_static_file_computes(family, task, plan, tmp_path):
