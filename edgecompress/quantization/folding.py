@@ -156,7 +156,10 @@ class _Finder:
         if op == "Mul":
             return self._product(node, channels)
         if op == "Reshape":
-            return self._heads(node, channels)
+            try:  # only the rows are laid out otherwise, as before GPT-2's Gemm
+                return self._slots(node.input[0], channels, only)
+            except _NoFoldError:
+                return self._heads(node, channels)
         if op == "Attention":
             return tuple(self._last(node, place, channels) for place in (1, 2))
         if op == "MultiHeadAttention" and len(node.input) > 2 and node.input[2]:

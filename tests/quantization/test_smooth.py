@@ -135,6 +135,21 @@ def test_what_stands_before_takes_the_factors(tmp_path: Path, gated: bool) -> No
     assert len(after.initializer) == len(before.initializer)
 
 
+def test_factors_pass_a_change_of_layout(tmp_path: Path) -> None:
+    model = block(tmp_path / "m.onnx")
+    stored = onnx.load(model.path)
+    shape = numpy_helper.from_array(np.array([-1, WIDTH], np.int64), "shape")
+    stored.graph.initializer.append(shape)
+    stored.graph.node[1].input[0] = "flat"
+    stored.graph.node.insert(1, helper.make_node("Reshape", ["n", "shape"], ["flat"]))
+    onnx.save(stored, model.path)
+    named = read_model(model.path)
+    name_nodes(named)
+    assert [group.data for group in find_groups(named) if group.folds] == ["flat", "a"]
+    made = smoothed(model, tmp_path, multiply=False)
+    assert np.array_equal(answers(made), answers(model))
+
+
 def test_loud_channels_cost_int8_less(tmp_path: Path) -> None:
     model = block(tmp_path / "m.onnx")
     truth = answers(model)
