@@ -236,6 +236,8 @@ def _quantize(step: Step) -> str:
         ranges = f"activation ranges from {_count(examples, 'training example')}{named}"
     elif step.stage == "quantize.weights":
         ranges = "activations in floating point"
+    elif step.stage == "quantize.auto" and found.get("ranges"):
+        ranges = "activation ranges from training examples or found anew, layer by layer"
     else:
         ranges = "activation ranges found anew for every input"
     text = f"Made {' and '.join(parts)} 8-bit {by}, {ranges}{_parity(found)}."
@@ -289,6 +291,7 @@ _TOLD: dict[str, Callable[[Step], str]] = {
             "quantize.dynamic",
             "quantize.static",
             "quantize.weights",
+            "quantize.auto",
             "quantize.inc_dynamic",
             "quantize.inc_static",
         ),
