@@ -187,11 +187,24 @@ def lower_linears(graph_module: GraphModule) -> tuple[dict[str, str], tuple[str,
         lowered[prefix] = path
         node.replace_all_uses_with(new)
         graph.erase_node(node)
+    _drop_stray_rounding(graph_module)
     graph.eliminate_dead_code()
     _drop_unused_tensors(graph_module)
     graph.lint()
     graph_module.recompile()
     return lowered, tuple(left)
+
+
+def _drop_stray_rounding(graph_module: GraphModule) -> None:
+    """Let what is no linear layer read floats again.
+
+    Before the product of a gated feed-forward part (ModernBERT), dynamic quantization rounds
+    both inputs and dequantizes them at once: that costs time and accuracy, and ONNX has no such
+    operator.
+    """
+    for node in list(graph_module.graph.nodes):
+        if _input_scheme(node) == "dynamic":
+            node.replace_all_uses_with(node.args[0].args[0])
 
 
 def layer_path(path: str) -> str:
