@@ -11,6 +11,7 @@ kernels.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from difflib import get_close_matches
@@ -29,7 +30,7 @@ from edgecompress.quantization.regions import (
     quantize_bias,
     quantize_filters,
 )
-from edgecompress.quantization.scheme import EXCLUDED, LEAST_OPSET, NOT_ASKED, Scheme
+from edgecompress.quantization.scheme import EXCLUDED, LEAST_OPSET, LEAST_TABLE, NOT_ASKED, Scheme
 from edgecompress.quantization.storage import StoredModel
 from edgecompress.quantization.weights import (
     Quantized,
@@ -193,6 +194,7 @@ class _Rewriter:
         self.made: dict[str, TensorProto] = {}
         self.weights: dict[tuple[str, str], tuple[str, str, str]] = {}
         self.activations: dict[str, tuple[str, str, str]] = {}
+        self.table_values = 0
         static = scheme.ranges is not None and scheme.linears == "int8"
         self.regions = (
             _regions(model, scheme.exclude | scheme.as_integers) if static else Regions({})
@@ -209,6 +211,8 @@ class _Rewriter:
 
     def run(self) -> tuple[StoredModel, dict[str, str]]:
         layers = {layer.node: layer for layer in find_layers(self.model)}
+        tables = {one.weights[0] for one in layers.values() if one.kind == "table"}
+        self.table_values = sum(math.prod(self.sources[name].dims) for name in tables)
         reasons: dict[str, str] = {}
         for value in self.model.proto.graph.input:
             if value.name in self.regions.sources:
@@ -451,9 +455,8 @@ class _Rewriter:
         self.nodes.append(made)
 
     def _table(self, node: NodeProto, layer: Layer) -> None:
-        width = self.sources[layer.weights[0]].dims[1]
-        block = fitting_block(width, self.scheme.embedding_block)
-        if self.scheme.embedding_bits == 4 and block is not None:
+        block = self._block_of_table(layer)
+        if block is not None:
             self._block_table(node, layer, block)
             return
         table, scale, zero = self._weight(layer, layer.weights[0], "table")
@@ -462,6 +465,15 @@ class _Rewriter:
         self._add("Gather", [table, layer.data], node.name, f"{out}_looked_up")
         name = f"{out}_DequantizeLinear"
         self._add("DequantizeLinear", [f"{out}_looked_up", scale, zero], name, out)
+
+    def _block_of_table(self, layer: Layer) -> int | None:
+        """Give the block of a table that takes 4 bits; None: it takes 8."""
+        if self.scheme.embedding_bits != 4:
+            return None
+        rows, width = self.sources[layer.weights[0]].dims
+        if rows * width < LEAST_TABLE * self.table_values:
+            return None
+        return fitting_block(width, self.scheme.embedding_block)
 
     def _block_table(self, node: NodeProto, layer: Layer, block: int) -> None:
         name = layer.weights[0]

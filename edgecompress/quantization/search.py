@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from edgecompress.quantization.scheme import LEAST_TABLE
 from edgecompress.quantization.sensitivity import Item, whole_layers
 from edgecompress.quantization.trials import LEAST_GAIN, OutOfTimeError, Timed, Trials, Tried
 from edgecompress.quantization.units import Assignment, Form, Unit
@@ -18,9 +19,6 @@ from edgecompress.values import Json
 
 LEAST_PRICE = 1e-3
 """Of what int8 saves in all; a layer that saves less is treated as if it saved so much."""
-LEAST_TABLE = 0.01
-"""Of the values of all tables: a smaller one keeps 8 bits. On a MiniLM tagger 4 bits for the two
-rows of its token types cost more than for its 30522 words, and saved 400 bytes."""
 NO_WORSE = 1 / LEAST_GAIN
 """4-bit tables may be this much slower, which is not told apart from equally fast."""
 

@@ -14,6 +14,7 @@ class TableTypes(Transform):
     """Quantize embedding tables, too: most of a small model's bytes are there."""
     embedding_bits: Literal[4, 8] = 8
     """8: one scale for a table. 4: one scale for each `embedding_block` values of a row; half the
-    size, and as fast. A table whose width is no multiple of 16 keeps 8."""
+    size, and as fast. A table whose width is no multiple of 16, or
+    that holds less than a hundredth of all tables' values, keeps 8."""
     embedding_block: Literal[16, 32, 64, 128] = 64
     """Values that share a scale of 32 bits, with `embedding_bits: 4`."""

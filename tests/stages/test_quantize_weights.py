@@ -1,8 +1,10 @@
 """`quantize.weights`: 4-bit tables and layers that run, and that mix with int8 layers."""
 
 import numpy as np
+import onnx
 import pytest
 from helpers import small_context, tagged_examples
+from onnx import TensorProto, helper, numpy_helper
 from pydantic import ValidationError
 from small_encoders import relative_error, torch_logits, write_encoder
 
@@ -15,6 +17,7 @@ from edgecompress.stages.export import Export
 from edgecompress.stages.quantize.dynamic import Dynamic
 from edgecompress.stages.quantize.static import Static
 from edgecompress.stages.quantize.weights import Weights
+from edgecompress.values import Candidate, OnnxModel
 
 
 @pytest.fixture(scope="module")
@@ -137,3 +140,27 @@ def test_only_gptq_reads_examples(exported, tmp_path):
 def test_nothing_to_do_is_refused():
     with pytest.raises(ValidationError, match="nothing to do"):
         Weights(linears=False, embeddings=False)
+
+
+def test_a_table_of_few_values_keeps_8_bits(tmp_path):
+    random = np.random.default_rng(0)
+    tables = {"words": (2000, 64), "types": (2, 64)}
+    nodes = [helper.make_node("Gather", [name, "ids"], [f"{name}_rows"], name) for name in tables]
+    nodes.append(helper.make_node("Add", [f"{name}_rows" for name in tables], ["y"], "sum"))
+    graph = helper.make_graph(
+        nodes,
+        "two tables",
+        [helper.make_tensor_value_info("ids", TensorProto.INT64, ["batch", "length"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", "length", 64])],
+        [
+            numpy_helper.from_array(random.standard_normal(shape).astype(np.float32), name)
+            for name, shape in tables.items()
+        ],
+    )
+    path = tmp_path / "tables.onnx"
+    opsets = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
+    made = Weights(linears=False).apply(Candidate(OnnxModel(path)), small_context(tmp_path / "c"))
+    decisions = made.steps[-1].decisions
+    assert decisions["stored_in_4_bits"] == ["words"]
+    assert decisions["int8_embeddings"] == ["words", "types"]

@@ -41,7 +41,8 @@ class Weights(CalibrationFields, TableTypes):
     """Inputs of an output that share a scale of 32 bits."""
     embedding_bits: Literal[4, 8] = 4
     """8: one scale for a table. 4: one scale for each `embedding_block` values of a row; half the
-    size, and as fast. A table whose width is no multiple of 16 keeps 8."""
+    size, and as fast. A table whose width is no multiple of 16, or
+    that holds less than a hundredth of all tables' values, keeps 8."""
     method: Literal["nearest", "search", "gptq"] = "search"
     """``nearest``: a block's scale comes from its largest value; ``search``: it is that of the
     least squared error among 16; ``gptq``: in linear layers, weights make up for the rounding of
