@@ -163,4 +163,4 @@ def test_a_table_of_few_values_keeps_8_bits(tmp_path):
     made = Weights(linears=False).apply(Candidate(OnnxModel(path)), small_context(tmp_path / "c"))
     decisions = made.steps[-1].decisions
     assert decisions["stored_in_4_bits"] == ["words"]
-    assert decisions["int8_embeddings"] == ["words", "types"]
+    assert set(decisions["int8_embeddings"]) == {"words", "types"}
