@@ -18,14 +18,15 @@ EXISTING = click.Path(path_type=Path, exists=True)
     "--scheme",
     default="dynamic",
     show_default=True,
-    help="dynamic, static, weights (ONNX in); inc_static, inc_dynamic (PyTorch in).",
+    help="dynamic, static, weights, auto, smooth, half (ONNX in); inc_static, inc_dynamic, "
+    "inc_auto (PyTorch in).",
 )
 @click.option(
     "--data",
     "inputs",
     type=EXISTING,
-    help="Calibration data for --scheme static, of any graph: an .npz with an array for each "
-    "input, a folder of .npz, .npy or images, or texts (.txt, .csv, .tsv).",
+    help="Calibration data for static, smooth and weights with gptq, of any graph: an .npz with an "
+    "array for each input, a folder of .npz, .npy or images, or texts (.txt, .csv, .tsv).",
 )
 @click.option(
     "--tokenizer",

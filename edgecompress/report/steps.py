@@ -246,6 +246,22 @@ def _quantize(step: Step) -> str:
     return text + _exceptions(found.get("exceptions"))
 
 
+def _smooth(step: Step) -> str:
+    alphas = step.decisions.get("alphas")
+    if not isinstance(alphas, Mapping) or not alphas:
+        return "Smoothed nothing: no linear layer's input could take a factor."
+    inputs = "the input" if len(alphas) == 1 else f"{len(alphas)} inputs"
+    return f"Moved the largest values of {inputs} of linear layers into the weights (SmoothQuant)."
+
+
+def _half(step: Step) -> str:
+    kind, compute = step.parameters.get("dtype"), step.parameters.get("compute")
+    if not isinstance(kind, str):
+        return ""
+    how = "and computed in it" if compute == "half" else "and computed in fp32"
+    return f"Stored the weights as {words.plain(kind)} {how}."
+
+
 def _exceptions(found: object) -> str:
     if not isinstance(found, Mapping) or not found:
         return " Nothing of them was left in floating point."
@@ -284,6 +300,8 @@ _TOLD: dict[str, Callable[[Step], str]] = {
     "vocabulary.trim": _trim,
     "vocabulary.share": _share,
     "factorize": _factorize,
+    "quantize.smooth": _smooth,
+    "quantize.half": _half,
     "export": _export,
     "fuse": _fuse,
     **dict.fromkeys(
@@ -294,6 +312,7 @@ _TOLD: dict[str, Callable[[Step], str]] = {
             "quantize.auto",
             "quantize.inc_dynamic",
             "quantize.inc_static",
+            "quantize.inc_auto",
         ),
         _quantize,
     ),
