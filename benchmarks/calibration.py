@@ -10,13 +10,12 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
+from bare import BareContext
 
 from edgecompress.data.sample import stratified_sample
 from edgecompress.quantization.inputs import encode_rows
@@ -25,49 +24,11 @@ from edgecompress.recipe import load_recipe
 from edgecompress.stages.export import Export
 from edgecompress.stages.quantize.static import Static
 from edgecompress.training.teacher import import_teacher
-from edgecompress.values import Candidate, Example, Measurement, OnnxModel, json_digest
+from edgecompress.values import Candidate, Example, OnnxModel
 
 CHOICES = ("random", "length", "labels", "kcentre")
 NUMBERS = (8, 16, 32, 64, 128, 256, 512)
 METHODS = ("minmax", "average", "percentile", "entropy", "mse")
-
-
-@dataclass
-class Context:
-    """What the stages ask of a context; `cached` keeps what a calibration pass has seen."""
-
-    folder: Path
-    train: Sequence[Example]
-    cache: Path
-    seed: int = 0
-    validation: Sequence[Example] = ()
-    scratch: Path = field(init=False)
-    teacher: Candidate | None = None
-    reference: Candidate | None = None
-    recorded: dict[str, Any] | None = None
-
-    def __post_init__(self) -> None:
-        """Keep nothing for a second start."""
-        self.scratch = self.folder
-
-    def measure(self, candidates: Sequence[Candidate]) -> list[tuple[Measurement, ...]]:
-        """Not asked for by these stages."""
-        raise NotImplementedError
-
-    def target(self, name: str) -> Any:
-        """Not asked for by these stages."""
-        raise NotImplementedError
-
-    def cached(self, key: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
-        """Build once per key."""
-        folder = self.cache / json_digest(key)
-        if not folder.is_dir():
-            folder.mkdir(parents=True)
-            build(folder)
-        return folder
-
-    def progress(self, done: float, total: float, what: str = "") -> None:
-        """Say nothing."""
 
 
 def accuracy(candidate: Candidate, examples: Sequence[Example]) -> float:
@@ -135,7 +96,7 @@ def main(
     with tempfile.TemporaryDirectory(prefix="edgecompress-calibration-") as name:
         folder = Path(name)
         teacher = import_teacher(model, str(found.fields.task), None, folder / "teacher")
-        plain = Export().apply(teacher, Context(folder / "fp32", train, folder / "cache"))
+        plain = Export().apply(teacher, BareContext(folder / "fp32", train, cache=folder / "cache"))
         exact = accuracy(plain, validation)
         click.echo(f"fp32: {100 * exact:.2f} on {len(validation)} validation sentences\n")
         heads = ["choice", "samples", *methods]
@@ -146,7 +107,9 @@ def main(
             for method in methods:
                 place = folder / "made"
                 stage = Static(calibration=file, method=method)
-                made = stage.apply(plain, Context(place, train, folder / "cache", seed))
+                made = stage.apply(
+                    plain, BareContext(place, train, seed=seed, cache=folder / "cache")
+                )
                 row[method].append(100 * (exact - accuracy(made, validation)))
                 shutil.rmtree(place)
                 figures.append([choice, number, seed, method, row[method][-1]])

@@ -9,13 +9,14 @@ are those of the emulated processors. Presets of equal types make equal files an
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
+from bare import BareContext
 
 from edgecompress.data.sample import stratified_sample
 from edgecompress.quantization.presets import PRESETS
@@ -30,7 +31,7 @@ from edgecompress.targets.measure import time_interleaved
 from edgecompress.targets.size import model_files
 from edgecompress.tasks import Encoded, task
 from edgecompress.training.teacher import import_teacher
-from edgecompress.values import Candidate, Example, Measurement, file_digest, find
+from edgecompress.values import Candidate, Example, file_digest, find
 
 TARGETS = ("emulated://x86-avx2", "emulated://cortex-a72", "emulated://cortex-a76")
 OTHERS: dict[str, dict[str, dict[str, Any]]] = {
@@ -41,39 +42,6 @@ OTHERS: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 """What the presets were chosen against."""
-
-
-@dataclass
-class Context:
-    """What the stages ask of a context: folders, examples, a seed."""
-
-    folder: Path
-    train: Sequence[Example]
-    validation: Sequence[Example]
-    scratch: Path = field(init=False)
-    seed: int = 7
-    teacher: Candidate | None = None
-    reference: Candidate | None = None
-    recorded: dict[str, Any] | None = None
-
-    def __post_init__(self) -> None:
-        """Keep nothing for a second start."""
-        self.scratch = self.folder
-
-    def measure(self, candidates: Sequence[Candidate]) -> list[tuple[Measurement, ...]]:
-        """Not asked for by these stages."""
-        raise NotImplementedError
-
-    def target(self, name: str) -> Any:
-        """Not asked for by these stages."""
-        raise NotImplementedError
-
-    def cached(self, key: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
-        """Not asked for by these stages."""
-        raise NotImplementedError
-
-    def progress(self, done: float, total: float, what: str = "") -> None:
-        """Say nothing."""
 
 
 @dataclass
@@ -116,7 +84,7 @@ def quantized(
         for title, settings in fields.items():
             stage = {"dynamic": Dynamic, "static": Static}[name](**settings)
             place = folder / f"{name}-{title.replace(' ', '-')}"
-            made = stage.apply(plain, Context(place, train, validation))
+            made = stage.apply(plain, BareContext(place, train, validation, seed=7))
             digest = file_digest(model_files(made.model)[0])
             decisions = made.steps[-1].decisions
             nodes = (*decisions["int8_linears"], *decisions["int8_embeddings"])
@@ -275,7 +243,7 @@ def main(
     with tempfile.TemporaryDirectory(prefix="edgecompress-presets-") as name:
         folder = Path(name)
         teacher = import_teacher(model, str(found.fields.task), None, folder / "teacher")
-        plain = Export().apply(teacher, Context(folder / "fp32", few, validation))
+        plain = Export().apply(teacher, BareContext(folder / "fp32", few, validation, seed=7))
         entries = [Entry("fp32", [], plain), *quantized(plain, few, validation, folder)]
         same = {entry.nodes for entry in entries if entry.presets}
         lengths = [len(each.text) + sum(map(len, each.words)) for each in validation]

@@ -12,13 +12,13 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import click
+from bare import BareContext
 
-from edgecompress.values import Candidate, Example, Measurement
+from edgecompress.values import Candidate, Example
 
 CASES = {
     "import": "edgecompress, onnx and onnxruntime imported, nothing done",
@@ -58,7 +58,7 @@ def run_case(case: str, model: Path, folder: Path, length: int) -> None:
     from edgecompress.quantization.graph import graph_specs
     from edgecompress.quantization.session import input_specs, open_session, random_feed
     from edgecompress.stage import Transform, stage_class
-    from edgecompress.values import Candidate, OnnxModel
+    from edgecompress.values import OnnxModel
 
     onnx_model = OnnxModel(model)
     bounds = {"input_ids": 1000}
@@ -70,7 +70,7 @@ def run_case(case: str, model: Path, folder: Path, length: int) -> None:
         labels = tuple(f"L{index}" for index in range(9))
         candidate = Candidate(onnx_model, make_preprocessor(folder), "text-classification", labels)
         stage = cast(Transform, stage_class(f"quantize.{case}")())
-        stage.apply(candidate, _Context(folder, length))
+        stage.apply(candidate, BareContext(folder, made_up_texts(length)))
     elif case == "ort_dynamic":
         from onnxruntime.quantization import quantize_dynamic
 
@@ -121,36 +121,13 @@ def make_preprocessor(folder: Path) -> Path:
     return directory
 
 
-class _Context:
-    """What quantization asks of a stage's context: a folder, and texts of `length` tokens."""
+def made_up_texts(length: int) -> list[Example]:
+    """Give texts of `length` tokens, special ones included."""
+    import numpy as np
 
-    validation: Sequence[Example] = ()
-    teacher: Candidate | None = None
-    reference: Candidate | None = None
-    recorded: dict[str, Any] | None = None
-
-    def __init__(self, folder: Path, length: int) -> None:
-        import numpy as np
-
-        self.folder = self.scratch = folder
-        self.seed = 0
-        words = np.random.default_rng(0).integers(0, WORDS, (SAMPLES, length - 2))
-        texts = [" ".join(f"w{number}" for number in row) for row in words]
-        self.train: Sequence[Example] = [Example(text=text, label="L0") for text in texts]
-
-    def measure(self, candidates: Sequence[Candidate]) -> list[tuple[Measurement, ...]]:
-        """Not asked for by quantization."""
-        raise NotImplementedError
-
-    def target(self, name: str) -> Any:
-        raise NotImplementedError("this context measures nothing")
-
-    def cached(self, key: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
-        """Not asked for by quantization."""
-        raise NotImplementedError
-
-    def progress(self, done: float, total: float, what: str = "") -> None:
-        """Say nothing."""
+    words = np.random.default_rng(0).integers(0, WORDS, (SAMPLES, length - 2))
+    texts = [" ".join(f"w{number}" for number in row) for row in words]
+    return [Example(text=text, label="L0") for text in texts]
 
 
 def peak_bytes() -> int:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import click
 import numpy as np
+from bare import BareContext
 
-from calibration import Context
 from edgecompress.data.sample import stratified_sample
 from edgecompress.quantization.inputs import Rows, encode_rows
 from edgecompress.quantization.session import input_specs, open_session
@@ -106,7 +106,7 @@ def main(
 
         def apply(stage: Transform, start: Candidate, place: str) -> Candidate:
             shutil.rmtree(folder / place, ignore_errors=True)
-            return stage.apply(start, Context(folder / place, train, folder / "cache"))
+            return stage.apply(start, BareContext(folder / place, train, cache=folder / "cache"))
 
         teacher = import_teacher(model, str(found.fields.task), None, folder / "teacher")
         plain = apply(Export(), teacher, "fp32")

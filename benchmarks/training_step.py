@@ -25,6 +25,7 @@ from typing import Any
 
 import click
 import numpy as np
+from bare import BareContext
 
 from edgecompress.data.conll import ConllData
 from edgecompress.intervals import interval_ranks
@@ -87,37 +88,6 @@ class Watch:
         """End it."""
         self.wall.append(time.perf_counter() - self.started[0])
         self.processor.append(time.process_time() - self.started[1])
-
-
-@dataclass
-class Context:
-    """What the stage asks of a context."""
-
-    folder: Path
-    scratch: Path
-    train: Sequence[Example]
-    validation: Sequence[Example]
-    say: Callable[[int], None]
-    seed: int = 7
-    teacher: Candidate | None = None
-    reference: Candidate | None = None
-    recorded: dict[str, Any] | None = None
-
-    def progress(self, done: float, total: float, what: str = "") -> None:  # noqa: ARG002
-        """Tell of a step."""
-        self.say(int(done))
-
-    def measure(self, candidates: Sequence[Candidate]) -> Any:
-        """Not asked for."""
-        raise NotImplementedError
-
-    def target(self, name: str) -> Any:
-        """Not asked for."""
-        raise NotImplementedError
-
-    def cached(self, key: Any, build: Any) -> Path:
-        """Not asked for."""
-        raise NotImplementedError
 
 
 def make_student(model: str, folder: Path, dropout: float | None) -> Candidate:
@@ -241,14 +211,12 @@ def with_finetune(
             watch.tokens.append(int(rows.lengths[batch].sum()))
             watch.padded.append(len(batch) * int(rows.lengths[batch].max()))
 
-    def say(done: int) -> None:
+    def say(done: float) -> None:
         watch.stop()
-        turns.after(OURS, done)
+        turns.after(OURS, int(done))
         watch.start()
 
-    context = Context(folder / "made", folder / "scratch", train, (), say)
-    for place in (context.folder, context.scratch):
-        place.mkdir(parents=True)
+    context = BareContext(folder / "made", train, seed=7, say=say)
     turns.wait(OURS)
     watch.start()
     made = stage.apply(student, context)

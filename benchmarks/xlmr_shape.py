@@ -13,14 +13,15 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import click
 import numpy as np
+from bare import BareContext
 
-from edgecompress.values import Candidate, Example, Measurement, TorchModel
+from edgecompress.values import Candidate, Example, TorchModel
 
 PIECES = 70_006
 SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
@@ -107,36 +108,6 @@ def make_model(folder: Path) -> TorchModel:
     return save_module(module.eval(), folder)
 
 
-class _Context:
-    """What the stages ask of a context, on folders of its own."""
-
-    teacher: Candidate | None = None
-    reference: Candidate | None = None
-    recorded: dict[str, Any] | None = None
-    seed = 0
-
-    def __init__(self, folder: Path, train: Sequence[Example]) -> None:
-        self.folder, self.scratch = folder / "work", folder / "scratch"
-        for place in (self.folder, self.scratch):
-            place.mkdir(parents=True)
-        self.train, self.validation = train, train[:64]
-
-    def measure(self, candidates: Sequence[Candidate]) -> list[tuple[Measurement, ...]]:
-        """Not asked for."""
-        raise NotImplementedError
-
-    def target(self, name: str) -> Any:
-        """Not asked for."""
-        raise NotImplementedError
-
-    def cached(self, key: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
-        """Not asked for."""
-        raise NotImplementedError
-
-    def progress(self, done: float, total: float, what: str = "") -> None:
-        """Say nothing."""
-
-
 def peak_bytes() -> int:
     """Peak resident memory of this process since it began (Linux)."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
@@ -175,7 +146,9 @@ def main(data: Path | None, keep: int, heads: float, ffn: float, samples: int) -
         for index, (step, fields) in enumerate(steps.items()):
             start, before = time.perf_counter(), time.process_time()
             stage = cast(Transform, stage_class(step)(**fields))
-            candidate = stage.apply(candidate, _Context(folder / str(index), examples))
+            candidate = stage.apply(
+                candidate, BareContext(folder / str(index), examples, examples[:64])
+            )
             took, cpu = time.perf_counter() - start, time.process_time() - before
             total, used = total + took, used + cpu
             click.echo(
