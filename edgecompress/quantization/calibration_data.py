@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -11,9 +12,10 @@ from pydantic import Field, model_validator
 
 from edgecompress.errors import DataError, StageError
 from edgecompress.stage import Context, Transform
-from edgecompress.values import Candidate, Json, OnnxModel
+from edgecompress.values import Candidate, Json, OnnxModel, TensorSpec
 
 if TYPE_CHECKING:
+    from edgecompress.quantization.calibration import Seen
     from edgecompress.quantization.session import Feed
 
 
@@ -114,9 +116,7 @@ class CalibrationFields(Transform):
         DataError
             When files of inputs, or the calibration set, are missing or malformed.
         """
-        from edgecompress.data.calibration import CalibrationSet, load_calibration
         from edgecompress.quantization.graph import graph_specs
-        from edgecompress.quantization.inputs import encode_rows
 
         name, specs = self.stage_name(), graph_specs(source)
         if self.inputs:
@@ -127,24 +127,97 @@ class CalibrationFields(Transform):
             limit = self.samples
             key: Json = {"inputs": found.digest(), "limit": limit}
             return CalibrationData(key, found.count(limit), lambda: found.feeds(limit))
-        if not context.train:
-            raise StageError(
-                f"{name} runs the model on training examples, and there are none: give `data`, or "
-                "files of `inputs`"
-            )
-        chosen = load_calibration(self.calibration) if self.calibration else None
-        chosen = chosen or CalibrationSet(name="random")
-        examples = chosen.select(context.train, context.seed, self.samples)
-        rows = encode_rows(candidate, examples)
-        if rows is None:
-            raise StageError(
-                f"{name} needs a task and a tokenizer to read examples with, or files of `inputs`"
-            )
-        total = len(rows.lengths)
-        key = {"rows": [ids.tolist() for ids in rows.encoded.input_ids]}
-        return CalibrationData(
-            key, total, lambda: (rows.feed([row], specs) for row in range(total))
-        )
+        return example_data(name, self.calibration, self.samples, candidate, context, specs)
 
     def _folder(self) -> Path | None:
         return Path(self.preprocessor).expanduser() if self.preprocessor else None
+
+
+def example_data(
+    name: str,
+    calibration: str | None,
+    samples: int | None,
+    candidate: Candidate,
+    context: Context,
+    specs: Sequence[TensorSpec],
+) -> CalibrationData:
+    """Give samples that are training examples, chosen by a calibration set.
+
+    Parameters
+    ----------
+    name : str
+        The stage's, for errors.
+    calibration : str or None
+        The set's name or path; None chooses at random.
+    samples : int or None
+        In place of the number that the set says.
+    candidate : Candidate
+        Whose preprocessor and task encode examples.
+    context : Context
+    specs : sequence of TensorSpec
+        The model's inputs.
+
+    Raises
+    ------
+    StageError
+        When there are no examples, or nothing to encode them with.
+    """
+    from edgecompress.data.calibration import CalibrationSet, load_calibration
+    from edgecompress.quantization.inputs import encode_rows
+
+    if not context.train:
+        raise StageError(
+            f"{name} runs the model on training examples, and there are none: give `data`, or "
+            "files of `inputs`"
+        )
+    chosen = load_calibration(calibration) if calibration else None
+    chosen = chosen or CalibrationSet(name="random")
+    rows = encode_rows(candidate, chosen.select(context.train, context.seed, samples))
+    if rows is None:
+        raise StageError(
+            f"{name} needs a task and a tokenizer to read examples with, or files of `inputs`"
+        )
+    total = len(rows.lengths)
+    key = {"rows": [ids.tolist() for ids in rows.encoded.input_ids]}
+    return CalibrationData(key, total, lambda: (rows.feed([row], specs) for row in range(total)))
+
+
+def seen_on(
+    data: CalibrationData, source: OnnxModel, names: Sequence[str], context: Context
+) -> Mapping[str, Seen]:
+    """Give what a pass over the samples saw; one pass serves all stages, methods and candidates.
+
+    Parameters
+    ----------
+    data : CalibrationData
+    source : OnnxModel
+    names : sequence of str
+        Tensors of the graph.
+    context : Context
+        Its `cached` keeps the result, its scratch folder a pass that is under way.
+    """
+    from edgecompress.onnx_files import model_digests
+    from edgecompress.quantization.calibration import collect, load_seen, observe, save_seen
+
+    def build(folder: Path) -> None:
+        # The model with further outputs is large and soon made: it is not kept.
+        observed = observe(source, names, context.scratch / "observed")
+        try:
+            found = collect(
+                observed,
+                names,
+                data.feeds(),
+                state=context.scratch / "seen.npz",
+                progress=lambda done: context.progress(done, data.count, "ranges"),
+            )
+        finally:
+            shutil.rmtree(observed.directory, ignore_errors=True)
+        save_seen(found, folder / "seen.npz", data.count)
+
+    key = {
+        "kind": "calibration",
+        "model": model_digests(source),
+        "tensors": list(names),
+        **data.key,
+    }
+    return load_seen(context.cached(key, build) / "seen.npz")[0]

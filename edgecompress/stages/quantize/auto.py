@@ -6,7 +6,6 @@ as possible and each with its reason. Then 4-bit tables, and forms that were mea
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -358,37 +357,17 @@ class _Work:
         return items
 
     def _calibrated(self) -> dict[str, tuple[float, float]]:
-        """Measure ranges in one pass, as quantize.static does, rounded as they are recorded."""
-        from edgecompress.data.calibration import CalibrationSet, load_calibration
-        from edgecompress.quantization.calibration import collect, observe
+        """Measure ranges in the pass that quantize.static makes, too, rounded as recorded."""
+        from edgecompress.quantization.calibration_data import example_data, seen_on
         from edgecompress.quantization.graph import graph_specs
-        from edgecompress.quantization.inputs import encode_rows
         from edgecompress.quantization.ranges import find_ranges, ranges_json
 
-        stage, context = self.stage, self.context
-        kept = context.scratch / "ranges.json"
-        if not kept.is_file():
-            chosen = load_calibration(stage.calibration) if stage.calibration else None
-            chosen = chosen or CalibrationSet(name="random")
-            examples = chosen.select(context.train, context.seed, stage.calibration_samples)
-            rows = encode_rows(self.candidate, examples)
-            if rows is None:
-                raise StageError("quantize.auto found no token in its calibration examples")
-            specs, total = graph_specs(self.source), len(rows.lengths)
-            names = list(dict.fromkeys(name for unit in self.units for name in unit.inputs))
-            observed = observe(self.source, names, context.scratch / "observed")
-            try:
-                seen = collect(
-                    observed,
-                    names,
-                    (rows.feed([row], specs) for row in range(total)),
-                    state=context.scratch / "seen.npz",
-                    progress=lambda done: context.progress(done, total, "ranges"),
-                )
-            finally:
-                shutil.rmtree(observed.directory, ignore_errors=True)
-            aside = kept.with_suffix(".aside")
-            aside.write_text(json.dumps(ranges_json(find_ranges(seen, stage.method))))
-            aside.replace(kept)
-        found = json.loads(kept.read_text(encoding="utf-8"))
+        stage, context, source = self.stage, self.context, self.source
+        data = example_data(
+            stage.stage_name(), stage.calibration, stage.calibration_samples, self.candidate,
+            context, graph_specs(source),
+        )  # fmt: skip
+        names = list(dict.fromkeys(name for unit in self.units for name in unit.inputs))
+        seen = seen_on(data, source, names, context)
+        found = ranges_json(find_ranges(seen, stage.method))
         return {name: (low, high) for name, (low, high) in found.items()}

@@ -8,22 +8,21 @@ mask's bias, softmax and residuals stay in fp32.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from edgecompress.quantization.calibration_data import CalibrationData, CalibrationFields
+from edgecompress.quantization.calibration_data import (
+    CalibrationData,
+    CalibrationFields,
+    seen_on,
+)
 from edgecompress.quantization.presets import IntegerType, LinearTypes
 from edgecompress.quantization.tables import TableTypes
 from edgecompress.stage import Context, Kind
 from edgecompress.values import Candidate, OnnxModel
-
-if TYPE_CHECKING:
-    from edgecompress.quantization.calibration import Seen
 
 PROOF_SAMPLES = 2
 """Of given inputs, so many show what runs as int8; a graph's own inputs cannot be made up."""
@@ -100,7 +99,7 @@ class Static(CalibrationFields, LinearTypes, TableTypes):
             data = CalibrationData({}, 0, lambda: ())
         else:
             data = self.calibration_data(candidate, source, context)
-            seen = self._seen(source, data, linear_inputs(stored, exclude), context)
+            seen = seen_on(data, source, linear_inputs(stored, exclude), context)
             ranges = find_ranges(seen, self.method, self.percentile)
         scheme = Scheme(
             per_channel=self.per_channel,
@@ -132,33 +131,3 @@ class Static(CalibrationFields, LinearTypes, TableTypes):
         decided |= {"calibrated_on": data.count, "ranges": ranges_json(ranges)}
         decided |= {"preset": self.preset, "types": self.types_json(self.activation)}
         return candidate.with_model(model, **decided)
-
-    def _seen(
-        self, source: OnnxModel, data: CalibrationData, names: Sequence[str], context: Context
-    ) -> Mapping[str, Seen]:
-        """Give what a pass over the samples saw; one pass serves all methods and candidates."""
-        from edgecompress.onnx_files import model_digests
-        from edgecompress.quantization.calibration import collect, load_seen, observe, save_seen
-
-        def build(folder: Path) -> None:
-            # The model with further outputs is large and soon made: it is not kept.
-            observed = observe(source, names, context.scratch / "observed")
-            try:
-                found = collect(
-                    observed,
-                    names,
-                    data.feeds(),
-                    state=context.scratch / "seen.npz",
-                    progress=lambda done: context.progress(done, data.count, "ranges"),
-                )
-            finally:
-                shutil.rmtree(observed.directory, ignore_errors=True)
-            save_seen(found, folder / "seen.npz", data.count)
-
-        key = {
-            "kind": "calibration",
-            "model": model_digests(source),
-            "tensors": list(names),
-            **data.key,
-        }
-        return load_seen(context.cached(key, build) / "seen.npz")[0]
