@@ -17,9 +17,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from edgecompress.chains import Chain, StageUse
+from edgecompress.context import Splits, StageContext
 from edgecompress.determinism import steady
 from edgecompress.disturbance import may_pass
 from edgecompress.errors import EdgeCompressError, StageError
@@ -29,8 +29,8 @@ from edgecompress.provenance import candidate_digest, code_digest, library_versi
 from edgecompress.recipe import Recipe, TeacherSpec
 from edgecompress.stage import Observer, Stage, Transform, check_stage
 from edgecompress.store import Store
-from edgecompress.targets import Target, open_target
-from edgecompress.training.together import cached, together
+from edgecompress.targets import Target
+from edgecompress.training.together import together
 from edgecompress.values import (
     Candidate,
     Example,
@@ -46,51 +46,6 @@ from edgecompress.values import (
 
 FATAL_ERRNO = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 """A full or read-only disk ends the run: no later stage could be saved either."""
-
-
-@dataclass(frozen=True, slots=True)
-class Splits:
-    """The examples that stages may see, with a digest of each split."""
-
-    train: tuple[Example, ...] = ()
-    validation: tuple[Example, ...] = ()
-    digests: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass
-class StageContext:
-    """The `Context` that the pipeline hands to a stage."""
-
-    folder: Path
-    scratch: Path
-    seed: int
-    train: Sequence[Example]
-    validation: Sequence[Example]
-    teacher: Candidate | None
-    reference: Candidate | None
-    recorded: Json | None
-    store: Store
-    reporter: Reporter
-    timing: Mapping[str, Any]
-    targets: Mapping[str, Target]
-
-    def measure(self, candidates: Sequence[Candidate]) -> list[tuple[Measurement, ...]]:
-        """Time ONNX candidates interleaved on this machine, on validation examples."""
-        from edgecompress.targets.measure import time_interleaved
-
-        return time_interleaved(candidates, self.validation, **self.timing)
-
-    def target(self, name: str) -> Target:
-        """Give the open target that the recipe calls `name`; this machine is always there."""
-        return self.targets[name] if name in self.targets else open_target(name)
-
-    def cached(self, key: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
-        """Give the folder that `build` fills, made once per `key`."""
-        return cached(self.store, key, build)
-
-    def progress(self, done: float, total: float, what: str = "") -> None:
-        """Pass progress on to the reporter."""
-        self.reporter.advance(done, total, what)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,10 @@ from edgecompress.chains import Chain
 from edgecompress.comparison.differences import Differences, compare
 from edgecompress.comparison.flips import ask, compare_answers
 from edgecompress.comparison.side import Side, read_side
+from edgecompress.context import Splits
 from edgecompress.errors import BundleError, EdgeCompressError
 from edgecompress.origin import PLATFORM, find_origin
-from edgecompress.pipeline import Pipeline, Splits
+from edgecompress.pipeline import Pipeline
 from edgecompress.progress import Reporter, Silent
 from edgecompress.provenance import installed, package_digest
 from edgecompress.recipe import Recipe, build_recipe

@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from edgecompress.bundle.manifest import portable
 from edgecompress.chains import Chain
 from edgecompress.choose import choose
+from edgecompress.context import Splits
 from edgecompress.determinism import compute_threads
 from edgecompress.errors import EdgeCompressError, StageError
 from edgecompress.observation import descriptions
@@ -26,7 +27,6 @@ from edgecompress.origin import Origin, find_origin
 from edgecompress.pipeline import (
     Made,
     Pipeline,
-    Splits,
     export_use,
     lossless_part,
     with_session_of,

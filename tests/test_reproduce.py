@@ -18,9 +18,10 @@ from helpers import labelled_texts
 from edgecompress.bundle import write_bundle
 from edgecompress.bundle.digests import CORE_LIST
 from edgecompress.cli.main import cli
+from edgecompress.context import StageContext
 from edgecompress.errors import DataError, EdgeCompressError, StageError
 from edgecompress.origin import find_origin
-from edgecompress.pipeline import Pipeline, StageContext
+from edgecompress.pipeline import Pipeline
 from edgecompress.recipe import load_recipe
 from edgecompress.reproduce import Inputs, Reproduction, reproduce
 from edgecompress.run import read_splits

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from helpers import labelled_texts, small_context, tagged_examples, tiny_teacher
 
+from edgecompress.context import Splits
 from edgecompress.errors import BundleError, DataError
-from edgecompress.pipeline import Pipeline, Splits
+from edgecompress.pipeline import Pipeline
 from edgecompress.recipe import build_recipe
 from edgecompress.stages.evaluate import Evaluate
 from edgecompress.stages.export import Export
