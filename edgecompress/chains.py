@@ -14,6 +14,8 @@ from edgecompress.values import OnnxModel, TorchModel
 from edgecompress.yamlfile import KeyPath, YamlFile
 
 MAX_CANDIDATES = 500
+NO_DATA = "give --train FILE --format NAME, or to `edgecompress quantize` also --data PATH"
+"""What to do where there is no recipe to put data files into."""
 """More is a mistake in the forks, not a plan: at ten seconds each it is over an hour."""
 
 
@@ -136,7 +138,8 @@ def check_order(
                 use.path,
             )
         if use.stage.reads_examples() and not given.data:
-            raise source.error(f"{use.name} reads examples; the recipe names no data", use.path)
+            missing = "the recipe names no data" if source.file else NO_DATA
+            raise source.error(f"{use.name} reads examples; {missing}", use.path)
         if use.stage.needs_teacher and not given.teacher:
             raise source.error(f"{use.name} needs a teacher", use.path)
         if use.name.startswith("quantize."):

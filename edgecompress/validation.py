@@ -59,7 +59,10 @@ def _fields_at(model: type[BaseModel], location: Iterable[int | str]) -> list[st
 def nearest(word: str, known: Iterable[str]) -> str:
     """Say «; did you mean 'x'?», or list what is known."""
     known = sorted(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    within = [name for name in known if word in name.split("_")]
+    close = within or difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    if len(within) > 1:
+        return f"; did you mean {' or '.join(map(repr, within))}?"
     if close:
         return f"; did you mean {close[0]!r}?"
     return f"; known: {', '.join(known)}" if known else ""

@@ -44,7 +44,12 @@ def command(
     settings = [
         f"{field}={json.dumps(str(path.absolute()))}" for field, path in given.items() if path
     ]
-    if settings and scheme == "dynamic":
-        raise click.UsageError("dynamic quantization needs no data; add --scheme static")
+    if settings and scheme in ("dynamic", "half"):
+        raise click.UsageError(f"{scheme} needs no data; to calibrate with it add --scheme static")
+    if settings and scheme.startswith(("auto", "inc_")):
+        raise click.UsageError(
+            f"{scheme} takes no --data but a task's files: --train FILE --validation FILE "
+            "--format NAME, or --recipe RECIPE"
+        )
     options["settings"] = (*settings, *options["settings"])
     apply_stage(model, f"quantize.{scheme}", options)

@@ -17,7 +17,11 @@ import numpy as np
 from onnx import NodeProto, TensorProto, helper
 
 from edgecompress.errors import StageError
-from edgecompress.quantization.blocks import dequantize_blocks, fitting_block, quantize_blocks
+from edgecompress.quantization.blocks import (
+    dequantize_blocks,
+    fitting_block,
+    quantize_block_table,
+)
 from edgecompress.quantization.layers import Layer
 from edgecompress.quantization.scheme import Scheme
 from edgecompress.quantization.session import ORT_ERRORS, Feed, open_session
@@ -120,9 +124,7 @@ class Switched:
         if layer.kind not in LINEAR:
             block = fitting_block(weight.shape[-1], self.scheme.embedding_block)
             if bits == 4 and layer.kind == "table" and block:
-                return dequantize_blocks(
-                    quantize_blocks(weight, 4, block, search=self.scheme.search)
-                )
+                return dequantize_blocks(quantize_block_table(weight, block))
             return _back(quantize_table(weight))
         made = quantize_linear(
             np.ascontiguousarray(weight.T) if layer.transposed else weight,

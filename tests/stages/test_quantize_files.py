@@ -199,3 +199,22 @@ def test_a_large_model_keeps_external_data(tmp_path: Path, monkeypatch: pytest.M
     assert (made.model.directory / "model.onnx.data").stat().st_size >= 32 * 24
     first, second = (open_session(m.model).run(None, {"x": array})[0] for m in (inline, made))
     assert np.array_equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["--scheme", "auto", "--data", "."], "auto takes no --data but a task's files"),
+        (["--scheme", "half", "--data", "."], "half needs no data"),
+        (["--scheme", "static"], "or to `edgecompress quantize` also --data PATH"),
+        (["--scheme", "weights", "--set", "bits=3"], "did you mean 'embedding_bits' or"),
+    ],
+)
+def test_what_does_not_fit_a_scheme_is_said_in_its_own_words(
+    given: list[str], expected: str, tmp_path: Path
+) -> None:
+    model = perceptron(tmp_path / "model.onnx")
+    arguments = ["quantize", str(model.path), "-o", str(tmp_path / "small"), *given]
+    made = CliRunner().invoke(cli, arguments)
+    assert made.exit_code and expected in f"{made.output}{made.exception}"
+    assert not (tmp_path / "small").exists()
