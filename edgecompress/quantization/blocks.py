@@ -88,7 +88,7 @@ def quantize_blocks(weight: Array, bits: Bits, block: int, *, search: bool = Tru
     return Blocks(packed, scale, bits, block)
 
 
-def quantize_block_table(weight: Array, block: int) -> Blocks:
+def quantize_block_table(weight: Array, block: int, *, search: bool = True) -> Blocks:
     """Quantize a table to 4 bits block by block, with signed scales of 16 bits where they fit.
 
     Parameters
@@ -97,6 +97,8 @@ def quantize_block_table(weight: Array, block: int) -> Blocks:
         `block` divides its width. Where its largest value is beyond `HALF_SCALES`, scales have 32
         bits.
     block : int
+    search : bool
+        As in `quantize_blocks`.
     """
     rows, width = weight.shape
     most = float(np.abs(weight).max(initial=0.0))
@@ -107,7 +109,7 @@ def quantize_block_table(weight: Array, block: int) -> Blocks:
     for start in range(0, rows, step):
         part = weight[start : start + step].astype(np.float32, copy=False)
         values = part.reshape(len(part), -1, block)
-        codes, scales = _quantize(values, 4, search=True, signed=True, half=half)
+        codes, scales = _quantize(values, 4, search, signed=True, half=half)
         packed[start : start + step] = pack(codes.reshape(len(part), width), 4)
         scale[start : start + step] = scales
     return Blocks(packed, scale, 4, block)

@@ -136,7 +136,7 @@ def quantize_with_inc(
     examples: Sequence[Example] = (),
     *,
     embedding_bits: Literal[4, 8] = 8,
-    embedding_block: int = 64,
+    embedding_block: int = 32,
 ) -> Candidate:
     """Quantize `candidate` and write ``model/model.onnx`` into the context's folder.
 

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from onnx import TensorProto
 from onnx.defs import OpSchema
+from onnxscript import opset18 as op
 from onnxscript.values import Op, Opset
 
 from edgecompress.quantization.blocks import (
@@ -18,7 +20,7 @@ from edgecompress.quantization.blocks import (
     Blocks,
     dequantize_blocks,
     fitting_block,
-    quantize_blocks,
+    quantize_block_table,
 )
 
 INT8_MAX = 127
@@ -65,7 +67,7 @@ def _(
     scale: torch.Tensor,
     block: int,  # noqa: ARG001 the operator's signature
 ) -> torch.Tensor:
-    return scale.new_empty((*ids.shape, table.shape[1] * 2))
+    return scale.new_empty((*ids.shape, table.shape[1] * 2), dtype=torch.float32)
 
 
 def _gather_schema() -> OpSchema:
@@ -79,7 +81,7 @@ def _gather_schema() -> OpSchema:
         outputs=[given("output", "T2")],
         type_constraints=[
             ("T1", ["tensor(uint8)"], ""),
-            ("T2", ["tensor(float)"], ""),
+            ("T2", ["tensor(float)", "tensor(float16)"], ""),
             ("Tind", ["tensor(int64)"], ""),
         ],
         attributes=[
@@ -92,15 +94,16 @@ def _gather_schema() -> OpSchema:
 def onnx_gather_blocks(table: Any, ids: Any, scale: Any, block: int) -> Any:
     """Say in ONNX what `gather_blocks` is."""
     gather = Op(Opset(MICROSOFT, 1), GATHER_BLOCKS, op_schema=_gather_schema())
-    return gather(table, ids, scale, bits=4, block_size=block, gather_axis=0, quantize_axis=1)
+    rows = gather(table, ids, scale, bits=4, block_size=block, gather_axis=0, quantize_axis=1)
+    return op.Cast(rows, to=TensorProto.FLOAT)
 
 
 class BlockEmbedding(torch.nn.Module):
-    """An embedding of 4-bit codes with one fp32 scale for each `block` values of a row."""
+    """An embedding of 4-bit codes with one scale for each `block` values of a row."""
 
     def __init__(self, weight: torch.Tensor, block: int) -> None:
         super().__init__()
-        made = quantize_blocks(weight.detach().to(torch.float32).numpy(), 4, block)
+        made = quantize_block_table(weight.detach().to(torch.float32).numpy(), block)
         self.register_buffer(TABLE, torch.from_numpy(made.packed))
         self.register_buffer("scale", torch.from_numpy(made.scale))
         self.block = block
@@ -131,7 +134,7 @@ def quantize_rows(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return table, scale
 
 
-def quantize_embeddings(model: torch.nn.Module, bits: Bits = 8, block: int = 64) -> dict[str, str]:
+def quantize_embeddings(model: torch.nn.Module, bits: Bits = 8, block: int = 32) -> dict[str, str]:
     """Replace the embeddings of `model`, in place, by quantized ones.
 
     Parameters

@@ -17,8 +17,8 @@ class IncTables(Transform):
     embedding_bits: Literal[4, 8] = 8
     """8: one scale for each row of a table. 4: one for each `embedding_block` values of a row; half
     the size, and as fast. A table whose width is no multiple of 16 keeps 8."""
-    embedding_block: Literal[16, 32, 64, 128] = 64
-    """Values that share a scale of 32 bits, with `embedding_bits: 4`."""
+    embedding_block: Literal[16, 32, 64, 128] = 32
+    """Values that share a scale of 16 bits, with `embedding_bits: 4`."""
 
 
 class IncCalibration(IncTables):

@@ -78,7 +78,7 @@ class Source:
         context: Context,
         examples: Sequence[Example],
         embedding_bits: Bits = 8,
-        embedding_block: int = 64,
+        embedding_block: int = 32,
     ) -> None:
         if not isinstance(candidate.model, TorchModel):
             raise StageError(

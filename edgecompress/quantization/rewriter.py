@@ -6,13 +6,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from edgecompress.errors import StageError
-from edgecompress.quantization.blocks import SMALLEST_BLOCK, Bits, fitting_block, quantize_blocks
+from edgecompress.quantization.blocks import (
+    SMALLEST_BLOCK,
+    Bits,
+    fitting_block,
+    quantize_block_table,
+    quantize_blocks,
+)
 from edgecompress.quantization.layers import Layer, find_layers
 from edgecompress.quantization.regions import (
     Regions,
@@ -60,6 +67,7 @@ class Rewriter:
         self.weights: dict[tuple[str, str], tuple[str, str, str]] = {}
         self.activations: dict[str, tuple[str, str, str]] = {}
         self.table_values = 0
+        self.shared: set[str] = set()
         static = scheme.ranges is not None and scheme.linears == "int8"
         self.regions = (
             regions_of(model, scheme.exclude | scheme.as_integers) if static else Regions({})
@@ -79,6 +87,7 @@ class Rewriter:
         layers = {layer.node: layer for layer in find_layers(self.model)}
         tables = {one.weights[0] for one in layers.values() if one.kind == "table"}
         self.table_values = sum(math.prod(self.sources[name].dims) for name in tables)
+        self.shared = self._shared_weights(layers.values())
         reasons: dict[str, str] = {}
         for value in self.model.proto.graph.input:
             if value.name in self.regions.sources:
@@ -155,6 +164,27 @@ class Rewriter:
                 return f"its {width} inputs are no multiple of {SMALLEST_BLOCK}"
         return layer.refused
 
+    def _shared_weights(self, layers: Iterable[Layer]) -> set[str]:
+        """Find the tables that are also the weight of a linear layer, and can be stored once.
+
+        The layer's scale for each output is one for each row of the table. With a zero point of 0
+        a row that is looked up needs nothing else.
+        """
+        if self.scheme.unsigned_weights or not self.scheme.symmetric_weights:
+            return set()
+        if self.scheme.linears != "int8":
+            return set()
+        done = [layer for layer in layers if not self._reason(layer)]
+        looked_up = {
+            layer.weights[0]
+            for layer in done
+            if layer.kind == "table" and self._block_of_table(layer) is None
+        }
+        multiplied = [layer for layer in done if layer.kind in {"matmul", "gemm"}]
+        turned = {layer.weights[0] for layer in multiplied if layer.transposed}
+        straight = {layer.weights[0] for layer in multiplied if not layer.transposed}
+        return (looked_up & turned) - straight
+
     def _finish(self) -> StoredModel:
         proto = self.model.proto
         graph = proto.graph
@@ -193,7 +223,7 @@ class Rewriter:
             )
         else:
             made = quantize_linear(
-                np.ascontiguousarray(array.T) if layer.transposed else array,
+                np.ascontiguousarray(array.T) if form == "transposed" else array,
                 per_channel=self.scheme.per_channel,
                 reduce_range=self.scheme.reduce_range,
                 unsigned=self.scheme.unsigned_weights,
@@ -202,6 +232,11 @@ class Rewriter:
         taken = any(known == name for known, _ in self.weights)
         tensors = made.tensors(self._stem(f"{name}_{form}" if taken else name))
         self.made |= {tensor.name: tensor for tensor in tensors}
+        if name in self.shared:  # stored as the table; ONNX Runtime turns it once, when it loads
+            turned, rows = tensors[0].name, f"{tensors[0].name}_rows"
+            self.made.pop(turned)
+            self.made[rows] = array_tensor(np.ascontiguousarray(made.values.T), rows)
+            self._add("Transpose", [rows], f"{turned}_Transpose", turned, perm=[1, 0])
         names = (tensors[0].name, tensors[1].name, tensors[2].name)
         self.weights[name, form] = names
         return names
@@ -268,8 +303,12 @@ class Rewriter:
         """Quantize `rows` in blocks once; give the names of the codes and of the scales."""
         key = (name, f"blocks of {bits} for {'MatMulNBits' if linear else 'Gather'}")
         if key not in self.weights:
-            ready = self.scheme.blocks.get(name) if linear else None
-            made = ready or quantize_blocks(rows, bits, block, search=self.scheme.search)
+            search = self.scheme.search
+            if linear:
+                ready = self.scheme.blocks.get(name)
+                made = ready or quantize_blocks(rows, bits, block, search=search)
+            else:
+                made = quantize_block_table(rows, block, search=search)
             packed, scale = made.packed, made.scale
             if linear:  # MatMulNBits wants (outputs, blocks, bytes of a block) and flat scales
                 packed = packed.reshape(len(rows), -1, block * bits // 8)
@@ -325,12 +364,39 @@ class Rewriter:
         if block is not None:
             self._block_table(node, layer, block)
             return
+        if layer.weights[0] in self.shared:
+            self._shared_table(node, layer)
+            return
         table, scale, zero = self._weight(layer, layer.weights[0], "table")
         out = node.output[0]
         # A linear layer may quantize `out` again, under the name that ends in "_quantized".
         self._add("Gather", [table, layer.data], node.name, f"{out}_looked_up")
         name = f"{out}_DequantizeLinear"
         self._add("DequantizeLinear", [f"{out}_looked_up", scale, zero], name, out)
+
+    def _shared_table(self, node: NodeProto, layer: Layer) -> None:
+        """Look rows up in the weight of a linear layer; each has a scale of its own."""
+        weight, scale, _ = self._weight(layer, layer.weights[0], "transposed")
+        out = node.output[0]
+        name, codes, factor = node.name, f"{out}_looked_up", f"{out}_factor"
+        self._add("Gather", [f"{weight}_rows", layer.data], name, codes)
+        self._add("Cast", [codes], f"{out}_Cast", f"{out}_as_float", to=TensorProto.FLOAT)
+        if self.scheme.per_channel:
+            self._add("Gather", [scale, layer.data], f"{name}_scale", f"{factor}s")
+            self._unsqueeze_last(f"{factor}s", factor)
+        else:
+            factor = scale
+        self._add("Mul", [f"{out}_as_float", factor], f"{out}_Mul", out)
+
+    def _unsqueeze_last(self, name: str, out: str) -> None:
+        """Add an axis of one at the end; opset 13 made the axes an input."""
+        opsets = {opset.domain: opset.version for opset in self.model.proto.opset_import}
+        if opsets.get("", opsets.get("ai.onnx", 0)) < 13:
+            self._add("Unsqueeze", [name], f"{out}_Unsqueeze", out, axes=[-1])
+            return
+        axes = f"{out}_axes"
+        self.made[axes] = array_tensor(np.array([-1], np.int64), axes)
+        self._add("Unsqueeze", [name, axes], f"{out}_Unsqueeze", out)
 
     def _block_of_table(self, layer: Layer) -> int | None:
         """Give the block of a table that takes 4 bits; None: it takes 8."""
@@ -344,12 +410,16 @@ class Rewriter:
     def _block_table(self, node: NodeProto, layer: Layer, block: int) -> None:
         name = layer.weights[0]
         parts = self._blocks(name, self.model.array(self.sources[name]), 4, block)
-        inputs = [parts[0], layer.data, parts[1]]
-        made = helper.make_node("GatherBlockQuantized", inputs, node.output, node.name)
+        inputs, out = [parts[0], layer.data, parts[1]], node.output[0]
+        half = self.made[parts[1]].data_type == TensorProto.FLOAT16
+        rows = f"{out}_half" if half else out
+        made = helper.make_node("GatherBlockQuantized", inputs, [rows], node.name)
         made.domain = MICROSOFT
         given = {"bits": 4, "block_size": block, "gather_axis": 0, "quantize_axis": 1}
         made.attribute.extend(helper.make_attribute(key, value) for key, value in given.items())
         self.nodes.append(made)
+        if half:
+            self._add("Cast", [rows], f"{out}_Cast", out, to=TensorProto.FLOAT)
 
     def _embed_layer_norm(self, node: NodeProto, layer: Layer) -> None:
         parts = [

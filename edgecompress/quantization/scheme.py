@@ -74,7 +74,7 @@ class Scheme:
     linear_bits: Bits = 4
     linear_block: int = 32
     embedding_bits: Bits = 8
-    embedding_block: int = 64
+    embedding_block: int = 32
     search: bool = True
     blocks: Mapping[str, Blocks] = field(default_factory=dict)
 

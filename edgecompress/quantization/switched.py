@@ -124,7 +124,9 @@ class Switched:
         if layer.kind not in LINEAR:
             block = fitting_block(weight.shape[-1], self.scheme.embedding_block)
             if bits == 4 and layer.kind == "table" and block:
-                return dequantize_blocks(quantize_block_table(weight, block))
+                return dequantize_blocks(
+                    quantize_block_table(weight, block, search=self.scheme.search)
+                )
             return _back(quantize_table(weight))
         made = quantize_linear(
             np.ascontiguousarray(weight.T) if layer.transposed else weight,

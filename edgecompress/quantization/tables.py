@@ -16,5 +16,5 @@ class TableTypes(Transform):
     """8: one scale for a table. 4: one scale for each `embedding_block` values of a row; half the
     size, and as fast. A table whose width is no multiple of 16, or
     that holds less than a hundredth of all tables' values, keeps 8."""
-    embedding_block: Literal[16, 32, 64, 128] = 64
-    """Values that share a scale of 32 bits, with `embedding_bits: 4`."""
+    embedding_block: Literal[16, 32, 64, 128] = 32
+    """Values that share a scale of 16 bits, with `embedding_bits: 4`."""

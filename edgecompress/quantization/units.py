@@ -70,13 +70,13 @@ class Unit:
         plain = all(layer.kind == "table" for layer in self.layers)
         return plain and fitting_block(self.shape[-1], block) is not None
 
-    def bytes_in(self, form: Form, block: int = 64) -> int:
+    def bytes_in(self, form: Form, block: int = 32) -> int:
         """Give about the bytes that its weights take in a form, scales included."""
         if form == "fp32":
             return 4 * self.values
         if form == "int4":
             found = fitting_block(self.shape[-1], block) or block
-            return self.values // 2 + 4 * self.values // found
+            return self.values // 2 + 2 * self.values // found
         return self.values
 
 

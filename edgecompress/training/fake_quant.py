@@ -242,9 +242,10 @@ def fitting_block(width: int, wanted: int) -> int | None:
 def fake_block_rows(rows: torch.Tensor, block: int) -> torch.Tensor:
     """Round rows that were looked up in a table of 4 bits with a scale for each block.
 
-    A block's scale is that of the least squared error among 16, as in
-    `quantization.blocks.quantize_blocks`. Where two of them err alike to the last digits, another
-    one may be taken, because sums of float32 depend on their order.
+    A block's scale is that of the least squared error among 16, in 16 bits, as in
+    `quantization.blocks.quantize_block_table` for a table of no extreme values. Where two of them
+    err alike to the last digits, another one may be taken, because sums of float32 depend on their
+    order.
 
     Parameters
     ----------
@@ -254,15 +255,16 @@ def fake_block_rows(rows: torch.Tensor, block: int) -> torch.Tensor:
     """
     values = rows.detach().unflatten(-1, (-1, block))
     most = values.abs().amax(-1, keepdim=True)
+    most = torch.where(values.amax(-1, keepdim=True) == most, -most, most)
     best_error = torch.full_like(most, torch.inf)
     best = torch.zeros_like(values)
     for shrink in SHRINKS:
-        scale = _over(most * float(shrink), 7)
-        scale = torch.where(scale < TINY, 1.0, scale)
+        scale = _over(most * float(shrink), 7).half().float()
+        scale = torch.where(scale.abs() < TINY, 1.0, scale)
         made = (values / scale).round().clamp_(-8, 7) * scale
         error = (made - values).square().sum(-1, keepdim=True)
         better = error < best_error
         best_error = torch.where(better, error, best_error)
         best = torch.where(better, made, best)
-    found: torch.Tensor = _Through.apply(rows, best.flatten(-2))
+    found: torch.Tensor = _Through.apply(rows, best.flatten(-2).half().float())
     return found

@@ -43,7 +43,7 @@ class Qat(BaseModel):
     """Round embedding tables."""
     embedding_bits: Literal[4, 8] = 8
     """8: one scale for a table. 4: one for each `embedding_block` values of a row."""
-    embedding_block: Literal[16, 32, 64, 128] = 64
+    embedding_block: Literal[16, 32, 64, 128] = 32
     """Values that share a scale, with `embedding_bits: 4`."""
     exclude: tuple[str, ...] = ()
     """Modules that stay fp32, by their paths, such as `classifier` or `bert.encoder.layer.0` with

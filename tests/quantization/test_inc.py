@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from edgecompress.errors import StageError
-from edgecompress.quantization.blocks import dequantize_blocks, quantize_blocks
+from edgecompress.quantization.blocks import dequantize_blocks, quantize_block_table
 from edgecompress.quantization.inc import Plan, check_excluded, import_inc, plan_from_json, quiet
 from edgecompress.quantization.inc_embedding import BlockEmbedding, quantize_embeddings
 from edgecompress.quantization.inc_graph import layer_path
@@ -92,7 +92,7 @@ def test_4_bit_rows_are_those_of_the_block_kernels():
     assert isinstance(model[0], BlockEmbedding)
     assert model[1].table.dtype == torch.int8  # 24 is no multiple of 16
     ids = torch.tensor([[3, 29, 0], [7, 7, 1]])
-    expected = dequantize_blocks(quantize_blocks(weight.numpy(), 4, 16))[ids.numpy()]
+    expected = dequantize_blocks(quantize_block_table(weight.numpy(), 16))[ids.numpy()]
     assert np.array_equal(model[0](ids).numpy(), expected)
 
 

@@ -74,7 +74,7 @@ def test_a_table_of_one_scale_and_one_of_blocks_look_up_what_is_stored():
     for wanted in (16, 32, 64):
         block = fitting_block(96, wanted)
         assert block == blocks.fitting_block(96, wanted)
-        stored = blocks.dequantize_blocks(blocks.quantize_blocks(table, 4, block))
+        stored = blocks.dequantize_blocks(blocks.quantize_block_table(table, block))
         found = fake_block_rows(torch.from_numpy(table), block).numpy()
         same = (found == stored).reshape(90, -1, block).all(axis=-1)
         # Elsewhere two scales err alike, and the order of a sum decides.
