@@ -142,6 +142,54 @@ def test_other_forms_of_a_linear_layer(
     assert np.abs(expected - given).mean() < 0.05 * expected.std()
 
 
+TIED = [
+    helper.make_node("Transpose", ["table"], ["turned"], perm=[1, 0]),
+    helper.make_node("MatMul", ["rows", "turned"], ["y"], "tied"),
+]
+
+
+@pytest.mark.parametrize("opset", [11, 18])
+@pytest.mark.parametrize("per_channel", [True, False])
+@pytest.mark.parametrize("ranges", [None, {"rows": (-3.5, 3.5)}])
+def test_a_tied_table_is_stored_once(
+    tmp_path: Path, ranges: dict[str, tuple[float, float]] | None, per_channel: bool, opset: int
+) -> None:
+    opset = opset if ranges is None else max(opset, 13)
+    model = linear_model(tmp_path / "m.onnx", [LOOK_UP, *TIED], opset)
+    exact = open_session(model).run(None, {"ids": np.arange(30)})[0]
+    found = {}
+    for symmetric in (True, False):
+        scheme = Scheme(ranges=ranges, per_channel=per_channel, symmetric_weights=symmetric)
+        stored, reasons = rewrite(read_model(model.path), scheme)
+        assert not reasons
+        quantized = OnnxModel(tmp_path / f"{symmetric}.onnx")
+        write_model(stored, quantized.path)
+        onnx.checker.check_model(str(quantized.path))
+        stored_bytes = {TensorProto.INT8, TensorProto.UINT8}
+        found[symmetric] = [
+            tuple(tensor.dims)
+            for tensor in stored.proto.graph.initializer
+            if tensor.data_type in stored_bytes and len(tensor.dims) == 2
+        ]
+        ran = coverage(quantized)
+        assert len(ran.int8_linears) == len(ran.int8_embeddings) == 1
+        assert not ran.fp32_linears and not ran.fp32_embeddings
+        given = open_session(quantized).run(None, {"ids": np.arange(30)})[0]
+        assert np.abs(exact - given).mean() < 0.05 * exact.std()
+    assert found[True] == [(30, 8)]
+    # With a zero point for each row, what is looked up has a form of its own.
+    assert sorted(found[False]) == [(8, 30), (30, 8)]
+
+
+def test_a_tied_table_of_which_one_half_is_excluded_is_not_shared(tmp_path: Path) -> None:
+    model = linear_model(tmp_path / "m.onnx", [LOOK_UP, *TIED])
+    scheme = Scheme(exclude=frozenset({"tied"}))
+    stored, reasons = rewrite(read_model(model.path), scheme)
+    assert set(reasons) == {"tied"}
+    names = {tensor.name for tensor in stored.proto.graph.initializer}
+    assert {"table", "table_quantized"} <= names and "table_quantized_rows" not in names
+
+
 def test_a_linear_layer_that_onnxruntime_would_merge_is_written_otherwise(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("MatMul", ["rows", "square"], ["product"], "product"),
