@@ -172,7 +172,7 @@ class Rewriter:
         """
         if self.scheme.unsigned_weights or not self.scheme.symmetric_weights:
             return set()
-        if self.scheme.linears != "int8":
+        if self.scheme.linears != "int8" or not self.scheme.share:
             return set()
         done = [layer for layer in layers if not self._reason(layer)]
         looked_up = {
@@ -209,7 +209,7 @@ class Rewriter:
         places = {name: place for name, place in self.model.places.items() if name in names}
         return StoredModel(proto, places)
 
-    def _weight(self, layer: Layer, name: str, form: str) -> tuple[str, str, str]:
+    def _weight(self, name: str, form: str) -> tuple[str, str, str]:
         """Quantize the initializer `name` once per `form`; give the names of its three parts."""
         if (name, form) in self.weights:
             return self.weights[name, form]
@@ -268,7 +268,7 @@ class Rewriter:
             return
         data, scale, zero = self._activation(layer.data)
         form = "transposed" if layer.transposed else "linear"
-        weight, weight_scale, weight_zero = self._weight(layer, layer.weights[0], form)
+        weight, weight_scale, weight_zero = self._weight(layer.weights[0], form)
         name, out = node.name, node.output[0]
         integers = layer.kind == "gemm" or layer.weights[0] in self.scheme.as_integers
         if self.scheme.ranges is not None and not integers:
@@ -331,7 +331,7 @@ class Rewriter:
 
     def _conv(self, node: NodeProto, layer: Layer) -> None:
         _, scale, _ = self.activations[layer.data]
-        weight = self._weight(layer, layer.weights[0], "filters")
+        weight = self._weight(layer.weights[0], "filters")
         name = node.name
         axis: dict[str, Any] = {"axis": 0} if self.scheme.per_channel else {}
         self._add("DequantizeLinear", list(weight), f"{name}_w", **axis)
@@ -349,7 +349,7 @@ class Rewriter:
 
     def _attention(self, node: NodeProto, layer: Layer) -> None:
         data, scale, zero = self._activation(layer.data)
-        weight, weight_scale, weight_zero = self._weight(layer, layer.weights[0], "linear")
+        weight, weight_scale, weight_zero = self._weight(layer.weights[0], "linear")
         mask = node.input[3] if len(node.input) > 3 else ""
         past = node.input[4] if len(node.input) > 4 else ""
         inputs = [data, weight, node.input[2], scale, weight_scale, mask, zero, weight_zero, past]
@@ -367,7 +367,7 @@ class Rewriter:
         if layer.weights[0] in self.shared:
             self._shared_table(node, layer)
             return
-        table, scale, zero = self._weight(layer, layer.weights[0], "table")
+        table, scale, zero = self._weight(layer.weights[0], "table")
         out = node.output[0]
         # A linear layer may quantize `out` again, under the name that ends in "_quantized".
         self._add("Gather", [table, layer.data], node.name, f"{out}_looked_up")
@@ -376,7 +376,7 @@ class Rewriter:
 
     def _shared_table(self, node: NodeProto, layer: Layer) -> None:
         """Look rows up in the weight of a linear layer; each has a scale of its own."""
-        weight, scale, _ = self._weight(layer, layer.weights[0], "transposed")
+        weight, scale, _ = self._weight(layer.weights[0], "transposed")
         out = node.output[0]
         name, codes, factor = node.name, f"{out}_looked_up", f"{out}_factor"
         self._add("Gather", [f"{weight}_rows", layer.data], name, codes)
@@ -422,9 +422,7 @@ class Rewriter:
             self._add("Cast", [rows], f"{out}_Cast", out, to=TensorProto.FLOAT)
 
     def _embed_layer_norm(self, node: NodeProto, layer: Layer) -> None:
-        parts = [
-            self._weight(layer, name, "table") if name else ("", "", "") for name in layer.weights
-        ]
+        parts = [self._weight(name, "table") if name else ("", "", "") for name in layer.weights]
         mask = node.input[7] if len(node.input) > 7 else ""
         inputs = [node.input[0], node.input[1], *(part[0] for part in parts), mask]
         inputs += [part[1] for part in parts] + [part[2] for part in parts]

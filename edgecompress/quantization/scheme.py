@@ -55,6 +55,9 @@ class Scheme:
         `linear_block` inputs, activations in fp32 to the outside; or as they are.
     embedding_bits : int
         8: one scale for a table; 4: one for each `embedding_block` values of a row.
+    share : bool
+        Store a table of 8 bits that is also the weight of a linear layer once, with a scale for
+        each row, where its zero points allow that.
     search : bool
         Choose block scales by their error.
     blocks : mapping of str to Blocks
@@ -75,6 +78,7 @@ class Scheme:
     linear_block: int = 32
     embedding_bits: Bits = 8
     embedding_block: int = 32
+    share: bool = True
     search: bool = True
     blocks: Mapping[str, Blocks] = field(default_factory=dict)
 

@@ -112,6 +112,7 @@ class Static(CalibrationFields, LinearTypes, TableTypes):
             signed_activations=self.activation == "int8",
             unsigned_weights=self.weight == "uint8",
             symmetric_weights=self.symmetric,
+            share=self.ranges != "qat",  # training has rounded the table with one scale
         )
         model = OnnxModel(context.folder / "model" / "model.onnx", source.session)
         model.directory.mkdir(parents=True, exist_ok=True)
