@@ -32,8 +32,10 @@ class Question:
     ----------
     samples : int
         Validation examples, or made-up inputs.
-    inputs : Path or None
-        An .npz file in place of them.
+    data : Path or None
+        Samples of any kind that `edgecompress quantize` calibrates with, in place of them.
+    preprocessor : Path or None
+        Of `data`, where it is texts or images.
     activations : {"dynamic", "static"}
     parts : tuple of str
     layers : tuple of str
@@ -43,7 +45,8 @@ class Question:
     """
 
     samples: int
-    inputs: Path | None
+    data: Path | None
+    preprocessor: Path | None
     activations: str
     parts: tuple[str, ...]
     layers: tuple[str, ...]
@@ -76,13 +79,14 @@ def find_samples(candidate: Candidate, pipeline: Pipeline, ask: Question) -> tup
     from edgecompress.quantization.session import random_feed
 
     model = onnx_model(candidate)
-    if ask.inputs is not None:
-        from edgecompress.targets.given import file_feeds
+    if ask.data is not None:
+        from edgecompress.quantization.samples import open_samples
 
-        found = file_feeds([model], ask.inputs)[0].arrays
-        count = min((len(rows) for rows in found.values()), default=0)
-        feeds = tuple({name: rows[i] for name, rows in found.items()} for i in range(count))
-        return Samples(feeds[: ask.samples]), f"{len(feeds[: ask.samples])} inputs of a file"
+        given = open_samples(
+            ask.data, graph_specs(model), ask.preprocessor or candidate.preprocessor
+        )
+        feeds = tuple(given.feeds(ask.samples))
+        return Samples(feeds), f"{len(feeds)} samples of {ask.data.name}"
     specs, examples = graph_specs(model), pipeline.splits.validation
     places = stratified_sample(examples, ask.samples, pipeline.recipe.fields.seed)
     chosen = tuple(examples[place] for place in places)
@@ -91,7 +95,7 @@ def find_samples(candidate: Candidate, pipeline: Pipeline, ask: Question) -> tup
         if examples:
             raise DataError(
                 "the model has no task or tokenizer, so that examples cannot be encoded for it; "
-                "give a candidate's or a bundle's directory, or --inputs FILE.npz"
+                "give a candidate's or a bundle's directory, or --data PATH"
             )
         bounds = stored_id_bounds(model)
         made = (
@@ -109,21 +113,21 @@ def find_samples(candidate: Candidate, pipeline: Pipeline, ask: Question) -> tup
 def measured(pipeline: Pipeline, ask: Question) -> Json:
     """Measure a model's sensitivity, or take from the store what was measured before."""
     from edgecompress.provenance import candidate_digest, code_digest, library_versions
+    from edgecompress.quantization.samples import samples_digest
     from edgecompress.quantization.sensitivity import blame, check_float, culprits, measure
-    from edgecompress.values import file_digest
 
     candidate, model = open_model(pipeline)
     check_float(model)
     samples, said = find_samples(candidate, pipeline, ask)
     if not samples.feeds:
-        raise DataError("there is no sample to measure on; name validation data or --inputs")
+        raise DataError("there is no sample to measure on; name validation data or --data")
     key = json_digest(
         {
             "kind": "sensitivity",
             "model": candidate_digest(candidate),
             "data": dict(pipeline.splits.digests),
             "seed": pipeline.recipe.fields.seed,
-            "inputs": file_digest(ask.inputs) if ask.inputs else None,
+            "inputs": samples_digest(ask.data, ask.preprocessor) if ask.data else None,
             "samples": ask.samples,
             "ask": [ask.activations, ask.parts, ask.layers, ask.timed, ask.scheme],
             "code": [code_digest(MODULE), code_digest(__name__)],
@@ -169,7 +173,7 @@ def compared(pipeline: Pipeline, other: Path, ask: Question) -> Json:
     """Compare a model with its quantized form, tensor by tensor."""
     from edgecompress.provenance import candidate_digest, code_digest
     from edgecompress.quantization.layer_errors import tensor_errors, worst_step
-    from edgecompress.values import file_digest
+    from edgecompress.quantization.samples import samples_digest
 
     candidate, model = open_model(pipeline)
     second = _other(other)
@@ -181,7 +185,7 @@ def compared(pipeline: Pipeline, other: Path, ask: Question) -> Json:
             "models": [candidate_digest(candidate), candidate_digest(Candidate(second))],
             "data": dict(pipeline.splits.digests),
             "seed": pipeline.recipe.fields.seed,
-            "inputs": file_digest(ask.inputs) if ask.inputs else None,
+            "inputs": samples_digest(ask.data, ask.preprocessor) if ask.data else None,
             "samples": ask.samples,
             "code": [code_digest(module), code_digest(__name__)],
         }
@@ -252,7 +256,7 @@ def _scheme(
     if ask.activations == "dynamic":
         return scheme
     feeds, train = list(samples.feeds), pipeline.splits.train
-    if train and ask.inputs is None:
+    if train and ask.data is None:
         chosen = CalibrationSet(name="random").select(train, pipeline.recipe.fields.seed)
         rows = encode_rows(candidate, chosen)
         if rows is not None:

@@ -23,8 +23,12 @@ _OPTIONS = (
                  help="Folder for sensitivity.json and sensitivity.html."),
     click.option("--compare", "other", type=click.Path(exists=True, path_type=Path), default=None,
                  help="Its quantized form: compare both tensor by tensor, in the graph's order."),
-    click.option("--inputs", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-                 default=None, help="An .npz file of inputs, in place of validation examples."),
+    click.option("--data", type=click.Path(exists=True, path_type=Path), default=None,
+                 help="Samples in place of validation examples: an .npz with an array for each "
+                 "input, a folder of .npz, .npy or images, or texts (.txt, .csv, .tsv)."),
+    click.option("--tokenizer", "--preprocessor", "preprocessor",
+                 type=click.Path(exists=True, file_okay=False, path_type=Path), default=None,
+                 help="Folder with the tokenizer of --data, or its preprocessor_config.json."),
     click.option("--samples", type=click.IntRange(min=1), default=64, show_default=True,
                  help="How many examples or inputs."),
     click.option("--parts", type=click.Choice(list(_PARTS)), default="all", show_default=True,
@@ -56,7 +60,7 @@ def command(model: str, output: Path | None, other: Path | None, **options: Any)
     """Measure what quantizing each layer of the fp32 MODEL costs, and name the culprits.
 
     Each weight, input and table is rounded alone, and the outputs are compared with fp32: on a
-    sample of the validation data with --recipe, else on --inputs or made-up inputs.
+    sample of the validation data with --recipe, else on --data or made-up inputs.
     """
     import json
 
@@ -69,7 +73,8 @@ def command(model: str, output: Path | None, other: Path | None, **options: Any)
     recipe = build(model, None, options)
     ask = work.Question(
         samples=options["samples"],
-        inputs=options["inputs"],
+        data=options["data"],
+        preprocessor=options["preprocessor"],
         activations=options["activations"],
         parts=_PARTS[options["parts"]],
         layers=tuple(options["layers"]),

@@ -125,17 +125,15 @@ def test_a_bare_file_takes_given_or_made_up_inputs(
     found = json.loads(capsys.readouterr().out)
     assert found["culprits"] == [CULPRIT] and found["metric"] is None
     assert "3 made-up inputs" in found["about"]
-    ones = np.ones((1, 6), np.int64)
-    rows = {
-        f"{i}/{name}": array * (5 + i if name == "input_ids" else name == "attention_mask")
-        for i in range(2)
-        for name, array in dict.fromkeys(
-            ("input_ids", "attention_mask", "token_type_ids"), ones
-        ).items()
-    }
-    np.savez(tmp_path / "given.npz", **rows)
-    assert run(["sensitivity", model, "--inputs", str(tmp_path / "given.npz"), *shared]) == 0
-    assert "2 inputs of a file" in json.loads(capsys.readouterr().out)["about"]
+    ones = np.ones((2, 6), np.int64)
+    arrays = {"input_ids": ones * [[5], [6]], "attention_mask": ones, "token_type_ids": 0 * ones}
+    np.savez(tmp_path / "given.npz", **arrays)
+    assert run(["sensitivity", model, "--data", str(tmp_path / "given.npz"), *shared]) == 0
+    assert "2 samples of given.npz" in json.loads(capsys.readouterr().out)["about"]
+    (tmp_path / "texts.txt").write_text("a b\nc d\n", encoding="utf-8")
+    texts = ["--data", str(tmp_path / "texts.txt")]
+    assert run(["sensitivity", model, *texts, *shared]) == 2
+    assert "texts need a tokenizer" in capsys.readouterr().err
 
 
 def test_bad_input_ends_in_words(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
