@@ -6,6 +6,7 @@ Source: `onnxruntime.transformers.optimizer`.
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import io
 import logging
@@ -126,6 +127,9 @@ def fuse(source: Path, fusions: Collection[str], model_type: str, target: Path) 
         size = sum(len(t.raw_data) for t in optimized.model.graph.initializer)
         optimized.topological_sort()
         optimized.save_model_to_file(str(target), use_external_data_format=size > BIG_FILE_BYTES)
+        # Optimizer and fusions refer to each other: several copies of the weights would stay.
+        del optimized
+        gc.collect()
     if SEQUENCE_FIRST in fusions:
         aside = target.with_name(f"aside-{target.name}")
         model = read_model(target)

@@ -156,3 +156,15 @@ def test_it_fuses_other_families_and_text_models(tmp_path):
 def test_an_unknown_fusion_is_refused(exported, tmp_path):
     with pytest.raises(StageError, match="no fusion 'atention'"):
         Fuse(fusions=("atention",)).apply(exported, small_context(tmp_path))
+
+
+def test_no_copy_of_the_weights_stays_in_memory(exported, tmp_path):
+    """ONNX Runtime's optimizer holds the model in circles of references."""
+    import gc
+
+    from onnxruntime.transformers.onnx_model import OnnxModel as Optimized
+
+    from edgecompress.quantization.fusion import fuse
+
+    fuse(exported.model.path, ("attention",), "bert", tmp_path / "fused.onnx")
+    assert not any(issubclass(type(found), Optimized) for found in gc.get_objects())
