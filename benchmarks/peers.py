@@ -158,7 +158,7 @@ def table(rows: Sequence[Row], subject: Subject) -> str:
     """Draw the Markdown table."""
     heads = ["by", "scheme", "MB", "× smaller", "ms, median", "× fp32's speed"]
     heads += [subject.metric] * bool(subject.metric)
-    heads += ["error", "quantizer, s", "quantizer, peak MB"]
+    heads += ["error", "quantizer, s (of processor)", "quantizer, peak MB"]
     lines = ["| " + " | ".join(heads) + " |", "|---|---|" + "--:|" * (len(heads) - 2)]
     for row in rows:
         if row.model is None:
@@ -171,8 +171,9 @@ def table(rows: Sequence[Row], subject: Subject) -> str:
             cells += ["", "", ""]
         else:
             took = statistics.median(cost.seconds for cost in row.costs)
+            used = statistics.median(cost.cpu_seconds for cost in row.costs)
             peak = statistics.median(cost.peak_bytes for cost in row.costs)
-            cells += [f"{row.distance:.4f}", f"{took:.1f}", f"{peak / MB:.0f}"]
+            cells += [f"{row.distance:.4f}", f"{took:.1f} ({used:.1f})", f"{peak / MB:.0f}"]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
