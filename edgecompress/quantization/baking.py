@@ -25,6 +25,8 @@ Level = Literal["basic", "extended", "all"]
 HARDWARE = ("Avx2WeightS8ToU8Transformer",)
 BIAS_INPUT = 6
 """Of ``com.microsoft.MatMulIntegerToFloat``."""
+ZERO_POINT_INPUTS = {"MatMulIntegerToFloat": 5, "DynamicQuantizeMatMul": 3, "MatMulInteger": 3}
+"""Where an integer product takes its weight's zero points, which it need not be given."""
 INLINE_BELOW_BYTES = 1024
 
 
@@ -102,6 +104,34 @@ def fold_biases(model: StoredModel) -> int:
     for node in dead:
         graph.node.remove(node)
     return folded
+
+
+def drop_zero_points(model: StoredModel) -> int:
+    """Leave out the zero points of integer products' weights where all of them are 0.
+
+    ONNX Runtime multiplies with them all the same. Changes `model` in place.
+
+    Returns
+    -------
+    int
+        How many products have none any more.
+    """
+    graph = model.proto.graph
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    dropped: list[str] = []
+    for node in graph.node:
+        index = ZERO_POINT_INPUTS.get(node.op_type, len(node.input))
+        zeros = tensors.get(node.input[index]) if index < len(node.input) else None
+        if zeros is None or model.array(zeros).any():
+            continue
+        dropped.append(zeros.name)
+        node.input[index] = ""
+        while not node.input[-1]:
+            del node.input[-1]
+    used = {name for node in graph.node for name in node.input}
+    for name in set(dropped) - used - {value.name for value in graph.output}:
+        graph.initializer.remove(tensors[name])
+    return len(dropped)
 
 
 def beyond(model: OnnxModel, level: Level, folder: Path) -> dict[str, int]:

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from small_encoders import write_encoder
 
 from edgecompress.errors import StageError
-from edgecompress.quantization.baking import fold_biases
+from edgecompress.quantization.baking import drop_zero_points, fold_biases
 from edgecompress.quantization.fusion import operator_counts
 from edgecompress.quantization.proof import coverage
 from edgecompress.quantization.session import open_session
@@ -175,6 +175,29 @@ def test_biases_are_folded_where_they_are_biases(tmp_path, follow, folded, left)
     feed = {"x": np.arange(8, dtype=np.uint8).reshape(2, 4)}
     first, second = (open_session(OnnxModel(p)).run(None, feed)[0] for p in (before, after))
     assert np.allclose(first, second, atol=1e-6)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_zero_points_of_weights_leave_where_all_are_zero(tmp_path, bias):
+    before, after = tmp_path / "before.onnx", tmp_path / "after.onnx"
+    product_model(before, [helper.make_node("Identity", ["p"], ["y"])])
+    stored = read_model(before)
+    node = stored.proto.graph.node[0]
+    node.input.extend(["wz", *(["b"] if bias else [])])
+    zeros = {"wz": np.zeros(3, np.int8), "other": np.array([0, 1, 0], np.int8)}
+    stored.proto.graph.initializer.extend(numpy_helper.from_array(v, k) for k, v in zeros.items())
+    write_model(stored, before)
+    assert drop_zero_points(stored) == 1
+    assert list(node.input) == ["x", "w", "xs", "ws", "xz", *(["", "b"] if bias else [])]
+    assert "wz" not in {tensor.name for tensor in stored.proto.graph.initializer}
+    write_model(stored, after)
+    feed = {"x": np.arange(8, dtype=np.uint8).reshape(2, 4)}
+    first, second = (open_session(OnnxModel(p)).run(None, feed)[0] for p in (before, after))
+    assert np.array_equal(first, second)
+
+    stored = read_model(before)
+    stored.proto.graph.node[0].input[5] = "other"
+    assert drop_zero_points(stored) == 0
 
 
 def test_a_model_without_data_is_baked_too(tmp_path):

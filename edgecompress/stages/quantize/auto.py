@@ -47,7 +47,7 @@ class Auto(LinearTypes):
     embedding_bits: tuple[Literal[4, 8], ...] = (8, 4)
     """What is tried for tables; empty leaves them fp32."""
     embedding_block: Literal[16, 32, 64, 128] = 32
-    """Values that share a scale of 32 bits in tables of 4 bits."""
+    """Values that share a scale of 16 bits in tables of 4 bits."""
     most_fp32: float = Field(default=0.5, ge=0, le=1)
     """Largest share of the linear layers that may go back to fp32 because of what they cost."""
     seconds: float = Field(default=900, gt=0)

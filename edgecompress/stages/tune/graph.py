@@ -1,8 +1,9 @@
 """Bake ONNX Runtime's optimized graph into the file, where that is faster to run or to start.
 
 ONNX Runtime rewrites a graph each time it loads it. Here that is done once, at a level whose result
-runs on any processor, and biases that it leaves behind integer products are folded into them. What
-suits this processor only (layouts, packed weights) is left to the session, and named.
+runs on any processor, and biases that it leaves behind integer products are folded into them, from
+which zero points of weights that are all 0 are taken away. What suits this processor only (layouts,
+packed weights) is left to the session, and named.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class Graph(Transform):
     level: Literal["basic", "extended"] = "extended"
     """How much is baked. ``extended`` holds operators of ONNX Runtime's own and no layout."""
     biases: bool = True
-    """Also try folding biases into integer products that ONNX Runtime leaves apart."""
+    """Also try folding biases into integer products that ONNX Runtime leaves apart, and leaving out
+    their weights' zero points where all are 0."""
     target: str = LOCAL
     """Where to measure, as the recipe names it. Starts are timed on this machine."""
     tolerance: float = Field(default=1e-3, gt=0)
@@ -94,7 +96,7 @@ class Graph(Transform):
         log: dict[str, Json],
     ) -> dict[str, OnnxModel]:
         """Make the variants that answer as the source does."""
-        from edgecompress.quantization.baking import bake, fold_biases
+        from edgecompress.quantization.baking import bake, drop_zero_points, fold_biases
         from edgecompress.quantization.gains import answers, worst_difference
         from edgecompress.quantization.graph import stored_id_bounds
         from edgecompress.quantization.inputs import parity_feeds
@@ -113,7 +115,7 @@ class Graph(Transform):
         bake(source, self.level, paths[BAKED])
         if self.biases:
             stored = read_model(paths[BAKED])
-            if fold_biases(stored):
+            if fold_biases(stored) + drop_zero_points(stored):
                 paths[FOLDED] = folder / "biases.onnx"
                 write_model(stored, paths[FOLDED])
         found: dict[str, OnnxModel] = {}
