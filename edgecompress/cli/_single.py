@@ -98,7 +98,21 @@ def apply_stage(
     if old == new:  # zeros in the place of weights show only when the files are packed
         packed, smaller = (compressed_size(model_files(it.model)) for it in (before, after))
         click.echo(f"as a compressed download: {packed / 1e6:.2f} MB → {smaller / 1e6:.2f} MB")
+    for line in _left_out(after.steps[-1].decisions.get("exceptions", {})):
+        click.echo(line)
     click.echo(f"wrote {options['output']}")
+
+
+def _left_out(exceptions: dict[str, str]) -> list[str]:
+    """Say for each reason which layers a quantization left in fp32."""
+    reasons: dict[str, list[str]] = {}
+    for layer, reason in exceptions.items():
+        reasons.setdefault(reason, []).append(layer)
+    lines = []
+    for reason, layers in reasons.items():
+        more = f" and {len(layers) - 3} more" if len(layers) > 3 else ""
+        lines.append(f"in fp32: {', '.join(layers[:3])}{more} ({reason})")
+    return lines
 
 
 def _size(folder: Path, candidate: Any) -> int:

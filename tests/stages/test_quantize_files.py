@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
+from foreign_models import cnn
 from helpers import small_context
 from onnx import TensorProto, helper, numpy_helper
 
@@ -218,3 +219,12 @@ def test_what_does_not_fit_a_scheme_is_said_in_its_own_words(
     made = CliRunner().invoke(cli, arguments)
     assert made.exit_code and expected in f"{made.output}{made.exception}"
     assert not (tmp_path / "small").exists()
+
+
+def test_layers_that_stay_in_fp32_are_named(tmp_path: Path) -> None:
+    model, store = cnn(tmp_path / "model.onnx"), str(tmp_path / "store")
+    arguments = ["quantize", str(model), "-o", str(tmp_path / "small"), "--store", store]
+    made = CliRunner().invoke(cli, arguments)
+    assert made.exit_code == 0, made.output
+    assert "in fp32: " in made.output
+    assert "(convolutions are quantized by quantize.static only)" in made.output
