@@ -135,7 +135,10 @@ def missed_weights(found: Coverage) -> frozenset[str]:
 
 
 def lift_constants(model: StoredModel) -> None:
-    """Turn Constant nodes that hold matrices into initializers, where layers are looked for."""
+    """Turn Constant nodes that hold matrices into initializers, where layers are looked for.
+
+    Initializers behind an Identity (exporters write equal ones once) are read directly.
+    """
     graph = model.proto.graph
     kept = []
     for node in graph.node:
@@ -149,3 +152,9 @@ def lift_constants(model: StoredModel) -> None:
     if len(kept) != len(graph.node):
         del graph.node[:]
         graph.node.extend(kept)
+    same = {tensor.name: tensor.name for tensor in graph.initializer}
+    for node in graph.node:
+        for place, name in enumerate(node.input):
+            node.input[place] = same.get(name, name)
+        if node.op_type == "Identity" and node.input[0] in same:
+            same[node.output[0]] = node.input[0]

@@ -153,6 +153,31 @@ def test_outputs_in_the_middle_keep_their_names(tmp_path: Path) -> None:
         Dynamic().apply(Candidate(model), small_context(tmp_path / "dynamic"))
 
 
+def test_filters_and_biases_behind_an_identity_are_found(tmp_path: Path) -> None:
+    """Exporters write equal initializers once: two convolutions share theirs through Identity."""
+    nodes = [
+        make("Identity", ["b"], ["b1"], "same"),
+        make("Identity", ["b1"], ["b2"], "same again"),
+        make("Identity", ["w"], ["w2"], "same filters"),
+        make("Conv", ["pixels", "w", "b"], ["a"], "first"),
+        make("Conv", ["pixels", "w2", "b2"], ["c"], "second"),
+        make("Add", ["a", "c"], ["y"], "sum"),
+    ]
+    model = write(tmp_path / "m.onnx", nodes, ["y"])
+    pixels = np.random.default_rng(0).standard_normal((4, 3, 16, 16)).astype(np.float32)
+    np.save(tmp_path / "calib.npy", pixels)
+    made = Static(inputs=str(tmp_path / "calib.npy")).apply(
+        Candidate(model), small_context(tmp_path)
+    )
+    assert isinstance(made.model, OnnxModel)
+    assert made.steps[-1].decisions["exceptions"] == {}
+    assert len(coverage(made.model, [{"pixels": pixels[:1]}]).int8_linears) == 2
+    expected, given = (
+        open_session(each).run(None, {"pixels": pixels})[0] for each in (model, made.model)
+    )
+    assert np.abs(expected - given).mean() < 0.03 * expected.std()
+
+
 def test_regions_end_where_something_is_not_int8() -> None:
     nodes = [
         make("Conv", ["x", "w"], ["a"], "conv"),
