@@ -44,6 +44,12 @@ def accuracy(candidate: Candidate, examples: Sequence[Example]) -> float:
     return next(s.value for s in scores if s.metric == rows.task.primary and s.slice is None)
 
 
+def cell(lost: Sequence[float]) -> str:
+    """Write the mean loss in points and, of several, the worst."""
+    worst = f" (to {max(lost):.2f})" if len(lost) > 1 else ""
+    return f"{np.mean(lost):.2f}{worst}"
+
+
 def passes(
     folder: Path, choices: Sequence[str], numbers: Sequence[int], seeds: int
 ) -> Iterator[tuple[str, int, int, str]]:
@@ -114,9 +120,10 @@ def main(
                 shutil.rmtree(place)
                 figures.append([choice, number, seed, method, row[method][-1]])
             if seed == seeds - 1:
-                cells = [f"{np.mean(row[m]):.2f} (to {max(row[m]):.2f})" for m in methods]
+                cells = [cell(row[m]) for m in methods]
                 click.echo("| " + " | ".join([choice, str(number), *cells]) + " |")
-    click.echo(f"\npoints lost against fp32: mean of {seeds} choices, and the worst of them")
+    several = f": mean of {seeds} choices, and the worst of them" if seeds > 1 else ""
+    click.echo(f"\npoints lost against fp32{several}")
     if output is not None:
         output.write_text(json.dumps({"fp32": exact, "lost": figures}) + "\n", encoding="utf-8")
 
