@@ -244,7 +244,7 @@ def _scheme(
 ) -> Scheme:
     """Give types and, for static, ranges: of training examples, else of the samples."""
     from edgecompress.data.calibration import CalibrationSet
-    from edgecompress.quantization.calibration import collect, observe
+    from edgecompress.quantization.calibration import collect, observing
     from edgecompress.quantization.graph import graph_specs
     from edgecompress.quantization.inputs import encode_rows
     from edgecompress.quantization.ranges import find_ranges
@@ -263,11 +263,8 @@ def _scheme(
             specs = graph_specs(model)
             feeds = [rows.feed([row], specs) for row in range(len(rows.lengths))]
     names = linear_inputs(read_model(model.path))
-    observed = observe(model, names, scratch / "observed")
-    try:
+    with observing(model, names, scratch / "observed") as observed:
         seen = collect(observed, names, feeds, state=scratch / "seen.npz")
-    finally:
-        shutil.rmtree(observed.directory, ignore_errors=True)
     return replace(scheme, ranges=find_ranges(seen))
 
 

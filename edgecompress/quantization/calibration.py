@@ -11,7 +11,9 @@ the counts depend neither on the order of the samples nor on where the pass was 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -123,6 +125,16 @@ def observe(model: OnnxModel, names: Sequence[str], folder: Path) -> OnnxModel:
     copy = OnnxModel(folder / "observed.onnx", model.session)
     write_model(stored, copy.path)
     return copy
+
+
+@contextmanager
+def observing(model: OnnxModel, names: Sequence[str], folder: Path) -> Iterator[OnnxModel]:
+    """Give what `observe` writes into `folder`, and remove it: it is large and soon made again."""
+    copy = observe(model, names, folder)
+    try:
+        yield copy
+    finally:
+        shutil.rmtree(copy.directory, ignore_errors=True)
 
 
 def collect(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -197,12 +196,10 @@ def seen_on(
         Its `cached` keeps the result, its scratch folder a pass that is under way.
     """
     from edgecompress.onnx_files import model_digests
-    from edgecompress.quantization.calibration import collect, load_seen, observe, save_seen
+    from edgecompress.quantization.calibration import collect, load_seen, observing, save_seen
 
     def build(folder: Path) -> None:
-        # The model with further outputs is large and soon made: it is not kept.
-        observed = observe(source, names, context.scratch / "observed")
-        try:
+        with observing(source, names, context.scratch / "observed") as observed:
             found = collect(
                 observed,
                 names,
@@ -210,8 +207,6 @@ def seen_on(
                 state=context.scratch / "seen.npz",
                 progress=lambda done: context.progress(done, data.count, "ranges"),
             )
-        finally:
-            shutil.rmtree(observed.directory, ignore_errors=True)
         save_seen(found, folder / "seen.npz", data.count)
 
     key = {

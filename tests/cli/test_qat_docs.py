@@ -11,27 +11,18 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from helpers import tagged_examples, tiny_teacher
+from pages import blocks, page, read_block
 
 from edgecompress.cli.main import cli
-from edgecompress.recipe import build_recipe
 from edgecompress.training.qat_fields import Qat
 from edgecompress.values import Candidate
-from edgecompress.yamlfile import YamlFile
 
-PAGE = (Path(__file__).parents[2] / "docs" / "qat.md").read_text(encoding="utf-8")
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+PAGE = page("qat.md")
 
 
-@pytest.mark.parametrize("block", blocks("yaml"))
+@pytest.mark.parametrize("block", blocks(PAGE, "yaml"))
 def test_every_recipe_fits_together(block: str, tmp_path: Path) -> None:
-    (tmp_path / "train.txt").write_text("Kano B-LOC\n\n")
-    data = {"format": "conll", "root": str(tmp_path), "train": ["train.txt"]}
-    document = {"name": "page", "task": "token-classification", "teacher": {"model": "somewhere"}}
-    document |= {"data": data, **yaml.safe_load(block)}
-    assert build_recipe(YamlFile(document, None, {})).chains
+    assert read_block(block, tmp_path, complete=True).chains
 
 
 def test_every_field_is_there() -> None:
@@ -53,7 +44,7 @@ def test_the_commands_carry_learned_ranges_into_an_int8_file(tmp_path, monkeypat
     document |= {"data": data, "stages": ["export"]}
     (tmp_path / "RECIPE").write_text(yaml.safe_dump(document))
     monkeypatch.chdir(tmp_path)
-    for command in blocks("sh")[0].splitlines():
+    for command in blocks(PAGE, "sh")[0].splitlines():
         made = CliRunner().invoke(cli, [*shlex.split(command)[1:], "--store", "store"])
         assert made.exit_code == 0, made.output
     exported, quantized = Candidate.load(tmp_path / "exported"), Candidate.load(tmp_path / "int8")

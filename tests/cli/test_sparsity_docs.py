@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from pathlib import Path
 
 import click
 import pytest
-import yaml
+from pages import blocks, page, read_block
 
 from edgecompress.cli.main import cli
-from edgecompress.recipe import build_recipe
 from edgecompress.stages.prune.magnitude import Magnitude
 from edgecompress.training.gradual_fields import Gradual
-from edgecompress.yamlfile import YamlFile
 
-PAGE = (Path(__file__).parents[2] / "docs" / "sparsity.md").read_text(encoding="utf-8")
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+PAGE = page("sparsity.md")
 
 
-@pytest.mark.parametrize("block", blocks("yaml"))
+@pytest.mark.parametrize("block", blocks(PAGE, "yaml"))
 def test_every_recipe_is_read(block: str, tmp_path: Path) -> None:
-    (tmp_path / "train.txt").write_text("Kano B-LOC\n\n")
-    data = {"format": "conll", "root": str(tmp_path), "train": ["train.txt"]}
-    document = {"name": "page", "task": "token-classification", "teacher": {"model": "somewhere"}}
-    document |= {"data": data, **yaml.safe_load(block)}
-    assert build_recipe(YamlFile(document, None, {}), complete=False).chains
+    assert read_block(block, tmp_path).chains
 
 
-@pytest.mark.parametrize("line", [line for block in blocks("sh") for line in block.splitlines()])
+@pytest.mark.parametrize(
+    "line", [line for block in blocks(PAGE, "sh") for line in block.splitlines()]
+)
 def test_every_command_is_understood(line: str, tmp_path: Path) -> None:
     name, *words = shlex.split(line, comments=True)[1:]
     found = cli.get_command(click.Context(cli), name)

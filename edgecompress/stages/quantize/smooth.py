@@ -6,7 +6,6 @@ answers as before. They are folded into what stands before a layer where that co
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -132,7 +131,7 @@ class Smooth(CalibrationFields):
     ) -> dict[str, Channels]:
         """Give what a pass over the samples saw; kept, so that another alpha costs none."""
         from edgecompress.onnx_files import model_digests
-        from edgecompress.quantization.calibration import observe
+        from edgecompress.quantization.calibration import observing
         from edgecompress.quantization.channels import (
             collect_channels,
             load_channels,
@@ -141,8 +140,7 @@ class Smooth(CalibrationFields):
         )
 
         def build(folder: Any) -> None:
-            observed = observe(source, names, context.scratch / "observed")
-            try:
+            with observing(source, names, context.scratch / "observed") as observed:
                 samples = stream(
                     observed,
                     names,
@@ -150,8 +148,6 @@ class Smooth(CalibrationFields):
                     progress=lambda done: context.progress(done, data.count, "channels"),
                 )
                 save_channels(collect_channels(samples, data.count), folder / "channels.npz")
-            finally:
-                shutil.rmtree(observed.directory, ignore_errors=True)
 
         key = {"kind": "channels", "model": model_digests(source), "tensors": names, **data.key}
         return load_channels(context.cached(key, build) / "channels.npz")

@@ -7,7 +7,6 @@ table beside int8 layers.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -124,7 +123,7 @@ class Weights(CalibrationFields, TableTypes):
         self, source: OnnxModel, stored: StoredModel, data: CalibrationData, context: Context
     ) -> dict[str, Blocks]:
         """Quantize the linear layers' weights by what the samples put into them."""
-        from edgecompress.quantization.calibration import observe
+        from edgecompress.quantization.calibration import observing
         from edgecompress.quantization.channels import stream
         from edgecompress.quantization.gptq import (
             gptq_weights,
@@ -138,15 +137,12 @@ class Weights(CalibrationFields, TableTypes):
         made: dict[str, Blocks] = {}
         for number, share in enumerate(shares):
             names = list(dict.fromkeys(name for weight in share for name in weight.inputs))
-            observed = observe(source, names, context.scratch / "observed")
 
             def said(done: int, before: int = number * data.count) -> None:
                 context.progress(before + done, len(shares) * data.count, "inputs of layers")
 
-            try:
+            with observing(source, names, context.scratch / "observed") as observed:
                 found = hessians(stream(observed, names, data.feeds(), progress=said))
-            finally:
-                shutil.rmtree(observed.directory, ignore_errors=True)
             for weight in share:
                 made[weight.name] = quantize_weight(
                     stored, weight, found, self.linear_bits, self.linear_block
