@@ -1,0 +1,79 @@
+"""The nodes that a table of embeddings gives way to."""
+
+from __future__ import annotations
+
+from onnx import NodeProto, TensorProto, helper
+
+from edgecompress.quantization.blocks import fitting_block
+from edgecompress.quantization.draft import MICROSOFT, Draft
+from edgecompress.quantization.layers import Layer
+from edgecompress.quantization.scheme import LEAST_TABLE
+
+
+def table(draft: Draft, node: NodeProto, layer: Layer) -> None:
+    """Write a look-up: in blocks of 4 bits, in a linear layer's weight, or in a table of 8."""
+    block = block_of_table(draft, layer)
+    if block is not None:
+        _block_table(draft, node, layer, block)
+        return
+    if layer.weights[0] in draft.shared:
+        _shared_table(draft, node, layer)
+        return
+    table, scale, zero = draft.weight(layer.weights[0], "table")
+    out = node.output[0]
+    # A linear layer may quantize `out` again, under the name that ends in "_quantized".
+    draft.add("Gather", [table, layer.data], node.name, f"{out}_looked_up")
+    name = f"{out}_DequantizeLinear"
+    draft.add("DequantizeLinear", [f"{out}_looked_up", scale, zero], name, out)
+
+
+def _shared_table(draft: Draft, node: NodeProto, layer: Layer) -> None:
+    """Look rows up in the weight of a linear layer; each has a scale of its own."""
+    weight, scale, _ = draft.weight(layer.weights[0], "transposed")
+    out = node.output[0]
+    name, codes, factor = node.name, f"{out}_looked_up", f"{out}_factor"
+    draft.add("Gather", [f"{weight}_rows", layer.data], name, codes)
+    draft.add("Cast", [codes], f"{out}_Cast", f"{out}_as_float", to=TensorProto.FLOAT)
+    if draft.scheme.per_channel:
+        draft.add("Gather", [scale, layer.data], f"{name}_scale", f"{factor}s")
+        draft.unsqueeze_last(f"{factor}s", factor)
+    else:
+        factor = scale
+    draft.add("Mul", [f"{out}_as_float", factor], f"{out}_Mul", out)
+
+
+def block_of_table(draft: Draft, layer: Layer) -> int | None:
+    """Give the block of a table that takes 4 bits; None: it takes 8."""
+    if draft.scheme.embedding_bits != 4:
+        return None
+    rows, width = draft.sources[layer.weights[0]].dims
+    if rows * width < LEAST_TABLE * draft.table_values:
+        return None
+    return fitting_block(width, draft.scheme.embedding_block)
+
+
+def _block_table(draft: Draft, node: NodeProto, layer: Layer, block: int) -> None:
+    name = layer.weights[0]
+    parts = draft.blocks(name, draft.model.array(draft.sources[name]), 4, block)
+    inputs, out = [parts[0], layer.data, parts[1]], node.output[0]
+    half = draft.made[parts[1]].data_type == TensorProto.FLOAT16
+    rows = f"{out}_half" if half else out
+    made = helper.make_node("GatherBlockQuantized", inputs, [rows], node.name)
+    made.domain = MICROSOFT
+    given = {"bits": 4, "block_size": block, "gather_axis": 0, "quantize_axis": 1}
+    made.attribute.extend(helper.make_attribute(key, value) for key, value in given.items())
+    draft.nodes.append(made)
+    if half:
+        draft.add("Cast", [rows], f"{out}_Cast", out, to=TensorProto.FLOAT)
+
+
+def embed_layer_norm(draft: Draft, node: NodeProto, layer: Layer) -> None:
+    """Write a fused embedding with its normalization as QEmbedLayerNormalization."""
+    parts = [draft.weight(name, "table") if name else ("", "", "") for name in layer.weights]
+    mask = node.input[7] if len(node.input) > 7 else ""
+    inputs = [node.input[0], node.input[1], *(part[0] for part in parts), mask]
+    inputs += [part[1] for part in parts] + [part[2] for part in parts]
+    made = helper.make_node("QEmbedLayerNormalization", inputs, node.output)
+    made.name, made.domain = f"{node.name}_quant", MICROSOFT
+    made.attribute.extend(node.attribute)
+    draft.nodes.append(made)

@@ -1,0 +1,99 @@
+"""The nodes that a linear layer, a convolution or fused attention gives way to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from edgecompress.quantization.blocks import fitting_block
+from edgecompress.quantization.draft import MICROSOFT, Draft
+from edgecompress.quantization.layers import Layer
+from edgecompress.quantization.regions import quantize_bias
+from edgecompress.quantization.weights import array_tensor
+
+INT8_COMPUTE = 4
+"""`accuracy_level` of MatMulNBits at which it quantizes its input, too."""
+
+
+def matmul(draft: Draft, node: NodeProto, layer: Layer) -> None:
+    """Write a MatMul: in QDQ form, as integers, or with its weight in blocks."""
+    if draft.scheme.linears == "blocks":
+        _block_matmul(draft, node, layer)
+        return
+    data, scale, zero = draft.activation(layer.data)
+    form = "transposed" if layer.transposed else "linear"
+    weight, weight_scale, weight_zero = draft.weight(layer.weights[0], form)
+    name, out = node.name, node.output[0]
+    integers = layer.kind == "gemm" or layer.weights[0] in draft.scheme.as_integers
+    if draft.scheme.ranges is not None and not integers:
+        axis: dict[str, Any] = {"axis": 1} if draft.scheme.per_channel else {}
+        draft.add("DequantizeLinear", [data, scale, zero], f"{name}_input")
+        draft.add("DequantizeLinear", [weight, weight_scale, weight_zero], f"{name}_w", **axis)
+        draft.add("MatMul", [f"{name}_input:0", f"{name}_w:0"], f"{name}_quant", out)
+        return
+    draft.add("MatMulInteger", [data, weight, zero, weight_zero], f"{name}_quant")
+    draft.add("Cast", [f"{name}_quant:0"], f"{name}_quant_cast", to=TensorProto.FLOAT)
+    draft.add("Mul", [scale, weight_scale], f"{name}_quant_scales_mul")
+    inputs = [f"{name}_quant_cast:0", f"{name}_quant_scales_mul:0"]
+    draft.add("Mul", inputs, f"{name}_quant_output_scale_mul", out)
+
+
+def _block_matmul(draft: Draft, node: NodeProto, layer: Layer) -> None:
+    name = layer.weights[0]
+    array = draft.model.array(draft.sources[name])
+    rows = array if layer.transposed else np.ascontiguousarray(array.T)
+    outputs, inputs = rows.shape
+    block = fitting_block(inputs, draft.scheme.linear_block)
+    parts = draft.blocks(name, rows, draft.scheme.linear_bits, block or 0, linear=True)
+    made = helper.make_node("MatMulNBits", [layer.data, *parts], node.output, node.name)
+    made.domain = MICROSOFT
+    given = {"K": inputs, "N": outputs, "bits": draft.scheme.linear_bits, "block_size": block}
+    given["accuracy_level"] = INT8_COMPUTE
+    made.attribute.extend(helper.make_attribute(key, value) for key, value in given.items())
+    draft.nodes.append(made)
+
+
+def gemm(draft: Draft, node: NodeProto, layer: Layer) -> None:
+    """Write a Gemm: a MatMul, and an Add for its bias."""
+    bias = node.input[2] if len(node.input) > 2 else ""
+    out = node.output[0]
+    product = NodeProto(name=node.name, output=[f"{out}_MatMul"] if bias else [out])
+    matmul(draft, product, layer)
+    if bias:
+        draft.add("Add", [f"{out}_MatMul", bias], f"{node.name}_Add", out)
+
+
+def conv(draft: Draft, node: NodeProto, layer: Layer) -> None:
+    """Write a Conv between the QDQ pairs of its input, weight and bias; it becomes QLinearConv."""
+    _, scale, _ = draft.activations[layer.data]
+    weight = draft.weight(layer.weights[0], "filters")
+    name = node.name
+    axis: dict[str, Any] = {"axis": 0} if draft.scheme.per_channel else {}
+    draft.add("DequantizeLinear", list(weight), f"{name}_w", **axis)
+    node.input[0], node.input[1] = draft.decoded[layer.data], f"{name}_w:0"
+    if len(node.input) > 2 and node.input[2]:
+        bias = draft.model.array(draft.sources[node.input[2]])
+        factors = [numpy_helper.to_array(draft.made[part]) for part in (scale, weight[1])]
+        codes, unit = quantize_bias(bias, *factors)
+        parts = [f"{name}_bias_quantized", f"{name}_bias_scale"]
+        for part, values in zip(parts, (codes, unit), strict=True):
+            draft.made[part] = array_tensor(values, part)
+        draft.add("DequantizeLinear", parts, f"{name}_b", **axis)
+        node.input[2] = f"{name}_b:0"
+    draft.nodes.append(node)
+
+
+def attention(draft: Draft, node: NodeProto, layer: Layer) -> None:
+    """Write fused attention as QAttention."""
+    data, scale, zero = draft.activation(layer.data)
+    weight, weight_scale, weight_zero = draft.weight(layer.weights[0], "linear")
+    mask = node.input[3] if len(node.input) > 3 else ""
+    past = node.input[4] if len(node.input) > 4 else ""
+    inputs = [data, weight, node.input[2], scale, weight_scale, mask, zero, weight_zero, past]
+    made = helper.make_node("QAttention", inputs, node.output, f"{node.name}_quant")
+    made.domain = MICROSOFT
+    unknown = {"qkv_hidden_sizes", "scale"}
+    made.attribute.extend(a for a in node.attribute if a.name not in unknown)
+    draft.nodes.append(made)
