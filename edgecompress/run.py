@@ -5,9 +5,6 @@ The order is a law: everything is chosen on validation, then test is read once f
 
 from __future__ import annotations
 
-import re
-import shutil
-import tempfile
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,8 +19,7 @@ from edgecompress.context import Splits
 from edgecompress.determinism import compute_threads
 from edgecompress.errors import EdgeCompressError, StageError
 from edgecompress.observation import descriptions
-from edgecompress.onnx_files import onnx_model_files
-from edgecompress.origin import Origin, find_origin
+from edgecompress.origin import find_origin
 from edgecompress.pipeline import (
     Made,
     Pipeline,
@@ -34,6 +30,7 @@ from edgecompress.pipeline import (
 from edgecompress.progress import Reporter, Silent
 from edgecompress.provenance import candidate_digest
 from edgecompress.recipe import Recipe, load_recipe
+from edgecompress.run_directory import prepare_output, slug, write_directory
 from edgecompress.stage import Observer, stage_class
 from edgecompress.store import Store, default_store, replace_file
 from edgecompress.validation import validated
@@ -47,7 +44,6 @@ from edgecompress.values import (
     find,
 )
 
-MARKER = ".edgecompress-run"
 TEACHER, STOCK, TUNED = "teacher", "onnx-fp32", "onnx-fp32-tuned"
 
 
@@ -108,22 +104,6 @@ def run(
                         reporter or Silent(), command, keep)  # fmt: skip
     except Timeout:
         raise EdgeCompressError(f"another run is writing to {folder}; name another -o") from None
-
-
-def prepare_output(folder: Path) -> Path:
-    """Make the run's directory; refuse one that holds something else, or cannot be written."""
-    folder = folder.expanduser().absolute()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / MARKER).exists():
-            if any(folder.iterdir()):
-                raise EdgeCompressError(f"{folder} is not empty and not a run's; name another -o")
-            (folder / MARKER).write_text("Made by edgecompress run; it may write here again.\n")
-    except OSError as error:
-        raise EdgeCompressError(
-            f"the output {folder} cannot be written ({error.strerror}); name another -o"
-        ) from None
-    return folder
 
 
 def read_splits(recipe: Recipe) -> tuple[Splits, tuple[Example, ...]]:
@@ -323,81 +303,6 @@ def _with_test(row: Row, made: dict[str, Made], test: Sequence[Example], pipelin
         return row
     found = pipeline.observe_test(made[row.name].candidate, test, row.name)
     return replace(row, measurements=row.measurements + found)
-
-
-def slug(name: str) -> str:
-    """Make a file name of a row's name."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "candidate"
-
-
-def write_directory(
-    folder: Path,
-    result: RunResult,
-    made: dict[str, Made],
-    tell: Reporter,
-    origin: Origin | None = None,
-    *,
-    keep: bool = True,
-) -> None:
-    """Write candidates (where `keep`), bundle, reports and, last, ``results.json``.
-
-    `origin` says where the winner comes from; None where there is no winner.
-    """
-    from edgecompress.bundle import write_bundle
-    from edgecompress.report.document import measurements_json, to_json
-    from edgecompress.report.html import render_html
-    from edgecompress.report.markdown import render_markdown
-
-    tell.begin("report and bundle")
-    page = render_html(result)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".candidates-") as aside:
-        for row in result.rows:
-            if keep and row.kind == "candidate" and row.name in made:
-                target = Path(aside) / "new" / slug(row.name)
-                export_candidate(made[row.name].candidate, target)
-                text = measurements_json(row.measurements)
-                (target / "measurements.json").write_text(text, encoding="utf-8")
-        if (folder / "candidates").exists():
-            (folder / "candidates").rename(Path(aside) / "old")
-        if (Path(aside) / "new").exists():
-            (Path(aside) / "new").rename(folder / "candidates")
-    if result.winner:
-        found = origin or Origin(recipe=result.recipe)
-        write_bundle(
-            folder / "bundle",
-            made[result.winner].candidate,
-            found.recipe,
-            found.versions,
-            result,
-            page,
-            inputs=found.inputs,
-            licences=found.licences,
-            code=found.code,
-            platform=found.platform,
-            packages=found.packages,
-        )
-    elif (folder / "bundle").exists():
-        shutil.rmtree(folder / "bundle")
-    replace_file(folder / "report.html", page)
-    replace_file(folder / "report.md", render_markdown(result))
-    replace_file(folder / "results.json", to_json(result))
-    tell.end("written")
-
-
-def export_candidate(candidate: Candidate, target: Path) -> None:
-    """Copy a candidate's files out of the store into `target`."""
-    target.mkdir(parents=True)
-    model = candidate.model
-    if isinstance(model, OnnxModel):
-        for file in onnx_model_files(model.path):
-            place = target / "model" / file.relative_to(model.directory)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, place)
-    else:
-        shutil.copytree(model.directory, target / "model")
-    if candidate.preprocessor:
-        shutil.copytree(candidate.preprocessor, target / "preprocessor")
-    candidate.save(target)
 
 
 def exit_code(result: RunResult) -> int:

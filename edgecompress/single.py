@@ -13,7 +13,8 @@ from edgecompress.errors import DataError, EdgeCompressError, RecipeError
 from edgecompress.pipeline import Pipeline, export_use
 from edgecompress.progress import Reporter
 from edgecompress.recipe import Recipe, build_recipe, load_recipe
-from edgecompress.run import export_candidate, observers, read_splits
+from edgecompress.run import observers, read_splits
+from edgecompress.run_directory import export_candidate
 from edgecompress.store import Store, default_store
 from edgecompress.values import Candidate, Json, Measurement, OnnxModel
 from edgecompress.yamlfile import YamlFile, apply_settings

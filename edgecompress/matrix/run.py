@@ -33,7 +33,8 @@ from edgecompress.recipe import Recipe
 from edgecompress.report.document import from_json
 from edgecompress.report.matrix.values import CellResult, MatrixResult
 from edgecompress.run import exit_code as exit_code_of_run
-from edgecompress.run import observers, prepare_output, read_splits, run
+from edgecompress.run import observers, read_splits, run
+from edgecompress.run_directory import prepare_output
 from edgecompress.store import default_store, replace_file
 from edgecompress.values import Json, RunResult, directory_digests, file_digest, json_digest
 

@@ -28,10 +28,9 @@ from torch.nn import functional
 from edgecompress.errors import StageError
 from edgecompress.surgery.families import Block, blocks, layer_list
 from edgecompress.surgery.hidden import WRITES, hidden_norms, hidden_size, reader
-from edgecompress.surgery.sparsity import keeps_zeros
 from edgecompress.training.importance.gradients import Tick
+from edgecompress.training.normal_equations import Normal, correct
 from edgecompress.training.rows import Rows
-from edgecompress.training.sparsity import least_squares_within
 from edgecompress.training.stepwise import EnoughError, Runner, states_of
 from edgecompress.values import Json
 
@@ -57,56 +56,6 @@ class Remains:
     heads: Sequence[Sequence[int]]
     neurons: Sequence[Sequence[int]]
     hidden: Sequence[int] | None = None
-
-
-class Normal:
-    """The normal equations of a linear layer's correction, gathered in float64.
-
-    Minimized is ``sum |x D + d - r|² + ridge · mean(diag) · |D|²`` over the correction ``D`` of the
-    weight and ``d`` of the bias; ``r`` is what the layer's output lacks.
-
-    Parameters
-    ----------
-    inputs, outputs : int
-    """
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        self.gram = torch.zeros(inputs + 1, inputs + 1, dtype=torch.float64)
-        self.cross = torch.zeros(inputs + 1, outputs, dtype=torch.float64)
-        self.lacking = 0.0
-
-    def add(self, x: torch.Tensor, lack: torch.Tensor) -> None:
-        """Add tokens: their inputs, float (tokens, inputs), and what their outputs lack."""
-        wide = torch.cat([x, torch.ones(len(x), 1)], dim=1).double()
-        lack = lack.double()
-        self.gram += wide.T @ wide
-        self.cross += wide.T @ lack
-        self.lacking += float(lack.square().sum())
-
-    def solve(
-        self, ridge: float, kept: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Give the corrections of weight and bias, float64 (outputs, inputs) and (outputs,).
-
-        Only the weights that are `kept`, bool (outputs, inputs), are corrected.
-        """
-        gram = self.gram.clone()
-        inputs = len(gram) - 1
-        scale = float(gram.diagonal()[:-1].mean()) if inputs else 0.0
-        # A little is always added: a neuron that no token excites has no equation of its own.
-        gram.diagonal()[:-1] += max(ridge, 1e-9) * max(scale, 1e-30)
-        if kept is None:
-            found = torch.linalg.solve(gram, self.cross)
-        else:
-            free = torch.cat([kept.T, torch.ones_like(kept.T[:1])])
-            found = least_squares_within(gram, self.cross, free)
-        return found[:-1].T.contiguous(), found[-1]
-
-    def left(self, weight: torch.Tensor, bias: torch.Tensor) -> float:
-        """Give the squared error that is left on the tokens that were added."""
-        found = torch.cat([weight.T, bias[None]])
-        lack = self.lacking - 2 * (found * self.cross).sum() + (found * (self.gram @ found)).sum()
-        return max(0.0, float(lack))
 
 
 def reconstruct(
@@ -274,7 +223,7 @@ class _Work:
             count += len(x)
         # A pooler reads one token of a text: too few of them would be learnt by heart.
         if count >= LEAST_ROWS * here.in_features:
-            _correct(here, normal, self.ridge)
+            correct(here, normal, self.ridge)
 
     def _ends(
         self, runner: Runner, states: Any, part: nn.Module
@@ -300,7 +249,7 @@ class _Work:
         for (seen, _), target in zip(watched, targets, strict=True):
             normal.add(seen["x"], target - seen["y"])
             energy += float((target - target.mean(0)).double().square().sum())
-        before, after = _correct(linear, normal, self.ridge)
+        before, after = correct(linear, normal, self.ridge)
         energy = max(energy, 1e-30)
         return {"before": round(before / energy, 6), "after": round(after / energy, 6)}
 
@@ -367,16 +316,6 @@ def _ends_in_norm(runner: Runner, block: Block) -> bool:
         _hook(stack, seen, "block", (block.module, "out"), last=True)
         next(runner.run([len(runner.layers) - 1], None))
     return torch.equal(seen["norm"], seen["block"])
-
-
-def _correct(linear: nn.Linear, normal: Normal, ridge: float) -> tuple[float, float]:
-    """Add the least-squares correction to a layer; give the squared error before and after."""
-    weight, bias = normal.solve(ridge, linear.weight != 0 if keeps_zeros(linear) else None)
-    with torch.no_grad():
-        linear.weight += weight.float()
-        if linear.bias is not None:
-            linear.bias += bias.float()
-    return normal.lacking, normal.left(weight, bias)
 
 
 def _hook(

@@ -13,7 +13,8 @@ from edgecompress.stages.finetune import Finetune
 from edgecompress.surgery.heads_and_neurons import keep_heads_and_neurons
 from edgecompress.surgery.hidden import keep_hidden
 from edgecompress.surgery.model import load_module
-from edgecompress.training.reconstruction import Normal, Remains, check_fits, reconstruct
+from edgecompress.training.normal_equations import Normal
+from edgecompress.training.reconstruction import Remains, check_fits, reconstruct
 from edgecompress.training.rows import logits_of, make_rows
 
 TRAIN = tagged_examples(120, 1)

@@ -1,0 +1,109 @@
+"""The directory that a run writes: reports, bundle and candidates, each replaced as a whole."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+from edgecompress.errors import EdgeCompressError
+from edgecompress.onnx_files import onnx_model_files
+from edgecompress.origin import Origin
+from edgecompress.pipeline import Made
+from edgecompress.progress import Reporter
+from edgecompress.store import replace_file
+from edgecompress.values import Candidate, OnnxModel, RunResult
+
+MARKER = ".edgecompress-run"
+
+
+def prepare_output(folder: Path) -> Path:
+    """Make the run's directory; refuse one that holds something else, or cannot be written."""
+    folder = folder.expanduser().absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / MARKER).exists():
+            if any(folder.iterdir()):
+                raise EdgeCompressError(f"{folder} is not empty and not a run's; name another -o")
+            (folder / MARKER).write_text("Made by edgecompress run; it may write here again.\n")
+    except OSError as error:
+        raise EdgeCompressError(
+            f"the output {folder} cannot be written ({error.strerror}); name another -o"
+        ) from None
+    return folder
+
+
+def write_directory(
+    folder: Path,
+    result: RunResult,
+    made: dict[str, Made],
+    tell: Reporter,
+    origin: Origin | None = None,
+    *,
+    keep: bool = True,
+) -> None:
+    """Write candidates (where `keep`), bundle, reports and, last, ``results.json``.
+
+    `origin` says where the winner comes from; None where there is no winner.
+    """
+    from edgecompress.bundle import write_bundle
+    from edgecompress.report.document import measurements_json, to_json
+    from edgecompress.report.html import render_html
+    from edgecompress.report.markdown import render_markdown
+
+    tell.begin("report and bundle")
+    page = render_html(result)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".candidates-") as aside:
+        for row in result.rows:
+            if keep and row.kind == "candidate" and row.name in made:
+                target = Path(aside) / "new" / slug(row.name)
+                export_candidate(made[row.name].candidate, target)
+                text = measurements_json(row.measurements)
+                (target / "measurements.json").write_text(text, encoding="utf-8")
+        if (folder / "candidates").exists():
+            (folder / "candidates").rename(Path(aside) / "old")
+        if (Path(aside) / "new").exists():
+            (Path(aside) / "new").rename(folder / "candidates")
+    if result.winner:
+        found = origin or Origin(recipe=result.recipe)
+        write_bundle(
+            folder / "bundle",
+            made[result.winner].candidate,
+            found.recipe,
+            found.versions,
+            result,
+            page,
+            inputs=found.inputs,
+            licences=found.licences,
+            code=found.code,
+            platform=found.platform,
+            packages=found.packages,
+        )
+    elif (folder / "bundle").exists():
+        shutil.rmtree(folder / "bundle")
+    replace_file(folder / "report.html", page)
+    replace_file(folder / "report.md", render_markdown(result))
+    replace_file(folder / "results.json", to_json(result))
+    tell.end("written")
+
+
+def export_candidate(candidate: Candidate, target: Path) -> None:
+    """Copy a candidate's files out of the store into `target`."""
+    target.mkdir(parents=True)
+    model = candidate.model
+    if isinstance(model, OnnxModel):
+        for file in onnx_model_files(model.path):
+            place = target / "model" / file.relative_to(model.directory)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, place)
+    else:
+        shutil.copytree(model.directory, target / "model")
+    if candidate.preprocessor:
+        shutil.copytree(candidate.preprocessor, target / "preprocessor")
+    candidate.save(target)
+
+
+def slug(name: str) -> str:
+    """Make a file name of a row's name."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "candidate"
