@@ -27,7 +27,7 @@ STAGES = {
     "finetune": Finetune(epochs=2, learning_rate=3e-3),
     "diverging": Finetune(epochs=2, learning_rate=1e30),
     "pruning": Finetune(epochs=2, gradual={"heads": 0.25, "ffn": 0.5, "multiple_of": 8}),
-    "distil": Distil(epochs=2, learning_rate=3e-3),
+    "distil": Distil(epochs=2, learning_rate=3e-3, layer_map="uniform"),
     "afterwards": Finetune(epochs=1, batch_size=49),
 }
 

@@ -39,7 +39,7 @@ class Distil(ScheduleFields, Transform):
     logits_weight: NonNegativeFloat = 1.0
     """Weight of the divergence from the teacher's answers."""
     hidden_weight: NonNegativeFloat = 1.0
-    """Weight of the distance from the teacher's hidden states, the mean over the layer map."""
+    """Weight of the distance from the teacher's hidden states, the mean over `layer_map`."""
     embedding_weight: NonNegativeFloat = 0.0
     """Weight of the distance from what goes into the teacher's first layer."""
     relation_weight: NonNegativeFloat = 0.0
@@ -47,11 +47,11 @@ class Distil(ScheduleFields, Transform):
     other, in the student's last layer (MiniLMv2)."""
     label_weight: NonNegativeFloat = 0.5
     """Weight of the cross entropy with the labels."""
-    layer_map: Literal["last", "uniform", "learned"] | tuple[tuple[int, int], ...] = "uniform"
-    """Whose hidden states are compared: the last layers'; every student layer with an evenly
-    spread teacher layer (a file of 2 · tokens · width bytes per teacher layer is kept in the
-    store); every student layer with a mixture of all teacher layers whose weights are learned; or
-    pairs of (student layer, teacher layer), numbered from 0."""
+    layer_map: Literal["last", "uniform", "learned"] | tuple[tuple[int, int], ...] | None = None
+    """Whose hidden states are compared: nobody's (null); the last layers'; every student layer with
+    an evenly spread teacher layer (a file of 2 · tokens · width bytes per teacher layer is kept in
+    the store); every student layer with a mixture of all teacher layers whose weights are learned;
+    or pairs of (student layer, teacher layer), numbered from 0."""
     distance: Literal["normalized", "mse", "cosine"] = "normalized"
     """Of hidden states and embeddings: the mean squared distance after normalising each token's
     vector, or before, or one minus the cosine."""
@@ -73,11 +73,16 @@ class Distil(ScheduleFields, Transform):
 
     @model_validator(mode="after")
     def _learns_something(self) -> Distil:
-        weights = (self.logits_weight, self.hidden_weight)
-        if not any((*weights, self.embedding_weight, self.relation_weight)):
+        weights = (self.logits_weight, self.embedding_weight, self.relation_weight)
+        if not any((*weights, self.layer_map is not None and self.hidden_weight)):
             raise ValueError(
-                "distil listens to no teacher; give logits_weight, hidden_weight, "
+                "distil listens to no teacher; give logits_weight, layer_map (hidden states), "
                 "embedding_weight or relation_weight"
+            )
+        if self.layer_map is None and self.hidden_weight not in (0.0, 1.0):  # the default is idle
+            raise ValueError(
+                "hidden_weight weighs the layers that layer_map pairs, and there is none; "
+                "add layer_map: uniform, last or learned, or pairs of layers"
             )
         if self.layer_map == () and self.hidden_weight:
             raise ValueError("layer_map has no pair; set hidden_weight: 0 to compare no layers")
@@ -173,11 +178,11 @@ class Distil(ScheduleFields, Transform):
 
         weights = Weights(
             logits=self.logits_weight,
-            hidden=self.hidden_weight,
+            hidden=self.hidden_weight if self.layer_map is not None else 0.0,
             embeddings=self.embedding_weight,
             relations=self.relation_weight,
             labels=self.label_weight,
             temperature=self.temperature,
             distance=self.distance,
         )
-        return Plan(weights, self.layer_map, self.relation_layer, self.relation_heads)
+        return Plan(weights, self.layer_map or (), self.relation_layer, self.relation_heads)

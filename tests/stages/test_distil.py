@@ -75,7 +75,7 @@ def test_teacher_outputs_are_computed_once(taught, tmp_path):
     assert again.built == []
     Distil(epochs=1, layer_map="uniform").apply(shorter, replace(again, scratch=tmp_path / "s3"))
     assert again.built == ["hidden-1"]
-    Distil(epochs=1, hidden_weight=0).apply(shorter, replace(again, scratch=tmp_path / "s4"))
+    Distil(epochs=1).apply(shorter, replace(again, scratch=tmp_path / "s4"))
     assert again.built == ["hidden-1"]
 
 
@@ -92,7 +92,7 @@ def test_a_narrower_student_is_projected(taught, tmp_path):
 LOSSES = {
     "relations": {"relation_weight": 1.0},
     "embeddings": {"embedding_weight": 1.0, "distance": "mse"},
-    "learned": {"hidden_weight": 1.0, "layer_map": "learned", "distance": "cosine"},
+    "learned": {"layer_map": "learned", "distance": "cosine"},
 }
 
 
@@ -105,7 +105,7 @@ def test_each_loss_falls_by_itself(loss, taught, tmp_path):
         student = tiny_teacher(
             tmp_path / "small", train, "token-classification", hidden_size=16, layers=2
         )
-    fields = {"logits_weight": 0, "hidden_weight": 0, "label_weight": 0, **LOSSES[loss]}
+    fields = {"logits_weight": 0, "label_weight": 0, **LOSSES[loss]}
     stage = Distil(epochs=4, learning_rate=3e-3, **fields)
     context = small_context(tmp_path, train=train, teacher=teacher)
     decisions = check_stage(stage, student, context).steps[-1].decisions
@@ -194,7 +194,7 @@ def test_what_a_teacher_of_its_own_is_known_by(taught, tmp_path):
     shutil.copytree(teacher.preprocessor, plain, dirs_exist_ok=True)
     train, _ = CASES["token-classification"]
     context = small_context(tmp_path, train=train[:20], teacher=teacher)
-    stage = Distil(epochs=1, hidden_weight=0, teachers=({"model": str(plain)},))
+    stage = Distil(epochs=1, teachers=({"model": str(plain)},))
     assert stage.apply(teacher, context).steps[-1].decisions["losses"]
 
 
@@ -206,20 +206,20 @@ def test_an_onnx_teacher_gives_answers_only(taught, tmp_path):
     shutil.copytree(teacher.preprocessor, exported.model.directory.parent / "preprocessor")
     uses = ({"model": str(exported.model.directory.parent)},)
     context = small_context(tmp_path, train=train, teacher=teacher)
-    answers = check_stage(Distil(epochs=1, hidden_weight=0, teachers=uses), student, context)
+    answers = check_stage(Distil(epochs=1, teachers=uses), student, context)
     other = small_context(tmp_path / "torch", train=train, teacher=teacher)
-    expected = Distil(epochs=1, hidden_weight=0).apply(student, other)
+    expected = Distil(epochs=1).apply(student, other)
     losses = [one.steps[-1].decisions["losses"] for one in (answers, expected)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
     with pytest.raises(StageError, match=r"ONNX model, .* set hidden_weight and relation_weight"):
-        Distil(teachers=uses, relation_weight=1).apply(student, context)
+        Distil(teachers=uses, relation_weight=1, layer_map="last").apply(student, context)
 
 
 def test_a_fresh_student(taught, tmp_path):
     train, validation = CASES["token-classification"]
     teacher, _ = taught["token-classification"]
     shape = Fresh(layers=2, hidden_size=16, heads=2, intermediate_size=24, init="random")
-    stage = Distil(epochs=4, learning_rate=3e-3, student=shape)
+    stage = Distil(epochs=4, learning_rate=3e-3, layer_map="uniform", student=shape)
     context = small_context(tmp_path, train=train, validation=validation, teacher=teacher)
     result = check_stage(stage, teacher, context)
     config = json.loads((result.model.directory / "config.json").read_text())
@@ -235,7 +235,7 @@ def test_text_without_labels(taught, tmp_path):
     file = tmp_path / "more.txt"
     more = tagged_examples(50, 9)
     file.write_text("\n".join(" ".join(e.words) for e in more), encoding="utf-8")
-    stage = Distil(epochs=2, learning_rate=3e-3, transfer={"corpus": [file]})
+    stage = Distil(epochs=2, learning_rate=3e-3, layer_map="uniform", transfer={"corpus": [file]})
     stage.check_inputs()
     assert str(file) not in json.dumps(stage.identity())
     context = small_context(tmp_path, train=train[:10], validation=validation, teacher=teacher)
@@ -263,10 +263,12 @@ def test_two_phases(taught, tmp_path):
     train, validation = CASES["token-classification"]
     teacher, student = taught["token-classification"]
     fields = {"train": train, "validation": validation, "teacher": teacher}
-    inner = Distil(epochs=2, learning_rate=3e-3, logits_weight=0, label_weight=0)
+    inner = Distil(
+        epochs=2, learning_rate=3e-3, layer_map="uniform", logits_weight=0, label_weight=0
+    )
     first = check_stage(inner, student, small_context(tmp_path / "1", **fields))
     # With steps of no length the second stays where it begins.
-    answers = Distil(epochs=1, learning_rate=1e-12, hidden_weight=0)
+    answers = Distil(epochs=1, learning_rate=1e-12)
     second = check_stage(answers, first, small_context(tmp_path / "2", **fields))
     assert len(second.steps) == len(student.steps) + 2
     assert second.steps[-1].decisions["scores"] == [max(first.steps[-1].decisions["scores"])]
@@ -328,7 +330,9 @@ def test_who_cannot_teach_whom(taught, tmp_path):
     shallow = tiny_teacher(tmp_path / "one", train, "token-classification", layers=1)
     refused("has only one", Distil(layer_map="learned"), teacher=shallow)
     for message, fields in (
-        ("listens to no teacher", {"logits_weight": 0, "hidden_weight": 0}),
+        ("listens to no teacher", {"logits_weight": 0}),
+        ("listens to no teacher", {"logits_weight": 0, "layer_map": "last", "hidden_weight": 0}),
+        ("and there is none; add layer_map", {"hidden_weight": 2}),
         ("mixes normalised states", {"layer_map": "learned", "distance": "mse"}),
         ("has no pair", {"layer_map": ()}),
         ("must divide hidden_size", {"student": {"hidden_size": 16, "heads": 3}}),

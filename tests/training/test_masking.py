@@ -168,7 +168,7 @@ def student_of(teacher: Candidate, path: Path) -> Candidate:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"hidden_weight": 0, "label_weight": 0},
+        {"label_weight": 0},
         {"logits_weight": 0, "label_weight": 0, "embedding_weight": 1, "relation_weight": 1},
     ],
     ids=["answers", "inner"],
