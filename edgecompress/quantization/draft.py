@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from onnx import NodeProto, TensorProto, helper
 
 from edgecompress.errors import StageError
 from edgecompress.quantization.blocks import Bits, quantize_block_table, quantize_blocks
-from edgecompress.quantization.layers import find_layers
+from edgecompress.quantization.layers import Layer
 from edgecompress.quantization.regions import quantize_filters
 from edgecompress.quantization.scheme import Scheme
 from edgecompress.quantization.storage import StoredModel
@@ -52,7 +53,7 @@ class Draft:
         How many values all tables have.
     """
 
-    def __init__(self, model: StoredModel, scheme: Scheme) -> None:
+    def __init__(self, model: StoredModel, scheme: Scheme, layers: Iterable[Layer]) -> None:
         self.model, self.scheme = model, scheme
         self.sources = {tensor.name: tensor for tensor in model.proto.graph.initializer}
         self.nodes: list[NodeProto] = []
@@ -61,7 +62,7 @@ class Draft:
         self.activations: dict[str, tuple[str, str, str]] = {}
         self.decoded: dict[str, str] = {}
         self.shared: set[str] = set()
-        tables = {layer.weights[0] for layer in find_layers(model) if layer.kind == "table"}
+        tables = {layer.weights[0] for layer in layers if layer.kind == "table"}
         self.table_values = sum(math.prod(self.sources[name].dims) for name in tables)
         self.taken = {*self.sources, *(o for n in model.proto.graph.node for o in n.output)}
 

@@ -46,7 +46,8 @@ class Rewriter:
 
     def __init__(self, model: StoredModel, scheme: Scheme) -> None:
         self.model, self.scheme = model, scheme
-        self.draft = Draft(model, scheme)
+        self.layers = {layer.node: layer for layer in find_layers(model)}
+        self.draft = Draft(model, scheme, self.layers.values())
         static = scheme.ranges is not None and scheme.linears == "int8"
         self.regions = (
             regions_of(model, scheme.exclude | scheme.as_integers) if static else Regions({})
@@ -55,14 +56,13 @@ class Rewriter:
 
     def run(self) -> tuple[StoredModel, dict[str, str]]:
         """Rewrite the graph in place; give it, and by node why a layer was left alone."""
-        layers = {layer.node: layer for layer in find_layers(self.model)}
-        self.draft.shared = self._shared_weights(layers.values())
+        self.draft.shared = self._shared_weights(self.layers.values())
         reasons: dict[str, str] = {}
         for value in self.model.proto.graph.input:
             if value.name in self.regions.sources:
                 self._keep_in_8_bits(value.name)
         for node in list(self.model.proto.graph.node):
-            layer = layers.get(node.name)
+            layer = self.layers.get(node.name)
             reason = self._reason(layer) if layer else ""
             outputs = list(node.output)
             for place, name in enumerate(outputs):

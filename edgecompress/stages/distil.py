@@ -85,7 +85,7 @@ class Distil(ScheduleFields, Transform):
                 "add layer_map: uniform, last or learned, or pairs of layers"
             )
         if self.layer_map == () and self.hidden_weight:
-            raise ValueError("layer_map has no pair; set hidden_weight: 0 to compare no layers")
+            raise ValueError("layer_map has no pair; leave it out to compare no layers")
         if self.layer_map == "learned" and self.hidden_weight and self.distance == "mse":
             raise ValueError(
                 "layer_map: learned mixes normalised states; use distance: normalized or cosine"

@@ -134,6 +134,7 @@ def test_a_student_with_other_pieces(task, taught, tmp_path):
         epochs=3,
         learning_rate=3e-3,
         label_weight=0,
+        layer_map="uniform",
         embedding_weight=0.1,
         relation_weight=0.1,
         student=Fresh(init="random"),

@@ -169,7 +169,13 @@ def student_of(teacher: Candidate, path: Path) -> Candidate:
     "fields",
     [
         {"label_weight": 0},
-        {"logits_weight": 0, "label_weight": 0, "embedding_weight": 1, "relation_weight": 1},
+        {
+            "logits_weight": 0,
+            "label_weight": 0,
+            "layer_map": "uniform",
+            "embedding_weight": 1,
+            "relation_weight": 1,
+        },
     ],
     ids=["answers", "inner"],
 )
