@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from edgecompress.errors import RecipeError, TargetError
 from edgecompress.progress import Reporter, Silent
 from edgecompress.recipe import Recipe
+from edgecompress.report import words
 from edgecompress.targets import Target, open_target
 from edgecompress.values import METRICS, Json, Measurement
 
@@ -125,14 +126,39 @@ def on_all(
             raise
         finally:
             pool.shutdown(cancel_futures=True)
-        notes = [_note(found[name]) for name in boards]
-        reporter.end("; ".join(notes) if any(map(failures, found.values())) else "measured")
+        reporter.end("; ".join(_note(found[name], name) for name in boards))
     return tuple(measurement for name in targets for measurement in found[name])
 
 
-def _note(found: tuple[Measurement, ...]) -> str:
+_TOLD = ("latency_p50", "speedup", "peak_memory", "instructions", "energy")
+"""Of what was measured, what a line of progress says; of scores it says the task's own."""
+
+
+def _note(found: tuple[Measurement, ...], name: str | None = None) -> str:
+    """Say in a few words what was measured, with the target's name where several were asked."""
     failed = failures(found)
-    return f"failed: {failed[0].invalid}" if failed else "measured"
+    if failed:
+        return f"failed: {failed[0].invalid}"
+    whole = {one.metric: one for one in found if one.slice is None}
+    scores = [metric.removesuffix("_drop") for metric in whole if metric.endswith("_drop")]
+    told = [*scores, *(f"{metric}_drop" for metric in scores), *_TOLD]
+    told = [metric for metric in told if metric in whole] or list(whole)[:1]
+    said = ", ".join(_words(whole[metric]) for metric in told)
+    split = next((one.split for one in found if one.split), None)
+    said = f"{said or 'nothing could be measured'}{f' on {split}' if split and said else ''}"
+    return f"{name}: {said}" if name else said
+
+
+def _words(found: Measurement) -> str:
+    value = words.measured(found)
+    text = f"{words.label(found.metric)} {value}"
+    if found.metric == "speedup":
+        text = f"{value} as fast as onnx-fp32"
+    elif found.metric.endswith("_drop"):
+        gained = found.value < 0
+        change = words.with_unit(abs(found.value), found.unit)
+        text = f"{change} {'above' if gained else 'under'} the teacher"
+    return f"{text} (not valid: {words.plain(found.invalid)})" if found.invalid else text
 
 
 def descriptions(targets: Mapping[str, Target]) -> Json:

@@ -174,7 +174,7 @@ class Pipeline:
 
         self.reporter.begin("teacher")
         found = Candidate.load(self._obtain(digest, build, "teacher"))
-        self.reporter.end("opened")
+        self.reporter.end("a new one made" if spec.new else f"opened {spec.model}")
         return found
 
     def _finetune_use(self, fields: Json) -> StageUse:
@@ -245,9 +245,12 @@ class Pipeline:
         step = self.recorded[place] if place < len(self.recorded) else None
         return step.decisions if step is not None and step.stage == name else None
 
-    def observe(self, observer: Observer, candidate: Candidate) -> tuple[Measurement, ...]:
+    def observe(
+        self, observer: Observer, candidate: Candidate, after: str = ""
+    ) -> tuple[Measurement, ...]:
         """Measure a candidate wherever the observer can, or take what earlier runs measured.
 
+        `after` names, for progress, the stage whose result it is.
         What was invalid is measured again: the reason may have gone. A target that fails is a
         measurement that says why (`edgecompress.observation`).
         """
@@ -260,7 +263,9 @@ class Pipeline:
             return self._observed(there, candidate, self.targets[target], reporter)
 
         split = "validation" if name == "evaluate" else None
-        return on_all(self._places(candidate), name, ask, self.reporter, split=split)
+        title = f"{name} after {after}" if after else None
+        places = self._places(candidate)
+        return on_all(places, name, ask, self.reporter, split=split, title=title)
 
     def _places(self, candidate: Candidate) -> Mapping[str, Target]:
         """Give the targets for a candidate: a PyTorch model runs on this machine only."""

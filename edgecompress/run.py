@@ -274,6 +274,7 @@ def _tuned_row(
         made[TUNED] = Made((found,))
         return _measured(replace(row, steps=found.steps), found, pipeline, watch)
     except StageError as error:
+        pipeline.reporter.end(f"failed: {error}")
         return replace(row, error=str(error))
 
 
@@ -282,12 +283,13 @@ def _stage_effects(pipeline: Pipeline, watch: Observers, made: Made) -> tuple[Js
     effects: list[Json] = []
     for candidate in made.path:
         # A PyTorch model on the way is not deployed: its latency would only cost time.
+        stage = candidate.steps[-1].stage if candidate.steps else "model"
         found = pipeline.observe(watch.size, candidate)
         if isinstance(candidate.model, OnnxModel):
-            found += pipeline.observe(watch.profile, candidate)
+            found += pipeline.observe(watch.profile, candidate, stage)
         if pipeline.splits.validation:
-            found += pipeline.observe(watch.evaluate, candidate)
-        entry: Json = {"stage": candidate.steps[-1].stage if candidate.steps else "model"}
+            found += pipeline.observe(watch.evaluate, candidate, stage)
+        entry: Json = {"stage": stage}
         entry["seconds"] = candidate.steps[-1].seconds if candidate.steps else 0.0
         for metric in ("size", "latency_p50", "speedup", "f1", "accuracy"):
             value = find(found, metric)

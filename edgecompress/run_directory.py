@@ -85,7 +85,7 @@ def write_directory(
     replace_file(folder / "report.html", page)
     replace_file(folder / "report.md", render_markdown(result))
     replace_file(folder / "results.json", to_json(result))
-    tell.end("written")
+    tell.end(f"written to {folder}")
 
 
 def export_candidate(candidate: Candidate, target: Path) -> None:

@@ -1,16 +1,30 @@
-"""A run's progress on a terminal: a line per finished piece, a bar with time left for the rest."""
+"""A run's progress on a terminal: a line per finished piece, bars with the time left below them.
+
+A finished line holds the clock since the start, what was worked on, and what came of it. It is
+printed in one call: between two calls the bars would be drawn into the line.
+"""
 
 from __future__ import annotations
 
+import atexit
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.cells import cell_len, chop_cells
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task
+from rich.table import Column, Table
+from rich.text import Text
+
+from edgecompress.report.words import plain
 
 QUIET_S = 20.0
 """Without a terminal, seconds between two lines about a long piece of work."""
+CLOCK_CELLS = 8
+MARGIN = CLOCK_CELLS + 2
+LONGEST = "about 0:00:00 left"
 
 
 class TerminalReporter:
@@ -18,27 +32,37 @@ class TerminalReporter:
 
     def __init__(self) -> None:
         self.console = Console(stderr=True, highlight=False)
+        self.drawn = self.console.is_terminal and not self.console.is_dumb_terminal
         self.started = time.monotonic()
         self.title = ""
+        self.heading = ""
         self.sections = 0
         self.done = 0
+        self.section_started = self.started
+        self.spent: list[float] = []
         self.spoken = self.started
-        self.bar = Progress(
+        self.bar = _Bars(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            TextColumn("{task.fields[what]}", style="dim"),
-            TimeRemainingColumn(compact=True),
-            TextColumn("left", style="dim"),
+            _Said(lambda task: task.description, _cut(ratio=4)),
+            BarColumn(bar_width=None, table_column=Column(ratio=2)),
+            _Said(lambda task: str(task.fields["what"]), _cut(ratio=3), "dim"),
+            _Said(self._left, Column(justify="right", min_width=len(LONGEST), no_wrap=True), "dim"),
             console=self.console,
             transient=True,
+            expand=True,
         )
         self.whole = self.bar.add_task("the whole run", total=None, what="", visible=False)
         self.piece = self.bar.add_task("starting", total=None, what="")
 
     def __enter__(self) -> TerminalReporter:
-        if self.console.is_terminal:
-            self.bar.start()
+        if self.drawn:
+            # No `__exit__` meets a Ctrl-C in these very lines; the cursor is shown again anyway.
+            atexit.register(self.bar.stop)
+            try:
+                self.bar.start()
+            except BaseException:
+                self.bar.stop()
+                raise
         return self
 
     def __exit__(
@@ -47,8 +71,13 @@ class TerminalReporter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self.console.is_terminal:  # else it was not started, and stopping prints an empty line
-            self.bar.stop()
+        try:
+            if kind is KeyboardInterrupt and self.title:
+                self.end("interrupted")
+        finally:
+            if self.drawn:  # else it was not started, and stopping prints an empty line
+                self.bar.stop()
+                atexit.unregister(self.bar.stop)
 
     def plan(self, sections: Sequence[str]) -> None:
         """Show a bar for the whole work, moved on by sections."""
@@ -57,38 +86,135 @@ class TerminalReporter:
 
     def section(self, title: str) -> None:
         """Print the heading of the next pieces."""
+        now = time.monotonic()
+        if self.done:
+            self.spent.append(now - self.section_started)
+        self.section_started = now
         self.done += 1
+        self.heading = plain(title)
         count = f"{self.done} of {self.sections}" if self.sections else ""
-        self.bar.update(self.whole, completed=self.done - 1, what=count)
-        place = f" [dim]({count})[/dim]" if count else ""
-        self.console.print(f"[bold]{_short(title)}[/bold]{place}")
+        self.bar.update(self.whole, completed=self.done - 1, what=f"part {count}" if count else "")
+        place = f" ({count})" if count else ""
+        heading = self.heading
+        if self.drawn:
+            heading = middle(heading, self.console.width - cell_len(place))
+        self._print(Text.assemble((heading, "bold"), (place, "dim")))
 
     def begin(self, title: str) -> None:
         """Show the piece of work under way."""
-        self.title = title
+        self.title = plain(title)
         self.spoken = time.monotonic()
-        self.bar.reset(self.piece, description=_short(title), total=None, what="")
+        self.bar.reset(self.piece, description=self.title, total=None, what="", visible=True)
 
     def advance(self, done: float, total: float, what: str) -> None:
         """Move the bar; without a terminal, say now and then how far it is."""
+        what = plain(what)
         self.bar.update(self.piece, completed=done, total=total, what=what)
         now = time.monotonic()
-        if self.console.is_terminal or now - self.spoken < QUIET_S:
+        if self.drawn or now - self.spoken < QUIET_S:
             return
         self.spoken = now
         seconds = self.bar.tasks[self.piece].time_remaining
-        left = f", {time.strftime('%M:%S', time.gmtime(seconds))} left" if seconds else ""
+        left = f"{clock(seconds)} left" if seconds else ""
         share = f"{done / total:.0%}" if total else ""
-        self.console.print(f"        {_short(self.title)} {what} {share}{left}", style="dim")
+        said = ", ".join(part for part in (what, share, left) if part)
+        self._line(self.title, said)
 
     def end(self, note: str) -> None:
         """Print the finished piece with its note."""
-        clock = time.strftime("%M:%S", time.gmtime(time.monotonic() - self.started))
-        self.console.print(f"[dim]{clock}[/dim]   {_short(self.title)} ", end="")
-        self.console.print(note, style="dim", markup=False)
+        title, self.title = self.title or self.heading, ""
+        self.bar.update(self.piece, visible=False)
+        self._line(title, plain(note) or "done")
+
+    def _line(self, title: str, note: str) -> None:
+        said = clock(time.monotonic() - self.started).rjust(CLOCK_CELLS)
+        if not self.drawn:  # whole and on one line, for a file or another program
+            self._print(Text(f"{said}  {title}  {note}"))
+            return
+        room = self.console.width - MARGIN
+        column = max(16, int(room * 0.45))
+        if cell_len(title) > column:  # a long name takes what a short note leaves
+            column = max(column, room - 2 - cell_len(note))
+        row = Table.grid(padding=(0, 2, 0, 0), expand=True)
+        row.add_column(width=CLOCK_CELLS, no_wrap=True, style="dim")
+        row.add_column(width=column, no_wrap=True)
+        row.add_column(ratio=1, overflow="fold", style="dim")
+        row.add_row(said, Text(middle(title, column)), Text(note))
+        self.console.print(row)
+
+    def _print(self, text: Text) -> None:
+        self.console.print(text, soft_wrap=not self.drawn)
+
+    def _left(self, task: Task) -> str:
+        """Say the time left; of the whole run by what its finished sections took on average."""
+        if task.id != self.whole:
+            left = task.time_remaining
+            return f"{clock(left)} left" if left else f"{clock(task.elapsed or 0.0)} so far"
+        now = time.monotonic()
+        if not self.spent:  # nothing to reckon with yet
+            return f"{clock(now - self.started)} so far"
+        each = sum(self.spent) / len(self.spent)
+        current = max(0.0, each - (now - self.section_started))
+        return f"about {clock(current + each * (self.sections - self.done))} left"
 
 
-def _short(title: str) -> str:
-    from rich.markup import escape
+class _Bars(Progress):
+    """Bars that leave a few columns free: a terminal writes ^C there, and no line breaks."""
 
-    return escape(title if len(title) <= 72 else title[:69] + "…")
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Give the table of the bars."""
+        yield _Narrower(self.make_tasks_table(self.tasks))
+
+
+@dataclass(frozen=True, slots=True)
+class _Narrower:
+    """Something drawn a few columns narrower than there is room."""
+
+    inner: Table
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from console.render(self.inner, options.update(width=max(1, options.max_width - 4)))
+
+
+class _Said(ProgressColumn):
+    """Words about a task, on one line."""
+
+    def __init__(self, say: Callable[[Task], str], column: Column, style: str = "") -> None:
+        super().__init__(table_column=column)
+        self.say, self.style = say, style
+
+    def render(self, task: Task) -> Text:
+        """Write them."""
+        return Text(self.say(task), style=self.style)
+
+
+def _cut(ratio: int) -> Column:
+    """Make a column of the bars that takes its share of the width and cuts what is longer."""
+    return Column(ratio=ratio, no_wrap=True, overflow="ellipsis")
+
+
+def clock(seconds: float) -> str:
+    """Write a time as hours, minutes and seconds; hours do not wrap.
+
+    >>> clock(59.9), clock(3_661), clock(90_000)
+    ('0:00:59', '1:01:01', '25:00:00')
+    """
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"
+
+
+def middle(text: str, cells: int) -> str:
+    """Cut a long name in its middle: names of models differ at their ends.
+
+    >>> middle("prune.layers(keep=2)+quantize.dynamic", 21)
+    'prune.laye…ze.dynamic'
+    """
+    if cell_len(text) <= cells:
+        return text
+    if cells < 3:
+        return chop_cells(text, max(1, cells))[0]
+    after = (cells - 1) // 2
+    head = chop_cells(text, cells - 1 - after)[0]
+    tail = chop_cells(text[::-1], after)[0][::-1]
+    return f"{head}…{tail}"

@@ -163,10 +163,11 @@ def measured(pipeline: Pipeline, ask: Question) -> Json:
         }
         (folder / "sensitivity.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
 
-    pipeline.reporter.begin("sensitivity")
+    pipeline.reporter.begin(f"sensitivity of {_title(pipeline)}")
     folder = pipeline.store.obtain(key, build)
-    pipeline.reporter.end("measured")
-    return dict(json.loads((folder / "sensitivity.json").read_text(encoding="utf-8")))
+    found = dict(json.loads((folder / "sensitivity.json").read_text(encoding="utf-8")))
+    pipeline.reporter.end(f"{len(found['items'])} errors measured")
+    return found
 
 
 def compared(pipeline: Pipeline, other: Path, ask: Question) -> Json:
@@ -208,10 +209,11 @@ def compared(pipeline: Pipeline, other: Path, ask: Question) -> Json:
         }
         (folder / "sensitivity.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
 
-    pipeline.reporter.begin("comparing")
+    pipeline.reporter.begin(f"comparing {_title(pipeline)} with {other.name}")
     folder = pipeline.store.obtain(key, build)
-    pipeline.reporter.end("compared")
-    return dict(json.loads((folder / "sensitivity.json").read_text(encoding="utf-8")))
+    found = dict(json.loads((folder / "sensitivity.json").read_text(encoding="utf-8")))
+    pipeline.reporter.end(f"{len(found['tensors'])} tensors compared")
+    return found
 
 
 def _other(path: Path) -> OnnxModel:

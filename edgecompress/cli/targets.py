@@ -82,6 +82,7 @@ def prepare(context: click.Context, names: tuple[str, ...], file: Path | None) -
     from edgecompress.cli._progress import TerminalReporter
     from edgecompress.cli._targets import named_specs, read_fleet
     from edgecompress.cli._targets import prepare as prepare_target
+    from edgecompress.errors import EdgeCompressError
 
     specs = named_specs(read_fleet(file), names)
     with TerminalReporter() as reporter:
@@ -94,12 +95,20 @@ def prepare(context: click.Context, names: tuple[str, ...], file: Path | None) -
                 text = what.removeprefix(f"preparing {spec.url}: ")
                 if text != step:  # a line per finished step, so that a log shows them too
                     if step:
-                        reporter.end("")
+                        reporter.end("done")
                     reporter.begin(f"{spec.name}: {text}")
                     step = text
                 reporter.advance(done, total, "")
 
-            return prepare_target(spec, tell)
+            try:
+                said = prepare_target(spec, tell)
+            except EdgeCompressError:
+                if step:
+                    reporter.end("failed")
+                raise
+            if step:
+                reporter.end("done")
+            return said
 
         found = [_done(spec.name, work, spec) for spec in specs]
     context.exit(_say(found))
