@@ -146,6 +146,8 @@ def _note(found: tuple[Measurement, ...], name: str | None = None) -> str:
     said = ", ".join(_words(whole[metric]) for metric in told)
     split = next((one.split for one in found if one.split), None)
     said = f"{said or 'nothing could be measured'}{f' on {split}' if split and said else ''}"
+    reasons = dict.fromkeys(str(whole[one].invalid) for one in told if whole[one].invalid)
+    said = "; ".join([said, *map(words.plain, reasons)])
     return f"{name}: {said}" if name else said
 
 
@@ -155,10 +157,9 @@ def _words(found: Measurement) -> str:
     if found.metric == "speedup":
         text = f"{value} as fast as onnx-fp32"
     elif found.metric.endswith("_drop"):
-        gained = found.value < 0
         change = words.with_unit(abs(found.value), found.unit)
-        text = f"{change} {'above' if gained else 'under'} the teacher"
-    return f"{text} (not valid: {words.plain(found.invalid)})" if found.invalid else text
+        text = f"{change} {'above' if found.value < 0 else 'under'} the teacher"
+    return f"{text} (not valid)" if found.invalid else text
 
 
 def descriptions(targets: Mapping[str, Target]) -> Json:

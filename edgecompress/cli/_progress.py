@@ -28,7 +28,13 @@ LONGEST = "about 0:00:00 left"
 
 
 class TerminalReporter:
-    """Draws progress with rich on standard error; without a terminal it prints finished lines."""
+    """Draws progress with rich on standard error; without a terminal it prints finished lines.
+
+    The bars are drawn by a thread of rich's, at any moment. What it draws must always be as high:
+    a line printed at the same moment would else be written over, or a bar left behind.
+    """
+
+    per_second = 10
 
     def __init__(self) -> None:
         self.console = Console(stderr=True, highlight=False)
@@ -50,6 +56,7 @@ class TerminalReporter:
             console=self.console,
             transient=True,
             expand=True,
+            refresh_per_second=self.per_second,
         )
         self.whole = self.bar.add_task("the whole run", total=None, what="", visible=False)
         self.piece = self.bar.add_task("starting", total=None, what="")
@@ -82,7 +89,11 @@ class TerminalReporter:
     def plan(self, sections: Sequence[str]) -> None:
         """Show a bar for the whole work, moved on by sections."""
         self.sections = len(sections)
+        if self.drawn:
+            self.bar.stop()
         self.bar.update(self.whole, total=len(sections), visible=True)
+        if self.drawn:
+            self.bar.start()
 
     def section(self, title: str) -> None:
         """Print the heading of the next pieces."""
@@ -104,7 +115,7 @@ class TerminalReporter:
         """Show the piece of work under way."""
         self.title = plain(title)
         self.spoken = time.monotonic()
-        self.bar.reset(self.piece, description=self.title, total=None, what="", visible=True)
+        self.bar.reset(self.piece, description=self.title, total=None, what="")
 
     def advance(self, done: float, total: float, what: str) -> None:
         """Move the bar; without a terminal, say now and then how far it is."""
@@ -123,7 +134,7 @@ class TerminalReporter:
     def end(self, note: str) -> None:
         """Print the finished piece with its note."""
         title, self.title = self.title or self.heading, ""
-        self.bar.update(self.piece, visible=False)
+        self.bar.reset(self.piece, description=self.heading or "…", total=None, what="")
         self._line(title, plain(note) or "done")
 
     def _line(self, title: str, note: str) -> None:

@@ -83,6 +83,17 @@ def test_every_finished_line_is_whole(width: int, tmp_path: Path) -> None:
     assert clocks == sorted(clocks)
 
 
+def test_no_line_is_lost_while_the_bars_are_drawn_at_the_same_moment(tmp_path: Path) -> None:
+    pieces = [(f"piece {number}", f"note {number}") for number in range(70)]
+    busy = SCRIPT.replace("    reporter.started", "    sys.setswitchinterval(1e-6)\n    reporter.started")
+    busy = busy.replace("with Term", "TerminalReporter.per_second = 400\nwith Term")
+    screen = watch(["-c", busy, repr((pieces, ["all of it"], 0.002, 0))], 80, folder=tmp_path)
+    assert [line.split() for line in finished(screen)] == [
+        [*title.split(), *note.split()] for title, note in pieces
+    ]
+    assert len(screen.lines) == 1 + len(pieces), "something of the bars was left"
+
+
 def test_the_clock_does_not_wrap_after_an_hour(tmp_path: Path) -> None:
     screen = watch(script(0.0, 36 * 3_600.0), 80, folder=tmp_path)
     assert all(
