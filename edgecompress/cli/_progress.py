@@ -49,9 +49,9 @@ class TerminalReporter:
         self.spoken = self.started
         self.bar = _Bars(
             SpinnerColumn(),
-            _Said(lambda task: task.description, _cut(ratio=4)),
-            BarColumn(bar_width=None, table_column=Column(ratio=2)),
-            _Said(lambda task: str(task.fields["what"]), _cut(ratio=3), "dim"),
+            _Said(lambda task: task.description, _cut(ratio=3)),
+            BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=8)),
+            _Said(lambda task: str(task.fields["what"]), _cut(ratio=4), "dim"),
             _Said(self._left, Column(justify="right", min_width=len(LONGEST), no_wrap=True), "dim"),
             console=self.console,
             transient=True,

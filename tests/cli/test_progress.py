@@ -85,7 +85,8 @@ def test_every_finished_line_is_whole(width: int, tmp_path: Path) -> None:
 
 def test_no_line_is_lost_while_the_bars_are_drawn_at_the_same_moment(tmp_path: Path) -> None:
     pieces = [(f"piece {number}", f"note {number}") for number in range(70)]
-    busy = SCRIPT.replace("    reporter.started", "    sys.setswitchinterval(1e-6)\n    reporter.started")
+    start = "    reporter.started"
+    busy = SCRIPT.replace(start, f"    sys.setswitchinterval(1e-6)\n{start}")
     busy = busy.replace("with Term", "TerminalReporter.per_second = 400\nwith Term")
     screen = watch(["-c", busy, repr((pieces, ["all of it"], 0.002, 0))], 80, folder=tmp_path)
     assert [line.split() for line in finished(screen)] == [
