@@ -83,6 +83,20 @@ _SECONDS = click.FloatRange(min=0, min_open=True, max=86_400)
     help="Most texts in one request; never more than the queue holds.",
 )
 @click.option(
+    "--max-connections",
+    type=_COUNT,
+    default=_DEFAULT.max_connections,
+    show_default=True,
+    help="Most open connections; beyond, one that waits for its client makes room.",
+)
+@click.option(
+    "--read-timeout",
+    type=_SECONDS,
+    default=_DEFAULT.read_timeout_s,
+    show_default=True,
+    help="Seconds until a request's head has arrived, and then until its body has.",
+)
+@click.option(
     "--timeout",
     type=_SECONDS,
     default=_DEFAULT.timeout_s,
@@ -108,6 +122,8 @@ def command(
     max_body: int,
     max_text: int,
     texts_per_request: int,
+    max_connections: int,
+    read_timeout: float,
     timeout: float,
     grace: float,
 ) -> None:
@@ -138,6 +154,8 @@ def command(
         max_body_bytes=max_body,
         max_text=max_text,
         max_texts=texts_per_request,
+        max_connections=max_connections,
+        read_timeout_s=read_timeout,
         timeout_s=timeout,
         grace_s=grace,
     )

@@ -4,6 +4,9 @@
 
     limits.py      what a client may ask for and for how long, as one frozen value
     questions.py   a request's body → questions, or a refusal in one sentence
+    connections.py how many connections, how long one may be silent, which one makes room
+    bodies.py      a request's body, bounded in bytes and time
+    fair.py        lines of clients: who has had least work done is next
     batching.py    the bounded queue, and the threads that answer from it
     metrics.py     counters in Prometheus form
     app.py         the ASGI application (starlette)

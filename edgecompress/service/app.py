@@ -1,7 +1,7 @@
 """The ASGI application: ``/predict``, ``/health`` and ``/metrics``.
 
-Every refusal is a JSON object ``{"error": "one sentence"}``. Refusing costs little: a full queue
-is answered before the body is read, a body that is too large before it is kept.
+Every refusal is a JSON object ``{"error": "one sentence"}``. Refusing costs little: whoever has no
+place in the queue is told so before the body is read, a body that is too large before it is kept.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edgecompress.errors import DataError, EdgeCompressError
 from edgecompress.service.batching import Answer, Batcher, ModelFailedError, QueueFullError
+from edgecompress.service.bodies import Bodies
+from edgecompress.service.connections import Connections, client_name
 from edgecompress.service.limits import Limits
 from edgecompress.service.metrics import Metrics
 from edgecompress.service.questions import Asked, RefusedError, read_body
@@ -34,6 +36,7 @@ GONE = 499
 """Counted for a client that went away; nothing is sent. The number is nginx's."""
 
 _RETRY_AFTER_S = 1
+_LAST_BODIES_S = 1.0  # how long a body may still arrive once the service stops
 _log = logging.getLogger(__name__)
 
 
@@ -84,8 +87,9 @@ class Service:
         self.served, self.limits, self.metrics = served, limits, Metrics()
         self.in_flight, self.answered = 0, 0
         self.stopping, self.changed_at = False, time.monotonic()
+        self.connections = Connections(limits, self.metrics)
         self._answer, self._workers, self._together = answer, workers, together
-        self._reading = 0  # each of them will ask at least one question: counted as waiting
+        self._bodies = Bodies(limits)
         self._batcher: Batcher | None = None
 
     def app(self) -> ASGIApp:
@@ -102,6 +106,11 @@ class Service:
         inner.router.redirect_slashes = False
         return _Accounting(inner, self)
 
+    def stop(self) -> None:
+        """Begin the way down; a body that is still arriving has a moment left."""
+        self.stopping = True
+        self._bodies.hurry(_LAST_BODIES_S)
+
     @contextlib.asynccontextmanager
     async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
         self._batcher = batcher = Batcher(
@@ -115,6 +124,7 @@ class Service:
         self.metrics.watch(
             in_flight=lambda: self.in_flight,
             queue=lambda: batcher.waiting,
+            connections=lambda: len(self.connections),
             model={
                 "name": self.served.name,
                 "task": self.served.task,
@@ -131,9 +141,10 @@ class Service:
 
     async def _predict(self, request: Request) -> Response:
         start = time.monotonic()
+        client = client_name(request.client.host if request.client else "")
         try:
-            asked = await self._read(request)
-            outcomes = await self._ask(request, asked, start)
+            asked = await self._read(request, client)
+            outcomes = await self._ask(request, asked, client, start)
             answers = [_answer(outcome) for outcome in outcomes]
         except ClientDisconnect:
             return Response(status_code=GONE)
@@ -143,24 +154,20 @@ class Service:
         self.metrics.latency.observe(time.monotonic() - start)
         return _json({"answers": answers} if asked.several else answers[0])
 
-    async def _read(self, request: Request) -> Asked:
-        if self._queue.room <= self._reading:
+    async def _read(self, request: Request, client: str) -> Asked:
+        if not self._queue.admits(client):
             raise self._full()
-        self._reading += 1
         try:
-            async with asyncio.timeout(self.limits.timeout_s):
-                body = await _body(request, self.limits.max_body_bytes)
-        except TimeoutError:
-            raise RefusedError(
-                408, f"the request did not arrive within {self.limits.timeout_s:g} s"
-            ) from None
-        finally:
-            self._reading -= 1
+            body = await self._bodies.read(request, client)
+        except RefusedError:
+            if self.stopping:
+                raise _OVER from None
+            raise
         return read_body(body, self.limits)
 
-    async def _ask(self, request: Request, asked: Asked, start: float) -> list[Any]:
+    async def _ask(self, request: Request, asked: Asked, client: str, start: float) -> list[Any]:
         """Wait for the outcomes, until the deadline, and as long as the client does."""
-        waiting = asyncio.ensure_future(self._queue.ask(asked.questions))
+        waiting = asyncio.ensure_future(self._queue.ask(asked.questions, client))
         gone = asyncio.ensure_future(request.receive())  # the body is read: only an end can come
         try:
             await asyncio.wait(
@@ -192,7 +199,8 @@ class Service:
     def _full(self) -> RefusedError:
         return RefusedError(
             503,
-            f"{self.limits.max_queue} texts wait already or would; ask again in {_RETRY_AFTER_S} s",
+            f"{self.limits.max_queue} texts wait already or would, and none of them is of a client "
+            f"that has more waiting than this one; ask again in {_RETRY_AFTER_S} s",
             retry_after_s=_RETRY_AFTER_S,
         )
 
@@ -257,19 +265,6 @@ class _Accounting:
             service.changed_at = time.monotonic()
             known = path if path in PATHS else "other"
             service.metrics.requests.labels(known, str(status)).inc()
-
-
-async def _body(request: Request, most: int) -> bytes:
-    declared = request.headers.get("content-length", "")
-    refused = RefusedError(413, f"the body is larger than {most} bytes; send less at once")
-    if declared.isdecimal() and int(declared) > most:
-        raise refused
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > most:
-            raise refused
-    return bytes(body)
 
 
 def _answer(outcome: Any) -> Any:

@@ -1,5 +1,8 @@
 """The bounded queue in front of a model, and the threads that answer from it.
 
+The queue is fair to clients, not to texts: whoever has had least work done is next (`fair.py`), and
+in a full queue the client that holds most of it gives way to one that holds less.
+
 Everything but the inference itself happens on the event loop, so the queue needs no lock. A worker
 takes what waits, up to a limit; ONNX Runtime lets go of Python's lock while it computes, so the
 loop goes on reading requests meanwhile. Every answer goes back as soon as it is there, not when
@@ -10,12 +13,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from edgecompress.service.fair import Line, Lines
 from edgecompress.service.questions import Question
 
 Outcome = Any
@@ -23,6 +26,9 @@ Outcome = Any
 
 Answer = Callable[[Sequence[Question]], Iterator[tuple[int, Outcome]]]
 """Answers questions, in any order, each with its place; called in a worker's thread."""
+
+_MAX_CHARACTERS = 20_000
+"""Most characters that a worker takes at once, beyond the first text: others wait for all of it."""
 
 _log = logging.getLogger(__name__)
 
@@ -41,9 +47,13 @@ class _Job:
     arrived: float
     future: asyncio.Future[Outcome] = field(repr=False)
 
+    @property
+    def size(self) -> int:
+        return self.question.characters
+
 
 class Batcher:
-    """Questions in, outcomes out, in the order in which they came.
+    """Questions in, outcomes out; those of one client in the order in which they came.
 
     Parameters
     ----------
@@ -71,7 +81,7 @@ class Batcher:
     ) -> None:
         self._answer, self._on_batch = answer, on_batch
         self._max_batch, self._max_queue, self._max_delay_s = max_batch, max_queue, max_delay_s
-        self._waiting: deque[_Job] = deque()
+        self._waiting: Lines[_Job] = Lines()
         self._arrived = asyncio.Event()
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="answer")
         self._tasks = [asyncio.create_task(self._work()) for _ in range(workers)]
@@ -91,28 +101,46 @@ class Batcher:
         """Whether all workers are there to take questions."""
         return not any(task.done() for task in self._tasks)
 
-    async def ask(self, questions: Sequence[Question]) -> list[Outcome]:
+    def admits(self, client: str, count: int = 1) -> bool:
+        """Whether so many more questions of a client fit, at the cost of one that holds more."""
+        if count <= self.room:
+            return True
+        longest, mine = self._waiting.longest(), self._waiting.held_by(client)
+        return longest is not None and longest.held > mine + count
+
+    async def ask(self, questions: Sequence[Question], client: str = "") -> list[Outcome]:
         """Wait for the outcomes; a caller that is cancelled leaves the queue.
 
         Raises
         ------
         QueueFullError
-            When they do not all fit.
+            When they do not all fit, or when they had to leave for a client that held less.
         """
-        if len(questions) > self.room:
-            raise QueueFullError
+        while len(questions) > self.room:
+            longest = self._waiting.longest()
+            if longest is None or not self.admits(client, len(questions)):
+                raise QueueFullError
+            self._drop_newest(longest)
         loop = asyncio.get_running_loop()
         jobs = [_Job(question, loop.time(), loop.create_future()) for question in questions]
-        self._waiting.extend(jobs)
+        self._waiting.join(client, jobs)
         self._arrived.set()
         try:
-            return [await job.future for job in jobs]
+            outcomes = [await job.future for job in jobs]
         except asyncio.CancelledError:
             for job in jobs:
                 job.future.cancel()  # a worker that has it already skips it
-                if job in self._waiting:
-                    self._waiting.remove(job)
+            self._waiting.leave(client, jobs)
             raise
+        for outcome in outcomes:
+            if isinstance(outcome, QueueFullError):
+                raise outcome
+        return outcomes
+
+    def _drop_newest(self, line: Line[_Job]) -> None:
+        """Refuse what is left of the last request of a line."""
+        for job in self._waiting.drop_newest(line):
+            _settle(job, QueueFullError())
 
     async def close(self) -> None:
         """End the workers; a thread that is computing is left to itself."""
@@ -131,23 +159,33 @@ class Batcher:
 
     async def _collect(self) -> list[_Job]:
         """Wait for the first question, then for others until the batch or its time is full."""
-        while not self._waiting:
+        while not len(self._waiting):
             self._arrived.clear()
             await self._arrived.wait()
         batch = self._take(self._max_batch)
         while self._max_delay_s and len(batch) < self._max_batch:
-            if not self._waiting:
+            if not len(self._waiting):
                 self._arrived.clear()
                 try:
                     async with asyncio.timeout_at(batch[0].arrived + self._max_delay_s):
                         await self._arrived.wait()
                 except TimeoutError:
                     break
-            batch += self._take(self._max_batch - len(batch))
+            more = self._take(self._max_batch - len(batch), sum(job.size for job in batch))
+            if not more:
+                break
+            batch += more
         return batch
 
-    def _take(self, most: int) -> list[_Job]:
-        return [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
+    def _take(self, most: int, held: int = 0) -> list[_Job]:
+        """Take up to `most` questions, to go with others of `held` characters."""
+        taken: list[_Job] = []
+        while len(taken) < most and (job := self._waiting.next()) is not None:
+            if (taken or held) and held + job.size > _MAX_CHARACTERS:
+                break
+            taken.append(self._waiting.take())
+            held += job.size
+        return taken
 
     def _run(self, batch: Sequence[_Job], loop: asyncio.AbstractEventLoop) -> None:
         """Answer, in a thread; nothing may leave it, or the worker would be gone."""

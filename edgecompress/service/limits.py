@@ -24,6 +24,10 @@ class Limits:
         Most characters of one text, or of one text's words joined by blanks.
     max_texts : int
         Most texts in one request; never more than `max_queue`.
+    max_connections : int
+        Most open connections; beyond, one that waits for its client makes room.
+    read_timeout_s : float
+        Most time until a request's head has arrived, and then until its body has.
     timeout_s : float
         Most time from a request's first line to its answer.
     grace_s : float
@@ -36,6 +40,8 @@ class Limits:
     max_body_bytes: int = 1_000_000
     max_text: int = 100_000
     max_texts: int = 64
+    max_connections: int = 1000  # below the usual limit of 1024 open files
+    read_timeout_s: float = 10.0
     timeout_s: float = 30.0
     grace_s: float = 20.0
 

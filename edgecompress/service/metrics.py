@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from prometheus_client import (
+    CONTENT_TYPE_PLAIN_0_0_4,
     CollectorRegistry,
     Counter,
     Gauge,
     Histogram,
     Info,
     ProcessCollector,
+    generate_latest,
 )
 from prometheus_client.exposition import choose_encoder
 
@@ -34,6 +36,9 @@ class Metrics:
         ``edgecompress_batch_seconds``: how long it took to answer what it took.
     texts : Counter
         ``edgecompress_texts_total``: texts that were answered.
+    closed : Counter
+        ``edgecompress_closed_connections_total``, by reason: ``no request`` in time, ``answer not
+        read``, ``made room`` for another, ``no room`` for a new one.
     """
 
     def __init__(self) -> None:
@@ -63,6 +68,15 @@ class Metrics:
             registry=registry,
         )
         self.texts = Counter("edgecompress_texts", "Texts that were answered.", registry=registry)
+        self.closed = Counter(
+            "edgecompress_closed_connections",
+            "Connections that the service ended, by reason.",
+            ("reason",),
+            registry=registry,
+        )
+        self._connections = Gauge(
+            "edgecompress_connections", "Open connections.", registry=registry
+        )
         self._in_flight = Gauge(
             "edgecompress_in_flight_requests",
             "Requests to /predict that are being read, wait or are being answered.",
@@ -79,14 +93,22 @@ class Metrics:
         *,
         in_flight: Callable[[], int],
         queue: Callable[[], int],
+        connections: Callable[[], int],
         model: Mapping[str, str],
     ) -> None:
-        """Name what is read when somebody asks: the two gauges, and what the bundle is."""
+        """Name what is read when somebody asks: the gauges, and what the bundle is."""
         self._in_flight.set_function(in_flight)
         self._queue.set_function(queue)
+        self._connections.set_function(connections)
         self._model.info(dict(model))
 
     def document(self, accept: str) -> tuple[bytes, str]:
-        """Give the text and its content type, in the form that the `Accept` header prefers."""
-        encode, content_type = choose_encoder(accept)
-        return encode(self.registry), content_type
+        """Give the text and its content type, in the form that the `Accept` header prefers.
+
+        A header that cannot be understood gets Prometheus' text form.
+        """
+        try:
+            encode, content_type = choose_encoder(accept)
+            return encode(self.registry), content_type
+        except (ValueError, TypeError):  # a version that is no number
+            return generate_latest(self.registry), CONTENT_TYPE_PLAIN_0_0_4

@@ -37,6 +37,14 @@ class Question:
     text: str | None = None
     words: tuple[str, ...] | None = None
 
+    @property
+    def characters(self) -> int:
+        """Length of the text, or of its words joined by blanks."""
+        if self.text is not None:
+            return len(self.text)
+        words = self.words or ()
+        return sum(map(len, words)) + max(len(words) - 1, 0)
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -93,12 +101,7 @@ def _check_sizes(asked: Asked, limits: Limits) -> None:
             413, f"{len(asked.questions)} texts in one request; send at most {most} at once"
         )
     for number, question in enumerate(asked.questions, 1):
-        if question.text is not None:
-            length = len(question.text)
-        else:
-            words = question.words or ()
-            length = sum(map(len, words)) + max(len(words) - 1, 0)
-        if length > limits.max_text:
+        if (length := question.characters) > limits.max_text:
             which = f"text {number}" if asked.several else "the text"
             raise RefusedError(
                 413,

@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 BACKLOG = 1024
 """Connections that the kernel keeps until they are accepted."""
 
-MAX_CONNECTIONS = 1000
-"""Open connections at once, beyond which 503: below the usual limit of 1024 open files."""
-
 _LINGER_S = 0.5  # how long an idle connection may still bring a request that is on its way
 _TICK_S = 0.02
 _ROUNDS = 5  # of the event loop: to see a connection, accept it, and begin to read from it
@@ -119,6 +116,8 @@ def run(service: Service, listener: socket.socket, announce: Callable[[str], Non
     """
     import uvicorn
 
+    from edgecompress.service.connections import Seldom
+
     host, port = listener.getsockname()[:2]
     try:
         listener.listen(BACKLOG)
@@ -127,7 +126,7 @@ def run(service: Service, listener: socket.socket, announce: Callable[[str], Non
         raise _taken(host, port, error) from None
     config = uvicorn.Config(
         service.app(),
-        http="h11",
+        http=service.connections.protocol(),
         loop="asyncio",
         ws="none",
         lifespan="on",
@@ -135,9 +134,9 @@ def run(service: Service, listener: socket.socket, announce: Callable[[str], Non
         log_config=None,  # the log is the process's own: warnings and errors go to stderr
         server_header=False,
         backlog=BACKLOG,
-        limit_concurrency=MAX_CONNECTIONS,
         timeout_graceful_shutdown=math.ceil(service.limits.grace_s),
     )
+    logging.getLogger("uvicorn.error").addFilter(Seldom())
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     return asyncio.run(_serve(uvicorn.Server(config), service, listener, lambda: announce(address)))
 
@@ -183,7 +182,7 @@ async def _drain(server: uvicorn.Server, service: Service, hurry: asyncio.Event)
     connection. So a client that asks one request after the other loses none; what is left are
     connections on which nothing happens.
     """
-    service.stopping = True
+    service.stop()
     for _ in range(_ROUNDS):
         await asyncio.sleep(0)  # connections that the kernel has already are accepted meanwhile
     for accepting in server.servers:

@@ -3,65 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
+from queueing import Model, asked, taken, texts, with_batcher
 
 from edgecompress.errors import DataError
 from edgecompress.service.answering import answerer
 from edgecompress.service.batching import Batcher, ModelFailedError, QueueFullError
 from edgecompress.service.questions import Question
-
-
-class Model:
-    """Answers with the text in capitals; `gate` holds it up, and it remembers its batches."""
-
-    def __init__(self) -> None:
-        self.batches: list[list[str]] = []
-        self.gate = threading.Event()
-        self.gate.set()
-
-    def __call__(self, questions: Sequence[Question]) -> Iterator[tuple[int, str]]:
-        self.batches.append([str(question.text) for question in questions])
-        for place, question in enumerate(questions):
-            assert self.gate.wait(10)
-            if question.text == "fail":
-                raise RuntimeError("as a library might")
-            yield place, str(question.text).upper()
-
-
-def texts(*found: str) -> list[Question]:
-    return [Question(text=text) for text in found]
-
-
-def with_batcher(
-    test: Callable[[Batcher, Model], Coroutine[Any, Any, None]], **options: Any
-) -> None:
-    async def main() -> None:
-        model = Model()
-        batcher = Batcher(model, **{"max_batch": 4, "max_queue": 8, **options})
-        try:
-            await asyncio.wait_for(test(batcher, model), 20)
-        finally:
-            model.gate.set()
-            await batcher.close()
-
-    asyncio.run(main())
-
-
-async def asked(batcher: Batcher, *found: str) -> asyncio.Task[list[Any]]:
-    """Ask in a task, and let it get as far as it goes."""
-    task = asyncio.create_task(batcher.ask(texts(*found)))
-    for _ in range(3):
-        await asyncio.sleep(0)
-    return task
-
-
-async def taken(model: Model, batches: int) -> None:
-    while len(model.batches) < batches:
-        await asyncio.sleep(0.001)
 
 
 def test_what_waits_is_taken_together_in_order() -> None:

@@ -29,7 +29,7 @@ def test_every_option_is_there_with_its_default() -> None:
 
 def test_every_metric_is_there() -> None:
     metrics = Metrics()
-    metrics.watch(in_flight=lambda: 0, queue=lambda: 0, model={"name": "a"})
+    metrics.watch(in_flight=lambda: 0, queue=lambda: 0, connections=lambda: 0, model={"name": "a"})
     names = {
         family.name + {"counter": "_total", "info": "_info"}.get(family.type, "")
         for family in metrics.registry.collect()
