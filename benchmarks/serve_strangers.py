@@ -30,7 +30,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
-from serve import TEXTS, Running, conll_texts, serving  # type: ignore[import-not-found]
+from serve import TEXTS, Running, conll_texts, serving
 
 STRANGER = "127.0.0.9"
 HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
@@ -111,17 +111,18 @@ def long_texts(running: Running) -> Iterator[None]:
     body = json.dumps({"texts": ["Abuja " * 2000] * 64}).encode()
 
     def ask() -> None:
+        place = ("127.0.0.1", running.port)
         while not stop.is_set():
-            with contextlib.suppress(OSError):
-                with socket.create_connection(
-                    ("127.0.0.1", running.port), 60, (STRANGER, 0)
-                ) as one:
-                    one.settimeout(2.0)
-                    one.sendall(HEAD % len(body) + body)
-                    while not stop.is_set():
-                        with contextlib.suppress(TimeoutError):
-                            one.recv(1 << 20)
-                            break
+            with (
+                contextlib.suppress(OSError),
+                socket.create_connection(place, 60, (STRANGER, 0)) as one,
+            ):
+                one.settimeout(2.0)
+                one.sendall(HEAD % len(body) + body)
+                while not stop.is_set():
+                    with contextlib.suppress(TimeoutError):
+                        one.recv(1 << 20)
+                        break
 
     threads = [threading.Thread(target=ask) for _ in range(4)]
     for thread in threads:
@@ -162,12 +163,15 @@ def main(bundle: Path, data: Path | None, seconds: int, only: tuple[str, ...]) -
     texts = TEXTS if data is None else conll_texts(data)
     rows = []
     for name in only or ("alone", "silent", "heads", "bodies", "long"):
-        with tempfile.TemporaryDirectory() as folder, serving(bundle) as running:
-            with part(name, running):
-                figures = wrk(running.port, texts, seconds, Path(folder))
-                start = time.perf_counter()
-                code, said = running.stop()
-                took = time.perf_counter() - start
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            serving(bundle) as running,
+            part(name, running),
+        ):
+            figures = wrk(running.port, texts, seconds, Path(folder))
+            start = time.perf_counter()
+            code, said = running.stop()
+            took = time.perf_counter() - start
         asked, refused, unconnected, broken, late, p50, p99, most = figures
         rows.append(
             f"| {name} | {asked / seconds:.0f} | {refused:.0f} | "
