@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +15,11 @@ from edgecompress.values import OnnxModel, TorchModel
 from edgecompress.yamlfile import KeyPath, YamlFile
 
 MAX_CANDIDATES = 500
+"""More is a mistake in the forks, not a plan: at ten seconds each it is over an hour."""
+MAX_STAGES = 100
+"""Of one chain; the longest that anybody has needed had about ten."""
 NO_DATA = "give --train FILE --format NAME, or to `edgecompress quantize` also --data PATH"
 """What to do where there is no recipe to put data files into."""
-"""More is a mistake in the forks, not a plan: at ten seconds each it is over an hour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +58,24 @@ def expand(items: Any, path: KeyPath, source: YamlFile) -> tuple[Chain, ...]:
     """Expand a list of stages and forks into all chains, in the order of the file."""
     if not isinstance(items, list):
         raise source.error("stages are a list", path)
+    if len(items) > MAX_STAGES:
+        raise source.error(f"there are {len(items)} stages; {MAX_STAGES} are the most", path)
     choices: list[list[Chain]] = []
     total = 1
     for index, item in enumerate(items):
         here = (*path, index)
         choices.append(_expand_item(item, here, source))
         total *= len(choices[-1])
-        if total > MAX_CANDIDATES:
-            raise source.error(f"the forks give more than {MAX_CANDIDATES} candidates", here)
+        _check_number(total, here, source)
     return tuple(
         tuple(itertools.chain.from_iterable(parts)) for parts in itertools.product(*choices)
     )
+
+
+def _check_number(candidates: int, path: KeyPath, source: YamlFile) -> None:
+    """Refuse forks that multiply beyond any plan, before the candidates are built."""
+    if candidates > MAX_CANDIDATES:
+        raise source.error(f"the forks give more than {MAX_CANDIDATES} candidates", path)
 
 
 def _expand_item(item: Any, path: KeyPath, source: YamlFile) -> list[Chain]:
@@ -77,6 +87,7 @@ def _expand_item(item: Any, path: KeyPath, source: YamlFile) -> list[Chain]:
         for index, branch in enumerate(branches):
             here = (*path, "any", index)
             chains += expand(branch if isinstance(branch, list) else [branch], here, source)
+            _check_number(len(chains), here, source)
         return chains
     return [(_stage_use(one, path, source),) for one in _each(item, path, source)]
 
@@ -94,6 +105,7 @@ def _each(item: Any, path: KeyPath, source: YamlFile) -> list[Any]:
     for key, values in swept.items():
         if not isinstance(values, list) or not values:
             raise source.error("each wants a list of values", (*path, name, key, "each"))
+    _check_number(math.prod(len(values) for values in swept.values()), (*path, name), source)
     return [
         {name: {**fields, **dict(zip(swept, values, strict=True))}}
         for values in itertools.product(*swept.values())

@@ -19,6 +19,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edgecompress.words import shortened
+
+LONGEST_PLACE = 300
+"""Characters of a path or a key in an error; longer ones are no help to anybody."""
+
+
+def _place(file: Path | None, line: int | None) -> str:
+    """Write where an error is: ``file:line``."""
+    where = shortened(str(file or ""), LONGEST_PLACE)
+    return f"{where}:{line}" if where and line else where
+
 
 class EdgeCompressError(Exception):
     """Base of all errors; its text is one sentence that says what to do."""
@@ -47,8 +58,8 @@ class RecipeError(EdgeCompressError):
         self, message: str, *, file: Path | None = None, line: int | None = None, key: str = ""
     ) -> None:
         self.message, self.file, self.line, self.key = message, file, line, key
-        where = f"{file}:{line}" if file and line else str(file or "")
-        super().__init__(": ".join(part for part in (where, key, message) if part))
+        parts = (_place(file, line), shortened(key, LONGEST_PLACE), message)
+        super().__init__(": ".join(part for part in parts if part))
 
 
 class DataError(EdgeCompressError):
@@ -68,8 +79,8 @@ class DataError(EdgeCompressError):
 
     def __init__(self, message: str, *, file: Path | None = None, line: int | None = None) -> None:
         self.message, self.file, self.line = message, file, line
-        where = f"{file}:{line}" if file and line else str(file or "")
-        super().__init__(": ".join(part for part in (where, message) if part))
+        parts = (_place(file, line), message)
+        super().__init__(": ".join(part for part in parts if part))
 
 
 class MissingExtraError(EdgeCompressError):

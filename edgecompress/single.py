@@ -95,7 +95,7 @@ def single_recipe(
     if like is not None:
         document = dict(load_recipe(like, data_settings).document)
     else:
-        document = dict(apply_settings({}, data_settings))
+        document = dict(apply_settings({}, data_settings, "--set-recipe"))
     document["name"] = "single"
     document["stages"] = []
     document.pop("budget", None)

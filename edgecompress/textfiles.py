@@ -7,48 +7,76 @@ bundle.
 from __future__ import annotations
 
 import difflib
+import io
+import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from edgecompress.errors import DataError
+from edgecompress.reading import open_regular, reading
+from edgecompress.words import shortened
 
 BLANKS = " \t"
 LINE = re.compile(r"([^ \t]+)[ \t]+([^ \t]+)")
 TAG = re.compile(r"O|[BIES]-.+", re.DOTALL)
 
 
+MAX_LINE_BYTES = 16 * 2**20
+"""A line of more is no text (a disk image, a dump of zeros), and would be held whole."""
+
+
 def check_file(file: Path) -> None:
     """Raise `DataError` unless `file` is a file with something in it."""
-    if not file.exists():
-        raise DataError("the file is missing; check its path (and data.root)", file=file)
-    if not file.is_file():
-        raise DataError("this is not a file", file=file)
-    if not file.stat().st_size:
-        raise DataError("the file is empty", file=file)
+    with _opened(file):
+        pass
 
 
-def read_lines(file: Path) -> list[str]:
-    """Read a UTF-8 file's lines, without a byte order mark and without line ends (LF or CRLF).
+@contextmanager
+def _opened(file: Path) -> Iterator[io.BufferedReader]:
+    """Open a file of text, with what is wrong with it in words."""
+    try:
+        stream = open_regular(file)
+    except FileNotFoundError:
+        raise DataError("the file is missing; check its path (and data.root)", file=file) from None
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror})", file=file) from None
+    with stream:
+        if not os.fstat(stream.fileno()).st_size:
+            raise DataError("the file is empty", file=file)
+        with reading(file):
+            yield stream
 
-    Only a line feed ends a line: Unicode's other line separators occur inside real tokens.
+
+def read_lines(file: Path) -> Iterator[str]:
+    """Give a UTF-8 file's lines, without a byte order mark and without line ends (LF or CRLF).
+
+    Only a line feed ends a line: Unicode's other line separators occur inside real tokens. One line
+    is in memory at a time.
 
     Raises
     ------
     DataError
-        When the file is missing, empty, unreadable or not UTF-8 (naming the line).
+        When the file is missing, empty, no regular file or unreadable; for a line that is not UTF-8
+        or absurdly long, naming it.
     """
-    check_file(file)
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})", file=file) from None
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise DataError("not UTF-8; save the file as UTF-8", file=file, line=line) from None
-    return [line.removesuffix("\r") for line in text.split("\n")]
+    with _opened(file) as stream:
+        number = 0
+        while raw := stream.readline(MAX_LINE_BYTES):
+            number += 1
+            if len(raw) == MAX_LINE_BYTES and not raw.endswith(b"\n"):
+                raise DataError(
+                    f"the line has more than {MAX_LINE_BYTES:,} bytes; this is no text",
+                    file=file, line=number,
+                )  # fmt: skip
+            try:
+                line = raw.removesuffix(b"\n").decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError:
+                raise DataError(
+                    "not UTF-8; save the file as UTF-8", file=file, line=number
+                ) from None
+            yield line.removesuffix("\r")
 
 
 def conll_lines(file: Path) -> Iterator[tuple[int, str, str]]:
@@ -114,18 +142,19 @@ def tsv_rows(
         or the file cannot be read.
     """
     lines = read_lines(file)
-    header = [name.strip() for name in lines[0].split("\t")]
+    header = [name.strip() for name in next(lines).split("\t")]
     wanted = {"text_column": text_column, "label_column": label_column}
     text_at, label_at = (
         _column(file, header, name, f"{setting}{field}") for field, name in wanted.items()
     )
-    for number, line in enumerate(lines[1:], start=2):
+    for number, line in enumerate(lines, start=2):
         if not line.strip():
             continue
         fields = line.split("\t")
         if len(fields) != len(header):
             raise DataError(
-                f"expected {len(header)} columns ({', '.join(header)}), found {len(fields)}",
+                f"expected {len(header)} columns ({shortened(', '.join(header), 200)}), "
+                f"found {len(fields)}",
                 file=file,
                 line=number,
             )
@@ -139,10 +168,11 @@ def tsv_rows(
 def _column(file: Path, header: list[str], name: str, setting: str) -> int:
     if name in header:
         return header.index(name)
-    near = difflib.get_close_matches(name, header, n=1)
+    near = difflib.get_close_matches(name, [one[:100] for one in header[:100]], n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
+    known = shortened(", ".join(map(repr, header)), 200)
     raise DataError(
-        f"there is no column {name!r} among {', '.join(map(repr, header))}{hint} (set {setting})",
+        f"there is no column {shortened(name, 60)!r} among {known}{hint} (set {setting})",
         file=file,
         line=1,
     )

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from edgecompress.errors import RecipeError
+from edgecompress.words import shortened
 from edgecompress.yamlfile import KeyPath, YamlFile
 
 
@@ -36,7 +37,8 @@ def explain(
     message = problem["msg"].removeprefix("Value error, ")
     given = problem.get("input")
     shown = "" if isinstance(given, dict | list) else f", not {repr(given)[:60]}"
-    return source.error(f"{message[:1].lower()}{message[1:]}{shown}", where)
+    message = shortened(f"{message[:1].lower()}{message[1:]}", 300)
+    return source.error(f"{message}{shown}", where)
 
 
 def _is_tag(part: int | str) -> bool:

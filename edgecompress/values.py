@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgecompress.errors import DataError
+from edgecompress.reading import open_regular
 
 Json = dict[str, Any]
 
@@ -361,8 +362,8 @@ def find(
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as stream:
+    """SHA-256 of a file's bytes, in hexadecimal; OSError where it is no regular file."""
+    with open_regular(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

@@ -10,10 +10,16 @@ from typing import Any
 
 import yaml
 
-from edgecompress.errors import RecipeError
+from edgecompress.errors import DataError, RecipeError
+from edgecompress.reading import first_line, read_text
+from edgecompress.words import shortened
 
 MAX_NODES = 20_000
 """More than any recipe needs; aliases of aliases would otherwise grow without end."""
+MAX_BYTES = 4 * 2**20
+"""Of a file; a recipe with as many entries as are allowed has one or two million bytes."""
+MAX_STEPS = 60
+"""Of a setting's key, and of entries inside one another: some of what reads them is recursive."""
 
 KeyPath = tuple[str | int, ...]
 
@@ -42,8 +48,35 @@ def dotted(path: KeyPath) -> str:
     """Write a path as people do: ``stages[1].distil.epochs``."""
     text = ""
     for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
     return text
+
+
+class _Loader(yaml.SafeLoader):
+    """Builds what JSON can hold and no more: dates stay text, other tags are refused."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - yaml calls it an attribute of the instance
+        first: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:timestamp"]
+        for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._nodes = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Count the nodes while they are built: one takes a thousand times its bytes."""
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            raise RecipeError(f"there are more than {MAX_NODES} entries")
+        return super().compose_node(parent, index)
+
+
+_TAGS = frozenset(
+    f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str", "seq", "map")
+)
+_MERGE = "tag:yaml.org,2002:merge"
+_UNUSABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def read_yaml(file: Path) -> YamlFile:
@@ -52,49 +85,71 @@ def read_yaml(file: Path) -> YamlFile:
     Raises
     ------
     RecipeError
-        When it is missing, not UTF-8, not YAML, has a key twice or is absurdly large.
+        When it is missing, not a regular file, not UTF-8, not YAML, has a key twice or is absurdly
+        large.
     """
     try:
-        text = file.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise RecipeError("there is no such file", file=file) from None
-    except IsADirectoryError:
-        raise RecipeError("this is a directory; name the recipe's file", file=file) from None
-    except UnicodeDecodeError:
-        raise RecipeError("this is not UTF-8 text", file=file) from None
-    except OSError as error:
-        raise RecipeError(f"cannot be read ({error.strerror})", file=file) from None
+        text = read_text(file, MAX_BYTES)
+    except DataError as error:
+        raise RecipeError(error.message, file=error.file, line=error.line) from None
     return parse_yaml(text, file)
 
 
 def parse_yaml(text: str, file: Path | None = None) -> YamlFile:
     """Parse `text`; see `read_yaml` for the errors."""
-    loader = yaml.SafeLoader
+    lines: dict[KeyPath, int] = {}
+    loader: _Loader | None = None
     try:
-        root = yaml.compose(text, Loader=loader)
-        lines: dict[KeyPath, int] = {}
+        loader = _Loader(text)
+        root = loader.get_single_node()
         if root is not None:
             _walk(root, (), lines, file)
-        document = yaml.load(text, Loader=loader)  # noqa: S506  (a SafeLoader)
+        document = None if root is None else loader.construct_document(root)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
-        raise RecipeError(f"not valid YAML: {error.problem}", file=file, line=line) from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        message = str(error).splitlines()[0] if str(error) else "nested too deeply"
-        raise RecipeError(f"not valid YAML: {message}", file=file) from None
+        problem = shortened(" ".join((error.problem or "").split()), 200)
+        raise RecipeError(f"not valid YAML: {problem}", file=file, line=line) from None
+    except RecipeError as error:
+        raise error if error.file else RecipeError(error.message, file=file) from None
+    except RecursionError:
+        raise RecipeError("not valid YAML: nested too deeply", file=file) from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise RecipeError(f"not valid YAML: {first_line(error)}", file=file) from None
+    finally:
+        if loader is not None:
+            loader.dispose()
     return YamlFile(document, file, lines)
 
 
+def parse_value(text: str, key: str) -> Any:
+    """Parse the value of a setting called `key` on the command line, under a recipe's rules."""
+    try:
+        return parse_yaml(text).document
+    except RecipeError as error:
+        raise RecipeError(error.message, key=key) from None
+
+
 def _walk(node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int], file: Path | None) -> None:
+    """Note the line of every key, and refuse what no recipe can mean; aliases count each time."""
+    line = node.start_mark.line + 1
     if len(lines) > MAX_NODES:
         raise RecipeError(f"the file has more than {MAX_NODES} entries", file=file)
-    lines.setdefault(path, node.start_mark.line + 1)
+    if len(path) > MAX_STEPS:
+        raise RecipeError("not valid YAML: nested too deeply", file=file, line=line)
+    lines.setdefault(path, line)
+    if node.tag not in _TAGS:
+        raise RecipeError(
+            f"a value of the kind {shortened(node.tag, 60)} cannot stand here; write plain text, "
+            "numbers, lists and mappings",
+            file=file, line=line, key=dotted(path),
+        )  # fmt: skip
     if isinstance(node, yaml.MappingNode):
         seen = set()
         for key, value in node.value:
             line = key.start_mark.line + 1
-            if not isinstance(key, yaml.ScalarNode):
+            if not isinstance(key, yaml.ScalarNode) or key.tag not in (*_TAGS, _MERGE):
                 raise RecipeError("a key must be plain text", file=file, line=line)
+            _check_text(key.value, line, file)
             if key.value in seen:
                 raise RecipeError("the key stands twice", file=file, line=line, key=str(key.value))
             seen.add(key.value)
@@ -103,13 +158,33 @@ def _walk(node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int], file: Path 
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
             _walk(value, (*path, index), lines, file)
+    else:
+        _check_text(node.value, line, file)
 
 
-def apply_settings(document: Any, settings: Sequence[str]) -> Any:
+def _check_text(text: str, line: int, file: Path | None) -> None:
+    r"""Refuse what YAML can write (``"\0"``, ``"\ud800"``) and neither files nor texts can hold."""
+    found = _UNUSABLE.search(text)
+    if found is not None:
+        raise RecipeError(
+            f"holds the character U+{ord(found[0]):04X}, which no text or file name can have",
+            file=file,
+            line=line,
+        )
+
+
+def apply_settings(document: Any, settings: Sequence[str], option: str = "--set") -> Any:
     """Lay ``key=value`` settings over a document, in order, and give the new document.
 
     A key is a dotted path; list positions are ``[n]``. Values are YAML. Below ``stages`` the name
     of a stage sets the field wherever that stage stands: ``stages.distil.epochs=2``.
+
+    Parameters
+    ----------
+    document : mapping
+    settings : sequence of str
+    option : str
+        What they were given with, for errors.
 
     Raises
     ------
@@ -121,22 +196,27 @@ def apply_settings(document: Any, settings: Sequence[str]) -> Any:
     result = copy.deepcopy(document)
     for setting in settings:
         key, equals, text = setting.partition("=")
+        named = f"{option} {key.strip()}"
         if not equals or not key.strip():
-            raise RecipeError(f"--set wants KEY=VALUE, not {setting!r}")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise RecipeError("the value is not valid YAML", key=f"--set {key}") from None
+            raise RecipeError(f"{option} wants KEY=VALUE, not {shortened(setting, 80)!r}")
+        value = parse_value(text, named)
         words = re.findall(r"\[(\d+)\]|([^.\[\]]+)", key.strip())
-        parts: list[str | int] = [int(index) if index else name for index, name in words]
+        if not words or len(words) > MAX_STEPS or _UNUSABLE.search(key):
+            raise RecipeError("this is no key; write a path such as data.root", key=named)
+        parts: list[str | int] = [_position(index) if index else name for index, name in words]
         if not isinstance(result, dict):
             raise RecipeError("a recipe is a mapping of keys")
         if len(parts) > 1 and parts[0] == "stages" and isinstance(parts[1], str):
-            if not _set_in_stages(result.get("stages"), parts[1:], value):
-                raise RecipeError("no stage of this name in the recipe", key=f"--set {key}")
+            if not _set_in_stages(result.get("stages"), parts[1:], value, named):
+                raise RecipeError("no stage of this name in the recipe", key=named)
         else:
-            _set(result, parts, value, key)
+            _set(result, parts, value, named)
     return result
+
+
+def _position(index: str) -> int:
+    """Read a position in a list; one of more digits than any list has is beyond every end."""
+    return int(index) if len(index) < 10 else 10**9
 
 
 def _set(node: Any, parts: list[str | int], value: Any, key: str) -> None:
@@ -144,7 +224,7 @@ def _set(node: Any, parts: list[str | int], value: Any, key: str) -> None:
         if isinstance(node, list):
             index = parts[0]
             if not isinstance(index, int) or index >= len(node):
-                raise RecipeError(f"there is no entry {index!r} here", key=f"--set {key}")
+                raise RecipeError(f"there is no entry {index!r} here", key=key)
             if len(parts) == 1:
                 node[index] = value
                 return
@@ -153,7 +233,7 @@ def _set(node: Any, parts: list[str | int], value: Any, key: str) -> None:
             node, parts = node[index], parts[1:]
             continue
         if not isinstance(node, dict):
-            raise RecipeError("the path leads below a plain value", key=f"--set {key}")
+            raise RecipeError("the path leads below a plain value", key=key)
         name, length = _longest_key(node, parts)
         if length == len(parts):
             node[name] = value
@@ -172,7 +252,7 @@ def _longest_key(node: dict[str, Any], parts: list[str | int]) -> tuple[str, int
     return str(parts[0]), 1
 
 
-def _set_in_stages(node: Any, parts: list[str | int], value: Any) -> int:
+def _set_in_stages(node: Any, parts: list[str | int], value: Any, key: str) -> int:
     """Set a stage's field wherever the stage stands below `node`; give how often."""
     hits = 0
     if isinstance(node, list):
@@ -184,11 +264,11 @@ def _set_in_stages(node: Any, parts: list[str | int], value: Any) -> int:
                 if isinstance(item, dict) and name in item:
                     if not isinstance(item[name], dict):
                         item[name] = {}
-                    _set(item[name], parts[length:], value, ".".join(map(str, parts)))
+                    _set(item[name], parts[length:], value, key)
                     hits += 1
                     break
             else:
-                hits += _set_in_stages(item, parts, value)
+                hits += _set_in_stages(item, parts, value, key)
     elif isinstance(node, dict):
-        hits += sum(_set_in_stages(child, parts, value) for child in node.values())
+        hits += sum(_set_in_stages(child, parts, value, key) for child in node.values())
     return hits

@@ -20,9 +20,13 @@ import edgecompress.cli as commands
 from edgecompress import __version__
 from edgecompress.errors import EdgeCompressError, MissingExtraError
 from edgecompress.launched import process_count, process_rank
+from edgecompress.reading import first_line
+from edgecompress.words import printable
 
 INTERRUPTED = 130
 """128 + SIGINT, as shells report it."""
+DEBUG = "EDGECOMPRESS_DEBUG"
+"""Variable of the environment that shows where an error came from."""
 
 
 class CommandFolder(click.Group):
@@ -67,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.ClickException as error:
-        error.show()
+        _show(error)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         _fail("interrupted; what was finished is kept, and the same command goes on from there")
@@ -88,7 +92,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:
         _debug()
         advice = "; make room and run it again" if error.errno == errno.ENOSPC else ""
-        _fail(f"{error.filename or 'a file'}: {error.strerror}{advice}")
+        _fail(f"{error.filename or 'a file'}: {error.strerror or error}{advice}")
+        sys.exit(1)
+    except Exception as error:  # noqa: BLE001 - the last resort; every room says its own faults
+        _debug()
+        _fail(
+            f"this is a fault of edgecompress ({type(error).__name__}: {first_line(error)}); "
+            f"run it again with {DEBUG}=1 and report what is printed"
+        )
         sys.exit(1)
 
 
@@ -109,7 +120,7 @@ def _command(arguments: Sequence[str] | None) -> object:
 
 def _quiet() -> None:
     """Silence what libraries say at import that no user can act on (CUDA files, deprecations)."""
-    if os.environ.get("EDGECOMPRESS_DEBUG"):
+    if os.environ.get(DEBUG):
         return
     os.environ.setdefault("PYTHONWARNINGS", "ignore")  # for the processes that measure
     warnings.simplefilter("ignore")
@@ -124,13 +135,25 @@ def _quiet() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
+def _show(error: click.ClickException) -> None:
+    """Say what click found wrong with the options; what was typed cannot steer the terminal."""
+    context = getattr(error, "ctx", None)
+    if context is not None:
+        click.echo(context.get_usage(), err=True)
+        click.echo(f"Try '{context.command_path} --help' for help.\n", err=True)
+    line = " ".join(error.format_message().splitlines())
+    click.echo(f"Error: {printable(line)}", err=True)
+
+
 def _fail(text: str) -> None:
-    click.echo(f"edgecompress: {text}", err=True)
+    """Say an error in one line; what it quotes of a stranger's file cannot steer the terminal."""
+    line = " ".join(text.splitlines())
+    click.echo(f"edgecompress: {printable(line)}", err=True)
 
 
 def _debug() -> None:
     """With EDGECOMPRESS_DEBUG=1, show where an error came from."""
-    if os.environ.get("EDGECOMPRESS_DEBUG"):
+    if os.environ.get(DEBUG):
         import traceback
 
         traceback.print_exc()

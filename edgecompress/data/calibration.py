@@ -15,9 +15,11 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from edgecompress.errors import DataError
+from edgecompress.errors import DataError, RecipeError
 from edgecompress.resources import resource_folder
 from edgecompress.values import Example, json_digest
+from edgecompress.words import shortened
+from edgecompress.yamlfile import read_yaml
 
 Array = np.ndarray[Any, Any]
 
@@ -187,8 +189,6 @@ def load_calibration(name_or_path: str | Path) -> CalibrationSet:
     DataError
         When there is none (with the nearest name), or it is malformed (with file, line and key).
     """
-    import yaml
-
     given = str(name_or_path)
     file = Path(given).expanduser()
     if file.suffix not in SUFFIXES and "/" not in given:
@@ -201,17 +201,13 @@ def load_calibration(name_or_path: str | Path) -> CalibrationSet:
                 f"no calibration set is called {given!r}; {hint} (or give the path of a .yaml file)"
             )
     try:
-        document: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        problem = getattr(error, "problem", None) or "cannot be parsed"
-        raise DataError(f"not YAML: {problem}", file=file, line=mark and mark.line + 1) from None
-    except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})", file=file) from None
-    except UnicodeDecodeError:
-        raise DataError("not UTF-8; save the file as UTF-8", file=file) from None
-    except ValueError as error:  # such as a date that does not exist
-        raise DataError(f"holds a value that YAML cannot read ({error})", file=file) from None
+        document = read_yaml(file).document
+    except RecipeError as error:
+        raise DataError(
+            ": ".join(part for part in (error.key, error.message) if part),
+            file=error.file,
+            line=error.line,
+        ) from None
     if not isinstance(document, dict):
         raise DataError("a calibration set is a mapping of keys, such as `name: mine`", file=file)
     try:
@@ -222,7 +218,7 @@ def load_calibration(name_or_path: str | Path) -> CalibrationSet:
 
 def _explain(error: ValidationError) -> str:
     problem = error.errors()[0]
-    key = ".".join(map(str, problem["loc"]))
+    key = shortened(".".join(map(str, problem["loc"])), 80)
     if problem["type"] == "extra_forbidden":
         near = difflib.get_close_matches(key, CalibrationSet.model_fields, n=1)
         hint = (

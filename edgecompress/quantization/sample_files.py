@@ -8,15 +8,14 @@ from __future__ import annotations
 import csv
 import importlib
 import json
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy
 
+from edgecompress.arrayfiles import StoredArray, stored_arrays
 from edgecompress.errors import DataError
 from edgecompress.quantization.session import DTYPES, Feed
 from edgecompress.tasks.preprocessor import Preprocessor
@@ -44,17 +43,9 @@ class Source:
         The array is one sample, and its first axis does not count samples.
     """
 
-    def __init__(self, file: Path, member: str | None) -> None:
-        self.file, self.member, self.single = file, member, False
-        with self._open() as stream:
-            self.shape, self.fortran, self.dtype = _header(stream, self._name)
-
-    @property
-    def _name(self) -> str:
-        return self.member.removesuffix(".npy") if self.member else self.file.stem
-
-    def _open(self) -> Any:
-        return zipfile.ZipFile(self.file).open(self.member) if self.member else self.file.open("rb")
+    def __init__(self, stored: StoredArray) -> None:
+        self._stored, self.single = stored, False
+        self.shape, self.dtype = stored.shape, stored.dtype
 
     def rows(self) -> Iterator[Array]:
         """Yield the samples one by one; only one is in memory.
@@ -62,35 +53,9 @@ class Source:
         Raises
         ------
         DataError
-            When the file ends too early.
+            When the file is damaged.
         """
-        try:
-            with self._open() as stream:
-                _header(stream, self._name)
-                whole = self.fortran or self.single
-                count, shape = (1, self.shape) if whole else (self.shape[0], self.shape[1:])
-                size = int(np.prod(shape, dtype=np.int64)) * self.dtype.itemsize
-                for _ in range(count):
-                    data = stream.read(size)
-                    if len(data) < size:
-                        raise EOFError
-                    order = "F" if self.fortran else "C"
-                    read = np.frombuffer(data, self.dtype).reshape(shape, order=order)  # type: ignore[call-overload]
-                    if self.fortran and not self.single:
-                        yield from read
-                    else:
-                        yield read
-        except (EOFError, zipfile.BadZipFile, OSError):
-            raise DataError(f"array {self._name} is cut off or damaged", file=self.file) from None
-
-
-def _header(stream: Any, name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    version = npy.read_magic(stream)
-    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, fortran, dtype = read(stream)
-    if dtype.hasobject:
-        raise DataError(f"array {name} holds Python objects; save numbers")
-    return shape, fortran, dtype
+        return self._stored.rows(whole=self.single)
 
 
 def array_sources(file: Path, specs: Sequence[TensorSpec]) -> Mapping[str, Source]:
@@ -101,27 +66,17 @@ def array_sources(file: Path, specs: Sequence[TensorSpec]) -> Mapping[str, Sourc
     DataError
         When the file is damaged, or is a ``.npy`` and the graph has several inputs.
     """
-    try:
-        if file.suffix == ".npy":
-            if len(specs) != 1:
-                names = ", ".join(spec.name for spec in specs)
-                raise DataError(
-                    f"a .npy file has no names, and the model takes {names}; "
-                    "write numpy.savez(file, name=array, …)",
-                    file=file,
-                )
-            return {specs[0].name: Source(file, None)}
-        with zipfile.ZipFile(file) as archive:
-            members = [name for name in archive.namelist() if name.endswith(".npy")]
-        return {member.removesuffix(".npy"): Source(file, member) for member in members}
-    except DataError as error:
-        raise error if error.file else DataError(error.message, file=file) from None
-    except (zipfile.BadZipFile, ValueError, EOFError):
+    if file.suffix == ".npy" and len(specs) != 1:
+        names = ", ".join(spec.name for spec in specs)
         raise DataError(
-            f"not a {file.suffix} file, or cut off; write one with numpy.savez", file=file
-        ) from None
-    except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})", file=file) from None
+            f"a .npy file has no names, and the model takes {names}; "
+            "write numpy.savez(file, name=array, …)",
+            file=file,
+        )
+    found = stored_arrays(file)
+    if file.suffix == ".npy":  # its one array has no name
+        return dict(zip([specs[0].name], map(Source, found.values()), strict=False))
+    return {name: Source(stored) for name, stored in found.items()}
 
 
 def _texts(file: Path) -> Iterator[str]:

@@ -8,12 +8,12 @@ inference is given, batch axis included.
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from edgecompress.arrayfiles import stored_arrays
 from edgecompress.errors import DataError
 from edgecompress.targets.base import Feeds, feeds_from_rows
 from edgecompress.targets.graph import GraphInput, tensor_inputs
@@ -62,36 +62,15 @@ def read_items(file: Path) -> list[Item]:
     DataError
         When it is missing, damaged, or its names make no items.
     """
-    try:
-        with file.open("rb") as stream:
-            if stream.read(6) == b"\x93NUMPY":
-                raise DataError(
-                    "this is one array without a name; write it with numpy.savez(file, "
-                    "input_name=array)",
-                    file=file,
-                )
-            stream.seek(0)
-            stored = np.load(stream, allow_pickle=False)
-            arrays = {name: _read(stored, name, file) for name in stored.files}
-    except FileNotFoundError:
-        raise DataError("there is no such file of inputs", file=file) from None
-    except (zipfile.BadZipFile, ValueError, EOFError, AttributeError):
+    found = stored_arrays(file)
+    if [stored.member for stored in found.values()] == [None]:
         raise DataError(
-            "not an .npz file, or cut off; write one with numpy.savez", file=file
-        ) from None
-    except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})", file=file) from None
-    if not arrays:
+            "this is one array without a name; write it with numpy.savez(file, input_name=array)",
+            file=file,
+        )
+    if not found:
         raise DataError("the file holds no arrays", file=file)
-    return _items(arrays, file)
-
-
-def _read(stored: Mapping[str, np.ndarray], name: str, file: Path) -> np.ndarray:
-    try:
-        return stored[name]
-    except (ValueError, zipfile.BadZipFile, EOFError, OSError) as error:
-        why = "it holds Python objects" if "pickle" in str(error) else "it is damaged"
-        raise DataError(f"array {name!r} cannot be read: {why}", file=file) from None
+    return _items({name: stored.read() for name, stored in found.items()}, file)
 
 
 def _items(arrays: Mapping[str, np.ndarray], file: Path) -> list[Item]:

@@ -63,7 +63,7 @@ def test_missing_and_empty(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"validation\.txt: the file is missing"):
         config.read("validation")
     (tmp_path / "validation.txt").mkdir()
-    with pytest.raises(DataError, match="this is not a file"):
+    with pytest.raises(DataError, match="it is a directory, not a file"):
         config.read("validation")
     with pytest.raises(DataError, match=r"the test split is empty; list its files .*data\.test"):
         data_config({"format": "conll", "train": ["a.txt"]}).read("test")

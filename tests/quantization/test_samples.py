@@ -159,7 +159,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="array b is cut off"):
         list(open_samples(whole, (IMAGE,)).feeds())
     file.write_bytes(b"PK no zip")
-    with pytest.raises(DataError, match=r"not a \.npz file"):
+    with pytest.raises(DataError, match=r"not an \.npz file"):
         open_samples(file, (IMAGE,))
     with pytest.raises(DataError, match=r"no such calibration data; give an \.npz"):
         open_samples(tmp_path / "none.npz", (IMAGE,))

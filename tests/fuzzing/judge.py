@@ -1,0 +1,169 @@
+"""Try a case and say what is wrong with how the command line took it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fuzzing.case import Case
+
+LONGEST_S = 20.0
+MOST_BYTES = 2**30
+CODES = (0, 1, 2, 3, 4)
+LONGEST_MESSAGE = 800
+"""Characters of a sentence that a person reads at once."""
+LAST_RESORT = "this is a fault of edgecompress"
+"""How the command line says what nobody foresaw; for this judge it is a traceback."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command line ended."""
+
+    code: int
+    seconds: float
+    peak_bytes: int
+    late: bool
+    out: str
+    err: str
+
+    @property
+    def message(self) -> str:
+        """What was said to a person, without the usage that click puts before it."""
+        return re.sub(r"^Usage: .*?\n(Try .*\n)?\n", "", self.err.strip(), flags=re.S).strip()
+
+
+def faults(case: Case, outcome: Outcome) -> list[str]:
+    """Every criterion that a case did not keep; none where all is well."""
+    found = []
+    if "Traceback (most recent call last)" in outcome.err + outcome.out:
+        found.append("traceback")
+    elif LAST_RESORT in outcome.err:
+        found.append("traceback (last resort)")
+    elif outcome.late:
+        found.append("late")
+    elif outcome.code not in CODES:
+        found.append(f"exit code {outcome.code}")
+    elif outcome.code in (1, 2):
+        found += _unclear(case, outcome.message)
+    if outcome.peak_bytes > MOST_BYTES:
+        found.append("memory")
+    return found
+
+
+def _unclear(case: Case, message: str) -> list[str]:
+    if not message:
+        return ["no message"]
+    found = []
+    if not message.startswith(("edgecompress: ", "Error: ")):
+        found.append("not our message")
+    lines = [line for line in message.splitlines() if line.strip()]
+    if len(lines) > 1:
+        found.append("several lines")
+    if len(message) > LONGEST_MESSAGE:
+        found.append("long message")
+    if not any(name in message for name in case.names):
+        found.append("names nothing")
+    if any(ord(sign) < 32 and sign != "\n" for sign in message):
+        found.append("control characters")
+    return found
+
+
+class Server:
+    """A `fuzzing.server`, asked one case after the other."""
+
+    def __init__(self, home: Path) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "fuzzing.server"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parent.parent,
+            env=environment(home),
+        )
+        assert self._process.stdout is not None
+        if not self._process.stdout.readline():
+            raise RuntimeError("the server of the trials did not start")
+
+    def try_case(self, case: Case, folder: Path) -> Outcome:
+        """Answer a case from a fork of the server."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        asked = {"arguments": case.arguments, "folder": str(folder), "longest_s": LONGEST_S}
+        self._process.stdin.write(json.dumps(asked) + "\n")
+        self._process.stdin.flush()
+        said: dict[str, Any] = json.loads(self._process.stdout.readline())
+        out, err = (
+            (folder / name).read_text(encoding="utf-8", errors="replace")
+            for name in (".stdout", ".stderr")
+        )
+        return Outcome(**said, out=out, err=err)
+
+    def close(self) -> None:
+        """End the server."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(timeout=30)
+        self._process.stdout.close()
+
+
+def alone(case: Case, folder: Path, home: Path) -> Outcome:
+    """Try a case as a person does: in a process of its own."""
+    began = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    late = False
+    with (folder / ".stdout").open("wb") as out, (folder / ".stderr").open("wb") as err:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "edgecompress", *case.arguments],
+            stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=folder, env=environment(home),
+        )  # fmt: skip
+        try:
+            code = process.wait(timeout=LONGEST_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            late, code = True, process.wait()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    peak = after.ru_maxrss * 1024 if after.ru_maxrss > before.ru_maxrss else 0
+    texts = [
+        (folder / name).read_text(encoding="utf-8", errors="replace")
+        for name in (".stdout", ".stderr")
+    ]
+    return Outcome(code, time.monotonic() - began, peak, late, *texts)
+
+
+def environment(home: Path) -> dict[str, str]:
+    """A person's environment whose home, caches and temporary files lie in `home`."""
+    (home / "tmp").mkdir(parents=True, exist_ok=True)
+    return {
+        **os.environ,
+        "HOME": str(home),
+        "TMPDIR": str(home / "tmp"),
+        "EDGECOMPRESS_STORE": str(home / "store"),
+        "XDG_CACHE_HOME": str(home / "cache"),
+        "XDG_CONFIG_HOME": str(home / "config"),
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "COLUMNS": "200",
+    }
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder for the cases; what they left there (devices, loops) goes with it."""
+    place = Path(tempfile.mkdtemp(prefix="fuzzing-"))
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
