@@ -249,7 +249,7 @@ def _scheme(
     from edgecompress.quantization.calibration import collect, observing
     from edgecompress.quantization.graph import graph_specs
     from edgecompress.quantization.inputs import encode_rows
-    from edgecompress.quantization.ranges import find_ranges
+    from edgecompress.quantization.ranges import find_ranges, unfit_tensors
     from edgecompress.quantization.rewrite import linear_inputs
     from edgecompress.quantization.scheme import Scheme
     from edgecompress.quantization.storage import read_model
@@ -267,7 +267,7 @@ def _scheme(
     names = linear_inputs(read_model(model.path))
     with observing(model, names, scratch / "observed") as observed:
         seen = collect(observed, names, feeds, state=scratch / "seen.npz")
-    return replace(scheme, ranges=find_ranges(seen))
+    return replace(scheme, ranges=find_ranges(seen), unfit=unfit_tensors(seen))
 
 
 def _times(

@@ -41,7 +41,7 @@ SAVE_EVERY = 32
 
 @dataclass(slots=True)
 class Seen:
-    """What is kept of one tensor.
+    """What is kept of one tensor; both ends are NaN once a value of it was not finite.
 
     Attributes
     ----------
@@ -64,6 +64,11 @@ class Seen:
     counts: Array = field(default_factory=lambda: np.zeros(BINS, np.int64))
 
     @property
+    def finite(self) -> bool:
+        """Whether all values were finite."""
+        return not np.isnan(self.low)
+
+    @property
     def limit(self) -> float:
         """Where the histogram ends on both sides."""
         return float(2.0**self.exponent)
@@ -79,16 +84,11 @@ class Seen:
         return self.edges[:-1] + self.limit / BINS
 
     def add(self, values: Array) -> None:
-        """Count the values (any shape, at least one) of one sample.
-
-        Raises
-        ------
-        ValueError
-            When a value is NaN or infinite; nothing is counted then.
-        """
+        """Count the values (any shape, at least one) of one sample."""
         low, high = float(values.min()), float(values.max())  # NaN if one is
-        if not np.isfinite(high - low):
-            raise ValueError("not finite")
+        if not self.finite or not np.isfinite(high - low):
+            self.low = self.high = np.nan
+            return
         self.low, self.high = min(self.low, low), max(self.high, high)
         self.low_sum += low
         self.high_sum += high
@@ -165,7 +165,7 @@ def collect(
     Raises
     ------
     StageError
-        When there is no sample, one does not fit the model, or an activation is not finite.
+        When there is no sample, or one does not fit the model or holds NaN or infinite values.
     """
     session = open_session(model, threads)
     found, done = _resume(state, names)
@@ -175,6 +175,7 @@ def collect(
     for count, feed in enumerate(feeds, 1):
         if count <= done:
             continue
+        check_finite(feed, count)
         try:
             outputs = dict(zip(asked, session.run(asked, feed) if asked else (), strict=True))
         except ORT_ERRORS as error:
@@ -186,19 +187,29 @@ def collect(
             values = without_padding(outputs[name] if name in outputs else feed[name], feed)
             if not values.size:
                 continue
-            try:
-                found[name].add(values)
-            except ValueError:
-                raise StageError(
-                    f"calibration sample {count} makes the activation {name} NaN or infinite: "
-                    "leave the sample out, or mend the model"
-                ) from None
+            found[name].add(values)
         progress(count)
         if state is not None and count % SAVE_EVERY == 0:
             save_seen(found, state, count)
     if not count and names:
         raise StageError("no sample to calibrate with")
     return found
+
+
+def check_finite(feed: Feed, number: int) -> None:
+    """Refuse a sample that holds NaN or infinite values itself.
+
+    Raises
+    ------
+    StageError
+        Naming the sample and the input.
+    """
+    for name, values in feed.items():
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise StageError(
+                f"calibration sample {number} holds NaN or infinite values in {name}: leave the "
+                "sample out, or mend it"
+            )
 
 
 def without_padding(values: Array, feed: Feed) -> Array:

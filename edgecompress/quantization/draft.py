@@ -49,6 +49,10 @@ class Draft:
         By tensor that is kept in 8 bits its name behind the QDQ pair.
     shared : set of str
         Tables that are stored as the weight of a linear layer.
+    by_rows : set of str
+        Tables of 8 bits with a scale for each row.
+    coarse : set of str
+        Tables that 4 bits in blocks cannot hold.
     table_values : int
         How many values all tables have.
     """
@@ -62,6 +66,8 @@ class Draft:
         self.activations: dict[str, tuple[str, str, str]] = {}
         self.decoded: dict[str, str] = {}
         self.shared: set[str] = set()
+        self.by_rows: set[str] = set()
+        self.coarse: set[str] = set()
         tables = {layer.weights[0] for layer in layers if layer.kind == "table"}
         self.table_values = sum(math.prod(self.sources[name].dims) for name in tables)
         self.taken = {*self.sources, *(o for n in model.proto.graph.node for o in n.output)}
@@ -76,17 +82,31 @@ class Draft:
             name = f"{name}_again"
         return name
 
-    def weight(self, name: str, form: str) -> tuple[str, str, str]:
-        """Quantize the initializer `name` once per `form`; give the names of its three parts."""
+    def weight(
+        self, name: str, form: str, least: np.ndarray[Any, Any] | None = None
+    ) -> tuple[str, str, str]:
+        """Quantize the initializer `name` once per `form`; give the names of its three parts.
+
+        `least` are the smallest scales of a convolution's filters.
+        """
         if (name, form) in self.weights:
             return self.weights[name, form]
         array = self.model.array(self.sources[name])
         made: Quantized
         if form == "table":
             made = quantize_table(array)
-        elif form == "filters":
+        elif form == "rows":
+            turned = quantize_linear(
+                np.ascontiguousarray(array.T), per_channel=True, reduce_range=False
+            )
+            codes = np.ascontiguousarray(turned.values.T)
+            made = Quantized(codes, turned.scale, turned.zero_point)
+        elif form.startswith("filters"):
             made = quantize_filters(
-                array, per_channel=self.scheme.per_channel, reduce_range=self.scheme.reduce_range
+                array,
+                per_channel=self.scheme.per_channel,
+                reduce_range=self.scheme.reduce_range,
+                least=least,
             )
         else:
             made = quantize_linear(

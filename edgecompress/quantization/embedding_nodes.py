@@ -16,8 +16,14 @@ def table(draft: Draft, node: NodeProto, layer: Layer) -> None:
     if block is not None:
         _block_table(draft, node, layer, block)
         return
-    if layer.weights[0] in draft.shared:
-        _shared_table(draft, node, layer)
+    name = layer.weights[0]
+    if name in draft.shared:
+        weight, scale, _ = draft.weight(name, "transposed")
+        _table_by_rows(draft, node, layer, f"{weight}_rows", scale)
+        return
+    if name in draft.by_rows:
+        weight, scale, _ = draft.weight(name, "rows")
+        _table_by_rows(draft, node, layer, weight, scale)
         return
     table, scale, zero = draft.weight(layer.weights[0], "table")
     out = node.output[0]
@@ -27,14 +33,13 @@ def table(draft: Draft, node: NodeProto, layer: Layer) -> None:
     draft.add("DequantizeLinear", [f"{out}_looked_up", scale, zero], name, out)
 
 
-def _shared_table(draft: Draft, node: NodeProto, layer: Layer) -> None:
-    """Look rows up in the weight of a linear layer; each has a scale of its own."""
-    weight, scale, _ = draft.weight(layer.weights[0], "transposed")
+def _table_by_rows(draft: Draft, node: NodeProto, layer: Layer, rows: str, scale: str) -> None:
+    """Look up rows that have a scale each, or those of a linear layer's weight."""
     out = node.output[0]
     name, codes, factor = node.name, f"{out}_looked_up", f"{out}_factor"
-    draft.add("Gather", [f"{weight}_rows", layer.data], name, codes)
+    draft.add("Gather", [rows, layer.data], name, codes)
     draft.add("Cast", [codes], f"{out}_Cast", f"{out}_as_float", to=TensorProto.FLOAT)
-    if draft.scheme.per_channel:
+    if draft.scheme.per_channel or layer.weights[0] not in draft.shared:
         draft.add("Gather", [scale, layer.data], f"{name}_scale", f"{factor}s")
         draft.unsqueeze_last(f"{factor}s", factor)
     else:
@@ -44,7 +49,7 @@ def _shared_table(draft: Draft, node: NodeProto, layer: Layer) -> None:
 
 def block_of_table(draft: Draft, layer: Layer) -> int | None:
     """Give the block of a table that takes 4 bits; None: it takes 8."""
-    if draft.scheme.embedding_bits != 4:
+    if draft.scheme.embedding_bits != 4 or layer.weights[0] in draft.coarse:
         return None
     rows, width = draft.sources[layer.weights[0]].dims
     if rows * width < LEAST_TABLE * draft.table_values:

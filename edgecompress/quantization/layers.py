@@ -56,6 +56,11 @@ def attributes(node: Any) -> dict[str, Any]:
     return {found.name: helper.get_attribute_value(found) for found in node.attribute}
 
 
+def turns_a_matrix(node: Any) -> bool:
+    """Whether a Transpose of two axes swaps them: it may also be told to leave them (0, 1)."""
+    return list(attributes(node).get("perm", (1, 0))) == [1, 0]
+
+
 def find_layers(model: StoredModel) -> list[Layer]:
     """List the layers of `model` in the graph's order; all its nodes must have names."""
     graph = model.proto.graph
@@ -72,7 +77,7 @@ def find_layers(model: StoredModel) -> list[Layer]:
             node = makers.get(name)
             if node is None or node.op_type not in {"Transpose", "Identity"}:
                 return None
-            transposed ^= node.op_type == "Transpose"
+            transposed ^= node.op_type == "Transpose" and turns_a_matrix(node)
             name = node.input[0]
         return (name, transposed) if floats[name] == 2 else None
 

@@ -10,7 +10,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from edgecompress.quantization.blocks import fitting_block
 from edgecompress.quantization.draft import MICROSOFT, Draft
 from edgecompress.quantization.layers import Layer
-from edgecompress.quantization.regions import quantize_bias
+from edgecompress.quantization.regions import least_scales, quantize_bias
 from edgecompress.quantization.weights import array_tensor
 
 INT8_COMPUTE = 4
@@ -68,13 +68,18 @@ def gemm(draft: Draft, node: NodeProto, layer: Layer) -> None:
 def conv(draft: Draft, node: NodeProto, layer: Layer) -> None:
     """Write a Conv between the QDQ pairs of its input, weight and bias; it becomes QLinearConv."""
     _, scale, _ = draft.activations[layer.data]
-    weight = draft.weight(layer.weights[0], "filters")
-    name = node.name
+    name, bias, least, form = node.name, None, None, "filters"
+    if len(node.input) > 2 and node.input[2]:
+        bias = draft.model.array(draft.sources[node.input[2]])
+        least = least_scales(bias, numpy_helper.to_array(draft.made[scale]))
+        if not draft.scheme.per_channel:
+            least = least.max(keepdims=True)
+        form = f"filters beside {node.input[2]} and {scale}"
+    weight = draft.weight(layer.weights[0], form, least)
     axis: dict[str, Any] = {"axis": 0} if draft.scheme.per_channel else {}
     draft.add("DequantizeLinear", list(weight), f"{name}_w", **axis)
     node.input[0], node.input[1] = draft.decoded[layer.data], f"{name}_w:0"
-    if len(node.input) > 2 and node.input[2]:
-        bias = draft.model.array(draft.sources[node.input[2]])
+    if bias is not None:
         factors = [numpy_helper.to_array(draft.made[part]) for part in (scale, weight[1])]
         codes, unit = quantize_bias(bias, *factors)
         parts = [f"{name}_bias_quantized", f"{name}_bias_scale"]

@@ -19,6 +19,8 @@ Array = np.ndarray[Any, Any]
 LEVELS = 128  # what is left of 8 bits on each side of zero
 STRIDE = 4  # every fourth threshold is tried; neighbours differ by 0.2 % of the range
 SMALLEST_SHARE = 1e-9  # stands in for empty bins, so that the divergence stays finite
+MASKING = 1e4
+"""What masks add to hide a position begins here: −10,000 in BERT's first code."""
 SHRINKS = np.linspace(0.2, 1.0, 81)
 
 
@@ -42,8 +44,9 @@ def find_ranges(
     Returns
     -------
     dict of str to (float, float)
-        Never wider than what was seen.
+        Never wider than what was seen; without those of `unfit_tensors`.
     """
+    left = unfit_tensors(seen)
     find = {
         "minmax": lambda s: (s.low, s.high),
         "average": lambda s: (s.low_sum / s.samples, s.high_sum / s.samples),
@@ -51,11 +54,35 @@ def find_ranges(
         "entropy": entropy_range,
         "mse": mse_range,
     }[method]
-    ranges = {name: find(found) for name, found in seen.items() if found.samples}
+    ranges = {
+        name: find(found) for name, found in seen.items() if found.samples and name not in left
+    }
     return {
         name: (max(low, seen[name].low), min(high, seen[name].high))
         for name, (low, high) in ranges.items()
     }
+
+
+def unfit_tensors(seen: Mapping[str, Seen]) -> dict[str, str]:
+    """Find the tensors that one range of 8 bits cannot hold, and say why.
+
+    Those with a value that is not finite, and those whose range is that of a mask: an end beyond
+    `MASKING`, and at least half of the values within one step of 255.
+    """
+    found: dict[str, str] = {}
+    for name, one in seen.items():
+        if not one.finite:
+            found[name] = "its input has values that are not finite"
+        elif one.samples and max(-one.low, one.high) >= MASKING and _mostly_one_step(one):
+            found[name] = f"its input reaches {max(one.low, one.high, key=abs):.3g}, as masks do"
+    return found
+
+
+def _mostly_one_step(seen: Seen) -> bool:
+    step = (max(seen.high, 0.0) - min(seen.low, 0.0)) / 255
+    near = np.abs(seen.centres) <= step / 2
+    inside = int(seen.counts[near].sum())
+    return bool(inside >= seen.counts.sum() / 2)
 
 
 def percentile_range(seen: Seen, percentile: float) -> tuple[float, float]:

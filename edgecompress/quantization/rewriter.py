@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 from onnx import NodeProto, helper
 
@@ -13,8 +14,9 @@ from edgecompress.errors import StageError
 from edgecompress.quantization import embedding_nodes, linear_nodes
 from edgecompress.quantization.blocks import SMALLEST_BLOCK, fitting_block
 from edgecompress.quantization.draft import Draft
+from edgecompress.quantization.fitness import MOST_LOST, Fitness, lost_in_blocks
 from edgecompress.quantization.layers import Kind, Layer, find_layers
-from edgecompress.quantization.regions import Regions, find_regions
+from edgecompress.quantization.regions import Regions, find_regions, unlike_joins
 from edgecompress.quantization.scheme import EXCLUDED, NOT_ASKED, Scheme
 from edgecompress.quantization.storage import StoredModel
 from edgecompress.quantization.weights import asymmetric, scalar
@@ -30,29 +32,76 @@ WRITERS: Mapping[Kind, Callable[[Draft, NodeProto, Layer], None]] = {
 }
 
 
-def regions_of(model: StoredModel, kept: frozenset[str]) -> Regions:
-    """Find the tensors around convolutions, but for those that are `kept` in fp32."""
+def regions_of(
+    model: StoredModel, kept: frozenset[str], apart: Mapping[str, str] | None = None
+) -> Regions:
+    """Find the tensors around convolutions, but for those that are `kept` in fp32.
+
+    `apart` are tensors that 8 bits cannot hold, and why.
+    """
     graph = model.proto.graph
     convolutions = {
         layer.node
         for layer in find_layers(model)
         if layer.kind == "conv" and not layer.refused and not kept & {layer.node, *layer.weights}
     }
-    return find_regions(graph.node, [value.name for value in graph.output], convolutions)
+    outputs = [value.name for value in graph.output]
+    return find_regions(graph.node, outputs, convolutions, apart)
 
 
 class Rewriter:
     """Walks a graph in its order and writes another, layer by layer."""
 
     def __init__(self, model: StoredModel, scheme: Scheme) -> None:
-        self.model, self.scheme = model, scheme
         self.layers = {layer.node: layer for layer in find_layers(model)}
-        self.draft = Draft(model, scheme, self.layers.values())
-        static = scheme.ranges is not None and scheme.linears == "int8"
-        self.regions = (
-            regions_of(model, scheme.exclude | scheme.as_integers) if static else Regions({})
-        )
         self.outputs = {value.name for value in model.proto.graph.output}
+        self.model, self.scheme, self.unfit = model, scheme, dict[str, str]()
+        self.regions = Regions({})
+        if scheme.ranges is not None and scheme.linears == "int8":
+            measured = regions_of(model, frozenset()).sources
+            # What a pooling or reshaping gives has the range of what it was given.
+            passed = {n: scheme.ranges[s] for n, s in measured.items() if s in scheme.ranges}
+            self.scheme = replace(scheme, ranges={**passed, **scheme.ranges})
+        self.draft = Draft(model, self.scheme, self.layers.values())
+        fitness = Fitness(model, self.scheme)
+        asked = [layer for layer in self.layers.values() if not self._reason(layer)]
+        self.unfit = fitness.reasons(asked)
+        self.draft.by_rows = {name for name, form in fitness.forms.items() if form == "rows"}
+        self.draft.coarse = self._coarse_tables()
+        if scheme.ranges is not None and scheme.linears == "int8":
+            self.regions = self._settled_regions()
+            self.unfit |= self.regions.left
+
+    def _settled_regions(self) -> Regions:
+        """Take out, until nothing changes, the tensors that 8 bits cannot hold."""
+        convolutions = {name for name, layer in self.layers.items() if layer.kind == "conv"}
+        kept = self.scheme.exclude | self.scheme.as_integers | (convolutions & set(self.unfit))
+        nodes, ranges = self.model.proto.graph.node, self.scheme.ranges or {}
+        apart: dict[str, str] = {}
+        while True:
+            found = regions_of(self.model, kept, apart)
+            unfit = {
+                name: self.scheme.unfit[source]
+                for name, source in found.sources.items()
+                if source in self.scheme.unfit
+            }
+            more = unlike_joins(nodes, found, ranges) | unfit
+            if more.keys() <= apart.keys():
+                return found
+            apart |= more
+
+    def _coarse_tables(self) -> set[str]:
+        """Find the tables that would lose too much in blocks of 4 bits."""
+        found = set()
+        for layer in self.layers.values():
+            if layer.kind != "table" or self._reason(layer):
+                continue
+            block, name = embedding_nodes.block_of_table(self.draft, layer), layer.weights[0]
+            if block is not None and name not in found:
+                table = self.model.array(self.draft.sources[name])
+                if lost_in_blocks(table, block) > MOST_LOST:
+                    found.add(name)
+        return found
 
     def run(self) -> tuple[StoredModel, dict[str, str]]:
         """Rewrite the graph in place; give it, and by node why a layer was left alone."""
@@ -118,6 +167,8 @@ class Rewriter:
         """Say why a layer stays as it is; empty where it does not."""
         if self.scheme.exclude & {layer.node, *layer.weights}:
             return EXCLUDED
+        if layer.node in self.unfit:
+            return self.unfit[layer.node]
         if layer.kind in {"table", "embed_layer_norm"}:
             return layer.refused if self.scheme.embeddings else NOT_ASKED[layer.kind]
         if self.scheme.linears == "off":
@@ -133,6 +184,8 @@ class Rewriter:
             width = self.draft.sources[layer.weights[0]].dims[1 if layer.transposed else 0]
             if fitting_block(width, self.scheme.linear_block) is None:
                 return f"its {width} inputs are no multiple of {SMALLEST_BLOCK}"
+        if self.scheme.ranges is not None and layer.data in self.scheme.unfit:
+            return self.scheme.unfit[layer.data]
         return layer.refused
 
     def _shared_weights(self, layers: Iterable[Layer]) -> set[str]:

@@ -40,6 +40,8 @@ class Scheme:
         Names of nodes or weights that stay fp32.
     ranges : mapping of str to (float, float), optional
         Lowest and highest value of each linear layer's input; None is the dynamic scheme.
+    unfit : mapping of str to str
+        Static only: tensors that 8 bits cannot hold, and why; layers that read them stay fp32.
     signed_activations : bool
         Static only, linear layers: int8 (symmetric) instead of uint8.
     unsigned_weights : bool
@@ -69,6 +71,7 @@ class Scheme:
     embeddings: bool = True
     exclude: frozenset[str] = frozenset()
     ranges: Mapping[str, tuple[float, float]] | None = None
+    unfit: Mapping[str, str] = field(default_factory=dict)
     signed_activations: bool = False
     unsigned_weights: bool = False
     symmetric_weights: bool = True

@@ -18,9 +18,15 @@ from typing import Any, BinaryIO
 import numpy as np
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import ModelProto, TensorProto, helper, numpy_helper
-from onnx.external_data_helper import ExternalDataInfo
 
 from edgecompress.errors import DataError
+from edgecompress.quantization.external_data import (
+    Place,
+    attribute_tensors,
+    bytes_of,
+    external_place,
+    place_constants,
+)
 
 # Field numbers of onnx.proto.
 GRAPH_OF_MODEL = 7
@@ -34,15 +40,6 @@ MOST_INLINE_BYTES = 2**31 - 2**26
 COPY_BYTES = 1 << 20
 # Page size, so that a runtime can map each tensor of an external file where it lies.
 ALIGNMENT = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where the bytes of a tensor lie."""
-
-    file: Path
-    offset: int
-    length: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +126,7 @@ def read_model(path: Path) -> StoredModel:
     Raises
     ------
     DataError
-        When the file is missing or no ONNX model, or its external data lies elsewhere.
+        When the file is missing or no ONNX model, or its external data lie elsewhere.
     """
     places: dict[str, Place] = {}
     tensors: list[TensorProto] = []
@@ -159,6 +156,13 @@ def read_model(path: Path) -> StoredModel:
     except (ValueError, IndexError, DecodeError) as error:
         raise DataError(f"not an ONNX model ({error})", file=path) from None
     proto.graph.initializer.extend(tensors)
+    place_constants(proto, path, places)
+    for tensor in attribute_tensors(proto):
+        if tensor.data_location == TensorProto.EXTERNAL:
+            place = external_place(tensor, path)
+            tensor.raw_data = bytes_of(place)
+            tensor.ClearField("external_data")
+            tensor.ClearField("data_location")
     return StoredModel(proto, places)
 
 
@@ -175,12 +179,7 @@ def _tensor(
     tensor = TensorProto()
     tensor.ParseFromString(b"".join(kept))
     if tensor.data_location == TensorProto.EXTERNAL:
-        info = ExternalDataInfo(tensor)
-        file = path.parent / info.location
-        if not file.resolve().is_relative_to(path.parent.resolve()):
-            raise DataError(f"external data outside the model's folder: {info.location}", file=path)
-        length = info.length if info.length is not None else file.stat().st_size
-        place = Place(file, info.offset or 0, length)
+        place = external_place(tensor, path)
         tensor.ClearField("external_data")
         tensor.ClearField("data_location")
     if place is not None:

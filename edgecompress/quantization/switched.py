@@ -213,6 +213,8 @@ def _add_switch(nodes: list[NodeProto], layer: Layer, scheme: Scheme) -> dict[st
     parts = [f"{name}_codes", f"{name}_scale_of", f"{name}_point_of"]
     if scheme.ranges is None:
         quantize = helper.make_node("DynamicQuantizeLinear", [value], parts)
+    elif value in scheme.unfit:  # the layer stays in fp32 whatever is asked
+        quantize = None
     else:
         if value not in scheme.ranges:
             raise StageError(f"no activation range was measured for {value}")
@@ -223,7 +225,8 @@ def _add_switch(nodes: list[NodeProto], layer: Layer, scheme: Scheme) -> dict[st
     back = helper.make_node("DequantizeLinear", parts, [f"{name}_rounded"])
     same = helper.make_node("Identity", [value], [f"{name}_same"])
     branches = {}
-    for branch, inner in (("then", [quantize, back]), ("else", [same])):
+    rounded = [quantize, back] if quantize is not None else [same]
+    for branch, inner in (("then", rounded), ("else", [same])):
         result = helper.make_tensor_value_info(inner[-1].output[0], TensorProto.FLOAT, None)
         branches[f"{branch}_branch"] = helper.make_graph(inner, f"{name}_{branch}", [], [result])
     nodes.append(helper.make_node("If", [switch.name], [out], f"{name}_If", **branches))

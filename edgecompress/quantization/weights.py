@@ -108,7 +108,7 @@ def quantize_linear(
     zero_point = np.asarray(np.where(empty, 0, middle), dtype)
     scale = np.where(empty, 1.0, wide).astype(np.float32)
     bounds, values = np.iinfo(dtype), np.empty(weight.shape, dtype)
-    for rows in _chunks(weight):
+    for rows in chunks(weight):
         shifted = (weight[rows] / scale).round() + zero_point
         values[rows] = np.clip(shifted, bounds.min, bounds.max)
     return Quantized(values, scale, zero_point)
@@ -128,7 +128,7 @@ def quantize_table(table: Array) -> Quantized:
     """
     scale, zero_point = asymmetric(table.min(), table.max())
     values = np.empty(table.shape, np.uint8)
-    for rows in _chunks(table):
+    for rows in chunks(table):
         values[rows] = np.clip((table[rows] / scale).round() + zero_point, 0, 255)
     return Quantized(values, scale, zero_point)
 
@@ -156,7 +156,8 @@ def symmetric(low: Any, high: Any) -> tuple[Array, Array]:
     return np.array(scale, np.float32), np.array(0, np.int8)
 
 
-def _chunks(weight: Array) -> Iterator[slice]:
+def chunks(weight: Array) -> Iterator[slice]:
+    """Cut the first axis so that each part has about `CHUNK_VALUES` values."""
     step = max(1, CHUNK_VALUES // max(1, int(np.prod(weight.shape[1:]))))
     for start in range(0, len(weight), step):
         yield slice(start, start + step)

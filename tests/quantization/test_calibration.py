@@ -18,6 +18,7 @@ from edgecompress.quantization.calibration import (
     save_seen,
     without_padding,
 )
+from edgecompress.quantization.ranges import find_ranges, unfit_tensors
 from edgecompress.values import OnnxModel
 
 
@@ -154,7 +155,23 @@ def test_what_cannot_be_calibrated_is_named(tmp_path: Path) -> None:
     good = samples(1)
     for bad in (np.inf, np.nan):
         wrong = {"x": np.array([[bad]], np.float32)}
-        with pytest.raises(StageError, match="sample 2 makes the activation double NaN or inf"):
+        with pytest.raises(StageError, match="sample 2 holds NaN or infinite values in x"):
             collect(seen, ["double"], [*good, wrong])
     with pytest.raises(StageError, match="sample 1 does not fit the model"):
         collect(seen, ["double"], [{"x": np.zeros((1, 2), np.int64)}])
+
+
+def test_ranges_that_8_bits_cannot_hold_are_told(tmp_path: Path) -> None:
+    """An activation that overflows, and one whose range is a mask's; others keep theirs."""
+    model = doubling(tmp_path / "m.onnx")
+    observed = observe(model, ["double"], tmp_path / "observed")
+    huge = {"x": np.array([[1.0, 3e38]], np.float32)}  # its double is infinite
+    seen = collect(observed, ["double"], [huge, *samples(2)])
+    assert not seen["double"].finite and find_ranges(seen) == {}
+    assert unfit_tensors(seen) == {"double": "its input has values that are not finite"}
+    masked = {"x": np.array([[0.25, -0.5, 1.5, -5e8]], np.float32)}
+    seen = collect(observed, ["double"], [masked])
+    assert unfit_tensors(seen) == {"double": "its input reaches -1e+09, as masks do"}
+    large = {"x": np.linspace(-5e8, 5e8, 1000, dtype=np.float32)[None]}  # large, and no mask
+    seen = collect(observed, ["double"], [large])
+    assert unfit_tensors(seen) == {} and find_ranges(seen) == {"double": (-1e9, 1e9)}

@@ -12,7 +12,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgecompress.errors import StageError
 from edgecompress.quantization.proof import coverage
-from edgecompress.quantization.regions import find_regions, quantize_bias, quantize_filters
+from edgecompress.quantization.regions import (
+    find_regions,
+    least_scales,
+    quantize_bias,
+    quantize_filters,
+)
 from edgecompress.quantization.session import open_session
 from edgecompress.stage import check_stage
 from edgecompress.stages.quantize.dynamic import Dynamic
@@ -201,6 +206,22 @@ def test_filters_and_bias_are_scaled_by_output() -> None:
     made = quantize_filters(weight, per_channel=True, reduce_range=False)
     assert made.values.shape == weight.shape and made.scale.shape == (2,)
     assert np.abs(made.values * made.scale[:, None, None, None] - weight).max() < 1e-6
-    codes, scale = quantize_bias(np.array([1.0, 1e30], np.float32), np.float32(0.5), made.scale)
-    assert codes[0] == round(1 / (0.5 * made.scale[0])) and codes[1] == 2**31 - 1
+    bias = np.array([1.0, 2.0], np.float32)
+    codes, scale = quantize_bias(bias, np.float32(0.5), made.scale)
+    assert np.array_equal(codes, np.round(bias / (0.5 * made.scale)))
     assert np.allclose(scale, 0.5 * made.scale)
+
+
+def test_scales_grow_until_the_bias_fits() -> None:
+    """Channels of small, tiny and no weights, as pruning and folded normalizations leave them."""
+    weight = np.stack([np.full((2, 3, 3), size, np.float32) for size in (0.5, 1e-9, 0, 0)])
+    bias, data = np.array([1.0, 3.0, -0.4, 0], np.float32), np.float32(0.02)
+    plain = quantize_filters(weight, per_channel=True, reduce_range=False)
+    with pytest.raises(StageError, match="does not fit into 32 bits"):
+        quantize_bias(bias, data, plain.scale)
+    least = least_scales(bias, data)
+    made = quantize_filters(weight, per_channel=True, reduce_range=False, least=least)
+    codes, scale = quantize_bias(bias, data, made.scale)
+    assert np.abs(codes * scale.astype(np.float64) - bias).max() < 1e-6
+    assert np.array_equal(made.values[0], plain.values[0]) and made.scale[0] == plain.scale[0]
+    assert made.scale[3] == plain.scale[3] == 1  # nothing to fit

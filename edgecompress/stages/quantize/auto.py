@@ -126,6 +126,7 @@ def _finished(
     from edgecompress.quantization.units import Assignment
 
     target = context.folder / "model" / "model.onnx"
+    scheme = replace(scheme, unfit=decided.get("unfit", {}))
     model, found = write_mixed(
         onnx_model(candidate), Assignment(decided["forms"]), scheme, ranges, target
     )
@@ -149,6 +150,8 @@ def _again(
     try:
         keys = ("forms", "fp32", "verdict", "metric", "judged_on", "ranges", "notes")
         decided = {key: recorded[key] for key in keys}
+        if "unfit" in recorded:
+            decided["unfit"] = {str(k): str(v) for k, v in recorded["unfit"].items()}
         forms = {str(name): str(form) for name, form in decided["forms"].items()}
         ranges = {str(k): (float(v[0]), float(v[1])) for k, v in decided["ranges"].items()}
     except (KeyError, TypeError, ValueError, AttributeError, IndexError):
@@ -214,6 +217,7 @@ class _Work:
         timed = trials.time([None, best.assignment], must=True)
         if not best.assignment.having("static"):
             self.ranges = {}
+            self.scheme = replace(self.scheme, unfit={})
         said = trials.budget.say(best.cost, self.samples.metric)
         reasons = {
             unit.name: EXCLUDED if named(unit, stage.exclude) else NOT_ASKED["table"]
@@ -235,6 +239,8 @@ class _Work:
             "ranges": ranges_json(self.ranges),
             "notes": self.notes + outcome.notes,
         }
+        if self.scheme.unfit:
+            decided["unfit"] = dict(self.scheme.unfit)
         measured = {
             "tried": [
                 {
@@ -267,7 +273,8 @@ class _Work:
         forms: list[Form] = [form for form in self.stage.forms if form == "dynamic"]
         if "static" in self.stage.forms:
             if self.context.train and self.candidate.task and self.candidate.preprocessor:
-                self.ranges = self._calibrated()
+                self.ranges, unfit = self._calibrated()
+                self.scheme = replace(self.scheme, unfit=unfit)
                 forms.append("static")
             elif not forms:
                 raise StageError(
@@ -356,11 +363,14 @@ class _Work:
         )
         return items
 
-    def _calibrated(self) -> dict[str, tuple[float, float]]:
-        """Measure ranges in the pass that quantize.static makes, too, rounded as recorded."""
+    def _calibrated(self) -> tuple[dict[str, tuple[float, float]], dict[str, str]]:
+        """Measure ranges in the pass that quantize.static makes, too, rounded as recorded.
+
+        Also give the tensors that no range holds, and why.
+        """
         from edgecompress.quantization.calibration_data import example_data, seen_on
         from edgecompress.quantization.graph import graph_specs
-        from edgecompress.quantization.ranges import find_ranges, ranges_json
+        from edgecompress.quantization.ranges import find_ranges, ranges_json, unfit_tensors
 
         stage, context, source = self.stage, self.context, self.source
         data = example_data(
@@ -370,4 +380,4 @@ class _Work:
         names = list(dict.fromkeys(name for unit in self.units for name in unit.inputs))
         seen = seen_on(data, source, names, context)
         found = ranges_json(find_ranges(seen, stage.method))
-        return {name: (low, high) for name, (low, high) in found.items()}
+        return {name: (low, high) for name, (low, high) in found.items()}, unfit_tensors(seen)

@@ -76,7 +76,7 @@ class Static(CalibrationFields, LinearTypes, TableTypes):
         from edgecompress.quantization.learned import learned_for
         from edgecompress.quantization.opset import with_opset
         from edgecompress.quantization.proof import check_model, coverage
-        from edgecompress.quantization.ranges import find_ranges, ranges_json
+        from edgecompress.quantization.ranges import find_ranges, ranges_json, unfit_tensors
         from edgecompress.quantization.rewrite import (
             check_excluded,
             check_quantizable,
@@ -93,6 +93,7 @@ class Static(CalibrationFields, LinearTypes, TableTypes):
         check_quantizable(stored)
         check_excluded(stored, Scheme(exclude=exclude))
         unlearned: dict[str, str] = {}
+        unfit: dict[str, str] = {}
         if self.ranges == "qat":
             ranges, unlearned = learned_for(stored, candidate.ranges)
             exclude |= frozenset(unlearned)
@@ -101,6 +102,7 @@ class Static(CalibrationFields, LinearTypes, TableTypes):
             data = self.calibration_data(candidate, source, context)
             seen = seen_on(data, source, linear_inputs(stored, exclude), context)
             ranges = find_ranges(seen, self.method, self.percentile)
+            unfit = unfit_tensors(seen)
         scheme = Scheme(
             per_channel=self.per_channel,
             reduce_range=self.reduce_range,
@@ -109,6 +111,7 @@ class Static(CalibrationFields, LinearTypes, TableTypes):
             embedding_block=self.embedding_block,
             exclude=exclude,
             ranges=ranges,
+            unfit=unfit,
             signed_activations=self.activation == "int8",
             unsigned_weights=self.weight == "uint8",
             symmetric_weights=self.symmetric,
