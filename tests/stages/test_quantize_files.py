@@ -116,7 +116,7 @@ def test_nan_is_named_with_its_sample_and_tensor(tmp_path: Path) -> None:
     array = samples(tmp_path / "calib.npz", 4)
     array[2, 5] = np.nan
     np.savez(tmp_path / "calib.npz", x=array)
-    with pytest.raises(StageError, match="sample 3 makes the activation x NaN"):
+    with pytest.raises(StageError, match="sample 3 holds NaN or infinite values in x"):
         Static(inputs=str(tmp_path / "calib.npz")).apply(candidate, small_context(tmp_path))
 
 
