@@ -160,6 +160,8 @@ def reading(
     except EdgeCompressError:
         raise
     except OSError as error:
+        if error.errno is None:  # a library's own, of the bytes and not of the file system
+            raise DataError(f"{what} ({first_line(error)})", file=file) from None
         at = Path(os.fsdecode(error.filename)) if error.filename else file
         if isinstance(error, FileNotFoundError):
             raise DataError("there is no such file", file=at) from None

@@ -62,21 +62,23 @@ def read_lines(file: Path) -> Iterator[str]:
         or absurdly long, naming it.
     """
     with _opened(file) as stream:
-        number = 0
-        while raw := stream.readline(MAX_LINE_BYTES):
-            number += 1
-            if len(raw) == MAX_LINE_BYTES and not raw.endswith(b"\n"):
-                raise DataError(
-                    f"the line has more than {MAX_LINE_BYTES:,} bytes; this is no text",
-                    file=file, line=number,
-                )  # fmt: skip
-            try:
-                line = raw.removesuffix(b"\n").decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError:
-                raise DataError(
-                    "not UTF-8; save the file as UTF-8", file=file, line=number
-                ) from None
-            yield line.removesuffix("\r")
+        yield from stream_lines(stream, file)
+
+
+def stream_lines(stream: io.BufferedReader, file: Path) -> Iterator[str]:
+    """Give the lines of an open file as `read_lines` does; an empty one has none."""
+    number = 0
+    while raw := stream.readline(MAX_LINE_BYTES):
+        number += 1
+        if len(raw) == MAX_LINE_BYTES and not raw.endswith(b"\n"):
+            message = f"the line has more than {MAX_LINE_BYTES:,} bytes; this is no text"
+            raise DataError(message, file=file, line=number)
+        try:
+            line = raw.removesuffix(b"\n").decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError:
+            message = "not UTF-8; save the file as UTF-8"
+            raise DataError(message, file=file, line=number) from None
+        yield line.removesuffix("\r")
 
 
 def conll_lines(file: Path) -> Iterator[tuple[int, str, str]]:

@@ -77,6 +77,8 @@ _TAGS = frozenset(
 )
 _MERGE = "tag:yaml.org,2002:merge"
 _UNUSABLE = re.compile("[\0\ud800-\udfff]")
+_UNUSABLE_TYPED = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")
+"""Of what is typed: Python names the bytes of a path that are no UTF-8 by U+DC80 to U+DCFF."""
 
 
 def read_yaml(file: Path) -> YamlFile:
@@ -164,7 +166,7 @@ def _walk(node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int], file: Path 
 
 def _check_text(text: str, line: int, file: Path | None) -> None:
     r"""Refuse what YAML can write (``"\0"``, ``"\ud800"``) and neither files nor texts can hold."""
-    found = _UNUSABLE.search(text)
+    found = (_UNUSABLE if file else _UNUSABLE_TYPED).search(text)
     if found is not None:
         raise RecipeError(
             f"holds the character U+{ord(found[0]):04X}, which no text or file name can have",
@@ -201,7 +203,7 @@ def apply_settings(document: Any, settings: Sequence[str], option: str = "--set"
             raise RecipeError(f"{option} wants KEY=VALUE, not {shortened(setting, 80)!r}")
         value = parse_value(text, named)
         words = re.findall(r"\[(\d+)\]|([^.\[\]]+)", key.strip())
-        if not words or len(words) > MAX_STEPS or _UNUSABLE.search(key):
+        if not words or len(words) > MAX_STEPS or _UNUSABLE_TYPED.search(key):
             raise RecipeError("this is no key; write a path such as data.root", key=named)
         parts: list[str | int] = [_position(index) if index else name for index, name in words]
         if not isinstance(result, dict):

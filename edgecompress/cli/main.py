@@ -21,10 +21,12 @@ from edgecompress import __version__
 from edgecompress.errors import EdgeCompressError, MissingExtraError
 from edgecompress.launched import process_count, process_rank
 from edgecompress.reading import first_line
-from edgecompress.words import printable
+from edgecompress.words import printable, shortened
 
 INTERRUPTED = 130
 """128 + SIGINT, as shells report it."""
+LONGEST_MESSAGE = 700
+"""Characters of an error: what is longer quotes something absurd. Begin and end remain."""
 DEBUG = "EDGECOMPRESS_DEBUG"
 """Variable of the environment that shows where an error came from."""
 
@@ -142,13 +144,13 @@ def _show(error: click.ClickException) -> None:
         click.echo(context.get_usage(), err=True)
         click.echo(f"Try '{context.command_path} --help' for help.\n", err=True)
     line = " ".join(error.format_message().splitlines())
-    click.echo(f"Error: {printable(line)}", err=True)
+    click.echo(f"Error: {shortened(printable(line), LONGEST_MESSAGE)}", err=True)
 
 
 def _fail(text: str) -> None:
     """Say an error in one line; what it quotes of a stranger's file cannot steer the terminal."""
     line = " ".join(text.splitlines())
-    click.echo(f"edgecompress: {printable(line)}", err=True)
+    click.echo(f"edgecompress: {shortened(printable(line), LONGEST_MESSAGE)}", err=True)
 
 
 def _debug() -> None:

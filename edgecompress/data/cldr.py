@@ -25,6 +25,7 @@ from pydantic import Field, field_validator
 from edgecompress.data.base import DataConfig, Split
 from edgecompress.errors import DataError, MissingExtraError
 from edgecompress.values import Example, json_digest
+from edgecompress.words import shortened
 
 LOCALES = (
     *("af", "ak", "am", "ee", "ha", "ig", "kab", "ln", "om", "pcm"),
@@ -133,8 +134,10 @@ def _table(locales: tuple[str, ...]) -> Mapping[str, tuple[tuple[str, str], ...]
         raise MissingExtraError("babel") from None
     own: dict[str, dict[str, tuple[str, str]]] = {}
     for locale in locales:
-        if not localedata.exists(locale):
-            raise DataError(f"Babel knows no CLDR locale {locale!r}; check data.locales")
+        # Its own `exists` takes what a file system that does not tell cases apart would find.
+        if locale not in localedata.locale_identifiers():
+            named = shortened(locale, 40)
+            raise DataError(f"Babel knows no CLDR locale {named!r}; check data.locales")
         # What a locale inherits is another language's text, or only a code.
         data = localedata.load(locale, merge_inherited=False)
         texts: dict[str, tuple[str, str]] = {}

@@ -14,14 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from edgecompress.errors import DataError
-from edgecompress.quantization.sample_files import (
-    IMAGES,
-    Source,
-    array_sources,
-    count_texts,
-    image_rows,
-    text_rows,
-)
+from edgecompress.quantization.image_files import IMAGES, image_rows
+from edgecompress.quantization.sample_files import Source, array_sources, count_texts, text_rows
 from edgecompress.quantization.session import DTYPES, Feed
 from edgecompress.values import TensorSpec, directory_digests, file_digest, json_digest
 

@@ -18,9 +18,11 @@ from typing import Any
 from edgecompress import timing
 from edgecompress.disturbance import RULES, Rules
 from edgecompress.errors import DataError, TargetError
+from edgecompress.reading import open_regular, reading
 from edgecompress.targets.agent.energy import integrate
 from edgecompress.targets.base import Clock, Job, JobModel, Progress, Readings, Target
 from edgecompress.targets.inputs import InputSettings, timing_feeds
+from edgecompress.textfiles import stream_lines
 from edgecompress.values import Candidate, Example, Json, Measurement
 
 PASSES = 5
@@ -31,6 +33,8 @@ MOST_GAP = 0.25
 known."""
 CLOCK_TOLERANCE_S = 0.5
 """How far a target's clock may differ from this machine's for a meter outside of it."""
+MOST_READINGS = 1_000_000
+"""That are kept of a file: a quarter of an hour of a meter that reads a thousand times a second."""
 WAIT_S = 5.0
 """How long a file of a meter may lag behind."""
 COUNTS = {
@@ -65,9 +69,16 @@ def read_power(file: Path) -> tuple[list[float], list[float]]:
     """
     times: list[float] = []
     watts: list[float] = []
+    if not file.exists():
+        raise DataError(
+            "there is no such file of a power meter; start the meter, or correct `meter`", file=file
+        )
     try:
-        with file.open(encoding="utf-8", newline="") as stream:
-            for number, row in enumerate(csv.reader(stream), 1):
+        with reading(file), open_regular(file) as stream:
+            lines = (f"{line}\n" for line in stream_lines(stream, file))
+            for number, row in enumerate(csv.reader(lines), 1):
+                if len(times) > MOST_READINGS:  # only the last ones can be of the loop
+                    del times[: MOST_READINGS // 2], watts[: MOST_READINGS // 2]
                 try:
                     moment, power = (float(value) for value in row[:2])
                 except ValueError:
@@ -84,13 +95,8 @@ def read_power(file: Path) -> tuple[list[float], list[float]]:
                     raise DataError("the times must not fall", file=file, line=number)
                 times.append(moment)
                 watts.append(power)
-    except FileNotFoundError:
-        raise DataError(
-            "there is no such file of a power meter; start the meter, or correct `meter`", file=file
-        ) from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        why = getattr(error, "strerror", None) or "it is no text"
-        raise DataError(f"the power meter's file cannot be read: {why}", file=file) from None
+    except csv.Error as error:
+        raise DataError(f"the power meter's file cannot be read: {error}", file=file) from None
     return times, watts
 
 

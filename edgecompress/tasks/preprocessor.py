@@ -7,7 +7,6 @@ it, so that a Raspberry Pi encodes text exactly as training did.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecompress.errors import DataError
+from edgecompress.reading import first_line, read_json, read_text
 from edgecompress.values import file_digest
 
 Ids = NDArray[np.int64]
 
 DEFAULT_MAX_LENGTH = 512  # BERT's; transformers writes 10**30 where it does not know
 LARGEST_MAX_LENGTH = 1_000_000
+TOKENIZER_BYTES = 128 * 2**20  # those of a million pieces have 60 MB; a file is held while parsed
 CHUNK = 1024  # sentences per call of the tokenizer: bounds the memory its Encoding objects take
 
 
@@ -69,17 +70,20 @@ class Preprocessor:
         from tokenizers import Tokenizer
 
         file = directory / "tokenizer.json"
-        if not file.is_file():
+        if not file.exists():
             raise DataError(
                 "the tokenizer is missing; save it with "
                 "AutoTokenizer.from_pretrained(…).save_pretrained(directory)",
                 file=file,
             )
+        text = read_text(file, TOKENIZER_BYTES)
         try:
-            tokenizer = Tokenizer.from_file(str(file))
+            tokenizer = Tokenizer.from_str(text)
         except Exception as error:  # noqa: BLE001 - tokenizers raises the bare class
-            raise DataError(f"not a tokenizer that can be read ({error})", file=file) from None
-        config = _read_config(directory / "tokenizer_config.json")
+            why = first_line(error)
+            raise DataError(f"not a tokenizer that can be read ({why})", file=file) from None
+        settings = directory / "tokenizer_config.json"
+        config = _read_config(settings)
         pad_id = _pad_id(tokenizer, config)
         tokenizer.no_truncation()
         tokenizer.no_padding()
@@ -88,9 +92,11 @@ class Preprocessor:
         if max_length <= len(prefix) + len(suffix):
             raise DataError(
                 f"model_max_length {max_length} leaves no room for text beside special tokens",
-                file=directory / "tokenizer_config.json",
+                file=settings,
             )
         names = config.get("model_input_names") or ("input_ids", "attention_mask")
+        if not isinstance(names, list | tuple):
+            raise DataError("model_input_names must be a list", file=settings)
         return cls(
             tokenizer=tokenizer,
             max_length=max_length,
@@ -213,12 +219,9 @@ def _words_at(text: str, offsets: Sequence[tuple[int, int]]) -> Ids:
 
 
 def _read_config(file: Path) -> dict[str, Any]:
-    if not file.is_file():
+    if not file.exists():
         return {}
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise DataError(f"cannot be read as JSON ({error})", file=file) from None
+    config = read_json(file)
     if not isinstance(config, dict):
         raise DataError("must be a JSON object", file=file)
     return config

@@ -182,7 +182,8 @@ def recipe(chance: random.Random, folder: Path, stock: Stock) -> Case:
         told = "each times each"
     else:
         told = _file(chance, file, document)
-    return Case(("check", "recipe.yaml"), ("recipe.yaml", "calibration.yaml"), told)
+    names = ("recipe.yaml", "calibration.yaml", "data.", "train.", "dev.", "test.")
+    return Case(("check", "recipe.yaml"), names, told)
 
 
 def matrix(chance: random.Random, folder: Path, stock: Stock) -> Case:
@@ -271,7 +272,7 @@ def calibration(chance: random.Random, folder: Path, stock: Stock) -> Case:
     document["stages"] = STAGES[1]
     write(chance, document, folder / "recipe.yaml")
     told = _file(chance, folder / "calibration.yaml", CALIBRATION)
-    return Case(("check", "recipe.yaml"), ("calibration.yaml",), told)
+    return Case(("check", "recipe.yaml"), ("calibration.yaml", "/dev/", "/proc/"), told)
 
 
 def linked(chance: random.Random, folder: Path, stock: Stock) -> Case:

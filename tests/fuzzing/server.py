@@ -78,7 +78,7 @@ def _answer(asked: dict[str, Any]) -> dict[str, Any]:
     code = os.waitstatus_to_exitcode(status)
     return {
         "code": code,
-        "seconds": time.monotonic() - began,
+        "seconds": used.ru_utime + used.ru_stime,
         "peak_bytes": used.ru_maxrss * 1024,
         "late": late,
     }

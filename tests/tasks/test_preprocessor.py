@@ -124,7 +124,7 @@ def test_bad_folders_are_named(tmp_path: Path, wordpiece_folder: Path) -> None:
     text = (wordpiece_folder / "tokenizer.json").read_text()
     (tmp_path / "tokenizer.json").write_text(text)
     (tmp_path / "tokenizer_config.json").write_text("[1")
-    with pytest.raises(DataError, match=r"tokenizer_config\.json: cannot be read as JSON"):
+    with pytest.raises(DataError, match=r"tokenizer_config\.json:1: cannot be read as JSON"):
         Preprocessor.load(tmp_path)
     (tmp_path / "tokenizer_config.json").write_text("[]")
     with pytest.raises(DataError, match="must be a JSON object"):
