@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 MODULE = "edgecompress.quantization.sensitivity"
 FILE_WIDTH = 120
+MOST_MADE = 256
+"""Made-up inputs are all alike: more of them say no more, and all are held at once."""
+MOST_BYTES = 2**28
 LENGTHS = 6  # made-up inputs have 4, 8, … 24 tokens
 
 
@@ -73,10 +76,9 @@ def open_model(pipeline: Pipeline) -> tuple[Candidate, OnnxModel]:
 def find_samples(candidate: Candidate, pipeline: Pipeline, ask: Question) -> tuple[Samples, str]:
     """Give what models are compared on, and say what it is."""
     from edgecompress.data.sample import stratified_sample
-    from edgecompress.quantization.graph import graph_specs, stored_id_bounds
-    from edgecompress.quantization.inputs import encode_rows, onnx_model
+    from edgecompress.quantization.graph import graph_specs
+    from edgecompress.quantization.inputs import encode_rows, made_feeds, onnx_model
     from edgecompress.quantization.outputs import Samples
-    from edgecompress.quantization.session import random_feed
 
     model = onnx_model(candidate)
     if ask.data is not None:
@@ -97,12 +99,12 @@ def find_samples(candidate: Candidate, pipeline: Pipeline, ask: Question) -> tup
                 "the model has no task or tokenizer, so that examples cannot be encoded for it; "
                 "give a candidate's or a bundle's directory, or --data PATH"
             )
-        bounds = stored_id_bounds(model)
-        made = (
-            random_feed(specs, 1, 4 + 4 * (seed % LENGTHS), bounds=bounds, seed=seed)
-            for seed in range(ask.samples)
-        )
-        return Samples(tuple(made)), f"{ask.samples} made-up inputs"
+        (one,) = made_feeds(model, [(1, 4 * LENGTHS)])
+        size = max(1, sum(array.nbytes for array in one.values()))
+        count = max(1, min(ask.samples, MOST_MADE, MOST_BYTES // size))
+        made = made_feeds(model, ((1, 4 + 4 * (number % LENGTHS)) for number in range(count)))
+        more = f" (no more are made, of {ask.samples} asked for)" if count < ask.samples else ""
+        return Samples(tuple(made)), f"{count} made-up inputs{more}"
     feeds = tuple(rows.feed([row], specs) for row in range(len(rows.lengths)))
     labelled = all(example.tags or example.label for example in chosen)
     known = chosen if labelled or not rows.task.labelled else ()

@@ -5,20 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from onnx import TensorProto
-
+from edgecompress.errors import DataError
 from edgecompress.quantization.storage import read_model
+from edgecompress.signatures.graph import GraphInput, graph_input
+from edgecompress.signatures.graph_bounds import index_bounds
 from edgecompress.values import OnnxModel, TensorSpec
 
 # A weight may stand behind these, or behind a DequantizeLinear that ONNX Runtime left alone.
 TRANSPARENT = frozenset({"Transpose", "Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
-ORT_TYPES = {
-    TensorProto.INT64: "tensor(int64)",
-    TensorProto.INT32: "tensor(int32)",
-    TensorProto.FLOAT: "tensor(float)",
-    TensorProto.FLOAT16: "tensor(float16)",
-    TensorProto.BOOL: "tensor(bool)",
-}
+ORT_NAMES = {"float32": "float", "float64": "double"}
 
 
 class Graph:
@@ -70,42 +65,35 @@ def walk(graph: Any, outer: Graph | None = None) -> Iterator[tuple[Any, Graph]]:
                 yield from walk(found.g, scope)
 
 
-def id_bounds(graph: Any) -> dict[str, int]:
-    """Rows of the smallest table that each integer input indexes: ids must stay below it."""
-    inputs = {value.name for value in graph.input}
-    bounds: dict[str, int] = {}
-    for node, scope in walk(graph):
-        indices = {"Gather": (1, 0), "GatherBlockQuantized": (1, 0)}.get(node.op_type)
-        pairs = [indices] if indices else []
-        if node.op_type in {"EmbedLayerNormalization", "QEmbedLayerNormalization"}:
-            pairs = [(0, 2), (1, 4)]
-        for index, table in pairs:
-            name, found = node.input[index], scope.constant(node.input[table])
-            while name in scope.makers and scope.makers[name].op_type in {"Cast", "Identity"}:
-                name = scope.makers[name].input[0]
-            if name in inputs and found is not None and found[2]:
-                bounds[name] = min(bounds.get(name, found[2][0]), found[2][0])
-    return bounds
-
-
 def stored_id_bounds(model: OnnxModel) -> dict[str, int]:
-    """`id_bounds` of a file, without reading its weights."""
-    return id_bounds(read_model(model.path).proto.graph)
+    """`index_bounds` of a file, without reading its weights."""
+    return index_bounds(read_model(model.path).proto)
 
 
 def graph_specs(model: OnnxModel) -> tuple[TensorSpec, ...]:
-    """Read the inputs of a file, named as a session would, without opening one."""
+    """Read the inputs of a file, named as a session would, without opening one.
+
+    Raises
+    ------
+    DataError
+        When one is no tensor, or does not say how many axes it has.
+    """
     graph = read_model(model.path).proto.graph
     weights = {tensor.name for tensor in graph.initializer}
-    return tuple(
-        TensorSpec(
-            value.name,
-            ORT_TYPES.get(value.type.tensor_type.elem_type, "unknown"),
-            tuple(
-                dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?"
-                for dim in value.type.tensor_type.shape.dim
-            ),
+    return tuple(_spec(graph_input(v), model) for v in graph.input if v.name not in weights)
+
+
+def _spec(found: GraphInput, model: OnnxModel) -> TensorSpec:
+    if found.kind != "tensor":
+        raise DataError(
+            f"input {found.name!r} is a {found.kind.replace('_', ' ')}, and only tensors can be "
+            "given; export the model with plain tensors as inputs",
+            file=model.path,
         )
-        for value in graph.input
-        if value.name not in weights
-    )
+    if found.shape is None:
+        raise DataError(
+            f"input {found.name!r} does not say how many axes it has; export the model with them",
+            file=model.path,
+        )
+    dtype = f"tensor({ORT_NAMES.get(found.dtype, found.dtype)})"
+    return TensorSpec(found.name, dtype, found.shape)

@@ -8,7 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgecompress.errors import StageError
-from edgecompress.quantization.session import DTYPES, Feed, random_feed
+from edgecompress.quantization.graph import graph_specs, stored_id_bounds
+from edgecompress.quantization.session import (
+    DTYPES,
+    ORT_ERRORS,
+    Feed,
+    first_line,
+    numpy_specs,
+    random_feed,
+)
+from edgecompress.signatures.fitting import fitting_plan, quiet_run, row_of
+from edgecompress.signatures.sizes import Plan
 from edgecompress.tasks import task
 from edgecompress.tasks.base import Encoded, Task
 from edgecompress.tasks.preprocessor import Preprocessor
@@ -65,24 +75,69 @@ def encode_rows(candidate: Candidate, examples: Sequence[Example]) -> Rows | Non
     return Rows(found, encoded, preprocessor) if encoded.input_ids else None
 
 
+def made_feeds(model: OnnxModel, shapes: Iterable[tuple[int, int]], seed: int = 0) -> list[Feed]:
+    """Make up inputs on which `model` runs: of these shapes, or of others where it refuses them.
+
+    Parameters
+    ----------
+    model : OnnxModel
+        What can be run on this machine; where one is made of another, the first.
+    shapes : iterable of (int, int)
+        Batch and length of each input.
+    seed : int
+        Of the first; each has the next.
+
+    Raises
+    ------
+    StageError
+        When nothing fits, or an input is of a type that cannot be made up.
+    DataError
+        When an input is no tensor.
+    """
+    specs = numpy_specs(graph_specs(model))
+    ranges = {name: (0, high) for name, high in stored_id_bounds(model).items()}
+    try:
+        run = quiet_run(str(model.path))
+    except ORT_ERRORS as error:
+        raise StageError(f"ONNX Runtime cannot load the model ({first_line(error)})") from None
+    known: dict[tuple[int, int], Plan] = {}
+    feeds: list[Feed] = []
+    for number, shape in enumerate(shapes):
+        if shape not in known:
+            asked = Plan(batch=shape[0], length=shape[1])
+            plan, why = fitting_plan(specs, ranges, run, asked, known=tuple(known.values()))
+            if plan is None:
+                raise StageError(
+                    f"made-up inputs do not fit the model ({why}); give some with --data FILE.npz"
+                )
+            known[shape] = plan
+        feeds.append(row_of(specs, ranges, known[shape], seed + number))
+    return feeds
+
+
 def parity_feeds(
     candidate: Candidate,
     examples: Sequence[Example],
     specs: Sequence[TensorSpec],
     bounds: dict[str, int],
     seed: int,
+    model: OnnxModel | None = None,
 ) -> list[Feed]:
     """Choose inputs on which two forms of a model must agree.
 
     The shortest, a middling and the longest row alone and a padded batch of mixed lengths; random
-    ids of several shapes when there are no examples.
+    ids of several shapes when there are no examples, which `model` runs on where it is given.
     """
     rows = encode_rows(candidate, examples[:PARITY_EXAMPLES])
     if rows is None:
-        feeds = [
-            random_feed(specs, *shape, bounds=bounds, seed=seed + number)
-            for number, shape in enumerate(RANDOM_SHAPES)
-        ]
+        feeds = (
+            made_feeds(model, RANDOM_SHAPES, seed)
+            if model
+            else [
+                random_feed(specs, *shape, bounds=bounds, seed=seed + number)
+                for number, shape in enumerate(RANDOM_SHAPES)
+            ]
+        )
         if "attention_mask" in feeds[-1]:
             feeds[-1]["attention_mask"][-1, RANDOM_PADDED_FROM:] = 0
         return feeds

@@ -18,13 +18,13 @@ import onnx
 from onnx import TensorProto
 
 from edgecompress.errors import StageError
-from edgecompress.quantization.graph import Graph, attribute, id_bounds, walk
+from edgecompress.quantization.graph import Graph, attribute, walk
+from edgecompress.quantization.inputs import made_feeds
 from edgecompress.quantization.session import (
     ORT_ERRORS,
     Feed,
-    input_specs,
+    first_line,
     open_session,
-    random_feed,
     session_options,
 )
 from edgecompress.values import Json, OnnxModel
@@ -229,6 +229,7 @@ def coverage(model: OnnxModel, feeds: Sequence[Feed] | None = None) -> Coverage:
     """
     # The blocked layout of fp32 convolutions renames them, and touches no integer.
     disabled = (*model.session.disabled_optimizers, "NchwcTransformer")
+    source = model
     model = replace(model, session=replace(model.session, disabled_optimizers=disabled))
     with tempfile.TemporaryDirectory(prefix="edgecompress-") as name:
         folder = Path(name)
@@ -242,16 +243,13 @@ def coverage(model: OnnxModel, feeds: Sequence[Feed] | None = None) -> Coverage:
         options.profile_file_prefix = str(folder / "profile")
         session = open_session(model, options=options)
         graph = onnx.load(folder / "optimized.onnx", load_external_data=False).graph
-        if feeds is None:
-            specs, bounds = input_specs(session), id_bounds(graph)
-            feeds = [random_feed(specs, *shape, bounds=bounds) for shape in PROBES]
+        feeds = made_feeds(source, PROBES) if feeds is None else feeds
         try:
             for feed in feeds:
                 session.run(None, feed)
         except ORT_ERRORS as error:
             session.end_profiling()
-            first = str(error).strip().splitlines()[0]
-            raise StageError(f"{model.path}: ONNX Runtime cannot run it ({first})") from None
+            raise StageError(f"ONNX Runtime cannot run the model ({first_line(error)})") from None
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     ran = {
         event["name"].removesuffix("_kernel_time")

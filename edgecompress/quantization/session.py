@@ -1,10 +1,11 @@
-"""Open an ONNX model as the runtime does, and make up inputs that its signature accepts.
+"""Open an ONNX model as the runtime does, and read what it takes.
 
 `edgecompress.targets.agent` is sent to boards and so carries its own copy of `open_session`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,6 +14,9 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
 from edgecompress.errors import StageError
+from edgecompress.signatures.fitting import row_of
+from edgecompress.signatures.graph import NO_NAMES
+from edgecompress.signatures.sizes import Plan
 from edgecompress.values import OnnxModel, SessionSettings, TensorSpec
 
 Feed = dict[str, np.ndarray[Any, Any]]
@@ -36,13 +40,21 @@ ORT_ERRORS: tuple[type[Exception], ...] = (
 )
 
 ERRORS_ONLY = 3
-DTYPES = {
+DTYPES: dict[str, type[np.generic]] = {
     "tensor(int64)": np.int64,
     "tensor(int32)": np.int32,
+    "tensor(int16)": np.int16,
+    "tensor(int8)": np.int8,
+    "tensor(uint64)": np.uint64,
+    "tensor(uint32)": np.uint32,
+    "tensor(uint16)": np.uint16,
+    "tensor(uint8)": np.uint8,
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
     "tensor(bool)": np.bool_,
 }
+"""By ONNX Runtime's names; all types of inputs that can be fed."""
 
 
 def session_options(settings: SessionSettings, threads: int = 1) -> ort.SessionOptions:
@@ -87,9 +99,33 @@ def open_session(
         raise StageError(f"{model.path}: ONNX Runtime cannot load this file ({first})") from None
 
 
+def first_line(error: Exception) -> str:
+    """Give the first line of what ONNX Runtime said, without its number and its own files."""
+    said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    said = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", said)
+    return re.sub(r"/onnxruntime_src/\S+ .*?\) (?=\S)", "", said)
+
+
 def input_specs(session: ort.InferenceSession) -> tuple[TensorSpec, ...]:
-    """Name, dtype (``tensor(int64)`` …) and shape of each input of `session`."""
-    return tuple(TensorSpec(i.name, i.type, tuple(i.shape)) for i in session.get_inputs())
+    """Name, dtype (``tensor(int64)`` …) and shape of each input of `session`.
+
+    An open size without a name is called ``input.axis``.
+    """
+    return tuple(
+        TensorSpec(
+            found.name,
+            found.type,
+            tuple(
+                size
+                if isinstance(size, int) and size >= 0
+                else f"{found.name}.{axis}"
+                if isinstance(size, int) or size is None or size in NO_NAMES
+                else size
+                for axis, size in enumerate(found.shape)
+            ),
+        )
+        for found in session.get_inputs()
+    )
 
 
 def random_feed(
@@ -102,39 +138,37 @@ def random_feed(
 ) -> Feed:
     """Make inputs that fit a signature, for graphs of which no data is at hand.
 
-    Integer inputs hold ids below ``bounds[name]`` (2 where unknown); names with ``mask`` are all
-    ones; floats are standard normal. The first dynamic axis is `batch`, further ones are `length`.
+    Whether the graph runs on them is not known: `edgecompress.quantization.inputs.made_feeds` sees
+    to that. Values are as `edgecompress.signatures.made` says, with ids below ``bounds[name]``.
 
     Returns
     -------
     dict of str to ndarray
-        Shapes as in `specs` with dynamic axes filled in.
+        Shapes as in `specs` with open axes filled in.
 
     Raises
     ------
     StageError
         For an input type that cannot be made up.
     """
-    random = np.random.default_rng(seed)
-    feed: Feed = {}
+    ranges = {name: (0, high) for name, high in (bounds or {}).items()}
+    return row_of(numpy_specs(specs), ranges, Plan(batch=batch, length=length), seed)
+
+
+def numpy_specs(specs: Iterable[TensorSpec]) -> list[TensorSpec]:
+    """Give specs with numpy's names of dtypes in the place of ONNX Runtime's.
+
+    Raises
+    ------
+    StageError
+        For a type that is no number.
+    """
+    found = []
     for spec in specs:
         if spec.dtype not in DTYPES:
-            raise StageError(f"input {spec.name} has type {spec.dtype}: give example inputs")
-        sizes = {"channel": 3, "height": 224, "width": 224, "batch": batch}
-        shape = tuple(
-            size
-            if isinstance(size, int)
-            else next(
-                (n for part, n in sizes.items() if part in str(size)), length if axis else batch
+            raise StageError(
+                f"input {spec.name} has type {spec.dtype}, and only numbers can be fed; leave what "
+                "turns it into numbers out of the graph"
             )
-            for axis, size in enumerate(spec.shape)
-        )
-        dtype = DTYPES[spec.dtype]
-        if "mask" in spec.name or dtype is np.bool_:
-            feed[spec.name] = np.ones(shape, dtype)
-        elif np.issubdtype(dtype, np.integer):
-            high = (bounds or {}).get(spec.name, 2)
-            feed[spec.name] = random.integers(0, high, shape).astype(dtype)
-        else:
-            feed[spec.name] = random.standard_normal(shape).astype(dtype)
-    return feed
+        found.append(TensorSpec(spec.name, np.dtype(DTYPES[spec.dtype]).name, spec.shape))
+    return found

@@ -105,7 +105,8 @@ class Export(Transform):
 
         specs = input_specs(session)
         examples = context.validation or context.train
-        feeds = parity_feeds(candidate, examples, specs, stored_id_bounds(model), context.seed)
+        bounds = stored_id_bounds(model)
+        feeds = parity_feeds(candidate, examples, specs, bounds, context.seed, model)
         worst = 0.0
         for feed in feeds:
             with torch.inference_mode():

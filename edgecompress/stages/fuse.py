@@ -196,6 +196,7 @@ class _Workshop:
             input_specs(session),
             stored_id_bounds(source),
             context.seed,
+            source,
         )
         self.expected = [session.run(None, feed) for feed in self.feeds]
 

@@ -16,10 +16,10 @@ import numpy as np
 from edgecompress import timing
 from edgecompress.disturbance import RULES, Rules
 from edgecompress.errors import TargetError
+from edgecompress.signatures.graph import signature
+from edgecompress.signatures.sizes import batch_names
 from edgecompress.targets.base import Clock, Feeds, Job, JobModel, Progress, Target, feeds_from_rows
-from edgecompress.targets.graph import signature
 from edgecompress.targets.inputs import InputSettings, encoded_feeds, spread, timing_feeds
-from edgecompress.targets.sizes import batch_names
 from edgecompress.tasks import task
 from edgecompress.values import Candidate, Example, Measurement, OnnxModel
 

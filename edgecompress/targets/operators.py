@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgecompress.disturbance import RULES, Loop, Rules, disturbed
+from edgecompress.signatures.graph import signature
 from edgecompress.targets.agent.arrays import Feed
 from edgecompress.targets.base import Clock, Feeds, Job, JobModel, Progress, Target
-from edgecompress.targets.graph import signature
 from edgecompress.targets.inputs import InputSettings, timing_feeds
 from edgecompress.values import Candidate, Example, Json, Measurement, Model, OnnxModel
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edgecompress.errors import DataError
 from edgecompress.onnx_files import onnx_model_files
-from edgecompress.targets.graph import load_graph
+from edgecompress.signatures.graph import load_graph
 from edgecompress.values import Measurement, Model, OnnxModel
 
 ZSTD_LEVEL = 10

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from edgecompress.errors import DataError
-from edgecompress.targets.graph import signature
+from edgecompress.signatures.graph import signature
 from edgecompress.targets.inputs import (
     InputSettings,
     encoded_feeds,

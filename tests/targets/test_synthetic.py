@@ -10,7 +10,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgecompress.errors import DataError, RecipeError
-from edgecompress.targets.synthetic import NUMBERS, synthetic_feeds
+from edgecompress.signatures.made import NUMBERS
+from edgecompress.targets.synthetic import synthetic_feeds
 from edgecompress.values import OnnxModel
 
 value = helper.make_tensor_value_info

@@ -309,19 +309,19 @@ class _Work:
 
     def _samples(self, count: int | None) -> Samples:
         """Give what models are judged on: validation examples, or made-up inputs without a task."""
-        from edgecompress.quantization.graph import graph_specs, stored_id_bounds
-        from edgecompress.quantization.inputs import encode_rows
+        from edgecompress.quantization.graph import graph_specs
+        from edgecompress.quantization.inputs import encode_rows, made_feeds
         from edgecompress.quantization.outputs import Samples
-        from edgecompress.quantization.session import random_feed
 
         specs = graph_specs(self.source)
         if self.candidate.task is None or self.candidate.preprocessor is None:
-            bounds = stored_id_bounds(self.source)
             self.notes.append("there is no task, so that made-up inputs were compared")
             return Samples(
                 tuple(
-                    random_feed(specs, 1, 4 + 4 * (seed % 6), bounds=bounds, seed=seed)
-                    for seed in range(count or RANDOM_SAMPLES)
+                    made_feeds(
+                        self.source,
+                        ((1, 4 + 4 * (number % 6)) for number in range(count or RANDOM_SAMPLES)),
+                    )
                 )
             )
         examples = self._chosen(count)

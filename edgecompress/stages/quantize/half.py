@@ -68,6 +68,7 @@ class Half(Transform):
             input_specs(open_session(source)),
             stored_id_bounds(source),
             context.seed,
+            source,
         )
         expected = answers(source, feeds)
         model = OnnxModel(context.folder / "model" / "model.onnx", source.session)

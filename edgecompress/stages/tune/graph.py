@@ -109,6 +109,7 @@ class Graph(Transform):
             input_specs(open_session(source)),
             stored_id_bounds(source),
             context.seed,
+            source,
         )
         expected = answers(source, feeds)
         paths = {BAKED: folder / "baked.onnx"}

@@ -89,6 +89,7 @@ class Session(Transform):
             input_specs(open_session(source)),
             stored_id_bounds(source),
             context.seed,
+            source,
         )
         search = _Search(self, candidate, source, context, feeds, answers(source, feeds))
         if context.recorded is not None:

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgecompress.errors import DataError
 from edgecompress.onnx_files import external_data
-from edgecompress.targets.graph import graph_facts, signature
+from edgecompress.signatures.graph import graph_facts, signature
 from edgecompress.values import OnnxModel, TensorSpec
 
 value = helper.make_tensor_value_info

@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from edgecompress.errors import DataError
-from edgecompress.targets.graph_bounds import index_bounds
+from edgecompress.signatures.graph_bounds import index_bounds
 from edgecompress.values import OnnxModel, TensorSpec
+
+NO_NAMES = frozenset({"", "?", "-1", "*", "None", "none", "unk", "unknown", "dynamic"})
+"""What exporters write where an axis has no name: equal ones need not be of equal size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,14 +165,15 @@ def _facts(path: Path, _changed_ns: int, _size: int) -> GraphFacts:
     defaults = {found.name for found in graph.initializer}
     defaults |= {found.values.name for found in graph.sparse_initializer}
     return GraphFacts(
-        tuple(_input(value) for value in graph.input if value.name not in defaults),
+        tuple(graph_input(value) for value in graph.input if value.name not in defaults),
         _operators(model),
         _external(model),
         index_bounds(model),
     )
 
 
-def _input(value: Any) -> GraphInput:
+def graph_input(value: Any) -> GraphInput:
+    """Read an input of a graph (`onnx.ValueInfoProto`); an open size may be written as -1."""
     kind = (value.type.WhichOneof("value") or "undefined_type").removesuffix("_type")
     if kind != "tensor":
         return GraphInput(value.name, kind, "", None)
@@ -179,7 +183,9 @@ def _input(value: Any) -> GraphInput:
         shape = tuple(
             size.dim_value
             if size.HasField("dim_value") and size.dim_value >= 0
-            else size.dim_param or f"{value.name}.{axis}"
+            else f"{value.name}.{axis}"
+            if size.dim_param.strip() in NO_NAMES
+            else size.dim_param
             for axis, size in enumerate(tensor.shape.dim)
         )
     return GraphInput(value.name, kind, _dtype(tensor.elem_type), shape)
