@@ -28,7 +28,7 @@ from edgecompress.progress import Reporter, Silent
 from edgecompress.provenance import candidate_digest, code_digest, library_versions
 from edgecompress.recipe import Recipe, TeacherSpec
 from edgecompress.stage import Observer, Stage, Transform, check_stage
-from edgecompress.store import Store
+from edgecompress.store import Store, in_words
 from edgecompress.targets import Target
 from edgecompress.training.together import together
 from edgecompress.values import (
@@ -359,6 +359,8 @@ class Pipeline:
                     f"{what} could not be saved in {self.store.root}: {os.strerror(fatal)}; "
                     "make room or name another store with --store"
                 ) from error
+            if type(error) is StageError:
+                raise StageError(in_words(str(error), self.store.root)) from error
             if isinstance(error, EdgeCompressError):
                 raise
             cause = str(error).strip().splitlines()

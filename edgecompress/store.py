@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -39,6 +40,11 @@ def default_store() -> Path:
     from platformdirs import user_cache_path
 
     return user_cache_path("edgecompress") / "store"
+
+
+def in_words(message: str, root: Path) -> str:
+    """Say in the place of a file of the store, of which no user knows, what it is."""
+    return re.sub(rf"{re.escape(str(root))}[^\s:'\")(,;]*", "the new model", message)
 
 
 class Store:

@@ -175,6 +175,18 @@ def _check_text(text: str, line: int, file: Path | None) -> None:
         )
 
 
+def setting(key: str, value: Any) -> str:
+    """Write ``key=value`` so that `apply_settings` reads the same value back.
+
+    Every character but plain ASCII is written as its number: YAML takes neither JSON's pairs of
+    surrogates nor, as they are, the lone ones by which Python names bytes that are no UTF-8.
+    """
+    import json
+
+    text = json.dumps(value, ensure_ascii=False)
+    return f"{key}=" + re.sub(r"[^ -~]", lambda found: f"\\U{ord(found[0]):08x}", text)
+
+
 def apply_settings(document: Any, settings: Sequence[str], option: str = "--set") -> Any:
     """Lay ``key=value`` settings over a document, in order, and give the new document.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecompress.errors import DataError, EdgeCompressError
+from edgecompress.errors import DataError, EdgeCompressError, StageError
 from edgecompress.values import Candidate, Json, OnnxModel, json_digest
 
 if TYPE_CHECKING:
@@ -115,7 +115,9 @@ def find_samples(candidate: Candidate, pipeline: Pipeline, ask: Question) -> tup
 def measured(pipeline: Pipeline, ask: Question) -> Json:
     """Measure a model's sensitivity, or take from the store what was measured before."""
     from edgecompress.provenance import candidate_digest, code_digest, library_versions
+    from edgecompress.quantization.opset import with_opset
     from edgecompress.quantization.samples import samples_digest
+    from edgecompress.quantization.scheme import LEAST_OPSET
     from edgecompress.quantization.sensitivity import blame, check_float, culprits, measure
 
     candidate, model = open_model(pipeline)
@@ -138,9 +140,10 @@ def measured(pipeline: Pipeline, ask: Question) -> Json:
     )
 
     def build(folder: Path, scratch: Path) -> None:
-        scheme = _scheme(ask, candidate, model, samples, pipeline, scratch)
+        newer = with_opset(model, LEAST_OPSET[ask.activations], scratch / "upgraded")[0]
+        scheme = _scheme(ask, candidate, newer, samples, pipeline, scratch)
         items, facts = measure(
-            model,
+            newer,
             samples,
             scheme,
             scratch / "parts",
@@ -149,7 +152,7 @@ def measured(pipeline: Pipeline, ask: Question) -> Json:
             progress=pipeline.reporter.advance,
         )
         if ask.timed:
-            times = _times(candidate, model, scheme, pipeline, folder)
+            times = _times(candidate, newer, scheme, pipeline, folder)
             items = [
                 replace(item, saves_ms=times.get(item.layer)) if item.what == "both" else item
                 for item in items
@@ -166,7 +169,7 @@ def measured(pipeline: Pipeline, ask: Question) -> Json:
         (folder / "sensitivity.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
 
     pipeline.reporter.begin(f"sensitivity of {_title(pipeline)}")
-    folder = pipeline.store.obtain(key, build)
+    folder = obtained(pipeline, key, build)
     found = dict(json.loads((folder / "sensitivity.json").read_text(encoding="utf-8")))
     pipeline.reporter.end(f"{len(found['items'])} errors measured")
     return found
@@ -212,10 +215,20 @@ def compared(pipeline: Pipeline, other: Path, ask: Question) -> Json:
         (folder / "sensitivity.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
 
     pipeline.reporter.begin(f"comparing {_title(pipeline)} with {other.name}")
-    folder = pipeline.store.obtain(key, build)
+    folder = obtained(pipeline, key, build)
     found = dict(json.loads((folder / "sensitivity.json").read_text(encoding="utf-8")))
     pipeline.reporter.end(f"{len(found['tensors'])} tensors compared")
     return found
+
+
+def obtained(pipeline: Pipeline, key: str, build: Callable[[Path, Path], None]) -> Path:
+    """Take a result from the store, or let `build` make it; errors name no file of the store."""
+    from edgecompress.store import in_words
+
+    try:
+        return pipeline.store.obtain(key, build)
+    except StageError as error:
+        raise StageError(in_words(str(error), pipeline.store.root)) from error
 
 
 def _other(path: Path) -> OnnxModel:

@@ -51,7 +51,7 @@ def stage_options(function: Function) -> Function:
 
 def recipe_settings(options: dict[str, Any]) -> list[str]:
     """Turn the data options into settings of a recipe."""
-    import json
+    from edgecompress.yamlfile import setting
 
     settings = list(options["recipe_settings"])
     if options["data_format"]:
@@ -59,7 +59,7 @@ def recipe_settings(options: dict[str, Any]) -> list[str]:
     for split in ("train", "validation", "test"):
         if options[split]:
             files = [str(path.absolute()) for path in options[split]]
-            settings.append(f"data.{split}={json.dumps(files)}")
+            settings.append(setting(f"data.{split}", files))
     return settings
 
 
@@ -86,12 +86,12 @@ def apply_stage(
     """Run a command that applies one stage, and say what came of it."""
     from edgecompress.cli._progress import TerminalReporter
     from edgecompress.single import apply_one
-    from edgecompress.targets.size import compressed_size, model_files
+    from edgecompress.targets.size import compressed_size, model_files, total_bytes
 
     recipe = build(model, stage, options, teacher)
     with TerminalReporter() as reporter:
         before, after = apply_one(recipe, options["output"], options["store"], reporter)
-    old, new = _size(before.model.directory, before), _size(after.model.directory, after)
+    old, new = total_bytes(before.model), total_bytes(after.model)
     click.echo(
         f"{stage}: {old / 1e6:.2f} MB → {new / 1e6:.2f} MB ({old / max(new, 1):.2f}× smaller)"
     )
@@ -113,14 +113,6 @@ def _left_out(exceptions: dict[str, str]) -> list[str]:
         more = f" and {len(layers) - 3} more" if len(layers) > 3 else ""
         lines.append(f"in fp32: {', '.join(layers[:3])}{more} ({reason})")
     return lines
-
-
-def _size(folder: Path, candidate: Any) -> int:
-    """Bytes of the model's own files, external data included."""
-    model = getattr(candidate.model, "path", None)
-    if model is not None:
-        return sum(path.stat().st_size for path in folder.glob(f"{model.name}*"))
-    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
 
 
 def show_measurements(found: Any, as_json: bool) -> None:

@@ -100,7 +100,7 @@ def _check_model(model: Path) -> None:
 
 def _settings(options: dict[str, Any]) -> list[str]:
     """Turn what the options say into settings of the recipe."""
-    import json
+    from edgecompress.yamlfile import setting
 
     said: dict[str, Any] = {}
     if options["targets"]:
@@ -122,7 +122,7 @@ def _settings(options: dict[str, Any]) -> list[str]:
             said[f"profile.inputs.{name}"] = options[name]
     if options["file"]:
         said["profile.inputs.file"] = str(options["file"].absolute())
-    return [f"{name}={json.dumps(value)}" for name, value in said.items()]
+    return [setting(name, value) for name, value in said.items()]
 
 
 def _show(models: tuple[str, ...], found: list[Any], compare: bool, as_json: bool) -> int:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
 from edgecompress.cli._single import apply_stage, stage_options
+from edgecompress.yamlfile import setting
 
 EXISTING = click.Path(path_type=Path, exists=True)
 
@@ -41,9 +41,7 @@ def command(
 ) -> None:
     """Quantize MODEL to int8; dynamic needs no data and no recipe."""
     given = {"inputs": inputs, "preprocessor": preprocessor}
-    settings = [
-        f"{field}={json.dumps(str(path.absolute()))}" for field, path in given.items() if path
-    ]
+    settings = [setting(field, str(path.absolute())) for field, path in given.items() if path]
     if settings and scheme in ("dynamic", "half"):
         raise click.UsageError(f"{scheme} needs no data; to calibrate with it add --scheme static")
     if settings and scheme.startswith(("auto", "inc_")):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
 from edgecompress.cli._single import apply_stage, stage_options
+from edgecompress.yamlfile import setting
 
 
 @click.command(name="trim")
@@ -55,7 +55,7 @@ def command(
         )
     settings = [f"{name}={value}" for name, value in given.items() if value is not None]
     if corpus:
-        settings.append(f"corpus={json.dumps([_entry(text) for text in corpus])}")
+        settings.append(setting("corpus", [_entry(text) for text in corpus]))
     options["settings"] = (*settings, *options["settings"])
     apply_stage(model, "vocabulary.trim" if rows is None else "vocabulary.share", options)
     _say(options["output"])

@@ -11,7 +11,7 @@ from onnx import NodeProto, TensorProto, helper
 
 from edgecompress.errors import StageError
 from edgecompress.quantization.blocks import Bits, quantize_block_table, quantize_blocks
-from edgecompress.quantization.layers import Layer
+from edgecompress.quantization.layers import Layer, names_read
 from edgecompress.quantization.regions import quantize_filters
 from edgecompress.quantization.scheme import Scheme
 from edgecompress.quantization.storage import StoredModel
@@ -190,7 +190,7 @@ class Draft:
         graph_outputs = {value.name for value in graph.output}
         # Transposes of weights that were folded are dead now; one pass per link of a chain.
         while True:
-            used = _used(self.nodes) | graph_outputs
+            used = names_read(self.nodes) | graph_outputs
             alive = [n for n in self.nodes if any(name in used for name in n.output)]
             if len(alive) == len(self.nodes):
                 break
@@ -207,16 +207,3 @@ class Draft:
         names = {tensor.name for tensor in kept}
         places = {name: place for name, place in self.model.places.items() if name in names}
         return StoredModel(proto, places)
-
-
-def _used(nodes: list[NodeProto]) -> set[str]:
-    names: set[str] = set()
-    pending = list(nodes)
-    while pending:
-        node = pending.pop()
-        names.update(node.input)
-        for found in node.attribute:
-            if found.HasField("g"):
-                pending.extend(found.g.node)
-                names.update(value.name for value in found.g.output)
-    return names

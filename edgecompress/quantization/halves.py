@@ -19,7 +19,7 @@ from onnx import NodeProto, TensorProto, helper
 from edgecompress.errors import StageError
 from edgecompress.quantization.fitness import read_exactly
 from edgecompress.quantization.fusion import FAILURES
-from edgecompress.quantization.layers import attributes, name_nodes
+from edgecompress.quantization.layers import attributes, name_nodes, names_read, names_read_inside
 from edgecompress.quantization.storage import StoredModel
 
 Form = Literal["fp16", "bf16"]
@@ -72,7 +72,7 @@ def store_in_half(model: StoredModel, form: Form) -> Halved:
             "export it again with a newer opset"
         )
     name_nodes(model)
-    inner = _used_inside(graph)
+    inner = names_read_inside(graph.node)
     outputs = {value.name for value in graph.output}
     consumers: dict[str, list[NodeProto]] = {}
     for node in graph.node:
@@ -165,19 +165,6 @@ def _cast(graph: Any, name: str, half: str) -> list[NodeProto]:
     return made
 
 
-def _used_inside(graph: Any) -> set[str]:
-    """Names that subgraphs of `graph` read."""
-    found: set[str] = set()
-    pending = [a.g for node in graph.node for a in node.attribute if a.HasField("g")]
-    while pending:
-        inner = pending.pop()
-        for node in inner.node:
-            found.update(node.input)
-            pending += [a.g for a in node.attribute if a.HasField("g")]
-        found.update(value.name for value in inner.output)
-    return found
-
-
 def _ordered(nodes: Sequence[NodeProto], graph: Any) -> list[NodeProto]:
     """Sort `nodes` so that each stands behind what it reads, otherwise in their order."""
     made = {name for node in nodes for name in node.output if name}
@@ -185,7 +172,7 @@ def _ordered(nodes: Sequence[NodeProto], graph: Any) -> list[NodeProto]:
     waiting: dict[str, list[int]] = {}
     missing: list[int] = []
     for index, node in enumerate(nodes):
-        needs = {n for n in _reads(node) if n in made and n not in known}
+        needs = {n for n in names_read([node]) if n in made and n not in known}
         missing.append(len(needs))
         for name in needs:
             waiting.setdefault(name, []).append(index)
@@ -202,11 +189,6 @@ def _ordered(nodes: Sequence[NodeProto], graph: Any) -> list[NodeProto]:
     return ordered
 
 
-def _reads(node: NodeProto) -> set[str]:
-    inner = helper.make_graph([node], "g", [], [])
-    return {*node.input} | _used_inside(inner)
-
-
 def compute_in_half(source: Path, target: Path) -> None:
     """Write `source` with fp16 weights and fp16 arithmetic; inputs and outputs stay fp32.
 
@@ -221,4 +203,8 @@ def compute_in_half(source: Path, target: Path) -> None:
         made = convert_float_to_float16(onnx.load(source), keep_io_types=True)
     except FAILURES as error:
         raise StageError(f"ONNX Runtime's fp16 converter failed ({error!r})") from error
+    # The converter puts the casts of inputs behind all that reads them.
+    nodes = _ordered(list(made.graph.node), made.graph)
+    made.graph.ClearField("node")
+    made.graph.node.extend(nodes)
     onnx.save(made, target)

@@ -46,7 +46,7 @@ class TensorError:
     snr_db : float
         Signal-to-noise ratio, 10·log10(Σx² / Σ(x - y)²); `EXACT_DB` where they are equal.
     values : int
-        How many were compared; infinite ones (masks) are left out.
+        How many were compared; those that are not finite in `first` (masks) are left out.
     """
 
     tensor: str
@@ -142,9 +142,8 @@ def _finished(
     if noise > 0:
         ratio = 10 * float(np.log10(max(signal, np.finfo(np.float64).tiny) / noise))
     node, op = makers[name]
-    return TensorError(
-        name, node, op, absolute / values, largest, min(ratio, EXACT_DB), int(values)
-    )
+    ratio = float(np.clip(ratio, -EXACT_DB, EXACT_DB))
+    return TensorError(name, node, op, absolute / values, largest, ratio, int(values))
 
 
 def _add(sums: np.ndarray[Any, Any], x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> bool:
@@ -153,11 +152,12 @@ def _add(sums: np.ndarray[Any, Any], x: np.ndarray[Any, Any], y: np.ndarray[Any,
         return False
     a, b = x.astype(np.float64).ravel(), y.astype(np.float64).ravel()
     # A mask's lowest number is no signal: it would drown all others.
-    inside = np.isfinite(a) & np.isfinite(b) & (np.abs(a) < np.finfo(np.float32).max / 2)
+    inside = np.isfinite(a) & (np.abs(a) < np.finfo(np.float32).max / 2)
     a, b = a[inside], b[inside]
     if not a.size:
         return True
-    gap = np.abs(a - b)
+    # What is no number any more is as wrong as a number can be.
+    gap = np.where(np.isfinite(b), np.abs(a - b), np.finfo(np.float32).max)
     sums[:3] += np.square(a).sum(), np.square(gap).sum(), gap.sum()
     sums[3] = max(sums[3], gap.max())
     sums[4] += a.size
@@ -188,10 +188,17 @@ def _run(session: ort.InferenceSession, names: Sequence[str], feed: Feed) -> lis
 
 
 def worst_step(errors: Sequence[TensorError]) -> TensorError | None:
-    """Give the tensor at which the signal-to-noise ratio falls most against those before it."""
-    best, fall, before = None, 0.0, EXACT_DB
-    for one in errors:
-        if before - one.snr_db > fall and before < EXACT_DB:
+    """Give the tensor at which the signal-to-noise ratio falls most against those before it.
+
+    The first that differs at all falls from no error, which nothing compares with: it is named
+    where none behind it is worse. None where nothing differs.
+    """
+    differing = [one for one in errors if one.snr_db < EXACT_DB]
+    if not differing:
+        return None
+    best, fall, before = differing[0], 0.0, differing[0].snr_db
+    for one in differing[1:]:
+        if before - one.snr_db > fall:
             best, fall = one, before - one.snr_db
-        before = min(before, one.snr_db) if before < EXACT_DB else one.snr_db
+        before = min(before, one.snr_db)
     return best

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -49,6 +50,29 @@ def name_nodes(model: StoredModel) -> None:
                 number += len(taken)
             node.name = f"{node.op_type}_{number}"
             taken.add(node.name)
+
+
+def names_read(nodes: Iterable[Any]) -> set[str]:
+    """Names that nodes read, their subgraphs (and what these give) included."""
+    names: set[str] = set()
+    pending = list(nodes)
+    while pending:
+        node = pending.pop()
+        names.update(node.input)
+        for found in node.attribute:
+            for inner in (found.g, *found.graphs):
+                pending.extend(inner.node)
+                names.update(value.name for value in inner.output)
+    return names
+
+
+def names_read_inside(nodes: Iterable[Any]) -> set[str]:
+    """Names that subgraphs of nodes read, whether they are theirs or of the graph around."""
+    subgraphs = [
+        inner for node in nodes for found in node.attribute for inner in (found.g, *found.graphs)
+    ]
+    outputs = {value.name for inner in subgraphs for value in inner.output}
+    return names_read(node for inner in subgraphs for node in inner.node) | outputs
 
 
 def attributes(node: Any) -> dict[str, Any]:

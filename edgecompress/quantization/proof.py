@@ -27,6 +27,7 @@ from edgecompress.quantization.session import (
     open_session,
     session_options,
 )
+from edgecompress.quantization.storage import read_model, write_model
 from edgecompress.values import Json, OnnxModel
 
 # Operator -> position of its weight. Sources: ONNX and com.microsoft operator documentation.
@@ -302,11 +303,29 @@ def check_model(model: OnnxModel) -> None:
     Raises
     ------
     StageError
-        Naming the file and what is wrong with it.
+        Saying what is wrong with it.
     """
-    try:
-        onnx.checker.check_model(str(model.path))
-    except (onnx.checker.ValidationError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise StageError(f"{model.path}: not valid ONNX ({first})") from None
+    with tempfile.TemporaryDirectory(prefix="edgecompress-") as name:
+        try:
+            onnx.checker.check_model(str(_with_shapes(model.path, Path(name))))
+        except (onnx.checker.ValidationError, ValueError) as error:
+            first = str(error).strip().splitlines()[0]
+            raise StageError(f"the model is not valid ONNX ({first})") from None
     open_session(model)
+
+
+def _with_shapes(path: Path, folder: Path) -> Path:
+    """Give a copy in which every input and output has a shape, where one of `path` has none.
+
+    ONNX Runtime needs none, and exporters leave them out; ONNX's checker takes that for an error.
+    """
+    stored = read_model(path)
+    graph = stored.proto.graph
+    types = [value.type.tensor_type for value in (*graph.input, *graph.output)]
+    open_rank = [found for found in types if found.elem_type and not found.HasField("shape")]
+    if not open_rank:
+        return path
+    for found in open_rank:
+        found.shape.SetInParent()
+    write_model(stored, folder / path.name)
+    return folder / path.name

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
 from onnx import TensorProto
 
 from edgecompress.errors import StageError
-from edgecompress.quantization.layers import attributes, find_layers, name_nodes
+from edgecompress.quantization.layers import Layer, attributes, find_layers, name_nodes
 from edgecompress.quantization.proof import Coverage
 from edgecompress.quantization.rewriter import Rewriter, regions_of
 from edgecompress.quantization.scheme import LEAST_OPSET, NOT_ASKED, Scheme
@@ -74,11 +75,39 @@ def check_quantizable(model: StoredModel, *, convolutions: bool = True) -> None:
         raise StageError(f"no layer can be quantized: {layers[0].node}: {reason}")
     weights = {t.name for t in model.proto.graph.initializer if len(t.dims) > 1}
     others = Counter(node.op_type for node in nodes if weights & set(node.input))
+    halves = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
+    if any(t.data_type in halves and t.name in weights for t in model.proto.graph.initializer):
+        raise StageError(
+            "the model's weights have 16 bits, and only fp32 weights are quantized: start from its "
+            "fp32 form"
+        )
     told = ", ".join(f"{count} {op}" for op, count in others.most_common()) or "none"
     raise StageError(
         "the model has no layer that can be quantized (MatMul, Gemm, Conv, Attention or Gather "
         f"with a constant fp32 weight); operators with a weight: {told}"
     )
+
+
+def check_quantized(layers: Iterable[Layer], reasons: Mapping[str, str]) -> None:
+    """Refuse a result in which every layer was left alone: it would be a copy.
+
+    Parameters
+    ----------
+    layers : iterable of Layer
+        Of the graph before it was rewritten.
+    reasons : mapping of str to str
+        What `rewrite` gave.
+
+    Raises
+    ------
+    StageError
+        With the reasons, the most frequent first.
+    """
+    if any(layer.node not in reasons for layer in layers):
+        return
+    counted = Counter(reasons.values()).most_common(3)
+    told = "; ".join(f"{reason} ({count} of {len(reasons)} layers)" for reason, count in counted)
+    raise StageError(f"nothing was quantized: {told}")
 
 
 def check_excluded(model: StoredModel, scheme: Scheme) -> None:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from edgecompress.arrayfiles import StoredArray, stored_arrays
 from edgecompress.errors import DataError
 from edgecompress.quantization.session import DTYPES, Feed
+from edgecompress.quantization.tables_of_texts import table_texts
 from edgecompress.tasks.preprocessor import Preprocessor
 from edgecompress.textfiles import read_lines
 from edgecompress.values import TensorSpec
@@ -35,10 +35,13 @@ class Source:
     dtype : numpy.dtype
     single : bool
         The array is one sample, and its first axis does not count samples.
+    constant : bool
+        That sample serves all of the others: a state, a number.
     """
 
     def __init__(self, stored: StoredArray) -> None:
-        self._stored, self.single = stored, False
+        self._stored = stored
+        self.single = self.constant = False
         self.shape, self.dtype = stored.shape, stored.dtype
 
     def rows(self) -> Iterator[Array]:
@@ -78,23 +81,7 @@ def _texts(file: Path) -> Iterator[str]:
     if file.suffix == ".txt":
         yield from (line.strip() for line in read_lines(file) if line.strip())
         return
-    with file.open(encoding="utf-8", newline="") as stream:
-        rows = csv.reader(stream, delimiter="\t" if file.suffix == ".tsv" else ",")
-        header = next(rows, [])
-        if TEXT_COLUMN not in header:
-            raise DataError(
-                f"the table has no column {TEXT_COLUMN!r} but {', '.join(header) or 'none'}; "
-                "name the one with the texts so",
-                file=file,
-                line=1,
-            )
-        column = header.index(TEXT_COLUMN)
-        try:
-            for row in rows:
-                if len(row) > column and row[column].strip():
-                    yield row[column].strip()
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise DataError(f"cannot be read ({error})", file=file, line=rows.line_num) from None
+    yield from table_texts(file, TEXT_COLUMN)
 
 
 def count_texts(file: Path) -> int:

@@ -8,15 +8,23 @@ a graph of fixed length must be padded with.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
 
 from edgecompress.errors import DataError
 from edgecompress.quantization.image_files import IMAGES, image_rows
-from edgecompress.quantization.sample_files import Source, array_sources, count_texts, text_rows
+from edgecompress.quantization.sample_files import (
+    Array,
+    Source,
+    array_sources,
+    count_texts,
+    text_rows,
+)
 from edgecompress.quantization.session import DTYPES, Feed
+from edgecompress.signatures.sizes import batch_names
 from edgecompress.values import TensorSpec, directory_digests, file_digest, json_digest
 
 MASK = "attention_mask"
@@ -41,21 +49,26 @@ class Samples:
         DataError
             When a sample does not fit the graph; names input, wanted and given shape or type.
         """
-        batch = _batch(self.specs)
-        rows = self._rows()
+        batch, axes = batch_axes(self.specs)
+        ranks = {spec.name: len(spec.shape) for spec in self.specs}
+
+        def joined(name: str, values: Sequence[Array]) -> Array:
+            if values[0].ndim == ranks[name]:  # complete as it is: a state, a number
+                return values[0]
+            return np.stack(values, axis=axes[name] or 0)
+
         group: list[Feed] = []
-        for number, row in enumerate(rows, 1):
+        for number, row in enumerate(self._rows(), 1):
             if limit is not None and number > limit:
                 break
             if batch == 1:
                 trimmed = trim(row, self.specs)
                 if trimmed is None:
                     raise DataError(f"sample {number} is all padding", file=self.path)
-                yield {name: value[None] for name, value in trimmed.items()}
-                continue
+                row = trimmed
             group.append(row)
             if len(group) == batch:
-                yield {name: np.stack([one[name] for one in group]) for name in row}
+                yield {name: joined(name, [one[name] for one in group]) for name in row}
                 group = []
 
     def count(self, limit: int | None = None) -> int:
@@ -74,7 +87,7 @@ class Samples:
                 1 if file.suffix.lower() in IMAGES else self._checked(file)[1] for file in files
             )
         found = found if limit is None else min(found, limit)
-        batch = _batch(self.specs)
+        batch, _ = batch_axes(self.specs)
         if found < batch:
             raise DataError(
                 f"there are {found} samples, and the graph takes {batch} at a time; give more",
@@ -97,14 +110,20 @@ class Samples:
         for file in files:
             sources, count = self._checked(file)
             dtypes = {spec.name: DTYPES[spec.dtype] for spec in self.specs}
-            rows = {name: source.rows() for name, source in sources.items()}
+            ranks = {spec.name: len(spec.shape) for spec in self.specs}
+            batch, _ = batch_axes(self.specs)
+            rows = {
+                name: _repeated(source, batch if _inner(source) == ranks[name] else 1)
+                for name, source in sources.items()
+            }
             for _ in range(count):
                 yield {n: np.asarray(next(it), dtype=dtypes[n]) for n, it in rows.items()}
 
     def _checked(self, file: Path) -> tuple[Mapping[str, Source], int]:
         """Open a file of arrays, and check it against the graph."""
         sources = array_sources(file, self.specs)
-        counts = {}
+        batch, axes = batch_axes(self.specs)
+        counts: dict[str, int] = {}
         for spec in self.specs:
             if spec.name not in sources:
                 wanted = ", ".join(describe(each) for each in self.specs)
@@ -113,12 +132,14 @@ class Samples:
                     f"{', '.join(sources) or 'none'}",
                     file=file,
                 )
-            counts[spec.name] = _fitted(sources[spec.name], spec, file)
+            found = _fitted(sources[spec.name], spec, axes[spec.name], batch, file)
+            if found is not None:
+                counts[spec.name] = found
         if len(set(counts.values())) > 1:
             told = ", ".join(f"{name} has {count}" for name, count in counts.items())
             raise DataError(f"the arrays differ in their number of samples: {told}", file=file)
         chosen = {spec.name: sources[spec.name] for spec in self.specs}
-        return chosen, next(iter(counts.values()), 0)
+        return chosen, next(iter(counts.values()), 1)
 
 
 def open_samples(
@@ -129,8 +150,9 @@ def open_samples(
     Parameters
     ----------
     path : Path
-        A ``.npz`` file (an array for each input, its first axis counts samples) or, for a graph of
-        one input, a ``.npy`` file; a folder of such files, a sample or a batch each; a folder of
+        A ``.npz`` file (an array for each input; its first axis counts samples, which are whole
+        inputs or lack the batch axis; a state or a number may stand there once for all) or, for a
+        graph of one input, a ``.npy`` file; a folder of such files, a sample or a batch each; a folder of
         images for a graph of one input (batch, 3, height, width); a file of texts, one a line, or
         a table (``.csv``, ``.tsv``) with a column ``text``.
     specs : sequence of TensorSpec
@@ -146,7 +168,10 @@ def open_samples(
     check_path(path, preprocessor)
     for spec in specs:
         if spec.dtype not in DTYPES:
-            raise DataError(f"input {spec.name} has type {spec.dtype}, which cannot be fed here")
+            raise DataError(
+                f"input {spec.name} has type {spec.dtype}, and only numbers can be fed; leave what "
+                "turns it into numbers out of the graph"
+            )
     found = Samples(path, tuple(specs), preprocessor)
     found.count()
     return found
@@ -216,11 +241,40 @@ def trim(row: Feed, specs: Sequence[TensorSpec]) -> Feed | None:
     return {name: value[inside] if name in along else value for name, value in row.items()}
 
 
-def _batch(specs: Sequence[TensorSpec]) -> int:
-    """Give the samples of one run: 1 where the batch is free, else what the graph says."""
-    first = {spec.shape[0] for spec in specs if spec.shape}
-    fixed = {size for size in first if isinstance(size, int)}
-    return max(fixed, default=1)
+def batch_axes(specs: Sequence[TensorSpec]) -> tuple[int, dict[str, int | None]]:
+    """Give the samples of one run, and which axis of each input counts them.
+
+    Returns
+    -------
+    batch : int
+        1 where the batch is open, else what the graph says.
+    axes : dict of str to (int or None)
+        None: the input has no such axis (a state, a number).
+    """
+    names = set(batch_names([replace(s, dtype=s.dtype[7:-1]) for s in specs if s.shape]))
+    fixed = [s.shape[0] for s in specs if s.shape and isinstance(s.shape[0], int)]
+    batch = 1 if names or not fixed else min(int(size) for size in fixed)
+    axes: dict[str, int | None] = {}
+    for spec in specs:
+        named = [axis for axis, size in enumerate(spec.shape) if size in names]
+        same = [axis for axis, size in enumerate(spec.shape) if not names and size == batch]
+        opened = [0] if spec.shape and not isinstance(spec.shape[0], int) else []
+        ones = [0] if names and spec.shape and spec.shape[0] == 1 else []
+        axes[spec.name] = next(iter((*named, *same, *opened, *ones)), None)
+    return batch, axes
+
+
+def _inner(source: Source) -> int:
+    """How many axes one sample of an array has."""
+    return len(source.shape) - (0 if source.single else 1)
+
+
+def _repeated(source: Source, times: int) -> Iterator[Array]:
+    """Yield the samples of an array, each several times; what stands there once without end."""
+    if source.constant:
+        yield from repeat(next(source.rows()))
+    for row in source.rows():
+        yield from repeat(row, times)
 
 
 def _files(path: Path) -> list[Path]:
@@ -239,20 +293,37 @@ def _files(path: Path) -> list[Path]:
     return found
 
 
-def _fitted(source: Source, spec: TensorSpec, file: Path) -> int:
-    """Check an array against its input, and give its number of samples."""
+def _fitted(
+    source: Source, spec: TensorSpec, axis: int | None, batch: int, file: Path
+) -> int | None:
+    """Check an array against its input, and give its number of samples; None: one for all."""
     wanted, dtype = describe(spec), np.dtype(DTYPES[spec.dtype])
     both = f"the model wants {wanted}, and the array is {source.dtype} {shape_text(source.shape)}"
     kinds = {"i": "iub", "u": "iub", "b": "iub", "f": "f"}[dtype.kind]
     if source.dtype.kind not in kinds:
         hint = "; scale it as in training" if dtype.kind == "f" else ""
         raise DataError(f"array {spec.name} has another type: {both}{hint}", file=file)
-    if len(source.shape) not in (len(spec.shape), len(spec.shape) - 1):
-        raise DataError(f"array {spec.name} does not fit: {both}", file=file)
-    single = len(source.shape) == len(spec.shape) - 1
-    inner = source.shape if single else source.shape[1:]
-    pairs = zip(inner, spec.shape[1:], strict=True)
-    if any(isinstance(size, int) and size != given for given, size in pairs):
-        raise DataError(f"array {spec.name} does not fit: {both}", file=file)
-    source.single = single
-    return 1 if single else source.shape[0]
+    given, rank = source.shape, len(spec.shape)
+    plain = spec.shape if axis is None else (*spec.shape[:axis], *spec.shape[axis + 1 :])
+    whole = spec.shape if axis is None else (*spec.shape[:axis], batch, *spec.shape[axis + 1 :])
+    if len(given) == rank + 1 and _matches(given[1:], whole):
+        return given[0] * batch
+    if axis is not None and len(given) == rank and _matches(given[1:], plain):
+        return given[0]
+    if len(given) == rank and _matches(given, spec.shape):
+        source.single = source.constant = True
+        return None
+    if axis is not None and len(given) == rank - 1 and _matches(given, plain):
+        source.single = True
+        return 1
+    raise DataError(
+        f"array {spec.name} does not fit: {both}; its first axis must count samples, each "
+        f"{shape_text(spec.shape)}{' or without the batch axis' if axis is not None else ''}",
+        file=file,
+    )
+
+
+def _matches(given: Sequence[int], wanted: Sequence[int | str]) -> bool:
+    return len(given) == len(wanted) and all(
+        size == there for there, size in zip(given, wanted, strict=True) if isinstance(size, int)
+    )

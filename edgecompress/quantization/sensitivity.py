@@ -156,7 +156,10 @@ def measure(
     units = chosen_units(switched.units, only)
     wanted = plan(units, scheme, parts)
     if not wanted:
-        raise StageError(f"{model.path.name} has no layer that can be quantized")
+        raise StageError(
+            f"{model.path.name} has no linear layer and no table whose rounding could be measured "
+            "(convolutions are left out)"
+        )
     judge = Judge(samples, lambda feed: switched.run(feed, {}))
     shared = _sharing(switched.units)
     items: list[Item] = []

@@ -22,7 +22,7 @@ from edgecompress.quantization.blocks import (
     fitting_block,
     quantize_block_table,
 )
-from edgecompress.quantization.layers import Layer
+from edgecompress.quantization.layers import Layer, names_read
 from edgecompress.quantization.scheme import Scheme
 from edgecompress.quantization.session import ORT_ERRORS, Feed, open_session
 from edgecompress.quantization.storage import StoredModel, read_model, write_model
@@ -186,7 +186,7 @@ def _with_switches(model: StoredModel, units: Sequence[Unit], scheme: Scheme) ->
             tensors |= _add_switch(nodes, layer, scheme)
             made.input[0] = f"{layer.node}_input"
         nodes.append(made)
-    used = {name for node in nodes for name in node.input} | {v.name for v in graph.output}
+    used = names_read(nodes) | {v.name for v in graph.output}
     used |= {name for name in tensors if name.endswith(("_is_rounded", "_point_of", "_scale_of"))}
     kept = [tensor for name, tensor in tensors.items() if name in used]
     replaceable = {_weight_name(w, linear=True) for w in multiplied} | looked_up

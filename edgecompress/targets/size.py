@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edgecompress.errors import DataError
 from edgecompress.onnx_files import onnx_model_files
-from edgecompress.signatures.graph import load_graph
+from edgecompress.signatures.graph import load_graph, tensors
 from edgecompress.values import Measurement, Model, OnnxModel
 
 ZSTD_LEVEL = 10
@@ -37,6 +37,11 @@ def model_files(model: Model) -> tuple[Path, ...]:
     return files
 
 
+def total_bytes(model: Model) -> int:
+    """Give the bytes of all files that hold a model, external data included."""
+    return sum(file.stat().st_size for file in model_files(model))
+
+
 def parameters(model: Model) -> int:
     """Count the weights: elements of all tensors that are not integers of 16 bits or more.
 
@@ -47,8 +52,9 @@ def parameters(model: Model) -> int:
 
         known = onnx.TensorProto.DataType
         kinds = {known.Value(name) for name in (*_WEIGHT_TYPES, "FLOAT16")}
-        graph = load_graph(model.path)
-        return sum(math.prod(t.dims) for t in graph.initializer if t.data_type in kinds)
+        # also in Constant nodes and subgraphs, where exporters leave weights
+        held = tensors(load_graph(model.path))
+        return sum(math.prod(t.dims) for t in held if t.data_type in kinds)
     total = 0
     for file in model_files(model):
         with file.open("rb") as stream:  # format: 8 bytes little-endian length, then JSON
@@ -85,7 +91,7 @@ def size_measurements(model: Model, reference: Model | None) -> tuple[Measuremen
         When a file is missing or no model.
     """
     files = model_files(model)
-    size = sum(file.stat().st_size for file in files)
+    size = total_bytes(model)
     zstd = {"compression": f"zstd level {ZSTD_LEVEL}"}
     found = [
         Measurement("size", float(size), "bytes", conditions={"files": [f.name for f in files]}),
@@ -93,6 +99,5 @@ def size_measurements(model: Model, reference: Model | None) -> tuple[Measuremen
         Measurement("parameters", float(parameters(model)), "count"),
     ]
     if reference is not None:
-        whole = sum(file.stat().st_size for file in model_files(reference))
-        found.append(Measurement("compression", whole / size, "x"))
+        found.append(Measurement("compression", total_bytes(reference) / size, "x"))
     return tuple(found)

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from strange_graphs import SIGNATURES, signature_graph
 
 from edgecompress.quantization.inputs import made_feeds
 from edgecompress.signatures.sizes import resolved
 from edgecompress.targets.synthetic import synthetic_feeds
 from edgecompress.values import OnnxModel, TensorSpec
-from tests.strange_graphs import SIGNATURES, signature_graph
 
 
 @pytest.mark.parametrize("kind", SIGNATURES)

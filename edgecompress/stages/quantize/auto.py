@@ -85,15 +85,17 @@ class Auto(LinearTypes):
             When the calibration set is unknown or malformed.
         """
         from edgecompress.quantization.inputs import onnx_model
+        from edgecompress.quantization.opset import with_opset
         from edgecompress.quantization.rewrite import check_excluded
-        from edgecompress.quantization.scheme import Scheme
+        from edgecompress.quantization.scheme import LEAST_OPSET, Scheme
         from edgecompress.quantization.sensitivity import check_float
-        from edgecompress.quantization.storage import read_model
         from edgecompress.quantization.units import find_units
 
-        source = onnx_model(candidate)
-        check_float(source)
-        stored = read_model(source.path)
+        check_float(onnx_model(candidate))
+        source, stored, _ = with_opset(
+            onnx_model(candidate), LEAST_OPSET["static"], context.scratch / "upgraded"
+        )
+        candidate = replace(candidate, model=source)
         check_excluded(stored, Scheme(exclude=frozenset(self.exclude)))
         units = find_units(stored)
         if not units:

@@ -7,6 +7,7 @@ the processor has fp16 arithmetic (ARMv8.2 and later): it is timed, and refused 
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -55,13 +56,17 @@ class Half(Transform):
             When it answers otherwise, has nothing to halve, or computing in fp16 is slower or has
             no kernels there.
         """
+        from edgecompress.onnx_files import onnx_model_files
         from edgecompress.quantization.gains import answers, worst_difference
         from edgecompress.quantization.graph import stored_id_bounds
+        from edgecompress.quantization.halves import LEAST_OPSET
         from edgecompress.quantization.inputs import onnx_model, parity_feeds
+        from edgecompress.quantization.opset import with_opset
         from edgecompress.quantization.proof import check_model
         from edgecompress.quantization.session import input_specs, open_session
 
-        source = onnx_model(candidate)
+        upgraded = context.scratch / "upgraded"
+        source, _, decided = with_opset(onnx_model(candidate), LEAST_OPSET, upgraded)
         feeds = parity_feeds(
             candidate,
             context.validation or context.train,
@@ -73,7 +78,7 @@ class Half(Transform):
         expected = answers(source, feeds)
         model = OnnxModel(context.folder / "model" / "model.onnx", source.session)
         model.directory.mkdir(parents=True, exist_ok=True)
-        decisions = self._write(source.path, model.path)
+        decided |= self._write(source.path, model.path)
         try:
             check_model(model)
             found = answers(model, feeds)
@@ -86,15 +91,16 @@ class Half(Transform):
             raise StageError(f"in {self.dtype} the outputs differ by {worst:g}, {limit}")
         halved = replace(candidate, model=model)
         measured = self._gain(candidate, halved, context) if self.compute == "half" else {}
+        shutil.rmtree(upgraded, ignore_errors=True)
         return candidate.with_model(
             model,
             measured=measured,
             dtype=self.dtype,
             compute=self.compute,
             max_abs_difference=worst,
-            bytes_before=source.path.stat().st_size,
-            bytes_after=model.path.stat().st_size,
-            **decisions,
+            bytes_before=sum(file.stat().st_size for file in onnx_model_files(source.path)),
+            bytes_after=sum(file.stat().st_size for file in onnx_model_files(model.path)),
+            **decided,
         )
 
     def _write(self, source: Path, target: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ answers as before. They are folded into what stands before a layer where that co
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -62,14 +63,15 @@ class Smooth(CalibrationFields):
         """
         from edgecompress.quantization.channels import one_thread
         from edgecompress.quantization.inputs import onnx_model
+        from edgecompress.quantization.opset import with_opset
         from edgecompress.quantization.proof import check_model
         from edgecompress.quantization.rewrite import check_excluded
-        from edgecompress.quantization.scheme import Scheme
+        from edgecompress.quantization.scheme import LEAST_OPSET, Scheme
         from edgecompress.quantization.smooth import refused_groups, smooth, smoothable
-        from edgecompress.quantization.storage import read_model, write_model
+        from edgecompress.quantization.storage import write_model
 
-        source = onnx_model(candidate)
-        stored = read_model(source.path)
+        upgraded = context.scratch / "upgraded"
+        source, stored, decided = with_opset(onnx_model(candidate), LEAST_OPSET["static"], upgraded)
         exclude = frozenset(self.exclude)
         check_excluded(stored, Scheme(exclude=exclude))
         groups = smoothable(stored, exclude, multiply=self.multiply)
@@ -90,6 +92,7 @@ class Smooth(CalibrationFields):
         write_model(smooth(stored, groups, factors), model.path)
         check_model(model)
         difference = _check_parity(source, model, data)
+        shutil.rmtree(upgraded, ignore_errors=True)
         smoothed = {name: alpha for name, alpha in alphas.items() if alpha is not None}
         return candidate.with_model(
             model,
@@ -105,6 +108,7 @@ class Smooth(CalibrationFields):
                 **{n: "gains nothing" for n, alpha in alphas.items() if alpha is None},
             },
             calibrated_on=data.count,
+            **decided,
         )
 
     def _choose(

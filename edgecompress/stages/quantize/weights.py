@@ -7,6 +7,7 @@ table beside int8 layers.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -15,7 +16,7 @@ from pydantic import model_validator
 from edgecompress.quantization.calibration_data import CalibrationData, CalibrationFields
 from edgecompress.quantization.tables import TableTypes
 from edgecompress.stage import Context, Kind
-from edgecompress.values import Candidate, Json, OnnxModel
+from edgecompress.values import Candidate, OnnxModel
 
 if TYPE_CHECKING:
     from edgecompress.quantization.blocks import Blocks
@@ -83,22 +84,31 @@ class Weights(CalibrationFields, TableTypes):
         """
         from edgecompress.quantization.channels import one_thread
         from edgecompress.quantization.inputs import onnx_model
-        from edgecompress.quantization.proof import check_model, coverage
-        from edgecompress.quantization.rewrite import check_excluded, rewrite
-        from edgecompress.quantization.scheme import Scheme
-        from edgecompress.quantization.storage import read_model, write_model
+        from edgecompress.quantization.layers import find_layers
+        from edgecompress.quantization.opset import with_opset
+        from edgecompress.quantization.proof import check_model, coverage_beside
+        from edgecompress.quantization.rewrite import (
+            check_excluded,
+            check_quantizable,
+            check_quantized,
+            rewrite,
+        )
+        from edgecompress.quantization.scheme import LEAST_OPSET, Scheme
+        from edgecompress.quantization.storage import write_model
 
-        source = onnx_model(candidate)
-        stored = read_model(source.path)
+        upgraded = context.scratch / "upgraded"
+        source, stored, decided = with_opset(
+            onnx_model(candidate), LEAST_OPSET["weight-only"], upgraded
+        )
         exclude = frozenset(self.exclude)
+        check_quantizable(stored, convolutions=False)
         check_excluded(stored, Scheme(exclude=exclude))
-        decided: Json = {}
         blocks: Mapping[str, Blocks] = {}
         if self.method == "gptq":
             data = self.calibration_data(candidate, source, context)
             with one_thread():
                 blocks = self._gptq(source, stored, data, context)
-            decided = {"calibrated_on": data.count, "gptq": sorted(blocks)}
+            decided |= {"calibrated_on": data.count, "gptq": sorted(blocks)}
         scheme = Scheme(
             linears="blocks" if self.linears else "off",
             linear_bits=self.linear_bits,
@@ -111,13 +121,18 @@ class Weights(CalibrationFields, TableTypes):
             blocks=blocks,
         )
         context.progress(0, 2, "quantizing weights")
+        layers = find_layers(stored)
         quantized, reasons = rewrite(stored, scheme)
+        check_quantized(layers, reasons)
         model = OnnxModel(context.folder / "model" / "model.onnx", source.session)
         model.directory.mkdir(parents=True, exist_ok=True)
         write_model(quantized, model.path)
         context.progress(1, 2, "reading what runs in how many bits")
         check_model(model)
-        return candidate.with_model(model, **coverage(model).to_json(reasons), **decided)
+        found, unproven = coverage_beside(model, source)
+        decided |= found.to_json(reasons) | unproven
+        shutil.rmtree(upgraded, ignore_errors=True)
+        return candidate.with_model(model, **decided)
 
     def _gptq(
         self, source: OnnxModel, stored: StoredModel, data: CalibrationData, context: Context
