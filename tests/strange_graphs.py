@@ -2,198 +2,259 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 from onnx import TensorProto, helper, numpy_helper
-
-FLOAT, INT, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
-node, value = helper.make_node, helper.make_tensor_value_info
+from strange_signatures import BOOL, FLOAT, INT, SIGNATURES, Graph, node, value
 
 
-class Graph:
-    """Collects nodes, weights, inputs and outputs of a graph with weights from one seed."""
+def _constants(graph: Graph) -> None:
+    """Weights and biases in Constant nodes, however they are spelled, or behind an Identity."""
 
-    def __init__(self, seed: int) -> None:
-        self.random = np.random.default_rng(seed)
-        self.nodes: list[Any] = []
-        self.weights: list[Any] = []
-        self.inputs: list[Any] = []
-        self.outputs: list[Any] = []
+    def constant(name: str, *shape: int) -> str:
+        array = (graph.random.standard_normal(shape) * 0.2).astype(np.float32)
+        spelled = graph.pick("value", "floats", "identity", "initializer")
+        if spelled == "floats" and len(shape) == 1:
+            return graph.add("Constant", [], name, value_floats=array.tolist())
+        if spelled == "identity":
+            graph.weights.append(numpy_helper.from_array(array, f"{name}_of"))
+            return graph.add("Identity", [f"{name}_of"], name)
+        if spelled == "initializer":
+            graph.weights.append(numpy_helper.from_array(array, name))
+            return name
+        return graph.add("Constant", [], name, value=numpy_helper.from_array(array, name))
 
-    def pick(self, *choices: Any) -> Any:
-        """One of several things, as the seed says."""
-        return choices[int(self.random.integers(len(choices)))]
-
-    def weight(self, name: str, *shape: int, scale: float | None = None) -> str:
-        """Add an fp32 weight of about unit gain."""
-        fan = max(int(np.prod(shape[1:])), 1)
-        array = self.random.standard_normal(shape) * (scale or fan**-0.5)
-        self.weights.append(numpy_helper.from_array(array.astype(np.float32), name))
-        return name
-
-    def ints(self, name: str, *values: int) -> str:
-        """Add a constant of whole numbers."""
-        self.weights.append(numpy_helper.from_array(np.array(values, np.int64), name))
-        return name
-
-    def add(self, op: str, inputs: Sequence[str], *outputs: str, **given: Any) -> str:
-        """Add a node; give its first output."""
-        made = outputs or (f"{op.lower()}_{len(self.nodes)}",)
-        self.nodes.append(node(op, list(inputs), list(made), **given))
-        return made[0]
-
-    def input(self, name: str, kind: int, shape: Sequence[int | str | None]) -> str:
-        """Add an input."""
-        self.inputs.append(value(name, kind, shape))
-        return name
-
-    def output(self, name: str, shape: Sequence[int | str | None] | None = None) -> None:
-        """Add an fp32 output."""
-        self.outputs.append(value(name, FLOAT, shape))
-
-    def save(self, file: Path, opset: int = 17, ir_version: int = 9, **given: Any) -> Path:
-        """Write the graph."""
-        graph = helper.make_graph(self.nodes, "g", self.inputs, self.outputs, self.weights)
-        opsets = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)]
-        model = helper.make_model(graph, opset_imports=opsets, ir_version=ir_version)
-        onnx.save_model(model, str(file), **given)
-        return file
-
-
-def _minus_one(graph: Graph) -> None:
-    """Open sizes written as −1."""
-    width = graph.pick(4, 8)
-    graph.input("image", FLOAT, [-1, 3, -1, -1])
-    graph.add("Conv", ["image", graph.weight("w", width, 3, 3, 3)], "y", strides=[2, 2])
-    graph.output("y", [-1, width, -1, -1])
-
-
-def _question_marks(graph: Graph) -> None:
-    """Every open size is called '?', though they are not equal."""
     width = graph.pick(16, 32)
-    mark = graph.pick("?", "", "unk")
-    graph.input("a", FLOAT, [mark, mark, width])
-    graph.add("MatMul", ["a", graph.weight("w", width, 8)], "y")
+    graph.input("x", FLOAT, ["n", 3, 12, 12])
+    parts = [constant("w", width, 3, 3, 3), constant("b", width)]
+    graph.add("Conv", ["x", *parts], "c", pads=[1, 1, 1, 1])
+    graph.add("Relu", ["c"], "r")
+    graph.add("GlobalAveragePool", ["r"], "p")
+    graph.add("Flatten", ["p"], "f")
+    graph.add("Gemm", ["f", constant("v", 16, width), constant("d", 16)], "g", transB=1)
+    graph.add("MatMul", ["g", constant("u", 16, 16)], "y")
+    graph.output("y", ["n", 16])
+
+
+def _outer_weights(graph: Graph) -> None:
+    """Subgraphs that read weights of the graph around them, alone or beside it."""
+    graph.input("x", FLOAT, ["n", 32])
+    shared = graph.weight("w2", 32, 32)
+    graph.add("MatMul", ["x", graph.weight("w1", 32, 32)], "a")
+    if graph.pick(0, 1):
+        graph.add("MatMul", ["a", shared], "b")
+    else:
+        graph.add("Relu", ["a"], "b")
+
+    def branch(name: str, op: str) -> Any:
+        inner = [node("MatMul", ["b", shared], [f"{name}m"]), node(op, [f"{name}m"], [f"{name}o"])]
+        return helper.make_graph(inner, name, [], [value(f"{name}o", FLOAT, ["n", 32])])
+
+    if graph.pick(0, 1):
+        graph.add("ReduceSum", ["b"], "s", keepdims=0)
+        graph.add("Cast", ["s"], "c", to=BOOL)
+        graph.add(
+            "If", ["c"], "y", then_branch=branch("t", "Relu"), else_branch=branch("e", "Tanh")
+        )
+    else:
+        body = helper.make_graph(
+            [
+                node("MatMul", ["carried", shared], ["m"]),
+                node("Tanh", ["m"], ["next"]),
+                node("Identity", ["on"], ["still"]),
+            ],
+            "body",
+            [value("turn", INT, []), value("on", BOOL, []), value("carried", FLOAT, ["n", 32])],
+            [value("still", BOOL, []), value("next", FLOAT, ["n", 32])],
+        )
+        graph.weights.append(numpy_helper.from_array(np.int64(3), "turns"))
+        graph.weights.append(numpy_helper.from_array(np.bool_(True), "forever"))
+        graph.add("Loop", ["turns", "forever", "b"], "y", body=body)
+    graph.output("y", ["n", 32])
+
+
+def _states(graph: Graph) -> None:
+    """A streaming model: frames, a state whose first axis counts layers, and a number."""
+    batch = graph.pick("batch", 1)
+    hidden = graph.pick(8, 16)
+    graph.input("x", FLOAT, [batch, 5, 8])
+    graph.input("h0", FLOAT, [2, batch, hidden])
+    graph.input("gain", FLOAT, [])
+    graph.add("Mul", ["x", "gain"], "g")
+    graph.add("MatMul", ["g", graph.weight("w1", 8, hidden)], "a")
+    graph.add("Transpose", ["a"], "t", perm=[1, 0, 2])
+    graph.weights.append(numpy_helper.from_array(np.int64([1, 1]), "split"))
+    graph.add("Split", ["h0", "split"], "ha", "hb", axis=0)
+    parts = [graph.weight("w", 1, 3 * hidden, hidden), graph.weight("r", 1, 3 * hidden, hidden)]
+    graph.add("GRU", ["t", *parts, "", "", "ha"], "o", "hn", hidden_size=hidden)
+    graph.add("Squeeze", ["o", graph.ints("one", 1)], "s")
+    graph.add("MatMul", ["s", graph.weight("wf", hidden, 4)], "y")
     graph.output("y")
+    graph.output("hn")
 
 
-def _past_and_now(graph: Graph) -> None:
-    """A cache, new tokens, and a mask over both, however its length is written."""
-    width = graph.pick(16, 32)
-    total = graph.pick("past + now", "total_length", "?", "past_sequence_length + now", None)
-    past = "past" if total == "past + now" else "past_sequence_length"
-    graph.input("ids", INT, ["batch", "now"])
-    graph.input("past_key", FLOAT, ["batch", past if graph.pick(0, 1) or total else "?", width])
-    graph.input("attention_mask", INT, ["batch", total])
-    graph.add("Gather", [graph.weight("table", 50, width), "ids"], "e")
-    graph.add("Concat", ["past_key", "e"], "k", axis=1)
-    graph.add("Cast", ["attention_mask"], "m", to=FLOAT)
-    graph.add("Unsqueeze", ["m", graph.ints("axis", 2)], "u")
-    graph.add("Mul", ["k", "u"], "masked")
-    graph.add("MatMul", ["masked", graph.weight("w", width, width)], "y")
+def _no_shapes(graph: Graph) -> None:
+    """Outputs of which neither number nor size of axes is written."""
+    graph.input("x", FLOAT, ["n", 32])
+    graph.add("MatMul", ["x", graph.weight("w", 32, 64)], "h")
+    graph.add("Relu", ["h"], "r")
+    graph.add("MatMul", ["r", graph.weight("v", 64, 8)], "y")
     graph.output("y")
+    graph.output("h")
 
 
-def _long_sound(graph: Graph) -> None:
-    """Convolutions over sound, which want more than a sentence's length."""
-    kernel = graph.pick(100, 400, 1000)
-    name = graph.pick("samples", "T", "?")
-    graph.input("audio", FLOAT, ["batch", 1, name])
-    graph.add("Conv", ["audio", graph.weight("w", 16, 1, kernel)], "c", strides=[kernel // 2])
-    graph.add("Conv", ["c", graph.weight("v", 16, 16, 5)], "y")
-    graph.output("y")
+def _old(graph: Graph) -> None:
+    """Operator sets from before quantization; `strange_graph` picks the number."""
+    graph.input("x", FLOAT, ["n", 64])
+    graph.add("Gemm", ["x", graph.weight("w", 32, 64), graph.weight("b", 32)], "h", transB=1)
+    graph.add("Relu", ["h"], "r")
+    graph.add("Dropout", ["r"], "d")
+    graph.add("Unsqueeze", ["d"], "u", axes=[1])
+    graph.add("Squeeze", ["u"], "q", axes=[1])
+    graph.add("MatMul", ["q", graph.weight("v", 32, 16)], "m")
+    graph.add("Softmax", ["m"], "y", axis=1)
+    graph.output("y", ["n", 16])
 
 
-def _flat_sound(graph: Graph) -> None:
-    """Sound without a batch axis."""
-    kernel = graph.pick(64, 256)
-    graph.input("wave", FLOAT, [graph.pick("?", "samples")])
-    graph.add("Unsqueeze", ["wave", graph.ints("axes", 0, 1)], "u")
-    graph.add("Conv", ["u", graph.weight("w", 4, 1, kernel)], "y")
-    graph.output("y")
+def _half_weights(graph: Graph) -> None:
+    """A model in fp16."""
+    array = graph.random.standard_normal((64, 64)).astype(np.float16) / 8
+    graph.weights.append(numpy_helper.from_array(array, "w"))
+    graph.input("x", TensorProto.FLOAT16, ["n", 64])
+    graph.add("MatMul", ["x", "w"], "y")
+    graph.outputs.append(value("y", TensorProto.FLOAT16, ["n", 64]))
 
 
-def _halved_image(graph: Graph) -> None:
-    """A U of images, whose size must divide by a power of two."""
-    graph.input("image", FLOAT, [1, 3, graph.pick("H", "?"), graph.pick("W", "?")])
-    graph.add("Conv", ["image", graph.weight("w", 4, 3, 3, 3)], "a", pads=[1, 1, 1, 1])
-    graph.add("MaxPool", ["a"], "b", kernel_shape=[32, 32], strides=[32, 32])
-    graph.weights.append(numpy_helper.from_array(np.float32([1, 1, 32, 32]), "scales"))
-    graph.add("Resize", ["b", "", "scales"], "c")
-    graph.add("Add", ["a", "c"], "y")
-    graph.output("y")
+def _double_weights(graph: Graph) -> None:
+    """A model in fp64, as scientific Python exports it."""
+    array = graph.random.standard_normal((64, 64)) / 8
+    graph.weights.append(numpy_helper.from_array(array, "w"))
+    graph.input("x", TensorProto.DOUBLE, ["n", 64])
+    graph.add("MatMul", ["x", "w"], "y")
+    graph.outputs.append(value("y", TensorProto.DOUBLE, ["n", 64]))
 
 
-def _fixed_inside(graph: Graph) -> None:
-    """Open in the signature, fixed by a Reshape inside."""
-    side = graph.pick(32, 64)
-    graph.input("image", FLOAT, ["n", 3, "h", "w"])
-    graph.add("Reshape", ["image", graph.ints("shape", 1, 3 * side * side)], "flat")
-    graph.add("MatMul", ["flat", graph.weight("w", 3 * side * side, 8, scale=0.01)], "y")
-    graph.output("y")
+def _labels(graph: Graph) -> None:
+    """A network of scikit-learn: its outputs are words, and a list of maps or numbers."""
+    graph.input("x", FLOAT, ["n", 32])
+    graph.add("MatMul", ["x", graph.weight("w", 32, 64)], "h")
+    graph.add("Relu", ["h"], "r")
+    graph.add("MatMul", ["r", graph.weight("v", 64, 3)], "scores")
+    graph.add("ArgMax", ["scores"], "best", axis=1, keepdims=0)
+    graph.weights.append(helper.make_tensor("names", TensorProto.STRING, [3], [b"a", b"b", b"c"]))
+    graph.add("ArrayFeatureExtractor", ["names", "best"], "label", domain="ai.onnx.ml")
+    graph.outputs.append(value("label", TensorProto.STRING, None))
+    if graph.pick(0, 1):
+        words = {"classlabels_strings": ["a", "b", "c"]}
+        graph.add("ZipMap", ["scores"], "probabilities", domain="ai.onnx.ml", **words)
+        kind = helper.make_map_type_proto(
+            TensorProto.STRING, helper.make_tensor_type_proto(FLOAT, [])
+        )
+        sequence = helper.make_sequence_type_proto(kind)
+        graph.outputs.append(helper.make_value_info("probabilities", sequence))
+    else:
+        graph.output("scores", ["n", 3])
 
 
-def _worked_out(graph: Graph) -> None:
-    """A size that is named as a formula of another."""
-    graph.input("x", FLOAT, ["n", "time", 8])
-    graph.input("half", FLOAT, ["n", "floor(time/2)", 8])
-    graph.add("AveragePool", ["t"], "p", kernel_shape=[2], strides=[2])
-    graph.nodes.insert(0, node("Transpose", ["x"], ["t"], perm=[0, 2, 1]))
-    graph.add("Transpose", ["p"], "q", perm=[0, 2, 1])
-    graph.add("Add", ["q", "half"], "s")
-    graph.add("MatMul", ["s", graph.weight("w", 8, 8)], "y")
-    graph.output("y")
-
-
-def _lengths(graph: Graph) -> None:
-    """An input that says how long another one is, and a sampling rate."""
-    graph.input("tokens", INT, ["batch", "T"])
-    graph.input("x_lengths", INT, ["batch"])
-    graph.input("sr", INT, [])
-    graph.add("Gather", [graph.weight("table", 40, 16), "tokens"], "e")
-    graph.add("ReduceMax", ["x_lengths"], "longest", keepdims=1)
-    graph.add("Slice", ["e", graph.ints("zero", 0), "longest", graph.ints("one", 1)], "s")
-    graph.add("Cast", ["sr"], "rate", to=FLOAT)
-    graph.weights.append(numpy_helper.from_array(np.float32(16000), "usual"))
-    graph.add("Div", ["rate", "usual"], "gain")
-    graph.add("Mul", ["s", "gain"], "g")
-    graph.add("MatMul", ["g", graph.weight("w", 16, 8)], "y")
-    graph.output("y")
-
-
-def _every_type(graph: Graph) -> None:
-    """An input of a type that few graphs have."""
-    kind = graph.pick(
-        TensorProto.UINT8, TensorProto.INT8, TensorProto.DOUBLE, TensorProto.FLOAT16,
-        TensorProto.INT32, TensorProto.BOOL, TensorProto.INT16, TensorProto.UINT16,
+def _trees(graph: Graph) -> None:
+    """Gradient boosting: no weight that a layer could have."""
+    graph.input("x", FLOAT, ["n", 4])
+    graph.add(
+        "TreeEnsembleRegressor", ["x"], "y", domain="ai.onnx.ml", n_targets=1,
+        nodes_treeids=[0, 0, 0], nodes_nodeids=[0, 1, 2], nodes_featureids=[0, 0, 0],
+        nodes_modes=["BRANCH_LEQ", "LEAF", "LEAF"], nodes_values=[0.5, 0.0, 0.0],
+        nodes_truenodeids=[1, 0, 0], nodes_falsenodeids=[2, 0, 0],
+        target_treeids=[0, 0], target_nodeids=[1, 2], target_ids=[0, 0], target_weights=[1.0, 2.0],
     )  # fmt: skip
-    graph.input("x", kind, ["n", 16])
-    graph.add("Cast", ["x"], "f", to=FLOAT)
-    graph.add("MatMul", ["f", graph.weight("w", 16, 8)], "y")
     graph.output("y")
 
 
-SIGNATURES = {
-    "minus one": _minus_one,
-    "question marks": _question_marks,
-    "past and now": _past_and_now,
-    "long sound": _long_sound,
-    "flat sound": _flat_sound,
-    "halved image": _halved_image,
-    "fixed inside": _fixed_inside,
-    "worked out": _worked_out,
-    "lengths": _lengths,
-    "every type": _every_type,
+def _words(graph: Graph) -> None:
+    """An input of words, which only a graph can turn into numbers."""
+    graph.input("x", TensorProto.STRING, ["n", 2])
+    graph.add(
+        "LabelEncoder", ["x"], "ids", domain="ai.onnx.ml",
+        keys_strings=["a", "b"], values_floats=[0.5, 1.0],
+    )  # fmt: skip
+    graph.add("MatMul", ["ids", graph.weight("w", 2, 64)], "y")
+    graph.output("y")
+
+
+def _only_convolutions(graph: Graph) -> None:
+    """Nothing but convolutions."""
+    graph.input("x", FLOAT, [1, 3, 16, 16])
+    graph.add("Conv", ["x", graph.weight("w", 16, 3, 3, 3)], "a", pads=[1, 1, 1, 1])
+    graph.add("Relu", ["a"], "r")
+    graph.add("Conv", ["r", graph.weight("v", 16, 16, 3, 3)], "y", pads=[1, 1, 1, 1])
+    graph.output("y")
+
+
+def _read_twice(graph: Graph) -> None:
+    """Weights that several nodes read: looked up and multiplied, turned, added."""
+    graph.input("ids", INT, ["n", "length"])
+    table = graph.weight("table", 64, 32)
+    graph.add("Gather", [table, "ids"], "e")
+    graph.add("Transpose", [table], "turned", perm=[1, 0])
+    graph.add("MatMul", ["e", graph.weight("w", 32, 32)], "h")
+    if graph.pick(0, 1):
+        graph.add("MatMul", ["h", "w"], "again")
+    else:
+        graph.add("Relu", ["h"], "again")
+    graph.add("MatMul", ["again", "turned"], "y")
+    graph.output("y")
+
+
+def _lists(graph: Graph) -> None:
+    """An output that is a list of tensors."""
+    graph.input("x", FLOAT, ["n", 32])
+    graph.add("MatMul", ["x", graph.weight("w", 32, 64)], "h")
+    graph.add("SplitToSequence", ["h", graph.ints("sizes", 32, 32)], "y", axis=1)
+    sequence = helper.make_sequence_type_proto(helper.make_tensor_type_proto(FLOAT, None))
+    graph.outputs.append(helper.make_value_info("y", sequence))
+
+
+GRAPHS = {
+    **SIGNATURES,
+    "constants": _constants,
+    "outer weights": _outer_weights,
+    "states": _states,
+    "no shapes": _no_shapes,
+    "old": _old,
+    "half weights": _half_weights,
+    "double weights": _double_weights,
+    "labels": _labels,
+    "trees": _trees,
+    "words": _words,
+    "only convolutions": _only_convolutions,
+    "read twice": _read_twice,
+    "lists": _lists,
 }
-"""Signatures that say little of the sizes at which a graph runs."""
+"""Graphs of which something is unusual, besides what their signatures lack."""
 
 
-def signature_graph(kind: str, file: Path, seed: int) -> Path:
-    """Write a graph of a kind of `SIGNATURES`."""
+def strange_graph(kind: str, file: Path, seed: int) -> Path:
+    """Write a graph of a kind of `GRAPHS`, and beside it ``samples.npz`` where data are unusual."""
     graph = Graph(seed)
-    SIGNATURES[kind](graph)
+    GRAPHS[kind](graph)
+    if kind == "old":
+        return graph.save(file, graph.pick(7, 8, 9, 10, 12), 4)
     return graph.save(file)
+
+
+def state_samples(file: Path, seed: int, hidden: int, count: int = 8) -> Path:
+    """Write calibration arrays for the kind ``states``, in one of the layouts that are natural."""
+    random = np.random.default_rng(seed)
+
+    def pick(*choices: Any) -> Any:
+        return choices[int(random.integers(len(choices)))]
+
+    x = random.standard_normal(pick((count, 5, 8), (count, 1, 5, 8))).astype(np.float32)
+    state = random.standard_normal(
+        pick((count, 2, 1, hidden), (count, 2, hidden), (2, 1, hidden))
+    ).astype(np.float32)
+    gain = pick(np.float32(1), np.ones(count, np.float32))
+    arrays = {"x": x, "h0": state, "gain": gain}
+    np.savez(file, **{name: arrays[name] for name in random.permutation(list(arrays))})
+    return file

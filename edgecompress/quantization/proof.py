@@ -17,7 +17,7 @@ from typing import Any, Literal
 import onnx
 from onnx import TensorProto
 
-from edgecompress.errors import StageError
+from edgecompress.errors import DataError, StageError
 from edgecompress.quantization.graph import Graph, attribute, walk
 from edgecompress.quantization.inputs import made_feeds
 from edgecompress.quantization.session import (
@@ -303,14 +303,14 @@ def check_model(model: OnnxModel) -> None:
     Raises
     ------
     StageError
-        Saying what is wrong with it.
+        Naming the file and what is wrong with it.
     """
     with tempfile.TemporaryDirectory(prefix="edgecompress-") as name:
         try:
             onnx.checker.check_model(str(_with_shapes(model.path, Path(name))))
-        except (onnx.checker.ValidationError, ValueError) as error:
+        except (onnx.checker.ValidationError, ValueError, DataError) as error:
             first = str(error).strip().splitlines()[0]
-            raise StageError(f"the model is not valid ONNX ({first})") from None
+            raise StageError(f"{model.path}: not valid ONNX ({first})") from None
     open_session(model)
 
 

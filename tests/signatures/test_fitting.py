@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from strange_graphs import SIGNATURES, signature_graph
+from strange_signatures import SIGNATURES, signature_graph
 
 from edgecompress.quantization.inputs import made_feeds
 from edgecompress.signatures.sizes import resolved
