@@ -4,15 +4,16 @@
     python benchmarks/foreign.py --generated 8
 
 For each file and scheme the command runs as a person would run it. What is noted: the exit code,
-the sentence that it ended with, the size against fp32, and the error of the answers (root mean square
-difference over the standard deviation of the fp32 outputs, all outputs of floats together) on
-samples that were not calibrated with; of `--models` the same for ONNX Runtime's own quantizer on
+the sentence that it ended with, the size against fp32, and the error of the answers (root mean
+square difference over the standard deviation of the fp32 outputs, all outputs of floats together)
+on samples that were not calibrated with; of `--models` the same for ONNX Runtime's own quantizer on
 the same calibration samples. A traceback is a fault, and so is a copy.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import signal
@@ -91,7 +92,7 @@ def samples(file: Path, kept: Path | None) -> list[dict[str, np.ndarray]]:
     if kept is not None:
         kept.parent.mkdir(parents=True, exist_ok=True)
         arrays = {f"{n}/{name}": a for n, feed in enumerate(made) for name, a in feed.items()}
-        np.savez(kept, **arrays)
+        np.savez(kept, **arrays)  # type: ignore[arg-type]
     return made
 
 
@@ -186,17 +187,16 @@ def verdict(found: dict[str, Any]) -> str:
 def generated(count: int, folder: Path) -> Iterator[tuple[str, Path, Path | None]]:
     """Write `count` graphs of each kind, with calibration data where the kind has some."""
     sys.path.insert(0, str(ROOT / "tests"))
-    from strange_graphs import GRAPHS, state_samples, strange_graph
-
-    for kind in GRAPHS:
+    strange = importlib.import_module("strange_graphs")
+    for kind in strange.GRAPHS:
         for seed in range(count):
             place = folder / f"{kind.replace(' ', '-')}-{seed}"
             place.mkdir()
-            file = strange_graph(kind, place / "model.onnx", seed)
+            file = strange.strange_graph(kind, place / "model.onnx", seed)
             data = None
             if kind == "states":
                 hidden = session(file).get_inputs()[1].shape[2]
-                data = state_samples(place / "data.npz", seed, hidden)
+                data = strange.state_samples(place / "data.npz", seed, hidden)
             yield kind, file, data
 
 

@@ -153,8 +153,8 @@ def open_samples(
         A ``.npz`` file (an array for each input; its first axis counts samples, which are whole
         inputs or lack the batch axis; a state or a number may stand there once for all) or, for a
         graph of one input, a ``.npy`` file; a folder of such files, a sample or a batch each; a
-        folder of images for a graph of one input (batch, 3, height, width); a file of texts, one a line, or
-        a table (``.csv``, ``.tsv``) with a column ``text``.
+        folder of images for a graph of one input (batch, 3, height, width); a file of texts, one a
+        line, or a table (``.csv``, ``.tsv``) with a column ``text``.
     specs : sequence of TensorSpec
         The graph's inputs.
     preprocessor : Path, optional
