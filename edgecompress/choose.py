@@ -5,10 +5,11 @@ An invalid or missing measurement makes a limit *undecided*, never passed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from edgecompress.values import METRICS, Limit, Measurement, Row, Verdict, find
+from edgecompress.values import FLOOR, METRICS, Limit, Measurement, Row, Verdict, find
 
 VALIDATION = "validation"
 HIGHER_IS_BETTER = frozenset(
@@ -154,8 +155,68 @@ def pareto(rows: Sequence[Row], metrics: Sequence[str]) -> set[str]:
     return {name for name in points if not dominated(name)}
 
 
+def beats_floor(row: Row, primary: str | None, floor: str | None) -> Verdict | None:
+    """Judge whether a row has learned anything: whether it beats the floor on validation.
+
+    The rule: the lower end of the 95 % interval of its lead, from a paired bootstrap over the
+    examples of validation, lies above 0. A lead that chance alone can give is none, and a model
+    that answers as the floor does has a lead of exactly 0. Of several targets those count that
+    answered most examples, and of these the worst: a board that was asked a small sample decides
+    nothing.
+
+    Parameters
+    ----------
+    row : Row
+    primary : str or None
+        The task's main metric.
+    floor : str or None
+        Name of the floor's row.
+
+    Returns
+    -------
+    Verdict or None
+        Undecided, with the figures; None where it beats the floor or that was not measured.
+    """
+    leads = [
+        found
+        for found in row.measurements
+        if found.metric == f"{primary}_over_floor"
+        and (found.slice, found.split) == (None, VALIDATION)
+        and found.interval is not None
+        and not found.invalid
+    ]
+    most = max((found.samples for found in leads), default=0)
+    lows = [(found.interval[0], found) for found in leads if found.interval]
+    low, worst = min(
+        (pair for pair in lows if pair[1].samples == most),
+        key=lambda pair: pair[0],
+        default=(math.inf, None),
+    )
+    if worst is None or worst.interval is None or low > 0:
+        return None
+    who = "the teacher" if row.kind == "reference" else row.name
+    high = worst.interval[1] * 100
+    sure = "" if worst.value <= 0 else " for certain"
+    text = (
+        f"{who} does not beat «{floor}»{sure}: {worst.value * 100:+.2f} points on validation "
+        f"({low * 100:+.2f} to {high:+.2f}, {worst.samples:,} examples)"
+    )
+    return Verdict(FLOOR, "undecided", text.replace("-", "−"))
+
+
+REMEDY = (
+    "so that nothing measured against it means anything: fine-tune it (`teacher.finetune`), or "
+    "name a model that was trained for this task and these labels"
+)
+"""What to do about a teacher that does not beat the floor."""
+
+
 def choose(
-    rows: Sequence[Row], budget: Sequence[Limit], minimize: str, primary: str | None
+    rows: Sequence[Row],
+    budget: Sequence[Limit],
+    minimize: str,
+    primary: str | None,
+    floor: str | None = None,
 ) -> tuple[tuple[Row, ...], str | None, str | None, Verdict]:
     """Judge every candidate, find the winner and say why each other one lost.
 
@@ -169,6 +230,10 @@ def choose(
         `primary`, then to the name.
     primary : str or None
         The task's main metric.
+    floor : str or None
+        Name of the row that every model must beat (`beats_floor`). A candidate that does not
+        cannot win; where the teacher does not, no candidate can, and the verdict is undecided
+        whatever the budget says.
 
     Returns
     -------
@@ -180,10 +245,15 @@ def choose(
     teacher = next((row for row in rows if row.kind == "reference" and row.name == "teacher"), None)
     metrics = [m for m in ("size", "latency_p50", primary) if m]
     front = pareto([row for row in rows if row.kind == "candidate"], metrics)
+    untaught = beats_floor(teacher, primary, floor) if teacher else None
+    if untaught:
+        untaught = replace(untaught, reason=f"{untaught.reason}, {REMEDY}")
     judged: list[Row] = []
     for row in rows:
         if row.kind == "candidate" and not row.error:
             verdicts = tuple(judge(row, limit, teacher) for limit in budget)
+            below = untaught or beats_floor(row, primary, floor)
+            verdicts += (below,) if below else ()
             judged.append(replace(row, verdicts=verdicts, pareto=row.name in front))
         else:
             judged.append(row)
@@ -216,7 +286,7 @@ def choose(
         return final, None, None, unfinished
     undecided = [row for row in alive if overall(row.verdicts).state != "fail"]
     nearest = min(undecided or alive, key=lambda row: (overall(row.verdicts).miss, order(row)))
-    verdict = overall(nearest.verdicts)
+    verdict = untaught or overall(nearest.verdicts)
     if verdict.state == "pass":
         verdict = Verdict(
             "budget", "undecided", f"{minimize}, which is minimized, was not measured"

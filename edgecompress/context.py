@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgecompress.data.overlap import Overlap
 from edgecompress.progress import Reporter
 from edgecompress.store import Store
 from edgecompress.targets import Target, open_target
@@ -16,11 +17,15 @@ from edgecompress.values import Candidate, Example, Json, Measurement
 
 @dataclass(frozen=True, slots=True)
 class Splits:
-    """The examples that stages may see, with a digest of each split."""
+    """The examples that stages may see, with a digest of each split.
+
+    `overlaps` says which texts stand in two splits, test among them.
+    """
 
     train: tuple[Example, ...] = ()
     validation: tuple[Example, ...] = ()
     digests: tuple[tuple[str, str], ...] = ()
+    overlaps: tuple[Overlap, ...] = ()
 
 
 @dataclass

@@ -14,7 +14,8 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -306,13 +307,18 @@ class Pipeline:
         from edgecompress.targets.accuracy import observe_accuracy
 
         def ask(target: str, reporter: Reporter) -> tuple[Measurement, ...]:
-            with tempfile.TemporaryDirectory(prefix="edgecompress-") as folder:
-                context = self._context(Path(folder) / "work", Path(folder), reporter)
+            with self.asking(reporter) as context:
                 return observe_accuracy(candidate, test, "test", target, context)
 
         return on_all(
             self._places(candidate), "evaluate", ask, self.reporter, split="test", title=name
         )
+
+    @contextmanager
+    def asking(self, reporter: Reporter | None = None) -> Iterator[StageContext]:
+        """Give a context for questions whose answers are not kept as a stage's result."""
+        with tempfile.TemporaryDirectory(prefix="edgecompress-") as folder:
+            yield self._context(Path(folder) / "work", Path(folder), reporter)
 
     def _stage_key(self, stage: Stage) -> Json:
         module = type(stage).__module__

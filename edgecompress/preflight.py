@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgecompress.chains import find_stage
+from edgecompress.data.overlap import Overlap
 from edgecompress.errors import DataError
 from edgecompress.observation import open_targets
 from edgecompress.recipe import Recipe, TeacherSpec
@@ -35,6 +36,7 @@ class Plan:
 
     recipe: Recipe
     examples: tuple[tuple[str, int], ...]
+    overlaps: tuple[Overlap, ...]
     labels: tuple[str, ...]
     names: tuple[str, ...]
     stage_runs: int
@@ -71,7 +73,8 @@ def plan(recipe: Recipe) -> Plan:
         ("validation", len(splits.validation)),
         ("test", len(test)),
     )
-    return Plan(recipe, counts if recipe.data else (), labels, recipe.names, len(runs), targets)
+    examples = counts if recipe.data else ()
+    return Plan(recipe, examples, splits.overlaps, labels, recipe.names, len(runs), targets)
 
 
 def _check_families(recipe: Recipe) -> None:

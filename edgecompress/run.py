@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -16,8 +16,10 @@ from edgecompress.bundle.manifest import portable
 from edgecompress.chains import Chain
 from edgecompress.choose import choose
 from edgecompress.context import Splits
+from edgecompress.data import Split
 from edgecompress.determinism import compute_threads
-from edgecompress.errors import EdgeCompressError, StageError
+from edgecompress.errors import DataError, EdgeCompressError, StageError
+from edgecompress.floor import measured_floor
 from edgecompress.observation import descriptions
 from edgecompress.origin import find_origin
 from edgecompress.pipeline import (
@@ -107,19 +109,36 @@ def run(
 
 
 def read_splits(recipe: Recipe) -> tuple[Splits, tuple[Example, ...]]:
-    """Read and check all three splits; give train and validation, and test apart."""
+    """Read and check all three splits; give train and validation, and test apart.
+
+    Raises
+    ------
+    DataError
+        When a file is missing or malformed, or a label is in no training example.
+    RecipeError
+        When the test mostly stands in another split and the recipe does not insist.
+    """
     if recipe.data is None:
         return Splits(), ()
     from edgecompress.data import check_labels
+    from edgecompress.data.overlap import check_overlaps, overlaps
 
     train, validation, test = (
         recipe.data.read("train"),
         recipe.data.read("validation"),
         recipe.data.read("test"),
     )
-    check_labels(recipe.data, {"train": train, "validation": validation, "test": test})
+    splits: dict[Split, tuple[Example, ...]]
+    splits = {"train": train, "validation": validation, "test": test}
+    check_labels(recipe.data, splits)
+    shared = overlaps(splits)
+    if recipe.data.seen_test == "refuse":
+        try:
+            check_overlaps(shared)
+        except DataError as error:
+            raise recipe.source.error(str(error), ("data", "test")) from None
     digests = tuple((split, recipe.data.digest(split)) for split in ("train", "validation"))
-    return Splits(train, validation, digests), test
+    return Splits(train, validation, digests, shared), test
 
 
 def observers(recipe: Recipe) -> Observers:
@@ -161,6 +180,9 @@ def _run_pipeline(
     recipe, splits, tell = pipeline.recipe, pipeline.splits, pipeline.reporter
     tell.plan(["teacher and references", *recipe.names, "the winner, stage by stage", "test"])
     tell.section("teacher and references")
+    for shared in splits.overlaps:
+        tell.begin(f"{shared.within} and {shared.of}")
+        tell.end(shared.words)
     start = pipeline.open_start()
     if pipeline.teacher is not None:
         pipeline.reference = pipeline.apply(export_use(), pipeline.teacher)
@@ -175,6 +197,9 @@ def _run_pipeline(
             row = Row(name, "reference", steps=candidate.steps)
             made[name] = Made((candidate,))
             rows.append(_measured(row, candidate, pipeline, watch))
+    standing = measured_floor(pipeline, start, splits.validation, "validation")
+    if standing is not None:
+        rows.append(standing.row)
     for name, chain in zip(recipe.names, recipe.chains, strict=True):
         row = Row(name, "candidate", chain=tuple(use.label for use in chain))
         tell.section(name)
@@ -189,7 +214,10 @@ def _run_pipeline(
             replace_file(folder / "failures" / f"{slug(name)}.txt", traceback.format_exc())
 
     primary = _primary(recipe)
-    judged, winner, nearest, verdict = choose(rows, recipe.budget, recipe.fields.minimize, primary)
+    floor = standing.row.name if standing is not None else None
+    judged, winner, nearest, verdict = choose(
+        rows, recipe.budget, recipe.fields.minimize, primary, floor
+    )
     shown = winner or nearest
     tell.section("the winner, stage by stage" if winner else "the nearest, stage by stage")
     if shown and pipeline.teacher is not None:
@@ -204,6 +232,13 @@ def _run_pipeline(
         )
     tell.section("test")
     judged = tuple(_with_test(row, made, test, pipeline) for row in judged)
+    if standing is not None and (tested := measured_floor(pipeline, start, test, "test")):
+        judged = tuple(
+            replace(row, measurements=row.measurements + tested.row.measurements)
+            if row.name == floor
+            else row
+            for row in judged
+        )
     result = RunResult(
         name=recipe.fields.name,
         task=recipe.fields.task,
@@ -225,8 +260,11 @@ def _run_pipeline(
                 "test": len(test),
             },
             "digests": _digests(pipeline, recipe),
+            **({"floor": standing.note} if standing is not None else {}),
+            "overlaps": [asdict(one) for one in splits.overlaps],
         },
         command=command,
+        floor=floor,
     )
     origin = None
     if winner:

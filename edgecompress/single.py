@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgecompress.errors import DataError, EdgeCompressError, RecipeError
+from edgecompress.floor import Standing, measured_floor
 from edgecompress.pipeline import Pipeline, export_use
 from edgecompress.progress import Reporter
 from edgecompress.recipe import Recipe, build_recipe, load_recipe
@@ -156,15 +157,17 @@ def apply_one(
 
 def evaluate_one(
     recipe: Recipe, store: Path | None, reporter: Reporter, split: str
-) -> tuple[Measurement, ...]:
-    """Score the recipe's model on `split`: ``validation`` or ``test``."""
+) -> tuple[tuple[Measurement, ...], Standing | None]:
+    """Score the recipe's model on `split` (``validation`` or ``test``), and the task's floor."""
     if recipe.data is None:
         raise RecipeError("evaluating needs data: give --recipe, or --format and files", key="data")
     pipeline, start = _open(recipe, store, reporter)
     try:
         if split == "validation":
-            return pipeline.observe(observers(recipe).evaluate, start)
-        return pipeline.observe_test(start, recipe.data.read("test"))
+            found = pipeline.observe(observers(recipe).evaluate, start)
+            return found, measured_floor(pipeline, start, pipeline.splits.validation, split)
+        test = recipe.data.read("test")
+        return pipeline.observe_test(start, test), measured_floor(pipeline, start, test, split)
     finally:
         pipeline.close()
 

@@ -290,6 +290,10 @@ class Limit:
         return f"{self.metric}@{self.target}" if self.target else self.metric
 
 
+FLOOR = "floor"
+"""The limit of the verdict on what does not beat the row that answers every example alike."""
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """Whether a candidate keeps a limit (or a whole budget), and why.
@@ -325,7 +329,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """All that a run found out; what ``results.json`` holds and every report is drawn from."""
+    """All that a run found out; what ``results.json`` holds and every report is drawn from.
+
+    `floor` names the row that answers every example alike: what a model must beat.
+    """
 
     name: str
     task: str | None
@@ -339,6 +346,7 @@ class RunResult:
     data: Json
     command: str = ""
     format: int = 1
+    floor: str | None = None
 
 
 def find(

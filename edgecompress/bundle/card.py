@@ -22,6 +22,7 @@ from edgecompress.report.markdown import code, escape, place_text
 from edgecompress.report.panels import Slices, slices
 from edgecompress.report.places import places
 from edgecompress.report.sentence import headline
+from edgecompress.report.standing import standing
 from edgecompress.report.steps import in_words, quantized
 from edgecompress.values import Json, Row, RunResult, Step, find
 
@@ -99,7 +100,7 @@ def render_card(manifest: Manifest, result: RunResult, *, longest: int | None = 
         steps=[(step.stage, in_words(step)) for step in row.steps],
         purpose=_purpose(manifest, facts, spoken),
         splits=[*_splits(manifest, result)],
-        data=[*_data(manifest, result)],
+        data=[*_data(manifest, result), *standing(result)],
         method=[*evidence.method(result, facts, row)],
         places=[place_text(one) for one in places(result, facts)],
         tables=[*evidence.tables(result, facts, row)],

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from edgecompress.bundle.names import MOST_NAME_BYTES, Names
@@ -61,6 +62,45 @@ def _without_signatures(directory: Path, names: Iterable[str]) -> Iterator[str]:
             )
 
 
+def core_digest(directory: Path) -> str:
+    """SHA-256 of a bundle's ``core.sha256``, which names every byte of its core.
+
+    The one digest that says which core it is, wherever one is shown.
+
+    Raises
+    ------
+    OSError
+        When the list cannot be read.
+    """
+    return hashlib.sha256((directory / CORE_LIST).read_bytes()).hexdigest()
+
+
+def check_place(directory: Path, manifest: str) -> None:
+    """Find out whether the folder around a bundle was named instead of the bundle.
+
+    Parameters
+    ----------
+    directory : Path
+    manifest : str
+        Name of the file that every bundle has.
+
+    Raises
+    ------
+    BundleError
+        Naming the bundle that lies in it, or saying that a run left none.
+    """
+    if (directory / manifest).exists():
+        return
+    if (directory / "bundle" / manifest).is_file():
+        meant = directory / "bundle"
+        raise BundleError(f"{directory}: holds a bundle and is none; did you mean {meant}?")
+    if (directory / "results.json").is_file():
+        raise BundleError(
+            f"{directory}: is a run's directory in which no candidate was chosen, so that there is "
+            "no bundle; its report says why"
+        )
+
+
 def no_directory(directory: Path) -> BundleError:
     """Give the error for a place that is no directory."""
     if directory.exists():
@@ -87,7 +127,12 @@ def is_evidence(name: str) -> bool:
 
 def list_text(directory: Path, names: list[str]) -> bytes:
     """Give the lines of `sha256sum` for `names`."""
-    return "".join(f"{file_digest(directory / name)}  {name}\n" for name in names).encode()
+    return list_lines({name: file_digest(directory / name) for name in names})
+
+
+def list_lines(digests: Mapping[str, str]) -> bytes:
+    """Give the lines of `sha256sum` for digests by name, in their order."""
+    return "".join(f"{digest}  {name}\n" for name, digest in digests.items()).encode()
 
 
 def check_list(directory: Path, list_name: str, names: list[str]) -> None:

@@ -30,6 +30,7 @@ from edgecompress.bundle.digests import (
     SIGNATURES,
     bundle_files,
     check_list,
+    check_place,
     is_evidence,
     list_text,
     listed_files,
@@ -163,6 +164,7 @@ def verify_bundle(directory: Path, *, evidence: bool = True) -> Manifest:
     BundleError
         Naming the first file that is wrong.
     """
+    check_place(directory, MANIFEST_NAME)
     try:
         files = listed_files(directory)
         beside = [name for name in files if is_evidence(name)]
@@ -198,6 +200,7 @@ def load_manifest(directory: Path) -> Manifest:
     except FileNotFoundError:
         if not directory.is_dir():
             raise no_directory(directory) from None
+        check_place(directory, MANIFEST_NAME)
         raise BundleError(f"{file}: missing; is this a bundle?") from None
     except OSError as error:
         if not directory.is_dir():

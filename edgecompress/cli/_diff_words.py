@@ -115,7 +115,7 @@ def _side(name: str, side: Side) -> tuple[str, ...]:
         side.place,
         f"{what.name}, {what.task or 'no task'}",
         size,
-        f"core {side.digest[:12]}",
+        f"core_sha256 {side.digest[:12]}",
     )
 
 

@@ -126,6 +126,7 @@ def _for_people(directory: Path, manifest: Manifest) -> str:
         ("name", manifest.name),
         ("task", manifest.task or "unknown"),
         ("labels", f"{len(manifest.labels)}: {_some(manifest.labels)}"),
+        ("core_sha256", _core(directory)),
         ("size", f"{total / 1e6:.2f} MB in {len(files)} files"),
         ("steps", " → ".join(step.stage for step in manifest.steps) or "none"),
         ("session", f"graph optimization {session.graph_optimization_level}"),
@@ -137,7 +138,16 @@ def _for_people(directory: Path, manifest: Manifest) -> str:
         ("licences", ", ".join(_licences(manifest))),
         ("evidence", "measurements and report beside it" if manifest.evidence else "none"),
     ]
-    return "\n".join(f"{name:9} {text}" for name, text in lines if text)
+    return "\n".join(f"{name:11} {text}" for name, text in lines if text)
+
+
+def _core(directory: Path) -> str:
+    from edgecompress.bundle.digests import core_digest
+
+    try:
+        return core_digest(directory)
+    except OSError:
+        return ""
 
 
 def _onnx(model: Path) -> str:

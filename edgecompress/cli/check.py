@@ -52,6 +52,8 @@ def _say_plan(found: Plan) -> None:
         click.echo(f"model: {fields.model}")
     for split, count in found.examples:
         click.echo(f"  {split}: {count} examples")
+    for shared in found.overlaps:
+        click.echo(f"  {shared.words}")
     if found.labels:
         click.echo(f"  {len(found.labels)} labels: {', '.join(found.labels)}")
     click.echo(f"{len(found.names)} candidates from {found.stage_runs} stage runs, in this order:")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgecompress.cli._single import build, data_options, show_measurements
+
+if TYPE_CHECKING:
+    from edgecompress.floor import Standing
+    from edgecompress.values import Measurement
 
 
 @click.command(name="evaluate")
@@ -24,5 +28,22 @@ def command(model: str, split: str, teacher: str | None, as_json: bool, **option
 
     recipe = build(model, None, options, teacher)
     with TerminalReporter() as reporter:
-        found = evaluate_one(recipe, options["store"], reporter, split)
+        found, floor = evaluate_one(recipe, options["store"], reporter, split)
     show_measurements(found, as_json)
+    if floor is not None and not as_json:
+        _say_floor(found, floor)
+
+
+def _say_floor(found: tuple[Measurement, ...], floor: Standing) -> None:
+    """Say what answering everything alike scores, in red where the model is no better."""
+    lead = next(one for one in found if one.metric.endswith("_over_floor"))
+    metric = lead.metric.removesuffix("_over_floor")
+    value = next(one.value for one in floor.row.measurements if one.metric == metric)
+    note = floor.note
+    click.echo(
+        f"«{floor.row.name}» ({note['answers']}, counted in {note['from']}) has "
+        f"{value * 100:.2f} points of {metric}"
+    )
+    if lead.interval is not None and lead.interval[0] <= 0:
+        text = "the model does not beat that for certain; fine-tune it, or ask more examples"
+        click.secho(text, fg="red")

@@ -275,7 +275,7 @@ def _head(side: Side) -> Json:
         "name": manifest.name,
         "task": manifest.task,
         "bytes": side.size,
-        "core": side.digest,
+        "core_sha256": side.digest,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -15,10 +16,11 @@ from edgecompress.bundle.digests import (
     EVIDENCE,
     bundle_files,
     is_evidence,
+    list_lines,
 )
 from edgecompress.bundle.manifest import Manifest
 from edgecompress.errors import BundleError
-from edgecompress.values import Json, Measurement, file_digest, json_digest
+from edgecompress.values import Json, Measurement, file_digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,11 @@ class Side:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over names and digests of the core's files: which core it is."""
-        return json_digest({name: digest for name, (_, digest) in self.files.items()})
+        """SHA-256 of the list of the core's digests: `edgecompress.bundle.digests.core_digest`.
+
+        Of the files as they are, so that it holds for a bundle that was not verified, too.
+        """
+        return hashlib.sha256(list_lines({n: d for n, (_, d) in self.files.items()})).hexdigest()
 
     @property
     def size(self) -> int:

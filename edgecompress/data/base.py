@@ -29,6 +29,10 @@ class DataConfig(BaseModel, ABC):
     format: str
     """Which reader: the name of a file in `edgecompress.data`."""
 
+    seen_test: Literal["refuse", "accept"] = "refuse"
+    """What becomes of a test that mostly stands in train or validation, too: it is refused, or
+    ``accept`` scores it all the same."""
+
     licence: ClassVar[str] = ""
     """What all data of this format is licensed under, where one licence is known."""
 
@@ -135,7 +139,7 @@ class FileData(DataConfig):
 
     def digest(self, split: Split) -> str:
         """SHA-256 over the files' contents, what they are called in results, and the options."""
-        options = self.model_dump(mode="json", exclude={"root", *SPLITS})
+        options = self.model_dump(mode="json", exclude={"root", "seen_test", *SPLITS})
         found = hashlib.sha256(json_digest(options).encode())
         for file, source in zip(self.files(split), sources(getattr(self, split)), strict=True):
             check_file(file)

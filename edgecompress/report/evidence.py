@@ -118,12 +118,13 @@ def _timed(row: Row, target: str) -> Iterator[str]:
 def tables(result: RunResult, facts: Facts, row: Row) -> Iterator[Drawn]:
     """Draw size and answers, then speed and memory by target, each next to the references."""
     rows = [one for one in (facts.teacher, facts.reference) if one is not None]
+    scored_too = [facts.floor] if facts.floor is not None else []
     rows.append(row)
     lines: list[tuple[str, _Make]] = [(one, _plain(one, None)) for one in SIZES]
     lines = [(_head(metric, row), make) for metric, make in lines]
     for split in facts.splits:
         lines += _answers(facts, row, split)
-    if drawn := _draw(rows, lines):
+    if drawn := _draw([*scored_too, *rows], lines):
         yield Drawn("Size and answers", drawn)
     for target in facts.targets:
         lines = [(_head(metric, row), _plain(metric, target)) for metric in TIMES]

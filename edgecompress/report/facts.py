@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgecompress.report import words
-from edgecompress.values import Measurement, Row, RunResult, find
+from edgecompress.values import FLOOR, Measurement, Row, RunResult, find
 
 REFERENCE = "onnx-fp32"
 """The teacher's stock fp32 export: what every ratio is measured against."""
@@ -40,7 +40,7 @@ class Facts:
     target : str or None
         The target of the main table and of running text: the first where latency was measured,
         else the first.
-    teacher, reference, winner : Row or None
+    teacher, reference, floor, winner : Row or None
     nearest : Row or None
         The candidate that misses the budget by least, where there is no winner.
     rows : tuple of Row
@@ -54,6 +54,7 @@ class Facts:
     target: str | None
     teacher: Row | None
     reference: Row | None
+    floor: Row | None
     winner: Row | None
     nearest: Row | None
     rows: tuple[Row, ...]
@@ -96,6 +97,7 @@ def gather(result: RunResult) -> Facts:
         reference=next(
             (row for row in result.rows if row.kind == "reference" and row.name == REFERENCE), None
         ),
+        floor=next((row for row in result.rows if row.name == result.floor), None),
         winner=next((row for row in result.rows if row.name == result.winner), None),
         nearest=None if result.winner else _nearest(result),
         rows=_ordered(result),
@@ -151,6 +153,8 @@ def miss(row: Row) -> float:
 
 def limit_name(key: str) -> str:
     """Name a limit's key, ``latency_p50@local``, for a sentence."""
+    if key == FLOOR:
+        return "no better than answering all alike"
     metric, _, target = words.plain(key).partition("@")
     return f"{words.label(metric)} on {target}" if target else words.label(metric)
 

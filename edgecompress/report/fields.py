@@ -25,18 +25,24 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "environment": "CPU with its flags, memory, operating system and library versions of the "
         "machine that ran the recipe; `targets` describes each target in the same way, or holds "
         "an `error` that says why it could not be described.",
-        "data": "Examples per split, and digests of every split and of the teacher.",
+        "data": "Examples per split, and digests of every split and of the teacher; `floor`: what "
+        "it answers and the split that was counted for it; `overlaps`: for every two splits how "
+        "many texts of one stand in the other, `exact` and `normalised`.",
         "command": "The command that made this result.",
         "format": "Number of this format, 1. A larger number cannot be read by this version.",
+        "floor": "Name of the row that answers every example alike, such as «always the most "
+        "frequent class»; null where nothing was scored.",
     },
     "Row": {
-        "name": "Unique name. References: `teacher`, `onnx-fp32`, `onnx-fp32-tuned`.",
+        "name": "Unique name. References: `teacher`, `onnx-fp32`, `onnx-fp32-tuned`, and the one "
+        "that `floor` of the result names.",
         "kind": "`candidate` or `reference`.",
         "chain": "The stages of its chain, in order.",
         "steps": "What each stage did, replayable.",
         "measurements": "All that was measured of the finished model.",
         "error": "Why its chain failed; null when it was finished.",
-        "verdicts": "One verdict per limit of the budget, on validation.",
+        "verdicts": "One verdict per limit of the budget, on validation; and one of the limit "
+        "`floor` where the row, or the teacher behind it, does not beat the floor.",
         "pareto": "Whether no other candidate beats it on size, p50 latency and accuracy together.",
         "lost": "Why it was not chosen; null for the winner and for references.",
         "stages": "What was measured after each stage: `stage`, `seconds`, `size` (bytes), "

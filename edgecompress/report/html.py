@@ -24,6 +24,7 @@ from edgecompress.report.facts import (
     speedup,
 )
 from edgecompress.report.sentence import headline
+from edgecompress.report.standing import standing
 from edgecompress.report.table import build
 from edgecompress.values import Measurement, Row, RunResult, find
 
@@ -79,7 +80,10 @@ def render_html(result: RunResult) -> str:
         reading_names=names,
         readings=lines,
         machine=ground.host(here),
-        data=ground.machine(result.data),
+        standing=standing(result),
+        data=ground.machine(
+            {key: one for key, one in result.data.items() if key not in ("floor", "overlaps")}
+        ),
         important_flags=important,
         flags=flags,
         recipe=yaml.safe_dump(_plain_types(result.recipe), sort_keys=False, allow_unicode=True),

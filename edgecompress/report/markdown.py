@@ -11,6 +11,7 @@ from edgecompress.report.facts import gather
 from edgecompress.report.panels import budget_lines, failed, losers, subject
 from edgecompress.report.places import Place, gap_words, gaps, places
 from edgecompress.report.sentence import headline
+from edgecompress.report.standing import standing
 from edgecompress.report.table import Cell, Column, Table, build
 from edgecompress.report.variants import Side, sides
 from edgecompress.values import RunResult
@@ -45,6 +46,8 @@ def render_markdown(result: RunResult) -> str:
     if table.common:
         parts.append(f"Every candidate also has {', '.join(map(code, table.common))}.")
     parts += footnote_lines(table.footnotes)
+    if said := standing(result):
+        parts.append("\n".join(f"- {escape(text)}" for text in said))
     there = places(result, facts)
     if wide := across(facts, there):
         parts += ["On every target:", across_text(wide), *footnote_lines(wide.footnotes)]

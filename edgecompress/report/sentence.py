@@ -15,6 +15,7 @@ from edgecompress.report.facts import (
     speedup,
     state,
 )
+from edgecompress.report.standing import below_floor
 from edgecompress.values import RunResult
 
 STATES = {"pass": "Budget kept", "fail": "Budget missed", "undecided": "Undecided"}
@@ -22,13 +23,17 @@ STATES = {"pass": "Budget kept", "fail": "Budget missed", "undecided": "Undecide
 
 @dataclass(frozen=True, slots=True)
 class Headline:
-    """The verdict for people: a badge, one sentence, and what stands under it."""
+    """The verdict for people: a badge, one sentence, and what stands under it.
+
+    `grave` says that the figures themselves mean little: it is shown in red.
+    """
 
     state: str
     badge: str
     sentence: str
     subject: str
     detail: str
+    grave: bool = False
 
 
 def headline(result: RunResult, facts: Facts) -> Headline:
@@ -48,6 +53,12 @@ def headline(result: RunResult, facts: Facts) -> Headline:
     close = facts.nearest
     subject = display_name(close) if close else ""
     detail = words.plain(verdict.reason).removeprefix(f"nearest is {subject}: ")
+    below = below_floor(close)
+    if verdict.state == "undecided" and below is not None:
+        teacher = below.reason.startswith("the teacher ")
+        who = "The teacher does not beat" if teacher else "What would be chosen does not beat"
+        sentence = f"{who} «{words.plain(result.floor)}»: nothing was shown to be learned."
+        return Headline(verdict.state, badge, sentence, subject, detail, grave=True)
     if verdict.state == "undecided":
         sentence = "No candidate passes: a measurement is missing or not valid."
         if "the same command measures" not in detail:  # a lost target's reason says it, too

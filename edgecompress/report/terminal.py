@@ -23,6 +23,7 @@ from edgecompress.report.facts import gather, short_names
 from edgecompress.report.panels import budget_lines, failed, figures, losers, subject
 from edgecompress.report.places import Place, gap_words, gaps, places
 from edgecompress.report.sentence import headline
+from edgecompress.report.standing import standing
 from edgecompress.report.table import Cell, Column, Table, build
 from edgecompress.values import Row, RunResult
 
@@ -83,7 +84,8 @@ def render_terminal(result: RunResult) -> tuple[RenderableType, ...]:
     parts.append(_Fitted(table))
     if table.common:
         parts.append(Text(f"Every candidate also has {', '.join(table.common)}.", "dim"))
-    parts += [*_footnotes(table.footnotes), Text()]
+    parts += _footnotes(table.footnotes)
+    parts += [*(Text(said, "dim") for said in standing(result)), Text()]
     there = places(result, facts)
     # The rest of the models would fill screens; the page and the Markdown have them.
     shown = subject(facts)
@@ -105,8 +107,8 @@ def render_terminal(result: RunResult) -> tuple[RenderableType, ...]:
 def _verdict(result: RunResult) -> Panel:
     facts = gather(result)
     head = headline(result, facts)
-    colour = COLOURS.get(head.state, "white")
-    lines = [Text(head.sentence, style="bold")]
+    colour = "red" if head.grave else COLOURS.get(head.state, "white")
+    lines = [Text(head.sentence, style="bold red" if head.grave else "bold")]
     if head.subject or head.detail:
         joined = ": ".join(part for part in (head.subject, head.detail) if part)
         lines.append(Text(joined))

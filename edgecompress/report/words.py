@@ -68,6 +68,8 @@ def title(metric: str) -> str:
         return TITLES[metric]
     if metric.endswith("_host_drop"):
         return f"{title(metric.removesuffix('_host_drop'))} lost against the host"
+    if metric.endswith("_over_floor"):
+        return f"{title(metric.removesuffix('_over_floor'))} above the floor"
     if metric.endswith("_drop"):
         return f"{title(metric.removesuffix('_drop'))} lost"
     words = plain(metric).replace("_", " ")

@@ -7,7 +7,6 @@ answers. So what was measured is what is deployed.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 
 from edgecompress.bundle import load_manifest, verify_bundle
-from edgecompress.bundle.digests import CORE_LIST
+from edgecompress.bundle.digests import core_digest
 from edgecompress.bundle.manifest import Manifest, newer_runtime
 from edgecompress.errors import BundleError, DataError
 from edgecompress.runtime import threads as thread_counts
@@ -269,7 +268,7 @@ class Predictor:
     def _memory(self) -> Path | None:
         # The list of the core's digests stands for all of them.
         try:
-            core = hashlib.sha256((self._directory / CORE_LIST).read_bytes()).hexdigest()
+            core = core_digest(self._directory)
         except OSError:  # not verified, and not needed to answer
             core = str(self._directory.absolute())
         return thread_counts.memory_file(core, import_onnxruntime().__version__)

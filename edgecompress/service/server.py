@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import math
 import signal
@@ -82,16 +81,10 @@ def _taken(host: str, port: int, error: OSError) -> EdgeCompressError:
     )
 
 
-def core_digest(bundle: Path) -> str:
-    """SHA-256 of a bundle's ``core.sha256``, which names every byte of its core."""
-    from edgecompress.bundle.digests import CORE_LIST
-
-    return hashlib.sha256((bundle / CORE_LIST).read_bytes()).hexdigest()
-
-
 def served(bundle: Path, predictor: Predictor) -> Served:
     """Say what a bundle is, for ``/health`` and ``/metrics``."""
     from edgecompress import __version__
+    from edgecompress.bundle.digests import core_digest
     from edgecompress.service.app import Served
 
     manifest = predictor.manifest

@@ -20,7 +20,7 @@ from edgecompress.targets.base import Job, JobModel, Progress, Target, available
 from edgecompress.targets.inputs import encoded_feeds, question
 from edgecompress.targets.local import Local
 from edgecompress.targets.size import model_files
-from edgecompress.tasks import Answers, Task, task
+from edgecompress.tasks import Answers, Floor, Preprocessor, Task, task
 from edgecompress.tasks.compare import agreement, paired_bootstrap_drop
 from edgecompress.values import (
     Candidate,
@@ -157,8 +157,53 @@ def observe_accuracy(
         place.name,
         context.seed,
         host=host,
+        floor=answers_of_floor(kind, candidate, sample, context),
         of=len(examples),
     )
+
+
+def floor_of(kind: Task, candidate: Candidate, context: Context) -> Floor | None:
+    """Give the task's floor, counted on train, and on validation where there is no train.
+
+    Pieces are those of the teacher's tokenizer where there is a teacher, so that one floor holds
+    for every candidate.
+    """
+    folder = (context.teacher or candidate).preprocessor or candidate.preprocessor
+    preprocessor = Preprocessor.load(folder) if folder and not kind.labelled else None
+    return kind.floor(context.train or context.validation, preprocessor)
+
+
+def answers_of_floor(
+    kind: Task, candidate: Candidate, examples: Sequence[Example], context: Context
+) -> Answers | None:
+    """Give what the floor answers to `examples`; None where the task has none here."""
+    found = floor_of(kind, candidate, context)
+    return found.answers(examples) if found is not None else None
+
+
+def observe_floor(
+    candidate: Candidate, examples: Sequence[Example], split: str, context: Context
+) -> tuple[Floor, tuple[Measurement, ...]] | None:
+    """Score the floor itself as a model is scored; it is measured on no target.
+
+    Parameters
+    ----------
+    candidate : Candidate
+        Of the task that is asked about; its tokenizer counts where there is no teacher.
+    """
+    kind = task(str(candidate.task))
+    floor = floor_of(kind, candidate, context)
+    if floor is None:
+        return None
+    teacher = None
+    if context.teacher is not None:
+        teacher = cached_answers(context, context.teacher, examples, Local())
+    given = floor.answers(examples)
+    labels = (context.teacher or candidate).labels
+    measured = accuracy_measurements(
+        kind, given, teacher, examples, labels, split, None, context.seed
+    )
+    return floor, measured
 
 
 def _part(found: Answers, indices: Sequence[int]) -> Answers:
@@ -176,10 +221,11 @@ def accuracy_measurements(
     examples: Sequence[Example],
     labels: Sequence[str],
     split: str,
-    target: str,
+    target: str | None,
     seed: int,
     *,
     host: Answers | None = None,
+    floor: Answers | None = None,
     of: int | None = None,
 ) -> tuple[Measurement, ...]:
     """Score answers, and compare them with the teacher's and the host's to the same examples.
@@ -194,12 +240,14 @@ def accuracy_measurements(
         The candidate's classes.
     split : str
         ``validation`` or ``test``.
-    target : str
-        Where the answers were given.
+    target : str or None
+        Where the answers were given; None where no machine gave them.
     seed : int
         Of the paired bootstrap.
     host : Answers or None
         What the same candidate answered on this machine, for a target that is another.
+    floor : Answers or None
+        What answers all examples alike (`edgecompress.tasks.Floor`).
     of : int, optional
         How many examples these were drawn from.
 
@@ -210,6 +258,7 @@ def accuracy_measurements(
         teacher's) and ``<primary>_drop``: the teacher's value minus the candidate's, with the 95 %
         interval of a paired bootstrap over examples. Against the host ``host_difference`` (share
         of labels that differ) and ``<primary>_host_drop`` (the host's value minus the target's).
+        ``<primary>_over_floor`` is the candidate's value minus the floor's, with the same interval.
     """
     conditions: Json = {"batch": 1}
     if of is not None and of > len(examples):
@@ -247,6 +296,16 @@ def accuracy_measurements(
             ),
             lost(f"{kind.primary}_host_drop", host, "host"),
         ]  # fmt: skip
+    if floor is not None:
+        gain, low, high = paired_bootstrap_drop(kind, found, floor, examples, seed)
+        measured.append(
+            Measurement(
+                f"{kind.primary}_over_floor", gain, "fraction", target, split,
+                samples=len(examples),
+                interval=(min(low, gain), max(high, gain)),
+                conditions={**conditions, "reference": "floor", "resamples": 1000},
+            )
+        )  # fmt: skip
     if teacher is None:
         return tuple(measured)
     measured += [

@@ -9,10 +9,10 @@ import inspect
 import pkgutil
 
 from edgecompress.errors import DataError
-from edgecompress.tasks.base import Answers, Encoded, Score, Task
+from edgecompress.tasks.base import Answers, Encoded, Floor, Score, Task
 from edgecompress.tasks.preprocessor import Preprocessor
 
-__all__ = ["Answers", "Encoded", "Preprocessor", "Score", "Task", "task", "task_names"]
+__all__ = ["Answers", "Encoded", "Floor", "Preprocessor", "Score", "Task", "task", "task_names"]
 
 
 @functools.cache

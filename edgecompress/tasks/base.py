@@ -82,6 +82,25 @@ class Answers:
     confidence: tuple[NDArray[np.float64], ...]
 
 
+@dataclass(frozen=True)
+class Floor:
+    """What answers without looking at the input: whoever learned anything gives better answers.
+
+    Attributes
+    ----------
+    name : str
+        What it does, in plain words that fit every data set: its row in results is called so.
+    says : str
+        What it answers on this data, for a sentence.
+    answers : callable
+        Gives its answers to examples.
+    """
+
+    name: str
+    says: str
+    answers: Callable[[Sequence[Example]], Answers]
+
+
 @dataclass(frozen=True, slots=True)
 class Score:
     """One accuracy figure: a fraction, over all examples or over a `slice` of them.
@@ -162,6 +181,23 @@ class Task(ABC):
             Sufficient counts of each example.
         statistic : callable
             From summed counts (…, k) to the primary metric (…).
+        """
+
+    @abstractmethod
+    def floor(self, known: Sequence[Example], preprocessor: Preprocessor | None) -> Floor | None:
+        """Give what answers every example alike: the figure that a model must beat.
+
+        Parameters
+        ----------
+        known : sequence of Example
+            Whose classes (or pieces) are counted: the training split.
+        preprocessor : Preprocessor or None
+            Tokenizer of the model that is judged, for a task whose classes are its pieces.
+
+        Returns
+        -------
+        Floor or None
+            None where `known` holds nothing to count, or the preprocessor that is needed is None.
         """
 
     @abstractmethod

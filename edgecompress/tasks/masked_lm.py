@@ -25,6 +25,7 @@ from edgecompress.tasks.base import (
     Answers,
     Encoded,
     Floats,
+    Floor,
     Ids,
     Score,
     Statistic,
@@ -204,6 +205,34 @@ class MaskedLM(Task):
         """Give (log probabilities, hidden words) per text, and the likelihood from sums."""
         _, logs, counts = _tallies(answers, examples)
         return np.stack((logs, counts), axis=-1), _likelihood
+
+    def floor(self, known: Sequence[Example], preprocessor: Preprocessor | None) -> Floor | None:
+        """Guess the most frequent piece of `known` everywhere, whatever stands around the place.
+
+        The probability of every piece is its share of `known`, in which each piece of the
+        vocabulary is counted once more (Laplace's rule of succession), so that none is impossible.
+        """
+        if preprocessor is None:
+            return None
+        texts = [running_text(example) for example in known]
+        pieces = np.concatenate([np.zeros(0, np.int64), *preprocessor.encode_text(texts)])
+        if not len(pieces):
+            return None
+        tokenizer = preprocessor.tokenizer
+        size = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
+        counts = np.bincount(pieces, minlength=size)
+        best = int(counts.argmax())
+        logs = np.log((counts + 1) / (counts.sum() + len(counts)))
+
+        def answers(examples: Sequence[Example]) -> Answers:
+            encoded = self.encode(examples, preprocessor, ())
+            right = [labels[labels != IGNORED] for labels in encoded.labels]
+            guesses = [np.stack((logs[ids], np.full(len(ids), best)), axis=-1) for ids in right]
+            return self.decode(guesses, encoded, ())
+
+        name = "always the most frequent piece"
+        said = tokenizer.decode([best]) or tokenizer.id_to_token(best)
+        return Floor(name, f"«{said}» in every place", answers)
 
     def example(self, text: str) -> Example:
         """Make an example of a typed text."""

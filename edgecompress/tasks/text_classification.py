@@ -6,6 +6,7 @@ their logits, and each of them is trained towards the text's label.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -19,6 +20,7 @@ from edgecompress.tasks.base import (
     Answers,
     Encoded,
     Floats,
+    Floor,
     Score,
     Statistic,
     Task,
@@ -101,6 +103,26 @@ class TextClassification(Task):
         pairs = zip(answers.labels, examples, strict=True)
         correct = np.array([found == (example.label,) for found, example in pairs], np.float64)
         return np.stack((correct, np.ones_like(correct)), axis=-1), metrics.share_of_counts
+
+    def floor(
+        self,
+        known: Sequence[Example],
+        preprocessor: Preprocessor | None,  # noqa: ARG002 - the classes are the labels
+    ) -> Floor | None:
+        """Answer every text with the most frequent label of `known` (of several the first by name).
+
+        Its confidence is that label's share of `known`.
+        """
+        counts = Counter(example.label for example in known if example.label)
+        if not counts:
+            return None
+        label = min(counts, key=lambda name: (-counts[name], name))
+        share = np.array([counts[label] / counts.total()])
+        return Floor(
+            "always the most frequent class",
+            f"«{label}»",
+            lambda examples: Answers(((label,),) * len(examples), (share,) * len(examples)),
+        )
 
     def example(self, text: str) -> Example:
         """Make an unlabelled example of a typed text."""

@@ -7,6 +7,7 @@ windows that begin and end between words, and are joined again when answers are 
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -20,6 +21,7 @@ from edgecompress.tasks.base import (
     Answers,
     Encoded,
     Floats,
+    Floor,
     Score,
     Statistic,
     Task,
@@ -114,6 +116,29 @@ class TokenClassification(Task):
         """Give (true positives, predicted spans, gold spans) per sentence, and F1 from sums."""
         gold = [example.tags for example in examples]
         return metrics.span_counts(gold, answers.labels), metrics.f1_of_counts
+
+    def floor(
+        self,
+        known: Sequence[Example],
+        preprocessor: Preprocessor | None,  # noqa: ARG002 - the classes are the tags
+    ) -> Floor | None:
+        """Answer ``O`` to every word: no entity anywhere.
+
+        Its confidence is the share of words in `known` that are none.
+        """
+        tags = Counter(tag for example in known for tag in example.tags)
+        if not tags:
+            return None
+        share = tags[OUTSIDE] / tags.total()
+
+        def answers(examples: Sequence[Example]) -> Answers:
+            counts = [len(example.words) for example in examples]
+            return Answers(
+                tuple((OUTSIDE,) * count for count in counts),
+                tuple(np.full(count, share) for count in counts),
+            )
+
+        return Floor("never an entity", f"«{OUTSIDE}» to every word", answers)
 
     def example(self, text: str) -> Example:
         """Split a typed text into words, punctuation apart; see `split_words`."""

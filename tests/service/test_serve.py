@@ -18,7 +18,7 @@ from prometheus_client.openmetrics.parser import (
 )
 from serving import SERVE, SLOW, Server, Start, ask, running, until
 
-from edgecompress.service.server import core_digest
+from edgecompress.bundle.digests import core_digest
 from edgecompress.values import file_digest
 
 TEXTS = ["Muhammadu Buhari je Abuja", "", "Ikeja 🙂 \u200b", "je " * 40 + "Abuja", "a\nb\t\x00"]

@@ -1,0 +1,123 @@
+"""Texts that stand in two splits: what was learned by heart proves nothing when it is asked.
+
+Two texts are *exactly* equal when every character is, and equal *after normalising* when they are
+the same in Unicode's NFKC with case folded and all blanks and punctuation left out, so that how a
+text was divided into words makes no difference. Signs that are no punctuation (emoji, ``+``, ``€``)
+stay; a text of nothing but blanks and punctuation is compared as it is. Labels are not compared: a
+text that was seen is known, whatever it was called.
+
+Digests are kept, not texts: 32 bytes for each different text of a split.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from edgecompress.data.base import Split
+from edgecompress.errors import DataError
+from edgecompress.values import Example
+
+MOSTLY = 0.5
+"""Share of the test's texts beyond which a figure on it says more of memory than of learning."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """How many examples of the split `of` have a text that stands in the split `within`, too.
+
+    `exact` and `normalised` count examples of `of`, duplicates and all, out of `examples`; whatever
+    is exactly equal is equal after normalising as well.
+    """
+
+    of: str
+    within: str
+    exact: int
+    normalised: int
+    examples: int
+
+    @property
+    def words(self) -> str:
+        """Say it in one line."""
+        if not self.normalised:
+            return f"no text of {self.of} stands in {self.within}"
+        share = f" ({self.normalised / self.examples:.1%})"
+        more = f", {self.exact:,} of them letter for letter" if self.exact < self.normalised else ""
+        return (
+            f"{self.normalised:,} of {self.examples:,} texts of {self.of}{share} stand in "
+            f"{self.within}, too{more}"
+        )
+
+
+def overlaps(splits: Mapping[Split, Sequence[Example]]) -> tuple[Overlap, ...]:
+    """Compare every two splits: each with those before it (validation with train, test with both).
+
+    Parameters
+    ----------
+    splits : mapping
+        Examples by split, train first; an empty split is left out.
+    """
+    keys = {name: _keys(examples) for name, examples in splits.items() if examples}
+    found = []
+    for within, of in itertools.combinations(keys, 2):
+        exact, normalised = ({*column} for column in keys[within])
+        found.append(
+            Overlap(
+                of,
+                within,
+                sum(key in exact for key in keys[of][0]),
+                sum(key in normalised for key in keys[of][1]),
+                len(keys[of][0]),
+            )
+        )
+    return tuple(found)
+
+
+def check_overlaps(found: Sequence[Overlap]) -> None:
+    """Refuse a test that mostly stands in train or in validation.
+
+    Raises
+    ------
+    DataError
+        Saying how much of it does, and how to insist.
+    """
+    for one in found:
+        if one.of == "test" and one.normalised > MOSTLY * one.examples:
+            raise DataError(
+                f"{one.words}: figures on it would say what the model remembers, not what it can; "
+                "name another test, or insist with `data.seen_test: accept`"
+            )
+
+
+def _keys(examples: Sequence[Example]) -> tuple[list[bytes], list[bytes]]:
+    """Digest every example's text as it is, and normalised."""
+    texts = [example.text or " ".join(example.words) for example in examples]
+    return [_digest(text) for text in texts], [_digest(normalised(text)) for text in texts]
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def normalised(text: str) -> str:
+    """Give `text` without what two copies of it may differ in; see the module."""
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    return folded.translate(_LEFT_OUT) or text
+
+
+class _LeftOut(dict[int, int | None]):
+    """Maps characters as `str.translate` asks: blanks, punctuation and invisible ones to nothing.
+
+    Filled as characters are met: of Unicode's million a language uses some hundreds.
+    """
+
+    def __missing__(self, code: int) -> int | None:
+        kind = unicodedata.category(chr(code))
+        self[code] = None if kind[0] in "PZ" or kind in ("Cc", "Cf") else code
+        return self[code]
+
+
+_LEFT_OUT = _LeftOut()

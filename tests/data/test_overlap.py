@@ -1,0 +1,135 @@
+"""Texts in two splits: planted copies are counted, each as what it is; a known test is refused."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import unicodedata
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgecompress.data import data_config
+from edgecompress.data.overlap import check_overlaps, normalised, overlaps
+from edgecompress.errors import DataError
+from edgecompress.values import Example
+
+WORDS = ("kasuwa", "jiya", "sokoni", "ƙasa", "ọjà", "ጤና", "😂", "c+", "7", "Strasse", "ﬁnal")
+
+
+def unlike(text: str, how: int) -> str:
+    """Write a text otherwise: it stays the same when it is normalised, and no letter for letter."""
+    changed = (
+        text.upper(),
+        f"  {text}",
+        text.replace(" ", " , "),
+        f"«{text}»!",
+        text.replace(" ", "\u00a0"),
+        unicodedata.normalize("NFKC", text) + "\u200b",
+        "".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in text) + ".",
+    )
+    return changed[how % len(changed)]
+
+
+@st.composite
+def planted(draw):
+    """Give train, another split with copies in it, and how many of each kind were planted."""
+    sizes = st.integers(0, 6)
+    train = [f"{draw(st.sampled_from(WORDS))} na {n} t" for n in range(draw(st.integers(1, 12)))]
+    exact = [draw(st.sampled_from(train)) for _ in range(draw(sizes))]
+    like = [
+        unlike(draw(st.sampled_from(train)), draw(st.integers(0, 6))) for _ in range(draw(sizes))
+    ]
+    new = [f"{draw(st.sampled_from(WORDS))} ne {n} o" for n in range(draw(sizes))]
+    new += new[: draw(sizes)]  # a text that stands twice in one split is no overlap
+    other = draw(st.permutations([*exact, *like, *new]))
+    return [*train, *train[: draw(sizes)]], list(other), len(exact), len(like)
+
+
+def split(texts: list[str]) -> list[Example]:
+    return [Example(text=text, label="x") for text in texts]
+
+
+@given(planted())
+def test_what_was_planted_is_counted(found) -> None:
+    train, other, exact, like = found
+    (one,) = overlaps({"train": split(train), "test": split(other)}) or (None,)
+    if not other:
+        assert one is None
+        return
+    assert (one.of, one.within, one.examples) == ("test", "train", len(other))
+    assert (one.exact, one.normalised) == (exact, exact + like)
+    refused = exact + like > len(other) / 2
+    if refused:
+        with pytest.raises(DataError, match=r"stand in train, too.*data\.seen_test: accept"):
+            check_overlaps([one])
+    else:
+        check_overlaps([one])
+
+
+def test_every_two_splits_are_compared_and_only_the_test_is_refused() -> None:
+    same = split(["a b", "c d"])
+    found = overlaps({"train": same, "validation": same, "test": split(["e", "f"])})
+    assert [(one.of, one.within, one.normalised) for one in found] == [
+        ("validation", "train", 2), ("test", "train", 0), ("test", "validation", 0),
+    ]  # fmt: skip
+    check_overlaps(found)
+    found = overlaps({"train": split(["x"]), "validation": same, "test": same[:1]})
+    with pytest.raises(DataError, match="1 of 1 texts of test"):
+        check_overlaps(found)
+
+
+def test_words_and_running_text_are_the_same_text() -> None:
+    words = [Example(words=("Buhari", "ya", "je", "Abuja", "."), tags=("O",) * 5)]
+    (one,) = overlaps({"train": words, "test": split(["Buhari ya je Abuja."])})
+    assert (one.exact, one.normalised) == (0, 1)
+
+
+def test_what_normalising_keeps_apart() -> None:
+    assert (
+        len({normalised(text) for text in ("😂", "😭", "...", "!?", "c++", "c", "ƙasa", "kasa")})
+        == 8
+    )
+    assert normalised("") == ""
+
+
+def test_to_insist_changes_no_digest(tmp_path: Path) -> None:
+    for name in ("train", "test"):
+        (tmp_path / f"{name}.tsv").write_text("text\tlabel\na b\tx\n", encoding="utf-8")
+    plain = {"format": "tsv", "root": str(tmp_path), "train": "train.tsv", "test": "test.tsv"}
+    insists = data_config({**plain, "seen_test": "accept"})
+    assert insists.digest("test") == data_config(plain).digest("test")
+
+
+def check(recipe: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "edgecompress", "check", str(recipe), *more]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_check_says_every_pair_and_refuses_a_test_that_was_seen(tmp_path: Path) -> None:
+    rows = [f"this is text {n}\t{'ab'[n % 2]}" for n in range(40)]
+    parts = {
+        "train": rows[:20],
+        "validation": [*rows[20:26], *rows[:2]],
+        "test": [*rows[26:36], *(row.replace("this", "THIS") for row in rows[:11])],
+    }
+    for name, lines in parts.items():
+        text = "\n".join(["text\tlabel", *lines]) + "\n"
+        (tmp_path / f"{name}.tsv").write_text(text, encoding="utf-8")
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(
+        "name: r\ntask: text-classification\nteacher: {new: {layers: 1}}\nstages: [export]\n"
+        "minimize: size\ndata: {format: tsv, root: ., train: train.tsv, "
+        "validation: validation.tsv, test: test.tsv}\n"
+    )
+    refused = check(recipe)
+    assert refused.returncode == 2
+    assert "11 of 21 texts of test (52.4%) stand in train, too" in refused.stderr.replace("\n", " ")
+    assert "Traceback" not in refused.stderr
+    taken = check(recipe, "--set", "data.seen_test=accept")
+    assert taken.returncode == 0, taken.stderr
+    assert "2 of 8 texts of validation (25.0%) stand in train, too\n" in taken.stdout
+    assert "11 of 21 texts of test (52.4%) stand in train, too, 0 of them letter" in taken.stdout
+    assert "2 of 21 texts of test (9.5%) stand in validation, too, 0 of" in taken.stdout
