@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -135,7 +136,7 @@ teacher: {new: {layers: 1, hidden_size: 16, heads: 2, intermediate_size: 16, voc
 data: {format: tsv, root: ., train: train.tsv, validation: validation.tsv, test: test.tsv}
 seed: 3
 stages: [export]
-profile: {min_duration_ms: 20, warmup_ms: 5, min_count: 20, cold_starts: 1}
+profile: {min_duration_ms: 20, max_warmup_ms: 20, min_count: 20, cold_starts: 0, attempts: 1}
 minimize: size
 """
 
@@ -154,7 +155,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def edgecompress(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "edgecompress", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    wide = {**os.environ, "COLUMNS": "200"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=wide)
 
 
 def test_a_run_with_an_untaught_teacher_says_so_everywhere(place: Path) -> None:

@@ -264,7 +264,7 @@ def _write_evidence(
         from edgecompress.report.document import to_json
 
         documents[CARD] = write_card(made, manifest, evidence)
-        documents["measurements.json"] = to_json(evidence)
+        documents["measurements.json"] = to_json(evidence, compact=True)
     if report_html is not None:
         documents["report.html"] = report_html
     if documents:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -90,7 +90,11 @@ def pack_bundle(directory: Path, output: Path | None = None, *, core: bool = Fal
 
 
 def unpack_bundle(
-    archive: Path, directory: Path | None = None, *, most_bytes: int = MOST_BYTES
+    archive: Path,
+    directory: Path | None = None,
+    *,
+    most_bytes: int = MOST_BYTES,
+    check: Callable[..., object] | None = None,
 ) -> Path:
     """Unpack an archive, verify what it holds and put it into place; give the directory.
 
@@ -102,6 +106,9 @@ def unpack_bundle(
         that is there is replaced; anything else is an error.
     most_bytes : int
         An archive that holds more is refused before anything is written.
+    check : callable, optional
+        Verifies what was unpacked before it is put into place, with the arguments of
+        `verify_bundle`, which it replaces: to look at signatures as well.
 
     Raises
     ------
@@ -123,7 +130,7 @@ def unpack_bundle(
         ) as aside:
             made = Path(aside) / "bundle"
             made.mkdir()
-            _unpack(archive, made, most_bytes)
+            _unpack(archive, made, most_bytes, check or verify_bundle)
             directory.parent.mkdir(parents=True, exist_ok=True)
             move_into_place(made, directory, Path(aside) / "replaced")
     except OSError as error:
@@ -162,11 +169,11 @@ def _content(place: Path, name: str) -> Iterator[bytes]:
             yield piece
 
 
-def _unpack(archive: Path, made: Path, most_bytes: int) -> None:
+def _unpack(archive: Path, made: Path, most_bytes: int, check: Callable[..., object]) -> None:
     try:
         with archive.open("rb") as stream:
             _write_files(Frame(archive, stream, made, most_bytes), made)
-        verify_bundle(made, evidence=not is_core(made))
+        check(made, evidence=not is_core(made))
     except BundleError as error:
         # What was unpacked is gone in a moment: the person knows the archive only.
         text = str(error).replace(f"{made}/", "").replace(str(made), "")

@@ -27,6 +27,12 @@ STORE: Decorator = click.option(
     help="Where results are kept between runs; the user's cache folder when left out.",
 )
 
+KEY: Decorator = click.option(
+    "--key",
+    type=click.Path(path_type=Path),
+    help="Public key: refuse a bundle that was not signed with it, before anything of it is used.",
+)
+
 
 def find_recipe(name: str) -> Path:
     """Give the recipe's file: a path, or the name of one that is installed (``quickstart``)."""

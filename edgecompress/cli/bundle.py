@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from edgecompress.cli._diff import diff
+from edgecompress.cli._options import KEY
 from edgecompress.cli._signature import sign, verify_with_key
 
 if TYPE_CHECKING:
@@ -106,12 +108,15 @@ def pack(bundle: Path, output: Path | None, core: bool) -> None:
     metavar="GB",
     help="Refuse an archive that holds more.",
 )
-def unpack(file: Path, output: Path | None, max_size: float) -> None:
+@KEY
+def unpack(file: Path, output: Path | None, max_size: float, key: Path | None) -> None:
     """Unpack the archive FILE, verify it and put it into place, whole or not at all."""
     from edgecompress.bundle.packing import is_core, unpack_bundle
 
-    directory = unpack_bundle(file, output, most_bytes=int(max_size * 1e9))
-    click.echo(f"{directory}: whole ({_part(is_core(directory))})")
+    check = None if key is None else functools.partial(verify_with_key, key=key)
+    directory = unpack_bundle(file, output, most_bytes=int(max_size * 1e9), check=check)
+    signed = "" if key is None else " and signed"
+    click.echo(f"{directory}: whole{signed} ({_part(is_core(directory))})")
 
 
 def _part(core: bool) -> str:

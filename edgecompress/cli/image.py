@@ -8,6 +8,9 @@ from pathlib import Path
 
 import click
 
+from edgecompress.cli._options import KEY
+from edgecompress.cli._signature import verify_with_key
+
 _PLATFORMS = ("linux/amd64", "linux/arm64")
 
 
@@ -33,6 +36,7 @@ _PLATFORMS = ("linux/amd64", "linux/arm64")
     "--context-only", type=click.Path(path_type=Path), metavar="DIR",
     help="Write the build context to DIR and build nothing.",
 )  # fmt: skip
+@KEY
 def command(
     bundle: Path,
     tag: str | None,
@@ -43,6 +47,7 @@ def command(
     wheels: Path | None,
     fetch: bool,
     context_only: Path | None,
+    key: Path | None,
 ) -> None:
     """Build a container image of BUNDLE with docker, podman or buildah.
 
@@ -64,7 +69,10 @@ def command(
     )
     from edgecompress.images.engines import build, find_engine
 
-    manifest = verify_bundle(bundle, evidence=False)
+    if key is None:
+        manifest = verify_bundle(bundle, evidence=False)
+    else:
+        manifest = verify_with_key(bundle, key, evidence=False)
     # The engine is looked for first: nothing is fetched when there is none.
     builder = find_engine(engine) if context_only is None else None
     platforms = platforms or (host_platform(),)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from edgecompress.cli._options import KEY
+from edgecompress.cli._signature import verify_with_key
 from edgecompress.errors import DataError
 from edgecompress.runtime.lines import Source, arriving
 
@@ -86,6 +88,7 @@ class _Asked:
 @click.option(
     "--verify/--no-verify", default=True, help="Compare the bundle with its digests first."
 )
+@KEY
 def command(
     bundle: Path,
     texts: tuple[str, ...],
@@ -96,6 +99,7 @@ def command(
     batch: int | Literal["auto"],
     tune: bool,
     verify: bool,
+    key: Path | None,
 ) -> None:
     """Answer for each TEXT with the model in BUNDLE.
 
@@ -113,12 +117,14 @@ def command(
         raise click.UsageError("--tune finds the number of threads; leave --threads out")
     from edgecompress.runtime import load
 
+    if key is not None:
+        verify_with_key(bundle, key, evidence=False)
     try:
         predictor = load(
             bundle,
             threads=None if threads == "auto" else threads,
             batch=None if batch == "auto" else batch,
-            verify=verify,
+            verify=verify and key is None,
         )
         if tune:
             _tune(predictor)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from edgecompress.cli._options import KEY
+from edgecompress.cli._signature import verify_with_key
 from edgecompress.service.limits import Limits
 
 _DEFAULT = Limits()
@@ -110,6 +112,7 @@ _SECONDS = click.FloatRange(min=0, min_open=True, max=86_400)
     show_default=True,
     help="Seconds to answer what was accepted, once told to stop.",
 )
+@KEY
 def command(
     bundle: Path,
     host: str,
@@ -126,6 +129,7 @@ def command(
     read_timeout: float,
     timeout: float,
     grace: float,
+    key: Path | None,
 ) -> None:
     """Answer over HTTP with the model in BUNDLE: /predict, /health and /metrics.
 
@@ -159,8 +163,10 @@ def command(
         timeout_s=timeout,
         grace_s=grace,
     )
+    if key is not None:
+        verify_with_key(bundle, key, evidence=False)
     with bind(host, port) as listener:
-        predictor = load(bundle, threads=threads or "auto")
+        predictor = load(bundle, threads=threads or "auto", verify=key is None)
         workers = workers or max(1, usable_cores() // predictor.threads)
         together = predictor.batch > 1
         service = Service(

@@ -25,8 +25,14 @@ FORMAT = 1
 NOT_FINITE = "the value was not a finite number: measure it again"
 
 
-def to_json(result: RunResult) -> str:
+def to_json(result: RunResult, *, compact: bool = False) -> str:
     """Write `result` as the text of ``results.json`` (UTF-8, keys in their documented order).
+
+    Parameters
+    ----------
+    result : RunResult
+    compact : bool
+        Without blanks and line ends, which are a third of it: for a bundle's evidence.
 
     Raises
     ------
@@ -36,7 +42,8 @@ def to_json(result: RunResult) -> str:
     document = _clean(asdict(result), "result")
     for row in document["rows"]:
         _explain(row["measurements"])
-    return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    blanks: Json = {"separators": (",", ":")} if compact else {"indent": 1}
+    return json.dumps(document, **blanks, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def measurements_json(measurements: Sequence[Measurement]) -> str:

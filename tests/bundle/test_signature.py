@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import serialization as form
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from edgecompress.bundle import verify_bundle
-from edgecompress.bundle.digests import SIGNATURES
+from edgecompress.bundle.digests import SIGNATURES, list_text
 from edgecompress.bundle.packing import pack_bundle, unpack_bundle
 from edgecompress.bundle.signature import (
     read_private_key,
@@ -23,6 +23,7 @@ from edgecompress.bundle.signature import (
     verify_signed,
 )
 from edgecompress.cli.bundle import command
+from edgecompress.cli.main import cli
 from edgecompress.errors import BundleError, DataError, EdgeCompressError
 from edgecompress.values import Candidate, file_digest
 
@@ -271,3 +272,47 @@ def test_a_missing_extra_names_the_pip_line(bundle: Path, keys: Path) -> None:
         assert done.stderr == (
             "edgecompress: cryptography is needed for this; run: pip install 'edgecompress[sign]'\n"
         )
+
+
+USES = ("predict {bundle} sannu", "serve {bundle} --port 0", "image {bundle} --context-only {out}")
+"""Commands that use a bundle's directory and take ``--key``."""
+
+
+@pytest.mark.parametrize("line", USES)
+@pytest.mark.parametrize("kind", ["unsigned", "other", "changed"])
+def test_nothing_of_a_bundle_is_used_before_its_signature(
+    tagger: Candidate, make_bundle: MakeBundle, keys: Path, tmp_path: Path, line: str, kind: str
+) -> None:
+    bundle = make_bundle(tagger)
+    if kind != "unsigned":
+        signer = "other" if kind == "other" else "pem"
+        sign_bundle(bundle, read_private_key(keys / signer))
+    if kind == "changed":  # and the list is made again, as who changes a bundle would
+        (bundle / "preprocessor" / "tokenizer.json").write_text("{}")
+        names = [row.split("  ")[1] for row in (bundle / "core.sha256").read_text().splitlines()]
+        (bundle / "core.sha256").write_bytes(list_text(bundle, names))
+    words = line.format(bundle=bundle, out=tmp_path / "context").split()
+    found = CliRunner().invoke(cli, [*words, "--key", str(keys / "pem.pub")])
+    assert isinstance(found.exception, BundleError), found.output
+    assert "core.sha256" in str(found.exception)
+    assert not (tmp_path / "context").exists()
+
+
+def test_a_signed_bundle_is_used(
+    tagger: Candidate, make_bundle: MakeBundle, keys: Path, tmp_path: Path
+) -> None:
+    bundle = make_bundle(tagger)
+    sign_bundle(bundle, read_private_key(keys / "pem"))
+    key = ["--key", str(keys / "pem.pub")]
+    found = CliRunner().invoke(cli, ["predict", str(bundle), "Buhari", *key, "--no-verify"])
+    assert found.exit_code == 0, found.output
+    packed = pack_bundle(bundle)
+    there = tmp_path / "there"
+    found = CliRunner().invoke(cli, ["bundle", "unpack", str(packed), "-o", str(there), *key])
+    assert (found.exit_code, found.output) == (0, f"{there}: whole and signed (core)\n")
+    shutil.rmtree(there)
+    key = ["--key", str(keys / "other.pub")]
+    found = CliRunner().invoke(cli, ["bundle", "unpack", str(packed), "-o", str(there), *key])
+    assert isinstance(found.exception, BundleError)
+    assert str(found.exception).startswith(f"{packed}: ")
+    assert not there.exists()
