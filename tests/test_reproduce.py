@@ -33,7 +33,7 @@ name: again
 task: text-classification
 teacher:
   new: {layers: 2, hidden_size: 32, heads: 4, intermediate_size: 64, vocabulary: 120}
-  finetune: {epochs: 2, learning_rate: 3.0e-3, batch_size: 8}
+  finetune: {epochs: 6, learning_rate: 3.0e-3, batch_size: 8}
 data:
   {format: tsv, root: texts, train: [train.tsv], validation: [dev.tsv], test: [test.tsv]}
 seed: 3
