@@ -24,6 +24,14 @@ from edgecompress.context import Splits, StageContext
 from edgecompress.determinism import steady
 from edgecompress.disturbance import may_pass
 from edgecompress.errors import EdgeCompressError, StageError
+from edgecompress.given_models import (
+    check_new_teacher,
+    check_start,
+    folders_of,
+    model_head,
+    teacher_head,
+)
+from edgecompress.hub import model_folder
 from edgecompress.observation import on_all, open_targets
 from edgecompress.progress import Reporter, Silent
 from edgecompress.provenance import candidate_digest, code_digest, library_versions
@@ -31,6 +39,8 @@ from edgecompress.recipe import Recipe, TeacherSpec
 from edgecompress.stage import Observer, Stage, Transform, check_stage
 from edgecompress.store import Store, in_words
 from edgecompress.targets import Target
+from edgecompress.training.heads import HeadRules
+from edgecompress.training.teachers import model_identity
 from edgecompress.training.together import together
 from edgecompress.values import (
     Candidate,
@@ -40,8 +50,6 @@ from edgecompress.values import (
     OnnxModel,
     Step,
     TorchModel,
-    directory_digests,
-    file_digest,
     json_digest,
 )
 
@@ -108,7 +116,8 @@ class Pipeline:
         spec = self.recipe.fields.teacher
         if spec is None:
             raise EdgeCompressError("this recipe names no teacher")
-        found = self.imported(spec)
+        check_new_teacher(self.recipe)
+        found = self.imported(spec, teacher_head(self.recipe))
         if spec.finetune is not None:
             found = self.apply(self._finetune_use(spec.finetune), found)
         self.teacher = found
@@ -123,22 +132,29 @@ class Pipeline:
             if self.teacher is None:
                 raise EdgeCompressError("this recipe names neither a teacher nor a model")
             return self.teacher
-        path = Path(model)
+        path = Path(model).expanduser()
+        spec = TeacherSpec(model=model, labels=self.recipe.fields.labels)
         if (path / "candidate.json").is_file():
             found = Candidate.load(path)
-            # Of a model that learnt the language alone the body goes on, under a fresh head.
-            body = found.task == "masked-lm" and self.recipe.fields.task not in (None, found.task)
-            return self.imported(TeacherSpec(model=model)) if body else found
+            # Of a model of another task the body goes on, under a head that is trained then.
+            other = self.recipe.fields.task not in (None, found.task)
+            if isinstance(found.model, TorchModel) and (other or spec.labels):
+                return self.imported(spec, model_head(self.recipe))
+            check_start(self.recipe, found, self._label_names(found.task or ""))
+            return found
         if (path / "manifest.json").is_file():
             from edgecompress.bundle import load_bundle
 
             return load_bundle(path)
         if path.suffix == ".onnx" or path.is_file():
             return Candidate(OnnxModel(path))
-        return self.imported(TeacherSpec(model=model))
+        return self.imported(spec, model_head(self.recipe))
 
-    def imported(self, spec: TeacherSpec) -> Candidate:
-        """Bring a Hugging Face model or a new one into the store as a candidate."""
+    def imported(self, spec: TeacherSpec, rules: HeadRules) -> Candidate:
+        """Bring a Hugging Face model or a new one into the store as a candidate.
+
+        `rules` say whether its head may be new.
+        """
         from edgecompress.training.teacher import import_teacher
 
         task = self.recipe.fields.task or ""
@@ -147,11 +163,10 @@ class Pipeline:
         key: Json = {"teacher": spec.model_dump(mode="json", exclude={"finetune"}), "task": task}
         key |= {"labels": list(labels), "code": code_digest(module)}
         key |= {"libraries": library_versions(module)}
-        if spec.model and Path(spec.model).is_dir():
-            names = sorted(path for path in Path(spec.model).iterdir() if path.is_file())
-            key["files"] = {path.name: file_digest(path) for path in names}
-            if "candidate.json" in key["files"]:
-                key["files"] = directory_digests(Path(spec.model))
+        key |= {"trained later": rules.trained_later}
+        place = model_folder(spec.model, folders_of(self.recipe)) if spec.model else Path()
+        if spec.model:
+            key["files"] = model_identity(place)
             key["teacher"].pop("model")
         key |= {"seed": self.recipe.fields.seed}
         if spec.new:
@@ -168,8 +183,9 @@ class Pipeline:
                 model = str(spec.model)
                 trusted = spec.trust == "pickle"
                 seed = self.recipe.fields.seed
-                made = import_teacher(model, task, labels, folder, trust=trusted, seed=seed)
-                origin = Path(model).name if Path(model).is_dir() else model
+                asked = replace(rules, examples=self.splits.validation)
+                made = import_teacher(str(place), task, labels, folder, trusted, seed, asked)
+                origin = place.name if Path(model).expanduser().is_dir() else model
             step = Step("teacher", {"from": origin}, key=digest)
             replace(made, steps=(step,)).save(folder)
 
@@ -190,7 +206,7 @@ class Pipeline:
     def _label_names(self, task: str) -> tuple[str, ...]:
         from edgecompress.tasks import task as task_named
 
-        return task_named(task).label_names(self.splits.train) if self.splits.train else ()
+        return task_named(task).label_names(self.splits.train) if self.splits.train and task else ()
 
     def run_chain(self, chain: Chain, start: Candidate) -> Made:
         """Apply every stage in order; what the store holds already is not made again."""

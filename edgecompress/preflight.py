@@ -7,16 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from edgecompress.chains import find_stage
 from edgecompress.data.overlap import Overlap
 from edgecompress.errors import DataError
+from edgecompress.given_models import check_models, label_names
 from edgecompress.observation import open_targets
 from edgecompress.recipe import Recipe, TeacherSpec
 from edgecompress.run import observers, read_splits
 from edgecompress.stage import Stage
-from edgecompress.surgery.families import check_directory
 from edgecompress.targets import Target
 from edgecompress.values import METRICS, json_digest
 
@@ -53,18 +52,14 @@ def plan(recipe: Recipe) -> Plan:
     """
     splits, test = read_splits(recipe)
     observers(recipe)
-    _check_families(recipe)
     for chain in recipe.chains:
         for use in chain:
             try:
                 use.stage.check_inputs()
             except DataError as error:
                 raise recipe.source.error(str(error), use.path) from None
-    labels: tuple[str, ...] = ()
-    if recipe.fields.task and splits.train:
-        from edgecompress.tasks import task
-
-        labels = task(recipe.fields.task).label_names(splits.train)
+    labels = label_names(recipe, splits.train)
+    check_models(recipe, labels)
     prefixes = {chain[:end] for chain in recipe.chains for end in range(1, len(chain) + 1)}
     runs = {tuple((use.name, use.stage.model_dump_json()) for use in prefix) for prefix in prefixes}
     targets = tuple(_target_plan(one) for one in open_targets(recipe).values())
@@ -75,18 +70,6 @@ def plan(recipe: Recipe) -> Plan:
     )
     examples = counts if recipe.data else ()
     return Plan(recipe, examples, splits.overlaps, labels, recipe.names, len(runs), targets)
-
-
-def _check_families(recipe: Recipe) -> None:
-    """Refuse model directories of an architecture that nobody describes."""
-    teacher = recipe.fields.teacher
-    named = {("model",): recipe.fields.model, ("teacher", "model"): teacher and teacher.model}
-    for path, model in named.items():
-        for directory in (Path(model), Path(model) / "model") if model else ():
-            try:
-                check_directory(directory)
-            except DataError as error:
-                raise recipe.source.error(str(error), path) from None
 
 
 def _target_plan(one: Target) -> TargetPlan:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from edgecompress.chains import Chain, Given, chain_names, check_order, expand
+from edgecompress.chains import Chain, Given, chain_names, check_order, expand, find_stage
 from edgecompress.data import DataConfig, data_config
 from edgecompress.errors import DataError, RecipeError
 from edgecompress.recipe_paths import absolute_paths, placeless
@@ -60,6 +60,9 @@ class TeacherSpec(Strict):
     """A small transformer of a fixed shape, trained from nothing with its own tokenizer."""
     finetune: dict[str, Any] | None = None
     """Fields of the `finetune` stage; left out: the teacher is ready."""
+    labels: dict[str, str] | Literal["new"] | None = None
+    """Names for the classes of its trained head (`{LABEL_0: negative, LABEL_1: positive}`); `new`:
+    a new head for the data's labels, which `finetune` trains."""
     trust: Literal["pickle"] | None = None
     """`pickle` permits a pytorch_model.bin, read with weights_only."""
 
@@ -92,6 +95,8 @@ class RecipeFields(Strict):
     model: str | None = None
     """What chains start from instead of the teacher: an ONNX file, a candidate's or a bundle's
     directory, or a Hugging Face directory."""
+    labels: dict[str, str] | Literal["new"] | None = None
+    """Of `model`: names for the classes of its trained head, as in `teacher.labels`."""
     data: dict[str, Any] | None = None
     """The data files; its keys depend on `format`."""
     seed: int = Field(default=0, ge=0, lt=2**31)
@@ -179,6 +184,12 @@ def build_recipe(source: YamlFile, *, complete: bool = True) -> Recipe:
         raise source.error("name a teacher, or a model to work on", ())
     if fields.teacher and (fields.teacher.model is None) == (fields.teacher.new is None):
         raise source.error("give either model or new", ("teacher",))
+    if fields.labels is not None and fields.model is None:
+        raise source.error("these name the classes of `model`; for the teacher's write them under "
+                           "`teacher`", ("labels",))  # fmt: skip
+    if fields.teacher and fields.teacher.finetune is not None:
+        tuned: KeyPath = ("teacher", "finetune")
+        validated(find_stage("finetune", source, tuned), fields.teacher.finetune, tuned, source)
     if fields.teacher and fields.task is None:
         raise source.error("a teacher needs a task", ("task",))
     if fields.task is not None:

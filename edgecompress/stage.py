@@ -150,6 +150,10 @@ class Transform(Stage, ABC):
         """Whether it reads examples as its fields stand: one that was given other data may not."""
         return self.needs_data
 
+    def trains_head(self) -> bool:
+        """Whether it trains the model's head, so that one that nobody has trained may come in."""
+        return False
+
     def leaves_quantizing(self) -> bool:
         """Whether another stage of ``quantize.`` may follow, because layers are still in fp32."""
         return False

@@ -26,6 +26,7 @@ from filelock import FileLock, Timeout
 from edgecompress import __version__
 from edgecompress.data import SPLITS
 from edgecompress.errors import DataError, EdgeCompressError, RecipeError
+from edgecompress.given_models import check_models, label_names
 from edgecompress.matrix.cells import Cell, Matrix, in_cell, select
 from edgecompress.pipeline import disk_failure
 from edgecompress.progress import Reporter, Silent
@@ -288,7 +289,7 @@ class _Inputs:
     """Checks and digests of what cells read, once for all cells that read the same."""
 
     def __init__(self) -> None:
-        self.checked: set[str] = set()
+        self.labels: dict[str, tuple[str, ...]] = {}
         self.data: dict[str, Json] = {}
         self.folders: dict[str, dict[str, str]] = {}
 
@@ -302,11 +303,12 @@ class _Inputs:
         """
         recipe = cell.recipe
         try:
-            name = _data_name(recipe)
-            if name not in self.checked:
-                read_splits(recipe)
-                self.checked.add(name)
+            name = f"{recipe.fields.task} {_data_name(recipe)}"
+            if name not in self.labels:
+                splits, _ = read_splits(recipe)
+                self.labels[name] = label_names(recipe, splits.train)
             observers(recipe)
+            check_models(recipe, self.labels[name])
             for chain in recipe.chains:
                 for use in chain:
                     use.stage.check_inputs()

@@ -106,6 +106,10 @@ class Distil(ScheduleFields, Transform):
         if self.transfer is not None:
             self.transfer.check()
 
+    def trains_head(self) -> bool:
+        """Whether answers are compared: the teacher's, or the labels."""
+        return self.logits_weight > 0 or self.label_weight > 0
+
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Train a copy of the candidate's model, or a new one of the shape of `student`."""
         from torch import nn

@@ -26,6 +26,10 @@ class Finetune(ScheduleFields, Transform):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of the probability spread over all labels."""
 
+    def trains_head(self) -> bool:
+        """Yes: the loss is that of the head's answers."""
+        return True
+
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Train a copy of the candidate's model."""
         from edgecompress.surgery.model import load_module, save_module

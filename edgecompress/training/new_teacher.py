@@ -77,7 +77,7 @@ class NewTeacher(BaseModel):
 
         from edgecompress.surgery.model import save_module
         from edgecompress.tasks import task as find_task
-        from edgecompress.training.teacher import write_tokenizer
+        from edgecompress.training.teacher_tokenizer import write_tokenizer
 
         tokenizer = self._train_tokenizer(examples)
         config = transformers.BertConfig(

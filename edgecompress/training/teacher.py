@@ -7,9 +7,6 @@ tokenizer.json and the tokenizer's configuration with the true longest input.
 
 from __future__ import annotations
 
-import inspect
-import json
-import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,24 +16,25 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from edgecompress.checkpoint import check_folder, find_weights
 from edgecompress.errors import DataError
+from edgecompress.hub import model_folder
 from edgecompress.surgery.families import family_names, family_of
 from edgecompress.surgery.model import HEADS, load_module, save_module
 from edgecompress.surgery.sparsity import read_record
 from edgecompress.tasks import task as find_task
 from edgecompress.training.body import for_task, with_head
-from edgecompress.values import Candidate, TorchModel
-
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "vocab.txt",
-    "vocab.json",
-    "sentencepiece.bpe.model",
-    "spiece.model",
-    "spm.model",
+from edgecompress.training.heads import (
+    HeadRules,
+    class_names,
+    labels_of_new,
+    new_head,
+    renamed,
+    untrained,
 )
-UNNAMED = re.compile(r"LABEL_\d+")
-"""What transformers calls the classes of a head that was given no names."""
+from edgecompress.training.label_proposal import check_names
+from edgecompress.training.teacher_tokenizer import read_tokenizer, write_tokenizer
+from edgecompress.values import Candidate, TorchModel
 
 
 def import_teacher(
@@ -46,6 +44,7 @@ def import_teacher(
     folder: Path,
     trust: bool = False,
     seed: int = 0,
+    rules: HeadRules | None = None,
 ) -> Candidate:
     """Bring a checkpoint into a candidate's directory.
 
@@ -54,15 +53,17 @@ def import_teacher(
     model : str
         A directory, or the id of a model on the Hugging Face hub. No code of it is ever run.
     task : str
-        ``token-classification`` or ``text-classification``.
+        ``token-classification``, ``text-classification`` or ``masked-lm``.
     labels : sequence of str or None
-        The data's labels; they name a head that is new or whose classes have no names.
+        The data's labels: a trained head must have them, and a new one gets them.
     folder : Path
         New; gets ``model`` and ``preprocessor``.
     trust : bool
         Read a pickle checkpoint, with `torch.load(weights_only=True)`; else only safetensors.
     seed : int
         Of the weights of a new head.
+    rules : HeadRules, optional
+        Whether a head may be new, and how its classes are called; else it must be trained.
 
     Returns
     -------
@@ -72,171 +73,96 @@ def import_teacher(
     ------
     DataError
         When the checkpoint, its tokenizer or its label names are missing, damaged, or of a kind
-        that is not supported.
+        that is not supported, or when nobody has trained its head and no training follows.
     """
-    source = Path(model)
+    source, rules = model_folder(model), rules or HeadRules()
     if (source / "candidate.json").is_file():
-        return _from_candidate(Candidate.load(source), task, labels, folder, seed)
-    config = _config(model)
-    pickle = _check_weights(source, trust) if source.is_dir() else False
-    tokenizer = _tokenizer(model)
-    names = _label_names(config, task, labels)
-    module = _module(model, task, config, names, pickle or trust, seed)
+        return _from_candidate(Candidate.load(source), task, labels, folder, seed, rules)
+    described = check_folder(source)
+    config = _config(source)
+    weights = find_weights(source, trust)
+    tokenizer = read_tokenizer(source)
+    reason = new_head(untrained(described, task, weights.shapes), source.name, task, rules)
+    if reason is None:
+        names = renamed(class_names(described), rules.renaming) if find_task(task).labelled else ()
+    else:
+        names = labels_of_new(task, labels)
+    module = _module(source, task, config, names, weights.pickle, reason is not None, seed)
     _check_vocabulary(model, tokenizer, module)
     save_module(module, folder / "model")
     write_tokenizer(tokenizer, module, folder / "preprocessor")
-    return Candidate(TorchModel(folder / "model"), folder / "preprocessor", task, names)
+    made = Candidate(TorchModel(folder / "model"), folder / "preprocessor", task, names)
+    if names:
+        check_names(made, module, labels, rules)
+    return made
 
 
 def _from_candidate(
-    candidate: Candidate, task: str, labels: Sequence[str] | None, folder: Path, seed: int
+    candidate: Candidate,
+    task: str,
+    labels: Sequence[str] | None,
+    folder: Path,
+    seed: int,
+    rules: HeadRules,
 ) -> Candidate:
     """Copy a candidate of the task, or take the body of one of another task."""
     if candidate.preprocessor is None:
         raise DataError("this candidate has no tokenizer")
-    if candidate.task != task:
-        if find_task(task).labelled and not labels:
-            raise DataError(f"there is no data to name the labels of a new head for {task}")
-        made = for_task(candidate, task, labels or (), folder, seed)
+    other = f"it answers {candidate.task}, not {task}" if candidate.task != task else None
+    place = candidate.model.directory.parent.name
+    if new_head(other, place, task, rules) is not None:
+        names = labels_of_new(task, labels)
+        made = for_task(candidate, task, names, folder, seed)
     elif isinstance(candidate.model, TorchModel):
+        names = renamed(candidate.labels, rules.renaming)
         shutil.copytree(candidate.model.directory, folder / "model")
-        made = replace(candidate, model=TorchModel(folder / "model"), steps=())
+        made = replace(candidate, model=TorchModel(folder / "model"), steps=(), labels=names)
     else:
         raise DataError("a teacher must be a PyTorch model; this candidate is ONNX")
     shutil.copytree(candidate.preprocessor, folder / "preprocessor")
-    return replace(made, preprocessor=folder / "preprocessor")
+    made = replace(made, preprocessor=folder / "preprocessor")
+    if made.labels:
+        module = load_module(made.model)
+        check_names(made, module, labels, rules)
+        if made.labels != candidate.labels and made.task == candidate.task:
+            _name_classes(module.config, made.labels)
+            save_module(module, folder / "model")
+    return made
 
 
-def write_tokenizer(tokenizer: Any, module: Any, folder: Path) -> None:
-    """Write a fast tokenizer with the longest input and the inputs that `module` can take.
-
-    Parameters
-    ----------
-    tokenizer : transformers.PreTrainedTokenizerFast
-    module : transformers.PreTrainedModel
-        Not changed.
-    folder : Path
-        Made when it does not exist.
-    """
-    # A limit or padding that someone saved into the file would cut texts silently.
-    tokenizer.backend_tokenizer.no_truncation()
-    tokenizer.backend_tokenizer.no_padding()
-    tokenizer.save_pretrained(folder)
-    file = folder / "tokenizer_config.json"
-    document = json.loads(file.read_text(encoding="utf-8"))
-    taken = inspect.signature(module.forward).parameters
-    document["model_max_length"] = longest_input(module.config, tokenizer.model_max_length)
-    document["model_input_names"] = [n for n in tokenizer.model_input_names if n in taken]
-    for key in ("max_length", "name_or_path", "truncation_strategy", "stride"):
-        document.pop(key, None)
-    text = json.dumps(document, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
-    file.write_text(text, encoding="utf-8")
-
-
-def longest_input(config: Any, tokenizer_limit: float) -> int:
-    """Give the longest input in tokens, special ones included.
-
-    The RoBERTa family numbers positions from behind the padding id: of 514 positions it uses 512.
-    """
-    positions = int(config.max_position_embeddings)
-    if family_of(config).position_offset:
-        positions -= int(config.pad_token_id or 0) + 1
-    return int(min(tokenizer_limit, positions))
-
-
-def _config(model: str) -> Any:
+def _config(source: Path) -> Any:
     from transformers import AutoConfig
 
-    source = Path(model)
-    if source.is_dir() and not (source / "config.json").is_file():
-        raise DataError("no config.json in the teacher's directory", file=source)
-    if not source.is_dir() and (source.exists() or model.startswith((".", "/", "~"))):
-        raise DataError("the teacher must be a directory or a hub id", file=source)
     try:
-        config = AutoConfig.from_pretrained(model, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         known = ", ".join(family_names())
         raise DataError(
-            f"no configuration that can be read for the teacher {model!r} ({_short(error)}); "
-            f"give a directory or a hub id of one of these kinds: {known}"
+            f"no configuration that can be read for the teacher {source.name!r} "
+            f"({_short(error)}); give a directory or a hub id of one of these kinds: {known}"
         ) from None
     family_of(config)
     return config
 
 
-def _check_weights(source: Path, trust: bool) -> bool:
-    """Say whether the weights of a directory are a pickle; refuse one that is not trusted."""
-    if any(source.glob("model*.safetensors")):
-        return False
-    if any(source.glob("pytorch_model*.bin")):
-        if trust:
-            return True
-        raise DataError(
-            "pickle checkpoint refused (it can run code when it is read); convert it to "
-            "safetensors, or say `trust: pickle`",
-            file=source,
-        )
-    raise DataError("no model.safetensors in the teacher's directory", file=source)
-
-
-def _tokenizer(model: str) -> Any:
-    from transformers import AutoTokenizer
-
-    source = Path(model)
-    if source.is_dir() and not any((source / name).is_file() for name in TOKENIZER_FILES):
-        raise DataError(
-            "the teacher's directory has no tokenizer (tokenizer.json, vocab.txt or a "
-            "sentencepiece model); copy it there",
-            file=source,
-        )
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(model, use_fast=True, trust_remote_code=False)
-    except Exception as error:  # noqa: BLE001 - tokenizers raises bare Exception on damaged files
-        raise DataError(f"the tokenizer of {model!r} cannot be read ({_short(error)})") from None
-    if not tokenizer.is_fast:
-        raise DataError(
-            f"transformers cannot convert the tokenizer of {model!r} into a tokenizer.json; "
-            "a fast tokenizer is needed"
-        )
-    return tokenizer
-
-
-def _label_names(config: Any, task: str, labels: Sequence[str] | None) -> tuple[str, ...]:
-    if not find_task(task).labelled:
-        return ()
-    trained = _has_head(config, find_task(task).auto_class)
-    ids = sorted(config.id2label or {})
-    names = tuple(str(config.id2label[index]) for index in ids)
-    unnamed = not names or all(UNNAMED.fullmatch(name) for name in names)
-    if trained and not (unnamed and labels):
-        return names
-    if not labels:
-        raise DataError(
-            "the teacher has no head for this task and there is no data to name its labels"
-        )
-    return tuple(labels)
-
-
-def _has_head(config: Any, auto_class: str) -> bool:
-    """Say whether the checkpoint was saved with the head that a task needs."""
-    name = next(iter(config.architectures or ()), "")
-    return bool(name.endswith(auto_class.removeprefix("AutoModel")))
-
-
 def _module(
-    model: str, task: str, config: Any, names: tuple[str, ...], pickle: bool, seed: int
+    source: Path,
+    task: str,
+    config: Any,
+    names: tuple[str, ...],
+    pickle: bool,
+    fresh: bool,
+    seed: int,
 ) -> Any:
     import transformers
 
-    old = [config.id2label[index] for index in sorted(config.id2label or {})]
-    renamed = find_task(task).labelled and list(names) != old
-    fresh = renamed or not _has_head(config, find_task(task).auto_class)
-    if (Path(model) / "surgery.json").is_file():
-        cut = load_module(TorchModel(Path(model)))
+    if (source / "surgery.json").is_file():
+        cut = load_module(TorchModel(source))
+        if names and not fresh:
+            _name_classes(cut.config, names)
         return with_head(cut, task, names, seed) if fresh else cut
     if names:
-        config.id2label = dict(enumerate(names))
-        config.label2id = {name: index for index, name in enumerate(names)}
+        _name_classes(config, names)
     auto = getattr(transformers, find_task(task).auto_class)
     before = transformers.logging.get_verbosity()
     # It reports a new head as a fault; here it is expected.
@@ -245,7 +171,7 @@ def _module(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             module, report = auto.from_pretrained(
-                model,
+                source,
                 config=config,
                 trust_remote_code=False,
                 use_safetensors=None if pickle else True,
@@ -254,18 +180,23 @@ def _module(
                 dtype=torch.float32,
                 output_loading_info=True,
             )
-            if renamed and next(iter(config.architectures or ()), "").endswith(HEADS):
+            if fresh and names and next(iter(config.architectures or ()), "").endswith(HEADS):
                 _renew_head(module)
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
         raise DataError(
-            f"the weights of the teacher {model!r} cannot be read ({_short(error)}); they must be "
-            "safetensors that fit config.json (a pickle needs `trust: pickle`)"
+            f"the weights of the teacher {source.name!r} cannot be read ({_short(error)}); they "
+            "must be safetensors that fit config.json (a pickle needs `trust: pickle`)"
         ) from None
     finally:
         transformers.logging.set_verbosity(before)
-    _check_loaded(model, module, report, fresh)
-    read_record(module, Path(model))
+    _check_loaded(source.name, module, report, fresh)
+    read_record(module, source)
     return module.eval()
+
+
+def _name_classes(config: Any, names: Sequence[str]) -> None:
+    config.id2label = dict(enumerate(names))
+    config.label2id = {name: index for index, name in enumerate(names)}
 
 
 def _check_loaded(model: str, module: Any, report: dict[str, Any], fresh: bool) -> None:

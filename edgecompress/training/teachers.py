@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, PositiveFloat
 
+from edgecompress.checkpoint import check_folder, find_weights, folder_digests
 from edgecompress.errors import DataError, StageError
+from edgecompress.hub import check_name
 from edgecompress.onnx_files import model_digests
 from edgecompress.stage import Context
-from edgecompress.values import Candidate, Example, Json, directory_digests, file_digest
+from edgecompress.values import Candidate, Example, Json, directory_digests
 
 
 class TeacherUse(BaseModel):
@@ -35,7 +37,7 @@ class TeacherUse(BaseModel):
         """Give what a result depends on: the files' digests instead of the place."""
         found = self.model_dump(mode="json")
         if self.model is not None:
-            found["model"] = _digests(self._folder(self.model))
+            found["model"] = model_identity(self._folder(self.model))
         return found
 
     def check(self) -> None:
@@ -47,7 +49,10 @@ class TeacherUse(BaseModel):
             When it does not.
         """
         if self.model is not None:
-            self._folder(self.model)
+            folder = self._folder(self.model)
+            if not (folder / "candidate.json").is_file():
+                check_folder(folder)
+                find_weights(folder)
 
     def open(self, task: str, context: Context) -> Candidate:
         """Open the model as a candidate; one in Hugging Face's form is brought into ours once.
@@ -72,12 +77,14 @@ class TeacherUse(BaseModel):
 
             import_teacher(str(folder), task, None, into).save(into)
 
-        key = {"kind": "another teacher", "task": task, "files": _digests(folder)}
+        key = {"kind": "another teacher", "task": task, "files": model_identity(folder)}
         return Candidate.load(context.cached(key, build))
 
     @staticmethod
     def _folder(model: str) -> Path:
         folder = Path(model).expanduser()
+        if not folder.exists():
+            check_name(model)
         if not any((folder / name).is_file() for name in ("candidate.json", "config.json")):
             raise DataError(
                 "a teacher must be a directory with a candidate.json or a config.json", file=folder
@@ -153,14 +160,15 @@ def _check(name: str, teacher: Candidate, student: Candidate) -> None:
     if teacher.labels != student.labels:
         raise StageError(
             f"{name}'s labels ({', '.join(teacher.labels)}) are not the student's "
-            f"({', '.join(student.labels)}), in the same order"
+            f"({', '.join(student.labels)}), in the same order; where they mean the same, name "
+            "them so in the model's id2label (config.json)"
         )
     if teacher.preprocessor is None:
         raise StageError(f"{name} has no tokenizer")
 
 
-def _digests(folder: Path) -> Json:
-    """Give digests of a model's files; of a candidate also what it says of itself."""
+def model_identity(folder: Path) -> Json:
+    """Give digests of all files that are read of a model; of a candidate also what it says."""
     if (folder / "candidate.json").is_file():
         candidate = Candidate.load(folder)
         tokenizer = directory_digests(candidate.preprocessor) if candidate.preprocessor else None
@@ -170,5 +178,4 @@ def _digests(folder: Path) -> Json:
             "task": candidate.task,
             "labels": list(candidate.labels),
         }
-    files = sorted(path for path in folder.iterdir() if path.is_file())
-    return {path.name: file_digest(path) for path in files}
+    return dict(folder_digests(folder))

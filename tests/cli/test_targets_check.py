@@ -10,7 +10,7 @@ from pathlib import Path
 RECIPE = """
 name: two
 task: text-classification
-teacher: {new: {}}
+teacher: {new: {}, finetune: {}}
 data: {format: cldr}
 stages: [export, quantize.dynamic]
 targets: [local, pi4, emulated://cortex-a72]

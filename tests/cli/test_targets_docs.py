@@ -63,7 +63,8 @@ def test_the_recipe_of_the_page_is_read(tmp_path: Path) -> None:
     fleet = next(block for block in blocks("yaml") if "idle_timeout_s" in block)
     part = next(block for block in blocks("yaml") if block.startswith("targets:"))
     (tmp_path / "targets.yaml").write_text(fleet)
-    recipe = "name: x\ntask: text-classification\nteacher: {new: {}}\ndata: {format: cldr}\n"
+    recipe = "name: x\ntask: text-classification\ndata: {format: cldr}\n"
+    recipe += "teacher: {new: {}, finetune: {}}\n"
     (tmp_path / "recipe.yaml").write_text(f"{recipe}stages: [export]\n{part}")
     loaded = load_recipe(tmp_path / "recipe.yaml", ())
     assert [limit.key for limit in loaded.budget] == ["accuracy@pi5", "accuracy", "latency_p50@pi5"]
@@ -71,7 +72,8 @@ def test_the_recipe_of_the_page_is_read(tmp_path: Path) -> None:
 
 
 def test_the_recipes_of_the_other_pages_are_read(tmp_path: Path) -> None:
-    recipe = "name: x\ntask: text-classification\nteacher: {new: {}}\ndata: {format: cldr}\n"
+    recipe = "name: x\ntask: text-classification\ndata: {format: cldr}\n"
+    recipe += "teacher: {new: {}, finetune: {}}\n"
     fleet, part = (
         next(block for block in blocks("yaml", README) if block.startswith(first))
         for first in ("# targets.yaml", "# in the recipe")

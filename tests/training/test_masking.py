@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers import labelled_texts, small_context, tagged_examples, tiny_teacher
 
-from edgecompress.errors import StageError
+from edgecompress.errors import DataError, StageError
 from edgecompress.stage import check_stage
 from edgecompress.stages.distil import Distil
 from edgecompress.stages.finetune import Finetune
@@ -18,6 +18,7 @@ from edgecompress.stages.prune.layers import Layers
 from edgecompress.surgery.model import load_module
 from edgecompress.tasks.base import IGNORED
 from edgecompress.tasks.masked_lm import mask_id
+from edgecompress.training.heads import HeadRules
 from edgecompress.training.masking import MaskedRows, hiding
 from edgecompress.training.masking_fields import Masking
 from edgecompress.training.rows import logits_of, make_rows, primary_score
@@ -207,7 +208,11 @@ def test_the_body_goes_on_under_a_fresh_head(teacher: Candidate, tmp_path: Path)
         (folder / "preprocessor" / file.name).write_bytes(file.read_bytes())
     replace(student, preprocessor=folder / "preprocessor").save(folder)
     labels = ("O", "B-LOC", "B-PER")
-    made = import_teacher(str(folder), "token-classification", labels, tmp_path / "made", seed=1)
+    rules = HeadRules(trained_later=True)
+    task = "token-classification"
+    with pytest.raises(DataError, match="it answers masked-lm, not token-classification"):
+        import_teacher(str(folder), task, labels, tmp_path / "refused", seed=1)
+    made = import_teacher(str(folder), task, labels, tmp_path / "made", seed=1, rules=rules)
     assert (made.task, made.labels) == ("token-classification", labels)
     body, old = load_module(made.model), load_module(student.model)
     for name, tensor in old.base_model.state_dict().items():

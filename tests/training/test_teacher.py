@@ -15,6 +15,7 @@ from edgecompress.errors import DataError
 from edgecompress.surgery.heads_and_neurons import keep_heads_and_neurons
 from edgecompress.surgery.model import load_module, save_module
 from edgecompress.tasks import Preprocessor
+from edgecompress.training.heads import HeadRules, LabelsError
 from edgecompress.training.new_teacher import NewTeacher
 from edgecompress.training.rows import logits_of, make_rows
 from edgecompress.training.teacher import import_teacher
@@ -23,6 +24,7 @@ from edgecompress.values import directory_digests
 TRAIN = tagged_examples(60, 1)
 TASK = "token-classification"
 LABELS = ("O", "B-LOC", "B-PER")
+LATER = HeadRules(trained_later=True)
 
 
 @pytest.fixture
@@ -43,7 +45,7 @@ def change(file, **values):
 
 def test_a_checkpoint_comes_over_unchanged(checkpoint, tmp_path):
     before = directory_digests(checkpoint)
-    teacher = import_teacher(str(checkpoint), TASK, ("other",), tmp_path / "t")
+    teacher = import_teacher(str(checkpoint), TASK, LABELS[:2], tmp_path / "t")
     assert teacher.labels == LABELS
     assert directory_digests(checkpoint) == before
     again = import_teacher(str(checkpoint), TASK, None, tmp_path / "again")
@@ -99,13 +101,18 @@ def test_a_trusted_pickle_still_runs_no_code(checkpoint, tmp_path):
 @pytest.mark.parametrize("unnamed", [True, False])
 def test_labels_without_names_get_a_fresh_head(unnamed, checkpoint, tmp_path):
     named = load_module(import_teacher(str(checkpoint), TASK, None, tmp_path / "n").model)
-    if unnamed:
+    if unnamed:  # a trained head is drawn anew only for a person who says so
         change(checkpoint / "config.json", id2label={str(i): f"LABEL_{i}" for i in range(3)})
-        task, labels = TASK, LABELS
+        task, labels, rules = TASK, LABELS, HeadRules(trained_later=True, renaming="new")
+        with pytest.raises(LabelsError, match="say which is which"):
+            import_teacher(str(checkpoint), task, labels, tmp_path / "r", rules=LATER)
     else:
-        task, labels = "text-classification", ("hau", "swa")
+        task, labels, rules = "text-classification", ("hau", "swa"), LATER
+        with pytest.raises(DataError, match="nobody has trained the head"):
+            import_teacher(str(checkpoint), task, labels, tmp_path / "r")
     teachers = [
-        import_teacher(str(checkpoint), task, labels, tmp_path / name, seed=5) for name in "ab"
+        import_teacher(str(checkpoint), task, labels, tmp_path / name, seed=5, rules=rules)
+        for name in "ab"
     ]
     assert teachers[0].labels == labels
     assert directory_digests(tmp_path / "a") == directory_digests(tmp_path / "b")
@@ -116,7 +123,7 @@ def test_labels_without_names_get_a_fresh_head(unnamed, checkpoint, tmp_path):
     assert all(torch.equal(ours, its) for ours, its in pairs)
     assert not torch.equal(fresh.classifier.weight[:2], named.classifier.weight[:2])
     with pytest.raises(DataError, match="no head for this task"):
-        import_teacher(str(checkpoint), "text-classification", None, tmp_path / "c")
+        import_teacher(str(checkpoint), "text-classification", None, tmp_path / "c", rules=LATER)
 
 
 def test_weights_that_a_checkpoint_lacks_are_not_drawn_at_random(checkpoint, tmp_path):
@@ -142,7 +149,8 @@ def test_a_language_model_gets_a_head(task, checkpoint, tmp_path):
     config = load_module(import_teacher(str(checkpoint), TASK, None, tmp_path / "t").model).config
     language_model = transformers.BertForMaskedLM(config)
     language_model.save_pretrained(checkpoint)
-    teacher = import_teacher(str(checkpoint), task, ("LABEL_0", "LABEL_1"), tmp_path / "n")
+    labels = ("LABEL_0", "LABEL_1")
+    teacher = import_teacher(str(checkpoint), task, labels, tmp_path / "n", rules=LATER)
     module = load_module(teacher.model)
     assert module.classifier.out_features == 2
     pairs = zip(
@@ -187,7 +195,7 @@ def test_roberta_positions_begin_behind_the_padding(checkpoint, tmp_path):
         num_attention_heads=2,
         intermediate_size=16,
         max_position_embeddings=26,
-        num_labels=3,
+        id2label=dict(enumerate(LABELS)),
     )
     transformers.XLMRobertaForTokenClassification(config).save_pretrained(checkpoint)
     (checkpoint / "surgery.json").unlink(missing_ok=True)

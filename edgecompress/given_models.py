@@ -1,0 +1,166 @@
+"""The models that a recipe names, looked at before anything is loaded: their places and heads.
+
+No torch. What a checkpoint's files cannot tell is found when it is loaded (`training.teacher`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgecompress.checkpoint import check_folder, find_weights
+from edgecompress.errors import DataError
+from edgecompress.hub import cached_folder, check_name
+from edgecompress.recipe import Recipe, TeacherSpec
+from edgecompress.surgery.families import check_directory
+from edgecompress.tasks import task as find_task
+from edgecompress.training.heads import (
+    HeadRules,
+    check_labels,
+    class_names,
+    labels_of_new,
+    new_head,
+    renamed,
+    untrained,
+)
+from edgecompress.values import Candidate, Example, OnnxModel
+from edgecompress.yamlfile import KeyPath
+
+AT_TOP = " at the top of the recipe"
+ON_COMMAND_LINE = " (here: --set-recipe 'labels={…}')"
+
+
+def folders_of(recipe: Recipe) -> tuple[Path, ...]:
+    """Give the folders that a recipe's paths are relative to, beside the working directory."""
+    return (recipe.file.parent,) if recipe.file else ()
+
+
+def teacher_head(recipe: Recipe) -> HeadRules:
+    """Say whether the teacher's head may be new: where it is fine-tuned."""
+    spec = recipe.fields.teacher
+    return HeadRules(
+        trained_later=spec is not None and spec.finetune is not None,
+        advice="add `finetune: {}` under `teacher`" if recipe.source.file else HeadRules().advice,
+        renaming=spec.labels if spec else None,
+        where=" under `teacher`",
+    )
+
+
+def model_head(recipe: Recipe) -> HeadRules:
+    """Say whether the head of `model` may be new: where every chain trains it."""
+    left = [
+        name
+        for name, chain in zip(recipe.names, recipe.chains, strict=True)
+        if not any(use.stage.trains_head() for use in chain)
+    ]
+    file = recipe.source.file
+    chain = f"put `finetune` before the export of the chain {left[0]!r}" if left else ""
+    return HeadRules(
+        trained_later=bool(recipe.chains) and not left,
+        advice=chain if file else HeadRules().advice,
+        renaming=recipe.fields.labels,
+        where=AT_TOP if file else ON_COMMAND_LINE,
+    )
+
+
+def label_names(recipe: Recipe, train: Sequence[Example]) -> tuple[str, ...]:
+    """Give the labels of the training examples; none where a recipe has no task or no data."""
+    task = recipe.fields.task
+    return find_task(task).label_names(train) if task and train else ()
+
+
+def check_models(recipe: Recipe, labels: Sequence[str]) -> None:
+    """Check the teacher and the model of a recipe as far as their files tell.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    labels : sequence of str
+        Of the training data; empty where there is none.
+
+    Raises
+    ------
+    RecipeError
+        At the first thing that would stop a run, or make its results guesses.
+    """
+    fields = recipe.fields
+    spec, rules = fields.teacher, teacher_head(recipe)
+    check_new_teacher(recipe)
+    if spec is not None and spec.model is not None:
+        _check(recipe, spec, rules, labels, ("teacher", "model"))
+    if fields.model is not None and not _is_onnx(Path(fields.model)):
+        named = TeacherSpec(model=fields.model, labels=fields.labels)
+        _check(recipe, named, model_head(recipe), labels, ("model",))
+
+
+def check_new_teacher(recipe: Recipe) -> None:
+    """Refuse a teacher made from nothing that is not trained.
+
+    Raises
+    ------
+    RecipeError
+        Saying where to have it trained.
+    """
+    spec = recipe.fields.teacher
+    if spec is not None and spec.new is not None and spec.finetune is None:
+        advice = teacher_head(recipe).advice
+        raise recipe.source.error(f"a new teacher knows nothing; {advice}", ("teacher",))
+
+
+def check_start(recipe: Recipe, start: Candidate, labels: Sequence[str]) -> None:
+    """Refuse a model to start from that answers another task, or lacks labels of the data.
+
+    Raises
+    ------
+    DataError
+        Naming both.
+    """
+    wanted = recipe.fields.task
+    if wanted not in (None, start.task) and start.task is not None:
+        raise DataError(f"the model answers {start.task}, and the recipe's task is {wanted}")
+    if start.labels:
+        check_labels(start.labels, labels, model_head(recipe).where)
+
+
+def _check(
+    recipe: Recipe, spec: TeacherSpec, rules: HeadRules, labels: Sequence[str], path: KeyPath
+) -> None:
+    try:
+        _check_one(recipe, spec, rules, labels)
+    except DataError as error:
+        raise recipe.source.error(str(error), path) from None
+
+
+def _check_one(recipe: Recipe, spec: TeacherSpec, rules: HeadRules, labels: Sequence[str]) -> None:
+    model, task = str(spec.model), recipe.fields.task
+    place = Path(model).expanduser()
+    folder = place if place.is_dir() else cached_folder(model)
+    if folder is None:
+        check_name(model, folders_of(recipe))
+        return  # of the hub: looked at when it is fetched
+    if (folder / "candidate.json").is_file():
+        check_directory(folder / "model")
+        found = Candidate.load(folder)
+        other = found.task != task and task is not None
+        if other and isinstance(found.model, OnnxModel):
+            check_start(recipe, found, labels)
+        reason = f"it answers {found.task}, not {task}" if other else None
+        if new_head(reason, folder.name, str(task or found.task), rules) is not None:
+            labels_of_new(str(task), labels)
+        elif found.labels:
+            check_labels(renamed(found.labels, spec.labels), labels, rules.where)
+        return
+    described = check_folder(folder)
+    check_directory(folder)
+    weights = find_weights(folder, spec.trust == "pickle")
+    if task is None:
+        return
+    reason = new_head(untrained(described, task, weights.shapes), folder.name, task, rules)
+    if reason is not None:
+        labels_of_new(task, labels)
+    elif find_task(task).labelled:
+        check_labels(renamed(class_names(described), spec.labels), labels, rules.where)
+
+
+def _is_onnx(path: Path) -> bool:
+    return path.suffix == ".onnx" or path.is_file() or (path / "manifest.json").is_file()

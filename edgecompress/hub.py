@@ -1,0 +1,168 @@
+"""Where a model lies: a folder, or an id of the Hugging Face hub that is fetched into its cache.
+
+A hub's model is brought to this machine first and then read like any other folder, so that the same
+checks and digests hold for both. Without a network that takes seconds, not minutes.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from edgecompress.checkpoint import TOKENIZER_FILES, read_json
+from edgecompress.errors import DataError
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+PATIENCE_S = 10
+"""How long the hub may take to answer at all; looking its name up is part of it."""
+SUFFIXES = (".json", ".safetensors", ".txt", ".model")
+"""Files of a model and its tokenizer, pickles apart."""
+LIKE = 0.75
+"""How alike two names are (`difflib`) where one is taken for a mistyped other."""
+
+
+def model_folder(model: str, bases: Sequence[Path] = ()) -> Path:
+    """Give the folder of a model; one of the hub is fetched.
+
+    Parameters
+    ----------
+    model : str
+        A folder, or a hub id.
+    bases : sequence of Path
+        Folders in which a mistyped name is looked for beside the working directory.
+
+    Raises
+    ------
+    DataError
+        When it is neither, or the hub cannot be reached and its cache does not have it.
+    """
+    place = Path(model).expanduser()
+    if place.is_dir():
+        return place
+    check_name(model, bases)
+    return cached_folder(model) or _fetched(model)
+
+
+def check_name(model: str, bases: Sequence[Path] = ()) -> None:
+    """Refuse a name that is no folder and no hub id, or that is a mistyped folder's.
+
+    Raises
+    ------
+    DataError
+        With the nearest right name where there is one.
+    """
+    place = Path(model).expanduser()
+    if place.is_dir():
+        return
+    if place.exists():
+        raise DataError("the teacher must be a directory or a hub id", file=place)
+    near = _nearest_folder(place, (*bases, Path.cwd()))
+    if near is not None and cached_folder(model) is None:
+        raise DataError(
+            f"there is no model {model!r} on this machine; did you mean {near!r}? "
+            "(a model of the hub is written ORG/NAME)"
+        )
+    first = Path(model).parts[0] if model else ""
+    beside = "/" in model and any((base / first).is_dir() for base in (*bases, Path.cwd()))
+    if beside or not HUB_ID.fullmatch(model):
+        raise DataError(
+            "the teacher must be a directory or a hub id, and there is no such directory",
+            file=place,
+        )
+
+
+def cached_folder(model: str) -> Path | None:
+    """Give a hub's model as its cache has it, without a network; None where it is not whole."""
+    if not HUB_ID.fullmatch(model):
+        return None
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        found = Path(snapshot_download(model, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError, OSError, ValueError):
+        return None
+    # What another program fetched of it may be a part.
+    has = {path.name for path in found.iterdir()}
+    weights = bool(has & {"model.safetensors", "pytorch_model.bin"})
+    for index in has & {"model.safetensors.index.json", "pytorch_model.bin.index.json"}:
+        weights |= _shards(found / index) <= has
+    return found if weights and "config.json" in has and has & set(TOKENIZER_FILES) else None
+
+
+def _shards(index: Path) -> set[str]:
+    listed = read_json(index).get("weight_map")
+    return set(map(str, listed.values())) if isinstance(listed, dict) else {""}
+
+
+def _fetched(model: str) -> Path:
+    """Fetch a model's files from the hub: the weights in one form, and no code."""
+    from huggingface_hub import snapshot_download
+
+    info = _described(model)
+    names = [one.rfilename for one in info.siblings or () if "/" not in one.rfilename]
+    wanted = [name for name in names if name.endswith(SUFFIXES) or name == "README.md"]
+    if not any(name.endswith(".safetensors") for name in names):
+        wanted += [name for name in names if name.startswith("pytorch_model")]
+    try:
+        return Path(snapshot_download(model, revision=info.sha, allow_patterns=wanted,
+                                      etag_timeout=PATIENCE_S))  # fmt: skip
+    except Exception as error:  # noqa: BLE001 - whatever the connection may raise
+        raise DataError(f"the model {model!r} cannot be fetched ({_short(error)})") from None
+
+
+def _described(model: str) -> Any:
+    """Ask the hub once, for `PATIENCE_S` at most: looking a name up has no limit of its own."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    found: list[Any] = []
+
+    def ask() -> None:
+        try:
+            found.append(HfApi().model_info(model, timeout=PATIENCE_S))
+        except Exception as error:  # noqa: BLE001 - said by the one who asked
+            found.append(error)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(PATIENCE_S)
+    answer = found[0] if found else TimeoutError(f"no answer within {PATIENCE_S} s")
+    if isinstance(answer, RepositoryNotFoundError):
+        raise DataError(
+            f"there is no folder {model!r} on this machine and no such model on the hub (or it is "
+            "private); correct the name"
+        )
+    if isinstance(answer, Exception):
+        raise DataError(
+            f"there is no folder {model!r} on this machine, and the hub that may have a model of "
+            f"that name cannot be reached ({type(answer).__name__}); correct the name, or fetch "
+            "the model where there is a network and name its folder"
+        )
+    return answer
+
+
+def _nearest_folder(place: Path, bases: Sequence[Path]) -> str | None:
+    """Give the model's folder whose name is nearly that of `place`, as a recipe would write it."""
+    for base in bases:
+        parent = (base / place).parent
+        try:
+            names = [path.name for path in parent.iterdir() if _is_model(path)]
+        except OSError:
+            continue
+        near = difflib.get_close_matches(place.name, names, n=1, cutoff=LIKE)
+        if near:
+            return str(place.parent / near[0])
+    return None
+
+
+def _is_model(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("config.json", "candidate.json"))
+
+
+def _short(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"

@@ -1,0 +1,258 @@
+"""Whether a checkpoint's head was trained for a task, and what its classes are called; no torch.
+
+A head that nobody trained is as good as a guess, and nothing in its answers shows it. So a head is
+new only where training follows, a trained head is kept as it is, and its classes get the names that
+the checkpoint or a person gives them: `labels: {LABEL_0: negative, LABEL_1: positive}`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import yaml
+
+from edgecompress.errors import DataError
+from edgecompress.tasks import task as find_task
+from edgecompress.validation import nearest
+from edgecompress.values import Example, Json
+
+Renaming = Mapping[str, str] | Literal["new"] | None
+"""What a recipe says of a head: names for its classes, that a new one is wanted, or nothing."""
+
+ENDINGS = {
+    "token-classification": ("ForTokenClassification",),
+    "text-classification": ("ForSequenceClassification",),
+    "masked-lm": ("ForMaskedLM", "ForPreTraining"),
+}
+"""Of the names of classes whose heads answer a task."""
+PREFIXES = {
+    "token-classification": ("classifier.",),
+    "text-classification": ("classifier.",),
+    "masked-lm": ("cls.predictions.", "lm_head.", "vocab_", "generator_", "predictions.", "head."),
+}
+"""Of the names of tensors that such heads have, in all families that are described here."""
+UNNAMED = re.compile(r"LABEL_\d+")
+"""What transformers calls the classes of a head that was given no names."""
+SHOWN = 20
+"""Names in a sentence; more are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeadRules:
+    """What may be done about a head, and what to tell a person.
+
+    Attributes
+    ----------
+    trained_later : bool
+        Whether a training on the data follows, so that a head may be new.
+    advice : str
+        Else: what to do where the head is not trained, as the end of a sentence.
+    renaming : mapping, ``new`` or None
+        Names for the classes of a trained head, or that a new one is wanted.
+    where : str
+        Where a person writes such names, behind the line itself.
+    examples : sequence of Example
+        Of the validation split: they propose which class is which label.
+    """
+
+    trained_later: bool = False
+    advice: str = "fine-tune it first (`edgecompress finetune`)"
+    renaming: Renaming = None
+    where: str = ""
+    examples: Sequence[Example] = ()
+
+
+class LabelsError(DataError):
+    """The classes of a trained head are not the data's labels; the text says which line helps."""
+
+
+def untrained(
+    config: Json, task: str, shapes: Mapping[str, tuple[int, ...]] | None = None
+) -> str | None:
+    """Say why a checkpoint's head is none for a task, as far as its files tell.
+
+    Parameters
+    ----------
+    config : dict
+        Its config.json.
+    task : str
+    shapes : mapping, optional
+        Its tensors, where they are known.
+
+    Returns
+    -------
+    str or None
+        The reason, as a part of a sentence; None where the head is there.
+    """
+    named = config.get("architectures")
+    architecture = str(named[0]) if isinstance(named, list) and named else ""
+    endings = ENDINGS.get(task, (find_task(task).auto_class.removeprefix("AutoModel"),))
+    labelled = find_task(task).labelled
+    if not architecture and labelled:
+        return (
+            "its config.json names no `architectures`, so nobody knows what its head was trained "
+            f"for (if it was for {task}, write the class there, …{endings[0]})"
+        )
+    if architecture and not architecture.endswith(endings):
+        return f"it was saved as {architecture}, without a head for {task}"
+    prefixes = PREFIXES.get(task)
+    if shapes is not None and prefixes and not any(name.startswith(prefixes) for name in shapes):
+        return f"it says {architecture or 'nothing of a head'}, but holds no weights of such a head"
+    if labelled and len(class_names(config)) == 1:
+        return "its head gives one number and cannot tell classes apart"
+    if labelled and config.get("problem_type") == "regression":
+        return "its head was trained to give numbers (problem_type: regression), not classes"
+    return None
+
+
+def new_head(reason: str | None, name: str, task: str, rules: HeadRules) -> str | None:
+    """Give the reason for a new head; refuse one that nothing will train.
+
+    Raises
+    ------
+    DataError
+        Also where a recipe names the classes of a head that has none.
+    """
+    if rules.renaming is not None and not find_task(task).labelled:
+        raise DataError(f"{task} has no classes to name; leave `labels` out")
+    if reason is None and rules.renaming == "new":
+        reason = "labels: new asks for a new one"
+    if reason is not None and not rules.trained_later:
+        raise DataError(
+            f"nobody has trained the head of {name!r} for this: {reason}, and its answers would "
+            f"be guesses; {rules.advice}"
+        )
+    return reason
+
+
+def labels_of_new(task: str, labels: Sequence[str] | None) -> tuple[str, ...]:
+    """Give the classes of a new head: the data's labels.
+
+    Raises
+    ------
+    DataError
+        When there is no data.
+    """
+    if find_task(task).labelled and not labels:
+        raise DataError(
+            "the teacher has no head for this task and there is no data to name its labels"
+        )
+    return tuple(labels or ())
+
+
+def class_names(config: Json) -> tuple[str, ...]:
+    """Give the names of a head's classes by their ids, as transformers reads a config.json."""
+    listed = config.get("id2label")
+    if isinstance(listed, Mapping) and listed:
+        try:
+            ids = sorted(listed, key=int)
+        except (TypeError, ValueError):
+            raise DataError("id2label of config.json must map the numbers of classes") from None
+        return tuple(str(listed[index]) for index in ids)
+    count = config.get("num_labels", config.get("_num_labels", 2))
+    return tuple(f"LABEL_{index}" for index in range(count if isinstance(count, int) else 2))
+
+
+def renamed(names: Sequence[str], given: Renaming) -> tuple[str, ...]:
+    """Give classes the names that a recipe gives them, in their order.
+
+    Raises
+    ------
+    DataError
+        When a class does not exist, or two would have one name.
+    """
+    mapping = given if isinstance(given, Mapping) else {}
+    for name in mapping:
+        if name not in names:
+            raise DataError(f"labels: the head has no class {name!r}{nearest(name, names)}")
+    found = tuple(mapping.get(name, name) for name in names)
+    twice = next((name for name in found if found.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(f"labels: two classes would be called {twice!r}; give each its own name")
+    return found
+
+
+def check_labels(
+    names: Sequence[str],
+    labels: Sequence[str] | None,
+    where: str = "",
+    confirmed: Mapping[str, str] | None = None,
+    evidence: str = "",
+) -> None:
+    """Refuse data with labels that a trained head does not have.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of the head's classes.
+    labels : sequence of str or None
+        Of the data; None where there is no data.
+    where : str
+        Where in a recipe the line belongs, such as `` under `teacher` ``.
+    confirmed : mapping, optional
+        Which class is which label, as the validation data say.
+    evidence : str
+        How clearly they say it.
+
+    Raises
+    ------
+    LabelsError
+        Naming both, and the line that helps.
+    """
+    missing = [label for label in labels or () if label not in names]
+    if not missing:
+        return
+    both = (
+        f"the data's labels are {_listed(labels or ())} and the classes of the trained head are "
+        f"{_listed(names)}"
+    )
+    again = "or write `labels: new` there and fine-tune it, which draws a new head for the data"
+    if len(labels or ()) > len(names):
+        raise LabelsError(f"{both}, too few for the data; write `labels: new`{where} and fine-tune "
+                          "it, which draws a new head")  # fmt: skip
+    if confirmed:
+        raise LabelsError(f"{both}; {evidence}: accept that by writing `{line(confirmed)}`{where}, "
+                          + again)  # fmt: skip
+    alike = alike_names(names, missing)
+    if alike:
+        raise LabelsError(f"{both}; if they mean the same, write `{line(alike)}`{where}, {again}")
+    open_names = [name for name in names if name not in (labels or ())]
+    example = ", ".join(f"{name}: …" for name in open_names[:SHOWN])
+    how = evidence or "`edgecompress run` asks the validation data which is which"
+    raise LabelsError(f"{both}; say which is which by writing `labels: {{{example}}}`{where} "
+                      f"({how}), {again}")  # fmt: skip
+
+
+def line(mapping: Mapping[str, str]) -> str:
+    """Write a mapping as the line of a recipe."""
+    text = yaml.safe_dump(
+        {"labels": dict(mapping)}, default_flow_style=None, allow_unicode=True, sort_keys=False,
+        width=10**6,
+    )  # fmt: skip
+    return text.strip()
+
+
+def alike_names(names: Sequence[str], labels: Sequence[str]) -> dict[str, str]:
+    """Pair classes and labels that differ in case and punctuation only; empty where one is left."""
+    folded: dict[str, list[str]] = {}
+    for name in names:
+        folded.setdefault(_folded(name), []).append(name)
+    found = {}
+    for label in labels:
+        alike = folded.get(_folded(label), [])
+        if len(alike) != 1 or alike[0] in found:
+            return {}
+        found[alike[0]] = label
+    return found
+
+
+def _folded(name: str) -> str:
+    return re.sub(r"[\W_]", "", name.casefold())
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
