@@ -12,9 +12,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from edgecompress.errors import DataError
+from edgecompress.reading import open_regular, read_json
 from edgecompress.values import Json, file_digest
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
@@ -35,10 +35,8 @@ ADAPTERS = (
     "pytorch_adapter.bin",
 )
 """Files of PEFT and of adapter-transformers: weights that are added to a model's own."""
-LARGEST_HEADER = 100_000_000
-"""Bytes of a safetensors header; the format's own limit."""
-LARGEST_JSON = 50_000_000
-"""Bytes of a configuration or an index; a tokenizer_config.json of 250,000 added tokens has 30."""
+LARGEST = 16_000_000
+"""Bytes of a configuration, an index or the head of a file of weights; real ones have a tenth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +81,7 @@ def check_folder(folder: Path) -> Json:
                 "a link that leads out of the model's folder; put the file itself there", file=path
             )
     _check_tokenizer(folder)
-    config = read_json(folder / "config.json")
+    config = read_object(folder / "config.json")
     if config.get("transformers_weights") is not None:
         raise DataError(
             "transformers_weights names another file of weights; take the key out and call the "
@@ -140,9 +138,9 @@ def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
         When the file is damaged.
     """
     try:
-        with file.open("rb") as stream:
+        with open_regular(file) as stream:
             size = int.from_bytes(stream.read(8), "little")
-            if not 2 <= size <= LARGEST_HEADER:
+            if not 2 <= size <= LARGEST:
                 raise ValueError("its head has an impossible size")
             document = json.loads(stream.read(size))
         found = {
@@ -172,7 +170,7 @@ def folder_digests(folder: Path) -> dict[str, str]:
     return {path.name: file_digest(path) for path in files}
 
 
-def read_json(file: Path) -> Json:
+def read_object(file: Path) -> Json:
     """Read a JSON object of a model's folder.
 
     Raises
@@ -181,16 +179,10 @@ def read_json(file: Path) -> Json:
         When it is no regular file, too large, or not a JSON object.
     """
     try:
-        if not file.is_file() or file.stat().st_size > LARGEST_JSON:
-            raise DataError("not a file that describes a model; copy it again", file=file)
-        found: Any = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})", file=file) from None
-    except (ValueError, RecursionError) as error:
-        raise DataError(
-            f"no configuration that can be read: not JSON ({error}); copy the file again",
-            file=file,
-        ) from None
+        found = read_json(file, LARGEST)
+    except DataError as error:
+        what = f"no configuration that can be read: {error.message}; copy the file again"
+        raise DataError(what, file=file, line=error.line) from None
     if not isinstance(found, dict):
         raise DataError("no configuration that can be read: not an object of keys", file=file)
     return found
@@ -198,7 +190,7 @@ def read_json(file: Path) -> Json:
 
 def _indexed(index: Path) -> tuple[Path, ...]:
     """Give the files that an index names: plain names of files beside it, and nothing else."""
-    listed = read_json(index).get("weight_map")
+    listed = read_object(index).get("weight_map")
     if not isinstance(listed, dict) or not listed:
         raise DataError("names no weights; copy the index again", file=index)
     names = sorted({str(name) for name in listed.values()})
@@ -231,7 +223,7 @@ def _check_tokenizer(folder: Path) -> None:
     file = folder / "tokenizer_config.json"
     if not file.is_file():
         return
-    for key, value in read_json(file).items():
+    for key, value in read_object(file).items():
         if not key.endswith("_file") or not isinstance(value, str):
             continue
         # Names that no longer exist are what older versions of transformers left behind.

@@ -5,6 +5,7 @@ No torch. What a checkpoint's files cannot tell is found when it is loaded (`tra
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -85,23 +86,30 @@ def check_models(recipe: Recipe, labels: Sequence[str]) -> None:
     """
     fields = recipe.fields
     spec, rules = fields.teacher, teacher_head(recipe)
-    check_new_teacher(recipe)
+    check_sections(recipe)
     if spec is not None and spec.model is not None:
         _check(recipe, spec, rules, labels, ("teacher", "model"))
     if fields.model is not None and not _is_onnx(Path(fields.model)):
         named = TeacherSpec(model=fields.model, labels=fields.labels)
         _check(recipe, named, model_head(recipe), labels, ("model",))
+    for use in itertools.chain.from_iterable(recipe.chains):
+        for other in getattr(use.stage, "teachers", ()):
+            if other.model is not None:  # its labels must be the student's, which training says
+                _check(recipe, TeacherSpec(model=other.model), HeadRules(), (), use.path)
 
 
-def check_new_teacher(recipe: Recipe) -> None:
-    """Refuse a teacher made from nothing that is not trained.
+def check_sections(recipe: Recipe) -> None:
+    """Refuse a teacher made from nothing that is not trained, and labels of no model.
 
     Raises
     ------
     RecipeError
-        Saying where to have it trained.
+        Saying where what is missing belongs.
     """
     spec = recipe.fields.teacher
+    if recipe.fields.labels is not None and recipe.fields.model is None:
+        what = "these name the classes of `model`; write the teacher's under `teacher`"
+        raise recipe.source.error(what, ("labels",))
     if spec is not None and spec.new is not None and spec.finetune is None:
         advice = teacher_head(recipe).advice
         raise recipe.source.error(f"a new teacher knows nothing; {advice}", ("teacher",))

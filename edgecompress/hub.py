@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edgecompress.checkpoint import TOKENIZER_FILES, read_json
+from edgecompress.checkpoint import TOKENIZER_FILES, read_object
 from edgecompress.errors import DataError
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
@@ -95,7 +95,7 @@ def cached_folder(model: str) -> Path | None:
 
 
 def _shards(index: Path) -> set[str]:
-    listed = read_json(index).get("weight_map")
+    listed = read_object(index).get("weight_map")
     return set(map(str, listed.values())) if isinstance(listed, dict) else {""}
 
 

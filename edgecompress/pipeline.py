@@ -21,11 +21,12 @@ from pathlib import Path
 
 from edgecompress.chains import Chain, StageUse
 from edgecompress.context import Splits, StageContext
+from edgecompress.data.calibration import few_examples
 from edgecompress.determinism import steady
 from edgecompress.disturbance import may_pass
 from edgecompress.errors import EdgeCompressError, StageError
 from edgecompress.given_models import (
-    check_new_teacher,
+    check_sections,
     check_start,
     folders_of,
     model_head,
@@ -116,7 +117,7 @@ class Pipeline:
         spec = self.recipe.fields.teacher
         if spec is None:
             raise EdgeCompressError("this recipe names no teacher")
-        check_new_teacher(self.recipe)
+        check_sections(self.recipe)
         found = self.imported(spec, teacher_head(self.recipe))
         if spec.finetune is not None:
             found = self.apply(self._finetune_use(spec.finetune), found)
@@ -254,7 +255,9 @@ class Pipeline:
             replace(result, steps=(*candidate.steps, step)).save(folder)
 
         made = Candidate.load(self._obtain(key, build, use.name))
-        self.reporter.end("from the store" if known else f"{made.steps[-1].seconds:.1f} s")
+        remark = few_examples(made.steps[-1].decisions)
+        spent = "from the store" if known else f"{made.steps[-1].seconds:.1f} s"
+        self.reporter.end(f"{spent}; {remark}" if remark else spent)
         return made
 
     def _recorded(self, name: str, place: int) -> Json | None:

@@ -5,17 +5,17 @@ Nothing here imports torch or onnxruntime, so that `edgecompress check` answers 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgecompress.chains import Chain, Given, chain_names, check_order, expand, find_stage
 from edgecompress.data import DataConfig, data_config
 from edgecompress.errors import DataError, RecipeError
+from edgecompress.quantities import Quantity, check_bound
 from edgecompress.recipe_paths import absolute_paths, placeless
 from edgecompress.stage import Transform, stage_class, stage_modules
 from edgecompress.targets.fleet import Fleet, find_fleet, load_fleet
@@ -23,26 +23,6 @@ from edgecompress.training.new_teacher import NewTeacher
 from edgecompress.validation import explain, nearest, validated
 from edgecompress.values import METRICS, Candidate, Json, Limit, OnnxModel, TorchModel
 from edgecompress.yamlfile import KeyPath, YamlFile, apply_settings, read_yaml
-
-UNITS = {
-    "b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2.0**10, "mib": 2.0**20, "gib": 2.0**30,
-    "us": 1e-3, "ms": 1.0, "s": 1e3, "x": 1.0, "%": 1e-2,
-}  # fmt: skip
-"""Suffixes of a bound, in the units of `Measurement`: bytes, milliseconds, ratios, fractions."""
-
-
-def parse_quantity(value: Any) -> Any:
-    """Turn ``10MB``, ``5ms``, ``3x`` or ``1%`` into a number; numbers pass through."""
-    if isinstance(value, str):
-        match = re.fullmatch(r"\s*([-+]?[0-9.]+(?:[eE][-+]?\d+)?)\s*([a-zA-Z%]+)\s*", value)
-        if match and match[2].lower() in UNITS:
-            return float(match[1]) * UNITS[match[2].lower()]
-        if match:
-            raise ValueError(f"unknown unit {match[2]!r}; known: B, kB, MB, GB, us, ms, s, x, %")
-    return value
-
-
-Quantity = Annotated[float, BeforeValidator(parse_quantity), Field(allow_inf_nan=False)]
 
 
 class Strict(BaseModel):
@@ -184,9 +164,6 @@ def build_recipe(source: YamlFile, *, complete: bool = True) -> Recipe:
         raise source.error("name a teacher, or a model to work on", ())
     if fields.teacher and (fields.teacher.model is None) == (fields.teacher.new is None):
         raise source.error("give either model or new", ("teacher",))
-    if fields.labels is not None and fields.model is None:
-        raise source.error("these name the classes of `model`; for the teacher's write them under "
-                           "`teacher`", ("labels",))  # fmt: skip
     if fields.teacher and fields.teacher.finetune is not None:
         tuned: KeyPath = ("teacher", "finetune")
         validated(find_stage("finetune", source, tuned), fields.teacher.finetune, tuned, source)
@@ -258,6 +235,13 @@ def _limit(key: str, spec: LimitSpec, fields: RecipeFields, source: YamlFile) ->
     values = spec.model_dump()
     if all(value is None for value in values.values()):
         raise source.error("give a bound: max, min, max_drop, max_ratio or min_ratio", path)
+    written = source.document.get("budget", {}).get(key, {})
+    for bound, value in values.items():
+        if value is not None:
+            try:
+                check_bound(metric, bound, written.get(bound), value)
+            except ValueError as error:
+                raise source.error(str(error), (*path, bound)) from None
     return Limit(metric, target or None, **values)
 
 

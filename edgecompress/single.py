@@ -103,11 +103,17 @@ def single_recipe(
     known = task or document.get("task") or guess_task(Path(model))
     if known:
         document["task"] = known
+    place = str(Path(model).absolute()) if Path(model).exists() else model
+    given = document.get("teacher")
+    section: Json = given if isinstance(given, dict) else {}
+    named = section.get("labels")
+    if named is not None and section.get("model") == place:
+        document.setdefault("labels", named)
     if teacher is not None:
-        document["teacher"] = {"model": teacher}
+        document["teacher"] = {"model": teacher, **({"labels": named} if named else {})}
     elif like is None or stage != "distil":
         document.pop("teacher", None)
-    document["model"] = str(Path(model).absolute()) if Path(model).exists() else model
+    document["model"] = place
     if stage is not None:
         fields = apply_settings({}, settings)
         document["stages"] = [{stage: fields}]

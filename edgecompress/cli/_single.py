@@ -85,6 +85,7 @@ def apply_stage(
 ) -> None:
     """Run a command that applies one stage, and say what came of it."""
     from edgecompress.cli._progress import TerminalReporter
+    from edgecompress.data.calibration import few_examples
     from edgecompress.single import apply_one
     from edgecompress.targets.size import compressed_size, model_files, total_bytes
 
@@ -100,6 +101,9 @@ def apply_stage(
         click.echo(f"as a compressed download: {packed / 1e6:.2f} MB → {smaller / 1e6:.2f} MB")
     for line in _left_out(after.steps[-1].decisions.get("exceptions", {})):
         click.echo(line)
+    remark = few_examples(after.steps[-1].decisions)
+    if remark:
+        click.secho(f"beware: {remark}", fg="yellow", err=True)
     click.echo(f"wrote {options['output']}")
 
 

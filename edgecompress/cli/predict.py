@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import sys
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _STDIN = Path("<stdin>")
 _INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 _JSON_LINES = (".jsonl", ".ndjson")
+ASKED = ("text", "words")
 _BEFORE_TUNING = 64  # texts: a short list ends sooner without
 
 
@@ -217,8 +219,17 @@ def _document(line: str, number: int, file: Path) -> _Asked:
         document = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise DataError(f"not JSON ({error})", file=file, line=number) from None
+    if isinstance(document, dict) and not document.keys() & {"text", "words"}:
+        near = next(
+            (f'; is {json.dumps(key[:40], ensure_ascii=False)} meant to be "{close[0]}"?'
+             for key in document if (close := difflib.get_close_matches(key, ASKED, n=1))),
+            "",
+        )  # fmt: skip
+        raise DataError(
+            f'asks nothing: there is neither "text" nor "words" in it{near}', file=file, line=number
+        )
     if isinstance(document, dict):
-        words, text = document.pop("words", None), document.pop("text", "")
+        words, text = document.pop("words", None), document.pop("text", None)
         item = text if words is None else words
         parts = item if isinstance(item, list) else [item]
         is_text = words is None and isinstance(text, str)

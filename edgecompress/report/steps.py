@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from edgecompress.data.calibration import few_examples
 from edgecompress.report import words
 from edgecompress.values import Json, Step
 
@@ -243,7 +244,12 @@ def _quantize(step: Step) -> str:
     text = f"Made {' and '.join(parts)} 8-bit {by}, {ranges}{_parity(found)}."
     if fine:
         text = text.replace(" 8-bit ", " of integers (8-bit where nothing else is said) ", 1)
-    return text + _exceptions(found.get("exceptions"))
+    return text + _exceptions(found.get("exceptions")) + _few(found)
+
+
+def _few(found: Json) -> str:
+    remark = few_examples(found)
+    return f" Beware: {remark}." if remark else ""
 
 
 def _smooth(step: Step) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -74,7 +75,9 @@ def read_body(body: bytes, limits: Limits) -> Asked:
     given = [key for key in KEYS if key in document]
     unknown = [key for key in document if key not in KEYS]
     if unknown:
-        raise RefusedError(422, f"unknown key {_short(unknown[0])}; {_HOW}")
+        near = difflib.get_close_matches(unknown[0][:40], KEYS, n=1)
+        meant = f"; did you mean {near[0]!r}?" if near else ";"
+        raise RefusedError(422, f"unknown key {_short(unknown[0])}{meant} {_HOW}")
     if len(given) != 1:
         raise RefusedError(422, f"exactly one of text, texts and words must be there; {_HOW}")
     asked = _asked(given[0], document[given[0]])

@@ -169,7 +169,9 @@ def read_config(directory: Path) -> Any:
         raise DataError("the model's configuration is missing", file=file)
     try:
         kind = json.loads(file.read_text(encoding="utf-8")).get("model_type")
-        config = AutoConfig.from_pretrained(directory, local_files_only=True)
+        config = AutoConfig.from_pretrained(
+            directory, local_files_only=True, trust_remote_code=False
+        )
     except (ValueError, KeyError, OSError, AttributeError, TypeError) as error:
         kind = locals().get("kind")
         cause = " ".join(str(error).split())[:200]

@@ -177,5 +177,6 @@ def model_identity(folder: Path) -> Json:
             "preprocessor": tokenizer,
             "task": candidate.task,
             "labels": list(candidate.labels),
+            **({"ranges": dict(candidate.ranges)} if candidate.ranges else {}),
         }
     return dict(folder_digests(folder))

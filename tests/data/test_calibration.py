@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecompress.data.calibration import (
+    FEW,
     CalibrationSet,
     calibration_names,
+    few_examples,
     k_centre,
     load_calibration,
     word_embeddings,
@@ -36,6 +38,21 @@ def test_ours_are_sound() -> None:
         assert found.source
         assert found.licence
         assert len(found.select(EXAMPLES)) == found.samples
+
+
+def test_few_examples_are_remarked_on() -> None:
+    """The share that is named is what order statistics say, tried on random numbers."""
+    generator = np.random.default_rng(1)
+    for count in (1, 2, 10, FEW - 1):
+        drawn = generator.standard_normal((20_000, count + 1))
+        new, seen = drawn[:, 0], drawn[:, 1:]
+        beyond = float(np.mean((new > seen.max(1)) | (new < seen.min(1))))
+        said = few_examples({"calibrated_on": count})
+        assert said is not None and f"{count if count > 1 else 'one'} example" in said
+        share = int(said.partition("about ")[2].partition(" %")[0])
+        assert abs(share - 100 * beyond) < 1.5
+    for enough in ({"calibrated_on": FEW}, {"calibrated_on": 0}, {}, {"calibrated_on": None}):
+        assert few_examples(enough) is None
 
 
 def test_labels_brings_rare_ones() -> None:

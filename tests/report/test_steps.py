@@ -169,6 +169,13 @@ def test_what_each_stage_did(step: Step, text: str) -> None:
     assert in_words(step) == text
 
 
+def test_ranges_from_very_few_examples_are_remarked_on() -> None:
+    found = {"int8_linears": ["a"], "int8_embeddings": [], "calibrated_on": 2}
+    text = in_words(Step("quantize.static", {}, found))
+    assert "Beware: calibrated on only 2 examples: about 67 % of new texts" in text
+    assert "Beware" not in in_words(Step("quantize.static", {}, {**found, "calibrated_on": 200}))
+
+
 @pytest.mark.parametrize("stage", ["third.party", "fuse", "prune.structured", "quantize.static"])
 def test_decisions_of_a_stranger_are_named(stage: str) -> None:
     text = in_words(Step(stage, {"share": 0.5}, {"heads": "all of them", "fusions": 3}))

@@ -92,7 +92,7 @@ def test_clients_at_once_get_their_own_answers(server: Server) -> None:
         (b"[]", 422, "must be a JSON object"),
         (b"{}", 422, "exactly one of text, texts and words"),
         ({"text": "a", "words": ["a"]}, 422, "exactly one of text, texts and words"),
-        ({"txt": "a"}, 422, "unknown key 'txt'"),
+        ({"txt": "a"}, 422, "unknown key 'txt'; did you mean 'text'?"),
         ({"x" * 500: 1}, 422, "unknown key 'xxxx"),
         ({"text": None}, 422, "text must be a string"),
         ({"texts": "a"}, 422, "texts must be a list of strings"),
