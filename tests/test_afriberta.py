@@ -28,7 +28,7 @@ STAGES = (
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import sentencepiece
     import torch
-    from transformers import XLMRobertaConfig, XLMRobertaForMaskedLM
+    from transformers import XLMRobertaConfig, XLMRobertaForTokenClassification
 
     folder = tmp_path_factory.mktemp("afriberta")
     chance = random.Random(0)
@@ -47,8 +47,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shape = XLMRobertaConfig(
         vocab_size=70_006, hidden_size=768, intermediate_size=3072, num_attention_heads=6,
         num_hidden_layers=4, max_position_embeddings=514, type_vocab_size=1, pad_token_id=1,
+        id2label=dict(enumerate(("O", "B-LOC", "B-PER"))),
     )  # fmt: skip
-    XLMRobertaForMaskedLM(shape).save_pretrained(folder)
+    XLMRobertaForTokenClassification(shape).save_pretrained(folder)
     return folder
 
 
