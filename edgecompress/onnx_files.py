@@ -28,10 +28,19 @@ _FIELDS = {
 }
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _DEPTH = 100  # protobuf's own limit on nested messages
+_MOST_FIELDS = 4_000_000
+"""Fields that are read of one file: some seconds. Real models have some thousands; a small file of
+nothing but fields would take minutes."""
+
+
+class MappedModel(mmap.mmap):
+    """A mapped file, which counts the fields that may still be read of it."""
+
+    fields_left = _MOST_FIELDS
 
 
 @contextlib.contextmanager
-def mapped(model: Path) -> Iterator[mmap.mmap]:
+def mapped(model: Path) -> Iterator[MappedModel]:
     """Map an ONNX file to read its messages; weights inside it cost no memory.
 
     Raises
@@ -41,7 +50,7 @@ def mapped(model: Path) -> Iterator[mmap.mmap]:
     """
     with model.open("rb") as stream:
         try:
-            view = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+            view = MappedModel(stream.fileno(), 0, access=mmap.ACCESS_READ)
         except ValueError:
             raise DataError("not an ONNX model: the file is empty", file=model) from None
         with view:
@@ -103,7 +112,7 @@ def model_digests(model: Model) -> dict[str, str]:
         ) from None
 
 
-def _locations(data: mmap.mmap, start: int, end: int, message: str, depth: int) -> Iterator[str]:
+def _locations(data: MappedModel, start: int, end: int, message: str, depth: int) -> Iterator[str]:
     if depth > _DEPTH:
         raise ValueError("messages nested too deeply")
     fields = _FIELDS[message]
@@ -142,19 +151,23 @@ def model_versions(model: Path) -> tuple[int, int]:
     return ir_version, opset
 
 
-def length_fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+def length_fields(data: MappedModel, start: int, end: int) -> Iterator[tuple[int, int, int]]:
     """Give (field number, first byte, byte after the last) of each length-delimited field."""
     for number, wire, first, last in _fields(data, start, end):
         if wire == _LENGTH:
             yield number, first, last
 
 
-def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+def _fields(data: MappedModel, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
     """Give (number, wire type, first byte, byte after the last); of a varint first is the value."""
     position = start
     while position < end:
         tag, position = _varint(data, position)
         wire = tag & 7
+        data.fields_left -= 1
+        if not tag >> 3 or data.fields_left < 0:
+            what = "a field without a number" if not tag >> 3 else "more fields than a model has"
+            raise ValueError(f"{what} at byte {position}")
         if wire == _LENGTH:
             length, first = _varint(data, position)
             position = first + length

@@ -23,7 +23,7 @@ from edgecompress.comparison.differences import Differences, compare
 from edgecompress.comparison.flips import ask, compare_answers
 from edgecompress.comparison.side import Side, read_side
 from edgecompress.context import Splits
-from edgecompress.errors import BundleError, EdgeCompressError
+from edgecompress.errors import BundleError, EdgeCompressError, RecipeError
 from edgecompress.origin import PLATFORM, find_origin
 from edgecompress.pipeline import Pipeline
 from edgecompress.progress import Reporter, Silent
@@ -160,8 +160,11 @@ def reproduce(
     with opened(bundle) as directory:
         recorded = replace(read_side(directory), place=str(bundle))
         with tempfile.TemporaryDirectory(prefix="edgecompress-reproduce-") as aside:
-            recipe, written = _recipe(recorded.manifest, inputs, Path(aside))
-            chain = _chain(recipe, recorded.manifest)
+            try:
+                recipe, written = _recipe(recorded.manifest, inputs, Path(aside))
+                chain = _chain(recipe, recorded.manifest)
+            except (BundleError, RecipeError) as error:
+                raise BundleError(f"{bundle}: the recorded recipe: {error}") from None
             check_inputs(recipe, chain, recorded.manifest)
             splits, test = read_splits(recipe)
             threads = threads or recorded.environment.get("compute_threads")

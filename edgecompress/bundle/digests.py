@@ -7,8 +7,9 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from edgecompress.bundle.names import MOST_NAME_BYTES, Names
+from edgecompress.bundle.names import MOST_FILES, MOST_NAME_BYTES, Names
 from edgecompress.errors import BundleError
+from edgecompress.reading import read_bytes
 from edgecompress.values import file_digest
 
 CORE_LIST = "core.sha256"
@@ -18,6 +19,7 @@ CORE_SIGNATURE = f"{CORE_LIST}.sig"
 EVIDENCE_SIGNATURE = f"{EVIDENCE_LIST}.sig"
 SIGNATURES = (CORE_SIGNATURE, EVIDENCE_SIGNATURE)
 SIGNATURE_BYTES = 64  # of Ed25519
+_LIST_BYTES = MOST_FILES * (64 + 2 + MOST_NAME_BYTES + 1)
 
 
 def listed_files(directory: Path) -> list[str]:
@@ -145,7 +147,7 @@ def check_list(directory: Path, list_name: str, names: list[str]) -> None:
     """
     file = directory / list_name
     try:
-        found = file.read_bytes()
+        found = read_bytes(file, _LIST_BYTES)
     except FileNotFoundError:
         hint = "is this a whole bundle? Copy it again"
         if list_name == EVIDENCE_LIST:

@@ -10,9 +10,12 @@ from edgecompress.values import Json
 
 MOST_BYTES = 64 << 20
 MOST_DEPTH = 64
+MOST_VALUES = 500_000
+"""Values in a document, as its commas and brackets count them: what is built of them takes up to
+thirty times their bytes. The largest manifest of a run has some thousands."""
 
 
-def strict_json(text: bytes) -> Any:
+def strict_json(text: bytes, most_values: int = MOST_VALUES) -> Any:
     """Read JSON of at most 64 MiB and 64 levels, with no key twice and finite numbers only.
 
     Raises
@@ -21,7 +24,9 @@ def strict_json(text: bytes) -> Any:
         Saying in a sentence what is wrong.
     """
     if len(text) > MOST_BYTES:
-        raise ValueError(f"larger than {MOST_BYTES >> 20} MiB, which no manifest is")
+        raise ValueError(f"larger than {MOST_BYTES >> 20} MiB")
+    if sum(text.count(sign) for sign in (b",", b"[", b"{")) > most_values:
+        raise ValueError(f"more than {most_values:,} values")
     try:
         document = json.loads(
             text.decode("utf-8"),

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from edgecompress.cli._output import say_json
 from edgecompress.errors import DataError, EdgeCompressError, MissingExtraError
+from edgecompress.words import printable
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -107,7 +110,7 @@ def diff(
         raise
     if as_json:
         document = {**found.to_json(), "answers": flips.to_json() if flips else None}
-        click.echo(json.dumps(document, indent=1, ensure_ascii=False).encode())
+        say_json(json.dumps(document, indent=1, ensure_ascii=False))
     else:
         from edgecompress.cli._diff_words import answer_sections, sections
 
@@ -173,6 +176,7 @@ def _ask(old: Place, new: Place, examples: Sequence[Example], threads: int | Non
 
 
 def _print(parts: Iterable[Section]) -> None:
+    parts = [_harmless(part) for part in parts]
     if sys.stdout.isatty():
         try:
             import rich  # noqa: F401
@@ -183,6 +187,12 @@ def _print(parts: Iterable[Section]) -> None:
             return
     for text in plain(parts):
         click.echo(text.encode())
+
+
+def _harmless(part: Section) -> Section:
+    """Take from a bundle's own words what would steer a terminal."""
+    lines = tuple(tuple(map(printable, line)) for line in part.lines)
+    return replace(part, lines=lines, notes=tuple(map(printable, part.notes)))
 
 
 def plain(parts: Iterable[Section]) -> Iterable[str]:

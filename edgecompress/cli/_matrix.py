@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
+from edgecompress.cli._output import say
 
 if TYPE_CHECKING:
     from edgecompress.matrix import Matrix
@@ -64,10 +64,8 @@ def list_matrix(matrix: Matrix, output: Path, only: Sequence[str]) -> None:
         if cell.name in chosen:
             state = "not yet" if cell.state == "waiting" else cell.state
             took = duration(cell.seconds) if cell.seconds else ""
-            click.echo(
-                f"{cell.name:<{width}}  {state:<8}  {took:>10}  {cell.reason or ''}".rstrip()
-            )
-    click.echo(state_words(result))
+            say(f"{cell.name:<{width}}  {state:<8}  {took:>10}  {cell.reason or ''}".rstrip())
+    say(state_words(result))
 
 
 def say_matrix(matrix: Matrix) -> None:
@@ -75,13 +73,13 @@ def say_matrix(matrix: Matrix) -> None:
     from edgecompress.preflight import shared_work
 
     for axis, values in matrix.axes.items():
-        click.echo(f"axis {axis}: {', '.join(map(str, values))}")
+        say(f"axis {axis}: {', '.join(map(str, values))}")
     for name, value in matrix.constants.items():
-        click.echo(f"constant {name}: {value}")
+        say(f"constant {name}: {value}")
     recipes = [cell.recipe for cell in matrix.cells]
     chains = {len(recipe.chains) for recipe in recipes}
     each = f"{min(chains)}" if len(chains) == 1 else f"{min(chains)} to {max(chains)}"
     total = sum(len(recipe.chains) for recipe in recipes)
-    click.echo(f"{len(recipes)} cells of {each} candidates, {total} in all")
+    say(f"{len(recipes)} cells of {each} candidates, {total} in all")
     asked, made = shared_work(recipes)
-    click.echo(f"{asked:,} stage uses, of which {made:,} are run: the others are shared")
+    say(f"{asked:,} stage uses, of which {made:,} are run: the others are shared")

@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
+from edgecompress.cli._output import say
 from edgecompress.errors import DataError, EdgeCompressError, StageError
 from edgecompress.values import Candidate, Json, OnnxModel, json_digest
 
@@ -396,6 +395,6 @@ def show(document: Json, top: int) -> None:
         console.width = FILE_WIDTH
     console.print(table)
     if "items" in document and len(document["items"]) > top:
-        click.echo(f"… and {len(document['items']) - top} more; --top shows them")
-    click.echo(document["about"])
-    click.echo(document["says"])
+        say(f"… and {len(document['items']) - top} more; --top shows them")
+    say(document["about"])
+    say(document["says"])

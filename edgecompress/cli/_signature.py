@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgecompress.cli._output import say
 from edgecompress.errors import DataError
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def sign(directory: Path, key: Path, password_file: Path | None) -> None:
 
     password = None if password_file is None else _password(password_file)
     written = sign_bundle(directory, read_private_key(key, password))
-    click.echo(f"{directory}: signed ({', '.join(written)})")
+    say(f"{directory}: signed ({', '.join(written)})")
 
 
 def verify_with_key(directory: Path, key: Path, *, evidence: bool) -> Manifest:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from edgecompress.cli._options import STORE, find_recipe
+from edgecompress.cli._output import say, say_json
 
 Function = Callable[..., Any]
 
@@ -93,18 +94,16 @@ def apply_stage(
     with TerminalReporter() as reporter:
         before, after = apply_one(recipe, options["output"], options["store"], reporter)
     old, new = total_bytes(before.model), total_bytes(after.model)
-    click.echo(
-        f"{stage}: {old / 1e6:.2f} MB → {new / 1e6:.2f} MB ({old / max(new, 1):.2f}× smaller)"
-    )
+    say(f"{stage}: {old / 1e6:.2f} MB → {new / 1e6:.2f} MB ({old / max(new, 1):.2f}× smaller)")
     if old == new:  # zeros in the place of weights show only when the files are packed
         packed, smaller = (compressed_size(model_files(it.model)) for it in (before, after))
-        click.echo(f"as a compressed download: {packed / 1e6:.2f} MB → {smaller / 1e6:.2f} MB")
+        say(f"as a compressed download: {packed / 1e6:.2f} MB → {smaller / 1e6:.2f} MB")
     for line in _left_out(after.steps[-1].decisions.get("exceptions", {})):
-        click.echo(line)
+        say(line)
     remark = few_examples(after.steps[-1].decisions)
     if remark:
         click.secho(f"beware: {remark}", fg="yellow", err=True)
-    click.echo(f"wrote {options['output']}")
+    say(f"wrote {options['output']}")
 
 
 def _left_out(exceptions: dict[str, str]) -> list[str]:
@@ -126,7 +125,7 @@ def show_measurements(found: Any, as_json: bool) -> None:
 
     if as_json:
         for measurement in found:
-            click.echo(json.dumps(asdict(measurement), ensure_ascii=False))
+            say_json(json.dumps(asdict(measurement), ensure_ascii=False))
         return
     from rich.console import Console
     from rich.table import Table

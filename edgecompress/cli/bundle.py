@@ -10,6 +10,7 @@ import click
 
 from edgecompress.cli._diff import diff
 from edgecompress.cli._options import KEY
+from edgecompress.cli._output import say, say_json
 from edgecompress.cli._signature import sign, verify_with_key
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def verify(bundle: Path, core_only: bool, key: Path | None) -> None:
         else:
             manifest = verify_with_key(directory, key, evidence=not core_only)
     checked = "core and evidence" if manifest.evidence and not core_only else "core"
-    click.echo(f"{bundle}: whole{'' if key is None else ' and signed'} ({checked})")
+    say(f"{bundle}: whole{'' if key is None else ' and signed'} ({checked})")
 
 
 @command.command(name="show")
@@ -79,7 +80,7 @@ def show(bundle: Path, as_json: bool) -> None:
     with opened(bundle) as directory:
         manifest = load_manifest(directory)
         text = manifest.to_json() if as_json else _for_people(directory, manifest)
-    click.echo(text, nl=not as_json)
+    (say_json if as_json else say)(text)
 
 
 @command.command(name="pack")
@@ -94,7 +95,7 @@ def pack(bundle: Path, output: Path | None, core: bool) -> None:
     from edgecompress.bundle.packing import pack_bundle
 
     written = pack_bundle(bundle, output, core=core)
-    click.echo(f"{written}: {written.stat().st_size / 1e6:.2f} MB ({_part(core)})")
+    say(f"{written}: {written.stat().st_size / 1e6:.2f} MB ({_part(core)})")
 
 
 @command.command(name="unpack")
@@ -116,7 +117,7 @@ def unpack(file: Path, output: Path | None, max_size: float, key: Path | None) -
     check = None if key is None else functools.partial(verify_with_key, key=key)
     directory = unpack_bundle(file, output, most_bytes=int(max_size * 1e9), check=check)
     signed = "" if key is None else " and signed"
-    click.echo(f"{directory}: whole{signed} ({_part(is_core(directory))})")
+    say(f"{directory}: whole{signed} ({_part(is_core(directory))})")
 
 
 def _part(core: bool) -> str:

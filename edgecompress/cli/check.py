@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgecompress.cli._options import SETTINGS, find_recipe
+from edgecompress.cli._output import say
 
 if TYPE_CHECKING:
     from edgecompress.preflight import Plan, TargetPlan
@@ -34,33 +35,33 @@ def command(recipe: str, settings: tuple[str, ...]) -> None:
     from edgecompress.matrix.run import check_cells
 
     check_cells(matrix)
-    click.echo(f"{matrix.name}: a matrix")
+    say(f"{matrix.name}: a matrix")
     say_matrix(matrix)
-    click.echo(f"\nthe first cell, {matrix.cells[0].name}:")
+    say(f"\nthe first cell, {matrix.cells[0].name}:")
     _say_plan(plan(matrix.cells[0].recipe))
 
 
 def _say_plan(found: Plan) -> None:
     """Say what one recipe would do."""
     fields = found.recipe.fields
-    click.echo(f"{fields.name}: {fields.task or 'no task'}, seed {fields.seed}")
+    say(f"{fields.name}: {fields.task or 'no task'}, seed {fields.seed}")
     if fields.teacher:
         origin = fields.teacher.model or "a new one, trained from nothing"
         tuned = ", then fine-tuned" if fields.teacher.finetune is not None else ", ready"
-        click.echo(f"teacher: {origin}{tuned}")
+        say(f"teacher: {origin}{tuned}")
     if fields.model:
-        click.echo(f"model: {fields.model}")
+        say(f"model: {fields.model}")
     for split, count in found.examples:
-        click.echo(f"  {split}: {count} examples")
+        say(f"  {split}: {count} examples")
     for shared in found.overlaps:
-        click.echo(f"  {shared.words}")
+        say(f"  {shared.words}")
     if found.labels:
-        click.echo(f"  {len(found.labels)} labels: {', '.join(found.labels)}")
-    click.echo(f"{len(found.names)} candidates from {found.stage_runs} stage runs, in this order:")
+        say(f"  {len(found.labels)} labels: {', '.join(found.labels)}")
+    say(f"{len(found.names)} candidates from {found.stage_runs} stage runs, in this order:")
     for name, chain in zip(found.names, found.recipe.chains, strict=True):
-        click.echo(f"  {name}")
-        click.echo(f"      {' → '.join(use.label for use in chain) or 'the model as it is'}")
-    click.echo("references: teacher in PyTorch, its stock export (onnx-fp32), the same tuned")
+        say(f"  {name}")
+        say(f"      {' → '.join(use.label for use in chain) or 'the model as it is'}")
+    say("references: teacher in PyTorch, its stock export (onnx-fp32), the same tuned")
     for one in found.targets:
         _say_target(one, found.recipe)
     for limit in found.recipe.budget:
@@ -68,8 +69,8 @@ def _say_plan(found: Plan) -> None:
             k: getattr(limit, k) for k in ("max", "min", "max_drop", "max_ratio", "min_ratio")
         }
         shown = ", ".join(f"{k} {v:g}" for k, v in bounds.items() if v is not None)
-        click.echo(f"budget {limit.key}: {shown}")
-    click.echo(f"minimize: {fields.minimize}")
+        say(f"budget {limit.key}: {shown}")
+    say(f"minimize: {fields.minimize}")
 
 
 def _say_target(plan: TargetPlan, recipe: Recipe) -> None:
@@ -82,10 +83,10 @@ def _say_target(plan: TargetPlan, recipe: Recipe) -> None:
     target = open_target(spec)
     where = f" ({spec.url})" if spec.url != spec.name else ""
     asked = f"; asked {target.samples} examples" if target.samples else ""
-    click.echo(f"target {plan.name}{where}: measures {', '.join(can_measure(target))}{asked}")
+    say(f"target {plan.name}{where}: measures {', '.join(can_measure(target))}{asked}")
     lacking: dict[str, list[str]] = {}
     for metric in plan.cannot:
         lacking.setdefault(str(METRICS[metric]), []).append(metric)
     for what, metrics in lacking.items():
         named = "" if metrics == [what] else f" ({', '.join(metrics)})"
-        click.echo(f"      cannot measure {what}{named}")
+        say(f"      cannot measure {what}{named}")

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from edgecompress.cli._options import KEY
+from edgecompress.cli._output import say
 from edgecompress.cli._signature import verify_with_key
 
 _PLATFORMS = ("linux/amd64", "linux/arm64")
@@ -89,7 +90,7 @@ def command(
         if wheels is not None and not complete:
             click.echo(f"{wheels} lacks wheels of the lock; an index is asked for them", err=True)
         if builder is None:
-            click.echo(f"{context}: build it with docker, podman or buildah")
+            say(f"{context}: build it with docker, podman or buildah")
             return
         arguments = {"INSTALL_BASE": install_base} if install_base else {}
         for platform in platforms:
@@ -97,7 +98,7 @@ def command(
             if len(platforms) > 1:
                 name += f"-{platform.rpartition('/')[2]}" if ":" in name else f":{platform[6:]}"
             image = build(builder, context, tag=name, platform=platform, arguments=arguments)
-            click.echo(f"{name} {platform} {image}")
+            say(f"{name} {platform} {image}")
 
 
 def _image_name(name: str) -> str:

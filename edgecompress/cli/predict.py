@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from edgecompress.cli._options import KEY
+from edgecompress.cli._output import say, say_json
 from edgecompress.cli._signature import verify_with_key
 from edgecompress.errors import DataError
 from edgecompress.runtime.lines import Source, arriving
@@ -183,7 +184,7 @@ def _answer_lines(
 
 
 def _write(predictor: Predictor, asked: Iterable[_Asked], as_json: bool) -> None:
-    """Write each answer when it is there, as UTF-8 whatever the terminal says: names need it."""
+    """Write each answer when it is there."""
     waiting: list[_Asked] = []
 
     def items() -> Iterator[str | Sequence[str]]:
@@ -194,10 +195,9 @@ def _write(predictor: Predictor, asked: Iterable[_Asked], as_json: bool) -> None
     for said in predictor.stream(items()):
         further = waiting.pop(0).further
         if as_json:
-            text = json.dumps({**further, **said.to_json()}, ensure_ascii=False)
+            say_json(json.dumps({**further, **said.to_json()}, ensure_ascii=False))
         else:
-            text = _for_people(said)
-        click.echo(text.encode())
+            say(_for_people(said))
 
 
 def _asked(line: bytes, number: int, file: Path, *, jsonl: bool) -> list[_Asked]:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgecompress.cli._output import say, say_json
+
 if TYPE_CHECKING:
     from edgecompress.cli._diff_words import Section
     from edgecompress.quantization.differences import ModelDifferences
@@ -86,7 +88,7 @@ def command(
             reporter=reporter,
         )
     if as_json:
-        click.echo(json.dumps(found.to_json(), indent=1, ensure_ascii=False).encode())
+        say_json(json.dumps(found.to_json(), indent=1, ensure_ascii=False))
     else:
         _show(found)
     click.get_current_context().exit(0 if found.equal else 1)
@@ -97,12 +99,12 @@ def _show(found: Reproduction) -> None:
     from edgecompress.cli._diff_words import Section, sections
 
     for note in found.notes:
-        click.echo(f"note: {note}")
+        say(f"note: {note}")
     if found.equal:
-        click.echo(f"the same bytes: all {len(found.unchanged)} files of the core")
+        say(f"the same bytes: all {len(found.unchanged)} files of the core")
         return
     total = len(found.unchanged) + len(found.differences.files)
-    click.echo(f"different: {len(found.unchanged)} of {total} files of the core are the same")
+    say(f"different: {len(found.unchanged)} of {total} files of the core are the same")
     parts = list(sections(found.differences))
     if found.model is not None:
         parts += _model(found.model)

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from edgecompress.cli._output import say, say_json
 from edgecompress.cli._single import build, data_options
 
 _PARTS = {
@@ -99,8 +100,8 @@ def command(model: str, output: Path | None, other: Path | None, **options: Any)
     if output is not None:
         work.write_files(found, output)
     if options["as_json"]:
-        click.echo(json.dumps(found, ensure_ascii=False))
+        say_json(json.dumps(found, ensure_ascii=False))
     else:
         work.show(found, options["top"])
         if output is not None:
-            click.echo(f"wrote {output / 'sensitivity.html'}")
+            say(f"wrote {output / 'sensitivity.html'}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from edgecompress.cli._output import say
+
 
 @click.command(name="stages")
 @click.argument("name", required=False)
@@ -18,15 +20,15 @@ def command(name: str | None) -> None:
     if name is None:
         for known in sorted(stage_modules()):
             text = (inspect.getdoc(stage_class(known)) or "").partition("\n")[0]
-            click.echo(f"{known:22} {text}")
+            say(f"{known:22} {text}")
         return
     found = find_stage(name, YamlFile({}, None, {}), ())
-    click.echo(inspect.getdoc(found) or name)
+    say(inspect.getdoc(found) or name)
     for field, info in found.model_fields.items():
         default = (
             "required"
             if info.is_required()
             else f"default {info.get_default(call_default_factory=True)!r}"
         )
-        click.echo(f"\n  {field}  ({default})")
-        click.echo(f"      {' '.join((info.description or '').split())}")
+        say(f"\n  {field}  ({default})")
+        say(f"      {' '.join((info.description or '').split())}")

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgecompress.cli._output import say
+from edgecompress.words import printable
+
 if TYPE_CHECKING:
     from edgecompress.cli._targets import Seen
     from edgecompress.targets.fleet import Fleet
@@ -64,7 +67,7 @@ def check(context: click.Context, names: tuple[str, ...], file: Path | None) -> 
         found = []
         for index, seen in enumerate(pool.map(look, specs)):
             if index:
-                click.echo()
+                say()
             _say_seen(seen)
             found.append(seen)
     context.exit(0 if all(seen.ready for seen in found) else 1)
@@ -141,7 +144,7 @@ def _done(name: str, work: Any, spec: Any) -> tuple[str, int]:
 def _say(found: list[tuple[str, int]]) -> int:
     """Print what became of each target, what failed on standard error; give the exit code."""
     for text, code in found:
-        click.echo(f"edgecompress: {text}" if code else text, err=bool(code))
+        click.echo(printable(f"edgecompress: {text}" if code else text), err=bool(code))
     return max(code for _, code in found)
 
 

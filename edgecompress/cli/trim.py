@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from edgecompress.cli._output import say
 from edgecompress.cli._single import apply_stage, stage_options
 from edgecompress.yamlfile import setting
 
@@ -75,21 +76,19 @@ def _say(output: Path) -> None:
     decided = Candidate.load(output).steps[-1].decisions
     if "pieces" not in decided:
         old, new = decided["rows"]
-        click.echo(f"rows: {old} → {new}; the tokenizer is as it was")
+        say(f"rows: {old} → {new}; the tokenizer is as it was")
         for name, share in (("corpus", "corpus_shared"), ("held-out text", "held_out_shared")):
             if decided[share] is not None:
-                click.echo(f"{name}: {decided[share]:.2%} of the pieces use the row of another")
+                say(f"{name}: {decided[share]:.2%} of the pieces use the row of another")
         return
     old, new = decided["pieces"]
-    click.echo(
-        f"pieces: {old} → {new} ({decided['used']} for the corpus, {decided['filled']} more)"
-    )
+    say(f"pieces: {old} → {new} ({decided['used']} for the corpus, {decided['filled']} more)")
     for name, found in (("corpus", decided["corpus"]), ("held-out text", decided["held_out"])):
         if found is None:
-            click.echo("held-out text: none; give --validation to see what the smaller one costs")
+            say("held-out text: none; give --validation to see what the smaller one costs")
             continue
         (before, after), unknown = found["pieces_per_word"], found["unknown"]
-        click.echo(
+        say(
             f"{name}: {before:.3f} → {after:.3f} pieces a word, "
             f"{unknown[0]:.2%} → {unknown[1]:.2%} unknown, "
             f"{found['words_split_otherwise']:.2%} of the words split otherwise"

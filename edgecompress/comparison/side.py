@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -19,8 +18,13 @@ from edgecompress.bundle.digests import (
     list_lines,
 )
 from edgecompress.bundle.manifest import Manifest
+from edgecompress.bundle.strictjson import MOST_BYTES, strict_json
 from edgecompress.errors import BundleError
+from edgecompress.reading import read_bytes
 from edgecompress.values import Json, Measurement, file_digest
+
+_MOST_VALUES = 3_000_000
+"""Of measurements, with every reading of a large run: a few hundred MB of Python's objects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +99,7 @@ def _evidence(file: Path) -> tuple[tuple[Measurement, ...], Json]:
     if not file.exists():
         return (), {}
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
+        document = strict_json(read_bytes(file, MOST_BYTES), most_values=_MOST_VALUES)
         rows = [row for row in document["rows"] if row["name"] == document["winner"]]
         environment = document["environment"]
         measured = tuple(_measurement(one) for row in rows for one in row["measurements"])
@@ -112,5 +116,9 @@ def _measurement(document: Json) -> Measurement:
     known = {name: document[name] for name in Measurement.__dataclass_fields__ if name in document}
     value = known["value"]
     interval = known.get("interval")
+    for name in ("metric", "unit", "target", "split", "slice", "invalid"):
+        text = known.get(name)
+        if not (isinstance(text, str) or (text is None and name not in ("metric", "unit"))):
+            raise TypeError(f"{name} is no text")
     one = Measurement(**{**known, "value": math.nan if value is None else float(value)})
     return replace(one, interval=(float(interval[0]), float(interval[1])) if interval else None)

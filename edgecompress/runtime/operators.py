@@ -6,11 +6,10 @@ answer depends on what else is in the batch. Such a model is asked one row at a 
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgecompress.onnx_files import length_fields, mapped
+from edgecompress.onnx_files import MappedModel, length_fields, mapped
 
 # Message -> field number -> message of that field; numbers from onnx/onnx.proto.
 _FIELDS = {
@@ -59,7 +58,7 @@ def batches_change_answers(model: Path) -> bool:
     return bool(operator_types(model) & DYNAMIC)
 
 
-def _names(data: mmap.mmap, start: int, end: int, message: str, depth: int) -> Iterator[str]:
+def _names(data: MappedModel, start: int, end: int, message: str, depth: int) -> Iterator[str]:
     if depth > _DEPTH:
         raise ValueError("messages nested too deeply")
     fields = _FIELDS[message]

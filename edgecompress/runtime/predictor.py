@@ -20,7 +20,12 @@ from edgecompress.errors import BundleError, DataError
 from edgecompress.runtime import threads as thread_counts
 from edgecompress.runtime.batching import length_batches
 from edgecompress.runtime.prediction import Prediction, Question, find_entities
-from edgecompress.runtime.sessions import first_line, import_onnxruntime, open_session
+from edgecompress.runtime.sessions import (
+    first_line,
+    import_onnxruntime,
+    open_session,
+    refusals,
+)
 from edgecompress.values import Example
 
 if TYPE_CHECKING:
@@ -33,6 +38,7 @@ _AHEAD = 16  # batches of texts that are sorted by length together
 _AHEAD_CHARACTERS = 1_000_000  # of such texts: bounds memory where texts are long
 _TUNING_WORDS = (10, 40)  # short inputs: a phrase and a sentence
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
+_LOGITS = ("tensor(float)", "tensor(float16)", "tensor(double)")
 _DTYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 
 
@@ -118,6 +124,7 @@ class Predictor:
         self.manifest = manifest
         self._directory, self._model = directory, directory / manifest.model
         self._task, self._preprocessor = task, preprocessor
+        self._tags_words = task.name == "token-classification"
         known = threads or thread_counts.remembered(self._memory())
         self.tuned = known is not None
         self._open(known or thread_counts.usable_cores())
@@ -131,9 +138,13 @@ class Predictor:
         if self._fixed_batch and (batch or 1) > 1:
             raise DataError(f"{self._model}: takes one row at a time; leave batch {batch} out")
         self._batch = 1 if self._fixed_batch else batch
-        outputs = {found.name: found.shape for found in self._session.get_outputs()}
-        self._output = "logits" if "logits" in outputs else next(iter(outputs))
-        self._check_classes((outputs[self._output] or [None])[-1])
+        outputs = {found.name: found for found in self._session.get_outputs()}
+        self._output = "logits" if "logits" in outputs else next(iter(outputs), "")
+        answer = outputs.get(self._output)
+        if answer is None or answer.type not in _LOGITS:
+            said = "nothing" if answer is None else answer.type
+            raise BundleError(f"{self._model}: answers with {said}, not with scores of classes")
+        self._check_classes((answer.shape or [None])[-1])
 
     def __repr__(self) -> str:
         return f"<Predictor {self.manifest.name!r}: {self.manifest.task}>"
@@ -274,14 +285,13 @@ class Predictor:
         return thread_counts.memory_file(core, import_onnxruntime().__version__)
 
     def _question(self, item: str | Sequence[str]) -> Question:
-        tagging = self._task.name == "token-classification"
         if isinstance(item, str):
-            if not tagging:
+            if not self._tags_words:
                 return Question(item)
             from edgecompress.tasks.token_classification import split_words
 
             return Question(item, split_words(item))
-        if not tagging:
+        if not self._tags_words:
             raise DataError(f"this bundle does {self._task.name}; it takes texts, not words")
         spans, at = [], 0
         for word in item:
@@ -351,8 +361,7 @@ class Predictor:
 
     def _logits(self, encoded: Encoded, batch: int) -> list[np.ndarray[Any, Any]]:
         """Run the model: logits of each row without its padding, float32."""
-        from onnxruntime.capi import onnxruntime_pybind11_state as state
-
+        refused = refusals()
         lengths = encoded.lengths.tolist()
         masked = "attention_mask" in self._dtypes
         logits: list[np.ndarray[Any, Any]] = [np.empty(0)] * len(encoded)
@@ -362,15 +371,35 @@ class Predictor:
             typed = {name: value.astype(self._dtypes[name]) for name, value in feed.items()}
             try:
                 (output,) = session.run([self._output], typed)
-            except (state.Fail, state.InvalidArgument, state.RuntimeException) as error:
+            except refused as error:
                 raise BundleError(
                     f"{self._model}: ONNX Runtime failed on this text ({first_line(error)})"
                 ) from None
-            self._check_classes(output.shape[-1])  # a graph may leave their number open
-            output = np.asarray(output, dtype=np.float32)
+            output = self._checked(output, len(rows), max(lengths[row] for row in rows))
             for row, values in zip(rows, output, strict=True):
                 logits[row] = values[: lengths[row]] if values.ndim == 2 else values
         return logits
+
+    def _checked(self, output: np.ndarray[Any, Any], rows: int, longest: int) -> Any:
+        """Give logits as float32 (rows, classes) or (rows, tokens, classes), if they are some.
+
+        A graph may leave its shapes open, so that they are known only now.
+        """
+        classes = len(self.manifest.labels)
+        wanted = (rows, longest, classes) if self._tags_words else (rows, classes)
+        if output.shape and len(output.shape) == len(wanted):
+            self._check_classes(output.shape[-1])
+        if output.shape != wanted:
+            raise BundleError(
+                f"{self._model}: answers in the shape {list(output.shape)}, and "
+                f"{self._task.name} wants {list(wanted)}"
+            )
+        output = np.asarray(output, dtype=np.float32)
+        if not np.isfinite(output).all():
+            raise BundleError(
+                f"{self._model}: its answer to this text holds numbers that are not finite"
+            )
+        return output
 
     def _check_classes(self, classes: object) -> None:
         labels = len(self.manifest.labels)

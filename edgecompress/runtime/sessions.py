@@ -9,7 +9,9 @@ from typing import Any
 from edgecompress.errors import BundleError
 from edgecompress.values import SessionSettings
 
-_ERRORS_ONLY = 3  # onnxruntime's severity: 0 verbose … 3 error, 4 fatal
+_FATAL_ONLY = 4
+"""Of onnxruntime's severities. What it refuses it also raises, and here that becomes a sentence; its
+log would write a stranger's names to the terminal as they are."""
 
 
 def import_onnxruntime() -> Any:
@@ -20,7 +22,23 @@ def import_onnxruntime() -> Any:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
+    onnxruntime.set_default_logger_severity(_FATAL_ONLY)
     return onnxruntime
+
+
+def refusals() -> tuple[type[Exception], ...]:
+    """Give what ONNX Runtime raises where it refuses a model, a setting or an input.
+
+    Its own exceptions share no base but Exception; what it does not foresee comes as Python's.
+    """
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    own = (
+        found
+        for found in vars(state).values()
+        if isinstance(found, type) and issubclass(found, Exception)
+    )
+    return (RuntimeError, ValueError, UnicodeError, *own)
 
 
 def open_session(model: Path, settings: SessionSettings, threads: int) -> Any:
@@ -44,8 +62,6 @@ def open_session(model: Path, settings: SessionSettings, threads: int) -> Any:
         When ONNX Runtime refuses the file or a setting.
     """
     ort = import_onnxruntime()
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
     level = {"disable": "ORT_DISABLE_ALL"}.get(
         settings.graph_optimization_level, f"ORT_ENABLE_{settings.graph_optimization_level.upper()}"
     )
@@ -53,14 +69,7 @@ def open_session(model: Path, settings: SessionSettings, threads: int) -> Any:
     options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = _ERRORS_ONLY
-    # onnxruntime's exceptions share no base but Exception.
-    refusals: tuple[type[Exception], ...] = (RuntimeError, ValueError)
-    refusals += tuple(
-        found
-        for found in vars(state).values()
-        if isinstance(found, type) and issubclass(found, Exception)
-    )
+    options.log_severity_level = _FATAL_ONLY
     try:
         for key, value in settings.config_entries:
             options.add_session_config_entry(key, value)
@@ -70,7 +79,7 @@ def open_session(model: Path, settings: SessionSettings, threads: int) -> Any:
             providers=["CPUExecutionProvider"],
             disabled_optimizers=list(settings.disabled_optimizers) or None,
         )
-    except refusals as error:
+    except refusals() as error:
         raise BundleError(
             f"{model}: ONNX Runtime {ort.__version__} cannot open it ({first_line(error)})"
         ) from None

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,6 +61,10 @@ def faults(case: Case, outcome: Outcome) -> list[str]:
         found.append(f"exit code {outcome.code}")
     elif outcome.code in (1, 2):
         found += _unclear(case, outcome.message)
+    if "--json" not in case.arguments and any(
+        unicodedata.category(sign) == "Cc" and sign not in "\n\t" for sign in outcome.out
+    ):
+        found.append("control characters in the output")
     if outcome.peak_bytes > MOST_BYTES:
         found.append("memory")
     return found

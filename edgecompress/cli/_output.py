@@ -1,0 +1,33 @@
+"""What commands write to standard output: a stranger's words in it cannot steer a terminal.
+
+Names, labels and versions come from bundles, recipes and boards that nobody has checked.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from edgecompress.words import printable
+
+
+def say(text: str = "") -> None:
+    """Write lines for a person, as UTF-8 whatever the terminal says: names need it."""
+    click.echo(printable(text, keep="\n").encode("utf-8", "backslashreplace"))
+
+
+def say_json(text: str) -> None:
+    r"""Write JSON; at a terminal, what would steer it becomes ``\u009b``, which means the same."""
+    if sys.stdout.isatty():
+        text = "".join(
+            sign if sign == "\n" or printable(sign) == sign else _escaped(sign) for sign in text
+        )
+    click.echo(text.encode("utf-8", "backslashreplace"), nl=not text.endswith("\n"))
+
+
+def _escaped(sign: str) -> str:
+    units = sign.encode("utf-16-be", "surrogatepass")
+    return "".join(
+        f"\\u{int.from_bytes(units[at : at + 2], 'big'):04x}" for at in range(0, len(units), 2)
+    )
