@@ -10,8 +10,8 @@ from edgecompress.errors import BundleError
 from edgecompress.values import SessionSettings
 
 _FATAL_ONLY = 4
-"""Of onnxruntime's severities. What it refuses it also raises, and here that becomes a sentence; its
-log would write a stranger's names to the terminal as they are."""
+"""Of onnxruntime's severities. What it refuses it also raises, and that becomes a sentence here;
+its log would write a stranger's names to the terminal as they are."""
 
 
 def import_onnxruntime() -> Any:
