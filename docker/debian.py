@@ -18,7 +18,7 @@ from edgecompress.images.context import host_platform
 from edgecompress.images.engines import find_engine
 from edgecompress.targets.emulated.debian import MIRROR, SUITE
 from edgecompress.targets.machine import cache_folder
-from edgecompress.values import json_digest
+from edgecompress.values import file_digest, json_digest
 
 PACKAGES = (
     "python3-minimal", "python3-pip", "python3-venv", "libstdc++6", "libgomp1", "coreutils",
@@ -31,12 +31,14 @@ VARIANTS = {"amd64": "", "arm64": "v8"}
 def archive(architecture: str) -> Path:
     """Give the root file system as a .tar, made when it is not in the cache yet."""
     file = cache_folder() / "bases" / f"{architecture}-{json_digest([SUITE, PACKAGES])[:16]}.tar"
-    if not file.is_file():
+    known = file.with_suffix(".sha256")  # what is imported is what was made
+    if not (file.is_file() and known.is_file() and known.read_text() == file_digest(file)):
         file.parent.mkdir(parents=True, exist_ok=True)
         aside = file.with_suffix(f".{os.getpid()}.tar")
         command = ["mmdebstrap", "--quiet", "--variant=extract", f"--architectures={architecture}"]
         command += [f"--include={','.join(PACKAGES)}", SUITE, str(aside), MIRROR]
         subprocess.run(command, check=True, stdout=sys.stderr)
+        known.write_text(file_digest(aside))
         aside.rename(file)
     return file
 

@@ -9,6 +9,7 @@
     ├── TargetError          1   a target did not answer: names the host and what failed
     ├── StageError           1   a stage failed: names the chain, the stage and the cause
     ├── BundleError          1   a bundle is damaged or of an unknown format: names the file
+    ├── DiskError            1   a disk is full or read-only: names the folder and what to do
     └── ImageError           1   a container image cannot be built: says what is missing
 
 A budget that no candidate meets is no error: `edgecompress run` ends with exit code 3 (or 4 when a
@@ -114,6 +115,13 @@ class StageError(EdgeCompressError):
 
 class BundleError(EdgeCompressError):
     """A bundle is damaged, incomplete or of an unknown format; the text names the file."""
+
+
+class DiskError(EdgeCompressError):
+    """A disk is full, read-only or over its quota; the text names the folder and what to do.
+
+    It ends the whole command: nothing that comes later could be saved either.
+    """
 
 
 class ImageError(EdgeCompressError):

@@ -7,12 +7,8 @@ versions of the libraries. A chain that fails becomes a row with its reason; the
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import re
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -53,9 +49,7 @@ from edgecompress.values import (
     TorchModel,
     json_digest,
 )
-
-FATAL_ERRNO = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
-"""A full or read-only disk ends the run: no later stage could be saved either."""
+from edgecompress.writing import temporary
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,8 +330,8 @@ class Pipeline:
     @contextmanager
     def asking(self, reporter: Reporter | None = None) -> Iterator[StageContext]:
         """Give a context for questions whose answers are not kept as a stage's result."""
-        with tempfile.TemporaryDirectory(prefix="edgecompress-") as folder:
-            yield self._context(Path(folder) / "work", Path(folder), reporter)
+        with temporary() as folder:
+            yield self._context(folder / "work", folder, reporter)
 
     def _stage_key(self, stage: Stage) -> Json:
         module = type(stage).__module__
@@ -378,12 +372,6 @@ class Pipeline:
         try:
             return self.store.obtain(key, build)
         except Exception as error:  # a stage may run any library: its failure is its chain's alone
-            fatal = disk_failure(error)
-            if fatal:
-                raise EdgeCompressError(
-                    f"{what} could not be saved in {self.store.root}: {os.strerror(fatal)}; "
-                    "make room or name another store with --store"
-                ) from error
             if type(error) is StageError:
                 raise StageError(in_words(str(error), self.store.root)) from error
             if isinstance(error, EdgeCompressError):
@@ -405,20 +393,6 @@ def _state(place: Target) -> Json:
         "meter": str(spec.meter) if spec is not None and spec.meter else None,
         "any_governor": spec is not None and spec.any_governor,
     }
-
-
-def disk_failure(error: BaseException) -> int | None:
-    """Give the errno when a full or read-only disk is behind `error`, else None."""
-    link: BaseException | None = error
-    while link is not None:
-        if isinstance(link, OSError) and link.errno in FATAL_ERRNO:
-            return link.errno
-        # safetensors is written in Rust: its errors carry the number as text.
-        number = re.search(r"\(os error (\d+)\)", str(link))
-        if number and int(number[1]) in FATAL_ERRNO:
-            return int(number[1])
-        link = link.__cause__ or link.__context__
-    return None
 
 
 def _reads_teacher(stage: Stage) -> bool:

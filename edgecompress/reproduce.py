@@ -9,13 +9,13 @@ digests are compared before any work starts.
 from __future__ import annotations
 
 import copy
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgecompress.bundle import write_bundle
+from edgecompress.bundle.directory import check_replaced, move_into_place
 from edgecompress.bundle.manifest import Manifest, portable
 from edgecompress.bundle.packing import opened
 from edgecompress.chains import Chain
@@ -32,10 +32,11 @@ from edgecompress.recipe import Recipe, build_recipe
 from edgecompress.recipe_paths import CORPORA, absolute_paths
 from edgecompress.run import read_splits
 from edgecompress.runtime import load
-from edgecompress.same_inputs import check_inputs
+from edgecompress.same_inputs import NOTHING_SAID, Inputs, check_inputs, left_to_the_bundle
 from edgecompress.store import Store
 from edgecompress.targets.agent.describe import describe
 from edgecompress.values import Candidate, Example, Json
+from edgecompress.writing import temporary, writing
 from edgecompress.yamlfile import YamlFile, apply_settings
 
 if TYPE_CHECKING:
@@ -109,24 +110,15 @@ class Reproduction:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """Where a bundle's inputs lie now; what is left out is as the recipe says."""
-
-    data_root: Path | None = None
-    teacher: str | None = None
-    model: str | None = None
-    settings: tuple[str, ...] = ()
-
-
 def reproduce(
     bundle: Path,
-    inputs: Inputs = Inputs(),
+    inputs: Inputs = NOTHING_SAID,
     *,
     store: Path | None = None,
     output: Path | None = None,
     threads: int | None = None,
     reporter: Reporter | None = None,
+    fetch: Callable[[Sequence[str]], bool] | None = None,
 ) -> Reproduction:
     """Make the core of `bundle` again and compare it with the one that is there.
 
@@ -145,6 +137,9 @@ def reproduce(
         How many threads torch computes with; else as many as when the bundle was made, where its
         recipe or its evidence says so.
     reporter : Reporter, optional
+    fetch : callable, optional
+        Asked whether the models of a hub that the bundle names, and nobody else, may be fetched;
+        else they may not.
 
     Returns
     -------
@@ -153,39 +148,54 @@ def reproduce(
     Raises
     ------
     BundleError
-        When the bundle is damaged, or was not made by a recipe.
+        When the bundle is damaged, or was not made by a recipe, or names what may not be fetched.
     DataError
         When an input is missing, or is not the one that the bundle was made from.
     """
-    with opened(bundle) as directory:
+    if output is not None:
+        check_replaced(output)
+    with (
+        opened(bundle) as directory,
+        writing(output) if output is not None else temporary() as folder,
+        temporary() as aside,
+    ):
         recorded = replace(read_side(directory), place=str(bundle))
-        with tempfile.TemporaryDirectory(prefix="edgecompress-reproduce-") as aside:
-            try:
-                recipe, written = _recipe(recorded.manifest, inputs, Path(aside))
-                chain = _chain(recipe, recorded.manifest)
-            except (BundleError, RecipeError) as error:
-                raise BundleError(f"{bundle}: the recorded recipe: {error}") from None
-            check_inputs(recipe, chain, recorded.manifest)
-            splits, test = read_splits(recipe)
-            threads = threads or recorded.environment.get("compute_threads")
-            place = Store(_clean(store, recorded) if store else Path(aside) / "store")
-            pipeline = Pipeline(
-                recipe,
-                place,
-                splits,
-                reporter or Silent(),
-                recorded=recorded.manifest.steps,
-                threads=threads,
+        try:
+            recipe, written = _recipe(recorded.manifest, inputs, aside)
+            chain = _chain(recipe, recorded.manifest)
+        except (BundleError, RecipeError) as error:
+            raise BundleError(f"{bundle}: the recorded recipe: {error}") from None
+        check_inputs(recipe, chain, recorded.manifest)
+        named = left_to_the_bundle(recipe, inputs)
+        if named and not (fetch is not None and fetch(named)):
+            listed = " and ".join(map(repr, named))
+            raise BundleError(
+                f"{bundle} names {listed}, to be fetched from the Hugging Face hub; agree to that "
+                "with --yes, or say where it lies with --teacher or --model"
             )
-            try:
-                candidate = pipeline.run_chain(chain, pipeline.open_start()).candidate
-            finally:
-                pipeline.close()
-            target = output or Path(aside) / "bundle"
-            _write(target, recorded.manifest, candidate, pipeline, recipe, written, test)
-            made = read_side(target)
-            notes = tuple(_notes(recorded.manifest, written, pipeline.threads))
-            return _compared(recorded, made, directory, target, notes, splits, test)
+        splits, test = read_splits(recipe)
+        threads = threads or recorded.environment.get("compute_threads")
+        place = Store(_clean(store, recorded) if store else aside / "store")
+        pipeline = Pipeline(
+            recipe,
+            place,
+            splits,
+            reporter or Silent(),
+            recorded=recorded.manifest.steps,
+            threads=threads,
+        )
+        try:
+            candidate = pipeline.run_chain(chain, pipeline.open_start()).candidate
+        finally:
+            pipeline.close()
+        target = folder / "bundle"
+        _write(target, recorded.manifest, candidate, pipeline, recipe, written, test)
+        made = read_side(target)
+        notes = tuple(_notes(recorded.manifest, written, pipeline.threads))
+        found = _compared(recorded, made, directory, target, notes, splits, test)
+        if output is not None:
+            move_into_place(target, output)
+        return found
 
 
 def _recipe(manifest: Manifest, inputs: Inputs, aside: Path) -> tuple[Recipe, Json]:

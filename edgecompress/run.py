@@ -10,15 +10,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from edgecompress.bundle.manifest import portable
 from edgecompress.chains import Chain
 from edgecompress.choose import choose
 from edgecompress.context import Splits
 from edgecompress.data import Split
 from edgecompress.determinism import compute_threads
-from edgecompress.errors import DataError, EdgeCompressError, StageError
+from edgecompress.errors import DataError, StageError
 from edgecompress.floor import measured_floor
 from edgecompress.observation import descriptions
 from edgecompress.origin import find_origin
@@ -34,7 +32,7 @@ from edgecompress.provenance import candidate_digest
 from edgecompress.recipe import Recipe, load_recipe
 from edgecompress.run_directory import prepare_output, slug, write_directory
 from edgecompress.stage import Observer, stage_class
-from edgecompress.store import Store, default_store, replace_file
+from edgecompress.store import Store, default_store
 from edgecompress.validation import validated
 from edgecompress.values import (
     Candidate,
@@ -45,6 +43,7 @@ from edgecompress.values import (
     RunResult,
     find,
 )
+from edgecompress.writing import replace_file, writing_into
 
 TEACHER, STOCK, TUNED = "teacher", "onnx-fp32", "onnx-fp32-tuned"
 
@@ -100,12 +99,9 @@ def run(
     """
     loaded = recipe if isinstance(recipe, Recipe) else load_recipe(Path(recipe), settings)
     folder = prepare_output(Path(output))
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            return _run(loaded, folder, Store(Path(store) if store else default_store()),
-                        reporter or Silent(), command, keep)  # fmt: skip
-    except Timeout:
-        raise EdgeCompressError(f"another run is writing to {folder}; name another -o") from None
+    place = Store(Path(store) if store else default_store())
+    with writing_into(folder):
+        return _run(loaded, folder, place, reporter or Silent(), command, keep)
 
 
 def read_splits(recipe: Recipe) -> tuple[Splits, tuple[Example, ...]]:

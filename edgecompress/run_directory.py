@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import tempfile
 from pathlib import Path
 
 from edgecompress.errors import EdgeCompressError
@@ -12,8 +11,8 @@ from edgecompress.onnx_files import onnx_model_files
 from edgecompress.origin import Origin
 from edgecompress.pipeline import Made
 from edgecompress.progress import Reporter
-from edgecompress.store import replace_file
 from edgecompress.values import Candidate, OnnxModel, RunResult
+from edgecompress.writing import private, put, replace_file, sweep
 
 MARKER = ".edgecompress-run"
 
@@ -24,6 +23,7 @@ def prepare_output(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / MARKER).exists():
+            sweep(folder)  # what killed commands left is nothing to be kept
             if any(folder.iterdir()):
                 raise EdgeCompressError(f"{folder} is not empty and not a run's; name another -o")
             (folder / MARKER).write_text("Made by edgecompress run; it may write here again.\n")
@@ -54,17 +54,19 @@ def write_directory(
 
     tell.begin("report and bundle")
     page = render_html(result)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".candidates-") as aside:
+    with private(folder, "-o") as aside:
         for row in result.rows:
             if keep and row.kind == "candidate" and row.name in made:
-                target = Path(aside) / "new" / slug(row.name)
+                target = aside / "new" / slug(row.name)
                 export_candidate(made[row.name].candidate, target)
                 text = measurements_json(row.measurements)
                 (target / "measurements.json").write_text(text, encoding="utf-8")
-        if (folder / "candidates").exists():
-            (folder / "candidates").rename(Path(aside) / "old")
-        if (Path(aside) / "new").exists():
-            (Path(aside) / "new").rename(folder / "candidates")
+        if (aside / "new").exists():
+            put(aside / "new", folder / "candidates")
+        elif (folder / "candidates").exists():
+            (folder / "candidates").rename(aside / "candidates")
+        if not result.winner and (folder / "bundle").exists():
+            (folder / "bundle").rename(aside / "bundle")
     if result.winner:
         found = origin or Origin(recipe=result.recipe)
         write_bundle(
@@ -80,8 +82,6 @@ def write_directory(
             platform=found.platform,
             packages=found.packages,
         )
-    elif (folder / "bundle").exists():
-        shutil.rmtree(folder / "bundle")
     replace_file(folder / "report.html", page)
     replace_file(folder / "report.md", render_markdown(result))
     replace_file(folder / "results.json", to_json(result))

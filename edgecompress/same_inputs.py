@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,25 @@ from edgecompress.errors import DataError
 from edgecompress.origin import input_files
 from edgecompress.recipe import Recipe
 from edgecompress.values import Json, file_digest
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Where a bundle's inputs lie now; what is left out is as the recipe says."""
+
+    data_root: Path | None = None
+    teacher: str | None = None
+    model: str | None = None
+    settings: tuple[str, ...] = ()
+
+    def given(self) -> frozenset[str]:
+        """Name the models that a person said the place of: ``teacher``, ``model``."""
+        keys = {text.partition("=")[0].strip().removesuffix(".model") for text in self.settings}
+        named = {"teacher": self.teacher, "model": self.model}
+        return frozenset(role for role, place in named.items() if place or role in keys)
+
+
+NOTHING_SAID = Inputs()
 
 
 def check_inputs(recipe: Recipe, chain: Chain, manifest: Manifest) -> None:
@@ -44,6 +64,28 @@ def check_inputs(recipe: Recipe, chain: Chain, manifest: Manifest) -> None:
                 f"{entry['digest']} and is {now}; name the file with "
                 "--set stages.STAGE.calibration=FILE"
             )
+
+
+def left_to_the_bundle(recipe: Recipe, inputs: Inputs) -> tuple[str, ...]:
+    """Give the ids of a hub's models that the bundle alone names, and that would be fetched.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        The bundle's, with the places that a person named.
+    inputs : Inputs
+        What a person said.
+    """
+    given = inputs.given()
+    fields = recipe.fields
+    sources = {"teacher": fields.teacher and fields.teacher.model, "model": fields.model}
+    return tuple(
+        dict.fromkeys(
+            str(source)
+            for role, source in sources.items()
+            if source and role not in given and not Path(source).exists()
+        )
+    )
 
 
 def _check_split(recipe: Recipe, split: Any, entry: Json) -> None:

@@ -5,7 +5,9 @@ There is no second code path: the same recipe rules, the same store, the same pi
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from edgecompress.run import observers, read_splits
 from edgecompress.run_directory import export_candidate
 from edgecompress.store import Store, default_store
 from edgecompress.values import Candidate, Json, Measurement, OnnxModel
+from edgecompress.writing import put, sweep, writing
 from edgecompress.yamlfile import YamlFile, apply_settings
 
 ARCHITECTURES = {
@@ -134,30 +137,24 @@ def apply_one(
     -------
     before, after : Candidate
     """
+    sweep(output)  # what killed commands left in an empty directory is nothing to be kept
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise EdgeCompressError(f"{output} is there already; name another -o")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EdgeCompressError(f"{output} cannot be written ({error.strerror})") from None
-    pipeline, start = _open(recipe, store, reporter)
-    result = pipeline.run_chain(recipe.chains[0], start).candidate
-    if output.suffix == ".onnx" and isinstance(result.model, OnnxModel):
-        if len(list(result.model.directory.iterdir())) > 1:
-            raise EdgeCompressError("the model has external data; give -o a directory")
-        aside = output.with_name(f".{output.name}.aside")
-        aside.write_bytes(result.model.path.read_bytes())
-        aside.replace(output)
-        return start, result
-    aside = output.with_name(f".{output.name}.aside")
-    if aside.exists():
-        import shutil
-
-        shutil.rmtree(aside)
-    export_candidate(result, aside)
-    if output.exists():
-        output.rmdir()
-    aside.rename(output)
+    with contextlib.ExitStack() as stack:
+        try:
+            aside = stack.enter_context(writing(output))
+        except OSError as error:
+            raise EdgeCompressError(f"{output} cannot be written ({error.strerror})") from None
+        pipeline, start = _open(recipe, store, reporter)
+        result = pipeline.run_chain(recipe.chains[0], start).candidate
+        if output.suffix == ".onnx" and isinstance(result.model, OnnxModel):
+            if len(list(result.model.directory.iterdir())) > 1:
+                raise EdgeCompressError("the model has external data; give -o a directory")
+            shutil.copyfile(result.model.path, aside / "made")
+            put(aside / "made", output)
+            return start, result
+        export_candidate(result, aside / "made")
+        put(aside / "made", output)
     return start, Candidate.load(output)
 
 

@@ -13,21 +13,24 @@ A result is written aside and renamed, so a reader sees all of it or nothing. A 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
+from edgecompress.disk import asking
 from edgecompress.errors import EdgeCompressError
 from edgecompress.values import directory_digests, json_digest
+from edgecompress.writing import private, sweep
 
 DIGESTS = "digests.json"
+INSTEAD = "--store or EDGECOMPRESS_STORE"
 KEY_LENGTH = 64
 """A key is a whole SHA-256 in hexadecimal: short keys collide in silence."""
 
@@ -68,8 +71,8 @@ class Store:
                 (self.root / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise EdgeCompressError(
-                f"the store {self.root} cannot be written ({error.strerror}); "
-                "name another with --store or EDGECOMPRESS_STORE"
+                f"the store {self.root} cannot be written ({error.strerror}); name another with "
+                f"{INSTEAD}"
             ) from None
 
     def path(self, key: str) -> Path:
@@ -97,26 +100,25 @@ class Store:
         found = self.get(key)
         if found:
             return found
-        with FileLock(self.root / "locks" / f"{key}.lock"):
+        scratch, target = self.root / "scratch" / key, self.path(key)
+        with (
+            asking(self.root, INSTEAD),
+            FileLock(self.root / "locks" / f"{key}.lock"),
+        ):
             found = self.get(key)
             if found:
                 return found
-            aside = Path(tempfile.mkdtemp(prefix=f"{key[:12]}-", dir=self.root / "aside"))
-            scratch = self.root / "scratch" / key
             scratch.mkdir(parents=True, exist_ok=True)
-            try:
-                build(aside, scratch)
-                digests = directory_digests(aside)
+            with private(self.root / "aside", INSTEAD) as aside:
+                made = aside / "made"  # the outer folder is this user's alone, this one need not be
+                made.mkdir()
+                build(made, scratch)
+                digests = directory_digests(made)
                 text = json.dumps(digests, indent=1, sort_keys=True)
-                (aside / DIGESTS).write_text(text, encoding="utf-8")
-                sync_tree(aside)
-                target = self.path(key)
+                (made / DIGESTS).write_text(text, encoding="utf-8")
+                sync_tree(made)
                 target.parent.mkdir(exist_ok=True)
-                aside.chmod(0o755)
-                aside.rename(target)
-            except BaseException:
-                shutil.rmtree(aside, ignore_errors=True)
-                raise
+                made.rename(target)
             shutil.rmtree(scratch, ignore_errors=True)
             return target
 
@@ -125,17 +127,19 @@ class Store:
         return self.obtain(json_digest({"cached": dict(key)}), lambda folder, _: build(folder))
 
     def sweep(self) -> None:
-        """Remove what killed runs have left aside; what a living run still builds is kept."""
-        for leftover in (self.root / "aside").iterdir():
-            unfinished = (self.root / "scratch").iterdir()
-            keys = [path for path in unfinished if path.name[:12] == leftover.name[:12]]
-            lock = FileLock(self.root / "locks" / f"{keys[0].name}.lock") if keys else None
-            try:
-                if lock:
-                    with lock.acquire(timeout=0):
-                        shutil.rmtree(leftover, ignore_errors=True)
-            except Timeout:
+        """Remove what killed runs have left; what a living run still builds is kept.
+
+        What a stage can resume from stays, unless its result is there already.
+        """
+        sweep(self.root / "aside")
+        for scratch in (self.root / "scratch").iterdir():
+            if len(scratch.name) != KEY_LENGTH or not self.path(scratch.name).is_dir():
                 continue
+            with (
+                contextlib.suppress(Timeout),
+                FileLock(self.root / "locks" / f"{scratch.name}.lock", timeout=0),
+            ):
+                shutil.rmtree(scratch, ignore_errors=True)
 
     @staticmethod
     def _is_whole(folder: Path) -> bool:
@@ -157,21 +161,3 @@ def sync_tree(folder: Path) -> None:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-
-
-def replace_file(path: Path, text: str) -> None:
-    """Write `text` aside and rename it to `path`: a reader sees the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-    ) as stream:
-        temporary = Path(stream.name)
-        try:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    temporary.chmod(0o644)
-    temporary.replace(path)

@@ -7,8 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -23,10 +23,11 @@ from edgecompress.errors import DataError, EdgeCompressError, StageError
 from edgecompress.origin import find_origin
 from edgecompress.pipeline import Pipeline
 from edgecompress.recipe import load_recipe
-from edgecompress.reproduce import Inputs, Reproduction, reproduce
+from edgecompress.reproduce import Reproduction, reproduce
 from edgecompress.run import read_splits
+from edgecompress.same_inputs import Inputs
 from edgecompress.store import Store
-from edgecompress.values import Candidate, Measurement, file_digest
+from edgecompress.values import Candidate, Measurement, Step, file_digest
 
 RECIPE = """\
 name: again
@@ -242,3 +243,34 @@ def test_a_choice_that_the_recipe_rules_out_is_refused(place: Path, fused: Path)
     bundle = tampered(fused, place / "invented", invented)
     with pytest.raises(StageError, match="rules out"):
         reproduce(bundle, inputs(place))
+
+
+def test_what_only_the_bundle_names_is_not_fetched_unasked(
+    classifier: Candidate, make_bundle: Callable[..., Path], tmp_path: Path
+) -> None:
+    """A hub's model, and nobody at a terminal: it is refused before anything is fetched."""
+    write_project(tmp_path)
+    names = {"train": ["train.tsv"], "validation": ["dev.tsv"], "test": ["test.tsv"]}
+    recipe = {
+        "name": "hub",
+        "task": "text-classification",
+        "teacher": {"model": "someone/a-model"},
+        "data": {"format": "tsv", "root": "texts", **names},
+        "stages": ["export"],
+    }
+    candidate = replace(classifier, steps=(Step("teacher", {}), Step("export", {})))
+    bundle, root = make_bundle(candidate, recipe=recipe), tmp_path / "texts"
+    done = CliRunner().invoke(cli, ["reproduce", str(bundle), "--data-root", str(root)])
+    assert isinstance(done.exception, EdgeCompressError)
+    said = str(done.exception)
+    assert "'someone/a-model'" in said
+    assert "--yes" in said
+    assert "--teacher" in said
+
+    asked: list[str] = []
+    with pytest.raises(EdgeCompressError, match="--yes"):
+        reproduce(bundle, Inputs(root), fetch=asked.extend)  # type: ignore[arg-type]
+    assert asked == ["someone/a-model"]
+    with pytest.raises(EdgeCompressError) as named:  # what a person names is not asked about
+        reproduce(bundle, Inputs(root, teacher=str(tmp_path / "nosuch")))
+    assert "--yes" not in str(named.value)

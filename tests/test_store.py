@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from edgecompress.errors import EdgeCompressError
-from edgecompress.store import Store, replace_file
+from edgecompress.store import Store
+from edgecompress.writing import replace_file
 
 KEY = hashlib.sha256(b"key").hexdigest()
 
@@ -76,6 +77,7 @@ CHILD = """
 import sys, time
 from pathlib import Path
 from edgecompress.store import Store
+from edgecompress.writing import replace_file
 def build(folder, scratch):
     (folder / "big").write_bytes(b"x" * 1000)
     (scratch / "epoch").write_text("1")

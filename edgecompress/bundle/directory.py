@@ -20,7 +20,6 @@ it: lists are not signatures. Verifying needs the standard library only.
 from __future__ import annotations
 
 import shutil
-import tempfile
 from pathlib import Path
 
 from edgecompress.bundle.digests import (
@@ -47,6 +46,7 @@ from edgecompress.bundle.strictjson import MOST_BYTES
 from edgecompress.errors import BundleError, DataError
 from edgecompress.onnx_files import external_data
 from edgecompress.values import Candidate, Json, OnnxModel, RunResult, Step, file_digest
+from edgecompress.writing import put, writing
 
 SBOM_NAME = "sbom.cdx.json"
 _MODEL = "model.onnx"
@@ -105,6 +105,8 @@ def write_bundle(
     ------
     BundleError
         When the candidate cannot be bundled or the files cannot be written.
+    DiskError
+        When the disk is full or read-only.
     """
     if not isinstance(candidate.model, OnnxModel):
         raise BundleError(
@@ -132,16 +134,13 @@ def write_bundle(
         evidence=evidence is not None or report_html is not None,
     )
     try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(
-            prefix=f".{directory.name}-", dir=directory.parent, ignore_cleanup_errors=True
-        ) as aside:
-            made = Path(aside) / "bundle"  # the outer folder is private to this user, this is not
+        with writing(directory) as aside:
+            made = aside / "bundle"  # the outer folder is private to this user, this is not
             made.mkdir()
             _write_core(made, candidate, candidate.model, manifest, packages)
             _write_evidence(made, manifest, evidence, report_html)
             verify_bundle(made)
-            move_into_place(made, directory, Path(aside) / "replaced")
+            move_into_place(made, directory)
     except OSError as error:
         place = error.filename or directory
         raise BundleError(
@@ -276,8 +275,8 @@ def _write_evidence(
         (made / EVIDENCE_LIST).write_bytes(list_text(made, names))
 
 
-def move_into_place(made: Path, directory: Path, replaced: Path) -> None:
-    """Rename `made` to `directory`; a bundle that is there goes to `replaced` first.
+def check_replaced(directory: Path) -> None:
+    """See that a bundle may be put at `directory`: nothing is there, or an older bundle.
 
     Raises
     ------
@@ -291,14 +290,18 @@ def move_into_place(made: Path, directory: Path, replaced: Path) -> None:
             raise BundleError(
                 f"{directory}: exists and is no bundle; remove it or choose another place"
             )
-        directory.rename(replaced)
-        try:
-            made.rename(directory)
-        except OSError:
-            replaced.rename(directory)
-            raise
-    else:
-        made.rename(directory)
+
+
+def move_into_place(made: Path, directory: Path) -> None:
+    """Put a whole bundle, made in a folder of `writing`, at `directory`; replace one there.
+
+    Raises
+    ------
+    BundleError
+        When something else is there.
+    """
+    check_replaced(directory)
+    put(made, directory)
 
 
 def _check_references(directory: Path, manifest: Manifest, core: list[str]) -> None:

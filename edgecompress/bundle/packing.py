@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,7 @@ from edgecompress.bundle.names import Names
 from edgecompress.bundle.tarball import read_tar, whole_size, write_tar
 from edgecompress.bundle.zstdframe import MAGIC, Frame, import_zstandard, write_frame
 from edgecompress.errors import BundleError
+from edgecompress.writing import put, temporary, writing
 
 SUFFIX = ".tar.zst"
 FOLDER = "bundle/"
@@ -67,20 +67,12 @@ def pack_bundle(directory: Path, output: Path | None = None, *, core: bool = Fal
     try:
         _check_replaced(output)
         sizes = {FOLDER + name: (place / name).stat().st_size for name in names}
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            dir=output.parent, prefix=f".{output.name}.", delete=False
-        ) as stream:
-            try:
-                pieces = write_tar(sizes, partial(_content, place))
-                write_frame(zstandard, pieces, whole_size(sizes), stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-                Path(stream.name).chmod(0o644)
-                Path(stream.name).replace(output)
-            except BaseException:
-                Path(stream.name).unlink(missing_ok=True)
-                raise
+        with writing(output) as aside, (aside / "made").open("xb") as stream:
+            pieces = write_tar(sizes, partial(_content, place))
+            write_frame(zstandard, pieces, whole_size(sizes), stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+            put(aside / "made", output)
     except OSError as error:
         where = error.filename or output
         raise BundleError(
@@ -123,16 +115,12 @@ def unpack_bundle(
     if not archive.is_file():
         what = "is no file" if archive.exists() else "no such file"
         raise BundleError(f"{archive}: {what}; give an archive that `bundle pack` made")
-    there = next(folder for folder in directory.parents if folder.exists())
     try:
-        with tempfile.TemporaryDirectory(
-            prefix=f".{directory.name}-", dir=there, ignore_cleanup_errors=True
-        ) as aside:
-            made = Path(aside) / "bundle"
+        with writing(directory) as aside:
+            made = aside / "bundle"
             made.mkdir()
             _unpack(archive, made, most_bytes, check or verify_bundle)
-            directory.parent.mkdir(parents=True, exist_ok=True)
-            move_into_place(made, directory, Path(aside) / "replaced")
+            move_into_place(made, directory)
     except OSError as error:
         where = error.filename or directory
         raise BundleError(
@@ -153,9 +141,9 @@ def opened(bundle: Path) -> Iterator[Path]:
     if bundle.is_dir() or not bundle.exists():
         yield bundle
         return
-    with tempfile.TemporaryDirectory(prefix="edgecompress-") as folder:
-        unpack_bundle(bundle, Path(folder) / "bundle")
-        yield Path(folder) / "bundle"
+    with temporary() as folder:
+        unpack_bundle(bundle, folder / "bundle")
+        yield folder / "bundle"
 
 
 def is_core(directory: Path) -> bool:

@@ -13,8 +13,6 @@ Keys are files: PEM as ``openssl genpkey -algorithm ed25519`` writes them, or Op
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +20,7 @@ from edgecompress.bundle.digests import CORE_LIST, CORE_SIGNATURE, EVIDENCE_LIST
 from edgecompress.bundle.directory import verify_bundle
 from edgecompress.bundle.manifest import Manifest
 from edgecompress.errors import BundleError, DataError, MissingExtraError
+from edgecompress.writing import replace_file
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import (
@@ -60,7 +59,7 @@ def sign_bundle(directory: Path, key: Ed25519PrivateKey) -> tuple[str, ...]:
         if manifest.evidence:
             signed[EVIDENCE_SIGNATURE] = key.sign(_core(directory) + _evidence(directory))
         for name, signature in signed.items():
-            _replace(directory / name, signature)
+            replace_file(directory / name, signature)
     except OSError as error:
         raise BundleError(
             f"{error.filename or directory}: the signature cannot be written ({error.strerror})"
@@ -193,19 +192,6 @@ def _check(directory: Path, name: str, signed: bytes, key: Ed25519PublicKey) -> 
             f"{file}: was not made with this key over these lists; another key signed the bundle, "
             "or a list or the signature was changed afterwards"
         ) from None
-
-
-def _replace(file: Path, signature: bytes) -> None:
-    """Write whole or not at all."""
-    descriptor, aside = tempfile.mkstemp(prefix=".", dir=file.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(signature)
-        Path(aside).chmod(0o644)
-        Path(aside).replace(file)
-    except OSError:
-        Path(aside).unlink(missing_ok=True)
-        raise
 
 
 def _library() -> tuple[Any, Any]:

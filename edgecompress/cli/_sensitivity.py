@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from edgecompress.cli._output import say
 from edgecompress.errors import DataError, EdgeCompressError, StageError
 from edgecompress.values import Candidate, Json, OnnxModel, json_digest
+from edgecompress.writing import replace_file
 
 if TYPE_CHECKING:
     from edgecompress.pipeline import Pipeline
@@ -348,9 +349,7 @@ def write_files(document: Json, output: Path) -> None:
             "sensitivity.html": lambda: render_sensitivity(document),
         }
         for name, make in files.items():
-            aside = output / f".{name}.aside"
-            aside.write_text(make(), encoding="utf-8")
-            aside.replace(output / name)
+            replace_file(output / name, make())
     except OSError as error:
         raise EdgeCompressError(f"{output} cannot be written ({error.strerror})") from None
 

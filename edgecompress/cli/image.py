@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from pathlib import Path
 
 import click
@@ -69,6 +68,7 @@ def command(
         write_context,
     )
     from edgecompress.images.engines import build, find_engine
+    from edgecompress.writing import temporary
 
     if key is None:
         manifest = verify_bundle(bundle, evidence=False)
@@ -80,12 +80,12 @@ def command(
     base = base or default_base()
     if "@sha256:" not in base and not base.startswith("localhost/"):
         click.echo(f"{base} may change: `make pin` or --base NAME@sha256:… fixes it", err=True)
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary() as folder:
         if fetch:
-            wheels = Path(folder) / "fetched"
+            wheels = folder / "fetched"
             wheels.mkdir()
             download_wheels(wheels, platforms)
-        context = context_only or Path(folder) / "context"
+        context = context_only or folder / "context"
         complete = write_context(bundle, context, base=base, wheels=wheels, platforms=platforms)
         if wheels is not None and not complete:
             click.echo(f"{wheels} lacks wheels of the lock; an index is asked for them", err=True)

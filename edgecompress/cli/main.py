@@ -94,7 +94,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:
         _debug()
         advice = "; make room and run it again" if error.errno == errno.ENOSPC else ""
-        _fail(f"{error.filename or 'a file'}: {error.strerror or error}{advice}")
+        # Of a rename the second file is the one that the person knows.
+        named = error.filename2 or error.filename or "a file"
+        _fail(f"{named}: {error.strerror or error}{advice}")
         sys.exit(1)
     except Exception as error:  # noqa: BLE001 - the last resort; every room says its own faults
         _debug()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,7 @@ MOST_TENSORS = 12
     type=click.IntRange(min=1),
     help="How many threads PyTorch trains with; as many as then, where that is recorded.",
 )
+@click.option("--yes", is_flag=True, help="Fetch the hub's models that the bundle names.")
 @click.option("--json", "as_json", is_flag=True, help="Write everything as one JSON document.")
 def command(
     bundle: Path,
@@ -64,19 +66,22 @@ def command(
     store: Path | None,
     output: Path | None,
     threads: int | None,
+    yes: bool,
     as_json: bool,
 ) -> None:
     """Make BUNDLE again by its own recipe in a clean store, and compare the two.
 
     What stages decided by measuring is decided as it was; nothing is timed. Data, teacher and
     calibration sets must be those that the bundle was made from: their digests are compared first.
+    A model that the bundle names by the id of a hub is fetched only when you agree to it.
     The cores are compared byte by byte; where they differ, also by sizes, weights, and the accuracy
     on validation and test.
 
     Exit code 0: not a byte of the core differs; 1: something does.
     """
     from edgecompress.cli._progress import TerminalReporter
-    from edgecompress.reproduce import Inputs, reproduce
+    from edgecompress.reproduce import reproduce
+    from edgecompress.same_inputs import Inputs
 
     with TerminalReporter() as reporter:
         found = reproduce(
@@ -86,12 +91,23 @@ def command(
             output=output,
             threads=threads,
             reporter=reporter,
+            fetch=lambda names: yes or _agreed(names),
         )
     if as_json:
         say_json(json.dumps(found.to_json(), indent=1, ensure_ascii=False))
     else:
         _show(found)
     click.get_current_context().exit(0 if found.equal else 1)
+
+
+def _agreed(names: Sequence[str]) -> bool:
+    """Ask a person at a terminal; nobody else can agree."""
+    if not sys.stdin.isatty():
+        return False
+    asked = (
+        f"The bundle names {' and '.join(map(repr, names))}: fetch it from the Hugging Face hub?"
+    )
+    return click.confirm(asked, err=True)
 
 
 def _show(found: Reproduction) -> None:

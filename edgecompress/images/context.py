@@ -20,7 +20,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from edgecompress.errors import ImageError
 from edgecompress.images.wheel import EPOCH, write_own_wheel
 from edgecompress.resources import resource_folder
 from edgecompress.values import file_digest
+from edgecompress.writing import put, writing
 
 PLATFORMS = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
 """What there are wheels for, and the machine's name in a wheel's file name."""
@@ -100,7 +100,7 @@ def download_wheels(folder: Path, platforms: Sequence[str]) -> None:
         glibc = range(_NEWEST_GLIBC, _OLDEST_GLIBC - 1, -1)
         tags = [*(f"manylinux_2_{minor}_{machine}" for minor in glibc), f"manylinux2014_{machine}"]
         options = [part for tag in tags for part in ("--platform", tag)]
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+        command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-deps"]
         command += ["--require-hashes", "--only-binary=:all:", "--python-version", PYTHON, *options]
         command += ["--dest", str(folder), "-r", str(resource_folder("docker") / "runtime.lock")]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -151,13 +151,10 @@ def write_context(
     whole = directory / CONTEXT_FILE, directory / _LOCK
     if directory.exists() and any(directory.iterdir()) and not all(map(Path.exists, whole)):
         raise ImageError(f"{directory}: exists and is no build context; remove it or name another")
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".context-", dir=directory.parent) as aside:
-        made = Path(aside) / "made"
+    with writing(directory, "--context-only") as aside:
+        made = aside / "made"
         complete = _fill(made, bundle, base or default_base(), wheels, platforms)
-        if directory.exists():
-            directory.rename(Path(aside) / "replaced")
-        made.rename(directory)
+        put(made, directory)
     return complete
 
 

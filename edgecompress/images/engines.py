@@ -11,12 +11,12 @@ import hashlib
 import json
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 from edgecompress.errors import ImageError
 from edgecompress.images.context import CONTEXT_FILE, host_platform
 from edgecompress.images.wheel import EPOCH
+from edgecompress.writing import temporary
 
 ENGINES = ("docker", "podman", "buildah")
 """In the order in which they are looked for."""
@@ -108,8 +108,8 @@ def build(
     ImageError
         When the engine fails.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        id_file = Path(folder) / "id"
+    with temporary() as folder:
+        id_file = folder / "id"
         command = build_command(
             engine, context, tag=tag, platform=platform, arguments=arguments, id_file=id_file
         )
@@ -118,7 +118,7 @@ def build(
                 f"{engine} did not build the image (exit code {code}); what it wrote above says why"
             )
         found = id_file.read_text(encoding="utf-8").strip()
-        return found if engine == "docker" else settle(engine, found, tag, Path(folder) / "image")
+        return found if engine == "docker" else settle(engine, found, tag, folder / "image")
 
 
 def settle(engine: str, image: str, tag: str, folder: Path) -> str:

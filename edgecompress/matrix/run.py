@@ -21,14 +21,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from edgecompress import __version__
 from edgecompress.data import SPLITS
-from edgecompress.errors import DataError, EdgeCompressError, RecipeError
+from edgecompress.errors import DataError, DiskError, EdgeCompressError, RecipeError
 from edgecompress.given_models import check_models, label_names
 from edgecompress.matrix.cells import Cell, Matrix, in_cell, select
-from edgecompress.pipeline import disk_failure
 from edgecompress.progress import Reporter, Silent
 from edgecompress.recipe import Recipe
 from edgecompress.report.document import from_json
@@ -36,8 +33,9 @@ from edgecompress.report.matrix.values import CellResult, MatrixResult
 from edgecompress.run import exit_code as exit_code_of_run
 from edgecompress.run import observers, read_splits, run
 from edgecompress.run_directory import prepare_output
-from edgecompress.store import default_store, replace_file
+from edgecompress.store import default_store
 from edgecompress.values import Json, RunResult, directory_digests, file_digest, json_digest
+from edgecompress.writing import replace_file, writing_into
 
 NOTE = "cell.json"
 SPENT = ("seconds", "cpu_seconds")
@@ -88,33 +86,30 @@ def run_matrix(
     chosen = select(matrix, only)
     tell = reporter or Silent()
     folder = prepare_output(Path(output))
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            keys = check_cells(matrix)
-            known = MatrixResult(
-                matrix.name,
-                matrix.axes,
-                matrix.constants,
-                tuple(read_cell(cell, folder, keys[cell.name]) for cell in matrix.cells),
-                command,
+    with writing_into(folder):
+        keys = check_cells(matrix)
+        known = MatrixResult(
+            matrix.name,
+            matrix.axes,
+            matrix.constants,
+            tuple(read_cell(cell, folder, keys[cell.name]) for cell in matrix.cells),
+            command,
+        )
+        due = [cell for cell in chosen if _is_due(cell, known)]
+        tell.plan([f"{cell.name}: {title}" for cell in due for title in _sections(cell.recipe)])
+        write(folder, known)
+        for cell in due:
+            place = folder / cell.name
+            note = _Note(place / NOTE, keys[cell.name], tell, cell.name)
+            found = _run_cell(cell, place, note, store, command, keep)
+            known = replace(
+                known,
+                cells=tuple(found if one.name == cell.name else one for one in known.cells),
             )
-            due = [cell for cell in chosen if _is_due(cell, known)]
-            tell.plan([f"{cell.name}: {title}" for cell in due for title in _sections(cell.recipe)])
             write(folder, known)
-            for cell in due:
-                place = folder / cell.name
-                note = _Note(place / NOTE, keys[cell.name], tell, cell.name)
-                found = _run_cell(cell, place, note, store, command, keep)
-                known = replace(
-                    known,
-                    cells=tuple(found if one.name == cell.name else one for one in known.cells),
-                )
-                write(folder, known)
-                if after:
-                    after(known, found)
-            return known
-    except Timeout:
-        raise EdgeCompressError(f"another run is writing to {folder}; name another -o") from None
+            if after:
+                after(known, found)
+        return known
 
 
 def check_cells(matrix: Matrix) -> dict[str, str]:
@@ -212,7 +207,7 @@ def _run_cell(
             keep=keep,
         )
     except Exception as error:  # a cell may run any library: its failure is its own alone
-        if disk_failure(error):
+        if isinstance(error, DiskError):
             raise
         expected = isinstance(error, EdgeCompressError)
         reason = str(error) if expected else f"{type(error).__name__}: {error}"

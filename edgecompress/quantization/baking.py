@@ -8,7 +8,6 @@ Source: ``SessionOptions.optimized_model_filepath``.
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from edgecompress.quantization.fusion import operator_counts
 from edgecompress.quantization.session import open_session, session_options
 from edgecompress.quantization.storage import StoredModel, read_model, write_model
 from edgecompress.values import OnnxModel
+from edgecompress.writing import private
 
 Level = Literal["basic", "extended", "all"]
 HARDWARE = ("Avx2WeightS8ToU8Transformer",)
@@ -44,8 +44,8 @@ def bake(model: OnnxModel, level: Level, target: Path) -> None:
         disabled_optimizers=tuple(sorted({*model.session.disabled_optimizers, *HARDWARE})),
     )
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="edgecompress-", dir=target.parent) as name:
-        aside = Path(name) / "model.onnx"
+    with private(target.parent, "--store or EDGECOMPRESS_STORE") as folder:
+        aside = folder / "model.onnx"
         options = session_options(settings)
         options.optimized_model_filepath = str(aside)
         # Weights aside: one file may be too large for them, and `write_model` joins what fits.

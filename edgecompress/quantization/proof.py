@@ -8,7 +8,6 @@ different shapes with the profiler on, and the nodes of the optimised graph that
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +28,7 @@ from edgecompress.quantization.session import (
 )
 from edgecompress.quantization.storage import read_model, write_model
 from edgecompress.values import Json, OnnxModel
+from edgecompress.writing import temporary
 
 # Operator -> position of its weight. Sources: ONNX and com.microsoft operator documentation.
 INTEGER_LINEAR = {
@@ -232,8 +232,7 @@ def coverage(model: OnnxModel, feeds: Sequence[Feed] | None = None) -> Coverage:
     disabled = (*model.session.disabled_optimizers, "NchwcTransformer")
     source = model
     model = replace(model, session=replace(model.session, disabled_optimizers=disabled))
-    with tempfile.TemporaryDirectory(prefix="edgecompress-") as name:
-        folder = Path(name)
+    with temporary() as folder:
         options = session_options(model.session)
         options.optimized_model_filepath = str(folder / "optimized.onnx")
         # Weights aside: the graph alone is read back.

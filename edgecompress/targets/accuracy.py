@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -33,6 +32,7 @@ from edgecompress.values import (
     file_digest,
     json_digest,
 )
+from edgecompress.writing import temporary
 
 
 def answers(
@@ -59,8 +59,8 @@ def answers(
         return torch_answers.torch_answers(candidate, examples, progress)
     feeds, encoded, _ = encoded_feeds(candidate, examples)
     job = Job("answers", (JobModel(candidate.model),), (feeds,), threads=available_cores())
-    with tempfile.TemporaryDirectory(prefix="edgecompress-") as folder:
-        outputs = target.run(job, Path(folder), progress).outputs[0]
+    with temporary() as folder:
+        outputs = target.run(job, folder, progress).outputs[0]
     logits = [row[0] for row in outputs[0]] if outputs else []
     return task(str(candidate.task)).decode(logits, encoded, candidate.labels)
 

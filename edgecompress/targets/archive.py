@@ -6,11 +6,11 @@ import functools
 import hashlib
 import io
 import os
-import tempfile
 import zipfile
 from pathlib import Path
 
 from edgecompress.targets import agent
+from edgecompress.writing import replace_file
 
 PACKAGE = "edgecompress/targets/agent"
 _MAIN = "from edgecompress.targets.agent.__main__ import main\n\nmain()\n"
@@ -43,6 +43,8 @@ def agent_digest() -> str:
 def agent_archive() -> Path:
     """Write the agent's file once per user and version, and give its path.
 
+    One that is there is compared with what it must be, byte by byte, and else written again.
+
     Returns
     -------
     Path
@@ -51,9 +53,10 @@ def agent_archive() -> Path:
     from edgecompress.targets.machine import cache_folder
 
     file = cache_folder() / f"agent-{agent_digest()[:16]}.pyz"
-    if not file.is_file():
-        handle, aside = tempfile.mkstemp(dir=file.parent, prefix=".agent-")
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(agent_bytes())
-        Path(aside).replace(file)
+    try:
+        right = not file.is_symlink() and file.read_bytes() == agent_bytes()
+    except FileNotFoundError:
+        right = False
+    if not right:
+        replace_file(file, agent_bytes())
     return file

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 from edgecompress import timing
 from edgecompress.disturbance import EMULATED
 from edgecompress.targets.base import Clock, Feeds, Job, JobModel, Progress, Target
 from edgecompress.targets.inputs import InputSettings, keep, timing_feeds
 from edgecompress.values import Candidate, Example, Json, Measurement, TorchModel
+from edgecompress.writing import temporary
 
 LENGTHS = 64  # of examples that are looked at, to find the longest and some in between
 COLD_INPUTS = 8  # that each start runs: every further one costs time and hardly moves the peak
@@ -45,8 +44,8 @@ def cold_measurements(
     feeds, texts = timing_feeds([candidate], examples, LENGTHS, inputs)
     few = few_lengths(feeds[0])
     job = Job("cold", (JobModel(candidate.model),), (few,), **clock.fields())
-    with tempfile.TemporaryDirectory(prefix="edgecompress-") as folder:
-        starts = target.run(job, Path(folder), progress).cold[0]
+    with temporary() as folder:
+        starts = target.run(job, folder, progress).cold[0]
     runtime = "torch" if isinstance(candidate.model, TorchModel) else "onnxruntime"
     conditions: Json = {
         "threads": clock.threads,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 from edgecompress.targets.base import Job, JobModel, Progress, Target
 from edgecompress.targets.inputs import InputSettings, timing_feeds
 from edgecompress.values import Candidate, Example, Json, Measurement
+from edgecompress.writing import temporary
 
 INPUTS = 8  # lengths spread over the data's; counts of one input do not vary
 KINDS = ("dot_product", "fma", "multiply_add", "load_store")
@@ -51,8 +50,8 @@ def instruction_measurements(
     settings = inputs or InputSettings()
     feeds, texts = timing_feeds([candidate], examples, INPUTS, settings)
     job = Job("instructions", (JobModel(candidate.model), JobModel(None)), tuple(feeds))
-    with tempfile.TemporaryDirectory(prefix="edgecompress-") as folder:
-        own, null = target.run(job, Path(folder), progress).instructions
+    with temporary() as folder:
+        own, null = target.run(job, folder, progress).instructions
     count = int(own["inferences"])
     conditions: Json = {
         "threads": 1,

@@ -17,6 +17,7 @@ from edgecompress.targets.process import run_agent
 from edgecompress.targets.running import run_job
 from edgecompress.values import Json, TorchModel
 
+_WORKER = "edgecompress.targets.torch_worker"
 TELL_S = 5.0
 """Between two words about waiting for another timing."""
 
@@ -80,7 +81,7 @@ class Local:
         """Run the agent, or the torch worker where the job has a PyTorch model."""
         command = [sys.executable, "-P", str(agent_archive()), str(folder)]
         if any(isinstance(entry.model, TorchModel) for entry in job.models):
-            command = [sys.executable, "-m", "edgecompress.targets.torch_worker", str(folder)]
+            command = [sys.executable, "-P", "-m", _WORKER, str(folder)]
         run_agent(command, {}, folder, job, self.name, progress)
 
     def close(self) -> None:

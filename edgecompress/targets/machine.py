@@ -8,6 +8,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from edgecompress.errors import TargetError
+from edgecompress.private import own_folder
 from edgecompress.targets.agent.describe import describe
 from edgecompress.values import Json, json_digest
 
@@ -29,18 +31,37 @@ FACTS = ("machine", "board", "cpu", "flags", "cores", "python", "governor")
 
 
 def cache_folder() -> Path:
-    """Give the user's cache folder of edgecompress, made; one in /tmp where there is no home."""
+    """Give the user's cache folder of edgecompress, made; one in /tmp where there is no home.
+
+    What lies in it may be executed, so it is this user's alone (`edgecompress.private`).
+
+    Raises
+    ------
+    TargetError
+        When there is no place that is.
+    """
     import platformdirs
 
     folder = platformdirs.user_cache_path("edgecompress")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        reason = own_folder(folder)
         with tempfile.TemporaryFile(dir=folder):
             pass
-    except OSError:  # no home, or one that cannot be written
-        folder = Path(tempfile.gettempdir()) / f"edgecompress-{os.getuid()}"
-        folder.mkdir(mode=0o700, exist_ok=True)
-    return folder
+    except OSError as error:  # no home, or one that cannot be written
+        reason = f"{folder} cannot be written ({error.strerror})"
+    if reason is None:
+        return folder
+    instead = Path(tempfile.gettempdir()) / f"edgecompress-{os.getuid()}"
+    try:
+        other = own_folder(instead)
+    except OSError as error:
+        other = f"{instead} cannot be written ({error.strerror})"
+    if other is not None:
+        raise TargetError(
+            f"there is no private folder to keep programs in: {reason}, and {other}; set "
+            "XDG_CACHE_HOME to a folder that only you can write"
+        )
+    return instead
 
 
 def _version(library: str) -> str | None:

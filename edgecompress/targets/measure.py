@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from edgecompress.targets.inputs import InputSettings, timing_feeds
 from edgecompress.targets.local import Local
 from edgecompress.tasks import Preprocessor
 from edgecompress.values import Candidate, Example, Json, Measurement
+from edgecompress.writing import temporary
 
 PASSES = 5  # times that each input is run: its median then drops two disturbed readings
 ATTEMPTS = 2
@@ -188,8 +188,8 @@ def time_candidates(
     attempt = 0
     while True:
         attempt += 1
-        with tempfile.TemporaryDirectory(prefix="edgecompress-") as folder:
-            readings = target.run(job, Path(folder), progress)
+        with temporary() as folder:
+            readings = target.run(job, folder, progress)
         conditions = _conditions(clock, feeds[0], readings, source)
         conditions["attempt"] = attempt
         timed = Timing(readings, conditions, target.name, rules, slice)

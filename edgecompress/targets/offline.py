@@ -6,10 +6,8 @@ they may be sorted by length and answered in batches.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
@@ -22,6 +20,7 @@ from edgecompress.targets.base import Clock, Feeds, Job, JobModel, Progress, Tar
 from edgecompress.targets.inputs import InputSettings, encoded_feeds, spread, timing_feeds
 from edgecompress.tasks import task
 from edgecompress.values import Candidate, Example, Measurement, OnnxModel
+from edgecompress.writing import temporary
 
 BATCHES = 8  # of different examples, as far as there are so many
 LEAST_COUNT = RULES.min_pairs
@@ -75,8 +74,8 @@ def offline_measurement(
     count = max(LEAST_COUNT, -(-clock.min_count // batch))
     fields = replace(clock, min_count=count).fields()
     job = Job("time", (JobModel(candidate.model),), (feeds,), **fields)
-    with tempfile.TemporaryDirectory(prefix="edgecompress-") as folder:
-        readings = target.run(job, Path(folder), progress)
+    with temporary() as folder:
+        readings = target.run(job, folder, progress)
     if readings.loop is None:
         raise TargetError(f"{target.name}: the readings hold no timing loop")
     conditions = {

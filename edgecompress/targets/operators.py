@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from edgecompress.disturbance import RULES, Loop, Rules, disturbed
 from edgecompress.signatures.graph import signature
@@ -13,6 +11,7 @@ from edgecompress.targets.agent.arrays import Feed
 from edgecompress.targets.base import Clock, Feeds, Job, JobModel, Progress, Target
 from edgecompress.targets.inputs import InputSettings, timing_feeds
 from edgecompress.values import Candidate, Example, Json, Measurement, Model, OnnxModel
+from edgecompress.writing import temporary
 
 INPUTS = 16
 LAYERS = 10
@@ -111,8 +110,8 @@ def operator_measurements(
     """
     feeds, texts = timing_feeds([candidate], examples, INPUTS, inputs)
     job = Job("operators", (JobModel(candidate.model),), tuple(feeds), **clock.fields())
-    with tempfile.TemporaryDirectory(prefix="edgecompress-") as folder:
-        readings = target.run(job, Path(folder), progress)
+    with temporary() as folder:
+        readings = target.run(job, folder, progress)
     found = readings.operators[0]
     nodes, runs = found["nodes"], max(int(found["inferences"]), 1)
     known: Mapping[str, str] = {}

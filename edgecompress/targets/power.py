@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import itertools
 import math
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from edgecompress.targets.base import Clock, Job, JobModel, Progress, Readings, 
 from edgecompress.targets.inputs import InputSettings, timing_feeds
 from edgecompress.textfiles import stream_lines
 from edgecompress.values import Candidate, Example, Json, Measurement
+from edgecompress.writing import temporary
 
 PASSES = 5
 LEAST_SAMPLES = 8
@@ -192,8 +192,8 @@ def energy_measurement(
     fields = clock.fields()
     job = Job("time", (JobModel(candidate.model),), tuple(feeds), energy=True, **fields)
     began = time.time()
-    with tempfile.TemporaryDirectory(prefix="edgecompress-") as folder:
-        readings = target.run(job, Path(folder), progress)
+    with temporary() as folder:
+        readings = target.run(job, folder, progress)
     loop, found = readings.loop, _counted(readings, meter, began, time.time())
     if loop is None:
         raise TargetError(f"{target.name}: the readings hold no timing loop")

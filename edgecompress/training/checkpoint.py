@@ -19,6 +19,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from edgecompress.disk import asking
 from edgecompress.errors import StageError
 
 
@@ -65,32 +66,44 @@ def save(
 
     Raises
     ------
+    DiskError
+        When its disk is full or read-only; the state of the epoch before stays.
     StageError
-        When `scratch` cannot be written.
+        When `scratch` cannot be written for another reason.
     """
     epoch = len(state.losses)
     aside, final = scratch / f".epoch-{epoch:04d}", scratch / f"epoch-{epoch:04d}"
     try:
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        save_file(
-            {n: t.detach().contiguous() for n, t in tensors.items()}, aside / "last.safetensors"
-        )
-        if state.best == epoch:
-            os.link(aside / "last.safetensors", aside / "best.safetensors")
-        else:
-            save_file(dict(best), aside / "best.safetensors")
-        torch.save(optimizer.state_dict(), aside / "optimizer.pt")
-        document = {"key": state.key, "losses": state.losses, "scores": state.scores}
-        (aside / "state.json").write_text(json.dumps(document), encoding="utf-8")
-        shutil.rmtree(final, ignore_errors=True)
-        aside.rename(final)
-        for old in scratch.glob("epoch-*"):
-            if old != final:
-                shutil.rmtree(old, ignore_errors=True)
+        with asking(scratch, "--store or EDGECOMPRESS_STORE"):
+            _write(aside, state, tensors, best, optimizer)
+            shutil.rmtree(final, ignore_errors=True)
+            aside.rename(final)
     except (OSError, SafetensorError, RuntimeError) as error:
-        shutil.rmtree(aside, ignore_errors=True)
         raise StageError(f"the training state cannot be written to {scratch}: {error}") from None
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)  # of one that failed: the room may be needed
+    for old in scratch.glob("epoch-*"):
+        if old != final:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _write(
+    folder: Path,
+    state: State,
+    tensors: Mapping[str, torch.Tensor],
+    best: Mapping[str, torch.Tensor],
+    optimizer: torch.optim.Optimizer,
+) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    save_file({n: t.detach().contiguous() for n, t in tensors.items()}, folder / "last.safetensors")
+    if state.best == len(state.losses):
+        os.link(folder / "last.safetensors", folder / "best.safetensors")
+    else:
+        save_file(dict(best), folder / "best.safetensors")
+    torch.save(optimizer.state_dict(), folder / "optimizer.pt")
+    document = {"key": state.key, "losses": state.losses, "scores": state.scores}
+    (folder / "state.json").write_text(json.dumps(document), encoding="utf-8")
 
 
 def latest(

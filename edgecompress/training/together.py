@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import functools
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,6 +30,7 @@ from edgecompress.launched import process_count
 from edgecompress.stage import Transform
 from edgecompress.store import Store
 from edgecompress.values import Candidate, Example, Json, json_digest
+from edgecompress.writing import temporary
 
 LONG = timedelta(days=30)
 """How long the others wait for the main process, which may measure or quantize for hours."""
@@ -324,8 +324,8 @@ def help_the_main_process() -> None:
 
 
 def _take_part(found: Team, task: Task) -> None:
-    with tempfile.TemporaryDirectory(prefix="edgecompress-") as name, _applying(found):
-        folders = Path(name) / "folder", Path(name) / "scratch"
+    with temporary() as place, _applying(found):
+        folders = place / "folder", place / "scratch"
         for folder in folders:
             folder.mkdir()
         context = OtherContext(

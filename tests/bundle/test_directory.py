@@ -404,17 +404,17 @@ def test_running_out_of_space_leaves_nothing(tagger: Candidate, tmp_path: Path) 
     code = (
         "import resource; from pathlib import Path\n"
         "from edgecompress.bundle import write_bundle\n"
-        "from edgecompress.errors import BundleError\n"
+        "from edgecompress.errors import DiskError\n"
         "from edgecompress.values import Candidate, OnnxModel\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))\n"
         "try:\n"
         f"    model = OnnxModel(Path({str(tagger.model.directory / 'model.onnx')!r}))\n"
         f"    write_bundle(Path({str(tmp_path / 'bundle')!r}), Candidate(model), {{}}, {{}})\n"
-        "except BundleError as error:\n"
+        "except DiskError as error:\n"
         "    print(error)\n"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "bundle: the bundle cannot be written" in said.stdout
+    assert f"nothing more can be written to {tmp_path}" in said.stdout
     assert list(tmp_path.iterdir()) == []
 
 

@@ -65,7 +65,18 @@ def add_wheels(folder: Path, machine: str, downloads: Path) -> None:
     wanted = [f"{name}=={version}" for name, version in library_versions().items()]
     options = ["--no-deps", "--only-binary=:all:", "--python-version", PYTHON, *tags]
     debian.run(
-        [sys.executable, "-m", "pip", "download", "-q", *options, "-d", str(downloads), *wanted],
+        [
+            sys.executable,
+            "-P",
+            "-m",
+            "pip",
+            "download",
+            "-q",
+            *options,
+            "-d",
+            str(downloads),
+            *wanted,
+        ],
         f"pip download of {', '.join(wanted)} for {machine} and Python {PYTHON}",
     )
     for wheel in sorted(downloads.glob("*.whl")):

@@ -8,6 +8,7 @@ with its ``marker.json`` last, and renamed into place under a lock.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import platform
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgecompress.errors import TargetError
+from edgecompress.private import distrust
 from edgecompress.targets.base import Progress
 from edgecompress.targets.emulated import debian, plugin, qemu, root
 from edgecompress.targets.emulated.cpus import CPUS, Cpu, cpuinfo, find_cpu
@@ -27,6 +29,7 @@ from edgecompress.values import Json, file_digest, json_digest
 
 LAYOUT = 1
 """Raised when the folders' content changes, so that they are made anew."""
+MARKER = "marker.json"
 FOLDER_VARIABLE = "EDGECOMPRESS_EMULATION"
 _STEPS = 5.0
 _TRY = "import numpy, onnxruntime, tokenizers"
@@ -34,9 +37,21 @@ _OPTIONS = ("-S", "-s", "-P")  # no site: it would find the host's packages
 
 
 def emulation_folder() -> Path:
-    """Give the folder that holds all that is prepared; it need not be there."""
+    """Give the folder that holds all that is prepared; it need not be there.
+
+    Raises
+    ------
+    TargetError
+        When other users can write there: programs of it are executed.
+    """
     named = os.environ.get(FOLDER_VARIABLE)
-    return Path(named).absolute() if named else cache_folder() / "emulation"
+    folder = Path(named).absolute() if named else cache_folder() / "emulation"
+    if folder.exists() and (reason := distrust(folder)):
+        raise TargetError(
+            f"nothing is run from {folder}: {reason}; name a folder that only you can write with "
+            f"{FOLDER_VARIABLE}"
+        )
+    return folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +103,8 @@ class Prepared:
 
     def versions(self) -> Json:
         """Say what answers depend on: emulator, packages, libraries."""
-        marker = json.loads((self.root / "marker.json").read_text(encoding="utf-8"))
+        marker = json.loads((self.root / MARKER).read_text(encoding="utf-8"))
+        marker.pop("digest", None)  # bytecode holds times: it is another one on every host
         return {**marker, "model": self.cpu.model, "qemu": qemu.version_of(self.qemu)}
 
 
@@ -121,7 +137,27 @@ def _places(cpu: Cpu) -> tuple[Path, Path, Path]:
 
 
 def _whole(place: Path) -> bool:
-    return (place / "marker.json").is_file()
+    """Whether a folder is what `_build` made, file by file: programs of it will be executed."""
+    try:
+        marker = json.loads((place / MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return bool(marker.get("digest") == _digest(place))
+
+
+@functools.cache
+def _digest(place: Path) -> str:
+    """Digest of all files and links below a folder, its marker left out."""
+    found = {}
+    for folder, folders, files in os.walk(place):
+        for name in (*folders, *files):
+            path = Path(folder, name)
+            within = path.relative_to(place).as_posix()
+            if path.is_symlink():
+                found[within] = f"to {path.readlink()}"
+            elif path.is_file() and within != MARKER:
+                found[within] = file_digest(path)
+    return json_digest(found)
 
 
 def _ready(cpu: Cpu) -> Prepared | None:
@@ -136,7 +172,7 @@ def _ready(cpu: Cpu) -> Prepared | None:
         command = (found,)
     else:
         return None
-    reason = json.loads((counter / "marker.json").read_text(encoding="utf-8"))["reason"]
+    reason = json.loads((counter / MARKER).read_text(encoding="utf-8"))["reason"]
     return Prepared(cpu, command, system, None if reason else counter / plugin.FILE, reason)
 
 
@@ -197,7 +233,7 @@ def ready(cpu: str, progress: Progress | None = None) -> Prepared:
         )
     folder = emulation_folder()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         with FileLock(folder / ".lock"):
             for litter in folder.glob(".part-*"):  # of one that was killed: the lock is ours
                 shutil.rmtree(litter, ignore_errors=True)
@@ -301,7 +337,9 @@ def _build(place: Path, folder: Path, fill: Callable[[Path, Path], Json | None])
         aside.mkdir()
         work.mkdir()
         marker = fill(aside, work)
-        (aside / "marker.json").write_text(json.dumps(marker or {}), encoding="utf-8")
+        _digest.cache_clear()
+        marker = {**(marker or {}), "digest": _digest(aside)}
+        (aside / MARKER).write_text(json.dumps(marker), encoding="utf-8")
         if place.exists():  # not whole, or it would not be made again
             shutil.rmtree(place)
         aside.rename(place)

@@ -171,6 +171,12 @@ class Keeper:
                 )
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             (folder / MARKER).write_text("made by edgecompress; `edgecompress targets clean`\n")
+        info = folder.stat()
+        if info.st_uid != os.geteuid() or info.st_mode & 0o022:
+            raise RefusedError(
+                f"{cache} belongs to another user or can be written by others, and programs would "
+                "be run from it; name a new folder as `cache`"
+            )
         self._cache = folder
         for name in ("files", "models", "jobs"):
             (folder / name).mkdir(exist_ok=True)

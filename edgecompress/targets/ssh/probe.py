@@ -27,7 +27,10 @@ home {cache} "$HOME/"; cache=$p
 say cache "$cache"
 for one in {pythons}; do
     case $one in
-    PREPARED) p="$cache/venv/bin/python"  # unless it was made from another Python than is named
+    PREPARED) p="$cache/venv/bin/python"
+        [ -O "$cache" ] || continue  # nothing is run from a folder that others can write
+        case $(ls -ldL "$cache") in d????-??-*) ;; *) continue;; esac
+        # Nor one that was made from another Python than is named.
         [ -z {named} ] || [ "$(cat "$cache/venv/base" 2>/dev/null)" = {named} ] || continue;;
     */*) home "$one" "$HOME/";;
     *) p=$one;;

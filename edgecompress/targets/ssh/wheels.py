@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import re
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgecompress.errors import TargetError
 from edgecompress.targets.machine import cache_folder
-from edgecompress.values import json_digest
+from edgecompress.values import directory_digests, json_digest
+from edgecompress.writing import put, writing
 
 LIBRARIES = ("onnxruntime", "numpy", "tokenizers")
 """What the agent uses; none of their own dependencies is needed to answer."""
@@ -20,6 +21,7 @@ MACHINES = {"aarch64": "aarch64", "arm64": "aarch64", "x86_64": "x86_64", "amd64
 """Machines that the libraries have wheels for."""
 OLDEST_GLIBC = (2, 28)
 """The wheels of onnxruntime are built for manylinux_2_28."""
+DIGESTS = "digests.json"
 _OLDEST_TAG = 17  # manylinux2014, the oldest that the libraries still use
 
 
@@ -109,10 +111,9 @@ def download(platform: Platform, name: str) -> tuple[Path, tuple[Path, ...]]:
     """
     versions = wanted_versions()
     folder = cache_folder() / "wheels" / environment_key(platform, versions)
-    if not folder.is_dir():
-        folder.parent.mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".part-") as aside:
-            place = Path(aside) / "wheels"
+    if not _whole(folder):
+        with writing(folder, "XDG_CACHE_HOME") as aside:
+            place = aside / "wheels"
             fits = [f"--platform={tag}" for tag in platform.tags]
             major, minor = platform.python
             abis = [f"--abi={abi}" for abi in (f"cp{major}{minor}", "abi3", "none")]
@@ -120,14 +121,23 @@ def download(platform: Platform, name: str) -> tuple[Path, tuple[Path, ...]]:
             pins = [f"{library}=={version}" for library, version in versions.items()]
             _pip(name, str(platform), place, [*fits, *abis, "--implementation=cp", python, *pins])
             _pip(name, "any system", place, [f"pip=={_pip_version(name)}"])
-            try:
-                place.rename(folder)
-            except OSError:
-                if not folder.is_dir():  # else another process was first
-                    raise
+            digests = json.dumps(directory_digests(place), indent=1)
+            (place / DIGESTS).write_text(digests, encoding="utf-8")
+            put(place, folder)
     wheels = sorted(folder.glob("*.whl"))
     (pip,) = (wheel for wheel in wheels if wheel.name.startswith("pip-"))
     return pip, tuple(wheel for wheel in wheels if wheel != pip)
+
+
+def _whole(folder: Path) -> bool:
+    """Whether the wheels are those that were downloaded: they will be installed on a board."""
+    try:
+        expected = json.loads((folder / DIGESTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    found = directory_digests(folder)
+    del found[DIGESTS]
+    return bool(found == expected)
 
 
 def _pip_version(name: str) -> str:
@@ -142,7 +152,7 @@ def _pip_version(name: str) -> str:
 
 def _pip(name: str, what: str, place: Path, arguments: list[str]) -> None:
     _pip_version(name)
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--no-deps"]
+    command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-input", "--no-deps"]
     command += ["--disable-pip-version-check", "--only-binary=:all:", f"--dest={place}"]
     done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
