@@ -18,6 +18,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -129,9 +130,11 @@ class Store:
     def sweep(self) -> None:
         """Remove what killed runs have left; what a living run still builds is kept.
 
-        What a stage can resume from stays, unless its result is there already.
+        What a stage can resume from stays, unless its result is there already. The folder for
+        temporary files is swept as well.
         """
         sweep(self.root / "aside")
+        sweep(Path(tempfile.gettempdir()))
         for scratch in (self.root / "scratch").iterdir():
             if len(scratch.name) != KEY_LENGTH or not self.path(scratch.name).is_dir():
                 continue
