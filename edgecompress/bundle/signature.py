@@ -20,7 +20,7 @@ from edgecompress.bundle.digests import CORE_LIST, CORE_SIGNATURE, EVIDENCE_LIST
 from edgecompress.bundle.directory import verify_bundle
 from edgecompress.bundle.manifest import Manifest
 from edgecompress.errors import BundleError, DataError, MissingExtraError
-from edgecompress.writing import replace_file
+from edgecompress.writing import put, writing
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import (
@@ -58,8 +58,11 @@ def sign_bundle(directory: Path, key: Ed25519PrivateKey) -> tuple[str, ...]:
         signed = {CORE_SIGNATURE: key.sign(_core(directory))}
         if manifest.evidence:
             signed[EVIDENCE_SIGNATURE] = key.sign(_core(directory) + _evidence(directory))
-        for name, signature in signed.items():
-            replace_file(directory / name, signature)
+        # Made beside the bundle: a file more in it, should we be killed, would damage it.
+        with writing(directory.resolve()) as aside:
+            for name, signature in signed.items():
+                (aside / name).write_bytes(signature)
+                put(aside / name, directory / name)
     except OSError as error:
         raise BundleError(
             f"{error.filename or directory}: the signature cannot be written ({error.strerror})"

@@ -304,9 +304,9 @@ def check_model(model: OnnxModel) -> None:
     StageError
         Naming the file and what is wrong with it.
     """
-    with tempfile.TemporaryDirectory(prefix="edgecompress-") as name:
+    with temporary() as folder:
         try:
-            onnx.checker.check_model(str(_with_shapes(model.path, Path(name))))
+            onnx.checker.check_model(str(_with_shapes(model.path, folder)))
         except (onnx.checker.ValidationError, ValueError, DataError) as error:
             first = str(error).strip().splitlines()[0]
             raise StageError(f"{model.path}: not valid ONNX ({first})") from None
