@@ -150,9 +150,12 @@ class Pipeline:
 
         `rules` say whether its head may be new.
         """
-        from edgecompress.training.teacher import import_teacher
-
         task = self.recipe.fields.task or ""
+        if not task:
+            raise EdgeCompressError(
+                f"nothing says what {spec.model} is to answer; name its task (`task` in a recipe, "
+                "--task on the command line)"
+            )
         labels = self._label_names(task)
         module = "edgecompress.training.teacher"
         key: Json = {"teacher": spec.model_dump(mode="json", exclude={"finetune"}), "task": task}
@@ -175,6 +178,8 @@ class Pipeline:
                 )
                 origin = "new"
             else:
+                from edgecompress.training.teacher import import_teacher
+
                 model = str(spec.model)
                 trusted = spec.trust == "pickle"
                 seed = self.recipe.fields.seed
