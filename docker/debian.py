@@ -21,22 +21,30 @@ from edgecompress.targets.machine import cache_folder
 from edgecompress.values import file_digest, json_digest
 
 PACKAGES = (
-    "python3-minimal", "python3-pip", "python3-venv", "libstdc++6", "libgomp1", "coreutils",
-    "dash", "findutils",
+    "base-files", "python3-minimal", "python3-pip", "python3-venv", "libstdc++6", "libgomp1",
+    "coreutils", "dash", "findutils",
 )  # fmt: skip
+STATUS = (
+    'for package in "$1"/var/cache/apt/archives/*.deb; do '
+    "dpkg-deb --field \"$package\" | sed '1a Status: install ok unpacked' && echo || exit 1; "
+    'done > "$1"/var/lib/dpkg/status'
+)
+"""Lists the packages as dpkg would, which here installs none: an image's SBOM reads it."""
 VARIANTS = {"amd64": "", "arm64": "v8"}
 """Engines look for a platform with its variant."""
 
 
 def archive(architecture: str) -> Path:
     """Give the root file system as a .tar, made when it is not in the cache yet."""
-    file = cache_folder() / "bases" / f"{architecture}-{json_digest([SUITE, PACKAGES])[:16]}.tar"
+    made_of = json_digest([SUITE, PACKAGES, STATUS])[:16]
+    file = cache_folder() / "bases" / f"{architecture}-{made_of}.tar"
     known = file.with_suffix(".sha256")  # what is imported is what was made
     if not (file.is_file() and known.is_file() and known.read_text() == file_digest(file)):
         file.parent.mkdir(parents=True, exist_ok=True)
         aside = file.with_suffix(f".{os.getpid()}.tar")
         command = ["mmdebstrap", "--quiet", "--variant=extract", f"--architectures={architecture}"]
-        command += [f"--include={','.join(PACKAGES)}", SUITE, str(aside), MIRROR]
+        command += [f"--extract-hook={STATUS}", f"--include={','.join(PACKAGES)}"]
+        command += [SUITE, str(aside), MIRROR]
         subprocess.run(command, check=True, stdout=sys.stderr)
         known.write_text(file_digest(aside))
         aside.rename(file)

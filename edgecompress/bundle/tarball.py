@@ -39,10 +39,13 @@ KINDS = {
 }
 
 
-def header(name: str, size: int) -> bytes:
+def header(
+    name: str, size: int, *, mode: int = 0o644, time_s: int = 0, kind: bytes = tarfile.REGTYPE
+) -> bytes:
     """Give the block that stands before a file (POSIX.1-1988, ustar; IEEE Std 1003.1, pax).
 
-    Not by `tarfile`, whose fields for device numbers differ from one Python to the next.
+    Not by `tarfile`, whose fields for device numbers differ from one Python to the next. A bundle's
+    archive has the defaults only; the layers of an image have folders, programs and a time.
 
     Raises
     ------
@@ -55,10 +58,10 @@ def header(name: str, size: int) -> bytes:
     prefix, last = _cut(name)
     fields = (
         last.ljust(100, b"\0"),
-        b"0000644\0" + b"0000000\0" * 2,  # mode, user, group
-        f"{size:011o}\0".encode() + b"00000000000\0",  # size, time
+        f"{mode:07o}\0".encode() + b"0000000\0" * 2,  # mode, user, group
+        f"{size:011o}\0{time_s:011o}\0".encode(),
         b" " * 8,  # the checksum, which counts itself as blanks
-        tarfile.REGTYPE.ljust(101, b"\0") + b"ustar\00000".ljust(72, b"\0"),  # names of owners
+        kind.ljust(101, b"\0") + b"ustar\00000".ljust(72, b"\0"),  # names of owners
         b"0000000\0" * 2,  # device numbers
         prefix.ljust(167, b"\0"),
     )

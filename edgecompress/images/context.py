@@ -68,6 +68,11 @@ def read_lock(text: str) -> dict[str, frozenset[str]]:
     }
 
 
+def read_context_lock(context: Path) -> dict[str, frozenset[str]]:
+    """Read the lock of a build context: that of the packages, and this package's own wheel."""
+    return read_lock((context / _LOCK).read_text(encoding="utf-8"))
+
+
 def wheels_for(machine: str, lock: dict[str, frozenset[str]], folder: Path) -> dict[str, Path]:
     """Find the files in `folder` that the lock allows and that fit `machine`.
 

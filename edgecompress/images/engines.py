@@ -81,7 +81,9 @@ def build_command(
         Where the engine is to write the image's ID.
     """
     command = [engine, "build", "--platform", platform, "--tag", tag]
-    given = {"SOURCE_DATE_EPOCH": str(EPOCH), **(arguments or {})}
+    # Docker's classic builder sets no TARGETPLATFORM and no TARGETARCH.
+    given = {"PLATFORM": platform, "TARGETARCH": platform.rpartition("/")[2]}
+    given |= {"SOURCE_DATE_EPOCH": str(EPOCH), **(arguments or {})}
     if engine != "docker":
         command += ["--format", "docker", "--timestamp", str(EPOCH), "--identity-label=false"]
         command += ["--layers=false"]  # podman would make other layers than buildah, and keep more
@@ -119,6 +121,31 @@ def build(
             )
         found = id_file.read_text(encoding="utf-8").strip()
         return found if engine == "docker" else settle(engine, found, tag, folder / "image")
+
+
+def save_image(engine: str, name: str, platform: str, file: Path) -> None:
+    """Write a local image as an archive; one that is not there is pulled first.
+
+    Raises
+    ------
+    ImageError
+        When the engine cannot have the image.
+    """
+    save = {
+        "docker": [engine, "save", "--output", str(file), name],
+        "podman": [engine, "save", "--quiet", "--format", "docker-archive", "--output", str(file),
+                   name],
+        "buildah": [engine, "push", "--quiet", name, f"docker-archive:{file}"],
+    }[engine]  # fmt: skip
+    look = "inspect" if engine == "buildah" else "image"
+    what = ["--type", "image"] if engine == "buildah" else ["inspect"]
+    if not _answers([engine, look, *what, name]):
+        if name.startswith("localhost/"):
+            raise ImageError(
+                f"{engine} has no image {name}; make it first, or give a file as --base"
+            )
+        _run([engine, "pull", "--quiet", "--platform", platform, name])
+    _run(save)
 
 
 def settle(engine: str, image: str, tag: str, folder: Path) -> str:
