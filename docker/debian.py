@@ -12,10 +12,13 @@ import argparse
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from edgecompress.images.context import host_platform
-from edgecompress.images.engines import find_engine
+from edgecompress.images.engines import find_engine, load_image
+from edgecompress.images.layer import Layer
+from edgecompress.images.oci import image_config, write_archive
 from edgecompress.targets.emulated.debian import MIRROR, SUITE
 from edgecompress.targets.machine import cache_folder
 from edgecompress.values import file_digest, json_digest
@@ -52,24 +55,16 @@ def archive(architecture: str) -> Path:
 
 
 def make_base(engine: str, name: str, platform: str) -> None:
-    """Import the archive for `platform` as the image `name`; the same bytes, the same ID."""
+    """Load the archive for `platform` as the image `name`: the same ID in every engine."""
     architecture = platform.rpartition("/")[2]
-    if engine == "buildah":
-        command = [engine, "from", "--platform", platform, "scratch"]
-        made = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
-        variant = VARIANTS[architecture]
-        for words in (
-            ("add", "-q", made, str(archive(architecture)), "/"),
-            ("config", "--arch", architecture, "--variant", variant, made),
-            ("commit", "-q", "--timestamp", "0", "--rm", made, name),
-        ):
-            subprocess.run([engine, *words], check=True, stdout=sys.stderr)
-        return
-    where = ["--platform", platform]
-    if engine == "podman":
-        where = ["--arch", architecture, *(["--variant", "v8"] if architecture == "arm64" else [])]
-    command = [engine, "import", *where, str(archive(architecture)), name]
-    subprocess.run(command, check=True, stdout=sys.stderr)
+    file = archive(architecture)
+    layer = Layer(file, f"sha256:{file_digest(file)}", file.stat().st_size)
+    about = {"os": "linux", "architecture": architecture, "variant": VARIANTS[architecture]}
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "base.tar"
+        image, _ = write_archive(made, image_config(about, {}, [layer], []), [layer], name)
+        load_image(engine, made, image, name)
+    print(image)  # noqa: T201
 
 
 def main() -> None:

@@ -1,10 +1,4 @@
-"""A bundle's image as one archive that is put together here, without an engine.
-
-::
-
-    index.json, oci-layout   an OCI image layout: podman, skopeo, containerd
-    manifest.json            the same image as `docker save` describes one: every Docker
-    blobs/sha256/…           the configuration, the manifest and the layers, uncompressed
+"""A bundle's image put together here, without an engine and without running anything.
 
 Layers have fixed times, owners and order, and the configuration says what the image is and not when
 it was made. So the same bundle, lock, version and base give the same image ID wherever and whenever
@@ -13,19 +7,12 @@ the archive is made, and any engine that loads it has that ID.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import tarfile
 import tempfile
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from edgecompress.bundle.tarball import BLOCK, RECORD, header
 from edgecompress.errors import ImageError
 from edgecompress.images.base import Base, read_base
 from edgecompress.images.contents import Contents, look
@@ -40,11 +27,10 @@ from edgecompress.images.layer import (
     wheel_metadata,
     write_layer,
 )
+from edgecompress.images.oci import image_config, write_archive
 from edgecompress.images.sbom import SBOM_FILE, Package, render_image_sbom, source_name
-from edgecompress.images.wheel import EPOCH
 from edgecompress.values import Json, file_digest
 
-_CREATED = datetime.fromtimestamp(EPOCH, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _S = 10**9  # a health check's times are in nanoseconds
 ENVIRONMENT = {
@@ -73,11 +59,6 @@ _INHERITED = {
     "Env": list, "ExposedPorts": dict, "Labels": dict, "Shell": list, "StopSignal": str,
     "Volumes": dict, "WorkingDir": str,
 }  # fmt: skip
-_PLATFORM = ("architecture", "os", "variant")
-_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-_INDEX = "application/vnd.oci.image.index.v1+json"
-_CONFIG = "application/vnd.oci.image.config.v1+json"
-_LAYER = "application/vnd.oci.image.layer.v1.tar"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +114,13 @@ def assemble(context: Path, base: Path, output: Path, *, platform: str, tag: str
 
 
 def _check_replaced(output: Path) -> None:
-    if output.is_symlink() or (
-        output.exists() and not (output.is_file() and tarfile.is_tarfile(output))
-    ):
+    if not (output.is_symlink() or output.exists()):
+        return
+    replaceable = not output.is_symlink() and output.is_file() and tarfile.is_tarfile(output)
+    if replaceable:
+        with tarfile.open(output, "r:") as archive:
+            replaceable = any(member.name == "oci-layout" for member in archive)
+    if not replaceable:
         raise ImageError(f"{output}: exists and is no image archive; name another --output")
 
 
@@ -147,15 +132,14 @@ def _assemble(
     if not contents.has_python:
         raise ImageError(f"the base {base}: has no Python 3.11 in /usr/bin or /usr/local/bin")
     layers, sbom = _layers(context, platform, contents, folder)
-    config = _json(_config(below, layers))
-    manifest = _json(_manifest(config, [*below.layers, *layers]))
+    config = image_config(below.config, _settings(below), below.layers, layers)
     made = folder / "image.tar"
-    _write(made, config, manifest, [*below.layers, *layers], tag)
+    image, manifest = write_archive(made, config, [*below.layers, *layers], tag)
     beside = output.with_name(f"{output.name}.cdx.json")
     (folder / "sbom").write_text(sbom, encoding="utf-8")
     (folder / "sbom").replace(beside)
     made.replace(output)
-    return Assembled(_digest(config), _digest(manifest), beside)
+    return Assembled(image, manifest, beside)
 
 
 def _layers(
@@ -183,8 +167,8 @@ def _layers(
     return [above, bundle, listed], sbom
 
 
-def _config(base: Base, layers: list[Layer]) -> Json:
-    """Give the image's configuration (OCI image specification 1.1, and Docker's health check)."""
+def _settings(base: Base) -> Json:
+    """Give the image's settings: what a Dockerfile's last stage would inherit, and ours."""
     given = base.config.get("config")
     old: Json = given if isinstance(given, dict) else {}
     settings = {
@@ -194,95 +178,7 @@ def _config(base: Base, layers: list[Layer]) -> Json:
     }
     environment = [text for text in settings.get("Env", []) if isinstance(text, str)]
     if not any(text.startswith("PATH=") for text in environment):
-        environment.insert(0, _PATH)
+        environment.insert(0, _PATH)  # as every builder does
     kept = [text for text in environment if text.partition("=")[0] not in ENVIRONMENT]
     settings["Env"] = [*kept, *(f"{name}={value}" for name, value in ENVIRONMENT.items())]
-    system = {
-        key: base.config[key]
-        for key in _PLATFORM
-        if isinstance(base.config.get(key), str) and base.config[key]
-    }
-    all_layers = [*base.layers, *layers]
-    # Times of the base are left out: an imported base is the same base when it is imported again.
-    history = [{"created": _CREATED, "created_by": "the base"} for _ in base.layers]
-    history += [
-        {"created": _CREATED, "created_by": f"edgecompress image: {what}"}
-        for what in ("packages", "the bundle", "the list of packages")
-    ]
-    return system | {
-        "created": _CREATED,
-        "config": settings | SETTINGS,
-        "rootfs": {"type": "layers", "diff_ids": [layer.digest for layer in all_layers]},
-        "history": history,
-    }
-
-
-def _manifest(config: bytes, layers: list[Layer]) -> Json:
-    return {
-        "schemaVersion": 2,
-        "mediaType": _MANIFEST,
-        "config": _descriptor(_CONFIG, config),
-        "layers": [
-            {"mediaType": _LAYER, "digest": layer.digest, "size": layer.size} for layer in layers
-        ],
-    }
-
-
-def _write(file: Path, config: bytes, manifest: bytes, layers: list[Layer], tag: str) -> None:
-    """Write the archive that is an OCI image layout and Docker's archive at once."""
-    name = tag if ":" in tag.rpartition("/")[2] else f"{tag}:latest"
-    about = json.loads(config)
-    entry = _descriptor(_MANIFEST, manifest) | {
-        "platform": {key: about[key] for key in _PLATFORM if key in about},
-        "annotations": {
-            "io.containerd.image.name": name,
-            "org.opencontainers.image.ref.name": name,
-        },
-    }
-    docker = {
-        "Config": _blob(_digest(config)),
-        "RepoTags": [name],
-        "Layers": [_blob(layer.digest) for layer in layers],
-    }
-    texts = {
-        "index.json": _json({"schemaVersion": 2, "mediaType": _INDEX, "manifests": [entry]}),
-        "manifest.json": _json([docker]),
-        "oci-layout": _json({"imageLayoutVersion": "1.0.0"}),
-        _blob(_digest(config)): config,
-        _blob(_digest(manifest)): manifest,
-    }
-    blobs = {_blob(layer.digest): layer for layer in layers}
-    size = 0
-    with file.open("xb") as stream:
-        for inside in sorted({*texts, *blobs}):
-            layer = blobs.get(inside)
-            length = layer.size if layer else len(texts[inside])
-            size += stream.write(header(inside, length, time_s=EPOCH))
-            for piece in _pieces(layer.file) if layer else [texts[inside]]:
-                size += stream.write(piece)
-            size += stream.write(bytes(-size % BLOCK))
-        stream.write(bytes(-(size + 2 * BLOCK) % RECORD + 2 * BLOCK))
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _pieces(file: Path) -> Iterator[bytes]:
-    with file.open("rb") as stream:
-        while piece := stream.read(1 << 20):
-            yield piece
-
-
-def _descriptor(kind: str, content: bytes) -> Json:
-    return {"mediaType": kind, "digest": _digest(content), "size": len(content)}
-
-
-def _digest(content: bytes) -> str:
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"
-
-
-def _blob(digest: str) -> str:
-    return f"blobs/sha256/{digest.partition(':')[2]}"
-
-
-def _json(document: Any) -> bytes:
-    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+    return settings | SETTINGS

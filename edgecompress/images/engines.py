@@ -1,20 +1,18 @@
 """What builds images: docker, podman or buildah. Commands are lists; no shell reads them.
 
-docker with BuildKit writes a health check into its images. podman and buildah do so in Docker's
-format only, and there they also write the container's random name and ID, of which nothing needs
-to know: `settle` takes these out again, so that the same files make the same image ID.
+podman and buildah write a health check in Docker's format only. What a builder adds of its own is
+taken out again afterwards (`edgecompress.images.settle`): the same files make the same image ID.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 import subprocess
 from pathlib import Path
 
 from edgecompress.errors import ImageError
 from edgecompress.images.context import CONTEXT_FILE, host_platform
+from edgecompress.images.settle import settle
 from edgecompress.images.wheel import EPOCH
 from edgecompress.writing import temporary
 
@@ -86,7 +84,6 @@ def build_command(
     given |= {"SOURCE_DATE_EPOCH": str(EPOCH), **(arguments or {})}
     if engine != "docker":
         command += ["--format", "docker", "--timestamp", str(EPOCH), "--identity-label=false"]
-        command += ["--layers=false"]  # podman would make other layers than buildah, and keep more
         given = {"BUILDPLATFORM": host_platform(), **given}
     for name, value in sorted(given.items()):
         command += ["--build-arg", f"{name}={value}"]
@@ -120,7 +117,26 @@ def build(
                 f"{engine} did not build the image (exit code {code}); what it wrote above says why"
             )
         found = id_file.read_text(encoding="utf-8").strip()
-        return found if engine == "docker" else settle(engine, found, tag, folder / "image")
+        saved, settled = folder / "built.tar", folder / "settled.tar"
+        save_image(engine, found, platform, saved)
+        image = settle(saved, platform, settled, tag)
+        saved.unlink()
+        load_image(engine, settled, image, tag)
+        if image != found:
+            # Docker's classic builder keeps its image as long as another one is built upon it.
+            subprocess.run([engine, "rmi", found], capture_output=True, check=False)
+        return image
+
+
+def load_image(engine: str, archive: Path, image: str, tag: str) -> None:
+    """Load an image; its name is then `tag`, with this engine's own rules for short names."""
+    load = {
+        "docker": [engine, "load", "--quiet", "--input", str(archive)],
+        "podman": [engine, "pull", "--quiet", f"docker-archive:{archive}"],
+        "buildah": [engine, "pull", "--quiet", f"docker-archive:{archive}"],
+    }[engine]
+    _run(load)
+    _run([engine, "tag", image if engine == "docker" else image.partition(":")[2], tag])
 
 
 def save_image(engine: str, name: str, platform: str, file: Path) -> None:
@@ -146,44 +162,6 @@ def save_image(engine: str, name: str, platform: str, file: Path) -> None:
             )
         _run([engine, "pull", "--quiet", "--platform", platform, name])
     _run(save)
-
-
-def settle(engine: str, image: str, tag: str, folder: Path) -> str:
-    """Replace an image of podman or buildah by the same one without its builder's traces.
-
-    Parameters
-    ----------
-    engine : str
-        ``podman`` or ``buildah``.
-    image, tag : str
-        The image's ID, and the name that the new one gets.
-    folder : Path
-        Made; holds the image in between.
-
-    Returns
-    -------
-    str
-        The new ID, ``sha256:…``: that of the image's configuration.
-    """
-    uncompressed = ["-D"] if engine == "buildah" else []
-    _run([engine, "push", "-q", *uncompressed, "--format", "v2s2", image, f"dir:{folder}"])
-    manifest_file = folder / "manifest.json"
-    manifest = json.loads(manifest_file.read_text(encoding="utf-8"))
-    old = folder / manifest["config"]["digest"].partition(":")[2]
-    config = json.loads(old.read_text(encoding="utf-8"))
-    for key in ("container", "container_config", "parent"):
-        config.pop(key, None)
-    config["config"]["Hostname"] = ""
-    content = json.dumps(config, sort_keys=True, separators=(",", ":")).encode()
-    digest = hashlib.sha256(content).hexdigest()
-    old.unlink()
-    (folder / digest).write_bytes(content)
-    manifest["config"] |= {"digest": f"sha256:{digest}", "size": len(content)}
-    manifest_file.write_text(json.dumps(manifest), encoding="utf-8")
-    _run([engine, "rmi", "-f", image])
-    _run([engine, "pull", "-q", f"dir:{folder}"])
-    _run([engine, "tag", digest, tag])
-    return f"sha256:{digest}"
 
 
 def _run(command: list[str]) -> None:

@@ -8,6 +8,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -54,6 +56,48 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         engine("buildah", "rm", "--all")
         engine("buildah", "rmi", "--all", "--force")
         subprocess.run(["umount", "--lazy", folder / "graph" / "overlay"], capture_output=True)
+
+
+@pytest.fixture(scope="session")
+def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """Start a Docker engine of the tests' own, with a base; give a function that runs a command."""
+    for package, program in (("docker.io", "dockerd"), ("docker-compose", "docker-compose")):
+        if shutil.which(program) is None:
+            pytest.skip(f"needs the Debian package {package}")
+    if os.geteuid() != 0:
+        pytest.skip("needs root: only root can start a Docker engine")
+    # A socket's path may have 107 bytes; pytest's folders are longer.
+    with (
+        tempfile.TemporaryDirectory(prefix="docker-") as name,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        folder = Path(name)
+        address = f"unix://{folder}/socket"
+        patch.setenv("DOCKER_HOST", address)
+        (folder / "bin").mkdir()
+        # The client of the same package: it has BuildKit, and needs no plug-in for it.
+        (folder / "bin" / "docker").symlink_to("/usr/bin/docker")
+        patch.setenv("PATH", f"{folder}/bin{os.pathsep}{os.environ['PATH']}")
+        command = ["dockerd", "--host", address, "--data-root", f"{folder}/data"]
+        command += ["--exec-root", f"{folder}/exec", "--pidfile", f"{folder}/pid"]
+        command += ["--iptables=false", "--ip6tables=false"]
+        with (
+            (folder / "log").open("w", encoding="utf-8") as log,
+            subprocess.Popen(command, stdout=log, stderr=log) as server,
+        ):
+            try:
+                waited = time.monotonic() + 120
+                while subprocess.run(["docker", "info"], capture_output=True).returncode:
+                    said = (folder / "log").read_text(encoding="utf-8")
+                    assert server.poll() is None, f"dockerd ended: {said[-2000:]}"
+                    assert time.monotonic() < waited, f"dockerd does not answer: {said[-2000:]}"
+                    time.sleep(0.2)
+                script = [sys.executable, str(ROOT / "docker" / "debian.py"), BASE.format("amd64")]
+                engine(*script, "--platform", "linux/amd64", "--engine", "docker")
+                yield engine
+            finally:
+                server.terminate()
+                server.wait(60)
 
 
 def engine(*command: str) -> str:
