@@ -249,17 +249,3 @@ def test_compose_serves_and_answers(
             time.sleep(0.2)
     else:
         pytest.fail(compose("logs", "service"))
-
-
-def test_compose_builds_what_the_command_builds(
-    compose: Run,
-    built: Callable[[str], str],
-    docker: Run,
-    answers: list[dict],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The Dockerfile needs none of the command's arguments, with the classic builder either."""
-    built("classic")
-    monkeypatch.setenv("RUNTIME_IMAGE", "composed")
-    compose("build", "service")
-    assert answered(docker, "composed") == answers
