@@ -129,14 +129,15 @@ def build(
 
 
 def load_image(engine: str, archive: Path, image: str, tag: str) -> None:
-    """Load an image; its name is then `tag`, with this engine's own rules for short names."""
+    """Load an image; its name is then `tag`, by this engine's own rules for short names."""
     load = {
         "docker": [engine, "load", "--quiet", "--input", str(archive)],
         "podman": [engine, "pull", "--quiet", f"docker-archive:{archive}"],
         "buildah": [engine, "pull", "--quiet", f"docker-archive:{archive}"],
     }[engine]
     _run(load)
-    _run([engine, "tag", image if engine == "docker" else image.partition(":")[2], tag])
+    if engine != "docker":  # which takes the name from the archive
+        _run([engine, "tag", image.partition(":")[2], tag])
 
 
 def save_image(engine: str, name: str, platform: str, file: Path) -> None:
@@ -153,9 +154,8 @@ def save_image(engine: str, name: str, platform: str, file: Path) -> None:
                    name],
         "buildah": [engine, "push", "--quiet", name, f"docker-archive:{file}"],
     }[engine]  # fmt: skip
-    look = "inspect" if engine == "buildah" else "image"
-    what = ["--type", "image"] if engine == "buildah" else ["inspect"]
-    if not _answers([engine, look, *what, name]):
+    look = ["inspect", "--type", "image"] if engine == "buildah" else ["image", "inspect"]
+    if not _answers([engine, *look, name]):
         if name.startswith("localhost/"):
             raise ImageError(
                 f"{engine} has no image {name}; make it first, or give a file as --base"
