@@ -19,6 +19,7 @@ from edgecompress.images.context import host_platform
 from edgecompress.images.engines import find_engine, load_image
 from edgecompress.images.layer import Layer
 from edgecompress.images.oci import image_config, write_archive
+from edgecompress.images.wheel import EPOCH
 from edgecompress.targets.emulated.debian import MIRROR, SUITE
 from edgecompress.targets.machine import cache_folder
 from edgecompress.values import file_digest, json_digest
@@ -39,7 +40,7 @@ VARIANTS = {"amd64": "", "arm64": "v8"}
 
 def archive(architecture: str) -> Path:
     """Give the root file system as a .tar, made when it is not in the cache yet."""
-    made_of = json_digest([SUITE, PACKAGES, STATUS])[:16]
+    made_of = json_digest([SUITE, PACKAGES, STATUS, EPOCH])[:16]
     file = cache_folder() / "bases" / f"{architecture}-{made_of}.tar"
     known = file.with_suffix(".sha256")  # what is imported is what was made
     if not (file.is_file() and known.is_file() and known.read_text() == file_digest(file)):
@@ -48,7 +49,9 @@ def archive(architecture: str) -> Path:
         command = ["mmdebstrap", "--quiet", "--variant=extract", f"--architectures={architecture}"]
         command += [f"--extract-hook={STATUS}", f"--include={','.join(PACKAGES)}"]
         command += [SUITE, str(aside), MIRROR]
-        subprocess.run(command, check=True, stdout=sys.stderr)
+        # The same bytes whoever makes it, as long as the mirror has the same packages.
+        environment = {**os.environ, "SOURCE_DATE_EPOCH": str(EPOCH)}
+        subprocess.run(command, check=True, stdout=sys.stderr, env=environment)
         known.write_text(file_digest(aside))
         aside.rename(file)
     return file

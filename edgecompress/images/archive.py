@@ -8,7 +8,6 @@ the archive is made, and any engine that loads it has that ID.
 from __future__ import annotations
 
 import tarfile
-import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,7 @@ from edgecompress.images.layer import (
 from edgecompress.images.oci import image_config, write_archive
 from edgecompress.images.sbom import SBOM_FILE, Package, render_image_sbom, source_name
 from edgecompress.values import Json, file_digest
+from edgecompress.writing import put, writing
 
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _S = 10**9  # a health check's times are in nanoseconds
@@ -103,9 +103,8 @@ def assemble(context: Path, base: Path, output: Path, *, platform: str, tag: str
     """
     try:
         _check_replaced(output)
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as aside:
-            return _assemble(Path(aside), context, base, output, platform, tag)
+        with writing(output, "--output") as folder:
+            return _assemble(folder, context, base, output, platform, tag)
     except OSError as error:
         where = error.filename or output
         raise ImageError(
@@ -137,8 +136,8 @@ def _assemble(
     image, manifest = write_archive(made, config, [*below.layers, *layers], tag)
     beside = output.with_name(f"{output.name}.cdx.json")
     (folder / "sbom").write_text(sbom, encoding="utf-8")
-    (folder / "sbom").replace(beside)
-    made.replace(output)
+    put(folder / "sbom", beside)
+    put(made, output)
     return Assembled(image, manifest, beside)
 
 
