@@ -26,10 +26,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime  # noqa: F401 - before the forks
 
 ROOT = Path(__file__).parents[1]
 SCHEMES = ("dynamic", "static", "weights", "half")
+PRELOADED = (
+    *("torch", "onnx", "onnxruntime", "onnxruntime.transformers.optimizer", "rich.table"),
+    *("onnx.version_converter", "edgecompress.single", "edgecompress.pipeline"),
+    *(f"edgecompress.stages.quantize.{name}" for name in SCHEMES),
+    *(f"edgecompress.quantization.{name}" for name in ("fusion", "proof", "rewrite", "switched")),
+)
+"""Imported once, before the forks."""
 COMMANDS = (*SCHEMES, "profile", "sensitivity")
 CALIBRATED, COMPARED = 8, 4
 LIMIT_S = 600
@@ -227,10 +233,14 @@ def main() -> None:
     parser.add_argument("--models", type=Path, help="folder with ONNX files, at any depth")
     parser.add_argument("--generated", type=int, default=0, help="graphs of each kind")
     parser.add_argument("--only", default="", help="a part of the kind's or file's name")
+    parser.add_argument("--commands", default=",".join(COMMANDS), help="those to try")
     parser.add_argument("--samples", type=Path, help="folder in which samples are kept")
     parser.add_argument("--most-mb", type=float, default=100)
     parser.add_argument("-o", "--output", type=Path, help="Markdown table; beside it a .json")
     asked = parser.parse_args()
+    commands = asked.commands.split(",")
+    for module in PRELOADED:
+        importlib.import_module(module)
     rows: dict[str, dict[str, Any]] = {}
     counts: dict[str, Counter[str]] = {}
     with tempfile.TemporaryDirectory() as name:
@@ -248,7 +258,7 @@ def main() -> None:
             kept = asked.samples and asked.samples / f"{number:04d}.npz"
             feeds = samples(file, kept)
             data = data or calibration(feeds, folder)
-            found = {c: one(file, folder, data, feeds, c) for c in COMMANDS}
+            found = {c: one(file, folder, data, feeds, c) for c in commands}
             title = kind if asked.models else f"{kind} {number}"
             rows[title] = found
             counts.setdefault("all" if asked.models else kind, Counter()).update(
@@ -256,7 +266,7 @@ def main() -> None:
             )
             if asked.models:
                 found["theirs"] = ours_and_theirs(file, folder, feeds)
-            words = ", ".join(f"{c}: {verdict(found[c])}" for c in COMMANDS)
+            words = ", ".join(f"{c}: {verdict(found[c])}" for c in commands)
             print(f"{title}: {words}", flush=True)
     total: Counter[str] = sum(counts.values(), Counter())
     lines = [f"| {k} | {', '.join(f'{n} {w}' for w, n in c.items())} |" for k, c in counts.items()]
@@ -272,7 +282,7 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for title, found in rows.items():
         theirs = found.get("theirs", {})
-        cells = [cell(found[command]) for command in COMMANDS]
+        cells = [cell(found[c]) if c in found else "–" for c in COMMANDS]
         for name in ("dynamic", "static"):
             its = theirs.get(name, {})
             said = (

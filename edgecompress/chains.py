@@ -145,6 +145,8 @@ def check_order(
     for use in chain:
         if current not in use.stage.accepts:
             advice = "put export before it" if current is TorchModel else "put it before the export"
+            if use.name == "export":
+                raise source.error("the model is ONNX: it is exported already", use.path)
             raise source.error(
                 f"{use.name} cannot work on {kinds[current]}, which is what it gets here; {advice}",
                 use.path,

@@ -30,6 +30,7 @@ from edgecompress.given_models import (
 )
 from edgecompress.hub import model_folder
 from edgecompress.observation import on_all, open_targets
+from edgecompress.onnx_folders import onnx_in_folder
 from edgecompress.progress import Reporter, Silent
 from edgecompress.provenance import candidate_digest, code_digest, library_versions
 from edgecompress.recipe import Recipe, TeacherSpec
@@ -141,8 +142,9 @@ class Pipeline:
             from edgecompress.bundle import load_bundle
 
             return load_bundle(path)
-        if path.suffix == ".onnx" or path.is_file():
-            return Candidate(OnnxModel(path))
+        graph = path if path.suffix == ".onnx" or path.is_file() else onnx_in_folder(path)
+        if graph is not None:
+            return Candidate(OnnxModel(graph))
         return self.imported(spec, model_head(self.recipe))
 
     def imported(self, spec: TeacherSpec, rules: HeadRules) -> Candidate:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from edgecompress.chains import Chain, Given, chain_names, check_order, expand, find_stage
 from edgecompress.data import DataConfig, data_config
 from edgecompress.errors import DataError, RecipeError
+from edgecompress.onnx_folders import onnx_in_folder
 from edgecompress.quantities import Quantity, check_bound
 from edgecompress.recipe_paths import absolute_paths, placeless
 from edgecompress.stage import Transform, stage_class, stage_modules
@@ -256,13 +257,15 @@ def _known_target(name: str, fields: RecipeFields, source: YamlFile, path: KeyPa
 
 
 def starts_as_onnx(model: str | None) -> bool:
-    """Whether `model` of a recipe is ONNX: a file, a bundle, or a candidate of that kind."""
+    """Whether `model` of a recipe is ONNX: a file, a folder of one, a bundle, a candidate."""
     if model is None:
         return False
     path = Path(model)
     if (path / "candidate.json").is_file():
         return isinstance(Candidate.load(path).model, OnnxModel)
-    return path.suffix == ".onnx" or path.is_file() or (path / "manifest.json").is_file()
+    if path.suffix == ".onnx" or path.is_file() or (path / "manifest.json").is_file():
+        return True
+    return onnx_in_folder(path) is not None
 
 
 SWEPT: Json = {

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgecompress.cli._output import say
 from edgecompress.errors import DataError, EdgeCompressError, StageError
+from edgecompress.onnx_folders import onnx_in_folder
 from edgecompress.values import Candidate, Json, OnnxModel, json_digest
 from edgecompress.writing import replace_file
 
@@ -88,7 +89,8 @@ def find_samples(candidate: Candidate, pipeline: Pipeline, ask: Question) -> tup
             ask.data, graph_specs(model), ask.preprocessor or candidate.preprocessor
         )
         feeds = tuple(given.feeds(ask.samples))
-        return Samples(feeds), f"{len(feeds)} samples of {ask.data.name}"
+        more = " (all that there are)" if len(feeds) < ask.samples else ""
+        return Samples(feeds), f"{len(feeds)} samples of {ask.data.name}{more}"
     specs, examples = graph_specs(model), pipeline.splits.validation
     places = stratified_sample(examples, ask.samples, pipeline.recipe.fields.seed)
     chosen = tuple(examples[place] for place in places)
@@ -242,8 +244,9 @@ def _other(path: Path) -> OnnxModel:
         held = load_bundle(path).model
         if isinstance(held, OnnxModel):
             return held
-    if path.is_file():
-        return OnnxModel(path)
+    graph = path if path.is_file() else onnx_in_folder(path)
+    if graph is not None:
+        return OnnxModel(graph)
     raise DataError("--compare takes an ONNX file, a candidate or a bundle", file=path)
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgecompress.cli._options import STORE, find_recipe
 from edgecompress.cli._output import say, say_json
+
+if TYPE_CHECKING:
+    from edgecompress.values import Candidate
 
 Function = Callable[..., Any]
 
@@ -98,12 +101,34 @@ def apply_stage(
     if old == new:  # zeros in the place of weights show only when the files are packed
         packed, smaller = (compressed_size(model_files(it.model)) for it in (before, after))
         say(f"as a compressed download: {packed / 1e6:.2f} MB → {smaller / 1e6:.2f} MB")
+    for line in _remarks(after):
+        say(line)
     for line in _left_out(after.steps[-1].decisions.get("exceptions", {})):
         say(line)
     remark = few_examples(after.steps[-1].decisions)
     if remark:
         click.secho(f"beware: {remark}", fg="yellow", err=True)
     say(f"wrote {options['output']}")
+
+
+def _remarks(made: Candidate) -> list[str]:
+    """Say what a quantization did otherwise than one would think."""
+    from edgecompress.quantization.rewrite import stored_twice
+    from edgecompress.values import OnnxModel
+
+    step, lines = made.steps[-1], []
+    asked, ran = step.parameters.get("samples"), step.decisions.get("calibrated_on")
+    if asked and ran and ran < asked:
+        lines.append(f"calibrated on {ran} samples: there are no more, of {asked} asked for")
+    if step.stage.startswith("quantize.") and isinstance(made.model, OnnxModel):
+        twice = stored_twice(made.model.path)
+        if twice:
+            more = f" and {len(twice) - 3} more" if len(twice) > 3 else ""
+            lines.append(
+                f"stored twice: {', '.join(twice[:3])}{more} (nodes that are not quantized read "
+                "the fp32 weight, too)"
+            )
+    return lines
 
 
 def _left_out(exceptions: dict[str, str]) -> list[str]:

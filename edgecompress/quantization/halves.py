@@ -17,6 +17,7 @@ import onnx
 from onnx import NodeProto, TensorProto, helper
 
 from edgecompress.errors import StageError
+from edgecompress.quantization.constants import lift_large
 from edgecompress.quantization.fitness import read_exactly
 from edgecompress.quantization.fusion import FAILURES
 from edgecompress.quantization.layers import attributes, name_nodes, names_read, names_read_inside
@@ -72,6 +73,7 @@ def store_in_half(model: StoredModel, form: Form) -> Halved:
             "export it again with a newer opset"
         )
     name_nodes(model)
+    lift_large(model, LEAST_VALUES)
     inner = names_read_inside(graph.node)
     outputs = {value.name for value in graph.output}
     consumers: dict[str, list[NodeProto]] = {}

@@ -13,11 +13,11 @@ from edgecompress.quantization.session import (
     DTYPES,
     ORT_ERRORS,
     Feed,
-    first_line,
+    numbers,
     numpy_specs,
     random_feed,
 )
-from edgecompress.signatures.fitting import fitting_plan, quiet_run, row_of
+from edgecompress.signatures.fitting import first_line, fitting_plan, quiet_run, row_of
 from edgecompress.signatures.sizes import Plan
 from edgecompress.tasks import task
 from edgecompress.tasks.base import Encoded, Task
@@ -156,13 +156,16 @@ def largest_difference(
     Parameters
     ----------
     expected, found : sequence of ndarray
-        Outputs of two models, (batch, …) or (batch, length, …) each.
+        Outputs of two models, (batch, …) or (batch, length, …) each; what is no number is left out.
     feed : dict of str to ndarray
         Their input; its ``attention_mask`` (batch, length) says what is padding.
     """
     mask = feed.get("attention_mask")
     worst = 0.0
-    for first, second in zip(expected, found, strict=True):
+    before, after = numbers(expected), numbers(found)
+    if len(before) != len(after):
+        return float("inf")
+    for first, second in zip(before, after, strict=True):
         if first.shape != second.shape:
             return float("inf")
         gap = np.abs(first.astype(np.float64) - second)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgecompress.quantization.inputs import Rows
-from edgecompress.quantization.session import Feed
+from edgecompress.quantization.session import Feed, numbers
 from edgecompress.values import Example
 
 Array = np.ndarray[Any, Any]
@@ -123,7 +123,7 @@ class Judge:
 
 def _floats(outputs: Sequence[Array]) -> Array:
     """Flatten all outputs of floating point to float64."""
-    kept = [one.ravel().astype(np.float64) for one in outputs if one.dtype.kind == "f"]
+    kept = [one.ravel().astype(np.float64) for one in numbers(outputs) if one.dtype.kind == "f"]
     return np.concatenate(kept) if kept else np.zeros(0)
 
 

@@ -22,11 +22,11 @@ from edgecompress.quantization.inputs import made_feeds
 from edgecompress.quantization.session import (
     ORT_ERRORS,
     Feed,
-    first_line,
     open_session,
     session_options,
 )
 from edgecompress.quantization.storage import read_model, write_model
+from edgecompress.signatures.fitting import first_line
 from edgecompress.values import Json, OnnxModel
 from edgecompress.writing import temporary
 

@@ -15,15 +15,17 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from pathlib import Path
 
 from onnx import TensorProto
 
 from edgecompress.errors import StageError
-from edgecompress.quantization.layers import Layer, attributes, find_layers, name_nodes
+from edgecompress.quantization.constants import lift_constants
+from edgecompress.quantization.layers import Layer, find_layers, name_nodes
 from edgecompress.quantization.proof import Coverage
 from edgecompress.quantization.rewriter import Rewriter, regions_of
 from edgecompress.quantization.scheme import LEAST_OPSET, NOT_ASKED, Scheme
-from edgecompress.quantization.storage import StoredModel
+from edgecompress.quantization.storage import StoredModel, read_model
 
 QUANTIZED = frozenset(
     {
@@ -81,6 +83,9 @@ def check_quantizable(model: StoredModel, *, convolutions: bool = True) -> None:
             "the model's weights have 16 bits, and only fp32 weights are quantized: start from its "
             "fp32 form"
         )
+    sparse = [n for n in nodes if any(a.name == "sparse_value" for a in n.attribute)]
+    if sparse or model.proto.graph.sparse_initializer:
+        raise StageError("the model's weights are sparse tensors: export them dense")
     told = ", ".join(f"{count} {op}" for op, count in others.most_common()) or "none"
     raise StageError(
         "the model has no layer that can be quantized (MatMul, Gemm, Conv, Attention or Gather "
@@ -155,35 +160,22 @@ def rewrite(model: StoredModel, scheme: Scheme) -> tuple[StoredModel, dict[str, 
     return Rewriter(model, scheme).run()
 
 
+def stored_twice(path: Path) -> list[str]:
+    """Names of the fp32 weights of a quantized file that are there as integers, too."""
+    tensors = read_model(path).proto.graph.initializer
+    integers = {t.name for t in tensors if t.data_type != TensorProto.FLOAT}
+    forms = ("_quantized", "_linear_quantized", "_transposed_quantized", "_filters_quantized")
+    return [
+        t.name
+        for t in tensors
+        if t.data_type == TensorProto.FLOAT
+        and any(f"{t.name}{form}" in integers for form in (*forms, "_q4", "_q8"))
+    ]
+
+
 def missed_weights(found: Coverage) -> frozenset[str]:
     """Weights that were written as int8 in QDQ form and are computed in fp32 all the same."""
     stored = [part.weight for part in found.fp32_linears if part.dequantized]
     return frozenset(
         re.sub(r"(_linear|_transposed|_filters)?_quantized$", "", name) for name in stored
     )
-
-
-def lift_constants(model: StoredModel) -> None:
-    """Turn Constant nodes that hold matrices into initializers, where layers are looked for.
-
-    Initializers behind an Identity (exporters write equal ones once) are read directly.
-    """
-    graph = model.proto.graph
-    kept = []
-    for node in graph.node:
-        value = attributes(node).get("value") if node.op_type == "Constant" else None
-        if value is not None and value.data_type == TensorProto.FLOAT and len(value.dims) >= 2:
-            tensor = graph.initializer.add()
-            tensor.CopyFrom(value)
-            tensor.name = node.output[0]
-        else:
-            kept.append(node)
-    if len(kept) != len(graph.node):
-        del graph.node[:]
-        graph.node.extend(kept)
-    same = {tensor.name: tensor.name for tensor in graph.initializer}
-    for node in graph.node:
-        for place, name in enumerate(node.input):
-            node.input[place] = same.get(name, name)
-        if node.op_type == "Identity" and node.input[0] in same:
-            same[node.output[0]] = node.input[0]

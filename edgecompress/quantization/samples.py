@@ -305,7 +305,12 @@ def _fitted(
         raise DataError(f"array {spec.name} has another type: {both}{hint}", file=file)
     given, rank = source.shape, len(spec.shape)
     plain = spec.shape if axis is None else (*spec.shape[:axis], *spec.shape[axis + 1 :])
-    whole = spec.shape if axis is None else (*spec.shape[:axis], batch, *spec.shape[axis + 1 :])
+    # A row of an input of one axis can be nothing but the whole input, however long.
+    whole = (
+        spec.shape
+        if axis is None or rank == 1
+        else (*spec.shape[:axis], batch, *spec.shape[axis + 1 :])
+    )
     if len(given) == rank + 1 and _matches(given[1:], whole):
         return given[0] * batch
     if axis is not None and len(given) == rank and _matches(given[1:], plain):

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -99,11 +98,20 @@ def open_session(
         raise StageError(f"{model.path}: ONNX Runtime cannot load this file ({first})") from None
 
 
-def first_line(error: Exception) -> str:
-    """Give the first line of what ONNX Runtime said, without its number and its own files."""
-    said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    said = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", said)
-    return re.sub(r"/onnxruntime_src/\S+ .*?\) (?=\S)", "", said)
+def numbers(outputs: Iterable[Any]) -> list[np.ndarray[Any, Any]]:
+    """Give the arrays of numbers among a model's outputs, those in lists and maps included.
+
+    Classifiers of other libraries give words, and a map of probabilities for each row.
+    """
+    found: list[np.ndarray[Any, Any]] = []
+    for output in outputs:
+        if isinstance(output, dict):
+            found += numbers([np.array([output[key] for key in sorted(output)])])
+        elif isinstance(output, list):
+            found += numbers(output)
+        elif output is not None and np.asarray(output).dtype.kind in "biuf":
+            found.append(np.asarray(output))
+    return found
 
 
 def input_specs(session: ort.InferenceSession) -> tuple[TensorSpec, ...]:

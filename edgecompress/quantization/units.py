@@ -13,8 +13,8 @@ from typing import Literal
 
 from edgecompress.errors import StageError
 from edgecompress.quantization.blocks import fitting_block
+from edgecompress.quantization.constants import lift_constants
 from edgecompress.quantization.layers import Layer, find_layers, name_nodes
-from edgecompress.quantization.rewrite import lift_constants
 from edgecompress.quantization.storage import StoredModel
 from edgecompress.values import Json
 

@@ -8,6 +8,7 @@ image five times. So what was made up is run, and where that fails other plans a
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -86,7 +87,7 @@ def fitting_plan(
         try:
             outputs = run(row_of(specs, ranges, plan, sizes=sizes))
         except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors share no base class
-            why = why or (str(error).strip().splitlines() or [type(error).__name__])[0]
+            why = why or first_line(error)
             continue
         if any(np.size(one) for one in outputs):
             return plan, why
@@ -138,3 +139,10 @@ def quiet_run(path: str) -> Run:
         return list(session.run(None, row, settings))
 
     return run
+
+
+def first_line(error: Exception) -> str:
+    """Give the first line of what ONNX Runtime said, without its number and its own files."""
+    said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    said = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", said)
+    return re.sub(r"/onnxruntime_src/\S+ .*?\) (?=\S)", "", said)

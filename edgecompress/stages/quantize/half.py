@@ -91,6 +91,10 @@ class Half(Transform):
             raise StageError(f"in {self.dtype} the outputs differ by {worst:g}, {limit}")
         halved = replace(candidate, model=model)
         measured = self._gain(candidate, halved, context) if self.compute == "half" else {}
+        before, after = (
+            sum(file.stat().st_size for file in onnx_model_files(each.path))
+            for each in (onnx_model(candidate), model)
+        )
         shutil.rmtree(upgraded, ignore_errors=True)
         return candidate.with_model(
             model,
@@ -98,8 +102,8 @@ class Half(Transform):
             dtype=self.dtype,
             compute=self.compute,
             max_abs_difference=worst,
-            bytes_before=sum(file.stat().st_size for file in onnx_model_files(source.path)),
-            bytes_after=sum(file.stat().st_size for file in onnx_model_files(model.path)),
+            bytes_before=before,
+            bytes_after=after,
             **decided,
         )
 
