@@ -105,6 +105,11 @@ def untrained(
         return "its head gives one number and cannot tell classes apart"
     if labelled and config.get("problem_type") == "regression":
         return "its head was trained to give numbers (problem_type: regression), not classes"
+    if labelled and config.get("problem_type") == "multi_label_classification":
+        return (
+            "its head was trained to give any number of classes to a text (problem_type: "
+            "multi_label_classification), and here a text has one"
+        )
     return None
 
 

@@ -20,6 +20,7 @@ from edgecompress.training.heads import (
     check_labels,
     line,
     renamed,
+    untrained,
 )
 from edgecompress.training.label_proposal import propose
 from edgecompress.training.teacher import import_teacher
@@ -176,3 +177,14 @@ def test_a_name_that_is_wrong_is_refused():
     with pytest.raises(DataError, match="two classes would be called 'LABEL_1'"):
         renamed(UNNAMED, {"LABEL_0": "LABEL_1"})
     assert renamed(UNNAMED, {"LABEL_0": "LABEL_1", "LABEL_1": "LABEL_0"})[:2] == UNNAMED[1::-1]
+
+
+def test_a_head_that_gives_several_classes_is_none_that_gives_one():
+    config = {
+        "architectures": ["BertForSequenceClassification"],
+        "id2label": {"0": "rain", "1": "wind"},
+        "problem_type": "multi_label_classification",
+    }
+    assert "any number of classes" in str(untrained(config, "text-classification", None))
+    config["problem_type"] = "single_label_classification"
+    assert untrained(config, "text-classification", None) is None
