@@ -36,7 +36,9 @@ def command(model: str, split: str, teacher: str | None, as_json: bool, **option
 
 def _say_floor(found: tuple[Measurement, ...], floor: Standing) -> None:
     """Say what answering everything alike scores, in red where the model is no better."""
-    lead = next(one for one in found if one.metric.endswith("_over_floor"))
+    lead = next((one for one in found if one.metric.endswith("_over_floor")), None)
+    if lead is None:
+        return  # no target answered
     metric = lead.metric.removesuffix("_over_floor")
     value = next(one.value for one in floor.row.measurements if one.metric == metric)
     note = floor.note
