@@ -1,0 +1,222 @@
+"""The commands that `file_kills` kills: `run` and each that writes, on very small inputs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from file_kills import Command, whole_bundle, whole_report, whole_tree
+from foreign_models import transformer
+from helpers import labelled_texts, tiny_teacher
+from lookup_models import write_candidate
+
+from edgecompress.bundle import write_bundle
+from edgecompress.bundle.packing import pack_bundle
+from edgecompress.run_directory import export_candidate
+
+RECIPE = """\
+name: small
+task: text-classification
+model: {model}
+data: {{format: tsv, root: {data}, train: [train.tsv], validation: [dev.tsv], test: [test.tsv]}}
+seed: 3
+stages: [quantize.dynamic]
+profile: {{min_duration_ms: 1, warmup_ms: 1, min_count: 2, cold_starts: 0, attempts: 1}}
+budget: {{accuracy: {{min: 0.0}}}}
+minimize: size
+"""
+DATA = ("--format", "tsv")
+
+
+def commands(inputs: Path, *, torch: bool = True) -> list[Command]:
+    """Write the inputs below a folder and give the commands that work on them."""
+    inputs.mkdir(parents=True)
+    found = [*_on_onnx(inputs, torch=torch), *_on_bundles(inputs), *_runs(inputs)]
+    return found + (_on_torch(inputs) if torch else [])
+
+
+def _texts(folder: Path) -> Path:
+    folder.mkdir()
+    for number, (name, count) in enumerate({"train": 24, "dev": 8, "test": 8}.items()):
+        lines = [f"{one.text}\t{one.label}" for one in labelled_texts(count, seed=number)]
+        (folder / f"{name}.tsv").write_text("\n".join(["text\tlabel", *lines]) + "\n")
+    return folder
+
+
+def _on_onnx(inputs: Path, *, torch: bool) -> list[Command]:
+    tagger = write_candidate(inputs / "tagger", "token-classification")
+    tagger.save(inputs / "tagger")
+    # Its weights are large enough to be halved; writing it takes PyTorch.
+    plain = str(transformer(inputs / "transformer.onnx")) if torch else ""
+    whole, file = str(inputs / "tagger"), str(inputs / "tagger" / "model" / "model.onnx")
+
+    def single(name: str, *arguments: str, output: str = "out") -> Command:
+        return Command(
+            name,
+            lambda folder: [*arguments, "-o", str(folder / output)],
+            (output,),
+            whole_tree,
+            single=True,
+        )
+
+    return [
+        single("quantize", "quantize", whole),
+        single("quantize to a file", "quantize", file, output="out.onnx"),
+        single("quantize weights", "quantize", whole, "--scheme", "weights"),
+        single("quantize half", "quantize", plain, "--scheme", "half", output="new/deep/out"),
+        Command(
+            "sensitivity",
+            lambda folder: ["sensitivity", file, "--samples", "2", "-o", str(folder / "out")],
+            ("out/sensitivity.json", "out/sensitivity.html"),
+            whole_report,
+        ),
+    ]
+
+
+def _on_bundles(inputs: Path) -> list[Command]:
+    classifier = write_candidate(inputs / "classifier", "text-classification", external=True)
+    bundle = inputs / "bundle"
+    write_bundle(bundle, classifier, {"name": "one", "seed": 1}, {"edgecompress": "0.1.0"})
+    older = inputs / "older"
+    write_bundle(older, classifier, {"name": "older", "seed": 1}, {"edgecompress": "0.1.0"})
+    archive = pack_bundle(bundle, inputs / "bundle.tar.zst")
+    key = _key(inputs / "key.pem")
+
+    def lay(name: str, source: Path) -> Callable[[Path], None]:
+        def copy(folder: Path) -> None:
+            if source.is_dir():
+                shutil.copytree(source, folder / name)
+            else:
+                shutil.copyfile(source, folder / name)
+
+        return copy
+
+    unpack = Command(
+        "bundle unpack over another",
+        lambda folder: ["bundle", "unpack", str(archive), "-o", str(folder / "out")],
+        ("out",),
+        whole_bundle,
+        lay("out", older),
+    )
+    unpack.expected["before out"] = whole_bundle(older)
+    pack = Command(
+        "bundle pack over another",
+        lambda folder: ["bundle", "pack", str(bundle), "-o", str(folder / "out.tar.zst")],
+        ("out.tar.zst",),
+        whole_tree,
+        lay("out.tar.zst", pack_bundle(older, inputs / "older.tar.zst")),
+    )
+    pack.expected["before out.tar.zst"] = whole_tree(inputs / "older.tar.zst")
+    sign = Command(
+        "bundle sign",
+        lambda folder: ["bundle", "sign", str(folder / "out"), "--key", str(key)],
+        ("out/core.sha256.sig",),
+        whole_tree,
+        lay("out", bundle),
+    )
+    return [
+        Command(
+            "bundle pack",
+            lambda folder: ["bundle", "pack", str(bundle), "-o", str(folder / "new.tar.zst")],
+            ("new.tar.zst",),
+            whole_tree,
+        ),
+        pack,
+        Command(
+            "bundle unpack",
+            lambda folder: ["bundle", "unpack", str(archive), "-o", str(folder / "deep" / "out")],
+            ("deep/out",),
+            whole_bundle,
+        ),
+        unpack,
+        sign,
+        Command(
+            "image --context-only",
+            lambda folder: ["image", str(bundle), "--context-only", str(folder / "out")],
+            ("out",),
+            whole_tree,
+        ),
+    ]
+
+
+def _runs(inputs: Path) -> list[Command]:
+    data = _texts(inputs / "texts")
+    model = write_candidate(inputs / "languages", "text-classification")
+    place = inputs / "model"
+    export_candidate(model, place)
+    document = json.loads((place / "candidate.json").read_text())
+    document["labels"] = ["person", "place"]
+    (place / "candidate.json").write_text(json.dumps(document))
+    recipe = inputs / "small.yaml"
+    recipe.write_text(RECIPE.format(model=place, data=data))
+
+    def arguments(folder: Path) -> list[str]:
+        return ["run", str(recipe), "-o", str(folder / "out")]
+
+    cold = Command("run", arguments, ("out/bundle", "out/results.json", "out/report.html"), _of_run)
+    again = Command(
+        "run from the store",
+        arguments,
+        ("out/bundle", "out/results.json", "out/report.html", "out/candidates"),
+        _of_run,
+        store=inputs / "store",
+    )
+    return [cold, again]
+
+
+def _of_run(output: Path) -> object:
+    if output.name == "bundle":
+        return whole_bundle(output)
+    if output.name == "candidates":
+        return sorted(path.relative_to(output).as_posix() for path in output.rglob("*"))
+    return whole_report(output)
+
+
+def _key(file: Path) -> Path:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ed25519
+
+    key = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+    file.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return file
+
+
+def _on_torch(inputs: Path) -> list[Command]:
+    examples = labelled_texts(24)
+    teacher = tiny_teacher(inputs / "teacher", examples, "text-classification", layers=2)
+    teacher.save(inputs / "teacher")
+    data = inputs / "texts"
+    whole = str(inputs / "teacher")
+    files = [
+        *DATA,
+        *("--train", str(data / "train.tsv"), "--validation", str(data / "dev.tsv")),
+        *("--test", str(data / "test.tsv")),
+    ]
+
+    def single(name: str, *arguments: str) -> Command:
+        return Command(
+            name,
+            lambda folder: [name.split()[0], whole, *arguments, "-o", str(folder / "out")],
+            ("out",),
+            whole_tree,
+            single=True,
+            torch=True,
+        )
+
+    short = ("--set", "epochs=2", "--set", "batch_size=8")
+    return [
+        single("export"),
+        single("prune", *files, "--set", "heads=0.5", "--set", "ffn=0.5"),
+        single("finetune", *files, *short),
+        single("distil", "--teacher", whole, *files, *short),
+        single("trim", *files, "--keep", "80"),
+        single("factorize", *files, "--set", "embedding=16", "--set", "weighted=false"),
+    ]
