@@ -37,6 +37,7 @@ from edgecompress.recipe import Recipe, TeacherSpec
 from edgecompress.stage import Observer, Stage, Transform, check_stage
 from edgecompress.store import Store, in_words
 from edgecompress.targets import Target
+from edgecompress.tasks import Answers
 from edgecompress.training.heads import HeadRules
 from edgecompress.training.teachers import model_identity
 from edgecompress.training.together import together
@@ -339,6 +340,20 @@ class Pipeline:
         """Give a context for questions whose answers are not kept as a stage's result."""
         with temporary() as folder:
             yield self._context(folder / "work", folder, reporter)
+
+    def answers(self, candidate: Candidate, examples: Sequence[Example]) -> Answers:
+        """Give what a candidate answers on this machine, asked once over all runs.
+
+        Raises
+        ------
+        TargetError
+            When the model cannot be loaded or run here.
+        """
+        from edgecompress.targets.accuracy import cached_answers
+        from edgecompress.targets.local import Local
+
+        with self.asking() as context:
+            return cached_answers(context, candidate, examples, Local())
 
     def _stage_key(self, stage: Stage) -> Json:
         module = type(stage).__module__

@@ -5,9 +5,11 @@ The order is a law: everything is chosen on validation, then test is read once f
 
 from __future__ import annotations
 
+import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from edgecompress.bundle.manifest import portable
@@ -18,6 +20,7 @@ from edgecompress.data import Split
 from edgecompress.determinism import compute_threads
 from edgecompress.errors import DataError, StageError
 from edgecompress.floor import measured_floor
+from edgecompress.given_answers import given_answers
 from edgecompress.observation import descriptions
 from edgecompress.origin import find_origin
 from edgecompress.pipeline import (
@@ -174,6 +177,7 @@ def _run_pipeline(
     from edgecompress.targets.machine import environment
 
     recipe, splits, tell = pipeline.recipe, pipeline.splits, pipeline.reporter
+    started, clock = datetime.now(UTC), time.monotonic()
     tell.plan(["teacher and references", *recipe.names, "the winner, stage by stage", "test"])
     tell.section("teacher and references")
     for shared in splits.overlaps:
@@ -235,6 +239,9 @@ def _run_pipeline(
             else row
             for row in judged
         )
+    answers, flips = (
+        given_answers(pipeline, shown, made[shown].candidate, test) if shown else ({}, None)
+    )
     result = RunResult(
         name=recipe.fields.name,
         task=recipe.fields.task,
@@ -261,12 +268,15 @@ def _run_pipeline(
         },
         command=command,
         floor=floor,
+        started=started.isoformat(timespec="seconds"),
+        seconds=round(time.monotonic() - clock, 1),
+        answers=answers,
     )
     origin = None
     if winner:
         counts = result.data["splits"]
         origin = find_origin(recipe, counts, pipeline.teacher, made[winner].candidate)
-    write_directory(folder, result, made, tell, origin, keep=keep)
+    write_directory(folder, result, made, tell, origin, keep=keep, flips=flips)
     return result
 
 

@@ -11,6 +11,7 @@ from edgecompress.onnx_files import onnx_model_files
 from edgecompress.origin import Origin
 from edgecompress.pipeline import Made
 from edgecompress.progress import Reporter
+from edgecompress.report.answers import Flips
 from edgecompress.values import Candidate, OnnxModel, RunResult
 from edgecompress.writing import private, put, replace_file, sweep
 
@@ -42,10 +43,12 @@ def write_directory(
     origin: Origin | None = None,
     *,
     keep: bool = True,
+    flips: Flips | None = None,
 ) -> None:
     """Write candidates (where `keep`), bundle, reports and, last, ``results.json``.
 
-    `origin` says where the winner comes from; None where there is no winner.
+    `origin` says where the winner comes from; None where there is no winner. `flips` are examples
+    of the data: they stand in the directory's own page, and not in the bundle, which is given away.
     """
     from edgecompress.bundle import write_bundle
     from edgecompress.report.document import measurements_json, to_json
@@ -53,7 +56,6 @@ def write_directory(
     from edgecompress.report.markdown import render_markdown
 
     tell.begin("report and bundle")
-    page = render_html(result)
     with private(folder, "-o") as aside:
         for row in result.rows:
             if keep and row.kind == "candidate" and row.name in made:
@@ -75,14 +77,14 @@ def write_directory(
             found.recipe,
             found.versions,
             result,
-            page,
+            render_html(result),
             inputs=found.inputs,
             licences=found.licences,
             code=found.code,
             platform=found.platform,
             packages=found.packages,
         )
-    replace_file(folder / "report.html", page)
+    replace_file(folder / "report.html", render_html(result, flips))
     replace_file(folder / "report.md", render_markdown(result))
     replace_file(folder / "results.json", to_json(result))
     tell.end(f"written to {folder}")

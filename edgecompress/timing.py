@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -30,6 +30,7 @@ from edgecompress.intervals import dispersion, interval_ranks, needed, widened
 from edgecompress.values import Json, Measurement
 
 LATENCY_QUANTILES = (0.5, 0.9, 0.99)
+BIN = 1.02  # narrower than what a median moves by itself from one loop to the next
 STRETCHES = 500  # of a loop, to resample: more change no interval
 
 
@@ -140,14 +141,39 @@ def latencies(
     conditions: Json | None = None,
     rules: Rules = RULES,
 ) -> tuple[Measurement, ...]:
-    """Give ``latency_p50``, ``latency_p90`` and ``latency_p99`` in ms."""
-    return tuple(
+    """Give ``latency_p50``, ``latency_p90`` and ``latency_p99`` in ms.
+
+    The conditions of p50 hold the ``distribution`` of the readings (`histogram`).
+    """
+    first, *rest = (
         percentile(
             series, loop, quantile, metric=f"latency_p{quantile * 100:g}", target=target,
             split=split, conditions=conditions, rules=rules,
         )
         for quantile in LATENCY_QUANTILES
     )  # fmt: skip
+    drawn = {**first.conditions, "distribution": histogram(series.ns)}
+    return (replace(first, conditions=drawn), *rest)
+
+
+def histogram(ns: np.ndarray) -> list[list[float]]:
+    """Count readings in bins that are each `BIN` wider than the one before.
+
+    Parameters
+    ----------
+    ns : ndarray of int64, shape (readings,)
+
+    Returns
+    -------
+    list of [low_ms, count]
+        Bins that hold any reading, the fastest first; a bin reaches to `BIN` times its low end.
+    """
+    ms = ns[ns > 0] / 1e6
+    places, counts = np.unique(np.floor(np.log(ms) / np.log(BIN)).astype(int), return_counts=True)
+    return [
+        [float(f"{BIN**place:.4g}"), int(count)]
+        for place, count in zip(places, counts, strict=True)
+    ]
 
 
 def _per_item(series: Series) -> np.ndarray:

@@ -347,6 +347,9 @@ class RunResult:
     command: str = ""
     format: int = 1
     floor: str | None = None
+    started: str = ""
+    seconds: float = 0.0
+    answers: Json = field(default_factory=dict)
 
 
 def find(

@@ -22,8 +22,9 @@ def run_cells(
     from edgecompress.cli._progress import TerminalReporter
     from edgecompress.matrix import select
     from edgecompress.matrix.run import exit_code, run_matrix
-    from edgecompress.report.matrix.table import duration, state_words
+    from edgecompress.report.matrix.table import state_words
     from edgecompress.report.matrix.terminal import render_terminal
+    from edgecompress.report.words import duration
 
     chosen = [cell.name for cell in select(matrix, only)]
     with TerminalReporter() as reporter:
@@ -55,7 +56,8 @@ def list_matrix(matrix: Matrix, output: Path, only: Sequence[str]) -> None:
     """Print a line per cell: its name, state and time."""
     from edgecompress.matrix import select
     from edgecompress.matrix.run import look
-    from edgecompress.report.matrix.table import duration, state_words
+    from edgecompress.report.matrix.table import state_words
+    from edgecompress.report.words import duration
 
     chosen = {cell.name for cell in select(matrix, only)}
     result = look(matrix, output)

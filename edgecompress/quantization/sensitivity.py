@@ -24,6 +24,7 @@ from edgecompress.values import Json, OnnxModel
 
 What = Literal["both", "weight", "activation", "int8", "int4"]
 """What is rounded: of a linear layer its weight, its input or both; of a table its bits."""
+Kind = Literal["linear", "table", "convolution"]
 CULPRIT = 10.0
 """A culprit costs at least so many times the median of its kind…"""
 LEAST_SHARE = 0.05
@@ -41,7 +42,7 @@ class Item:
     what : str
     tensor : str
         The weight or activation that is rounded; of ``both`` the weight.
-    kind : {"linear", "table"}
+    kind : {"linear", "table", "convolution"}
     shape : tuple of int
         Of the weight.
     input : str
@@ -56,7 +57,7 @@ class Item:
     layer: str
     what: What
     tensor: str
-    kind: Literal["linear", "table"]
+    kind: Kind
     shape: tuple[int, ...]
     input: str
     cost: Cost
@@ -198,7 +199,9 @@ def _measured(switched: Switched, judge: Judge, units: Sequence[Unit], what: Wha
     saves = 0 if what == "activation" else bytes_now - unit.bytes_in(form, block)  # type: ignore[arg-type]
     inputs = " ".join(unit.inputs)
     tensor = inputs if what == "activation" else unit.weights[0]
-    kind: Literal["linear", "table"] = "table" if unit.is_table else "linear"
+    kind: Kind = "table" if unit.is_table else "linear"
+    if any(layer.kind == "conv" for layer in unit.layers):
+        kind = "convolution"
     return Item(unit.name, what, tensor, kind, unit.shape, inputs, cost, saves)
 
 

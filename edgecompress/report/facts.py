@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgecompress.report import words
-from edgecompress.values import FLOOR, Measurement, Row, RunResult, find
+from edgecompress.values import FLOOR, Measurement, Row, RunResult, Verdict, find
 
 REFERENCE = "onnx-fp32"
 """The teacher's stock fp32 export: what every ratio is measured against."""
@@ -157,6 +157,20 @@ def limit_name(key: str) -> str:
         return "no better than answering all alike"
     metric, _, target = words.plain(key).partition("@")
     return f"{words.label(metric)} on {target}" if target else words.label(metric)
+
+
+def shortfall(verdict: Verdict) -> str:
+    """Say what a verdict is about and by how much it is missed: what it is, and what is allowed.
+
+    A failed verdict's reason is ``speedup@local: 1.92×, allowed at least 2×``
+    (`edgecompress.choose`); of another the limit's name alone is said.
+    """
+    name = limit_name(verdict.limit)
+    _, allowed, bound = words.plain(verdict.reason).rpartition(", allowed ")
+    if verdict.state != "fail" or not allowed:
+        return name
+    value = words.plain(verdict.reason).removesuffix(f"{allowed}{bound}").rpartition(": ")[2]
+    return f"{name}: {value}, allowed {bound}"
 
 
 def size_ratio(row: Row, reference: Row | None) -> float | None:

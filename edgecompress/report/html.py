@@ -1,19 +1,33 @@
 """One self-contained HTML page of a result: no network, readable on a phone, light and dark.
 
 The page forbids itself every connection (Content-Security-Policy), so nothing can be loaded even
-by mistake; plotly's script stands inside it, last, so that the text is there first.
+by mistake; its one small script sorts tables and shows what a pointer is at, and nothing is lost
+without it.
 """
 
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import Any
 
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from edgecompress.report import across, ground, panels, places, plot, variants, words
+from edgecompress.report import (
+    across,
+    csvfile,
+    ground,
+    panels,
+    places,
+    plot,
+    strips,
+    variants,
+    words,
+)
+from edgecompress.report.answers import Flips
+from edgecompress.report.confusions import confusions
 from edgecompress.report.facts import (
     Facts,
     display_name,
@@ -29,22 +43,32 @@ from edgecompress.report.table import build
 from edgecompress.values import Measurement, Row, RunResult, find
 
 MARKS = {"pass": "✓", "fail": "✗", "undecided": "?", "error": "✗", "chosen": "✓"}
+SHELL = """\
+edgecompress predict bundle "{text}"
+edgecompress serve bundle"""
+PYTHON = """\
+import edgecompress
+
+predictor = edgecompress.load("bundle")
+print(predictor.predict("{text}"))"""
+TEXT = "Nairobi ni mji mkuu wa Kenya"
+"""Any text does; this one suits what we ship."""
 
 
-def render_html(result: RunResult) -> str:
+def render_html(result: RunResult, flips: Flips | None = None) -> str:
     """Draw `result` as one HTML page.
 
     Whatever text the result holds (labels, names, reasons) is escaped.
 
-    Returns
-    -------
-    str
-        The page, about 5 MB, nearly all of it plotly's script.
+    Parameters
+    ----------
+    result : RunResult
+    flips : Flips, optional
+        Examples whose answers changed, with their texts: for the page of the one who has the data.
     """
     facts = gather(result)
     table = build(result)
     shown = panels.subject(facts)
-    drawn = plot.draw(result, facts, table)
     names, lines = panels.readings(facts, shown)
     here = {key: value for key, value in result.environment.items() if key != "targets"}
     important, flags = ground.cpu_flags(here)
@@ -57,6 +81,13 @@ def render_html(result: RunResult) -> str:
         facts=facts,
         head=headline(result, facts),
         marks=MARKS,
+        when=_when(result),
+        csv=csvfile.data_link(csvfile.table_csv(table)),
+        csv_name=f"{_file_name(result.name)}.csv",
+        latencies=strips.latencies(facts, table),
+        confusion=confusions(result, shown),
+        flips=flips,
+        use={"shell": SHELL.format(text=TEXT), "python": PYTHON.format(text=TEXT)},
         tiles=_tiles(facts, shown),
         limits=panels.budget_lines(result, shown),
         table=table,
@@ -66,10 +97,9 @@ def render_html(result: RunResult) -> str:
         places=there,
         gaps=[places.gap_words(gap) for gap in places.gaps(facts)],
         sides=variants.sides(facts, shown),
-        plots=[Markup(one) for one in drawn],  # noqa: S704 - plotly escapes; names are escaped by us
+        plots=plot.draw(result, facts, table),
         plot_split="validation" if "validation" in facts.splits else facts.split,
         groups=plot.GROUPS,
-        script=Markup(plot.script()) if drawn else "",  # noqa: S704 - plotly's own file
         subject=shown,
         subject_name=display_name(shown) if shown else "",
         journeys=_journeys(facts, shown),
@@ -101,7 +131,22 @@ def environment() -> Environment:
     )
     made.filters["breakable"] = _breakable
     made.filters["plain"] = words.plain
+    made.globals["words_plain"] = words.plain
     return made
+
+
+def _when(result: RunResult) -> str:
+    """Say when the run was and how long it took; empty where that is not known."""
+    try:
+        started = datetime.fromisoformat(result.started)
+    except ValueError:
+        return ""
+    took = f", took {words.duration(result.seconds)}" if result.seconds > 0 else ""
+    return f"{started.day} {started:%B %Y, %H:%M} UTC{took}"
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "models"
 
 
 def _breakable(text: object) -> Markup:

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
 
+from edgecompress.report import svg, words
 from edgecompress.report.html import environment
-from edgecompress.report.plot import LAYOUT, script
+from edgecompress.report.strips import Dot, Strip, Strips, over
 from edgecompress.values import Json
 
 COLOURS = {
-    "both": ("weight and input", "#3d82d6"),
-    "weight": ("weight alone", "#12a37f"),
-    "activation": ("input alone", "#d07a1e"),
-    "int8": ("table, 8 bits", "#9a63c9"),
-    "int4": ("table, 4 bits", "#c2574a"),
+    "both": "#3d82d6",
+    "weight": "#12a37f",
+    "activation": "#d07a1e",
+    "int8": "#9a63c9",
+    "int4": "#c2574a",
+    "convolution": "#2f8f9d",
 }
-"""What is rounded: its name and colour, legible on both themes."""
+"""By what is rounded; legible on both themes."""
+NAMES = {
+    "both": "weight and input",
+    "weight": "weight alone",
+    "activation": "input alone",
+    "int8": "embedding table, 8 bits",
+    "int4": "embedding table, 4 bits",
+    "convolution": "convolution’s weight, 8 bits",
+}
 SMALLEST = 1e-12
 """An error of 0 has no place on a logarithmic axis."""
 
@@ -31,34 +40,32 @@ def render_sensitivity(document: Json) -> str:
     ----------
     document : dict
         As `edgecompress sensitivity` writes it.
-
-    Returns
-    -------
-    str
-        The page, about 5 MB, nearly all of it plotly's script.
     """
-    figures = []
     items, errors = document.get("items", []), document.get("tensors", [])
-    used = {item["what"] for item in items}
-    if items:
-        figures.append(_costs(items, document.get("culprits", [])))
-    if errors:
-        figures.append(_ratios(errors))
+    used = {_what(item) for item in items}
     page = environment().get_template("sensitivity.html.j2")
     return page.render(
         document=document,
-        items=sorted(items, key=lambda item: -item["cost"]["error"]),
+        items=[
+            {**item, "said": NAMES[_what(item)]}
+            for item in sorted(items, key=lambda item: -item["cost"]["error"])
+        ],
         tensors=errors,
-        names={key: name for key, (name, _) in COLOURS.items()},
-        legend=[pair for key, pair in COLOURS.items() if key in used],
-        figures=[Markup(one) for one in figures],  # noqa: S704 - plotly escapes; names are escaped
-        script=Markup(script()) if figures else "",  # noqa: S704 - plotly's own file
+        legend=[(NAMES[key], colour) for key, colour in COLOURS.items() if key in used],
+        drawn=_costs(items, document.get("culprits", [])) if items else None,
+        ratios=_ratios(errors) if errors else "",
         number=_number,
+        metric=words.title(str(document.get("metric") or "Metric")),
     )
 
 
 def _number(value: float | None, digits: str = ".2e") -> str:
     return "–" if value is None else format(value, digits)
+
+
+def _what(item: Mapping[str, Any]) -> str:
+    """Say what of a part was rounded; a convolution is no table, though it is measured as one."""
+    return "convolution" if item.get("kind") == "convolution" else str(item["what"])
 
 
 def short(name: str) -> str:
@@ -69,83 +76,44 @@ def short(name: str) -> str:
     return "/".join(parts[-4:])
 
 
-def _costs(items: Sequence[Mapping[str, Any]], culprits: Sequence[str]) -> str:
+def _costs(items: Sequence[Mapping[str, Any]], culprits: Sequence[str]) -> Strips:
     """Draw the error of every part, in the graph's order from above."""
-    import plotly.graph_objects as go
-    import plotly.io as pio
-
-    order = list(dict.fromkeys(item["layer"] for item in items))
-    ticks = [f"{short(name)} ◀" if name in culprits else short(name) for name in order]
-    figure = go.Figure()
-    for what, (title, colour) in COLOURS.items():
-        mine = [item for item in items if item["what"] == what]
-        if not mine:
-            continue
-        figure.add_scatter(
-            x=[max(item["cost"]["error"], SMALLEST) for item in mine],
-            y=[order.index(item["layer"]) for item in mine],
-            mode="markers",
-            name=title,
-            marker={
-                "color": colour,
-                "size": 11 if what in ("both", "int8") else 8,
-                "symbol": "circle" if what in ("both", "int8", "int4") else "circle-open",
-            },
-            hovertext=[
-                f"<b>{html.escape(item['layer'])}</b><br>{title}<br>"
-                f"{html.escape(item['tensor'])}<br>error {item['cost']['error']:.3g}"
-                for item in mine
-            ],
-            hovertemplate="%{hovertext}<extra></extra>",
+    errors = [max(float(item["cost"]["error"]), SMALLEST) for item in items]
+    axis = svg.logarithmic(errors, "Output error, relative to the outputs’ variance", share=0.03)
+    layers: dict[str, list[Dot]] = {}
+    for item, error in zip(items, errors, strict=True):
+        what = _what(item)
+        said = (
+            f"{item['layer']}: {NAMES[what]}, {item['tensor']}, error {item['cost']['error']:.3g}"
         )
-    layout = {**LAYOUT, "height": 140 + 22 * len(order)}
-    figure.update_layout(
-        **layout,
-        xaxis={
-            "type": "log",
-            "title": {"text": "Output error, relative", "standoff": 10},
-            "fixedrange": True,
-            "zeroline": False,
-            "automargin": True,
-            "exponentformat": "power",
-            "dtick": 1,
-        },
-        yaxis={
-            "tickvals": list(range(len(order))),
-            "ticktext": [html.escape(tick) for tick in ticks],
-            "range": [len(order) - 0.4, -0.6],
-            "fixedrange": True,
-            "zeroline": False,
-            "automargin": True,
-            "tickfont": {"size": 11},
-        },
-    )
-    return str(pio.to_json(figure))
+        dot = Dot(
+            100 * axis.share(error), COLOURS[what], words.plain(said), what in ("both", "int8")
+        )
+        layers.setdefault(str(item["layer"]), []).append(dot)
+    rows = [
+        Strip("", short(name), tuple(dots), note="◀ culprit" if name in culprits else "",
+              strong=name in culprits)
+        for name, dots in layers.items()
+    ]  # fmt: skip
+    return over(axis, rows)
 
 
-def _ratios(errors: Sequence[Mapping[str, Any]]) -> str:
+def _ratios(errors: Sequence[Mapping[str, Any]]) -> Markup:
     """Draw the signal-to-noise ratio along the graph."""
-    import plotly.graph_objects as go
-    import plotly.io as pio
-
-    figure = go.Figure()
-    figure.add_scatter(
-        x=list(range(len(errors))),
-        y=[min(one["snr_db"], 100.0) for one in errors],
-        mode="lines+markers",
-        marker={"color": "#3d82d6", "size": 6},
-        line={"color": "#3d82d6", "width": 1.5},
-        hovertext=[
-            f"<b>{html.escape(one['tensor'])}</b><br>{html.escape(one['op'])}"
-            f"<br>{one['snr_db']:.1f} dB"
-            for one in errors
-        ],
-        hovertemplate="%{hovertext}<extra></extra>",
+    marks = [
+        svg.Mark(
+            float(index),
+            min(float(one["snr_db"]), 100.0),
+            COLOURS["both"],
+            (words.plain(one["tensor"]), words.plain(one["op"]), f"{one['snr_db']:.1f} dB"),
+            size=3.0,
+        )
+        for index, one in enumerate(errors)
+    ]
+    return svg.draw(
+        svg.linear([mark.x for mark in marks], "Tensors in the graph’s order"),
+        svg.linear([mark.y for mark in marks], "Signal to noise, dB"),
+        marks,
+        lines=[svg.Line(tuple((mark.x, mark.y) for mark in marks), COLOURS["both"])],
+        name="Signal to noise of each tensor; the same figures are in the table below",
     )
-    shared = {"fixedrange": True, "zeroline": False, "automargin": True}
-    figure.update_layout(
-        **LAYOUT,
-        xaxis=shared | {"title": {"text": "Tensors in the graph’s order", "standoff": 10}},
-        yaxis=shared | {"title": {"text": "Signal to noise, dB", "standoff": 10}},
-    )
-    return str(pio.to_json(figure))

@@ -16,15 +16,15 @@ from edgecompress.report.facts import (
     display_name,
     drop,
     gather,
-    limit_name,
     scored,
     short_names,
+    shortfall,
     size_ratio,
     state,
 )
 from edgecompress.values import Measurement, Row, RunResult, find
 
-VERDICTS = {"pass": "pass", "fail": "over budget", "undecided": "undecided", "error": "failed"}
+VERDICTS = {"pass": "pass", "fail": "misses budget", "undecided": "undecided", "error": "failed"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,9 +261,4 @@ def _verdict(row: Row, result: RunResult) -> Cell:
     bad = [verdict for verdict in row.verdicts if verdict.state == summed]
     if summed in ("", "pass"):
         return Cell("pass" if summed else words.MISSING)
-    detail = ", ".join(
-        limit_name(one.limit)
-        + (f" by {one.miss:.0%}" if one.state == "fail" and 0.005 <= one.miss < math.inf else "")
-        for one in bad
-    )
-    return Cell(VERDICTS[summed], detail)
+    return Cell(VERDICTS[summed], "; ".join(map(shortfall, bad)))

@@ -256,7 +256,7 @@ def _cell(cell: Cell, state: str, *, tight: bool, short: bool = False) -> Text:
     missing = cell.text == NOT_MEASURED
     text = Text(words.MISSING if missing and short else cell.text)
     text.stylize("strike" if cell.invalid else "dim" if missing else "")
-    if cell.text in ("over budget", "undecided", "failed"):
+    if cell.text in ("misses budget", "undecided", "failed"):
         text.stylize(COLOURS.get(state, ""))
     text.append(words.superscript(cell.notes))
     if cell.detail and not tight:

@@ -32,8 +32,8 @@ TITLES = {
     "memory_rise": "Memory over the bare runtime",
     "load_memory": "Memory to load it",
     "pss": "Proportional memory (PSS)",
-    "speedup": "Faster than onnx-fp32",
-    "compression": "Smaller than onnx-fp32",
+    "speedup": "Speedup over onnx-fp32",
+    "compression": "Compression against onnx-fp32",
     "host_difference": "Answers unlike the host's",
     "instructions": "Instructions per inference",
     "temperature": "Temperature",
@@ -206,6 +206,24 @@ def _tidy(value: float, unit: str) -> str:
     if unit == "fraction":
         return f"{text} point" if text == "1" else f"{text} points"
     return f"{text} {UNITS.get(unit, unit)}".strip()
+
+
+def duration(seconds: float) -> str:
+    """Write a duration: ``45 s``, ``12 min``, ``3 h 05 min``, ``2 d 4 h``.
+
+    >>> duration(45), duration(725), duration(11100), duration(187200)
+    ('45 s', '12 min', '3 h 05 min', '2 d 4 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes:02d} min"
+    days, hours = divmod(round(seconds / 3600), 24)
+    return f"{days} d {hours} h"
 
 
 def superscript(numbers: tuple[int, ...]) -> str:

@@ -186,7 +186,7 @@ def test_the_base_install_is_enough(pair: tuple[str, str], tmp_path: Path) -> No
     file.write_text("Abuja B-LOC\n", encoding="utf-8")
     code = """
 import sys
-for name in ("rich", "pydantic", "yaml", "jinja2", "torch", "onnx", "seqeval", "babel", "plotly"):
+for name in ("rich", "pydantic", "yaml", "jinja2", "torch", "onnx", "seqeval", "babel"):
     sys.modules[name] = None
 from edgecompress.cli.main import main
 sys.argv[1:] = ["bundle", "diff", *sys.argv[1:]]

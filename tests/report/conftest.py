@@ -14,6 +14,13 @@ from edgecompress.values import Limit, Measurement, Row, RunResult, Step, Verdic
 
 LANGUAGES = {"hau": 552, "pcm": 600, "swa": 604}
 LABELS = {"DATE": 612, "LOC": 1204, "ORG": 803, "PER": 1540}
+CONFUSED = [
+    [520, 4, 8, 2, 78],
+    [3, 1100, 40, 21, 40],
+    [6, 33, 690, 19, 55],
+    [0, 12, 9, 1480, 39],
+    [44, 25, 31, 18, 30122],
+]
 FLAGS = (
     "fpu",
     "sse",
@@ -44,6 +51,12 @@ FLAGS = (
     "avx512_bitalg",
     "rdpid",
 )
+
+
+def spread(ms: float) -> list[list[float]]:
+    """A distribution of two peaks with one reading far out."""
+    bins = [[ms * 0.8 * 1.02**step, 40 - abs(step - 11) * 3] for step in range(24)]
+    return [*([low, count] for low, count in bins if count > 0), [ms * 40, 1]]
 
 
 def measure(
@@ -98,6 +111,7 @@ def measure(
         middle = ms * factor
         band = (middle * 0.985, middle * 1.017)
         out.append(Measurement(metric, middle, "ms", **timed, interval=band))
+    out[-4] = replace(out[-4], conditions={**here["conditions"], "distribution": spread(ms)})
     if name != "teacher":
         ratio = 11.9 / ms
         band = (ratio * 0.98, ratio * 1.02)
@@ -251,6 +265,20 @@ def make_result() -> RunResult:
             "format": "conll",
             "examples": {"train": 4521, "validation": 657, "test": 1756},
             "digests": {"train": "9f2c" * 16, "validation": "77ab" * 16, "test": "01de" * 16},
+        },
+        started="2026-11-28T09:05:00+00:00",
+        seconds=725.0,
+        answers={
+            "split": "test",
+            "counted": "words",
+            "classes": ["DATE", "LOC", "ORG", "PER", "O"],
+            "rows": {
+                "teacher": CONFUSED,
+                winner: [
+                    [max(0, n - 3 * (i == j)) for j, n in enumerate(line)]
+                    for i, line in enumerate(CONFUSED)
+                ],
+            },
         },
         command="edgecompress run models/masakhaner-minilm.yaml -o runs/masakhaner",
     )

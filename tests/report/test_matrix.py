@@ -14,8 +14,9 @@ from edgecompress.report.matrix.document import to_json
 from edgecompress.report.matrix.html import render_html
 from edgecompress.report.matrix.markdown import render_markdown
 from edgecompress.report.matrix.summary import LOST, SCORE, describe, groups, means
-from edgecompress.report.matrix.table import build, duration, state_words
+from edgecompress.report.matrix.table import build, state_words
 from edgecompress.report.matrix.values import CellResult, MatrixResult
+from edgecompress.report.words import duration
 from edgecompress.values import Measurement, Row, RunResult, Verdict
 
 SPARSITIES = (0.3, 0.5, 0.7, 0.9)

@@ -103,24 +103,6 @@ def _failed(line: Line, cell: Cell, notes: Notes) -> Cell:
     return replace(cell, text="failed" if cell.missing else cell.text, notes=(*cell.notes, *marks))
 
 
-def duration(seconds: float) -> str:
-    """Write a duration: ``45 s``, ``12 min``, ``3 h 05 min``, ``2 d 4 h``.
-
-    >>> duration(45), duration(725), duration(11100), duration(187200)
-    ('45 s', '12 min', '3 h 05 min', '2 d 4 h')
-    """
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 90:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {minutes:02d} min"
-    days, hours = divmod(round(seconds / 3600), 24)
-    return f"{days} d {hours} h"
-
-
 def state_words(matrix: MatrixResult) -> str:
     """Say how far the matrix is and what the rest takes."""
     done, failed, waiting = (len(matrix.of(s)) for s in ("finished", "failed", "waiting"))
@@ -130,8 +112,8 @@ def state_words(matrix: MatrixResult) -> str:
     if waiting:
         parts.append(f"{waiting} not yet")
     spent = sum(cell.seconds for cell in matrix.cells)
-    text = f"{', '.join(parts)}, in {duration(spent)}" if spent else ", ".join(parts)
+    text = f"{', '.join(parts)}, in {words.duration(spent)}" if spent else ", ".join(parts)
     left = matrix.remaining_seconds
     if waiting and left is not None:
-        text += f"; about {duration(left)} left for the rest"
+        text += f"; about {words.duration(left)} left for the rest"
     return text
