@@ -97,6 +97,31 @@ def test_the_bundle_answers(place, first):
     assert json.loads(done.stdout)["label"] in {"sw", "fr", "en"}
 
 
+def test_the_page_shows_answers_and_the_bundle_holds_no_text_of_the_data(place, first):
+    out = place / "out"
+    result = from_json((out / "results.json").read_text())
+    assert set(result.answers["rows"]) == {"teacher", result.winner}
+    assert result.answers["split"] == "test"
+    counted = sum(map(sum, result.answers["rows"]["teacher"]))
+    assert counted == result.data["splits"]["test"]
+    hits = sum(line[n] for n, line in enumerate(result.answers["rows"][result.winner]))
+    row = next(row for row in result.rows if row.name == result.winner)
+    accuracy = next(
+        m for m in row.measurements if (m.metric, m.split, m.slice) == ("accuracy", "test", None)
+    )
+    assert hits / counted == pytest.approx(accuracy.value)
+    assert result.started.endswith("+00:00")
+    assert result.seconds > 0
+    page = (out / "report.html").read_text()
+    assert len(page.encode()) < 500_000
+    assert "No text of the test split is shown" in page
+    given_away = (out / "bundle" / "evidence" / "report.html").read_text()
+    assert "Answers that changed" not in given_away
+    assert "What it takes for what" in given_away
+    times = next(m for m in row.measurements if m.metric == "latency_p50" and m.slice is None)
+    assert sum(count for _, count in times.conditions["distribution"]) == times.samples
+
+
 def test_the_same_command_again_makes_nothing_new(place, first):
     results = place / "store" / "results"
     before = {path.name for path in results.glob("*/*")}

@@ -14,7 +14,9 @@ from hypothesis.extra.numpy import arrays
 from edgecompress.disturbance import RULES, Loop, loop_from_states, may_pass
 from edgecompress.intervals import dispersion, interval_ranks, needed
 from edgecompress.timing import (
+    BIN,
     Series,
+    histogram,
     latencies,
     median_of_starts,
     percentile,
@@ -403,3 +405,13 @@ def test_a_machine_may_say_itself_that_it_is_emulated() -> None:
     assert loop_of({"emulated": True}, {}).emulated
     assert loop_of({}, {}, emulated=True).emulated
     assert not loop_of({"emulated": False, "governor": "performance"}, {}).emulated
+
+
+@given(st.lists(st.integers(1, 10**11), min_size=1, max_size=300))
+def test_a_distribution_holds_every_reading_once(ns: list[int]) -> None:
+    bins = histogram(np.array(ns, dtype=np.int64))
+    assert sum(count for _, count in bins) == len(ns)
+    lows = [low for low, _ in bins]
+    assert lows == sorted(set(lows))
+    for one in ns:
+        assert any(low * 0.999 <= one / 1e6 <= low * BIN * 1.001 for low in lows)
