@@ -153,7 +153,8 @@ def test_a_quiet_loop_is_valid() -> None:
     found = latencies(series(ns, 100), QUIET, target="local", conditions={"threads": 1})
     assert [m.invalid for m in found] == [None] * 3
     assert found[0].value == pytest.approx(5, rel=0.02)
-    assert found[0].conditions == {"threads": 1}
+    assert [m.conditions["threads"] for m in found] == [1] * 3
+    assert ["distribution" in m.conditions for m in found] == [True, False, False]
 
 
 def test_an_ordinary_shared_machine_is_still_valid() -> None:

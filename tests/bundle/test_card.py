@@ -146,7 +146,7 @@ def test_every_language_stands_beside_the_teacher(card: str, measured: RunResult
 def test_what_is_not_valid_or_not_there_is_said(card: str) -> None:
     section = card.partition("## Not measured, or not valid")[2].partition("\n## ")[0]
     assert "- Not valid on local: latency p50: throttled: too hot." in section
-    assert "- Not measured on local: faster than onnx-fp32, peak memory, energy" in section
+    assert "- Not measured on local: speedup over onnx-fp32, peak memory, energy" in section
     assert "~~3.00~~¹" in card and "¹ throttled: too hot" in card
     assert "The budget is not kept for certain: Latency p50 on local at most 5 ms" in card
     assert "No time that can be trusted was measured anywhere." in card
