@@ -9,10 +9,9 @@ from __future__ import annotations
 import math
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy
@@ -28,6 +27,10 @@ MOST_BYTES = 256 * 2**20
 MOST_GROWTH = 20
 """How much larger than the file they may be beyond that: token ids pack to an eighth, and only what
 is the same everywhere packs to less than a twentieth. A file without compression has no bound."""
+MOST_LIST_BYTES = 8 * 2**20
+"""Of a zip's list of members, each of which takes some ten times as much in memory: a hundred
+thousand arrays."""
+_LAST_RECORD = 22  # bytes of the record that ends a zip, without its comment
 MAGIC = b"\x93NUMPY"
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # what numpy writes; others unpack unbounded
 _ENCRYPTED = 0x1  # bit of a zip member's flags
@@ -74,11 +77,21 @@ class StoredArray:
         DataError
             When the file ends too early or is damaged.
         """
+        with open_regular(self.file) as outer:
+            if self.member is None:
+                yield from self._entries(outer, whole)
+                return
+            with zipfile.ZipFile(outer) as archive, archive.open(self.member) as stream:
+                yield from self._entries(stream, whole)
+
+    def _entries(self, stream: Any, whole: bool) -> Iterator[Array]:
+        """Give what `rows` does from a file or member that is open at its first byte."""
         name = shortened(self.name, 60)
         single = whole or self.fortran
         count, shape = (1, self.shape) if single else (self.shape[0], self.shape[1:])
         size = math.prod(shape) * self.dtype.itemsize
-        with reading(self.file, f"array {name} is damaged", PARSER_FAULTS), self._data() as stream:
+        with reading(self.file, f"array {name} is damaged", PARSER_FAULTS):
+            _header(stream, name)
             for _ in range(count):
                 data = stream.read(size)
                 if len(data) < size:
@@ -90,22 +103,6 @@ class StoredArray:
                     yield from read
                 else:
                     yield read
-
-    def read(self) -> Array:
-        """Read the whole array; it can be written to."""
-        return next(self.rows(whole=True)).copy()
-
-    @contextmanager
-    def _data(self) -> Iterator[BinaryIO]:
-        """Open the file where the elements begin."""
-        with open_regular(self.file) as outer:
-            if self.member is None:
-                _header(outer, self.name)
-                yield outer
-                return
-            with zipfile.ZipFile(outer) as archive, archive.open(self.member) as stream:
-                _header(stream, self.name)
-                yield stream  # type: ignore[misc]  # it reads as a BinaryIO does
 
 
 def stored_arrays(file: Path) -> dict[str, StoredArray]:
@@ -124,6 +121,7 @@ def stored_arrays(file: Path) -> dict[str, StoredArray]:
         if stream.peek(len(MAGIC))[: len(MAGIC)] == MAGIC:
             found = _measured(stream, file, None, size)
             return {found.name: found}
+        _check_members(stream, size)
         arrays: dict[str, StoredArray] = {}
         with zipfile.ZipFile(stream) as archive:
             for entry in archive.infolist():
@@ -146,6 +144,27 @@ def stored_arrays(file: Path) -> dict[str, StoredArray]:
         return arrays
 
 
+def read_arrays(file: Path) -> dict[str, Array]:
+    """Read all arrays of a ``.npz`` file, if they are no more than `stored_arrays` allows.
+
+    Raises
+    ------
+    DataError
+        As `stored_arrays`, and where an array is damaged.
+    """
+    found = stored_arrays(file)
+    arrays = {}
+    with (
+        reading(file, faults=PARSER_FAULTS),
+        open_regular(file) as stream,
+        zipfile.ZipFile(stream) as archive,
+    ):
+        for name, stored in found.items():
+            with archive.open(str(stored.member)) as inner:
+                arrays[name] = next(stored._entries(inner, whole=True))
+    return arrays
+
+
 def _measured(stream: Any, file: Path, member: str | None, size: int) -> StoredArray:
     """Read a header, and hold it against the `size` bytes that there are with it."""
     label = member.removesuffix(".npy") if member else file.stem
@@ -158,6 +177,21 @@ def _measured(stream: Any, file: Path, member: str | None, size: int) -> StoredA
             file=file,
         )
     return found
+
+
+def _check_members(stream: Any, size: int) -> None:
+    """Hold what a zip says of its list of members against what is built of it, before it is.
+
+    The last record of a zip (APPNOTE.TXT, 4.3.16) gives the bytes of the list; one that is too long
+    for it stands in another record, and no such file is of numpy's.
+    """
+    stream.seek(max(size - _LAST_RECORD - 65_535, 0))
+    tail = stream.read()
+    at = tail.rfind(b"PK\5\6")
+    stated = int.from_bytes(tail[at + 12 : at + 16], "little") if at >= 0 else 0
+    if stated > MOST_LIST_BYTES or b"PK\6\6" in tail:
+        raise DataError(f"its list of arrays has more than {MOST_LIST_BYTES:,} bytes")
+    stream.seek(0)
 
 
 def _count(number: int) -> str:

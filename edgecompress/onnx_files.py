@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from edgecompress.errors import DataError
+from edgecompress.reading import open_regular
 from edgecompress.values import Model, OnnxModel, directory_digests, file_digest
 
 # Message -> field number -> message of that field; numbers from onnx/onnx.proto.
@@ -48,7 +49,7 @@ def mapped(model: Path) -> Iterator[MappedModel]:
     DataError
         When the file is empty or, while it is read, turns out to be no protobuf message.
     """
-    with model.open("rb") as stream:
+    with open_regular(model) as stream:
         try:
             view = MappedModel(stream.fileno(), 0, access=mmap.ACCESS_READ)
         except ValueError:

@@ -17,10 +17,13 @@ from edgecompress.data.calibration import load_calibration
 from edgecompress.errors import DataError
 from edgecompress.onnx_files import onnx_model_files
 from edgecompress.provenance import candidate_digest, installed, package_digest
+from edgecompress.reading import open_regular
 from edgecompress.recipe import Recipe
 from edgecompress.targets.agent.describe import describe
 from edgecompress.values import Candidate, Json, OnnxModel, file_digest
 
+PAGE_BYTES = 65_536
+"""Of a model's page; its licence stands in the head."""
 PLATFORM = ("machine", "isa", "python", "libc")
 """Facts of `describe` that the bytes of a trained or calibrated model may depend on."""
 
@@ -187,6 +190,8 @@ def _stated(model: Path) -> str | None:
     page = (model if model.is_dir() else model.parent) / "README.md"
     if not page.is_file():
         return None
-    head = re.match(r"---\n(.*?)\n---", page.read_text(encoding="utf-8", errors="replace"), re.S)
+    with open_regular(page) as stream:
+        begin = stream.read(PAGE_BYTES).decode("utf-8", "replace")
+    head = re.match(r"---\n(.*?)\n---", begin, re.S)
     line = head and re.search(r"^licen[sc]e:\s*[\"']?([\w.+-]+)", head[1], re.M)
     return line[1] if line else None

@@ -6,7 +6,6 @@ There is no second code path: the same recipe rules, the same store, the same pi
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,11 +14,12 @@ from edgecompress.errors import DataError, EdgeCompressError, RecipeError
 from edgecompress.floor import Standing, measured_floor
 from edgecompress.pipeline import Pipeline, export_use
 from edgecompress.progress import Reporter
+from edgecompress.reading import read_json
 from edgecompress.recipe import Recipe, build_recipe, load_recipe
 from edgecompress.run import observers, read_splits
 from edgecompress.run_directory import export_candidate
 from edgecompress.store import Store, default_store
-from edgecompress.values import Candidate, Json, Measurement, OnnxModel
+from edgecompress.values import CANDIDATE_BYTES, Candidate, Json, Measurement, OnnxModel
 from edgecompress.writing import put, sweep, writing
 from edgecompress.yamlfile import YamlFile, apply_settings
 
@@ -53,12 +53,7 @@ def guess_task(model: Path) -> str | None:
 
 
 def _described(file: Path) -> Json:
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})", file=file) from None
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"not JSON ({error}); copy the model again", file=file) from None
+    found = read_json(file, CANDIDATE_BYTES)
     if not isinstance(found, dict):
         raise DataError("not the description of a model; copy the model again", file=file)
     return found

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgecompress.errors import DataError
-from edgecompress.reading import open_regular
+from edgecompress.reading import open_regular, read_json, reading
 
 Json = dict[str, Any]
 
@@ -102,6 +102,10 @@ class Step:
     measured: Json = field(default_factory=dict)
 
 
+CANDIDATE_BYTES = 64 * 2**20
+"""Of a ``candidate.json``: what steps decided can name every layer and weight of a model."""
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A model with all that it needs to be used, and the steps that made it.
@@ -155,8 +159,11 @@ class Candidate:
             When ``candidate.json`` is missing or damaged.
         """
         file = directory / "candidate.json"
-        try:
-            document = json.loads(file.read_text(encoding="utf-8"))
+        if not file.exists():
+            raise DataError("not a candidate's directory: the file is missing", file=file)
+        faults = (ValueError, KeyError, TypeError, AttributeError)
+        with reading(file, "damaged candidate description", faults):
+            document = read_json(file, CANDIDATE_BYTES)
             model: Model
             if document["kind"] == "onnx":
                 session = session_from_json(document["session"])
@@ -171,10 +178,6 @@ class Candidate:
             }
             labels = tuple(document["labels"])
             return cls(model, preprocessor, document["task"], labels, steps, ranges)
-        except FileNotFoundError:
-            raise DataError("not a candidate's directory: the file is missing", file=file) from None
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"damaged candidate description ({error})", file=file) from None
 
     def with_model(
         self,

@@ -31,6 +31,12 @@ from edgecompress.yamlfile import KeyPath, YamlFile, apply_settings, read_yaml
 MATRIX = "matrix"
 MAX_CELLS = 500
 """More is a mistake in the axes, not a plan: at ten minutes each it is half a week."""
+MAX_ENTRIES = 500_000
+"""Of all cells together; each cell is a recipe of its own in memory."""
+MAX_VALUE = 500
+"""Characters of an axis' value: a word, a number, a path or a hub id."""
+MAX_PLACES = 500
+"""Placeholders of a recipe; with the longest values they make 250 kB of each cell."""
 SETS_FIELD = ("seed", "threads", "task", "model", "minimize")
 """Fields of a recipe that an axis of the same name sets: those with one plain value."""
 PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -199,6 +205,12 @@ def _axes(
     if not axes:
         raise source.error("a matrix needs an axis: a name with a list of values", (MATRIX,))
     total = math.prod(len(values) for values in axes.values())
+    if total * len(source.lines) > MAX_ENTRIES and total <= MAX_CELLS:
+        raise source.error(
+            f"{total} cells of a recipe of {len(source.lines)} entries are too many; "
+            f"{MAX_ENTRIES:,} entries are the most of all cells",
+            (MATRIX,),
+        )
     if total > MAX_CELLS:
         raise source.error(f"the axes give {total} cells; {MAX_CELLS} is the most", (MATRIX,))
     return axes, constants
@@ -207,6 +219,8 @@ def _axes(
 def _check_value(value: Any, before: Sequence[Any], path: KeyPath, source: YamlFile) -> None:
     if not isinstance(value, str | int | float) or value == "":
         raise source.error("a value is text, a number, true or false", path)
+    if len(str(value)) > MAX_VALUE:
+        raise source.error(f"a value has at most {MAX_VALUE} characters", path)
     if isinstance(value, str) and PLACEHOLDER.search(value):
         raise source.error("a value cannot hold a placeholder itself", path)
     if str(value) in [str(one) for one in before]:
@@ -216,8 +230,10 @@ def _check_value(value: Any, before: Sequence[Any], path: KeyPath, source: YamlF
 def _check_use(document: Json, given: Mapping[str, Any], source: YamlFile) -> None:
     """Check that every placeholder is an axis or a constant, and each of those is used."""
     used: set[str] = set()
+    places = 0
 
     def walk(value: Any, path: KeyPath) -> None:
+        nonlocal places
         if isinstance(value, dict):
             for key, inner in value.items():
                 walk(inner, (*path, key))
@@ -231,6 +247,9 @@ def _check_use(document: Json, given: Mapping[str, Any], source: YamlFile) -> No
                         f"unknown placeholder {{{name}}}{nearest(name, given)}", path
                     )
                 used.add(name)
+                places += 1
+                if places > MAX_PLACES:
+                    raise source.error(f"there are more than {MAX_PLACES} placeholders", path)
 
     walk(document, ())
     for name in given:

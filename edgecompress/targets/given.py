@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from edgecompress.arrayfiles import stored_arrays
+from edgecompress.arrayfiles import MAGIC, read_arrays
 from edgecompress.errors import DataError
+from edgecompress.reading import open_regular, reading
 from edgecompress.signatures.graph import GraphInput, tensor_inputs
 from edgecompress.targets.base import Feeds, feeds_from_rows
 from edgecompress.validation import nearest
@@ -62,15 +63,21 @@ def read_items(file: Path) -> list[Item]:
     DataError
         When it is missing, damaged, or its names make no items.
     """
-    found = stored_arrays(file)
-    if [stored.member for stored in found.values()] == [None]:
+    if _is_single(file):
         raise DataError(
             "this is one array without a name; write it with numpy.savez(file, input_name=array)",
             file=file,
         )
+    found = read_arrays(file)
     if not found:
         raise DataError("the file holds no arrays", file=file)
-    return _items({name: stored.read() for name, stored in found.items()}, file)
+    return _items(found, file)
+
+
+def _is_single(file: Path) -> bool:
+    """Whether a file is one array without a name, whatever it is called."""
+    with reading(file), open_regular(file) as stream:
+        return stream.read(len(MAGIC)) == MAGIC
 
 
 def _items(arrays: Mapping[str, np.ndarray], file: Path) -> list[Item]:

@@ -116,7 +116,11 @@ def test_inputs_that_do_not_fit(arrays, said, model: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize("name", ["candidate.json", "manifest.json", "config.json"])
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"{", "not JSON"), (b"\xff", "not JSON"), (b"[]", "not the description of a model")],
+    [
+        (b"{", "cannot be read as JSON"),
+        (b"\xff", "not UTF-8"),
+        (b"[]", "not the description of a model"),
+    ],
 )
 def test_a_damaged_description(name: str, content: bytes, said: str, tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()

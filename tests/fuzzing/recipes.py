@@ -12,6 +12,7 @@ from fuzzing.case import Case
 from fuzzing.mutation import damaged, misplaced, mutated, spoilt, strange
 from fuzzing.stock import Stock
 
+DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 DATA: tuple[dict[str, Any], ...] = (
     {"format": "conll", "root": "data", "train": ["train.conll"], "validation": "dev.conll",
      "test": "test.conll"},
@@ -84,7 +85,9 @@ def good_matrix(chance: random.Random) -> dict[str, Any]:
 def write(chance: random.Random, document: Any, file: Path) -> None:
     """Write a document as YAML, in one of its styles."""
     style = chance.choice((None, True, False))
-    text = yaml.safe_dump(document, sort_keys=False, default_flow_style=style, allow_unicode=False)
+    text = yaml.dump(
+        document, Dumper=DUMPER, sort_keys=False, default_flow_style=style, allow_unicode=False
+    )
     file.write_text(text, encoding="utf-8")
 
 
