@@ -8,6 +8,7 @@ fields of ``onnx.proto`` in which a tensor can lie, without loading a weight.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import mmap
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -27,6 +28,10 @@ _FIELDS = {
     "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
     "tensor": {13: "entry"},
 }
+MOST_MESSAGES = 3_000_000
+"""Nodes, tensors and names of a model, its largest part by far that protobuf builds in memory; the
+graph of a large language model has some ten thousand. A file of empty ones has a thousand times as
+many to the megabyte."""
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _DEPTH = 100  # protobuf's own limit on nested messages
 _MOST_FIELDS = 4_000_000
@@ -76,6 +81,32 @@ def external_data(model: Path) -> tuple[str, ...]:
     """
     with mapped(model) as view:
         return tuple(sorted(set(_locations(view, 0, len(view), "model", 0))))
+
+
+def check_messages(model: Path) -> None:
+    """Count what a parser would build of an ONNX file, before one does; weights are passed over.
+
+    Raises
+    ------
+    DataError
+        When the file is empty, no protobuf message, or has more than `MOST_MESSAGES` parts.
+    """
+    counter = itertools.count(1)
+    with mapped(model) as view:
+        _count(view, 0, len(view), "model", 0, counter)
+
+
+def _count(
+    data: mmap.mmap, start: int, end: int, message: str, depth: int, counter: Iterator[int]
+) -> None:
+    if depth > _DEPTH:
+        raise ValueError("messages nested too deeply")
+    for number, first, last in length_fields(data, start, end):
+        if next(counter) > MOST_MESSAGES:
+            raise ValueError(f"it has more than {MOST_MESSAGES:,} parts")
+        kind = _FIELDS[message].get(number)
+        if kind and kind not in ("entry", "tensor", "sparse"):
+            _count(data, first, last, kind, depth + 1, counter)
 
 
 def onnx_model_files(model: Path) -> tuple[Path, ...]:

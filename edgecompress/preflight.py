@@ -17,6 +17,7 @@ from edgecompress.recipe import Recipe, TeacherSpec
 from edgecompress.run import observers, read_splits
 from edgecompress.stage import Stage
 from edgecompress.targets import Target
+from edgecompress.validation import validated
 from edgecompress.values import METRICS, json_digest
 
 
@@ -102,7 +103,10 @@ def shared_work(recipes: Sequence[Recipe]) -> tuple[int, int]:
                             if fields.model else teacher])  # fmt: skip
         origin = json_digest([ground, teacher])
         tuning = find_stage("finetune", recipe.source, ("teacher", "finetune"))
-        first = (f"finetune {_json(tuning(**tuned))}",) if tuned is not None else ()
+        first: tuple[str, ...] = ()
+        if tuned is not None:
+            stage = validated(tuning, tuned, ("teacher", "finetune"), recipe.source)
+            first = (f"finetune {_json(stage)}",)
         asked += len(first)
         made |= {(origin, *first)} if first else set()
         start = (base,) if fields.model else (origin, *first)

@@ -18,15 +18,13 @@ import click
 
 import edgecompress.cli as commands
 from edgecompress import __version__
+from edgecompress.cli._say import say_error
 from edgecompress.errors import EdgeCompressError, MissingExtraError
 from edgecompress.launched import process_count, process_rank
 from edgecompress.reading import first_line
-from edgecompress.words import printable, shortened
 
 INTERRUPTED = 130
 """128 + SIGINT, as shells report it."""
-LONGEST_MESSAGE = 700
-"""Characters of an error: what is longer quotes something absurd. Begin and end remain."""
 DEBUG = "EDGECOMPRESS_DEBUG"
 """Variable of the environment that shows where an error came from."""
 
@@ -76,11 +74,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _show(error)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        _fail("interrupted; what was finished is kept, and the same command goes on from there")
+        say_error("interrupted; what was finished is kept, and the same command goes on from there")
         sys.exit(INTERRUPTED)
     except EdgeCompressError as error:
         _debug()
-        _fail(str(error))
+        say_error(str(error))
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # The reader went away (`… | head`): no more can be said, and that is no error.
@@ -89,18 +87,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ModuleNotFoundError as error:
         _debug()
         missing = MissingExtraError(error.name or str(error))
-        _fail(str(missing))
+        say_error(str(missing))
         sys.exit(missing.exit_code)
     except OSError as error:
         _debug()
         advice = "; make room and run it again" if error.errno == errno.ENOSPC else ""
         # Of a rename the second file is the one that the person knows.
         named = error.filename2 or error.filename or "a file"
-        _fail(f"{named}: {error.strerror or error}{advice}")
+        say_error(f"{named}: {error.strerror or error}{advice}")
         sys.exit(1)
     except Exception as error:  # noqa: BLE001 - the last resort; every room says its own faults
         _debug()
-        _fail(
+        say_error(
             f"this is a fault of edgecompress ({type(error).__name__}: {first_line(error)}); "
             f"run it again with {DEBUG}=1 and report what is printed"
         )
@@ -145,14 +143,7 @@ def _show(error: click.ClickException) -> None:
     if context is not None:
         click.echo(context.get_usage(), err=True)
         click.echo(f"Try '{context.command_path} --help' for help.\n", err=True)
-    line = " ".join(error.format_message().splitlines())
-    click.echo(f"Error: {shortened(printable(line), LONGEST_MESSAGE)}", err=True)
-
-
-def _fail(text: str) -> None:
-    """Say an error in one line; what it quotes of a stranger's file cannot steer the terminal."""
-    line = " ".join(text.splitlines())
-    click.echo(f"edgecompress: {shortened(printable(line), LONGEST_MESSAGE)}", err=True)
+    say_error(error.format_message(), "Error")
 
 
 def _debug() -> None:

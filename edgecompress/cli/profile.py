@@ -131,6 +131,7 @@ def _settings(options: dict[str, Any]) -> list[str]:
 def _show(models: tuple[str, ...], found: list[Any], compare: bool, as_json: bool) -> int:
     """Print what was measured; give the exit code."""
     from edgecompress.cli._profile_table import print_profile, to_json_lines
+    from edgecompress.cli._say import say_error
     from edgecompress.errors import EdgeCompressError, TargetError
     from edgecompress.observation import failures
 
@@ -140,7 +141,7 @@ def _show(models: tuple[str, ...], found: list[Any], compare: bool, as_json: boo
         if index and not as_json:
             click.echo()
         if isinstance(measured, EdgeCompressError):
-            click.echo(f"edgecompress: {name}: {measured}", err=True)
+            say_error(f"{name}: {measured}")
             codes.append(measured.exit_code)
             continue
         if as_json:

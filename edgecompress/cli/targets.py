@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecompress.cli._output import say
-from edgecompress.words import printable
+from edgecompress.cli._say import say_error
 
 if TYPE_CHECKING:
     from edgecompress.cli._targets import Seen
@@ -144,7 +143,10 @@ def _done(name: str, work: Any, spec: Any) -> tuple[str, int]:
 def _say(found: list[tuple[str, int]]) -> int:
     """Print what became of each target, what failed on standard error; give the exit code."""
     for text, code in found:
-        click.echo(printable(f"edgecompress: {text}" if code else text), err=bool(code))
+        if code:
+            say_error(text)
+        else:
+            click.echo(printable(text))
     return max(code for _, code in found)
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
 from edgecompress.errors import DataError
+from edgecompress.reading import open_regular
+from edgecompress.words import shortened
 
 MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xbf": "utf-8-sig"}
 """First bytes of a file that say its encoding for sure; without them it must be UTF-8."""
@@ -36,7 +39,7 @@ def table_texts(file: Path, column: str) -> Iterator[str]:
     with _opened(file) as stream:
         header, separator = _header(stream, file, column)
         place = header.index(column)
-        rows = csv.reader(stream, delimiter=separator, strict=True)
+        rows = csv.reader(_lines(stream, file), delimiter=separator, strict=True)
         try:
             for row in rows:
                 if len(row) > place and row[place].strip():
@@ -54,11 +57,12 @@ def _opened(file: Path) -> Iterator[TextIO]:
     """Open a table in the encoding that its first bytes say."""
     csv.field_size_limit(MOST_CHARACTERS)
     try:
-        with file.open("rb") as stream:
+        with open_regular(file) as stream:
             first = stream.read(3)
-        encoding = next((e for mark, e in MARKS.items() if first.startswith(mark)), "utf-8")
-        with file.open(encoding=encoding, newline="") as text:
-            yield text
+            stream.seek(0)
+            encoding = next((e for mark, e in MARKS.items() if first.startswith(mark)), "utf-8")
+            with io.TextIOWrapper(stream, encoding, newline="") as text:
+                yield text
     except UnicodeError:
         raise DataError(
             f"not {encoding.removesuffix('-sig').upper()}; save the table as UTF-8",
@@ -69,11 +73,20 @@ def _opened(file: Path) -> Iterator[TextIO]:
         raise DataError(f"cannot be read ({error.strerror})", file=file) from None
 
 
+def _lines(stream: TextIO, file: Path) -> Iterator[str]:
+    """Give the lines that remain, none of them longer than text is: one is held whole."""
+    while line := stream.readline(MOST_CHARACTERS):
+        if len(line) == MOST_CHARACTERS and not line.endswith("\n"):
+            message = f"a row has more than {MOST_CHARACTERS:,} characters; this is no table"
+            raise DataError(message, file=file)
+        yield line
+
+
 def _bad_line(file: Path, encoding: str) -> int | None:
     """Give the first line that is not in the encoding; None where lines cannot be told apart."""
     if encoding == "utf-16":
         return None
-    with file.open("rb") as stream:
+    with open_regular(file) as stream:
         for number, line in enumerate(stream, 1):
             try:
                 line.decode("utf-8")
@@ -93,9 +106,9 @@ def _header(stream: TextIO, file: Path, column: str) -> tuple[list[str], str]:
         if column in names:
             return names, separator
         found = max(found, names, key=len)
+    known = shortened(", ".join(found), 200) or "none"
     raise DataError(
-        f"the table has no column {column!r} but {', '.join(found) or 'none'}; name the one with "
-        "the texts so",
+        f"the table has no column {column!r} but {known}; name the one with the texts so",
         file=file,
         line=1,
     )

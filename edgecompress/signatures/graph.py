@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from edgecompress.errors import DataError
+from edgecompress.onnx_files import check_messages
+from edgecompress.reading import open_regular, reading
 from edgecompress.signatures.graph_bounds import index_bounds
 from edgecompress.values import OnnxModel, TensorSpec
 
@@ -92,17 +94,18 @@ def load_model(path: Path) -> Any:
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-    try:
-        model = onnx.load(path, format="protobuf", load_external_data=False)
-    except FileNotFoundError:
-        raise DataError("the model is missing", file=path) from None
-    except DecodeError:
-        size = path.stat().st_size
-        raise DataError(
-            f"not an ONNX model, or cut off ({size} bytes that cannot be decoded)", file=path
-        ) from None
-    except OSError as error:
-        raise DataError(f"the model cannot be read ({error.strerror})", file=path) from None
+    if not path.exists():
+        raise DataError("the model is missing", file=path)
+    with reading(path, "not an ONNX model that can be read", (ValueError, RuntimeError)):
+        check_messages(path)
+        try:
+            with open_regular(path) as stream:
+                model = onnx.load(stream, format="protobuf", load_external_data=False)
+        except DecodeError:
+            size = path.stat().st_size
+            raise DataError(
+                f"not an ONNX model, or cut off ({size} bytes that cannot be decoded)", file=path
+            ) from None
     if not model.graph.node:
         raise DataError("not an ONNX model (the graph is empty)", file=path)
     if not model.opset_import and not model.functions:
@@ -194,7 +197,9 @@ def graph_input(value: Any) -> GraphInput:
 def _dtype(kind: int) -> str:
     import onnx
 
-    name = onnx.TensorProto.DataType.Name(kind).lower() if kind else "undefined"
+    known = onnx.TensorProto.DataType.values()
+    name = onnx.TensorProto.DataType.Name(kind).lower() if kind in known else f"number {kind}"
+    name = name if kind else "undefined"
     return {"float": "float32", "double": "float64"}.get(name, name)
 
 
@@ -209,12 +214,17 @@ def _operators(model: Any) -> tuple[Operator, ...]:
     return tuple(Operator(*key, found[key]) for key in sorted(found))
 
 
+def _whole(text: str | None) -> int:
+    """Read a number of bytes as external data state it; what is none counts as 0."""
+    return int(text) if text and text.isdecimal() and len(text) < 19 else 0
+
+
 def _external(model: Any) -> dict[str, int]:
     found: dict[str, int] = {}
     for tensor in itertools.chain(*map(tensors, (model.graph, *model.functions))):
         entries = {entry.key: entry.value for entry in tensor.external_data}
         if "location" in entries:
-            end = int(entries.get("offset") or 0) + int(entries.get("length") or 0)
+            end = sum(_whole(entries.get(key)) for key in ("offset", "length"))
             found[entries["location"]] = max(found.get(entries["location"], 0), end)
     return found
 
