@@ -85,9 +85,11 @@ def good_matrix(chance: random.Random) -> dict[str, Any]:
 def write(chance: random.Random, document: Any, file: Path) -> None:
     """Write a document as YAML, in one of its styles."""
     style = chance.choice((None, True, False))
-    text = yaml.dump(
-        document, Dumper=DUMPER, sort_keys=False, default_flow_style=style, allow_unicode=False
-    )
+    fields = {"sort_keys": False, "default_flow_style": style, "allow_unicode": False}
+    try:
+        text = yaml.dump(document, Dumper=DUMPER, **fields)
+    except UnicodeEncodeError:  # the quick one writes no surrogates
+        text = yaml.safe_dump(document, **fields)
     file.write_text(text, encoding="utf-8")
 
 
