@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from fuzzing import generators, make_case
 from fuzzing.judge import LAST_RESORT, Outcome, Server, alone, faults
 from fuzzing.stock import Stock
