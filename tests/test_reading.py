@@ -36,14 +36,14 @@ def special(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch) -> Path
 
 
 def test_only_files_are_read(special: Path) -> None:
-    with pytest.raises(OSError, match="it is a (device|named pipe|socket|directory), not a file"):
+    with pytest.raises(OSError, match=r"it is a (device|named pipe|socket|directory), not a file"):
         open_regular(special)
     with pytest.raises(OSError, match="not a file"):
         file_digest(special)
     with pytest.raises(RecipeError, match="not a file"):
         read_yaml(special)
     for read in (lambda: read_text(special, 10), lambda: list(read_lines(special))):
-        with pytest.raises(DataError, match="cannot be read .*not a file") as caught:
+        with pytest.raises(DataError, match=r"cannot be read .*not a file") as caught:
             read()
         assert caught.value.file == special
 
