@@ -9,7 +9,7 @@ import sys
 
 import click
 
-from edgecompress.words import printable
+from edgecompress.words import printable, shortened
 
 
 def say(text: str = "") -> None:
@@ -31,3 +31,13 @@ def _escaped(sign: str) -> str:
     return "".join(
         f"\\u{int.from_bytes(units[at : at + 2], 'big'):04x}" for at in range(0, len(units), 2)
     )
+
+
+LONGEST_MESSAGE = 700
+"""Characters of an error: what is longer quotes something absurd. Begin and end remain."""
+
+
+def say_error(text: str, start: str = "edgecompress") -> None:
+    """Say an error on standard error, in one line of bearable length."""
+    line = printable(" ".join(text.split("\n")))
+    click.echo(f"{start}: {shortened(line, LONGEST_MESSAGE)}", err=True)

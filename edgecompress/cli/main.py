@@ -18,7 +18,7 @@ import click
 
 import edgecompress.cli as commands
 from edgecompress import __version__
-from edgecompress.cli._say import say_error
+from edgecompress.cli._output import say_error
 from edgecompress.errors import EdgeCompressError, MissingExtraError
 from edgecompress.launched import process_count, process_rank
 from edgecompress.reading import first_line

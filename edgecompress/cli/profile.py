@@ -130,8 +130,8 @@ def _settings(options: dict[str, Any]) -> list[str]:
 
 def _show(models: tuple[str, ...], found: list[Any], compare: bool, as_json: bool) -> int:
     """Print what was measured; give the exit code."""
+    from edgecompress.cli._output import say_error
     from edgecompress.cli._profile_table import print_profile, to_json_lines
-    from edgecompress.cli._say import say_error
     from edgecompress.errors import EdgeCompressError, TargetError
     from edgecompress.observation import failures
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecompress.cli._say import say_error
+from edgecompress.cli._output import say, say_error
+from edgecompress.words import printable
 
 if TYPE_CHECKING:
     from edgecompress.cli._targets import Seen
