@@ -97,7 +97,7 @@ def check_messages(model: Path) -> None:
 
 
 def _count(
-    data: mmap.mmap, start: int, end: int, message: str, depth: int, counter: Iterator[int]
+    data: MappedModel, start: int, end: int, message: str, depth: int, counter: Iterator[int]
 ) -> None:
     if depth > _DEPTH:
         raise ValueError("messages nested too deeply")
