@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from edgecompress.cli._single import apply_stage, stage_options
-from edgecompress.yamlfile import setting
 
 EXISTING = click.Path(path_type=Path, exists=True)
 
@@ -40,6 +39,8 @@ def command(
     model: str, scheme: str, inputs: Path | None, preprocessor: Path | None, **options: Any
 ) -> None:
     """Quantize MODEL to int8; dynamic needs no data and no recipe."""
+    from edgecompress.yamlfile import setting
+
     given = {"inputs": inputs, "preprocessor": preprocessor}
     settings = [setting(field, str(path.absolute())) for field, path in given.items() if path]
     if settings and scheme in ("dynamic", "half"):

@@ -9,7 +9,6 @@ import click
 
 from edgecompress.cli._output import say
 from edgecompress.cli._single import apply_stage, stage_options
-from edgecompress.yamlfile import setting
 
 
 @click.command(name="trim")
@@ -47,6 +46,8 @@ def command(
     Its tokenizer goes with it; what that costs on validation text is printed. With --rows the
     tokenizer stays as it is, and pieces share rows of the embedding (vocabulary.share).
     """
+    from edgecompress.yamlfile import setting
+
     given = {"keep": keep, "coverage": coverage, "alphabet": alphabet, "rows": rows}
     if rows is not None and any(
         given[name] is not None for name in ("keep", "coverage", "alphabet")
