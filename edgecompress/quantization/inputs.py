@@ -108,7 +108,8 @@ def made_feeds(model: OnnxModel, shapes: Iterable[tuple[int, int]], seed: int = 
             plan, why = fitting_plan(specs, ranges, run, asked, known=tuple(known.values()))
             if plan is None:
                 raise StageError(
-                    f"made-up inputs do not fit the model ({why}); give some with --data FILE.npz"
+                    f"made-up inputs do not fit the model ({why}); --scheme static takes real "
+                    "ones with --data FILE.npz"
                 )
             known[shape] = plan
         feeds.append(row_of(specs, ranges, known[shape], seed + number))

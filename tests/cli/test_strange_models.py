@@ -192,7 +192,7 @@ def test_what_no_samples_fit_is_said_once(tmp_path: Path) -> None:
     graph = helper.make_graph([node], "g", *ends, [to])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.save(model, tmp_path / "m.onnx")
-    with pytest.raises(StageError, match="give some with --data") as failure:
+    with pytest.raises(StageError, match="made-up inputs do not fit") as failure:
         made_feeds(OnnxModel(tmp_path / "m.onnx"), [(1, 5)])
     assert "onnxruntime_src" not in str(failure.value)
 
