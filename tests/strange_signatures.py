@@ -166,6 +166,22 @@ def _lengths(graph: Graph) -> None:
     graph.output("y")
 
 
+def _nameless_state(graph: Graph) -> None:
+    """A recurrent state of which no axis has a name."""
+    width = graph.pick(8, 16)
+    graph.input("input", FLOAT, [None, None])
+    graph.input(graph.pick("state", "h0", "hidden"), FLOAT, [2, None, width])
+    name = graph.inputs[-1].name
+    graph.add("ReduceMean", ["input"], "m", axes=[1], keepdims=1)
+    graph.add("MatMul", ["m", graph.weight("w", 1, width)], "a")
+    graph.add("Add", ["a", name], "y")
+    graph.add("Reshape", ["y", graph.ints("same", 2, -1, width)], "z")
+    graph.add("Expand", ["input", graph.ints("wide", 1, 64)], "e")
+    graph.add("MatMul", ["z", graph.weight("v", width, 16)], "out")
+    graph.output("out")
+    graph.output("e")
+
+
 def _every_type(graph: Graph) -> None:
     """An input of a type that few graphs have."""
     kind = graph.pick(
@@ -188,6 +204,7 @@ SIGNATURES = {
     "fixed inside": _fixed_inside,
     "worked out": _worked_out,
     "lengths": _lengths,
+    "nameless state": _nameless_state,
     "every type": _every_type,
 }
 """Signatures that say little of the sizes at which a graph runs."""

@@ -43,7 +43,8 @@ def with_opset(source: OnnxModel, least: int, folder: Path) -> tuple[OnnxModel, 
     """
     stored = read_model(source.path)
     opset = opset_of(stored)
-    if opset >= least:
+    plain = any(node.domain in {"", "ai.onnx"} for node in stored.proto.graph.node)
+    if opset >= least or not plain:  # of other domains' operators nothing is quantized
         return source, stored, {}
     told = f"quantization needs opset {least} or newer, and this model has {opset}"
     if sum(place.length for place in stored.places.values()) > MOST_INLINE_BYTES:

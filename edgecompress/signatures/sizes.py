@@ -252,6 +252,8 @@ def _by_place(spec: TensorSpec, axis: int, plan: Plan) -> int:
     rank = len(spec.shape)
     if axis == 0 and not (plan.sounds and rank == 1):
         return plan.batch
+    if rank == 3 and axis == 1 and re.search(r"state|hidden|cell|^[hc]_?\d*$", word):
+        return plan.batch  # of recurrent layers: layers × batch × width
     if re.search("past|cache", word):
         return plan.length if plan.past is None else plan.past
     if plan.images and rank == 4 and spec.dtype.startswith(("float", "uint8")):

@@ -37,7 +37,7 @@ REFUSED = {
     },
 }  # fmt: skip
 """What cannot be done, and a part of the sentence that says so."""
-SMALL = {"worked out", "every type", "minus one", "halved image", "states"}
+SMALL = {"worked out", "every type", "minus one", "halved image", "states", "nameless state"}
 """Layers that are too narrow for blocks, or weights that are too few to be halved."""
 
 
