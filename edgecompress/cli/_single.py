@@ -105,6 +105,11 @@ def apply_stage(
         say(line)
     for line in _left_out(after.steps[-1].decisions.get("exceptions", {})):
         say(line)
+    if answers := after.steps[-1].measured.get("answers"):
+        from edgecompress.quantization.judging import answer_lines
+
+        for line in answer_lines(answers):
+            say(line)
     remark = few_examples(after.steps[-1].decisions)
     if remark:
         click.secho(f"beware: {remark}", fg="yellow", err=True)

@@ -34,9 +34,19 @@ EXISTING = click.Path(path_type=Path, exists=True)
     type=EXISTING,
     help="Folder with the tokenizer of --data, or its preprocessor_config.json.",
 )
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Keep the result although its answers are no longer those of the fp32 model.",
+)
 @stage_options
 def command(
-    model: str, scheme: str, inputs: Path | None, preprocessor: Path | None, **options: Any
+    model: str,
+    scheme: str,
+    inputs: Path | None,
+    preprocessor: Path | None,
+    force: bool,
+    **options: Any,
 ) -> None:
     """Quantize MODEL to int8; dynamic needs no data and no recipe."""
     from edgecompress.yamlfile import setting
@@ -50,5 +60,6 @@ def command(
             f"{scheme} takes no --data but a task's files: --train FILE --validation FILE "
             "--format NAME, or --recipe RECIPE"
         )
+    settings += ["force=true"] if force else []
     options["settings"] = (*settings, *options["settings"])
     apply_stage(model, f"quantize.{scheme}", options)

@@ -7,7 +7,7 @@ Runtime's `onnxruntime.transformers.float16.convert_float_to_float16`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -53,11 +53,21 @@ def to_bf16(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return ((bits + 0x7FFF + odd) >> BF16_BITS).astype(np.uint16)
 
 
-def store_in_half(model: StoredModel, form: Form) -> Halved:
+def halved_weights(model: StoredModel) -> list[str]:
+    """Names of the weights that are large enough to be stored in half."""
+    return [
+        tensor.name
+        for tensor in model.proto.graph.initializer
+        if tensor.data_type == TensorProto.FLOAT and int(np.prod(tensor.dims)) >= LEAST_VALUES
+    ]
+
+
+def store_in_half(model: StoredModel, form: Form, held: Mapping[str, str] | None = None) -> Halved:
     """Store the fp32 weights of `model` in `form`; the graph is changed in place.
 
     A weight beyond fp16's range (65504) stays in fp32, and so does one of a subgraph, one that
-    holds numbers that are not finite, and one whose values are too small.
+    holds numbers that are not finite, and one whose values are too small. So do those that `held`
+    names, for the reasons given there.
 
     Raises
     ------
@@ -85,10 +95,14 @@ def store_in_half(model: StoredModel, form: Form) -> Halved:
     done: list[str] = []
     left: dict[str, str] = {}
     places = dict(model.places)
+    wanted = set(halved_weights(model))
     for tensor in list(graph.initializer):
-        if tensor.data_type != TensorProto.FLOAT or int(np.prod(tensor.dims)) < LEAST_VALUES:
+        if tensor.name not in wanted:
             continue
         name = tensor.name
+        if held and name in held:
+            left[name] = held[name]
+            continue
         if name in inner or name in outputs:
             left[name] = "an inner graph or the caller reads it"
             continue

@@ -137,6 +137,7 @@ def quantize_with_inc(
     *,
     embedding_bits: Literal[4, 8] = 8,
     embedding_block: int = 32,
+    force: bool = False,
 ) -> Candidate:
     """Quantize `candidate` and write ``model/model.onnx`` into the context's folder.
 
@@ -147,6 +148,8 @@ def quantize_with_inc(
     plan : Plan
     examples : sequence of Example
         Calibration texts; a plan that is dynamic and smooths nothing needs none.
+    force : bool
+        Keep what gives no answers.
     embedding_bits : int
         8: one scale for each row of a table; 4: one for each `embedding_block` values of a row.
 
@@ -169,9 +172,10 @@ def quantize_with_inc(
     with quiet(), torch_threads(1):
         from edgecompress.quantization.inc_work import Source
 
-        source = Source(candidate, context, examples, embedding_bits, embedding_block)
+        source = Source(candidate, context, examples, embedding_bits, embedding_block, force)
         model, decisions = source.quantize(plan, context.folder / "model" / "model.onnx")
-    return candidate.with_model(model, **decisions)
+    measured = {"answers": decisions.pop("answers")}
+    return candidate.with_model(model, measured=measured, **decisions)
 
 
 def check_excluded(names: Sequence[str], known: Sequence[str]) -> None:

@@ -19,6 +19,8 @@ class IncTables(Transform):
     the size, and as fast. A table whose width is no multiple of 16 keeps 8."""
     embedding_block: Literal[16, 32, 64, 128] = 32
     """Values that share a scale of 16 bits, with `embedding_bits: 4`."""
+    force: bool = False
+    """Keep the result although its answers are no longer those of the fp32 model."""
 
 
 class IncCalibration(IncTables):

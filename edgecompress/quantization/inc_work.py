@@ -18,6 +18,12 @@ import numpy as np
 import torch
 
 from edgecompress.errors import DataError, StageError
+from edgecompress.quantization.answers import (
+    compare_outputs,
+    first_fault,
+    outputs_of,
+    unpadded,
+)
 from edgecompress.quantization.blocks import Bits
 from edgecompress.quantization.inc import Plan, Smooth, check_excluded, import_inc, step
 from edgecompress.quantization.inc_embedding import quantize_embeddings
@@ -25,6 +31,7 @@ from edgecompress.quantization.inc_graph import WRAPPER, LogitsOnly, lower_linea
 from edgecompress.quantization.inc_onnx import dynamic_shapes, export_onnx, parity
 from edgecompress.quantization.inc_smooth import SMOOTHED, smooth_linears
 from edgecompress.quantization.inputs import encode_rows, parity_feeds
+from edgecompress.quantization.judging import ADVICE, NO_ANSWERS, answers_json
 from edgecompress.quantization.proof import Coverage, coverage
 from edgecompress.quantization.scheme import EXCLUDED
 from edgecompress.quantization.session import Feed, random_feed
@@ -79,6 +86,7 @@ class Source:
         examples: Sequence[Example],
         embedding_bits: Bits = 8,
         embedding_block: int = 32,
+        force: bool = False,
     ) -> None:
         if not isinstance(candidate.model, TorchModel):
             raise StageError(
@@ -87,6 +95,7 @@ class Source:
         self.libraries = import_inc()
         self.candidate, self.context, self.model = candidate, context, candidate.model
         self.tables = (embedding_bits, embedding_block)
+        self.force = force or context.recorded is not None
         module = load_module(self.model)
         if len(list(blocks(module))) < len(layer_list(module)):
             raise StageError(
@@ -109,6 +118,10 @@ class Source:
         )
         judged = context.validation or context.train
         self.compared = parity_feeds(candidate, judged, self.specs, bounds, context.seed)
+        plain = LogitsOnly(module, self.names).eval()
+        with torch.no_grad():
+            self.answers = [plain(*tensors(feed)).numpy() for feed in self.compared]
+        self.judged_on = "examples" if encode_rows(candidate, judged[:1]) else "made-up inputs"
 
     def prepare(self, smooth: Smooth | None) -> Prepared:
         """Load the module, quantize its tables and smooth its linear layers."""
@@ -190,10 +203,29 @@ class Source:
             **found.to_json(_reasons(found, prepared, plan)),
             "calibrated_on": self.examples if plan.scheme == "static" or plan.smooth else 0,
             "parity": parity(model, expected, self.compared),
+            "answers": self._judge(model),
         }
         if prepared.alphas:
             decisions["alphas"] = prepared.alphas
         return model, decisions
+
+    def _judge(self, model: OnnxModel) -> Json:
+        """Compare the answers with those of the PyTorch model in fp32.
+
+        Raises
+        ------
+        StageError
+            When they are no answers any more.
+        """
+        names, found = outputs_of(model, self.compared)
+        pairs = zip(self.answers, self.compared, strict=True)
+        expected = [[unpadded(answer, feed)] for answer, feed in pairs]
+        errors = compare_outputs(names, expected, found)
+        fault = first_fault(errors)
+        if fault and not self.force:
+            told = f"{len(self.compared)} {self.judged_on}"
+            raise StageError(f"{NO_ANSWERS}: {fault} ({told}); {ADVICE}")
+        return answers_json(errors, len(self.compared), self.judged_on, fault)
 
     def _texts(self) -> list[tuple[Any, ...]]:
         if not self.calibration:

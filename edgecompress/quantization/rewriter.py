@@ -66,6 +66,9 @@ class Rewriter:
         fitness = Fitness(model, self.scheme)
         asked = [layer for layer in self.layers.values() if not self._reason(layer)]
         self.unfit = fitness.reasons(asked)
+        for layer in asked:
+            reason = next((scheme.held[name] for name in layer.weights if name in scheme.held), "")
+            self.unfit |= {layer.node: reason} if reason else {}
         self.draft.by_rows = {name for name, form in fitness.forms.items() if form == "rows"}
         self.draft.coarse = self._coarse_tables()
         if scheme.ranges is not None and scheme.linears == "int8":

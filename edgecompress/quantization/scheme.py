@@ -42,6 +42,8 @@ class Scheme:
         Lowest and highest value of each linear layer's input; None is the dynamic scheme.
     unfit : mapping of str to str
         Static only: tensors that 8 bits cannot hold, and why; layers that read them stay fp32.
+    held : mapping of str to str
+        Names of weights whose layers stay fp32, and why.
     signed_activations : bool
         Static only, linear layers: int8 (symmetric) instead of uint8.
     unsigned_weights : bool
@@ -72,6 +74,7 @@ class Scheme:
     exclude: frozenset[str] = frozenset()
     ranges: Mapping[str, tuple[float, float]] | None = None
     unfit: Mapping[str, str] = field(default_factory=dict)
+    held: Mapping[str, str] = field(default_factory=dict)
     signed_activations: bool = False
     unsigned_weights: bool = False
     symmetric_weights: bool = True

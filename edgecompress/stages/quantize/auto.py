@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from edgecompress.errors import StageError
+from edgecompress.quantization.judging import Judged
 from edgecompress.quantization.presets import LinearTypes
 from edgecompress.stage import Context, Kind
 from edgecompress.values import Candidate, Example, Json, Measurement, OnnxModel
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from edgecompress.quantization.outputs import Samples
     from edgecompress.quantization.scheme import Scheme
     from edgecompress.quantization.sensitivity import Item
+    from edgecompress.quantization.storage import StoredModel
     from edgecompress.quantization.trials import Trials
     from edgecompress.quantization.units import Form, Unit
 
@@ -30,7 +32,7 @@ ERROR_WITHOUT_TASK = 0.01
 """The budget where there is neither a task nor `max_error`: a hundredth of the variance."""
 
 
-class Auto(LinearTypes):
+class Auto(LinearTypes, Judged):
     """The fastest int8 model within a budget of accuracy: int8 or fp32 chosen for each layer."""
 
     accepts: ClassVar[tuple[Kind, ...]] = (OnnxModel,)
@@ -74,7 +76,16 @@ class Auto(LinearTypes):
             found["calibration"] = load_calibration(self.calibration).digest
         return found
 
-    def apply(self, candidate: Candidate, context: Context) -> Candidate:
+    def parts(self, stored: StoredModel) -> Sequence[str]:  # noqa: ARG002
+        """No weight can be held: the search itself decides which layers are in fp32."""
+        return ()
+
+    def make(
+        self,
+        candidate: Candidate,
+        context: Context,
+        held: Mapping[str, str],  # noqa: ARG002
+    ) -> Candidate:
         """Search, write the best model found and say what was tried.
 
         Raises

@@ -7,15 +7,17 @@ rewritten one weight at a time, so that memory stays below one fp32 inference.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from typing import ClassVar
 
+from edgecompress.quantization.judging import Judged
 from edgecompress.quantization.presets import LinearTypes
 from edgecompress.quantization.tables import TableTypes
 from edgecompress.stage import Context, Kind
 from edgecompress.values import Candidate, OnnxModel
 
 
-class Dynamic(LinearTypes, TableTypes):
+class Dynamic(LinearTypes, TableTypes, Judged):
     """Int8 weights, and activations quantized at run time, for linear layers and embeddings."""
 
     accepts: ClassVar[tuple[Kind, ...]] = (OnnxModel,)
@@ -24,7 +26,7 @@ class Dynamic(LinearTypes, TableTypes):
     exclude: tuple[str, ...] = ()
     """Names of nodes or weights that stay fp32."""
 
-    def apply(self, candidate: Candidate, context: Context) -> Candidate:
+    def make(self, candidate: Candidate, context: Context, held: Mapping[str, str]) -> Candidate:
         """Write the quantized model and prove what runs as int8.
 
         Raises
@@ -52,6 +54,7 @@ class Dynamic(LinearTypes, TableTypes):
             embedding_bits=self.embedding_bits,
             embedding_block=self.embedding_block,
             exclude=frozenset(self.exclude),
+            held=held,
         )
         check_excluded(stored, scheme)
         context.progress(0, 2, "quantizing weights")

@@ -8,22 +8,27 @@ the processor has fp16 arithmetic (ARMv8.2 and later): it is timed, and refused 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import isfinite
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from edgecompress.errors import StageError
-from edgecompress.stage import Context, Kind, Transform
+from edgecompress.quantization.judging import Judged
+from edgecompress.stage import Context, Kind
 from edgecompress.values import Candidate, Json, Measurement, OnnxModel, find
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from edgecompress.quantization.storage import StoredModel
+
 LOCAL = "local"
 
 
-class Half(Transform):
+class Half(Judged):
     """Store weights in fp16 or bf16, and compute in them where that is faster."""
 
     accepts: ClassVar[tuple[Kind, ...]] = (OnnxModel,)
@@ -47,7 +52,7 @@ class Half(Transform):
             )
         return self
 
-    def apply(self, candidate: Candidate, context: Context) -> Candidate:
+    def make(self, candidate: Candidate, context: Context, held: Mapping[str, str]) -> Candidate:
         """Write the model with weights of 16 bits.
 
         Raises
@@ -78,7 +83,7 @@ class Half(Transform):
         expected = answers(source, feeds)
         model = OnnxModel(context.folder / "model" / "model.onnx", source.session)
         model.directory.mkdir(parents=True, exist_ok=True)
-        decided |= self._write(source.path, model.path)
+        decided |= self._write(source.path, model.path, held)
         try:
             check_model(model)
             found = answers(model, feeds)
@@ -86,8 +91,8 @@ class Half(Transform):
             advice = "; use compute: float" if self.compute == "half" else ""
             raise StageError(f"weights in {self.dtype}: {error}{advice}") from None
         worst = worst_difference(expected, found, feeds)
-        if worst > (self.tolerance or float("inf")) or worst == float("inf"):
-            limit = f"more than {self.tolerance:g}" if self.tolerance else "no number"
+        if self.tolerance and worst > self.tolerance:
+            limit = f"more than {self.tolerance:g}"
             raise StageError(f"in {self.dtype} the outputs differ by {worst:g}, {limit}")
         halved = replace(candidate, model=model)
         measured = self._gain(candidate, halved, context) if self.compute == "half" else {}
@@ -101,20 +106,26 @@ class Half(Transform):
             measured=measured,
             dtype=self.dtype,
             compute=self.compute,
-            max_abs_difference=worst,
+            max_abs_difference=worst if isfinite(worst) else None,
             bytes_before=before,
             bytes_after=after,
             **decided,
         )
 
-    def _write(self, source: Path, target: Path) -> dict[str, Any]:
+    def parts(self, stored: StoredModel) -> Sequence[str]:
+        """Give the weights that are stored in half; none where all is computed in it."""
+        from edgecompress.quantization.halves import halved_weights
+
+        return halved_weights(stored) if self.compute == "float" else ()
+
+    def _write(self, source: Path, target: Path, held: Mapping[str, str]) -> dict[str, Any]:
         from edgecompress.quantization.halves import compute_in_half, store_in_half
         from edgecompress.quantization.storage import read_model, write_model
 
         if self.compute == "half":
             compute_in_half(source, target)
             return {}
-        made = store_in_half(read_model(source), self.dtype)
+        made = store_in_half(read_model(source), self.dtype, held)
         write_model(made.model, target)
         return {"weights": len(made.weights), "left_in_fp32": made.left}
 

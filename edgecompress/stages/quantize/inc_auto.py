@@ -79,10 +79,12 @@ class IncAuto(IncCalibration):
                 self._examples(context),
                 self.embedding_bits,
                 self.embedding_block,
+                self.force,
             )
             if context.recorded is not None:
                 plan = plan_from_json(context.recorded.get("chosen"))
                 model, decisions = source.quantize(plan, path)
+                decisions.pop("answers")
                 return candidate.with_model(model, chosen=plan.to_json(), **decisions)
             settings = Settings(
                 self.max_drop,
@@ -97,11 +99,14 @@ class IncAuto(IncCalibration):
             best = tuner.run()
         ledger = tuner.ledger
         trial = ledger.trials[best]
+        decisions = dict(trial.decisions)
+        answers = decisions.pop("answers", {})
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ledger.path(best), path)
         return candidate.with_model(
             OnnxModel(path),
             measured={
+                "answers": answers,
                 "metric": tuner.metric,
                 "fp32": ledger.baseline,
                 "score": trial.score,
@@ -119,5 +124,5 @@ class IncAuto(IncCalibration):
                 ],
             },
             chosen=trial.plan.to_json(),
-            **trial.decisions,
+            **decisions,
         )

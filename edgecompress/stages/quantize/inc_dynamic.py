@@ -41,4 +41,5 @@ class IncDynamic(IncTables):
             Plan("dynamic", exclude=self.exclude),
             embedding_bits=self.embedding_bits,
             embedding_block=self.embedding_block,
+            force=self.force,
         )

@@ -54,4 +54,5 @@ class IncStatic(IncCalibration):
             self._examples(context),
             embedding_bits=self.embedding_bits,
             embedding_block=self.embedding_block,
+            force=self.force,
         )

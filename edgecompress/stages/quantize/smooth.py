@@ -14,6 +14,7 @@ from pydantic import Field
 
 from edgecompress.errors import StageError
 from edgecompress.quantization.calibration_data import CalibrationData, CalibrationFields
+from edgecompress.quantization.judging import Judged
 from edgecompress.stage import Context, Kind
 from edgecompress.values import Candidate, Json, OnnxModel
 
@@ -29,7 +30,7 @@ TOLERANCE = 1e-4
 nothing; what is left is how ONNX Runtime orders the sums of graphs that it fuses differently."""
 
 
-class Smooth(CalibrationFields):
+class Smooth(CalibrationFields, Judged):
     """Divide the inputs of linear layers by a factor per channel, and multiply their weights."""
 
     accepts: ClassVar[tuple[Kind, ...]] = (OnnxModel,)
@@ -50,7 +51,12 @@ class Smooth(CalibrationFields):
         """Quantizing follows: this stage leaves all in fp32."""
         return True
 
-    def apply(self, candidate: Candidate, context: Context) -> Candidate:
+    def make(
+        self,
+        candidate: Candidate,
+        context: Context,
+        held: Mapping[str, str],  # noqa: ARG002
+    ) -> Candidate:
         """Measure channels, choose alphas, write the smoothed model and compare its answers.
 
         Raises
@@ -110,6 +116,10 @@ class Smooth(CalibrationFields):
             calibrated_on=data.count,
             **decided,
         )
+
+    def parts(self, stored: StoredModel) -> Sequence[str]:  # noqa: ARG002
+        """No weight can be held: the answers must not change at all."""
+        return ()
 
     def _choose(
         self,

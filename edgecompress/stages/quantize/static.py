@@ -8,6 +8,7 @@ mask's bias, softmax and residuals stay in fp32.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import islice
 from typing import ClassVar, Literal, Self
@@ -19,6 +20,7 @@ from edgecompress.quantization.calibration_data import (
     CalibrationFields,
     seen_on,
 )
+from edgecompress.quantization.judging import Judged
 from edgecompress.quantization.presets import IntegerType, LinearTypes
 from edgecompress.quantization.tables import TableTypes
 from edgecompress.stage import Context, Kind
@@ -28,7 +30,7 @@ PROOF_SAMPLES = 2
 """Of given inputs, so many show what runs as int8; a graph's own inputs cannot be made up."""
 
 
-class Static(CalibrationFields, LinearTypes, TableTypes):
+class Static(CalibrationFields, LinearTypes, TableTypes, Judged):
     """Int8 weights and activations, with ranges from calibration examples."""
 
     accepts: ClassVar[tuple[Kind, ...]] = (OnnxModel,)
@@ -62,7 +64,7 @@ class Static(CalibrationFields, LinearTypes, TableTypes):
         """Whether ranges come from examples: not from files, and not from training."""
         return super().reads_examples() and self.ranges == "calibrated"
 
-    def apply(self, candidate: Candidate, context: Context) -> Candidate:
+    def make(self, candidate: Candidate, context: Context, held: Mapping[str, str]) -> Candidate:
         """Calibrate, write the quantized model and prove what runs as int8.
 
         Raises
@@ -112,6 +114,7 @@ class Static(CalibrationFields, LinearTypes, TableTypes):
             exclude=exclude,
             ranges=ranges,
             unfit=unfit,
+            held=held,
             signed_activations=self.activation == "int8",
             unsigned_weights=self.weight == "uint8",
             symmetric_weights=self.symmetric,

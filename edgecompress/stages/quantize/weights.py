@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import model_validator
 
 from edgecompress.quantization.calibration_data import CalibrationData, CalibrationFields
+from edgecompress.quantization.judging import Judged
 from edgecompress.quantization.tables import TableTypes
 from edgecompress.stage import Context, Kind
 from edgecompress.values import Candidate, OnnxModel
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 CALIBRATION_FIELDS = tuple(CalibrationFields.model_fields)
 
 
-class Weights(CalibrationFields, TableTypes):
+class Weights(CalibrationFields, TableTypes, Judged):
     """Weight-only quantization by blocks: nearest, with searched scales, or with GPTQ."""
 
     accepts: ClassVar[tuple[Kind, ...]] = (OnnxModel,)
@@ -71,7 +72,7 @@ class Weights(CalibrationFields, TableTypes):
         """Whether linear layers are left for another stage, beside tables in few bits."""
         return not self.linears
 
-    def apply(self, candidate: Candidate, context: Context) -> Candidate:
+    def make(self, candidate: Candidate, context: Context, held: Mapping[str, str]) -> Candidate:
         """Write the quantized model and read back what runs in how many bits.
 
         Raises
@@ -119,6 +120,7 @@ class Weights(CalibrationFields, TableTypes):
             search=self.method != "nearest",
             exclude=exclude,
             blocks=blocks,
+            held=held,
         )
         context.progress(0, 2, "quantizing weights")
         layers = find_layers(stored)
