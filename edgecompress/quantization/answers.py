@@ -106,7 +106,11 @@ def unpadded(values: Any, feed: Feed) -> Array:
 
 
 def compare_outputs(
-    names: Sequence[str], expected: Sequence[Sequence[Array]], found: Sequence[Sequence[Array]]
+    names: Sequence[str],
+    expected: Sequence[Sequence[Array]],
+    found: Sequence[Sequence[Array]],
+    *,
+    strict: float = 1.0,
 ) -> tuple[OutputError, ...]:
     """Compare the outputs of two models on the same samples.
 
@@ -115,14 +119,18 @@ def compare_outputs(
     names : sequence of str
     expected, found : sequence of sequence of ndarray
         For each sample its outputs; those of the fp32 model come first.
+    strict : float
+        The error is multiplied by it; of constant channels its square fewer are allowed.
     """
     return tuple(
-        _compare(name, [one[place] for one in expected], [one[place] for one in found])
+        _compare(name, [one[place] for one in expected], [one[place] for one in found], strict)
         for place, name in enumerate(names)
     )
 
 
-def _compare(name: str, expected: Sequence[Array], found: Sequence[Array]) -> OutputError:
+def _compare(
+    name: str, expected: Sequence[Array], found: Sequence[Array], strict: float
+) -> OutputError:
     if any(x.dtype.kind not in "fiub" for x in expected):
         return OutputError(name, None, None)
     if any(x.shape != y.shape for x, y in zip(expected, found, strict=True)):
@@ -145,17 +153,11 @@ def _compare(name: str, expected: Sequence[Array], found: Sequence[Array]) -> Ou
     if scale == 0:
         return OutputError(name, None, largest)
     error = _size(x - y) / scale
-    return OutputError(name, error, largest, _fault(name, error, x, y, expected, found))
+    fault = _fault(name, error * strict, x, y) or _lost_channels(name, expected, found, strict)
+    return OutputError(name, error, largest, fault)
 
 
-def _fault(
-    name: str,
-    error: float,
-    x: Array,
-    y: Array,
-    expected: Sequence[Array],
-    found: Sequence[Array],
-) -> str:
+def _fault(name: str, error: float, x: Array, y: Array) -> str:
     if _constant(x, y):
         return f"{name} is always {y[0]:g}, and varies in fp32"
     if error > LARGEST_ERROR:
@@ -163,6 +165,13 @@ def _fault(
             f"{name} differs from fp32's by {error:.2f} of its deviation (most allowed: "
             f"{LARGEST_ERROR:g})"
         )
+    return ""
+
+
+def _lost_channels(
+    name: str, expected: Sequence[Array], found: Sequence[Array], strict: float
+) -> str:
+    """Say where too many indices along an axis have one value throughout, and not in fp32."""
     for axis in range(1, expected[0].ndim):
         sizes = {each.shape[axis] for each in expected if each.ndim > axis}
         if len(sizes) != 1 or min(sizes) < 2:
@@ -172,7 +181,7 @@ def _fault(
             for each in (expected, found)
         )
         lost, varying = _constant_rows(*rows)
-        if varying and lost / varying >= MOST_CONSTANT:
+        if varying and lost / varying >= MOST_CONSTANT / strict**2:
             return (
                 f"{lost:,} of {varying:,} channels of {name} (its axis {axis}) are constant, and "
                 "vary in fp32"

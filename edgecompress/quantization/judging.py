@@ -27,6 +27,9 @@ MADE_SHAPES = ((1, 5), (1, 11), (3, 9), (1, 16), (2, 7))
 """Batch and length of made-up inputs: together eight rows, so that one tells what is constant."""
 MOST_HELD = 4
 """Layers that are kept in fp32 before a stage gives up."""
+STRICT = 2.0
+"""How much nearer to fp32 a model must be whose faults are looked for: so that not all layers but
+one of those at fault are kept in fp32, and the last hides behind the bound."""
 MOST_MADE = 32
 """Models that are made on the way."""
 NO_ANSWERS = "its answers are no longer those of the fp32 model"
@@ -56,8 +59,8 @@ class Judged(Transform):
 
     def parts(self, stored: StoredModel) -> Sequence[str]:
         """Give the weights that can be held in fp32 one by one, in the graph's order."""
+        from edgecompress.quantization.constants import lift_constants
         from edgecompress.quantization.layers import find_layers, name_nodes
-        from edgecompress.quantization.rewrite import lift_constants
 
         name_nodes(stored)
         lift_constants(stored)
@@ -109,7 +112,7 @@ class _Judge:
             return _with(made, self._json(verdict), {})
         held: dict[str, str] = {}
         first = verdict.fault
-        while verdict.fault and len(held) < MOST_HELD:
+        while self._verdict(made, STRICT).fault and len(held) < MOST_HELD:
             name = self._culprit(held)
             if name is None:
                 break
@@ -128,7 +131,7 @@ class _Judge:
         self.names, self.expected = outputs_of(self.source, feeds, bounded=True)
         self.feeds = list(feeds[: len(self.expected)])
 
-    def _verdict(self, made: Candidate) -> _Verdict:
+    def _verdict(self, made: Candidate, strict: float = 1.0) -> _Verdict:
         from edgecompress.quantization.answers import compare_outputs, first_fault, outputs_of
         from edgecompress.quantization.inputs import onnx_model
 
@@ -136,7 +139,7 @@ class _Judge:
             _, found = outputs_of(onnx_model(made), self.feeds)
         except StageError as error:
             return _Verdict((), str(error))
-        errors = compare_outputs(self.names, self.expected, found)
+        errors = compare_outputs(self.names, self.expected, found, strict=strict)
         return _Verdict(errors, first_fault(errors))
 
     def _make(self, held: Mapping[str, str]) -> Candidate | None:
@@ -164,7 +167,7 @@ class _Judge:
             made = self._make({**held, **dict.fromkeys(names[middle:], "not yet")})
             if self.made > MOST_MADE:
                 return None
-            if made is not None and self._verdict(made).fault:
+            if made is not None and self._verdict(made, STRICT).fault:
                 wrong = middle
             else:
                 fine = middle

@@ -28,7 +28,7 @@ NOTHING = ("no layer", "nothing")
 COUNTS = {"long_sums": 1, "external": 5}
 
 
-@pytest.mark.parametrize("kind", sorted({*odd_graphs.KINDS} - {"mask_table"}))
+@pytest.mark.parametrize("kind", odd_graphs.KINDS)
 def test_no_scheme_is_wrong_in_silence(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

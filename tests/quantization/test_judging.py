@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from click.testing import CliRunner
 from helpers import small_context
 from onnx import TensorProto, helper, numpy_helper
 
-from edgecompress.cli.quantize import command
+from edgecompress.cli.main import main
 from edgecompress.errors import StageError
 from edgecompress.quantization.session import open_session
 from edgecompress.stages.quantize.dynamic import Dynamic
@@ -66,7 +65,9 @@ def test_the_layer_at_fault_stays_in_fp32(tmp_path: Path) -> None:
     step = made.steps[-1]
     assert set(step.decisions["held"]) == {"w0", "w1"}
     assert set(step.decisions["exceptions"]) == {"product0", "product1"}
-    assert all("in 8 bits or fewer, y" in why for why in step.decisions["exceptions"].values())
+    assert all(
+        why.startswith("in 8 bits or fewer, ") for why in step.decisions["exceptions"].values()
+    )
     assert len(step.decisions["int8_linears"]) == 3
     told = step.measured["answers"]
     assert told["of"] == "made-up inputs" and "fault" not in told
@@ -123,19 +124,26 @@ def test_halves_hold_what_16_bits_lose(tmp_path: Path) -> None:
     assert made.steps[-1].measured["answers"]["outputs"]["y"]["error"] < 0.01
 
 
-def test_the_command_says_how_far_the_answers_are(tmp_path: Path) -> None:
-    run = CliRunner()
+def test_the_command_says_how_far_the_answers_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     good, bad = (branches(tmp_path / f"{n}.onnx", masked=n) for n in (1, 7))
     out, store = tmp_path / "out.onnx", ["--store", str(tmp_path / "store")]
-    told = run.invoke(command, [str(bad.path), "-o", str(out), *store])
-    assert told.exit_code == 1 and not out.exists()
-    assert "no longer those of the fp32 model" in told.output and "Traceback" not in told.output
-    told = run.invoke(command, [str(bad.path), "--force", "-o", str(out), *store])
-    assert told.exit_code == 0 and "kept by force" in told.output and out.exists()
+    with pytest.raises(SystemExit) as ended:
+        main(["quantize", str(bad.path), "-o", str(out), *store])
+    said = capsys.readouterr()
+    assert ended.value.code == 1 and not out.exists()
+    assert "no longer those of the fp32 model" in said.err and "Traceback" not in said.err
+    with pytest.raises(SystemExit) as ended:
+        main(["quantize", str(bad.path), "--force", "-o", str(out), *store])
+    assert ended.value.code in (0, None) and out.exists()
+    assert "kept by force" in capsys.readouterr().out
     other = tmp_path / "good"
-    told = run.invoke(command, [str(good.path), "-o", str(other), *store])
-    assert told.exit_code == 0, told.output
-    assert "in fp32: product0 (in 8 bits or fewer, y" in told.output
-    assert "answers: y differs from fp32's by" in told.output
+    with pytest.raises(SystemExit) as ended:
+        main(["quantize", str(good.path), "-o", str(other), *store])
+    said = capsys.readouterr()
+    assert ended.value.code in (0, None)
+    assert "in fp32: product0 (in 8 bits or fewer, " in said.out
+    assert "answers: y differs from fp32's by" in said.out
     steps = json.loads((other / "candidate.json").read_text(encoding="utf-8"))["steps"]
     assert steps[-1]["decisions"]["held"].keys() == {"w0"}
