@@ -5,6 +5,7 @@ Both models run the same few samples, one model after the other, and only their 
 
 from __future__ import annotations
 
+import ctypes
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import numpy as np
 
 from edgecompress.errors import StageError
 from edgecompress.quantization.calibration import without_padding
-from edgecompress.quantization.session import ORT_ERRORS, Feed, open_session
+from edgecompress.quantization.session import ORT_ERRORS, Feed, open_session, session_options
 from edgecompress.values import Json, OnnxModel
 
 Array = np.ndarray[Any, Any]
@@ -32,6 +33,8 @@ LEAST_VALUES = 8
 """… if there are so many."""
 LEAST_SIZE = 1e-6
 """A channel that varies by less is left out: 16 bits do not hold it."""
+M_MMAP_THRESHOLD, LARGE_BLOCK = -3, 1 << 17
+"""The number of the setting in malloc.h, and its value when a process begins."""
 MOST_SECONDS = 10.0
 """No further sample is run after this time."""
 MOST_BYTES = 1 << 26
@@ -66,9 +69,12 @@ class OutputError:
 
 
 def outputs_of(
-    model: OnnxModel, feeds: Sequence[Feed], *, bounded: bool = False
+    model: OnnxModel, feeds: Sequence[Feed], *, reference: bool = False
 ) -> tuple[list[str], list[list[Array]]]:
-    """Run a model on samples; with `bounded`, stop after `MOST_SECONDS` or `MOST_BYTES`.
+    """Run a model on samples.
+
+    The `reference` in fp32 stops after `MOST_SECONDS` or `MOST_BYTES`, and keeps its weights as
+    they lie in the file: a second copy, packed for speed, would be the most that quantizing needs.
 
     Returns
     -------
@@ -82,7 +88,11 @@ def outputs_of(
     StageError
         When ONNX Runtime cannot load or run it.
     """
-    session = open_session(model)
+    options = session_options(model.session)
+    if reference:
+        options.add_session_config_entry("session.disable_prepacking", "1")
+        options.enable_cpu_mem_arena = False
+    session = open_session(model, options=options)
     names = [each.name for each in session.get_outputs()]
     found: list[list[Array]] = []
     started, kept = time.monotonic(), 0
@@ -94,9 +104,21 @@ def outputs_of(
             raise StageError(f"{model.path}: ONNX Runtime cannot run it ({first})") from None
         found.append([unpadded(each, feed) for each in made])
         kept += sum(each.nbytes for each in found[-1])
-        if bounded and (time.monotonic() - started > MOST_SECONDS or kept > MOST_BYTES):
+        if reference and (time.monotonic() - started > MOST_SECONDS or kept > MOST_BYTES):
             break
     return names, found
+
+
+def give_large_blocks_back() -> None:
+    """Have the C library give freed blocks of 128 KiB and more back to the system, at once.
+
+    glibc raises that threshold when the first of them is freed; then what one session leaves behind
+    is still there beside the next, and the peak is that of both. Source: mallopt(3).
+    """
+    try:
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK)
+    except (OSError, AttributeError, TypeError):
+        return  # another C library
 
 
 def unpadded(values: Any, feed: Feed) -> Array:

@@ -75,7 +75,9 @@ def encode_rows(candidate: Candidate, examples: Sequence[Example]) -> Rows | Non
     return Rows(found, encoded, preprocessor) if encoded.input_ids else None
 
 
-def made_feeds(model: OnnxModel, shapes: Iterable[tuple[int, int]], seed: int = 0) -> list[Feed]:
+def made_feeds(
+    model: OnnxModel, shapes: Iterable[tuple[int, int]], seed: int = 0, *, packed: bool = True
+) -> list[Feed]:
     """Make up inputs on which `model` runs: of these shapes, or of others where it refuses them.
 
     Parameters
@@ -86,6 +88,8 @@ def made_feeds(model: OnnxModel, shapes: Iterable[tuple[int, int]], seed: int = 
         Batch and length of each input.
     seed : int
         Of the first; each has the next.
+    packed : bool
+        Whether weights are packed for speed.
 
     Raises
     ------
@@ -97,7 +101,7 @@ def made_feeds(model: OnnxModel, shapes: Iterable[tuple[int, int]], seed: int = 
     specs = numpy_specs(graph_specs(model))
     ranges = {name: (0, high) for name, high in stored_id_bounds(model).items()}
     try:
-        run = quiet_run(str(model.path))
+        run = quiet_run(str(model.path), packed=packed)
     except ORT_ERRORS as error:
         raise StageError(f"ONNX Runtime cannot load the model ({first_line(error)})") from None
     known: dict[tuple[int, int], Plan] = {}

@@ -101,12 +101,10 @@ class _Judge:
 
     def run(self) -> Candidate:
         """Make the model, and make it again with layers in fp32 where its answers are none."""
+        reason = self._expect()
         made = self.stage.make(self.candidate, self.context, {})
-        try:
-            feeds, self.what = judging_samples(self.stage, self.candidate, self.context)
-            self._expect(feeds)
-        except EdgeCompressError as error:
-            return _with(made, {"not_compared": str(error)}, {})
+        if reason:
+            return _with(made, {"not_compared": reason}, {})
         verdict = self._verdict(made)
         if not verdict.fault or self.stage.force:
             return _with(made, self._json(verdict), {})
@@ -125,11 +123,18 @@ class _Judge:
             raise StageError(self._refusal(first, held, made))
         return _with(made, self._json(verdict), held)
 
-    def _expect(self, feeds: Sequence[Feed]) -> None:
-        from edgecompress.quantization.answers import outputs_of
+    def _expect(self) -> str:
+        """Run the fp32 model, before anything else takes memory; say why it cannot be."""
+        from edgecompress.quantization.answers import give_large_blocks_back, outputs_of
 
-        self.names, self.expected = outputs_of(self.source, feeds, bounded=True)
+        give_large_blocks_back()
+        try:
+            feeds, self.what = judging_samples(self.stage, self.candidate, self.context)
+            self.names, self.expected = outputs_of(self.source, feeds, reference=True)
+        except EdgeCompressError as error:
+            return str(error)
         self.feeds = list(feeds[: len(self.expected)])
+        return ""
 
     def _verdict(self, made: Candidate, strict: float = 1.0) -> _Verdict:
         from edgecompress.quantization.answers import compare_outputs, first_fault, outputs_of
@@ -226,7 +231,7 @@ def judging_samples(
     if rows is not None:
         count = min(len(rows.lengths), MOST_SAMPLES)
         return [rows.feed([row], specs) for row in range(count)], "examples"
-    return made_feeds(source, MADE_SHAPES, context.seed), "made-up inputs"
+    return made_feeds(source, MADE_SHAPES, context.seed, packed=False), "made-up inputs"
 
 
 def _with(made: Candidate, answers: Json, held: Mapping[str, str]) -> Candidate:
