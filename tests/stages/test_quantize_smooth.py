@@ -72,7 +72,8 @@ def test_fp32_answers_stay_and_int8_answers_come_nearer(exported, encoder, tmp_p
     assert made.steps[-1].measured["max_relative_difference"] < 1e-6
     assert decided["calibrated_on"] == 30 and decided["multiplied"]
     assert any(name.endswith("LayerNorm/LayerNormalization_output_0") for name in decided["folded"])
-    for stage in (Static(), Static(method="entropy"), Dynamic()):
+    # By force: entropy's ranges leave no answers before smoothing, and a layer would stay in fp32.
+    for stage in (Static(), Static(method="entropy", force=True), Dynamic()):
         errors = {}
         for name, start in (("plain", exported), ("smooth", made)):
             folder = tmp_path / f"{stage.stage_name()}{getattr(stage, 'method', '')}{name}"
