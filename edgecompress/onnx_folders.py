@@ -17,7 +17,7 @@ def onnx_in_folder(folder: Path) -> Path | None:
     Returns
     -------
     Path or None
-        None where `folder` is no folder, holds PyTorch weights, is of our own making, or has no
+        None where `folder` is no folder, has no ``config.json``, holds PyTorch weights, is of our own making, or has no
         ONNX file.
 
     Raises
@@ -26,6 +26,8 @@ def onnx_in_folder(folder: Path) -> Path | None:
         When there are several, none of them ``model.onnx``, so that one must be named.
     """
     if not folder.is_dir() or any((folder / name).is_file() for name in OURS):
+        return None
+    if not (folder / "config.json").is_file():
         return None
     if any(True for pattern in WEIGHTS for _ in folder.glob(pattern)):
         return None
