@@ -17,8 +17,8 @@ def onnx_in_folder(folder: Path) -> Path | None:
     Returns
     -------
     Path or None
-        None where `folder` is no folder, has no ``config.json``, holds PyTorch weights, is of our own making, or has no
-        ONNX file.
+        None where `folder` is no folder, has no ``config.json``, holds PyTorch weights, is of our
+        own making, or has no ONNX file.
 
     Raises
     ------
