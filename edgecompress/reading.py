@@ -90,7 +90,8 @@ def read_bytes(file: Path, most: int) -> bytes:
     with open_regular(file) as stream:
         found = stream.read(most + 1)  # the size that a file states may be 0, as in /proc
     if len(found) > most:
-        raise OSError(errno.EFBIG, f"it has more than {most:,} bytes", str(file))
+        # Not EFBIG: that is said of files that are written, where a limit of the system is reached.
+        raise OSError(errno.EOVERFLOW, f"it has more than {most:,} bytes", str(file))
     return found
 
 

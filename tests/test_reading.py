@@ -124,7 +124,7 @@ def bombs() -> dict[str, str]:
         "entries": "[" + "1," * (MAX_NODES + 1) + "]",
         "itself": "me: &me [*me]",
         "merged into itself": "me: &me {<<: *me}",
-        "depth": "[" * 100_000,
+        "depth": "[" * 300 + "]" * 300,
     }
 
 

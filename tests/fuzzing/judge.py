@@ -44,8 +44,13 @@ class Outcome:
 
     @property
     def message(self) -> str:
-        """What was said to a person, without the usage that click puts before it."""
-        return re.sub(r"^Usage: .*?\n(Try .*\n)?\n", "", self.err.strip(), flags=re.S).strip()
+        """The error: from the last line that begins as one, or all where none does.
+
+        Usage, progress and remarks stand on standard error before it.
+        """
+        text = self.err.strip()
+        begins = [found.start() for found in re.finditer(r"^(edgecompress|Error): ", text, re.M)]
+        return text[begins[-1] :] if begins else text
 
 
 def faults(case: Case, outcome: Outcome) -> list[str]:

@@ -45,12 +45,14 @@ class Stock:
         return _tokenizer(self.folder / "tokenizer")
 
     def data(self, folder: Path) -> Path:
-        """Write labelled texts of every format into a case's folder."""
+        """Write labelled texts of every format into a case's folder; no text is in two splits."""
         folder.mkdir(exist_ok=True)
         for split in ("train", "dev", "test"):
-            (folder / f"{split}.conll").write_text(f"{split} O\n{CONLL}", encoding="utf-8")
-            (folder / f"{split}.tsv").write_text(TSV.replace("leo", split), encoding="utf-8")
-            (folder / f"{split}.txt").write_text(f"{split}\n{TEXT}", encoding="utf-8")
+            (folder / f"{split}.conll").write_text(
+                CONLL.replace("ta O", f"{split} O").replace("Ya", split), "utf-8"
+            )
+            (folder / f"{split}.tsv").write_text(TSV.replace("leo", split), "utf-8")
+            (folder / f"{split}.txt").write_text(TEXT.replace("jiya", split), "utf-8")
         return folder
 
     def copied(self, source: Path, folder: Path) -> Path:
