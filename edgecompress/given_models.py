@@ -12,6 +12,7 @@ from pathlib import Path
 from edgecompress.checkpoint import check_folder, find_weights
 from edgecompress.errors import DataError
 from edgecompress.hub import cached_folder, check_name
+from edgecompress.reading import at_home
 from edgecompress.recipe import Recipe, TeacherSpec
 from edgecompress.surgery.families import check_directory
 from edgecompress.tasks import task as find_task
@@ -141,7 +142,7 @@ def _check(
 
 def _check_one(recipe: Recipe, spec: TeacherSpec, rules: HeadRules, labels: Sequence[str]) -> None:
     model, task = str(spec.model), recipe.fields.task
-    place = Path(model).expanduser()
+    place = at_home(model)
     folder = place if place.is_dir() else cached_folder(model)
     if folder is None:
         check_name(model, folders_of(recipe))

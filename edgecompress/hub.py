@@ -15,6 +15,7 @@ from typing import Any
 
 from edgecompress.checkpoint import TOKENIZER_FILES, read_object
 from edgecompress.errors import DataError
+from edgecompress.reading import at_home
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 PATIENCE_S = 10
@@ -40,7 +41,7 @@ def model_folder(model: str, bases: Sequence[Path] = ()) -> Path:
     DataError
         When it is neither, or the hub cannot be reached and its cache does not have it.
     """
-    place = Path(model).expanduser()
+    place = at_home(model)
     if place.is_dir():
         return place
     check_name(model, bases)
@@ -55,7 +56,7 @@ def check_name(model: str, bases: Sequence[Path] = ()) -> None:
     DataError
         With the nearest right name where there is one.
     """
-    place = Path(model).expanduser()
+    place = at_home(model)
     if place.is_dir():
         return
     if place.exists():

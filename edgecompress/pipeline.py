@@ -33,6 +33,7 @@ from edgecompress.observation import on_all, open_targets
 from edgecompress.onnx_folders import onnx_in_folder
 from edgecompress.progress import Reporter, Silent
 from edgecompress.provenance import candidate_digest, code_digest, library_versions
+from edgecompress.reading import at_home
 from edgecompress.recipe import Recipe, TeacherSpec
 from edgecompress.stage import Observer, Stage, Transform, check_stage
 from edgecompress.store import Store, in_words
@@ -129,7 +130,7 @@ class Pipeline:
             if self.teacher is None:
                 raise EdgeCompressError("this recipe names neither a teacher nor a model")
             return self.teacher
-        path = Path(model).expanduser()
+        path = at_home(model)
         spec = TeacherSpec(model=model, labels=self.recipe.fields.labels)
         if (path / "candidate.json").is_file():
             found = Candidate.load(path)
@@ -188,7 +189,7 @@ class Pipeline:
                 seed = self.recipe.fields.seed
                 asked = replace(rules, examples=self.splits.validation)
                 made = import_teacher(str(place), task, labels, folder, trusted, seed, asked)
-                origin = place.name if Path(model).expanduser().is_dir() else model
+                origin = place.name if at_home(model).is_dir() else model
             step = Step("teacher", {"from": origin}, key=digest)
             replace(made, steps=(step,)).save(folder)
 

@@ -48,6 +48,16 @@ _KINDS = {
 }
 
 
+def at_home(path: str | Path) -> Path:
+    """Expand ``~`` and ``~user``; what names nobody's home stays as it is, and no file is there."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises there
+
+
+def real(path: Path) -> str:
+    """Give the absolute path without links, also of one whose links go round in a circle."""
+    return os.path.realpath(path)
+
+
 def open_regular(file: Path) -> io.BufferedReader:
     """Open a file to read its bytes, but nothing that is no file: such reads may never end.
 

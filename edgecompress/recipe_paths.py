@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecompress.bundle.manifest import portable
+from edgecompress.reading import at_home, real
 from edgecompress.values import Json
 
 CORPORA = ("corpus", "transfer", "files")
@@ -56,7 +57,7 @@ def absolute_paths(document: Any, base: Path, corpora: Sequence[Path] | None = N
             continue  # the name of one that is installed
         # A model may also be a hub id, so only what lies there becomes a path.
         if (base / value).exists() or (key == "root" and value.startswith(".")):
-            parent[key] = str((base / value).resolve())
+            parent[key] = real(base / value)
     folders = (base,) if corpora is None else tuple(corpora)
     if folders:
         _corpora(result, lambda value: _found(value, (*_root(result), *folders)))
@@ -72,7 +73,7 @@ def _teachers(fields: Json) -> Sequence[Any]:
 def _root(document: Json) -> tuple[Path, ...]:
     data = document.get("data")
     root = data.get("root") if isinstance(data, dict) else None
-    return (Path(root).expanduser(),) if isinstance(root, str) and root else ()
+    return (at_home(root),) if isinstance(root, str) and root else ()
 
 
 def _below(value: str, roots: Sequence[Path]) -> str:
@@ -85,11 +86,11 @@ def _below(value: str, roots: Sequence[Path]) -> str:
 
 def _found(value: str, folders: Sequence[Path]) -> str:
     """Make a relative path absolute against the first folder where something lies there."""
-    path = Path(value).expanduser()
+    path = at_home(value)
     if path.is_absolute():
         return str(path)
     there = next((folder / path for folder in folders if (folder / path).exists()), None)
-    return value if there is None else str(there.resolve())
+    return value if there is None else real(there)
 
 
 def _corpora(document: Json, place: Callable[[str], str]) -> None:
@@ -128,7 +129,7 @@ def placeless(document: Json) -> Json:
     their own.
     """
     document = copy.deepcopy(document)
-    roots = [root.resolve() for root in _root(document)]
+    roots = [Path(real(root)) for root in _root(document)]
     _corpora(document, lambda value: _below(value, roots))
     found: Json = portable(document)
     if isinstance(found.get("data"), dict):

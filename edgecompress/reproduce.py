@@ -28,6 +28,7 @@ from edgecompress.origin import PLATFORM, find_origin
 from edgecompress.pipeline import Pipeline
 from edgecompress.progress import Reporter, Silent
 from edgecompress.provenance import installed, package_digest
+from edgecompress.reading import at_home
 from edgecompress.recipe import Recipe, build_recipe
 from edgecompress.recipe_paths import CORPORA, absolute_paths
 from edgecompress.run import read_splits
@@ -209,7 +210,7 @@ def _recipe(manifest: Manifest, inputs: Inputs, aside: Path) -> tuple[Recipe, Js
     for key in LEFT_OUT:
         document.pop(key, None)
     if isinstance(document.get("data"), dict) and inputs.data_root is not None:
-        document["data"]["root"] = str(inputs.data_root.expanduser().absolute())
+        document["data"]["root"] = str(at_home(inputs.data_root).absolute())
     if inputs.teacher is not None and isinstance(document.get("teacher"), dict):
         old = document["teacher"].get("model")
         document["teacher"]["model"] = _named(inputs.teacher, old, aside / "teacher")
@@ -228,7 +229,7 @@ def _is_place(key: str) -> bool:
 
 def _named(place: str, name: Any, aside: Path) -> str:
     """Give a model's place under the name that the core knows: a link to it, where they differ."""
-    path = Path(place).expanduser()
+    path = at_home(place)
     if not path.exists():
         return place  # the id of a hub's model
     if not isinstance(name, str) or path.name == Path(name).name or not path.is_dir():

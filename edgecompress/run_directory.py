@@ -11,6 +11,7 @@ from edgecompress.onnx_files import onnx_model_files
 from edgecompress.origin import Origin
 from edgecompress.pipeline import Made
 from edgecompress.progress import Reporter
+from edgecompress.reading import at_home
 from edgecompress.report.answers import Flips
 from edgecompress.values import Candidate, OnnxModel, RunResult
 from edgecompress.writing import private, put, replace_file, sweep
@@ -20,7 +21,7 @@ MARKER = ".edgecompress-run"
 
 def prepare_output(folder: Path) -> Path:
     """Make the run's directory; refuse one that holds something else, or cannot be written."""
-    folder = folder.expanduser().absolute()
+    folder = at_home(folder).absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / MARKER).exists():

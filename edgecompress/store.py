@@ -27,6 +27,7 @@ from filelock import FileLock, Timeout
 
 from edgecompress.disk import asking
 from edgecompress.errors import EdgeCompressError
+from edgecompress.reading import at_home
 from edgecompress.values import directory_digests, json_digest
 from edgecompress.writing import private, sweep
 
@@ -40,7 +41,7 @@ def default_store() -> Path:
     """``EDGECOMPRESS_STORE``, or the user's cache folder."""
     named = os.environ.get("EDGECOMPRESS_STORE")
     if named:
-        return Path(named).expanduser()
+        return at_home(named)
     from platformdirs import user_cache_path
 
     return user_cache_path("edgecompress") / "store"
@@ -66,7 +67,7 @@ class Store:
     """
 
     def __init__(self, root: Path) -> None:
-        self.root = root.expanduser().absolute()
+        self.root = at_home(root).absolute()
         try:
             for name in ("results", "scratch", "aside", "locks"):
                 (self.root / name).mkdir(parents=True, exist_ok=True)

@@ -25,6 +25,7 @@ from pathlib import Path
 
 from edgecompress.disk import asking
 from edgecompress.errors import EdgeCompressError
+from edgecompress.reading import at_home
 
 PREFIX = ".edgecompress-"
 HOLDER = "holder.json"
@@ -58,7 +59,7 @@ def writing(output: Path, instead: str = "-o") -> Iterator[Path]:
     OSError
         When the folder above cannot be made or written.
     """
-    output = output.expanduser().absolute()
+    output = at_home(output).absolute()
     missing = [folder for folder in output.parents if not folder.exists()]
     with asking(output.parent, instead):
         output.parent.mkdir(parents=True, exist_ok=True)

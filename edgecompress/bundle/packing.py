@@ -22,6 +22,7 @@ from edgecompress.bundle.names import Names
 from edgecompress.bundle.tarball import read_tar, whole_size, write_tar
 from edgecompress.bundle.zstdframe import MAGIC, Frame, import_zstandard, write_frame
 from edgecompress.errors import BundleError
+from edgecompress.reading import at_home
 from edgecompress.writing import put, temporary, writing
 
 SUFFIX = ".tar.zst"
@@ -111,7 +112,7 @@ def unpack_bundle(
         When zstandard is not installed.
     """
     directory = directory or _named_after(archive)
-    directory = directory.expanduser().absolute()
+    directory = at_home(directory).absolute()
     if not archive.is_file():
         what = "is no file" if archive.exists() else "no such file"
         raise BundleError(f"{archive}: {what}; give an archive that `bundle pack` made")

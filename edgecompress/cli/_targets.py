@@ -58,7 +58,13 @@ def named_specs(fleet: Fleet, names: tuple[str, ...]) -> list[TargetSpec]:
     if not specs:
         raise RecipeError("name a target, or write a targets.yaml that names some")
     for spec in specs:
-        open_target(spec)  # sees that the URL means something
+        try:
+            open_target(spec)  # sees that the URL means something
+        except RecipeError as error:
+            named = spec.name in fleet.targets and fleet.file
+            raise RecipeError(
+                error.message, file=named or None, key=spec.name if named else ""
+            ) from None
     return specs
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from edgecompress.errors import DataError
+from edgecompress.reading import at_home
 from edgecompress.textfiles import check_file
 from edgecompress.values import Example, file_digest, json_digest
 
@@ -89,6 +90,9 @@ class FileData(DataConfig):
     @model_validator(mode="after")
     def _apart(self) -> FileData:
         seen: dict[Path, Split] = {}
+        nameless = [path for split in SPLITS for path in getattr(self, split) if not path.name]
+        if nameless:
+            raise ValueError(f"{nameless[0]} is a folder; name files")
         for split in SPLITS:
             for path in getattr(self, split):
                 before = seen.setdefault(path, split)
@@ -123,7 +127,7 @@ class FileData(DataConfig):
         paths: tuple[Path, ...] = getattr(self, split)
         if not paths:
             raise DataError(f"the {split} split is empty; list its files under data.{split}")
-        root = self.root.expanduser()
+        root = at_home(self.root)
         return tuple(root / path for path in paths)
 
     def read(self, split: Split) -> tuple[Example, ...]:

@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgecompress.errors import DataError, RecipeError
+from edgecompress.reading import at_home
 from edgecompress.resources import resource_folder
 from edgecompress.values import Example, Json, json_digest
 from edgecompress.words import shortened
@@ -214,7 +215,7 @@ def load_calibration(name_or_path: str | Path) -> CalibrationSet:
         When there is none (with the nearest name), or it is malformed (with file, line and key).
     """
     given = str(name_or_path)
-    file = Path(given).expanduser()
+    file = at_home(given)
     if file.suffix not in SUFFIXES and "/" not in given:
         file = resource_folder("calibration") / f"{given}.yaml"
         if not file.is_file():

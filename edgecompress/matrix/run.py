@@ -27,6 +27,7 @@ from edgecompress.errors import DataError, DiskError, EdgeCompressError, RecipeE
 from edgecompress.given_models import check_models, label_names
 from edgecompress.matrix.cells import Cell, Matrix, in_cell, select
 from edgecompress.progress import Reporter, Silent
+from edgecompress.reading import at_home
 from edgecompress.recipe import Recipe
 from edgecompress.report.document import from_json
 from edgecompress.report.matrix.values import CellResult, MatrixResult
@@ -141,7 +142,7 @@ def look(matrix: Matrix, output: Path) -> MatrixResult:
     """Give the state of every cell in an output, without running or checking anything."""
     inputs = _Inputs()
     cells = tuple(
-        read_cell(cell, output.expanduser().absolute(), inputs.key(cell)) for cell in matrix.cells
+        read_cell(cell, at_home(output).absolute(), inputs.key(cell)) for cell in matrix.cells
     )
     return MatrixResult(matrix.name, matrix.axes, matrix.constants, cells)
 
@@ -306,7 +307,10 @@ class _Inputs:
             check_models(recipe, self.labels[name])
             for chain in recipe.chains:
                 for use in chain:
-                    use.stage.check_inputs()
+                    try:
+                        use.stage.check_inputs()
+                    except DataError as error:
+                        raise recipe.source.error(str(error), use.path) from None
         except (RecipeError, DataError) as error:
             raise in_cell(error, cell.name) from None
         return self.key(cell)

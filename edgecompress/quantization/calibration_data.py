@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import Field, model_validator
 
 from edgecompress.errors import DataError, StageError
+from edgecompress.reading import at_home
 from edgecompress.stage import Context, Transform
 from edgecompress.values import Candidate, Json, OnnxModel, TensorSpec
 
@@ -77,7 +78,7 @@ class CalibrationFields(Transform):
 
         if self.calibration:
             load_calibration(self.calibration)
-        if self.inputs and not Path(self.inputs).expanduser().exists():
+        if self.inputs and not at_home(self.inputs).exists():
             raise DataError("there is no such calibration data", file=Path(self.inputs))
 
     def identity(self) -> Json:
@@ -91,7 +92,7 @@ class CalibrationFields(Transform):
             from edgecompress.quantization.samples import samples_digest
 
             self.check_inputs()
-            found["inputs"] = samples_digest(Path(self.inputs).expanduser(), self._folder())
+            found["inputs"] = samples_digest(at_home(self.inputs), self._folder())
             found["preprocessor"] = None
         return found
 
@@ -121,7 +122,7 @@ class CalibrationFields(Transform):
         if self.inputs:
             from edgecompress.quantization.samples import open_samples
 
-            place = Path(self.inputs).expanduser()
+            place = at_home(self.inputs)
             found = open_samples(place, specs, self._folder() or candidate.preprocessor)
             limit = self.samples
             key: Json = {"inputs": found.digest(), "limit": limit}
@@ -129,7 +130,7 @@ class CalibrationFields(Transform):
         return example_data(name, self.calibration, self.samples, candidate, context, specs)
 
     def _folder(self) -> Path | None:
-        return Path(self.preprocessor).expanduser() if self.preprocessor else None
+        return at_home(self.preprocessor) if self.preprocessor else None
 
 
 def example_data(

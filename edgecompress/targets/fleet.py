@@ -20,6 +20,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from edgecompress.errors import RecipeError
+from edgecompress.reading import at_home
 from edgecompress.validation import nearest, validated
 from edgecompress.yamlfile import YamlFile, read_yaml
 
@@ -122,7 +123,7 @@ def _spec(name: str, entry: Any, source: YamlFile, file: Path) -> TargetSpec:
 
 
 def _placed(path: Path, base: Path) -> Path:
-    path = path.expanduser()
+    path = at_home(path)
     return path if path.is_absolute() else base / path
 
 

@@ -17,6 +17,7 @@ from edgecompress.checkpoint import check_folder, find_weights, folder_digests
 from edgecompress.errors import DataError, StageError
 from edgecompress.hub import check_name
 from edgecompress.onnx_files import model_digests
+from edgecompress.reading import at_home
 from edgecompress.stage import Context
 from edgecompress.values import Candidate, Example, Json, directory_digests
 
@@ -82,7 +83,7 @@ class TeacherUse(BaseModel):
 
     @staticmethod
     def _folder(model: str) -> Path:
-        folder = Path(model).expanduser()
+        folder = at_home(model)
         if not folder.exists():
             check_name(model)
         if not any((folder / name).is_file() for name in ("candidate.json", "config.json")):

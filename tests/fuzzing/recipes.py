@@ -187,7 +187,7 @@ def recipe(chance: random.Random, folder: Path, stock: Stock) -> Case:
         told = "each times each"
     else:
         told = _file(chance, file, document)
-    names = ("recipe.yaml", "calibration.yaml", "data.", "train.", "dev.", "test.")
+    names = ("recipe.yaml", "calibration.yaml", "data.", "train.", "dev.", "test.", "/proc/")
     return Case(("check", "recipe.yaml"), names, told)
 
 
@@ -209,7 +209,7 @@ def matrix(chance: random.Random, folder: Path, stock: Stock) -> Case:
     arguments = chance.choice(
         (("check", "recipe.yaml"), ("run", "recipe.yaml", "-o", "out", "--cells", *only))
     )
-    return Case(arguments, ("recipe.yaml", "calibration.yaml", "--only"), told)
+    return Case(arguments, ("recipe.yaml", "calibration.yaml", "--only", "data."), told)
 
 
 def fleet(chance: random.Random, folder: Path, stock: Stock) -> Case:
@@ -217,14 +217,15 @@ def fleet(chance: random.Random, folder: Path, stock: Stock) -> Case:
     surroundings(chance, folder, stock)
     told = _file(chance, folder / "fleet.yaml", FLEET)
     if chance.random() < 0.6:
-        return Case(("targets", "list", "--targets", "fleet.yaml"), ("fleet.yaml",), told)
+        names = ("fleet.yaml", "/dev/", "/proc/")
+        return Case(("targets", "list", "--targets", "fleet.yaml"), names, told)
     document = good_recipe(chance) | {
         "fleet": "fleet.yaml",
         "targets": [chance.choice(("local", "here", "pi4", "a72", "pi5"))],
     }
     document["budget"] = {"size": {"max": "10MB"}}
     write(chance, document, folder / "recipe.yaml")
-    return Case(("check", "recipe.yaml"), ("fleet.yaml", "recipe.yaml"), told)
+    return Case(("check", "recipe.yaml"), ("fleet.yaml", "recipe.yaml", "/dev/", "/proc/"), told)
 
 
 def _setting(chance: random.Random) -> str:
@@ -312,7 +313,7 @@ def linked(chance: random.Random, folder: Path, stock: Stock) -> Case:
             data[split] = f"data/{named if isinstance(named, str) else named[0]}"
         document["data"] = data | {way: [there]}
     write(chance, document, folder / "recipe.yaml")
-    names = ("recipe.yaml", "given.yaml", "/dev/", "x" * 30, "x/x/")
+    names = ("recipe.yaml", "given.yaml", "/dev/", "/proc/", "x" * 30, "x/x/")
     return Case(("check", "recipe.yaml"), names, f"{way}: {told}")
 
 

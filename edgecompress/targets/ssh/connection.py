@@ -12,6 +12,7 @@ from typing import Any
 import asyncssh
 
 from edgecompress.errors import TargetError
+from edgecompress.reading import at_home
 from edgecompress.targets.fleet import TargetSpec
 from edgecompress.targets.ssh.address import Address, named, parse_address
 from edgecompress.targets.ssh.hostkeys import KnownHosts, Witness, read_known_hosts, refusal
@@ -70,7 +71,7 @@ async def connect(spec: TargetSpec) -> Link:
         In one sentence: the host, what failed and what to do.
     """
     address = parse_address(spec.url)
-    if spec.key is not None and not spec.key.expanduser().is_file():
+    if spec.key is not None and not at_home(spec.key).is_file():
         raise TargetError(f"{spec.name}: the key {spec.key} is missing; correct `key`")
     hops: list[asyncssh.SSHClientConnection] = []
     try:
@@ -125,7 +126,7 @@ async def _open(
     common = _options(spec, address)
     jumping = depth > 0
     if spec.key is not None and not jumping:
-        common["client_keys"] = [str(spec.key.expanduser())]
+        common["client_keys"] = [str(at_home(spec.key))]
     where = named(spec, address)
     try:
         planned = await asyncssh.SSHClientConnectionOptions.construct(

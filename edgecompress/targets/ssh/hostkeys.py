@@ -12,6 +12,8 @@ from pathlib import Path
 
 import asyncssh
 
+from edgecompress.reading import at_home
+
 DEFAULT = Path("~/.ssh/known_hosts")
 SYSTEM = Path("/etc/ssh/ssh_known_hosts")
 
@@ -55,8 +57,8 @@ def read_known_hosts(
         files += [Path(name) for name in system] or [SYSTEM]
     entries = asyncssh.import_known_hosts("")
     for file in files:
-        if file.expanduser().is_file():
-            entries.load(file.expanduser().read_text(encoding="utf-8"))
+        if at_home(file).is_file():
+            entries.load(at_home(file).read_text(encoding="utf-8"))
     return KnownHosts(entries, files[0])
 
 
