@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import itertools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 from file_kills import Command, whole_bundle, whole_report, whole_tree
 from foreign_models import transformer
 from helpers import labelled_texts, tiny_teacher
-from lookup_models import write_candidate
+from lookup_models import WORD_LANGUAGES, write_candidate
 
 from edgecompress.bundle import write_bundle
 from edgecompress.bundle.packing import pack_bundle
@@ -37,12 +37,25 @@ def commands(inputs: Path, *, torch: bool = True) -> list[Command]:
     return found + (_on_torch(inputs) if torch else [])
 
 
-def _texts(folder: Path) -> Path:
+def _texts(folder: Path, lines: Callable[[int, int], list[str]]) -> Path:
     folder.mkdir()
-    for number, (name, count) in enumerate({"train": 24, "dev": 8, "test": 8}.items()):
-        lines = [f"{one.text}\t{one.label}" for one in labelled_texts(count, seed=number)]
-        (folder / f"{name}.tsv").write_text("\n".join(["text\tlabel", *lines]) + "\n")
+    for number, (name, count) in enumerate({"train": 24, "dev": 20, "test": 20}.items()):
+        text = "\n".join(["text\tlabel", *lines(count, number)]) + "\n"
+        (folder / f"{name}.tsv").write_text(text)
     return folder
+
+
+def _labelled(count: int, seed: int) -> list[str]:
+    return [f"{one.text}\t{one.label}" for one in labelled_texts(count, seed=seed)]
+
+
+def _languages(count: int, seed: int) -> list[str]:
+    """Texts of which the model of `lookup_models` knows every word, and so every answer."""
+    words = sorted(WORD_LANGUAGES.items())
+    return [
+        f"{word} {'x' * (1 + seed)}{number}\t{language}"
+        for number, (word, language) in zip(range(count), itertools.cycle(words), strict=False)
+    ]
 
 
 def _on_onnx(inputs: Path, *, torch: bool) -> list[Command]:
@@ -142,13 +155,10 @@ def _on_bundles(inputs: Path) -> list[Command]:
 
 
 def _runs(inputs: Path) -> list[Command]:
-    data = _texts(inputs / "texts")
+    data = _texts(inputs / "languages.data", _languages)
     model = write_candidate(inputs / "languages", "text-classification")
     place = inputs / "model"
     export_candidate(model, place)
-    document = json.loads((place / "candidate.json").read_text())
-    document["labels"] = ["person", "place"]
-    (place / "candidate.json").write_text(json.dumps(document))
     recipe = inputs / "small.yaml"
     recipe.write_text(RECIPE.format(model=place, data=data))
 
@@ -193,7 +203,7 @@ def _on_torch(inputs: Path) -> list[Command]:
     examples = labelled_texts(24)
     teacher = tiny_teacher(inputs / "teacher", examples, "text-classification", layers=2)
     teacher.save(inputs / "teacher")
-    data = inputs / "texts"
+    data = _texts(inputs / "texts", _labelled)
     whole = str(inputs / "teacher")
     files = [
         *DATA,
