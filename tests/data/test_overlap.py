@@ -120,7 +120,8 @@ def test_check_says_every_pair_and_refuses_a_test_that_was_seen(tmp_path: Path) 
         (tmp_path / f"{name}.tsv").write_text(text, encoding="utf-8")
     recipe = tmp_path / "r.yaml"
     recipe.write_text(
-        "name: r\ntask: text-classification\nteacher: {new: {layers: 1}}\nstages: [export]\n"
+        "name: r\ntask: text-classification\nteacher: {new: {layers: 1}, finetune: {epochs: 1}}\n"
+        "stages: [export]\n"
         "minimize: size\ndata: {format: tsv, root: ., train: train.tsv, "
         "validation: validation.tsv, test: test.tsv}\n"
     )
