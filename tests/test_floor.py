@@ -132,7 +132,9 @@ def test_a_small_sample_on_a_board_decides_nothing() -> None:
 RECIPE = """\
 name: untaught
 task: text-classification
-teacher: {new: {layers: 1, hidden_size: 16, heads: 2, intermediate_size: 16, vocabulary: 200}}
+teacher:
+  new: {layers: 1, hidden_size: 16, heads: 2, intermediate_size: 16, vocabulary: 200}
+  finetune: {epochs: 1, learning_rate: 1.0e-12}  # it learns nothing
 data: {format: tsv, root: ., train: train.tsv, validation: validation.tsv, test: test.tsv}
 seed: 3
 stages: [export]
