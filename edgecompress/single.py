@@ -53,9 +53,13 @@ def guess_task(model: Path) -> str | None:
 
 
 def _described(file: Path) -> Json:
-    found = read_json(file, CANDIDATE_BYTES)
+    again = "copy the model again"
+    try:
+        found = read_json(file, CANDIDATE_BYTES)
+    except DataError as error:
+        raise DataError(f"{error.message}; {again}", file=file, line=error.line) from None
     if not isinstance(found, dict):
-        raise DataError("not the description of a model; copy the model again", file=file)
+        raise DataError(f"not the description of a model; {again}", file=file)
     return found
 
 

@@ -128,7 +128,7 @@ def test_a_damaged_description(name: str, content: bytes, said: str, tmp_path: P
     done = run("model", folder=tmp_path)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert f"model/{name}: {said}" in line
+    assert f"model/{name}: {said}" in line.replace(f"{name}:1:", f"{name}:")
     assert "copy the model again" in line
 
 

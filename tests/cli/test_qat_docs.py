@@ -39,7 +39,7 @@ def test_the_commands_carry_learned_ranges_into_an_int8_file(tmp_path, monkeypat
         rows = ["\n".join(map(" ".join, zip(e.words, e.tags, strict=True))) for e in some]
         (tmp_path / f"{name}.txt").write_text("\n\n".join(rows) + "\n")
     data = {"format": "conll", "root": str(tmp_path), "train": ["train.txt"]}
-    data |= {"validation": ["valid.txt"], "test": ["test.txt"]}
+    data |= {"validation": ["valid.txt"], "test": ["test.txt"], "seen_test": "accept"}
     document = {"name": "page", "task": "token-classification", "model": str(tmp_path / "MODEL")}
     document |= {"data": data, "stages": ["export"]}
     (tmp_path / "RECIPE").write_text(yaml.safe_dump(document))

@@ -130,8 +130,12 @@ def test_a_killed_training_goes_on_to_the_same_bytes(tmp_path):
     assert decided["best_epoch"] > 1 and decided["scores"][0] is None  # nothing rounded yet
 
 
-def test_it_keeps_what_calibration_alone_loses(tmp_path):
-    """A channel of the word embedding so large that 4 bits leave the others of its block none."""
+def test_a_table_that_4_bits_would_ruin_is_kept_with_training_and_without(tmp_path):
+    """A channel of the word embedding so large that 4 bits leave the others of its block none.
+
+    Training for it adapts the table; calibration alone sees that it does not fit, and stores it in
+    another way.
+    """
     start = tiny_teacher(tmp_path / "new", TAGGED[0], "token-classification", layers=1)
     plain = trained(tmp_path / "plain", start, None, epochs=4, learning_rate=4e-3)
     module = load_module(plain.model)
@@ -147,7 +151,7 @@ def test_it_keeps_what_calibration_alone_loses(tmp_path):
         _loss(learned, Static(ranges="qat", **fields), tmp_path / "s"),
         _loss(hard, Static(**fields), tmp_path / "c"),
     ]
-    assert losses[1] < 1.5 * losses[0] and losses[2] > 2.5 * losses[0], losses
+    assert losses[1] < 1.5 * losses[0] and losses[2] < 1.5 * losses[0], losses
 
 
 def _loss(candidate: Candidate, stage: Static | None, folder: Path) -> float:
