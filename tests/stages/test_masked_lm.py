@@ -51,8 +51,12 @@ def test_a_bundle_of_it_is_no_predictor(
         load(make_bundle(exported))
 
 
-def start(model: Path, store: Path, task: str, train: tuple[Example, ...]) -> Candidate:
-    document = {"name": "body", "task": task, "model": str(model), "stages": []}
+def start(
+    model: Path, store: Path, task: str, train: tuple[Example, ...], *stages: str
+) -> Candidate:
+    document = {"name": "body", "task": task, "model": str(model), "stages": list(stages)}
+    if stages:
+        document["data"] = {"format": "conll", "root": ".", "train": ["x"], "validation": ["x"]}
     recipe = build_recipe(YamlFile(document, None, {}), complete=False)
     pipeline = Pipeline(recipe, Store(store), Splits(train, train, (("train", "x"),)))
     try:
@@ -63,7 +67,7 @@ def start(model: Path, store: Path, task: str, train: tuple[Example, ...]) -> Ca
 
 def test_a_recipe_of_another_task_takes_the_body(model: Path, tmp_path: Path):
     given = Candidate.load(model)
-    found = start(model, tmp_path, "token-classification", tagged_examples(10))
+    found = start(model, tmp_path, "token-classification", tagged_examples(10), "finetune")
     assert found.labels == ("O", "B-LOC", "B-PER")
     body = load_module(found.model).base_model.state_dict()
     before = load_module(given.model).base_model.state_dict()
@@ -73,10 +77,10 @@ def test_a_recipe_of_another_task_takes_the_body(model: Path, tmp_path: Path):
 
 
 def test_other_weights_are_another_body(model: Path, tmp_path: Path):
-    first = start(model, tmp_path, "token-classification", tagged_examples(10))
+    first = start(model, tmp_path, "token-classification", tagged_examples(10), "finetune")
     other = tmp_path / "other"
     tiny_teacher(other, TEXTS, "masked-lm", intermediate_size=32).save(other)
-    second = start(other, tmp_path, "token-classification", tagged_examples(10))
+    second = start(other, tmp_path, "token-classification", tagged_examples(10), "finetune")
     assert first.model != second.model
 
 
@@ -87,5 +91,5 @@ def test_an_onnx_candidate_has_no_body_to_take(model: Path, tmp_path: Path):
     folder = context.folder
     (folder / "preprocessor").symlink_to(given.preprocessor)
     replace(exported, preprocessor=folder / "preprocessor").save(folder)
-    with pytest.raises(DataError, match="cannot be given another head"):
+    with pytest.raises(DataError, match="the model answers masked-lm"):
         start(folder, tmp_path, "token-classification", tagged_examples(10))
