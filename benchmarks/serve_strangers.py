@@ -85,14 +85,8 @@ def connections(running: Running, count: int, said: bytes) -> Iterator[None]:
         for one in held:
             one.close()
 
-    thread = threading.Thread(target=hold)
-    thread.start()
-    time.sleep(3)
-    try:
+    with _at_work([threading.Thread(target=hold)], stop):
         yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 def _closed(one: socket.socket) -> bool:
@@ -124,7 +118,13 @@ def long_texts(running: Running) -> Iterator[None]:
                         one.recv(1 << 20)
                         break
 
-    threads = [threading.Thread(target=ask) for _ in range(4)]
+    with _at_work([threading.Thread(target=ask) for _ in range(4)], stop):
+        yield
+
+
+@contextlib.contextmanager
+def _at_work(threads: Sequence[threading.Thread], stop: threading.Event) -> Iterator[None]:
+    """Run threads for the while, after the seconds that they take to get going."""
     for thread in threads:
         thread.start()
     time.sleep(3)

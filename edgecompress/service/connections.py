@@ -9,6 +9,7 @@ stays for ever, and beyond its limit everybody is refused. Here a request's head
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import resource
 from collections import Counter
@@ -177,8 +178,6 @@ def client_name(address: str) -> str:
 
     Whoever has one address of IPv6 usually has all that begin with the same 64 bits.
     """
-    import ipaddress
-
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
