@@ -76,13 +76,14 @@ def test_the_shape_runs_end_to_end(checkpoint, data, tmp_path):
     file = resource_folder("models") / "afriberta-ner.yaml"
     assert len(load_recipe(file).chains) == 4
     result = run(file, tmp_path / "out", settings=settings, store=tmp_path / "store")
-    winner = next(row for row in result.rows if row.name == result.winner)
+    assert (result.verdict.state, result.winner) == ("undecided", None)  # nobody taught the teacher
+    small = next(row for row in result.rows if "quantize.dynamic" in row.name)
     reference = next(row for row in result.rows if row.name == "onnx-fp32")
     size = {row.name: next(m.value for m in row.measurements if m.metric == "size")
-            for row in (winner, reference)}  # fmt: skip
+            for row in (small, reference)}  # fmt: skip
     assert size["onnx-fp32"] > 300e6
-    assert size[winner.name] * 4.5 < size["onnx-fp32"]
-    decisions = winner.steps[-1].decisions
+    assert size[small.name] * 4.5 < size["onnx-fp32"]
+    decisions = small.steps[-1].decisions
     assert not decisions["exceptions"]
-    files = {m.slice for m in winner.measurements if (m.slice or "").startswith("file:")}
+    files = {m.slice for m in small.measurements if (m.slice or "").startswith("file:")}
     assert files == {f"file:{name}" for name in ("hau", "ibo", "pcm", "swa", "yor")}

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -153,9 +154,7 @@ class Batcher:
         loop = asyncio.get_running_loop()
         while True:
             batch = await self._collect()
-            start = loop.time()
             await loop.run_in_executor(self._threads, self._run, batch, loop)
-            self._on_batch(len(batch), loop.time() - start)
 
     async def _collect(self) -> list[_Job]:
         """Wait for the first question, then for others until the batch or its time is full."""
@@ -189,14 +188,24 @@ class Batcher:
 
     def _run(self, batch: Sequence[_Job], loop: asyncio.AbstractEventLoop) -> None:
         """Answer, in a thread; nothing may leave it, or the worker would be gone."""
+        start = time.monotonic()
+
+        def count() -> None:
+            """Before the last answer leaves: who has it finds its batch in the metrics."""
+            loop.call_soon_threadsafe(self._on_batch, len(batch), time.monotonic() - start)
+
         wanted = [job for job in batch if not job.future.done()]
         left = set(range(len(wanted)))
         try:
             for place, outcome in self._answer([job.question for job in wanted]):
                 left.discard(place)
+                if not left:
+                    count()
                 loop.call_soon_threadsafe(_settle, wanted[place], outcome)
         except Exception:  # noqa: BLE001 - a library's fault: the service must outlive it
             _log.exception("a batch failed")
+        if left or not wanted:
+            count()
         for place in left:
             loop.call_soon_threadsafe(_settle, wanted[place], ModelFailedError())
 

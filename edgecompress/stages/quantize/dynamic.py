@@ -1,7 +1,7 @@
 """Quantize an ONNX model to int8 with activation ranges found at run time (no data needed).
 
 The arithmetic is ONNX Runtime's `quantize_dynamic`, and so are the resulting bits; the model is
-rewritten one weight at a time, so that memory stays below one fp32 inference.
+rewritten one weight at a time, so that no second copy of it is ever in memory.
 """
 
 from __future__ import annotations
