@@ -18,8 +18,8 @@ import numpy as np
 from bare import BareContext
 
 from edgecompress.data.sample import stratified_sample
-from edgecompress.quantization.inputs import encode_rows
-from edgecompress.quantization.session import input_specs, open_session
+from edgecompress.models.inputs import encode_rows
+from edgecompress.models.session import input_specs, open_session
 from edgecompress.recipe import load_recipe
 from edgecompress.stages.export import Export
 from edgecompress.stages.quantize.static import Static

@@ -268,8 +268,8 @@ def make_bert(folder: Path, given: Given) -> Subject:
     """Export the checkpoint given; accuracy is that of its task on all validation examples."""
     from bare import BareContext
 
-    from edgecompress.quantization.inputs import encode_rows
-    from edgecompress.quantization.session import input_specs, open_session
+    from edgecompress.models.inputs import encode_rows
+    from edgecompress.models.session import input_specs, open_session
     from edgecompress.stages.export import Export
     from edgecompress.targets.inputs import spread
     from edgecompress.training.teacher import import_teacher

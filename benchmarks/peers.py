@@ -25,7 +25,7 @@ import numpy as np
 from peer_models import MAKERS, Feed, Given, Subject
 from peer_tools import Cost, Tool, Work, tools, watched
 
-from edgecompress.quantization.session import open_session
+from edgecompress.models.session import open_session
 from edgecompress.report.ground import CPU_FLAGS
 from edgecompress.targets.agent.describe import cpuinfo
 from edgecompress.targets.base import Clock

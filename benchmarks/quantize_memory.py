@@ -55,8 +55,8 @@ print(sum(p.numel() for p in module.parameters()))
 
 def run_case(case: str, model: Path, folder: Path, length: int) -> None:
     """Do one case in this process; the parent reads the peak."""
-    from edgecompress.quantization.graph import graph_specs
-    from edgecompress.quantization.session import input_specs, open_session, random_feed
+    from edgecompress.models.session import input_specs, open_session, random_feed
+    from edgecompress.models.stored import graph_specs
     from edgecompress.stage import Transform, stage_class
     from edgecompress.values import OnnxModel
 

@@ -16,8 +16,8 @@ import numpy as np
 from bare import BareContext
 
 from edgecompress.data.sample import stratified_sample
-from edgecompress.quantization.inputs import Rows, encode_rows
-from edgecompress.quantization.session import input_specs, open_session
+from edgecompress.models.inputs import Rows, encode_rows
+from edgecompress.models.session import input_specs, open_session
 from edgecompress.recipe import load_recipe
 from edgecompress.stage import Transform
 from edgecompress.stages.export import Export

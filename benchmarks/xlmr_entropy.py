@@ -69,7 +69,7 @@ def feeds(file: Path, samples: int) -> Iterator[dict[str, np.ndarray[Any, Any]]]
 
 def run_case(case: str, model: Path, folder: Path, samples: int, cap: float) -> None:
     """Do one case in this process; the parent reads peak and seconds."""
-    from edgecompress.quantization.session import open_session
+    from edgecompress.models.session import open_session
 
     file = folder / "samples.npz"
     if case in {"inference", "forward"}:

@@ -168,7 +168,7 @@ class Workshop:
 
 def measure_errors(rows: Sequence[Row], feeds: Sequence[dict[str, np.ndarray[Any, Any]]]) -> None:
     """Compare each model's logits with those of the first."""
-    from edgecompress.quantization.session import open_session
+    from edgecompress.models.session import open_session
 
     truth: np.ndarray[Any, Any] | None = None
     for row in rows:

@@ -16,8 +16,8 @@ from edgecompress.values import Candidate, Json, OnnxModel, json_digest
 from edgecompress.writing import replace_file
 
 if TYPE_CHECKING:
+    from edgecompress.models.outputs import Samples
     from edgecompress.pipeline import Pipeline
-    from edgecompress.quantization.outputs import Samples
     from edgecompress.quantization.scheme import Scheme
 
 MODULE = "edgecompress.quantization.sensitivity"
@@ -77,13 +77,13 @@ def open_model(pipeline: Pipeline) -> tuple[Candidate, OnnxModel]:
 def find_samples(candidate: Candidate, pipeline: Pipeline, ask: Question) -> tuple[Samples, str]:
     """Give what models are compared on, and say what it is."""
     from edgecompress.data.sample import stratified_sample
-    from edgecompress.quantization.graph import graph_specs
-    from edgecompress.quantization.inputs import encode_rows, made_feeds, onnx_model
-    from edgecompress.quantization.outputs import Samples
+    from edgecompress.models.inputs import encode_rows, made_feeds, onnx_model
+    from edgecompress.models.outputs import Samples
+    from edgecompress.models.stored import graph_specs
 
     model = onnx_model(candidate)
     if ask.data is not None:
-        from edgecompress.quantization.samples import open_samples
+        from edgecompress.models.samples import open_samples
 
         given = open_samples(
             ask.data, graph_specs(model), ask.preprocessor or candidate.preprocessor
@@ -116,9 +116,9 @@ def find_samples(candidate: Candidate, pipeline: Pipeline, ask: Question) -> tup
 
 def measured(pipeline: Pipeline, ask: Question) -> Json:
     """Measure a model's sensitivity, or take from the store what was measured before."""
+    from edgecompress.models.samples import samples_digest
     from edgecompress.provenance import candidate_digest, code_digest, library_versions
     from edgecompress.quantization.opset import with_opset
-    from edgecompress.quantization.samples import samples_digest
     from edgecompress.quantization.scheme import LEAST_OPSET
     from edgecompress.quantization.sensitivity import blame, check_float, culprits, measure
 
@@ -179,9 +179,9 @@ def measured(pipeline: Pipeline, ask: Question) -> Json:
 
 def compared(pipeline: Pipeline, other: Path, ask: Question) -> Json:
     """Compare a model with its quantized form, tensor by tensor."""
+    from edgecompress.models.samples import samples_digest
     from edgecompress.provenance import candidate_digest, code_digest
     from edgecompress.quantization.layer_errors import tensor_errors, worst_step
-    from edgecompress.quantization.samples import samples_digest
 
     candidate, model = open_model(pipeline)
     second = _other(other)
@@ -264,13 +264,13 @@ def _scheme(
 ) -> Scheme:
     """Give types and, for static, ranges: of training examples, else of the samples."""
     from edgecompress.data.calibration import CalibrationSet
+    from edgecompress.models.inputs import encode_rows
+    from edgecompress.models.storage import read_model
+    from edgecompress.models.stored import graph_specs
     from edgecompress.quantization.calibration import collect, observing
-    from edgecompress.quantization.graph import graph_specs
-    from edgecompress.quantization.inputs import encode_rows
     from edgecompress.quantization.ranges import find_ranges, unfit_tensors
     from edgecompress.quantization.rewrite import linear_inputs
     from edgecompress.quantization.scheme import Scheme
-    from edgecompress.quantization.storage import read_model
 
     scheme = Scheme(**ask.scheme)
     if ask.activations == "dynamic":
@@ -292,9 +292,9 @@ def _times(
     candidate: Candidate, model: OnnxModel, scheme: Scheme, pipeline: Pipeline, folder: Path
 ) -> dict[str, float]:
     """Measure what each layer's int8 saves, in ms: whole models, interleaved."""
+    from edgecompress.models.storage import read_model
     from edgecompress.quantization.mixed import starting_point, write_mixed
     from edgecompress.quantization.search import layer_groups
-    from edgecompress.quantization.storage import read_model
     from edgecompress.quantization.units import find_units
     from edgecompress.targets.measure import time_interleaved
     from edgecompress.values import find

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import edgecompress
 from edgecompress import __version__
-from edgecompress.resources import resource_folder
+from edgecompress.resources import INSIDE, resource_folder
 
 EPOCH = 315532800
 """1 January 1980 in seconds: the oldest time that a ZIP archive can hold."""
@@ -62,7 +62,8 @@ def _package_files() -> Iterator[tuple[str, bytes]]:
     package = Path(edgecompress.__file__).parent
     found = {path.relative_to(package).as_posix(): path for path in package.rglob("*")}
     for folder, _, pattern in (each.partition("/") for each in RESOURCES):
-        found |= {f"{folder}/{path.name}": path for path in resource_folder(folder).glob(pattern)}
+        inside = INSIDE.get(folder, folder)
+        found |= {f"{inside}/{path.name}": path for path in resource_folder(folder).glob(pattern)}
     for name, path in sorted(found.items()):
         hidden = any(part.startswith((".", "__pycache__")) for part in name.split("/"))
         if path.is_file() and not hidden:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from edgecompress.errors import StageError
+from edgecompress.models.session import ORT_ERRORS, Feed, open_session, session_options
 from edgecompress.quantization.calibration import without_padding
-from edgecompress.quantization.session import ORT_ERRORS, Feed, open_session, session_options
 from edgecompress.values import Json, OnnxModel
 
 Array = np.ndarray[Any, Any]

@@ -15,9 +15,9 @@ from typing import Literal
 
 from onnx import NodeProto
 
+from edgecompress.models.session import open_session, session_options
+from edgecompress.models.storage import StoredModel, read_model, write_model
 from edgecompress.quantization.fusion import operator_counts
-from edgecompress.quantization.session import open_session, session_options
-from edgecompress.quantization.storage import StoredModel, read_model, write_model
 from edgecompress.values import OnnxModel
 from edgecompress.writing import private
 

@@ -23,9 +23,9 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from edgecompress.errors import StageError
+from edgecompress.models.session import ORT_ERRORS, Feed, open_session
+from edgecompress.models.storage import read_model, write_model
 from edgecompress.quantization.layers import name_nodes
-from edgecompress.quantization.session import ORT_ERRORS, Feed, open_session
-from edgecompress.quantization.storage import read_model, write_model
 from edgecompress.values import OnnxModel
 
 Array = np.ndarray[Any, Any]

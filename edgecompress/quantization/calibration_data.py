@@ -15,8 +15,8 @@ from edgecompress.stage import Context, Transform
 from edgecompress.values import Candidate, Json, OnnxModel, TensorSpec
 
 if TYPE_CHECKING:
+    from edgecompress.models.session import Feed
     from edgecompress.quantization.calibration import Seen
-    from edgecompress.quantization.session import Feed
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class CalibrationFields(Transform):
         if self.calibration:
             found["calibration"] = load_calibration(self.calibration).digest
         if self.inputs:
-            from edgecompress.quantization.samples import samples_digest
+            from edgecompress.models.samples import samples_digest
 
             self.check_inputs()
             found["inputs"] = samples_digest(at_home(self.inputs), self._folder())
@@ -116,11 +116,11 @@ class CalibrationFields(Transform):
         DataError
             When files of inputs, or the calibration set, are missing or malformed.
         """
-        from edgecompress.quantization.graph import graph_specs
+        from edgecompress.models.stored import graph_specs
 
         name, specs = self.stage_name(), graph_specs(source)
         if self.inputs:
-            from edgecompress.quantization.samples import open_samples
+            from edgecompress.models.samples import open_samples
 
             place = at_home(self.inputs)
             found = open_samples(place, specs, self._folder() or candidate.preprocessor)
@@ -163,7 +163,7 @@ def example_data(
         When there are no examples, or nothing to encode them with.
     """
     from edgecompress.data.calibration import CalibrationSet, load_calibration
-    from edgecompress.quantization.inputs import encode_rows
+    from edgecompress.models.inputs import encode_rows
 
     if not context.train:
         raise StageError(

@@ -15,8 +15,8 @@ from typing import Any, cast
 import numpy as np
 
 from edgecompress.errors import StageError
+from edgecompress.models.session import ORT_ERRORS, Feed, open_session
 from edgecompress.quantization.calibration import without_padding
-from edgecompress.quantization.session import ORT_ERRORS, Feed, open_session
 from edgecompress.values import OnnxModel
 
 Array = np.ndarray[Any, Any]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, numpy_helper
 
+from edgecompress.models.storage import StoredModel
 from edgecompress.quantization.layers import attributes
-from edgecompress.quantization.storage import StoredModel
 
 BIAS_OF_CONV = 2
 """Its place among the inputs of a Conv."""

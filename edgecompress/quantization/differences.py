@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from edgecompress.models.storage import StoredModel, read_model
 from edgecompress.quantization.fusion import graph_digest, operator_counts
-from edgecompress.quantization.storage import StoredModel, read_model
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,11 @@ import numpy as np
 from onnx import NodeProto, TensorProto, helper
 
 from edgecompress.errors import StageError
+from edgecompress.models.storage import StoredModel
 from edgecompress.quantization.blocks import Bits, quantize_block_table, quantize_blocks
 from edgecompress.quantization.layers import Layer, names_read
 from edgecompress.quantization.regions import quantize_filters
 from edgecompress.quantization.scheme import Scheme
-from edgecompress.quantization.storage import StoredModel
 from edgecompress.quantization.weights import (
     Quantized,
     array_tensor,

@@ -13,12 +13,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from edgecompress.models.storage import StoredModel
 from edgecompress.quantization.blocks import dequantize_blocks, quantize_block_table
 from edgecompress.quantization.layers import Layer
 from edgecompress.quantization.ranges import MASKING
 from edgecompress.quantization.regions import least_scales
 from edgecompress.quantization.scheme import Scheme
-from edgecompress.quantization.storage import StoredModel
 from edgecompress.quantization.weights import asymmetric, chunks
 
 Array = np.ndarray[Any, Any]

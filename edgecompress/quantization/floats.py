@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from edgecompress.models.session import Feed
 from edgecompress.quantization.proof import coverage
-from edgecompress.quantization.session import Feed
 from edgecompress.values import Candidate, OnnxModel
 
 

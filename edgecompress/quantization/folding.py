@@ -14,8 +14,8 @@ from typing import Any
 
 from onnx import NodeProto, TensorProto, numpy_helper
 
+from edgecompress.models.storage import StoredModel
 from edgecompress.quantization.layers import Layer, attributes, find_layers
-from edgecompress.quantization.storage import StoredModel
 
 LINEARS = frozenset({"matmul", "gemm", "attention"})
 # Normalizations and where gamma and beta stand among their inputs.

@@ -14,9 +14,9 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from edgecompress.errors import StageError
+from edgecompress.models.session import ORT_ERRORS
+from edgecompress.models.storage import read_model, write_model
 from edgecompress.quantization.layout import sequence_first
-from edgecompress.quantization.session import ORT_ERRORS
-from edgecompress.quantization.storage import read_model, write_model
 
 SEQUENCE_FIRST = "sequence_first"
 # What each name in a variant switches on in `FusionOptions`.

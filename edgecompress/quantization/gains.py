@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgecompress.errors import StageError
-from edgecompress.quantization.inputs import largest_difference
-from edgecompress.quantization.session import ORT_ERRORS, Feed, open_session
+from edgecompress.models.inputs import largest_difference
+from edgecompress.models.session import ORT_ERRORS, Feed, open_session
 from edgecompress.values import Json, Measurement, OnnxModel, find
 
 

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from edgecompress.errors import StageError
+from edgecompress.models.storage import StoredModel
 from edgecompress.quantization.blocks import Bits, Blocks, block_scales, fitting_block, pack
 from edgecompress.quantization.layers import find_layers
-from edgecompress.quantization.storage import StoredModel
 
 Array = np.ndarray[Any, Any]
 

@@ -1,19 +1,12 @@
-"""Look around in an ONNX graph: where a constant comes from, and what the inputs may hold."""
+"""Look around in an ONNX graph: where a constant comes from."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-from edgecompress.errors import DataError
-from edgecompress.quantization.storage import read_model
-from edgecompress.signatures.graph import GraphInput, graph_input
-from edgecompress.signatures.graph_bounds import index_bounds
-from edgecompress.values import OnnxModel, TensorSpec
-
 # A weight may stand behind these, or behind a DequantizeLinear that ONNX Runtime left alone.
 TRANSPARENT = frozenset({"Transpose", "Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
-ORT_NAMES = {"float32": "float", "float64": "double"}
 
 
 class Graph:
@@ -63,37 +56,3 @@ def walk(graph: Any, outer: Graph | None = None) -> Iterator[tuple[Any, Graph]]:
         for found in node.attribute:
             if found.HasField("g"):
                 yield from walk(found.g, scope)
-
-
-def stored_id_bounds(model: OnnxModel) -> dict[str, int]:
-    """`index_bounds` of a file, without reading its weights."""
-    return index_bounds(read_model(model.path).proto)
-
-
-def graph_specs(model: OnnxModel) -> tuple[TensorSpec, ...]:
-    """Read the inputs of a file, named as a session would, without opening one.
-
-    Raises
-    ------
-    DataError
-        When one is no tensor, or does not say how many axes it has.
-    """
-    graph = read_model(model.path).proto.graph
-    weights = {tensor.name for tensor in graph.initializer}
-    return tuple(_spec(graph_input(v), model) for v in graph.input if v.name not in weights)
-
-
-def _spec(found: GraphInput, model: OnnxModel) -> TensorSpec:
-    if found.kind != "tensor":
-        raise DataError(
-            f"input {found.name!r} is a {found.kind.replace('_', ' ')}, and only tensors can be "
-            "given; export the model with plain tensors as inputs",
-            file=model.path,
-        )
-    if found.shape is None:
-        raise DataError(
-            f"input {found.name!r} does not say how many axes it has; export the model with them",
-            file=model.path,
-        )
-    dtype = f"tensor({ORT_NAMES.get(found.dtype, found.dtype)})"
-    return TensorSpec(found.name, dtype, found.shape)

@@ -17,11 +17,11 @@ import onnx
 from onnx import NodeProto, TensorProto, helper
 
 from edgecompress.errors import StageError
+from edgecompress.models.storage import StoredModel
 from edgecompress.quantization.constants import lift_large
 from edgecompress.quantization.fitness import read_exactly
 from edgecompress.quantization.fusion import FAILURES
 from edgecompress.quantization.layers import attributes, name_nodes, names_read, names_read_inside
-from edgecompress.quantization.storage import StoredModel
 
 Form = Literal["fp16", "bf16"]
 TYPES = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}

@@ -25,11 +25,11 @@ import numpy as np
 import torch
 
 from edgecompress.errors import DataError, StageError
+from edgecompress.models.inputs import Rows, encode_rows
+from edgecompress.models.session import open_session
 from edgecompress.quantization.inc import Plan, Scheme, Smooth, plan_from_json
 from edgecompress.quantization.inc_ranking import rank_linears
 from edgecompress.quantization.inc_work import Prepared, Source, tensors
-from edgecompress.quantization.inputs import Rows, encode_rows
-from edgecompress.quantization.session import open_session
 from edgecompress.surgery.model import load_module
 from edgecompress.values import Example, Json, OnnxModel
 

@@ -15,9 +15,9 @@ import onnx
 import torch
 
 from edgecompress.errors import StageError
+from edgecompress.models.session import Feed, open_session
 from edgecompress.quantization.inc_embedding import TABLE
 from edgecompress.quantization.inc_graph import TRANSLATIONS, WEIGHT, WRAPPER, layer_path
-from edgecompress.quantization.session import Feed, open_session
 from edgecompress.values import Json, OnnxModel
 
 OPSET = 21

@@ -18,6 +18,8 @@ import numpy as np
 import torch
 
 from edgecompress.errors import DataError, StageError
+from edgecompress.models.inputs import encode_rows, parity_feeds
+from edgecompress.models.session import Feed, random_feed
 from edgecompress.quantization.answers import (
     compare_outputs,
     first_fault,
@@ -30,11 +32,9 @@ from edgecompress.quantization.inc_embedding import quantize_embeddings
 from edgecompress.quantization.inc_graph import WRAPPER, LogitsOnly, lower_linears
 from edgecompress.quantization.inc_onnx import dynamic_shapes, export_onnx, parity
 from edgecompress.quantization.inc_smooth import SMOOTHED, smooth_linears
-from edgecompress.quantization.inputs import encode_rows, parity_feeds
 from edgecompress.quantization.judging import ADVICE, NO_ANSWERS, answers_json
 from edgecompress.quantization.proof import Coverage, coverage
 from edgecompress.quantization.scheme import EXCLUDED
-from edgecompress.quantization.session import Feed, random_feed
 from edgecompress.stage import Context
 from edgecompress.surgery.families import blocks, family_of, layer_list
 from edgecompress.surgery.model import load_module

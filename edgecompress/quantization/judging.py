@@ -18,9 +18,9 @@ from edgecompress.stage import Context, Transform
 from edgecompress.values import Candidate, Json
 
 if TYPE_CHECKING:
+    from edgecompress.models.session import Feed
+    from edgecompress.models.storage import StoredModel
     from edgecompress.quantization.answers import OutputError
-    from edgecompress.quantization.session import Feed
-    from edgecompress.quantization.storage import StoredModel
 
 MOST_SAMPLES = 8
 MADE_SHAPES = ((1, 5), (1, 11), (3, 9), (1, 16), (2, 7))
@@ -93,7 +93,7 @@ class _Judge:
     """One candidate whose results are compared: its samples, and its own answers to them."""
 
     def __init__(self, stage: Judged, candidate: Candidate, context: Context) -> None:
-        from edgecompress.quantization.inputs import onnx_model
+        from edgecompress.models.inputs import onnx_model
 
         self.stage, self.candidate, self.context = stage, candidate, context
         self.source = onnx_model(candidate)
@@ -137,8 +137,8 @@ class _Judge:
         return ""
 
     def _verdict(self, made: Candidate, strict: float = 1.0) -> _Verdict:
+        from edgecompress.models.inputs import onnx_model
         from edgecompress.quantization.answers import compare_outputs, first_fault, outputs_of
-        from edgecompress.quantization.inputs import onnx_model
 
         try:
             _, found = outputs_of(onnx_model(made), self.feeds)
@@ -163,7 +163,7 @@ class _Judge:
 
         All layers behind the first so many are in fp32; their number is halved as far as it goes.
         """
-        from edgecompress.quantization.storage import read_model
+        from edgecompress.models.storage import read_model
 
         names = [n for n in self.stage.parts(read_model(self.source.path)) if n not in held]
         fine, wrong = 0, len(names)
@@ -188,7 +188,7 @@ class _Judge:
 
     def _parting(self, made: Candidate) -> str:
         """Name the tensor at which both models part, where they have tensors in common."""
-        from edgecompress.quantization.inputs import onnx_model
+        from edgecompress.models.inputs import onnx_model
         from edgecompress.quantization.layer_errors import tensor_errors, worst_step
 
         folder = self.context.scratch / "parting"
@@ -217,9 +217,9 @@ def judging_samples(
     StageError, DataError
         When no sample fits the model.
     """
+    from edgecompress.models.inputs import encode_rows, made_feeds, onnx_model
+    from edgecompress.models.stored import graph_specs
     from edgecompress.quantization.calibration_data import CalibrationFields
-    from edgecompress.quantization.graph import graph_specs
-    from edgecompress.quantization.inputs import encode_rows, made_feeds, onnx_model
 
     source = onnx_model(candidate)
     if isinstance(stage, CalibrationFields) and stage.inputs is not None:

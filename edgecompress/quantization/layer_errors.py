@@ -16,9 +16,9 @@ import onnxruntime as ort
 from onnx import ValueInfoProto
 
 from edgecompress.errors import StageError
+from edgecompress.models.session import ORT_ERRORS, Feed, open_session
+from edgecompress.models.storage import read_model, write_model
 from edgecompress.quantization.layers import name_nodes
-from edgecompress.quantization.session import ORT_ERRORS, Feed, open_session
-from edgecompress.quantization.storage import read_model, write_model
 from edgecompress.values import Json, OnnxModel
 
 FLOATS = frozenset({"tensor(float)", "tensor(float16)", "tensor(double)"})

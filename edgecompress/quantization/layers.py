@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from onnx import TensorProto, helper
 
-from edgecompress.quantization.storage import StoredModel
+from edgecompress.models.storage import StoredModel
 
 Kind = Literal["matmul", "gemm", "attention", "conv", "table", "embed_layer_norm"]
 

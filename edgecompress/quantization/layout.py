@@ -22,8 +22,8 @@ import numpy as np
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from edgecompress.errors import StageError
+from edgecompress.models.storage import StoredModel
 from edgecompress.quantization.layers import attributes
-from edgecompress.quantization.storage import StoredModel
 from edgecompress.quantization.weights import array_tensor
 
 MICROSOFT = "com.microsoft"

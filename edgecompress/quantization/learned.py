@@ -12,8 +12,8 @@ import re
 from collections.abc import Container, Iterable, Mapping
 
 from edgecompress.errors import StageError
+from edgecompress.models.storage import StoredModel
 from edgecompress.quantization.layers import Layer, find_layers, name_nodes
-from edgecompress.quantization.storage import StoredModel
 
 LearnedRanges = Mapping[str, tuple[float, float]]
 KINDS = frozenset({"matmul", "gemm", "attention"})

@@ -10,10 +10,10 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from edgecompress.models.storage import StoredModel, read_model, write_model
 from edgecompress.quantization.proof import Coverage, coverage
 from edgecompress.quantization.rewrite import missed_weights, rewrite
 from edgecompress.quantization.scheme import Scheme
-from edgecompress.quantization.storage import StoredModel, read_model, write_model
 from edgecompress.quantization.units import LINEAR, Assignment, Form, Unit, find_units
 from edgecompress.values import OnnxModel
 

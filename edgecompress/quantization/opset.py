@@ -8,7 +8,7 @@ import onnx
 from onnx import version_converter
 
 from edgecompress.errors import StageError
-from edgecompress.quantization.storage import MOST_INLINE_BYTES, StoredModel, read_model
+from edgecompress.models.storage import MOST_INLINE_BYTES, StoredModel, read_model
 from edgecompress.values import Json, OnnxModel
 
 UPGRADED_OPSET = 17

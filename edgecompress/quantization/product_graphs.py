@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper, save
 
+from edgecompress.models.storage import read_model, write_model
 from edgecompress.quantization.rewrite import rewrite
 from edgecompress.quantization.scheme import Scheme
-from edgecompress.quantization.storage import read_model, write_model
 from edgecompress.values import OnnxModel
 
 COPIES = 8

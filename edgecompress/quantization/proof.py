@@ -17,16 +17,16 @@ import onnx
 from onnx import TensorProto
 
 from edgecompress.errors import DataError, StageError
-from edgecompress.quantization.graph import Graph, attribute, walk
-from edgecompress.quantization.inputs import made_feeds
-from edgecompress.quantization.session import (
+from edgecompress.models.fitting import first_line
+from edgecompress.models.inputs import made_feeds
+from edgecompress.models.session import (
     ORT_ERRORS,
     Feed,
     open_session,
     session_options,
 )
-from edgecompress.quantization.storage import read_model, write_model
-from edgecompress.signatures.fitting import first_line
+from edgecompress.models.storage import read_model, write_model
+from edgecompress.quantization.graph import Graph, attribute, walk
 from edgecompress.values import Json, OnnxModel
 from edgecompress.writing import temporary
 

@@ -20,12 +20,12 @@ from pathlib import Path
 from onnx import TensorProto
 
 from edgecompress.errors import StageError
+from edgecompress.models.storage import StoredModel, read_model
 from edgecompress.quantization.constants import lift_constants
 from edgecompress.quantization.layers import Layer, find_layers, name_nodes
 from edgecompress.quantization.proof import Coverage
 from edgecompress.quantization.rewriter import Rewriter, regions_of
 from edgecompress.quantization.scheme import LEAST_OPSET, NOT_ASKED, Scheme
-from edgecompress.quantization.storage import StoredModel, read_model
 
 QUANTIZED = frozenset(
     {

@@ -11,6 +11,7 @@ from dataclasses import replace
 from onnx import NodeProto, helper
 
 from edgecompress.errors import StageError
+from edgecompress.models.storage import StoredModel
 from edgecompress.quantization import embedding_nodes, linear_nodes
 from edgecompress.quantization.blocks import SMALLEST_BLOCK, fitting_block
 from edgecompress.quantization.draft import Draft
@@ -18,7 +19,6 @@ from edgecompress.quantization.fitness import MOST_LOST, Fitness, lost_in_blocks
 from edgecompress.quantization.layers import Kind, Layer, find_layers
 from edgecompress.quantization.regions import Regions, find_regions, unlike_joins
 from edgecompress.quantization.scheme import EXCLUDED, NOT_ASKED, Scheme
-from edgecompress.quantization.storage import StoredModel
 from edgecompress.quantization.weights import asymmetric, scalar
 
 NO_KERNEL = "ONNX Runtime has no integer kernel for it as it stands here"

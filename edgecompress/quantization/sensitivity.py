@@ -15,8 +15,8 @@ from statistics import median
 from typing import Literal
 
 from edgecompress.errors import StageError
+from edgecompress.models.outputs import Cost, Judge, Samples
 from edgecompress.quantization.fusion import is_quantized
-from edgecompress.quantization.outputs import Cost, Judge, Samples
 from edgecompress.quantization.scheme import Scheme
 from edgecompress.quantization.switched import Part, Switched
 from edgecompress.quantization.units import Unit, chosen_units

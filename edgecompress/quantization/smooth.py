@@ -16,10 +16,10 @@ import numpy as np
 from onnx import helper, numpy_helper
 
 from edgecompress.errors import StageError
+from edgecompress.models.storage import StoredModel
 from edgecompress.quantization.channels import Channels
 from edgecompress.quantization.folding import Group, find_groups, scale_slot
 from edgecompress.quantization.layers import name_nodes
-from edgecompress.quantization.storage import StoredModel
 from edgecompress.quantization.weights import asymmetric, quantize_linear
 
 Array = np.ndarray[Any, Any]

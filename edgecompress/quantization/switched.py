@@ -17,6 +17,8 @@ import numpy as np
 from onnx import NodeProto, TensorProto, helper
 
 from edgecompress.errors import StageError
+from edgecompress.models.session import ORT_ERRORS, Feed, open_session
+from edgecompress.models.storage import StoredModel, read_model, write_model
 from edgecompress.quantization.blocks import (
     dequantize_blocks,
     fitting_block,
@@ -24,8 +26,6 @@ from edgecompress.quantization.blocks import (
 )
 from edgecompress.quantization.layers import Layer, names_read
 from edgecompress.quantization.scheme import Scheme
-from edgecompress.quantization.session import ORT_ERRORS, Feed, open_session
-from edgecompress.quantization.storage import StoredModel, read_model, write_model
 from edgecompress.quantization.units import LINEAR, Unit, find_units
 from edgecompress.quantization.weights import (
     asymmetric,

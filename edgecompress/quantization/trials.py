@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from edgecompress.models.outputs import Cost, Judge
+from edgecompress.models.session import open_session
 from edgecompress.quantization.mixed import Ranges, write_mixed
-from edgecompress.quantization.outputs import Cost, Judge
 from edgecompress.quantization.scheme import Scheme
-from edgecompress.quantization.session import open_session
 from edgecompress.quantization.units import Assignment
 from edgecompress.values import Json, Measurement, OnnxModel, find, json_digest
 

@@ -12,10 +12,10 @@ from difflib import get_close_matches
 from typing import Literal
 
 from edgecompress.errors import StageError
+from edgecompress.models.storage import StoredModel
 from edgecompress.quantization.blocks import fitting_block
 from edgecompress.quantization.constants import lift_constants
 from edgecompress.quantization.layers import Layer, find_layers, name_nodes
-from edgecompress.quantization.storage import StoredModel
 from edgecompress.values import Json
 
 Form = Literal["dynamic", "static", "int8", "int4", "fp32"]

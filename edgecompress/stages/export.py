@@ -34,9 +34,9 @@ class Export(Transform):
         StageError
             When the exporter fails or the outputs differ by more than `tolerance`.
         """
+        from edgecompress.models.session import input_specs, open_session
+        from edgecompress.models.storage import read_model
         from edgecompress.quantization.learned import tensor_ranges
-        from edgecompress.quantization.session import input_specs, open_session
-        from edgecompress.quantization.storage import read_model
         from edgecompress.surgery.model import load_module
 
         if not isinstance(candidate.model, TorchModel):
@@ -99,9 +99,9 @@ class Export(Transform):
     ) -> dict[str, Any]:
         import torch
 
-        from edgecompress.quantization.graph import stored_id_bounds
-        from edgecompress.quantization.inputs import largest_difference, parity_feeds
-        from edgecompress.quantization.session import input_specs
+        from edgecompress.models.inputs import largest_difference, parity_feeds
+        from edgecompress.models.session import input_specs
+        from edgecompress.models.stored import stored_id_bounds
 
         specs = input_specs(session)
         examples = context.validation or context.train

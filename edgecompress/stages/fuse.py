@@ -89,8 +89,8 @@ class Fuse(Transform):
         StageError
             When a fusion's name is unknown, or no variant runs.
         """
+        from edgecompress.models.inputs import onnx_model
         from edgecompress.quantization.fusion import FUSIONS
-        from edgecompress.quantization.inputs import onnx_model
 
         for name in self.fusions:
             if name not in FUSIONS:
@@ -178,10 +178,10 @@ class _Workshop:
     def __init__(
         self, stage: Fuse, candidate: Candidate, source: OnnxModel, context: Context
     ) -> None:
+        from edgecompress.models.inputs import parity_feeds
+        from edgecompress.models.session import input_specs, open_session
+        from edgecompress.models.stored import stored_id_bounds
         from edgecompress.quantization.fusion import is_quantized
-        from edgecompress.quantization.graph import stored_id_bounds
-        from edgecompress.quantization.inputs import parity_feeds
-        from edgecompress.quantization.session import input_specs, open_session
 
         self.stage, self.candidate, self.source = stage, candidate, source
         self.folder, self.target = context.folder / "variants", context.folder / "model"
@@ -278,11 +278,11 @@ class _Workshop:
         return trial
 
     def _make(self, variant: Variant) -> _Trial:
+        from edgecompress.models.inputs import largest_difference
+        from edgecompress.models.session import ORT_ERRORS, open_session
+        from edgecompress.models.storage import read_model
         from edgecompress.quantization.fusion import fuse, graph_digest
-        from edgecompress.quantization.inputs import largest_difference
         from edgecompress.quantization.learned import check_kept
-        from edgecompress.quantization.session import ORT_ERRORS, open_session
-        from edgecompress.quantization.storage import read_model
 
         session = replace(self.source.session, disabled_optimizers=variant.disabled)
         model = OnnxModel(self.source.path, session)
@@ -308,9 +308,9 @@ class _Workshop:
         return _Trial(variant, model, judged, graph_digest(model.path), worst)
 
     def _int8(self, model: OnnxModel, variant: Variant) -> OnnxModel:
+        from edgecompress.models.storage import read_model, write_model
         from edgecompress.quantization.rewrite import rewrite
         from edgecompress.quantization.scheme import Scheme
-        from edgecompress.quantization.storage import read_model, write_model
 
         path = self.folder / ("+".join(variant.fusions) or "none") / "int8.onnx"
         if not path.exists():
@@ -320,8 +320,8 @@ class _Workshop:
 
     def finish(self, variant: Variant) -> tuple[OnnxModel, dict[str, Any]]:
         """Write the chosen variant's model and give what was decided."""
+        from edgecompress.models.storage import read_model, write_model
         from edgecompress.quantization.fusion import operator_counts
-        from edgecompress.quantization.storage import read_model, write_model
 
         chosen = self.trials[variant].model
         self.target.mkdir(parents=True, exist_ok=True)

@@ -15,8 +15,8 @@ import numpy as np
 
 from edgecompress.arrayfiles import MAGIC, read_arrays
 from edgecompress.errors import DataError
+from edgecompress.models.graph import GraphInput, tensor_inputs
 from edgecompress.reading import open_regular, reading
-from edgecompress.signatures.graph import GraphInput, tensor_inputs
 from edgecompress.targets.base import Feeds, feeds_from_rows
 from edgecompress.validation import nearest
 from edgecompress.values import OnnxModel

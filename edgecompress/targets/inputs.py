@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validator
 
 from edgecompress.errors import DataError
-from edgecompress.signatures.graph import signature
+from edgecompress.models.graph import signature
 from edgecompress.targets.base import Feeds, feeds_from_rows
 from edgecompress.targets.given import file_feeds
 from edgecompress.targets.loadable import check_loadable

@@ -6,7 +6,7 @@ import functools
 from pathlib import Path
 
 from edgecompress.errors import DataError
-from edgecompress.signatures.graph import GraphFacts, Operator, graph_facts
+from edgecompress.models.graph import GraphFacts, Operator, graph_facts
 from edgecompress.values import OnnxModel
 
 DOMAINS = frozenset({"", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc"})

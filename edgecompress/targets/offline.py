@@ -14,8 +14,8 @@ import numpy as np
 from edgecompress import timing
 from edgecompress.disturbance import RULES, Rules
 from edgecompress.errors import TargetError
-from edgecompress.signatures.graph import signature
-from edgecompress.signatures.sizes import batch_names
+from edgecompress.models.graph import signature
+from edgecompress.models.sizes import batch_names
 from edgecompress.targets.base import Clock, Feeds, Job, JobModel, Progress, Target, feeds_from_rows
 from edgecompress.targets.inputs import InputSettings, encoded_feeds, spread, timing_feeds
 from edgecompress.tasks import task

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from edgecompress.disturbance import RULES, Loop, Rules, disturbed
-from edgecompress.signatures.graph import signature
+from edgecompress.models.graph import signature
 from edgecompress.targets.agent.arrays import Feed
 from edgecompress.targets.base import Clock, Feeds, Job, JobModel, Progress, Target
 from edgecompress.targets.inputs import InputSettings, timing_feeds

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from edgecompress.errors import DataError
+from edgecompress.models.graph import load_graph, tensors
 from edgecompress.onnx_files import onnx_model_files
-from edgecompress.signatures.graph import load_graph, tensors
 from edgecompress.values import Measurement, Model, OnnxModel
 
 ZSTD_LEVEL = 10

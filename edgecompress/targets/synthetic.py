@@ -9,10 +9,10 @@ from dataclasses import replace
 import numpy as np
 
 from edgecompress.errors import RecipeError
-from edgecompress.signatures.fitting import fitting_plan, is_open, quiet_run
-from edgecompress.signatures.graph import graph_facts
-from edgecompress.signatures.made import Range, made_row, makeable
-from edgecompress.signatures.sizes import DEFAULT, Plan, resolved
+from edgecompress.models.fitting import fitting_plan, is_open, quiet_run
+from edgecompress.models.graph import graph_facts
+from edgecompress.models.made import Range, made_row, makeable
+from edgecompress.models.sizes import DEFAULT, Plan, resolved
 from edgecompress.targets.base import Feeds, feeds_from_rows
 from edgecompress.validation import nearest
 from edgecompress.values import OnnxModel, TensorSpec
@@ -35,14 +35,14 @@ def synthetic_feeds(
 ) -> list[Feeds]:
     """Make inputs for several graphs from their signatures; equal signatures get the same ones.
 
-    Values are as `edgecompress.signatures.made` says. Where sizes are open the first model is run
-    here once; if it refuses them, others are tried (`edgecompress.signatures.fitting`).
+    Values are as `edgecompress.models.made` says. Where sizes are open the first model is run
+    here once; if it refuses them, others are tried (`edgecompress.models.fitting`).
 
     Parameters
     ----------
     models : sequence of OnnxModel
     sizes : mapping
-        See `edgecompress.signatures.sizes.resolved`.
+        See `edgecompress.models.sizes.resolved`.
     bounds : mapping
         By input: ``n`` for 0 to n − 1, or (low, high) for low to high − 1.
     count : int

@@ -11,9 +11,9 @@ from helpers import tagged_examples
 from planted import CULPRIT, planted_encoder
 
 from edgecompress.cli.main import main
+from edgecompress.models.storage import read_model, write_model
 from edgecompress.quantization.rewrite import rewrite
 from edgecompress.quantization.scheme import Scheme
-from edgecompress.quantization.storage import read_model, write_model
 from edgecompress.values import Candidate
 
 

@@ -14,9 +14,9 @@ from strange_graphs import GRAPHS, SIGNATURES, state_samples, strange_graph
 
 from edgecompress.cli.main import main
 from edgecompress.errors import DataError, StageError
+from edgecompress.models.inputs import made_feeds
+from edgecompress.models.session import open_session
 from edgecompress.onnx_folders import onnx_in_folder
-from edgecompress.quantization.inputs import made_feeds
-from edgecompress.quantization.session import open_session
 from edgecompress.values import OnnxModel
 
 SCHEMES = ("dynamic", "static", "weights", "half")

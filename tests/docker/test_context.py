@@ -107,16 +107,20 @@ def test_our_wheel_can_be_installed(tmp_path: Path) -> None:
     pip += ["--find-links", str(tmp_path), "--target", str(tmp_path / "site"), requirement]
     subprocess.run(pip, check=True)
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site"), "PYTHONSAFEPATH": "1"}
-    code = "import edgecompress.images.context as i; print(i.__file__, i.resource_folder('docker'))"
+    code = (
+        "import edgecompress.images.context as i\n"
+        "print(i.__file__, i.resource_folder('docker'), i.resource_folder('models'))"
+    )
     said = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
-    file, resources = map(Path, said.stdout.split())
+    file, resources, recipes = map(Path, said.stdout.split())
     assert file.is_relative_to(tmp_path)
     assert sorted(path.name for path in resources.iterdir()) == [
         "runtime.Dockerfile",
         "runtime.lock",
     ]
+    assert (recipes / "quickstart.yaml").is_file()
     with zipfile.ZipFile(wheel) as archive:
         assert not [name for name in archive.namelist() if "__pycache__" in name]
 

@@ -37,7 +37,7 @@ def main() -> None:
 IMPORTED = (
     "numpy", "onnx", "onnxruntime", "PIL.Image", "rich.console", "rich.table", "tokenizers",
     "edgecompress.matrix.run", "edgecompress.pipeline", "edgecompress.preflight",
-    "edgecompress.single", "edgecompress.quantization.samples", "edgecompress.targets",
+    "edgecompress.single", "edgecompress.models.samples", "edgecompress.targets",
     "edgecompress.targets.emulated", "edgecompress.targets.synthetic",
 )  # fmt: skip
 """What the commands under trial import; nothing that starts threads."""

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgecompress.cli.main import main
 from edgecompress.errors import StageError
-from edgecompress.quantization.session import open_session
+from edgecompress.models.session import open_session
 from edgecompress.stages.quantize.dynamic import Dynamic
 from edgecompress.stages.quantize.half import Half
 from edgecompress.stages.quantize.static import Static

@@ -9,11 +9,11 @@ from onnx import TensorProto, helper
 from small_encoders import write_encoder
 
 from edgecompress.errors import StageError
+from edgecompress.models.inputs import largest_difference, parity_feeds
+from edgecompress.models.session import input_specs, open_session
+from edgecompress.models.storage import read_model
 from edgecompress.quantization.fusion import SEQUENCE_FIRST, fuse, operator_counts
-from edgecompress.quantization.inputs import largest_difference, parity_feeds
 from edgecompress.quantization.layout import sequence_first
-from edgecompress.quantization.session import input_specs, open_session
-from edgecompress.quantization.storage import read_model
 from edgecompress.stages.export import Export
 from edgecompress.stages.quantize.dynamic import Dynamic
 from edgecompress.values import OnnxModel

@@ -11,6 +11,7 @@ from helpers import small_context
 from onnx import TensorProto, helper, numpy_helper
 
 from edgecompress.errors import StageError
+from edgecompress.models.session import open_session
 from edgecompress.quantization.proof import coverage
 from edgecompress.quantization.regions import (
     find_regions,
@@ -18,7 +19,6 @@ from edgecompress.quantization.regions import (
     quantize_bias,
     quantize_filters,
 )
-from edgecompress.quantization.session import open_session
 from edgecompress.stage import check_stage
 from edgecompress.stages.quantize.dynamic import Dynamic
 from edgecompress.stages.quantize.static import Static

@@ -11,12 +11,12 @@ from onnx import TensorProto, helper, numpy_helper
 from small_encoders import write_encoder
 
 from edgecompress.errors import StageError
+from edgecompress.models.session import Feed, input_specs, open_session, random_feed
+from edgecompress.models.storage import read_model, write_model
 from edgecompress.quantization.fusion import fuse
 from edgecompress.quantization.proof import coverage
 from edgecompress.quantization.rewrite import check_excluded, missed_weights, rewrite
 from edgecompress.quantization.scheme import Scheme
-from edgecompress.quantization.session import Feed, input_specs, open_session, random_feed
-from edgecompress.quantization.storage import read_model, write_model
 from edgecompress.stages.export import Export
 from edgecompress.values import OnnxModel, SessionSettings
 

@@ -8,15 +8,15 @@ from helpers import tagged_examples
 from planted import CULPRIT, planted_encoder
 
 from edgecompress.errors import StageError
-from edgecompress.quantization.graph import graph_specs
-from edgecompress.quantization.inputs import encode_rows
+from edgecompress.models.inputs import encode_rows
+from edgecompress.models.outputs import Judge, Samples
+from edgecompress.models.session import open_session
+from edgecompress.models.storage import read_model, write_model
+from edgecompress.models.stored import graph_specs
 from edgecompress.quantization.mixed import starting_point, write_mixed
-from edgecompress.quantization.outputs import Judge, Samples
 from edgecompress.quantization.rewrite import rewrite
 from edgecompress.quantization.scheme import Scheme
 from edgecompress.quantization.sensitivity import blame, culprits, measure, whole_layers
-from edgecompress.quantization.session import open_session
-from edgecompress.quantization.storage import read_model, write_model
 from edgecompress.quantization.switched import Switched
 from edgecompress.quantization.units import find_units
 from edgecompress.values import OnnxModel

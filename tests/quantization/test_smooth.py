@@ -9,6 +9,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgecompress.errors import StageError
+from edgecompress.models.session import open_session
+from edgecompress.models.storage import read_model, write_model
 from edgecompress.quantization.calibration import collect, observe
 from edgecompress.quantization.channels import (
     MOST_ROWS,
@@ -22,7 +24,6 @@ from edgecompress.quantization.layers import name_nodes
 from edgecompress.quantization.ranges import find_ranges
 from edgecompress.quantization.rewrite import rewrite
 from edgecompress.quantization.scheme import Scheme
-from edgecompress.quantization.session import open_session
 from edgecompress.quantization.smooth import (
     choose_alpha,
     group_weight,
@@ -31,7 +32,6 @@ from edgecompress.quantization.smooth import (
     smoothable,
     smoothing_factors,
 )
-from edgecompress.quantization.storage import read_model, write_model
 from edgecompress.values import OnnxModel
 
 WIDTH, INNER = 32, 48

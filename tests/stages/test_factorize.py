@@ -118,7 +118,7 @@ class Slow:
         self.slow, self.asked = slow, []
 
     def __call__(self, candidates):
-        from edgecompress.quantization.session import open_session
+        from edgecompress.models.session import open_session
 
         shapes = []
         for candidate in candidates:

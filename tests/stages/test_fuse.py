@@ -8,8 +8,8 @@ from helpers import SmallContext, labelled_texts, small_context, tagged_examples
 from small_encoders import write_encoder
 
 from edgecompress.errors import StageError
-from edgecompress.quantization.inputs import largest_difference, parity_feeds
-from edgecompress.quantization.session import input_specs, open_session
+from edgecompress.models.inputs import largest_difference, parity_feeds
+from edgecompress.models.session import input_specs, open_session
 from edgecompress.stage import check_stage
 from edgecompress.stages.export import Export
 from edgecompress.stages.fuse import SESSION_SKIP, Fuse

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from small_encoders import relative_error, torch_logits
 
 from edgecompress.errors import DataError, StageError
-from edgecompress.quantization.session import input_specs, open_session
+from edgecompress.models.session import input_specs, open_session
 from edgecompress.stage import check_stage
 from edgecompress.stages.export import Export
 from edgecompress.stages.finetune import Finetune

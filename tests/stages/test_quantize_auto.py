@@ -7,11 +7,11 @@ from helpers import SmallContext, small_context, tagged_examples
 from planted import CULPRIT, planted_encoder
 
 from edgecompress.errors import StageError
+from edgecompress.models.inputs import encode_rows
+from edgecompress.models.session import open_session
+from edgecompress.models.stored import graph_specs
 from edgecompress.quantization.fusion import operator_counts
-from edgecompress.quantization.graph import graph_specs
-from edgecompress.quantization.inputs import encode_rows
 from edgecompress.quantization.proof import coverage
-from edgecompress.quantization.session import open_session
 from edgecompress.stage import check_stage
 from edgecompress.stages.quantize.auto import Auto
 from edgecompress.stages.quantize.dynamic import Dynamic

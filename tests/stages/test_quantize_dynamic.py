@@ -12,8 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 from small_encoders import relative_error, torch_logits, write_encoder
 
 from edgecompress.errors import StageError
+from edgecompress.models.session import input_specs, open_session
 from edgecompress.quantization.proof import coverage
-from edgecompress.quantization.session import input_specs, open_session
 from edgecompress.stage import check_stage
 from edgecompress.stages.export import Export
 from edgecompress.stages.quantize.dynamic import Dynamic
@@ -82,7 +82,7 @@ import json, sys
 from pathlib import Path
 sys.path[:0] = json.loads(sys.argv[3])
 from helpers import small_context
-from edgecompress.quantization.session import input_specs, open_session, random_feed
+from edgecompress.models.session import input_specs, open_session, random_feed
 from edgecompress.stages.quantize.dynamic import Dynamic
 from edgecompress.values import Candidate, OnnxModel
 model = OnnxModel(Path(sys.argv[1]))

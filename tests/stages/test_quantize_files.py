@@ -14,9 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgecompress.cli.main import cli
 from edgecompress.errors import DataError, StageError
-from edgecompress.quantization import storage
+from edgecompress.models import storage
+from edgecompress.models.session import open_session
 from edgecompress.quantization.proof import coverage
-from edgecompress.quantization.session import open_session
 from edgecompress.stage import check_stage
 from edgecompress.stages.quantize.dynamic import Dynamic
 from edgecompress.stages.quantize.static import Static

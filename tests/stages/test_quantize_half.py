@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from small_encoders import write_encoder
 
 from edgecompress.errors import StageError
+from edgecompress.models.session import open_session
 from edgecompress.quantization.halves import to_bf16
-from edgecompress.quantization.session import open_session
 from edgecompress.stage import check_stage
 from edgecompress.stages.export import Export
 from edgecompress.stages.quantize.dynamic import Dynamic

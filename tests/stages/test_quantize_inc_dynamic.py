@@ -10,11 +10,11 @@ from helpers import small_context, tagged_examples
 from small_encoders import relative_error, torch_logits, write_encoder
 
 from edgecompress.errors import StageError
+from edgecompress.models.session import input_specs, open_session
 from edgecompress.quantization.inc import quiet
 from edgecompress.quantization.inc_embedding import quantize_embeddings
 from edgecompress.quantization.inc_graph import dynamic_quantize, integer_linear
 from edgecompress.quantization.proof import coverage
-from edgecompress.quantization.session import input_specs, open_session
 from edgecompress.stage import check_stage
 from edgecompress.stages.export import Export
 from edgecompress.stages.quantize.inc_dynamic import IncDynamic

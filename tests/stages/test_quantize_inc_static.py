@@ -7,9 +7,9 @@ from helpers import labelled_texts, small_context
 from small_encoders import relative_error, torch_logits, write_encoder
 
 from edgecompress.errors import DataError, StageError
+from edgecompress.models.session import input_specs, open_session, random_feed
 from edgecompress.quantization.inc_onnx import parity
 from edgecompress.quantization.proof import coverage
-from edgecompress.quantization.session import input_specs, open_session, random_feed
 from edgecompress.stage import check_stage
 from edgecompress.stages.export import Export
 from edgecompress.stages.quantize.inc_static import IncStatic

@@ -15,8 +15,8 @@ from onnx import numpy_helper
 from pydantic import ValidationError
 from small_encoders import relative_error, torch_logits, write_encoder
 
+from edgecompress.models.session import input_specs, open_session
 from edgecompress.quantization.presets import PRESETS, PresetName
-from edgecompress.quantization.session import input_specs, open_session
 from edgecompress.quantization.weights import quantize_linear
 from edgecompress.stage import check_stage
 from edgecompress.stages.export import Export

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from edgecompress.errors import DataError
-from edgecompress.signatures.graph import signature
+from edgecompress.models.graph import signature
 from edgecompress.targets.inputs import (
     InputSettings,
     encoded_feeds,

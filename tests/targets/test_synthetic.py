@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgecompress.errors import DataError, RecipeError
-from edgecompress.signatures.made import NUMBERS
+from edgecompress.models.made import NUMBERS
 from edgecompress.targets.synthetic import synthetic_feeds
 from edgecompress.values import OnnxModel
 

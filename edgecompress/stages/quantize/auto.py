@@ -20,10 +20,10 @@ from edgecompress.stage import Context, Kind
 from edgecompress.values import Candidate, Example, Json, Measurement, OnnxModel
 
 if TYPE_CHECKING:
-    from edgecompress.quantization.outputs import Samples
+    from edgecompress.models.outputs import Samples
+    from edgecompress.models.storage import StoredModel
     from edgecompress.quantization.scheme import Scheme
     from edgecompress.quantization.sensitivity import Item
-    from edgecompress.quantization.storage import StoredModel
     from edgecompress.quantization.trials import Trials
     from edgecompress.quantization.units import Form, Unit
 
@@ -95,7 +95,7 @@ class Auto(LinearTypes, Judged):
         DataError
             When the calibration set is unknown or malformed.
         """
-        from edgecompress.quantization.inputs import onnx_model
+        from edgecompress.models.inputs import onnx_model
         from edgecompress.quantization.opset import with_opset
         from edgecompress.quantization.rewrite import check_excluded
         from edgecompress.quantization.scheme import LEAST_OPSET, Scheme
@@ -133,7 +133,7 @@ def _finished(
     context: Context,
 ) -> Candidate:
     """Write the model whose forms were decided, and prove what runs as int8."""
-    from edgecompress.quantization.inputs import onnx_model
+    from edgecompress.models.inputs import onnx_model
     from edgecompress.quantization.mixed import write_mixed
     from edgecompress.quantization.proof import check_model, coverage
     from edgecompress.quantization.units import Assignment
@@ -299,8 +299,8 @@ class _Work:
         return forms
 
     def _trials(self) -> Trials:
-        from edgecompress.quantization.outputs import Judge
-        from edgecompress.quantization.session import open_session
+        from edgecompress.models.outputs import Judge
+        from edgecompress.models.session import open_session
         from edgecompress.quantization.trials import Budget, Trials
 
         self.context.progress(0, self.stage.seconds, "fp32")
@@ -322,9 +322,9 @@ class _Work:
 
     def _samples(self, count: int | None) -> Samples:
         """Give what models are judged on: validation examples, or made-up inputs without a task."""
-        from edgecompress.quantization.graph import graph_specs
-        from edgecompress.quantization.inputs import encode_rows, made_feeds
-        from edgecompress.quantization.outputs import Samples
+        from edgecompress.models.inputs import encode_rows, made_feeds
+        from edgecompress.models.outputs import Samples
+        from edgecompress.models.stored import graph_specs
 
         specs = graph_specs(self.source)
         if self.candidate.task is None or self.candidate.preprocessor is None:
@@ -381,8 +381,8 @@ class _Work:
 
         Also give the tensors that no range holds, and why.
         """
+        from edgecompress.models.stored import graph_specs
         from edgecompress.quantization.calibration_data import example_data, seen_on
-        from edgecompress.quantization.graph import graph_specs
         from edgecompress.quantization.ranges import find_ranges, ranges_json, unfit_tensors
 
         stage, context, source = self.stage, self.context, self.source

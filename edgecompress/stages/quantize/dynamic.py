@@ -34,12 +34,12 @@ class Dynamic(LinearTypes, TableTypes, Judged):
         StageError
             When the model is too old to quantize, or ONNX Runtime refuses the result.
         """
-        from edgecompress.quantization.inputs import onnx_model
+        from edgecompress.models.inputs import onnx_model
+        from edgecompress.models.storage import write_model
         from edgecompress.quantization.opset import with_opset
         from edgecompress.quantization.proof import check_model, coverage_beside
         from edgecompress.quantization.rewrite import check_excluded, check_quantizable, rewrite
         from edgecompress.quantization.scheme import LEAST_OPSET, Scheme
-        from edgecompress.quantization.storage import write_model
 
         upgraded = context.scratch / "upgraded"
         least = LEAST_OPSET["dynamic"]

@@ -23,7 +23,7 @@ from edgecompress.values import Candidate, Json, Measurement, OnnxModel, find
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from edgecompress.quantization.storage import StoredModel
+    from edgecompress.models.storage import StoredModel
 
 LOCAL = "local"
 
@@ -61,14 +61,14 @@ class Half(Judged):
             When it answers otherwise, has nothing to halve, or computing in fp16 is slower or has
             no kernels there.
         """
+        from edgecompress.models.inputs import onnx_model, parity_feeds
+        from edgecompress.models.session import input_specs, open_session
+        from edgecompress.models.stored import stored_id_bounds
         from edgecompress.onnx_files import onnx_model_files
         from edgecompress.quantization.gains import answers, worst_difference
-        from edgecompress.quantization.graph import stored_id_bounds
         from edgecompress.quantization.halves import LEAST_OPSET
-        from edgecompress.quantization.inputs import onnx_model, parity_feeds
         from edgecompress.quantization.opset import with_opset
         from edgecompress.quantization.proof import check_model
-        from edgecompress.quantization.session import input_specs, open_session
 
         upgraded = context.scratch / "upgraded"
         source, _, decided = with_opset(onnx_model(candidate), LEAST_OPSET, upgraded)
@@ -119,8 +119,8 @@ class Half(Judged):
         return halved_weights(stored) if self.compute == "float" else ()
 
     def _write(self, source: Path, target: Path, held: Mapping[str, str]) -> dict[str, Any]:
+        from edgecompress.models.storage import read_model, write_model
         from edgecompress.quantization.halves import compute_in_half, store_in_half
-        from edgecompress.quantization.storage import read_model, write_model
 
         if self.compute == "half":
             compute_in_half(source, target)

@@ -19,10 +19,10 @@ from edgecompress.stage import Context, Kind
 from edgecompress.values import Candidate, Json, OnnxModel
 
 if TYPE_CHECKING:
+    from edgecompress.models.storage import StoredModel
     from edgecompress.quantization.channels import Channels
     from edgecompress.quantization.folding import Group
     from edgecompress.quantization.smooth import Choice
-    from edgecompress.quantization.storage import StoredModel
 
 PARITY_SAMPLES = 4
 TOLERANCE = 1e-4
@@ -67,14 +67,14 @@ class Smooth(CalibrationFields, Judged):
         DataError
             When the calibration set or files of inputs are missing or malformed.
         """
+        from edgecompress.models.inputs import onnx_model
+        from edgecompress.models.storage import write_model
         from edgecompress.quantization.channels import one_thread
-        from edgecompress.quantization.inputs import onnx_model
         from edgecompress.quantization.opset import with_opset
         from edgecompress.quantization.proof import check_model
         from edgecompress.quantization.rewrite import check_excluded
         from edgecompress.quantization.scheme import LEAST_OPSET, Scheme
         from edgecompress.quantization.smooth import refused_groups, smooth, smoothable
-        from edgecompress.quantization.storage import write_model
 
         upgraded = context.scratch / "upgraded"
         source, stored, decided = with_opset(onnx_model(candidate), LEAST_OPSET["static"], upgraded)
@@ -216,8 +216,8 @@ def _check_parity(source: OnnxModel, made: OnnxModel, data: CalibrationData) -> 
 
     import numpy as np
 
-    from edgecompress.quantization.inputs import largest_difference
-    from edgecompress.quantization.session import open_session
+    from edgecompress.models.inputs import largest_difference
+    from edgecompress.models.session import open_session
 
     before, after = open_session(source), open_session(made)
     worst = 0.0

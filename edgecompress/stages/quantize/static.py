@@ -74,7 +74,8 @@ class Static(CalibrationFields, LinearTypes, TableTypes, Judged):
         DataError
             When the calibration set is unknown or malformed.
         """
-        from edgecompress.quantization.inputs import onnx_model
+        from edgecompress.models.inputs import onnx_model
+        from edgecompress.models.storage import read_model, write_model
         from edgecompress.quantization.learned import learned_for
         from edgecompress.quantization.opset import with_opset
         from edgecompress.quantization.proof import check_model, coverage
@@ -87,7 +88,6 @@ class Static(CalibrationFields, LinearTypes, TableTypes, Judged):
             rewrite,
         )
         from edgecompress.quantization.scheme import LEAST_OPSET, Scheme
-        from edgecompress.quantization.storage import read_model, write_model
 
         exclude = frozenset(self.exclude)
         upgraded = context.scratch / "upgraded"

@@ -20,8 +20,8 @@ from edgecompress.stage import Context, Kind
 from edgecompress.values import Candidate, OnnxModel
 
 if TYPE_CHECKING:
+    from edgecompress.models.storage import StoredModel
     from edgecompress.quantization.blocks import Blocks
-    from edgecompress.quantization.storage import StoredModel
 
 CALIBRATION_FIELDS = tuple(CalibrationFields.model_fields)
 
@@ -83,8 +83,9 @@ class Weights(CalibrationFields, TableTypes, Judged):
         DataError
             When the calibration set or files of inputs are missing or malformed.
         """
+        from edgecompress.models.inputs import onnx_model
+        from edgecompress.models.storage import write_model
         from edgecompress.quantization.channels import one_thread
-        from edgecompress.quantization.inputs import onnx_model
         from edgecompress.quantization.layers import find_layers
         from edgecompress.quantization.opset import with_opset
         from edgecompress.quantization.proof import check_model, coverage_beside
@@ -95,7 +96,6 @@ class Weights(CalibrationFields, TableTypes, Judged):
             rewrite,
         )
         from edgecompress.quantization.scheme import LEAST_OPSET, Scheme
-        from edgecompress.quantization.storage import write_model
 
         upgraded = context.scratch / "upgraded"
         source, stored, decided = with_opset(

@@ -53,10 +53,10 @@ class Graph(Transform):
         StageError
             When the model does not run, or a record cannot be followed.
         """
+        from edgecompress.models.inputs import onnx_model
+        from edgecompress.models.storage import read_model, write_model
         from edgecompress.quantization.baking import HARDWARE, beyond
         from edgecompress.quantization.fusion import operator_counts
-        from edgecompress.quantization.inputs import onnx_model
-        from edgecompress.quantization.storage import read_model, write_model
 
         source = onnx_model(candidate)
         folder = context.folder / "variants"
@@ -96,12 +96,12 @@ class Graph(Transform):
         log: dict[str, Json],
     ) -> dict[str, OnnxModel]:
         """Make the variants that answer as the source does."""
+        from edgecompress.models.inputs import parity_feeds
+        from edgecompress.models.session import input_specs, open_session
+        from edgecompress.models.storage import read_model, write_model
+        from edgecompress.models.stored import stored_id_bounds
         from edgecompress.quantization.baking import bake, drop_zero_points, fold_biases
         from edgecompress.quantization.gains import answers, worst_difference
-        from edgecompress.quantization.graph import stored_id_bounds
-        from edgecompress.quantization.inputs import parity_feeds
-        from edgecompress.quantization.session import input_specs, open_session
-        from edgecompress.quantization.storage import read_model, write_model
 
         feeds = parity_feeds(
             candidate,
@@ -188,7 +188,7 @@ def start_times_ms(models: Sequence[OnnxModel]) -> list[np.ndarray[Any, Any]]:
     """
     import time
 
-    from edgecompress.quantization.session import open_session
+    from edgecompress.models.session import open_session
 
     rows = []
     for _ in range(STARTS + 1):

@@ -77,10 +77,10 @@ class Session(Transform):
         StageError
             When the model does not run, or a record names settings that this recipe rules out.
         """
+        from edgecompress.models.inputs import onnx_model, parity_feeds
+        from edgecompress.models.session import input_specs, open_session
+        from edgecompress.models.stored import stored_id_bounds
         from edgecompress.quantization.gains import answers
-        from edgecompress.quantization.graph import stored_id_bounds
-        from edgecompress.quantization.inputs import onnx_model, parity_feeds
-        from edgecompress.quantization.session import input_specs, open_session
 
         source = onnx_model(candidate)
         feeds = parity_feeds(
@@ -176,7 +176,7 @@ class _Search:
         """Write the file as it is and give it the settings that were chosen."""
         from dataclasses import asdict
 
-        from edgecompress.quantization.storage import read_model, write_model
+        from edgecompress.models.storage import read_model, write_model
 
         model = OnnxModel(self.context.folder / "model" / "model.onnx", chosen)
         model.directory.mkdir(parents=True, exist_ok=True)

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from edgecompress.errors import DataError
+from edgecompress.models.graph_bounds import index_bounds
 from edgecompress.onnx_files import check_messages
 from edgecompress.reading import open_regular, reading
-from edgecompress.signatures.graph_bounds import index_bounds
 from edgecompress.values import OnnxModel, TensorSpec
 
 NO_NAMES = frozenset({"", "?", "-1", "*", "None", "none", "unk", "unknown", "dynamic"})

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from edgecompress.errors import DataError
-from edgecompress.quantization.session import DTYPES, Feed
+from edgecompress.models.session import DTYPES, Feed
 from edgecompress.reading import PARSER_FAULTS, open_regular, read_json, reading
 from edgecompress.values import TensorSpec
 

@@ -13,9 +13,9 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
 from edgecompress.errors import StageError
-from edgecompress.signatures.fitting import row_of
-from edgecompress.signatures.graph import NO_NAMES
-from edgecompress.signatures.sizes import Plan
+from edgecompress.models.fitting import row_of
+from edgecompress.models.graph import NO_NAMES
+from edgecompress.models.sizes import Plan
 from edgecompress.values import OnnxModel, SessionSettings, TensorSpec
 
 Feed = dict[str, np.ndarray[Any, Any]]
@@ -146,8 +146,8 @@ def random_feed(
 ) -> Feed:
     """Make inputs that fit a signature, for graphs of which no data is at hand.
 
-    Whether the graph runs on them is not known: `edgecompress.quantization.inputs.made_feeds` sees
-    to that. Values are as `edgecompress.signatures.made` says, with ids below ``bounds[name]``.
+    Whether the graph runs on them is not known: `edgecompress.models.inputs.made_feeds` sees
+    to that. Values are as `edgecompress.models.made` says, with ids below ``bounds[name]``.
 
     Returns
     -------

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from edgecompress.errors import DataError, RecipeError
-from edgecompress.signatures.graph import signature
-from edgecompress.signatures.sizes import DEFAULT, Plan
+from edgecompress.models.graph import signature
+from edgecompress.models.sizes import DEFAULT, Plan
 from edgecompress.values import OnnxModel, TensorSpec
 
 NUMBERS = frozenset(

@@ -11,8 +11,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgecompress.errors import DataError
+from edgecompress.models.graph import graph_facts, signature
 from edgecompress.onnx_files import external_data
-from edgecompress.signatures.graph import graph_facts, signature
 from edgecompress.values import OnnxModel, TensorSpec
 
 value = helper.make_tensor_value_info

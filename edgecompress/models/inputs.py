@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgecompress.errors import StageError
-from edgecompress.quantization.graph import graph_specs, stored_id_bounds
-from edgecompress.quantization.session import (
+from edgecompress.models.fitting import first_line, fitting_plan, quiet_run, row_of
+from edgecompress.models.session import (
     DTYPES,
     ORT_ERRORS,
     Feed,
@@ -17,8 +17,8 @@ from edgecompress.quantization.session import (
     numpy_specs,
     random_feed,
 )
-from edgecompress.signatures.fitting import first_line, fitting_plan, quiet_run, row_of
-from edgecompress.signatures.sizes import Plan
+from edgecompress.models.sizes import Plan
+from edgecompress.models.stored import graph_specs, stored_id_bounds
 from edgecompress.tasks import task
 from edgecompress.tasks.base import Encoded, Task
 from edgecompress.tasks.preprocessor import Preprocessor

@@ -1,6 +1,6 @@
 """Read calibration data from files, a sample at a time: arrays and texts.
 
-`edgecompress.quantization.samples` decides what to read and checks it against the graph.
+`edgecompress.models.samples` decides what to read and checks it against the graph.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 
 from edgecompress.arrayfiles import StoredArray, stored_arrays
 from edgecompress.errors import DataError
-from edgecompress.quantization.session import DTYPES, Feed
-from edgecompress.quantization.tables_of_texts import table_texts
+from edgecompress.models.session import DTYPES, Feed
+from edgecompress.models.tables_of_texts import table_texts
 from edgecompress.tasks.preprocessor import Preprocessor
 from edgecompress.textfiles import read_lines
 from edgecompress.values import TensorSpec

@@ -15,16 +15,16 @@ from pathlib import Path
 import numpy as np
 
 from edgecompress.errors import DataError
-from edgecompress.quantization.image_files import IMAGES, image_rows
-from edgecompress.quantization.sample_files import (
+from edgecompress.models.image_files import IMAGES, image_rows
+from edgecompress.models.sample_files import (
     Array,
     Source,
     array_sources,
     count_texts,
     text_rows,
 )
-from edgecompress.quantization.session import DTYPES, Feed
-from edgecompress.signatures.sizes import batch_names
+from edgecompress.models.session import DTYPES, Feed
+from edgecompress.models.sizes import batch_names
 from edgecompress.values import TensorSpec, directory_digests, file_digest, json_digest
 
 MASK = "attention_mask"

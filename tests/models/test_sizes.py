@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgecompress.errors import RecipeError
-from edgecompress.signatures.sizes import LENGTH, batch_names, resolved
+from edgecompress.models.sizes import LENGTH, batch_names, resolved
 from edgecompress.values import TensorSpec
 
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from edgecompress.signatures.made import Range, Row, made_row
-from edgecompress.signatures.sizes import Plan, resolved
+from edgecompress.models.made import Range, Row, made_row
+from edgecompress.models.sizes import Plan, resolved
 from edgecompress.values import TensorSpec
 
 LENGTHS = (1, 16, 64, 256, 1024, 4096, 16384, 65536)
@@ -64,7 +64,7 @@ def fitting_plan(
     specs : sequence of TensorSpec
         With open sizes, and numpy's names as dtypes.
     ranges : mapping
-        See `edgecompress.signatures.made.made_row`.
+        See `edgecompress.models.made.made_row`.
     run : callable
     asked : Plan
     sizes : mapping, optional

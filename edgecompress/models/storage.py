@@ -20,7 +20,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from edgecompress.errors import DataError
-from edgecompress.quantization.external_data import (
+from edgecompress.models.external_data import (
     Place,
     attribute_tensors,
     bytes_of,

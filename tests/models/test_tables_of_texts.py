@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecompress.errors import DataError
-from edgecompress.quantization.tables_of_texts import table_texts
+from edgecompress.models.tables_of_texts import table_texts
 
 TEXTS = ["plain", "with, comma", "a; b", 'said "so"', "two\nlines", "olé 😀", "tab\there"]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from edgecompress.quantization.inputs import Rows
-from edgecompress.quantization.session import Feed, numbers
+from edgecompress.models.inputs import Rows
+from edgecompress.models.session import Feed, numbers
 from edgecompress.values import Example
 
 Array = np.ndarray[Any, Any]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from strange_signatures import SIGNATURES, signature_graph
 
-from edgecompress.quantization.inputs import made_feeds
-from edgecompress.signatures.sizes import resolved
+from edgecompress.models.inputs import made_feeds
+from edgecompress.models.sizes import resolved
 from edgecompress.targets.synthetic import synthetic_feeds
 from edgecompress.values import OnnxModel, TensorSpec
 

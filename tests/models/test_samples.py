@@ -9,7 +9,7 @@ import pytest
 from lookup_models import write_tokenizer
 
 from edgecompress.errors import DataError
-from edgecompress.quantization.samples import open_samples, samples_digest, trim
+from edgecompress.models.samples import open_samples, samples_digest, trim
 from edgecompress.values import TensorSpec
 
 IDS = TensorSpec("input_ids", "tensor(int64)", ("batch", "length"))

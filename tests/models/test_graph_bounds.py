@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgecompress.signatures.graph_bounds import index_bounds
+from edgecompress.models.graph_bounds import index_bounds
 
 value = helper.make_tensor_value_info
 node = helper.make_node

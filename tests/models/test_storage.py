@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from edgecompress.errors import DataError
-from edgecompress.quantization import storage
-from edgecompress.quantization.storage import read_model, write_model
+from edgecompress.models import storage
+from edgecompress.models.storage import read_model, write_model
 
 
 def make_model() -> onnx.ModelProto:
