@@ -30,6 +30,7 @@ from edgecompress.targets.inputs import encoded_feeds, spread
 from edgecompress.targets.measure import time_interleaved
 from edgecompress.targets.size import model_files
 from edgecompress.tasks import Encoded, task
+from edgecompress.texts import text_of, words_of
 from edgecompress.training.teacher import import_teacher
 from edgecompress.values import Candidate, Example, file_digest, find
 
@@ -246,7 +247,7 @@ def main(
         plain = Export().apply(teacher, BareContext(folder / "fp32", few, validation, seed=7))
         entries = [Entry("fp32", [], plain), *quantized(plain, few, validation, folder)]
         same = {entry.nodes for entry in entries if entry.presets}
-        lengths = [len(each.text) + sum(map(len, each.words)) for each in validation]
+        lengths = [len(text_of(each)) + sum(map(len, words_of(each))) for each in validation]
         middling = [validation[index] for index in spread(lengths, counted)]
         time_entries(entries, validation, seconds)
         costs = [cost_of_portable(entries, validation, stage, seconds) for stage in OTHERS]

@@ -18,6 +18,7 @@ from typing import Any, cast
 import click
 from bare import BareContext
 
+from edgecompress.texts import text_example
 from edgecompress.values import Candidate, Example
 
 CASES = {
@@ -127,7 +128,7 @@ def made_up_texts(length: int) -> list[Example]:
 
     words = np.random.default_rng(0).integers(0, WORDS, (SAMPLES, length - 2))
     texts = [" ".join(f"w{number}" for number in row) for row in words]
-    return [Example(text=text, label="L0") for text in texts]
+    return [text_example(text=text, label="L0") for text in texts]
 
 
 def peak_bytes() -> int:

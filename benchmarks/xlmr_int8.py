@@ -31,7 +31,8 @@ from edgecompress.targets.inputs import InputSettings
 from edgecompress.targets.machine import environment
 from edgecompress.targets.measure import time_candidates, time_interleaved
 from edgecompress.targets.size import model_files
-from edgecompress.values import Candidate, Example, Measurement, OnnxModel, find
+from edgecompress.texts import words_example, words_of
+from edgecompress.values import Candidate, Measurement, OnnxModel, find
 
 LENGTHS = (32, 128)
 MOST_BYTES = 90e6
@@ -86,7 +87,7 @@ class Workshop:
         texts = synthetic_texts(4000)
         if not (folder / "preprocessor").is_dir():
             make_tokenizer(texts, folder / "preprocessor")
-        examples = [Example(words=tuple(text.split())) for text in texts]
+        examples = [words_example(words=tuple(text.split())) for text in texts]
         self.train, self.validation = examples[:2000], examples[2000:2200]
         self.held_out = examples[3000:]
 
@@ -154,7 +155,7 @@ class Workshop:
         tokenizer = Tokenizer.from_file(str(self.folder / "preprocessor" / "tokenizer.json"))
         ids: list[int] = []
         for example in self.held_out:
-            ids += tokenizer.encode(" ".join(example.words), add_special_tokens=False).ids
+            ids += tokenizer.encode(" ".join(words_of(example)), add_special_tokens=False).ids
         rows = [ids[k * length : (k + 1) * length - 2] for k in range(count)]
         first, last = (tokenizer.token_to_id(token) for token in ("<s>", "</s>"))
         return [

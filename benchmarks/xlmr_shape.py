@@ -19,7 +19,8 @@ import click
 from bare import BareContext
 from xlmr_model import LABELS, make_model, make_tokenizer, synthetic_texts
 
-from edgecompress.values import Candidate, Example
+from edgecompress.texts import words_example
+from edgecompress.values import Candidate
 
 MOST_SECONDS = 300.0
 MOST_BYTES = 6_000_000_000
@@ -48,7 +49,7 @@ def main(data: Path | None, keep: int, heads: float, ffn: float, samples: int) -
             texts = [line for line in data.read_text(encoding="utf-8").splitlines() if line.strip()]
         make_tokenizer(texts, folder / "preprocessor")
         model = make_model(folder / "model")
-        examples = tuple(Example(words=tuple(text.split())) for text in texts)
+        examples = tuple(words_example(words=tuple(text.split())) for text in texts)
         task = "token-classification"
         candidate = Candidate(model, folder / "preprocessor", task, LABELS)
         click.echo("| step | seconds | processor seconds | peak memory so far | weights |")

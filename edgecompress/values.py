@@ -27,17 +27,26 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One labelled input: `words` with one tag each, or a `text` with one label.
+    """One input with its answer, as a reader gives it and a task understands it.
 
-    `source` names the data file it came from (``hau`` for ``hau/test.txt``), so that results can
-    be shown per file and so per language.
+    Attributes
+    ----------
+    inputs : mapping of str to object
+        By the names that the task uses: ``text``, ``words``, arrays, files …
+    target : object
+        The right answer in the task's own form (a label, a tuple of tags, numbers); None where
+        nobody has said it.
+    source : str
+        The data file that it came from (``hau`` for ``hau/test.txt``), so that results can be shown
+        per file and so per language.
+    id : str
+        What the data call it, where they do.
     """
 
-    words: tuple[str, ...] = ()
-    tags: tuple[str, ...] = ()
-    text: str = ""
-    label: str = ""
+    inputs: Mapping[str, Any]
+    target: Any = None
     source: str = ""
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecompress.targets import Target, open_target
+from edgecompress.texts import text_example, words_example
 from edgecompress.values import Candidate, Example, Measurement
 
 PLACES = ("Kano", "Lagos", "Dodoma", "Mombasa", "Zaria", "Arusha")
@@ -81,7 +82,7 @@ def tagged_examples(count: int, seed: int = 0) -> tuple[Example, ...]:
             words.append(chance.choice(group))
             tags.append(tag)
         source = ("hau", "swa")[index % 2]
-        found.append(Example(words=tuple(words), tags=tuple(tags), source=source))
+        found.append(words_example(words=tuple(words), tags=tuple(tags), source=source))
     return tuple(found)
 
 
@@ -96,7 +97,7 @@ def labelled_texts(count: int, seed: int = 0) -> tuple[Example, ...]:
         rest.insert(chance.randrange(len(rest)), name)
         label = "person" if person else "place"
         source = ("hau", "swa")[index % 2]
-        found.append(Example(text=" ".join(rest), label=label, source=source))
+        found.append(text_example(text=" ".join(rest), label=label, source=source))
     return tuple(found)
 
 

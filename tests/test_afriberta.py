@@ -17,6 +17,7 @@ from helpers import tagged_examples
 from edgecompress.recipe import load_recipe
 from edgecompress.resources import resource_folder
 from edgecompress.run import run
+from edgecompress.texts import tags_of, words_of
 
 STAGES = (
     "stages=[prune.structured: {heads: 0.25, ffn: 0.5, samples: 8}, "
@@ -32,7 +33,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("afriberta")
     chance = random.Random(0)
-    words = sorted({word for example in tagged_examples(200) for word in example.words})
+    words = sorted({word for example in tagged_examples(200) for word in words_of(example)})
     text = folder / "text.txt"
     text.write_text("\n".join(" ".join(chance.choices(words, k=8)) for _ in range(400)))
     sentencepiece.SentencePieceTrainer.train(
@@ -60,7 +61,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for language in ("hau", "ibo", "pcm", "swa", "yor"):
             lines = []
             for example in tagged_examples(6, seed=seed):
-                lines += [f"{w} {t}" for w, t in zip(example.words, example.tags, strict=True)]
+                lines += [
+                    f"{w} {t}" for w, t in zip(words_of(example), tags_of(example), strict=True)
+                ]
                 lines.append("")
             (folder / language).mkdir(exist_ok=True)
             (folder / language / f"{name}.txt").write_text("\n".join(lines), encoding="utf-8")

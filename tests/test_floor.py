@@ -19,6 +19,7 @@ from edgecompress.report.html import render_html
 from edgecompress.report.markdown import render_markdown
 from edgecompress.targets.accuracy import accuracy_measurements
 from edgecompress.tasks import Answers, task
+from edgecompress.texts import label_of, text_example
 from edgecompress.values import Example, Limit, Measurement, Row
 
 KIND = task("text-classification")
@@ -29,7 +30,7 @@ LABELS = ("neg", "neu", "pos")
 def drawn(chance: random.Random, count: int) -> list[Example]:
     weights = [chance.random() + 0.05 for _ in LABELS]
     labels = chance.choices(LABELS, weights, k=count)
-    return [Example(text=str(n), label=label) for n, label in enumerate(labels)]
+    return [text_example(text=str(n), label=label) for n, label in enumerate(labels)]
 
 
 def answers(labels: list[str]) -> Answers:
@@ -51,7 +52,7 @@ def measured(
 
 
 def right(examples: list[Example], chance: random.Random, share: float, other: str) -> list[str]:
-    return [one.label if chance.random() < share else other for one in examples]
+    return [label_of(one) if chance.random() < share else other for one in examples]
 
 
 @given(st.integers(0, 10_000), st.integers(5, 80), st.sampled_from(("floor", "guess", "worst")))
@@ -63,16 +64,17 @@ def test_a_teacher_at_or_below_the_floor_leaves_it_undecided(seed, count, how) -
     others = [label for label in LABELS if label != most]
     said = {
         "floor": [most] * count,
-        "guess": [one.label if one.label != most and n % 9 == 0 else most if n % 2 else others[0]
-                  for n, one in enumerate(examples)],
+        "guess": [
+            right if right != most and n % 9 == 0 else most if n % 2 else others[0]
+            for n, right in enumerate(map(label_of, examples))],
         "worst": [others[0]] * count,
     }[how]  # fmt: skip
     teacher = measured("teacher", said, examples, "reference", size=9e6)
     if how == "guess" and teacher.measurements[0].value > sum(
-        one.label == most for one in examples
+        label_of(one) == most for one in examples
     ) / len(examples):
         return  # by chance it knows more
-    perfect = measured("good", [one.label for one in examples], examples)
+    perfect = measured("good", [label_of(one) for one in examples], examples)
     for budget in ((), (Limit("size", max=2e6),), (Limit("size", max=1.0),)):
         rows, winner, nearest, verdict = choose(
             [teacher, perfect], budget, "size", "accuracy", FLOOR
@@ -89,7 +91,7 @@ def test_a_teacher_at_or_below_the_floor_leaves_it_undecided(seed, count, how) -
 def test_a_teacher_that_knows_is_believed_and_a_candidate_that_does_not_cannot_win(seed, count):
     chance = random.Random(seed)
     examples = drawn(chance, count)
-    labels = [one.label for one in examples]
+    labels = [label_of(one) for one in examples]
     if max(map(labels.count, LABELS)) > 0.8 * count:
         return  # nearly all are of one class: little is left to beat
     most = KIND.floor(examples, None).answers(examples).labels[0][0]  # type: ignore[union-attr]
@@ -105,13 +107,13 @@ def test_a_teacher_that_knows_is_believed_and_a_candidate_that_does_not_cannot_w
 
 
 def test_a_lead_that_chance_can_give_is_none() -> None:
-    examples = [Example(text=str(n), label="neg" if n < 21 else "pos") for n in range(40)]
+    examples = [text_example(text=str(n), label="neg" if n < 21 else "pos") for n in range(40)]
     said = ["neg"] * 39 + ["pos"]  # one more right than always «neg»
     lucky = measured("teacher", said, examples, "reference")
     found = beats_floor(lucky, "accuracy", FLOOR)
     assert found is not None
     assert "for certain: +2.50 points" in found.reason
-    sure = measured("teacher", [one.label for one in examples], examples, "reference")
+    sure = measured("teacher", [label_of(one) for one in examples], examples, "reference")
     assert beats_floor(sure, "accuracy", FLOOR) is None
     assert beats_floor(Row("a", "candidate"), "accuracy", FLOOR) is None  # nothing was measured
 

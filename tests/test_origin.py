@@ -17,6 +17,7 @@ from edgecompress.provenance import package_digest
 from edgecompress.recipe import load_recipe
 from edgecompress.run import read_splits
 from edgecompress.store import Store
+from edgecompress.texts import tags_of, words_of
 from edgecompress.values import Candidate, file_digest
 
 RECIPE = """\
@@ -48,7 +49,9 @@ def write_data(root: Path) -> None:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(
             "\n\n".join(
-                "\n".join(f"{word} {tag}" for word, tag in zip(e.words, e.tags, strict=True))
+                "\n".join(
+                    f"{word} {tag}" for word, tag in zip(words_of(e), tags_of(e), strict=True)
+                )
                 for e in tagged_examples(count, seed)
             )
             + "\n"

@@ -21,6 +21,7 @@ from small_encoders import write_encoder
 from edgecompress.stages.evaluate import Evaluate
 from edgecompress.stages.profile import Profile
 from edgecompress.targets import Target, TargetSpec, open_target
+from edgecompress.texts import words_of
 from edgecompress.values import Candidate, Measurement, find
 
 EXAMPLES = tagged_examples(60, seed=11)
@@ -95,7 +96,7 @@ def answers(
 def difference(found: tuple[Measurement, ...]) -> float:
     measured = find(found, "host_difference")
     assert measured is not None
-    assert measured.samples == sum(len(example.words) for example in EXAMPLES)
+    assert measured.samples == sum(len(words_of(example)) for example in EXAMPLES)
     return measured.value
 
 

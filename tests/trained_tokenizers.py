@@ -18,6 +18,7 @@ from tokenizers import (
     trainers,
 )
 
+from edgecompress.texts import words_example
 from edgecompress.values import Candidate, Example
 
 LABELS = ("O", "B-PER")
@@ -174,7 +175,7 @@ def sentences(count: int, seed: int) -> tuple[Example, ...]:
     for line in texts(count, seed):
         words = tuple(line.split())
         tags = tuple("B-PER" if word.startswith("ka") else "O" for word in words)
-        found.append(Example(words=words, tags=tags, source="mine"))
+        found.append(words_example(words=words, tags=tags, source="mine"))
     return tuple(found)
 
 

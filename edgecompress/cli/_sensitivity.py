@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from edgecompress.cli._output import say
 from edgecompress.errors import DataError, EdgeCompressError, StageError
 from edgecompress.onnx_folders import onnx_in_folder
+from edgecompress.texts import label_of, tags_of
 from edgecompress.values import Candidate, Json, OnnxModel, json_digest
 from edgecompress.writing import replace_file
 
@@ -108,7 +109,7 @@ def find_samples(candidate: Candidate, pipeline: Pipeline, ask: Question) -> tup
         more = f" (no more are made, of {ask.samples} asked for)" if count < ask.samples else ""
         return Samples(tuple(made)), f"{count} made-up inputs{more}"
     feeds = tuple(rows.feed([row], specs) for row in range(len(rows.lengths)))
-    labelled = all(example.tags or example.label for example in chosen)
+    labelled = all(tags_of(example) or label_of(example) for example in chosen)
     known = chosen if labelled or not rows.task.labelled else ()
     said = f"{len(chosen)} of {len(examples)} validation examples"
     return Samples(feeds, rows, known, candidate.labels), said

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from edgecompress.errors import DataError
 from edgecompress.runtime.prediction import Entity, Prediction, find_entities
 from edgecompress.textfiles import TAG, conll_sentences, read_lines, tsv_rows
+from edgecompress.texts import label_of, tags_of, text_example, text_of, words_example, words_of
 from edgecompress.values import Example, Json
 
 if TYPE_CHECKING:
@@ -165,12 +166,14 @@ def read_examples(
         before = len(out)
         source = names[file]
         if found == "conll":
-            out += [Example(words=w, tags=t, source=source) for w, t in conll_sentences(file)]
+            out += [words_example(words=w, tags=t, source=source) for w, t in conll_sentences(file)]
         elif found == "tsv":
             rows = tsv_rows(file, text_column, label_column, "--")
-            out += [Example(text=text, label=label, source=source) for _, text, label in rows]
+            out += [text_example(text=text, label=label, source=source) for _, text, label in rows]
         else:
-            out += [Example(text=one, source=source) for one in read_lines(file) if one.strip()]
+            out += [
+                text_example(text=one, source=source) for one in read_lines(file) if one.strip()
+            ]
         if len(out) == before:
             raise DataError("holds no text", file=file)
     return tuple(out)
@@ -200,10 +203,10 @@ def _format(file: Path, task: str) -> str:
 def ask(predictor: Predictor, examples: Iterable[Example]) -> Iterator[Prediction]:
     """Ask a bundle, one text at a time, as it was measured."""
     for example in examples:
-        if example.words:
-            yield predictor.predict_words(example.words)
+        if words_of(example):
+            yield predictor.predict_words(words_of(example))
         else:
-            yield predictor.predict(example.text)
+            yield predictor.predict(text_of(example))
 
 
 def compare_answers(
@@ -299,9 +302,9 @@ def _answer(said: Prediction) -> Answer:
 
 
 def _known(example: Example) -> Answer | None:
-    if example.words and example.tags:
-        return _spans(example.words, example.tags)
-    return example.label or None
+    if words_of(example) and tags_of(example):
+        return _spans(words_of(example), tags_of(example))
+    return label_of(example) or None
 
 
 def _spans(words: Sequence[str], tags: Sequence[str]) -> Answer:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from edgecompress.errors import DataError
 from edgecompress.reading import at_home
 from edgecompress.textfiles import check_file
+from edgecompress.texts import label_of, tags_of
 from edgecompress.values import Example, file_digest, json_digest
 
 Split = Literal["train", "validation", "test"]
@@ -219,5 +220,5 @@ def check_labels(
 
 
 def _labels(examples: Sequence[Example]) -> set[str]:
-    found = {tag for example in examples for tag in example.tags}
-    return found | {example.label for example in examples if example.label}
+    found = {tag for example in examples for tag in tags_of(example)}
+    return found | {label_of(example) for example in examples if label_of(example)}

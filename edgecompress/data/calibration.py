@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from edgecompress.errors import DataError, RecipeError
 from edgecompress.reading import at_home
 from edgecompress.resources import resource_folder
+from edgecompress.texts import label_of, tags_of, text_of, words_of
 from edgecompress.values import Example, Json, json_digest
 from edgecompress.words import shortened
 from edgecompress.yamlfile import read_yaml
@@ -129,7 +130,7 @@ def _by_length(examples: Sequence[Example], order: list[int], count: int) -> lis
 
 
 def _length(example: Example) -> int:
-    return len(example.words) or len(example.text)
+    return len(words_of(example)) or len(text_of(example))
 
 
 def _by_label(examples: Sequence[Example], order: list[int], count: int) -> list[int]:
@@ -137,7 +138,7 @@ def _by_label(examples: Sequence[Example], order: list[int], count: int) -> list
     queues: dict[str, list[int]] = {}
     for index in order:
         example = examples[index]
-        for label in {example.label, *example.tags} - {"", "O"} or {""}:
+        for label in {label_of(example), *tags_of(example)} - {"", "O"} or {""}:
             queues.setdefault(label, []).append(index)
     turns = [
         iter(queue) for _, queue in sorted(queues.items(), key=lambda item: (len(item[1]), item[0]))
@@ -167,7 +168,7 @@ def word_embeddings(examples: Sequence[Example]) -> Array:
     """
     found = np.zeros((len(examples), WIDTH), np.float32)
     for row, example in enumerate(examples):
-        for word in example.words or example.text.split():
+        for word in words_of(example) or text_of(example).split():
             code = zlib.crc32(word.lower().encode("utf-8", "surrogatepass"))
             found[row, code % WIDTH] += 1 if code >> 31 else -1
     lengths = np.linalg.norm(found, axis=1, keepdims=True)

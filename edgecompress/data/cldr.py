@@ -24,6 +24,7 @@ from pydantic import Field, field_validator
 
 from edgecompress.data.base import DataConfig, Split
 from edgecompress.errors import DataError, MissingExtraError
+from edgecompress.texts import label_of, text_example, text_of
 from edgecompress.values import Example, json_digest
 from edgecompress.words import shortened
 
@@ -96,7 +97,9 @@ class CldrData(DataConfig):
             chosen = sorted(strings, key=lambda item: (_hash(item[0]), item))[: self.max_strings]
             for key, text in sorted(chosen):
                 if split_of(key) == split:
-                    result.append(Example(text=text, label=locale, source=key.partition("/")[0]))
+                    result.append(
+                        text_example(text=text, label=locale, source=key.partition("/")[0])
+                    )
         if not result:
             raise DataError(f"the {split} split is empty; raise data.max_strings")
         return tuple(result)
@@ -107,7 +110,9 @@ class CldrData(DataConfig):
 
     def digest(self, split: Split) -> str:
         """SHA-256 over the examples, so that another Babel with other strings is seen."""
-        rows = [[example.text, example.label, example.source] for example in self.read(split)]
+        rows = [
+            [text_of(example), label_of(example), example.source] for example in self.read(split)
+        ]
         return json_digest(rows)
 
 

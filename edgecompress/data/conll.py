@@ -20,6 +20,7 @@ from typing import Literal
 
 from edgecompress.data.base import FileData
 from edgecompress.textfiles import conll_lines, conll_sentences
+from edgecompress.texts import words_example
 from edgecompress.values import Example
 
 
@@ -31,7 +32,7 @@ class ConllData(FileData):
     def parse(self, file: Path, source: str) -> Iterator[Example]:
         """Read the sentences of one file."""
         for words, tags in conll_sentences(file):
-            yield Example(words=words, tags=tags, source=source)
+            yield words_example(words=words, tags=tags, source=source)
 
     def label_line(self, file: Path, label: str) -> int | None:
         """Find the first line with the tag `label`."""

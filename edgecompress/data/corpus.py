@@ -12,6 +12,7 @@ A recipe's relative paths are looked for below ``data.root``, then beside the re
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,6 +21,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 from edgecompress.data.base import SPLIT_WORDS
 from edgecompress.errors import DataError
 from edgecompress.textfiles import check_file, conll_sentences, read_lines, tsv_rows
+from edgecompress.texts import text_example, words_example
 from edgecompress.values import Example, Json, file_digest
 
 TRAIN: Literal["train"] = "train"
@@ -98,7 +100,7 @@ def read_corpus(
     for entry, source in _named(entries):
         before = len(found)
         if entry == TRAIN or not isinstance(entry, CorpusFile):
-            found += [Example(words=e.words, text=e.text, source=e.source) for e in train]
+            found += [replace(example, target=None) for example in train]
             if len(found) == before:
                 raise DataError(
                     "the corpus names the training split, and there are no training examples; "
@@ -180,12 +182,12 @@ def _names(files: Sequence[Path]) -> list[str]:
 def _parse(entry: CorpusFile, source: str) -> Iterator[Example]:
     if entry.format == "conll":
         for words, _ in conll_sentences(entry.file):
-            yield Example(words=words, source=source)
+            yield words_example(words=words, source=source)
     elif entry.format == "tsv":
         # The text stands for the label, too: other columns need not be there.
         for _, text, _ in tsv_rows(entry.file, entry.text_column, entry.text_column, "corpus."):
-            yield Example(text=text, source=source)
+            yield text_example(text=text, source=source)
     else:
         for line in read_lines(entry.file):
             if line.strip():
-                yield Example(text=line.strip(), source=source)
+                yield text_example(text=line.strip(), source=source)

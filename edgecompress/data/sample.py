@@ -6,13 +6,14 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 
+from edgecompress.texts import label_of, tags_of
 from edgecompress.values import Example
 
 
 def stratum(example: Example) -> tuple[str, ...]:
     """Give the group of an example: its file, and its label or the kinds of its tags."""
-    kinds = {tag.partition("-")[2] for tag in example.tags if tag != "O"}
-    return (example.source, example.label, *sorted(kinds))
+    kinds = {tag.partition("-")[2] for tag in tags_of(example) if tag != "O"}
+    return (example.source, label_of(example), *sorted(kinds))
 
 
 def stratified_sample(examples: Sequence[Example], count: int, seed: int) -> tuple[int, ...]:

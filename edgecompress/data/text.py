@@ -8,6 +8,7 @@ from typing import Literal
 
 from edgecompress.data.base import FileData
 from edgecompress.textfiles import read_lines
+from edgecompress.texts import text_example
 from edgecompress.values import Example
 
 
@@ -20,7 +21,7 @@ class TextData(FileData):
         """Read the lines of one file."""
         for line in read_lines(file):
             if line.strip():
-                yield Example(text=line.strip(), source=source)
+                yield text_example(text=line.strip(), source=source)
 
     def label_line(self, file: Path, label: str) -> int | None:  # noqa: ARG002
         """Find nothing: there are no labels."""

@@ -12,6 +12,7 @@ from typing import Literal
 
 from edgecompress.data.base import FileData
 from edgecompress.textfiles import tsv_rows
+from edgecompress.texts import text_example
 from edgecompress.values import Example
 
 
@@ -27,7 +28,7 @@ class TsvData(FileData):
     def parse(self, file: Path, source: str) -> Iterator[Example]:
         """Read the rows of one file."""
         for _, text, label in self._rows(file):
-            yield Example(text=text, label=label, source=source)
+            yield text_example(text=text, label=label, source=source)
 
     def label_line(self, file: Path, label: str) -> int | None:
         """Find the first row with the label `label`."""

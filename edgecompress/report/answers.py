@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from edgecompress.report import words
 from edgecompress.tasks import Answers
+from edgecompress.texts import label_of, tags_of, text_of, words_of
 from edgecompress.values import Example, Json
 
 MOST_CLASSES = 24
@@ -86,7 +87,7 @@ def confusion(answers: Mapping[str, Answers], examples: Sequence[Example], split
         of counts, a line per right class and in it a number per answered class. Empty where no
         example has a label.
     """
-    tagged = any(example.tags for example in examples)
+    tagged = any(tags_of(example) for example in examples)
     pairs = {
         name: Counter(
             (_type(right), _type(said))
@@ -126,10 +127,10 @@ def flips(teacher: Answers, model: Answers, examples: Sequence[Example], split: 
         before, after = teacher.labels[index], model.labels[index]
         if not right or (before == right) == (after == right):
             continue
-        names = example.words or ("",) * len(right)
+        names = words_of(example) or ("",) * len(right)
         where = [place for place in range(len(right)) if before[place] != after[place]]
         found = Flip(
-            _cut(" ".join(example.words) or example.text),
+            _cut(" ".join(words_of(example)) or text_of(example)),
             words.plain(example.source),
             tuple(
                 (words.plain(names[place]), right[place], before[place], after[place])
@@ -152,7 +153,7 @@ def flips(teacher: Answers, model: Answers, examples: Sequence[Example], split: 
 
 
 def _gold(example: Example) -> tuple[str, ...]:
-    return example.tags or ((example.label,) if example.label else ())
+    return tags_of(example) or ((label_of(example),) if label_of(example) else ())
 
 
 def _type(label: str) -> str:

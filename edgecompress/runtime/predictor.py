@@ -26,6 +26,7 @@ from edgecompress.runtime.sessions import (
     open_session,
     refusals,
 )
+from edgecompress.texts import text_example, words_example
 from edgecompress.values import Example
 
 if TYPE_CHECKING:
@@ -247,7 +248,7 @@ class Predictor:
             self._use(tried[0])
             return {}
         words = [[str(number % 100) for number in range(count)] for count in _TUNING_WORDS]
-        examples = [Example(words=tuple(each), text=" ".join(each)) for each in words]
+        examples = [Example({"words": tuple(each), "text": " ".join(each)}) for each in words]
         encoded = self._task.encode(examples, self._preprocessor, self.manifest.labels)
 
         def prepare(count: int) -> Any:
@@ -301,7 +302,7 @@ class Predictor:
 
     def _answer(self, questions: Sequence[Question]) -> list[Prediction]:
         examples = [
-            Example(text=each.text) if each.spans is None else Example(words=each.words)
+            text_example(text=each.text) if each.spans is None else words_example(words=each.words)
             for each in questions
         ]
         labels = self.manifest.labels

@@ -18,6 +18,7 @@ from edgecompress.targets.given import file_feeds
 from edgecompress.targets.loadable import check_loadable
 from edgecompress.targets.synthetic import synthetic_feeds
 from edgecompress.tasks import Encoded, Preprocessor, task
+from edgecompress.texts import text_of, words_of
 from edgecompress.values import Candidate, Example, OnnxModel, file_digest
 
 
@@ -76,7 +77,7 @@ class InputSettings(BaseModel):
 
 def question(example: Example) -> Example:
     """Take the labels off an example: a model is never shown them."""
-    return replace(example, tags=(), label="")
+    return replace(example, target=None)
 
 
 def encoded_feeds(
@@ -129,7 +130,7 @@ def spread(lengths: Sequence[int], count: int) -> list[int]:
 
 
 def _length(example: Example) -> int:
-    return len(example.text) + sum(len(word) + 1 for word in example.words)
+    return len(text_of(example)) + sum(len(word) + 1 for word in words_of(example))
 
 
 def timing_feeds(
@@ -196,7 +197,7 @@ def timing_feeds(
     kept = sorted(common)
     if not kept:
         raise DataError("no example gives a single token; the data to time with is blank")
-    texts = tuple(chosen[k].text or chosen[k].words for k in kept)
+    texts = tuple(text_of(chosen[k]) or words_of(chosen[k]) for k in kept)
     trimmed = {key: keep(each, kept) for key, each in found.items()}
     return [trimmed[key] for key in keys], texts
 

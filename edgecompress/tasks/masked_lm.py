@@ -35,6 +35,7 @@ from edgecompress.tasks.base import (
 from edgecompress.tasks.metrics import by_source
 from edgecompress.tasks.preprocessor import Preprocessor
 from edgecompress.tasks.token_classification import windows
+from edgecompress.texts import running_text, text_example
 from edgecompress.values import Example
 
 SHARE = 0.15
@@ -236,12 +237,7 @@ class MaskedLM(Task):
 
     def example(self, text: str) -> Example:
         """Make an example of a typed text."""
-        return Example(text=text)
-
-
-def running_text(example: Example) -> str:
-    """Give an example's text, or its words with blanks between them."""
-    return example.text or " ".join(example.words)
+        return text_example(text=text)
 
 
 def hidden_words(text: str, share: float = SHARE) -> Ids:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from edgecompress.errors import MissingExtraError
 from edgecompress.tasks.base import Answers, Floats, Score
+from edgecompress.texts import label_of, tags_of
 from edgecompress.values import Example
 
 CALIBRATION_BINS = 15  # Guo et al. 2017, "On Calibration of Modern Neural Networks"
@@ -65,7 +66,7 @@ def span_counts(
 
 def span_scores(answers: Answers, examples: Sequence[Example]) -> list[Score]:
     """Span F1, precision and recall over all, per entity type and per file; word-level ECE."""
-    gold = [spans(example.tags) for example in examples]
+    gold = [spans(tags_of(example)) for example in examples]
     said = [spans(labels) for labels in answers.labels]
 
     def counts(numbers: Iterable[int], kind: str | None = None) -> NDArray[np.float64]:
@@ -96,7 +97,11 @@ def span_scores(answers: Answers, examples: Sequence[Example]) -> list[Score]:
 def _words_ece(answers: Answers, examples: Sequence[Example]) -> Score:
     pairs = zip(answers.labels, examples, strict=True)
     hits = np.array(
-        [a == b for labels, example in pairs for a, b in zip(labels, example.tags, strict=True)],
+        [
+            a == b
+            for labels, example in pairs
+            for a, b in zip(labels, tags_of(example), strict=True)
+        ],
         dtype=bool,
     )
     confidence = np.concatenate([np.zeros(0), *answers.confidence])
@@ -111,7 +116,7 @@ def class_scores(
     Macro F1 is the mean over the labels that `examples` hold; a label that only the answers hold
     lowers the others' F1 but is no term of the mean.
     """
-    gold = np.array([example.label for example in examples], dtype=object)
+    gold = np.array([label_of(example) for example in examples], dtype=object)
     said = np.array([label for (label,) in answers.labels], dtype=object)
     confidence = np.concatenate([np.zeros(0), *answers.confidence])
     hits = (gold == said).astype(bool)

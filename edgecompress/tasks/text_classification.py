@@ -30,6 +30,7 @@ from edgecompress.tasks.base import (
     softmax,
 )
 from edgecompress.tasks.preprocessor import Preprocessor
+from edgecompress.texts import label_of, text_example, text_of
 from edgecompress.values import Example
 
 NONE: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
@@ -44,7 +45,7 @@ class TextClassification(Task):
 
     def label_names(self, examples: Sequence[Example]) -> tuple[str, ...]:
         """Give all labels, sorted."""
-        found = {example.label for example in examples if example.label}
+        found = {label_of(example) for example in examples if label_of(example)}
         if not found:
             raise DataError("the data has no labels; text-classification needs texts with a label")
         return tuple(sorted(found))
@@ -61,9 +62,9 @@ class TextClassification(Task):
         """
         label_ids = {label: index for index, label in enumerate(labels)}
         input_ids, row_labels, owner = [], [], []
-        pieces = preprocessor.encode_text([example.text for example in examples])
+        pieces = preprocessor.encode_text([text_of(example) for example in examples])
         for number, (example, ids) in enumerate(zip(examples, pieces, strict=True)):
-            gold = label_id(label_ids, example.label, example) if example.label else IGNORED
+            gold = label_id(label_ids, label_of(example), example) if label_of(example) else IGNORED
             count = max(1, -(-len(ids) // preprocessor.capacity))
             for part in np.array_split(ids, count):
                 row = preprocessor.with_specials(part)
@@ -101,7 +102,7 @@ class TextClassification(Task):
     ) -> tuple[NDArray[np.float64], Statistic]:
         """Give (correct, 1) per text, and accuracy from sums."""
         pairs = zip(answers.labels, examples, strict=True)
-        correct = np.array([found == (example.label,) for found, example in pairs], np.float64)
+        correct = np.array([found == (label_of(example),) for found, example in pairs], np.float64)
         return np.stack((correct, np.ones_like(correct)), axis=-1), metrics.share_of_counts
 
     def floor(
@@ -113,7 +114,7 @@ class TextClassification(Task):
 
         Its confidence is that label's share of `known`.
         """
-        counts = Counter(example.label for example in known if example.label)
+        counts = Counter(label_of(example) for example in known if label_of(example))
         if not counts:
             return None
         label = min(counts, key=lambda name: (-counts[name], name))
@@ -126,4 +127,4 @@ class TextClassification(Task):
 
     def example(self, text: str) -> Example:
         """Make an unlabelled example of a typed text."""
-        return Example(text=text)
+        return text_example(text=text)

@@ -31,6 +31,7 @@ from edgecompress.tasks.base import (
     softmax,
 )
 from edgecompress.tasks.preprocessor import Preprocessor
+from edgecompress.texts import tags_of, words_example, words_of
 from edgecompress.values import Example
 
 OUTSIDE = "O"
@@ -45,7 +46,7 @@ class TokenClassification(Task):
 
     def label_names(self, examples: Sequence[Example]) -> tuple[str, ...]:
         """Give ``O`` and then all other tags, sorted."""
-        found = {tag for example in examples for tag in example.tags}
+        found = {tag for example in examples for tag in tags_of(example)}
         if not found:
             raise DataError("the data has no tags; token-classification needs words with tags")
         return (OUTSIDE, *sorted(found - {OUTSIDE}))
@@ -62,15 +63,16 @@ class TokenClassification(Task):
         """
         label_ids = {label: index for index, label in enumerate(labels)}
         input_ids, row_labels, positions, indices, owner = [], [], [], [], []
-        pieces = preprocessor.encode_words([example.words for example in examples])
+        pieces = preprocessor.encode_words([words_of(example) for example in examples])
         for number, (example, (ids, words)) in enumerate(zip(examples, pieces, strict=True)):
-            if example.tags and len(example.tags) != len(example.words):
+            of_example, said = words_of(example), tags_of(example)
+            if said and len(said) != len(of_example):
                 raise DataError(
-                    f"a sentence has {len(example.words)} words and {len(example.tags)} tags: "
-                    f"{' '.join(example.words[:8])} …"
+                    f"a sentence has {len(of_example)} words and {len(said)} tags: "
+                    f"{' '.join(of_example[:8])} …"
                 )
-            tags = [label_id(label_ids, tag, example) for tag in example.tags]
-            gold = np.array(tags or [IGNORED] * len(example.words), dtype=np.int64)
+            tags = [label_id(label_ids, tag, example) for tag in said]
+            gold = np.array(tags or [IGNORED] * len(words_of(example)), dtype=np.int64)
             first = np.diff(words, prepend=-1) > 0
             for start, stop in windows(first, preprocessor.capacity):
                 here = np.flatnonzero(first[start:stop])
@@ -83,7 +85,7 @@ class TokenClassification(Task):
                 positions.append(at)
                 indices.append(words[start + here])
                 owner.append(number)
-        counts = [len(example.words) for example in examples]
+        counts = [len(words_of(example)) for example in examples]
         return join_rows(input_ids, row_labels, positions, indices, owner, counts)
 
     def decode(self, logits: Sequence[Floats], encoded: Encoded, labels: Sequence[str]) -> Answers:
@@ -114,7 +116,7 @@ class TokenClassification(Task):
         self, answers: Answers, examples: Sequence[Example]
     ) -> tuple[NDArray[np.float64], Statistic]:
         """Give (true positives, predicted spans, gold spans) per sentence, and F1 from sums."""
-        gold = [example.tags for example in examples]
+        gold = [tags_of(example) for example in examples]
         return metrics.span_counts(gold, answers.labels), metrics.f1_of_counts
 
     def floor(
@@ -126,13 +128,13 @@ class TokenClassification(Task):
 
         Its confidence is the share of words in `known` that are none.
         """
-        tags = Counter(tag for example in known for tag in example.tags)
+        tags = Counter(tag for example in known for tag in tags_of(example))
         if not tags:
             return None
         share = tags[OUTSIDE] / tags.total()
 
         def answers(examples: Sequence[Example]) -> Answers:
-            counts = [len(example.words) for example in examples]
+            counts = [len(words_of(example)) for example in examples]
             return Answers(
                 tuple((OUTSIDE,) * count for count in counts),
                 tuple(np.full(count, share) for count in counts),
@@ -142,7 +144,7 @@ class TokenClassification(Task):
 
     def example(self, text: str) -> Example:
         """Split a typed text into words, punctuation apart; see `split_words`."""
-        return Example(words=tuple(text[start:stop] for start, stop in split_words(text)))
+        return words_example(words=tuple(text[start:stop] for start, stop in split_words(text)))
 
 
 def windows(first: NDArray[np.bool_], capacity: int) -> list[tuple[int, int]]:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecompress.tasks.preprocessor import CHUNK, Preprocessor
+from edgecompress.texts import text_of, words_of
 from edgecompress.training.rows import Rows
 
 Ids = NDArray[np.int64]
@@ -178,7 +179,7 @@ def _uncut(rows: Rows, suspect: NDArray[np.bool_], row: Ids, word: Ids) -> NDArr
     whole = np.ones(len(suspect), dtype=bool)
     for place in np.flatnonzero(suspect).tolist():
         example = rows.examples[int(rows.encoded.example[row[place]])]
-        ((pieces, _),) = rows.preprocessor.encode_words([[example.words[int(word[place])]]])
+        ((pieces, _),) = rows.preprocessor.encode_words([[words_of(example)[int(word[place])]]])
         whole[place] = len(pieces) <= rows.preprocessor.capacity
     return whole
 
@@ -208,7 +209,7 @@ def _text_spans(rows: Rows, lengths: Ids, prefix: int, suffix: int) -> tuple[Ids
 
 def _words_of_pieces(rows: Rows) -> list[Ids]:
     """Tell for each text which blank-separated word each of its pieces ends in."""
-    texts = [example.text for example in rows.examples]
+    texts = [text_of(example) for example in rows.examples]
     encodings = (
         encoding
         for start in range(0, len(texts), CHUNK)

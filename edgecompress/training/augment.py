@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from edgecompress.errors import DataError
 from edgecompress.tasks.metrics import spans
+from edgecompress.texts import tags_of, text_example, text_of, words_example, words_of
 from edgecompress.values import Example
 
 TRIES = 4
@@ -84,9 +85,9 @@ class Tokens:
     cased: bool = True
 
 
-def words_of(example: Example) -> Words:
+def split_words(example: Example) -> Words:
     """Give an example's words: its own, or those between the blanks of its text."""
-    return example.words or tuple(example.text.split())
+    return words_of(example) or tuple(text_of(example).split())
 
 
 def changed_copies(
@@ -148,9 +149,9 @@ def make_lexicon(train: Sequence[Example]) -> Lexicon:
     mentions: dict[tuple[str, str], dict[Words, None]] = {}
     counts: dict[str, Counter[str]] = {}
     for example in train:
-        words = words_of(example)
+        words = split_words(example)
         counts.setdefault(example.source, Counter()).update(words)
-        for kind, first, last in sorted(spans(example.tags)) if example.tags else ():
+        for kind, first, last in sorted(spans(tags_of(example))) if tags_of(example) else ():
             for source in {example.source, ""}:
                 mentions.setdefault((source, kind), {})[words[first : last + 1]] = None
     shares = {
@@ -180,9 +181,9 @@ def _changed(
     tokens: Tokens,
     random: np.random.Generator,
 ) -> Words:
-    words = words_of(example)
+    words = split_words(example)
     inside = {}
-    for kind, first, last in spans(example.tags) if example.tags else ():
+    for kind, first, last in spans(tags_of(example)) if tags_of(example) else ():
         inside[first] = (kind, last)
     found: list[str] = []
     at = 0
@@ -232,6 +233,6 @@ def _drawn(source: str, lexicon: Lexicon, random: np.random.Generator) -> str:
 
 
 def _unlabelled(example: Example, words: Words) -> Example:
-    if example.words:
-        return Example(words=words, source=example.source)
-    return Example(text=" ".join(words), source=example.source)
+    if words_of(example):
+        return words_example(words=words, source=example.source)
+    return text_example(text=" ".join(words), source=example.source)

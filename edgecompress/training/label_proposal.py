@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from edgecompress.texts import label_of, tags_of
 from edgecompress.training.heads import HeadRules, LabelsError, check_labels
 from edgecompress.values import Candidate, Example
 
@@ -60,16 +61,16 @@ def propose(candidate: Candidate, module: Any, examples: Sequence[Example]) -> P
     from edgecompress.training.rows import logits_of, make_rows
 
     step = max(1, len(examples) // EXAMPLES)
-    asked = [example for example in examples if example.label or example.tags][::step]
+    asked = [example for example in examples if label_of(example) or tags_of(example)][::step]
     # The head does not know the data's labels, so it is asked without them.
-    bare = [replace(example, label="", tags=()) for example in asked]
+    bare = [replace(example, target=None) for example in asked]
     if not bare:
         return Proposal({}, 0, 0)
     rows = make_rows(candidate, bare, module)
     answers = rows.task.decode(logits_of(module, rows), rows.encoded, candidate.labels)
     counts: dict[str, Counter[str]] = {name: Counter() for name in candidate.labels}
     for said, example in zip(answers.labels, asked, strict=True):
-        truth = example.tags or (example.label,)
+        truth = tags_of(example) or (label_of(example),)
         for answer, label in zip(said, truth, strict=False):
             counts[answer][label] += 1
     wanted = {label for count in counts.values() for label in count}

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from edgecompress.errors import DataError
+from edgecompress.texts import running_text
 from edgecompress.values import Candidate, Example, TorchModel
 
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -124,7 +125,7 @@ class NewTeacher(BaseModel):
             trainers,
         )
 
-        texts = [example.text or " ".join(example.words) for example in examples]
+        texts = [running_text(example) for example in examples]
         if not any(text.strip() for text in texts):
             raise DataError("the training examples hold no text to make a tokenizer from")
         fold = [normalizers.Lowercase()] if self.lowercase else []

@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 from edgecompress.data.corpus import Corpus, check_corpus, corpus_identity, read_corpus
 from edgecompress.errors import DataError
 from edgecompress.tasks import Preprocessor, task
-from edgecompress.training.augment import Changes, Tokens, Words, changed_copies, words_of
+from edgecompress.texts import text_example, text_of, words_example, words_of
+from edgecompress.training.augment import Changes, Tokens, Words, changed_copies, split_words
 from edgecompress.values import Example, Json
 
 MOSTLY = 0.5
@@ -89,7 +90,7 @@ def transfer_examples(
         When nothing of the corpus is left, most of it is in a script that the tokenizer does not
         know, or the copies cannot be changed as asked for.
     """
-    known = {words_of(example) for example in (*train, *held_out)}
+    known = {split_words(example) for example in (*train, *held_out)}
     known.add(())
     found = _from_corpus(transfer, train, seed, preprocessor, known) if transfer.corpus else []
     if transfer.augment:
@@ -117,12 +118,12 @@ def _from_corpus(
     preprocessor: Preprocessor | None,
     known: set[Words],
 ) -> list[Example]:
-    in_words = any(example.words for example in train)
+    in_words = any(words_of(example) for example in train)
     found = []
     read = read_corpus(transfer.corpus, train)
     for example in read:
         for part in _parts(example, transfer.longest, in_words):
-            words = words_of(part)
+            words = split_words(part)
             if words not in known:
                 known.add(words)
                 found.append(part)
@@ -142,18 +143,18 @@ def _from_corpus(
 
 def _parts(example: Example, longest: int, in_words: bool) -> Iterator[Example]:
     """Give an example in the form of the training data, in parts of at most `longest` words."""
-    if in_words and not example.words:
-        words = task("token-classification").example(example.text).words
+    if in_words and not words_of(example):
+        words = words_of(task("token-classification").example(text_of(example)))
     else:
-        words = words_of(example)
+        words = split_words(example)
     for part in np.array_split(np.arange(len(words)), max(1, -(-len(words) // longest))):
         if not len(part):
             continue
         inside = words[part[0] : part[-1] + 1]
         if in_words:
-            yield Example(words=inside, source=example.source)
+            yield words_example(words=inside, source=example.source)
         else:
-            yield Example(text=" ".join(inside), source=example.source)
+            yield text_example(text=" ".join(inside), source=example.source)
 
 
 def _readable(found: list[Example], preprocessor: Preprocessor) -> list[Example]:
@@ -161,10 +162,10 @@ def _readable(found: list[Example], preprocessor: Preprocessor) -> list[Example]
     unknown = _unknown_id(preprocessor)
     if unknown is None:
         return found
-    if found[0].words:
-        pieces = [ids for ids, _ in preprocessor.encode_words([one.words for one in found])]
+    if words_of(found[0]):
+        pieces = [ids for ids, _ in preprocessor.encode_words([words_of(one) for one in found])]
     else:
-        pieces = preprocessor.encode_text([one.text for one in found])
+        pieces = preprocessor.encode_text([text_of(one) for one in found])
     kept = [
         example
         for example, ids in zip(found, pieces, strict=True)
@@ -174,7 +175,7 @@ def _readable(found: list[Example], preprocessor: Preprocessor) -> list[Example]
         lost = next(e for e, ids in zip(found, pieces, strict=True) if e not in kept)
         raise DataError(
             f"{len(found) - len(kept)} of {len(found)} texts of transfer.corpus are mostly unknown "
-            f"to the tokenizer ({' '.join(words_of(lost)[:5])} …): its vocabulary does not hold "
+            f"to the tokenizer ({' '.join(split_words(lost)[:5])} …): its vocabulary does not hold "
             "their script; name text that the model can read"
         )
     return kept

@@ -17,6 +17,7 @@ from edgecompress.bundle.manifest import Manifest
 from edgecompress.errors import DataError
 from edgecompress.targets.accuracy import observe_accuracy
 from edgecompress.targets.size import size_measurements
+from edgecompress.texts import words_example
 from edgecompress.values import (
     Candidate,
     Example,
@@ -42,7 +43,7 @@ def sentences(count: int, source: str) -> tuple[Example, ...]:
         words, tags = ("ya", word, "je"), ("O", tag, "O")
         if source == "swa" and index % 3 == 0:
             words, tags = (*words, "dodoma"), (*tags, "B-LOC")
-        out.append(Example(words=words, tags=tags, source=source))
+        out.append(words_example(words=words, tags=tags, source=source))
     return tuple(out)
 
 

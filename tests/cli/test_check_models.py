@@ -21,6 +21,7 @@ from edgecompress.matrix.run import check_cells
 from edgecompress.preflight import plan
 from edgecompress.recipe import load_recipe
 from edgecompress.single import single_recipe
+from edgecompress.texts import label_of, text_of
 
 RECIPE = """\
 name: x
@@ -40,7 +41,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_checkpoint(folder / "encoder", "Bert", "none")
     write_checkpoint(folder / "tagger", "Bert", "token-classification", names)
     for seed, name in enumerate(("train", "dev", "test")):
-        lines = [f"{one.text}\t{one.label}" for one in labelled_texts(30, seed)]
+        lines = [f"{text_of(one)}\t{label_of(one)}" for one in labelled_texts(30, seed)]
         (folder / f"{name}.tsv").write_text("\n".join(["text\tlabel", *lines]) + "\n")
     return folder
 

@@ -14,6 +14,7 @@ from helpers import tagged_examples, tiny_teacher
 from pages import blocks, page, read_block
 
 from edgecompress.cli.main import cli
+from edgecompress.texts import tags_of, words_of
 from edgecompress.training.qat_fields import Qat
 from edgecompress.values import Candidate
 
@@ -36,7 +37,7 @@ def test_the_commands_carry_learned_ranges_into_an_int8_file(tmp_path, monkeypat
     start.save(tmp_path / "MODEL")
     for name in ("train", "valid", "test"):
         some = tagged_examples(30, seed=ord(name[0]))
-        rows = ["\n".join(map(" ".join, zip(e.words, e.tags, strict=True))) for e in some]
+        rows = ["\n".join(map(" ".join, zip(words_of(e), tags_of(e), strict=True))) for e in some]
         (tmp_path / f"{name}.txt").write_text("\n\n".join(rows) + "\n")
     data = {"format": "conll", "root": str(tmp_path), "train": ["train.txt"]}
     data |= {"validation": ["valid.txt"], "test": ["test.txt"], "seen_test": "accept"}

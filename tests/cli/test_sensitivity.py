@@ -14,6 +14,7 @@ from edgecompress.cli.main import main
 from edgecompress.models.storage import read_model, write_model
 from edgecompress.quantization.rewrite import rewrite
 from edgecompress.quantization.scheme import Scheme
+from edgecompress.texts import tags_of, words_of
 from edgecompress.values import Candidate
 
 
@@ -26,7 +27,9 @@ def run(arguments: list[str]) -> int:
 def write_conll(file: Path, count: int, seed: int) -> Path:
     lines = []
     for example in tagged_examples(count, seed):
-        lines += [f"{word} {tag}" for word, tag in zip(example.words, example.tags, strict=True)]
+        lines += [
+            f"{word} {tag}" for word, tag in zip(words_of(example), tags_of(example), strict=True)
+        ]
         lines.append("")
     file.write_text("\n".join(lines))
     return file

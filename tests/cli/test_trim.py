@@ -11,13 +11,16 @@ import pytest
 from helpers import tagged_examples, tiny_teacher
 
 from edgecompress.cli.main import main
+from edgecompress.texts import tags_of, words_of
 from edgecompress.values import Candidate
 
 
 def conll(file: Path, count: int, seed: int) -> Path:
     lines = []
     for example in tagged_examples(count, seed):
-        lines += [f"{word} {tag}" for word, tag in zip(example.words, example.tags, strict=True)]
+        lines += [
+            f"{word} {tag}" for word, tag in zip(words_of(example), tags_of(example), strict=True)
+        ]
         lines.append("")
     file.write_text("\n".join(lines))
     return file

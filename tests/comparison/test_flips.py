@@ -13,7 +13,8 @@ from lookup_models import SPECIALS, TAGS, WORD_TAGS, write_model
 from edgecompress.comparison.flips import ask, compare_answers, in_words, mcnemar, read_examples
 from edgecompress.errors import DataError
 from edgecompress.runtime import load
-from edgecompress.values import Candidate, Example, OnnxModel
+from edgecompress.texts import text_example, words_of
+from edgecompress.values import Candidate, OnnxModel
 
 MakeBundle = Callable[..., Path]
 
@@ -55,7 +56,7 @@ def test_flips_are_told_by_what_they_cost(tmp_path: Path, bundles: tuple[Path, P
     file = tmp_path / "test.txt"
     file.write_text(CONLL, encoding="utf-8")
     examples = read_examples([file], "token-classification")
-    assert [one.words for one in examples] == [
+    assert [words_of(one) for one in examples] == [
         ("Muhammadu", "Buhari", "ya"), ("Abuja",), ("Ikeja",), ("ya",),
     ]  # fmt: skip
     found = compare_answers(examples, *(ask(load(one), examples) for one in bundles))
@@ -127,7 +128,7 @@ def test_files_of_another_form_are_named(
 def test_a_format_can_be_given(tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_text("Abuja B-LOC\n", encoding="utf-8")
     found = read_examples([tmp_path / "a.tsv"], "token-classification", "text")
-    assert found == (Example(text="Abuja B-LOC"),)
+    assert found == (text_example(text="Abuja B-LOC"),)
 
 
 def test_mcnemar_is_the_exact_sign_test() -> None:

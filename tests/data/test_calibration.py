@@ -20,10 +20,11 @@ from edgecompress.data.calibration import (
     word_embeddings,
 )
 from edgecompress.errors import DataError
+from edgecompress.texts import label_of, tags_of, text_example, text_of, words_example, words_of
 from edgecompress.values import Example
 
 EXAMPLES = tuple(
-    Example(words=("w",) * (1 + i % 40), tags=("B-DATE" if i % 50 == 0 else "O",), text=str(i))
+    Example({"words": ("w",) * (1 + i % 40), "text": str(i)}, ("B-DATE" if i % 50 == 0 else "O",))
     for i in range(500)
 )
 
@@ -57,15 +58,15 @@ def test_few_examples_are_remarked_on() -> None:
 
 def test_labels_brings_rare_ones() -> None:
     chosen = CalibrationSet(name="x", choose="labels", samples=10).select(EXAMPLES)
-    assert Counter(e.tags[0] for e in chosen)["B-DATE"] == 5  # the others bear no label
-    texts = [Example(text=str(i), label="rare" if i < 4 else "often") for i in range(400)]
+    assert Counter(tags_of(e)[0] for e in chosen)["B-DATE"] == 5  # the others bear no label
+    texts = [text_example(text=str(i), label="rare" if i < 4 else "often") for i in range(400)]
     few = CalibrationSet(name="x", choose="labels", samples=20).select(texts)
-    assert Counter(e.label for e in few) == {"rare": 4, "often": 16}
+    assert Counter(label_of(e) for e in few) == {"rare": 4, "often": 16}
 
 
 def test_length_is_spread() -> None:
     chosen = CalibrationSet(name="x", choose="length", samples=40).select(EXAMPLES)
-    lengths = {len(e.words) for e in chosen}
+    lengths = {len(words_of(e)) for e in chosen}
     assert {min(lengths), max(lengths)} == {1, 40}
     assert len(lengths) > 30
 
@@ -81,7 +82,7 @@ def test_choice_is_repeatable_and_distinct(choose: str, samples: int, seed: int,
     definition = CalibrationSet.model_validate({"name": "x", "choose": choose, "samples": samples})
     chosen = definition.select(EXAMPLES[:size], seed)
     assert len(chosen) == min(samples, size)
-    assert len({e.text for e in chosen}) == len(chosen)
+    assert len({text_of(e) for e in chosen}) == len(chosen)
     assert chosen == definition.select(EXAMPLES[:size], seed)
 
 
@@ -139,11 +140,11 @@ def test_unknown_names_and_files(tmp_path: Path) -> None:
 
 def test_kcentre_takes_what_differs() -> None:
     topics = ("market price trade", "rain river flood", "goal match player")
-    texts = [Example(text=f"{topics[0]} {i % 3}") for i in range(60)]
-    texts[17], texts[41] = Example(text=topics[1]), Example(text=topics[2])
+    texts = [text_example(text=f"{topics[0]} {i % 3}") for i in range(60)]
+    texts[17], texts[41] = text_example(text=topics[1]), text_example(text=topics[2])
     chosen = CalibrationSet(name="x", choose="kcentre", samples=3)
     for seed in range(5):
-        found = {example.text for example in chosen.select(texts, seed)}
+        found = {text_of(example) for example in chosen.select(texts, seed)}
         assert {topics[1], topics[2]} <= found
     assert chosen.select(texts, 3) == chosen.select(texts, 3)
     assert chosen.digest != CalibrationSet(name="x", choose="random", samples=3).digest
@@ -156,7 +157,11 @@ def test_kcentre_is_at_most_twice_as_far_as_the_best() -> None:
 
 
 def test_embeddings_are_of_words_not_of_their_order() -> None:
-    same = [Example(words=("Kano", "rain")), Example(text="RAIN kano"), Example(text="")]
+    same = [
+        words_example(words=("Kano", "rain")),
+        text_example(text="RAIN kano"),
+        text_example(text=""),
+    ]
     found = word_embeddings(same)
     assert np.array_equal(found[0], found[1]) and not found[2].any()
     assert np.isclose(np.linalg.norm(found[0]), 1)

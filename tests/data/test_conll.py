@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from edgecompress.data import data_config
 from edgecompress.errors import DataError
+from edgecompress.texts import tags_of, words_example, words_of
 from edgecompress.values import Example
 
 
@@ -28,8 +29,8 @@ def written(folder: Path, content: str | bytes) -> Path:
 def test_masakhaner_form(tmp_path: Path) -> None:
     text = "Ya O\nal B-PER\n- I-PER\n\n\nKano B-LOC\n. O"
     assert read(written(tmp_path, text)) == (
-        Example(words=("Ya", "al", "-"), tags=("O", "B-PER", "I-PER"), source="train"),
-        Example(words=("Kano", "."), tags=("B-LOC", "O"), source="train"),
+        words_example(words=("Ya", "al", "-"), tags=("O", "B-PER", "I-PER"), source="train"),
+        words_example(words=("Kano", "."), tags=("B-LOC", "O"), source="train"),
     )
 
 
@@ -47,19 +48,19 @@ def test_masakhaner_form(tmp_path: Path) -> None:
 )
 def test_harmless_differences(tmp_path: Path, text: str) -> None:
     (example,) = read(written(tmp_path, text))
-    assert (example.words, example.tags) == (("Ya", "Kano"), ("O", "B-LOC"))
+    assert (words_of(example), tags_of(example)) == (("Ya", "Kano"), ("O", "B-LOC"))
 
 
 def test_unicode_blanks_belong_to_words(tmp_path: Path) -> None:
     words = ("a\u00a0b", "\u200b", "\u2028", "c\u3000", "\u0085d", "e\x0cf", "\u00a0")
     text = "".join(f"{word} O\n" for word in words)
     (example,) = read(written(tmp_path, text))
-    assert example.words == words
+    assert words_of(example) == words
 
 
 def test_inside_without_begin_is_kept(tmp_path: Path) -> None:
     (example,) = read(written(tmp_path, "Ya O\nKano I-LOC\nLagos B-LOC\n"))
-    assert example.tags == ("O", "I-LOC", "B-LOC")
+    assert tags_of(example) == ("O", "I-LOC", "B-LOC")
 
 
 @pytest.mark.parametrize(
@@ -103,8 +104,8 @@ def test_any_bytes_are_read_or_refused(content: bytes) -> None:
             assert error.file == file
         else:
             assert examples
-            assert all(len(e.words) == len(e.tags) > 0 for e in examples)
-            assert all(word for e in examples for word in e.words)
+            assert all(len(words_of(e)) == len(tags_of(e)) > 0 for e in examples)
+            assert all(word for e in examples for word in words_of(e))
 
 
 word = st.text(
@@ -120,4 +121,4 @@ def test_what_is_written_is_read(sentences: list[list[tuple[str, str]]], end: st
     blocks = [line_end.join(f"{w} {t}" for w, t in pairs) for pairs in sentences]
     with tempfile.TemporaryDirectory() as folder:
         examples = read(written(Path(folder), (line_end * 2).join(blocks) + line_end))
-    assert [list(zip(e.words, e.tags, strict=True)) for e in examples] == sentences
+    assert [list(zip(words_of(e), tags_of(e), strict=True)) for e in examples] == sentences

@@ -19,12 +19,12 @@ from edgecompress.data.corpus import (
 from edgecompress.errors import DataError
 from edgecompress.recipe import load_recipe
 from edgecompress.recipe_paths import absolute_paths, placeless
-from edgecompress.values import Example
+from edgecompress.texts import text_example, words_example
 
 CORPUS: TypeAdapter[tuple[object, ...]] = TypeAdapter(Corpus)
 TRAIN = (
-    Example(words=("Ya", "tafi"), tags=("O", "O"), source="hau"),
-    Example(text="E don go", label="neutral", source="pcm"),
+    words_example(words=("Ya", "tafi"), tags=("O", "O"), source="hau"),
+    text_example(text="E don go", label="neutral", source="pcm"),
 )
 
 
@@ -50,14 +50,14 @@ def test_every_form_is_read(tmp_path: Path) -> None:
     check_corpus(corpus)
     found = read_corpus(corpus, TRAIN)
     assert found == (
-        Example(words=("Ya", "tafi"), source="hau"),
-        Example(text="E don go", source="pcm"),
-        Example(text="moja mbili", source="raw"),
-        Example(text="tatu", source="raw"),
-        Example(words=("ለነገሩ", "አበበ"), source="amh"),
-        Example(words=("ቤት",), source="amh"),
-        Example(text="Ó dára", source="yor"),
-        Example(text="Ó ti lọ", source="yor"),
+        words_example(words=("Ya", "tafi"), source="hau"),
+        text_example(text="E don go", source="pcm"),
+        text_example(text="moja mbili", source="raw"),
+        text_example(text="tatu", source="raw"),
+        words_example(words=("ለነገሩ", "አበበ"), source="amh"),
+        words_example(words=("ቤት",), source="amh"),
+        text_example(text="Ó dára", source="yor"),
+        text_example(text="Ó ti lọ", source="yor"),
     )
 
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from edgecompress.data import check_labels, data_class, data_config, data_formats
 from edgecompress.data.base import sources
 from edgecompress.errors import DataError
-from edgecompress.values import Example
+from edgecompress.texts import words_example
 
 
 def files(root: Path, **contents: str) -> dict[str, object]:
@@ -109,7 +109,10 @@ def test_digest_follows_options(tmp_path: Path) -> None:
 def test_labels_that_train_lacks_are_named(tmp_path: Path) -> None:
     good = files(tmp_path, train="Ya B-PER\n", validation="Wa O\n", test="Na B-PER\n")
     assert check_labels(data_config(good)) == ("B-PER",)
-    known = {"train": (Example(tags=("B-ORG",)),), "test": (Example(tags=("B-ORG", "O")),)}
+    known = {
+        "train": (words_example(("a",), ("B-ORG",)),),
+        "test": (words_example(("a", "b"), ("B-ORG", "O")),),
+    }
     with pytest.raises(DataError, match="label 'B-PER' of the validation split"):
         check_labels(data_config(files(tmp_path, validation="Wa B-PER\n")), known)
     bad = files(

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from edgecompress.data import data_config
 from edgecompress.data.overlap import check_overlaps, normalised, overlaps
 from edgecompress.errors import DataError
+from edgecompress.texts import text_example, words_example
 from edgecompress.values import Example
 
 WORDS = ("kasuwa", "jiya", "sokoni", "ƙasa", "ọjà", "ጤና", "😂", "c+", "7", "Strasse", "ﬁnal")
@@ -49,7 +50,7 @@ def planted(draw):
 
 
 def split(texts: list[str]) -> list[Example]:
-    return [Example(text=text, label="x") for text in texts]
+    return [text_example(text=text, label="x") for text in texts]
 
 
 @given(planted())
@@ -82,7 +83,7 @@ def test_every_two_splits_are_compared_and_only_the_test_is_refused() -> None:
 
 
 def test_words_and_running_text_are_the_same_text() -> None:
-    words = [Example(words=("Buhari", "ya", "je", "Abuja", "."), tags=("O",) * 5)]
+    words = [words_example(words=("Buhari", "ya", "je", "Abuja", "."), tags=("O",) * 5)]
     (one,) = overlaps({"train": words, "test": split(["Buhari ya je Abuja."])})
     assert (one.exact, one.normalised) == (0, 1)
 

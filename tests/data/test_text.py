@@ -9,7 +9,7 @@ import pytest
 from edgecompress.data import check_labels, data_config
 from edgecompress.errors import DataError
 from edgecompress.tasks import task
-from edgecompress.values import Example
+from edgecompress.texts import text_example
 
 
 def config(folder: Path, **files: str):
@@ -22,8 +22,8 @@ def config(folder: Path, **files: str):
 def test_each_line_is_an_example(tmp_path: Path):
     data = config(tmp_path, train="Ina kwana\n\n  Lafiya lau \r\n")
     assert data.read("train") == (
-        Example(text="Ina kwana", source="train"),
-        Example(text="Lafiya lau", source="train"),
+        text_example(text="Ina kwana", source="train"),
+        text_example(text="Lafiya lau", source="train"),
     )
     assert data.locate("train", "B-PER") == (None, None)
 

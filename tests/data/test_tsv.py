@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from edgecompress.data import data_config
 from edgecompress.errors import DataError
+from edgecompress.texts import label_of, text_example, text_of
 from edgecompress.values import Example
 
 
@@ -28,15 +29,15 @@ def written(folder: Path, content: str | bytes) -> Path:
 def test_afrisenti_form(tmp_path: Path) -> None:
     text = '\ufefftweet\tlabel\r\n@user """"Man""" 😂\tpositive\r\n\r\n  ba na so \tnegative\r\n'
     assert read(written(tmp_path, text), text_column="tweet") == (
-        Example(text='@user """"Man""" 😂', label="positive", source="hau"),
-        Example(text="ba na so", label="negative", source="hau"),
+        text_example(text='@user """"Man""" 😂', label="positive", source="hau"),
+        text_example(text="ba na so", label="negative", source="hau"),
     )
 
 
 def test_other_columns_and_orders(tmp_path: Path) -> None:
     file = written(tmp_path, "id\tlabel\ttext\n7\tsw\tHabari\n")
-    assert read(file) == (Example(text="Habari", label="sw", source="hau"),)
-    assert read(file, label_column="id")[0].label == "7"
+    assert read(file) == (text_example(text="Habari", label="sw", source="hau"),)
+    assert label_of(read(file, label_column="id")[0]) == "7"
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,7 @@ def test_any_rows_are_read_or_refused(content: bytes | str) -> None:
         except DataError as error:
             assert error.file == file
         else:
-            assert all(example.text and example.label for example in examples)
+            assert all(text_of(example) and label_of(example) for example in examples)
 
 
 field = st.text(
@@ -83,4 +84,4 @@ def test_what_is_written_is_read(rows: list[tuple[str, str]]) -> None:
     text = "".join(f"{text}\t{label}\n" for text, label in [("text", "label"), *rows])
     with tempfile.TemporaryDirectory() as folder:
         examples = read(written(Path(folder), text))
-    assert [(example.text, example.label) for example in examples] == rows
+    assert [(text_of(example), label_of(example)) for example in examples] == rows

@@ -17,6 +17,7 @@ from edgecompress.report.answers import (
     flips,
 )
 from edgecompress.tasks import Answers
+from edgecompress.texts import text_example, words_example
 from edgecompress.values import Example
 
 TAGS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
@@ -32,13 +33,13 @@ def answers(labels: list[tuple[str, ...]], sure: float = 0.5) -> Answers:
 
 
 def texts(triples: list[tuple[str, str, str]]) -> tuple[tuple[Example, ...], Answers, Answers]:
-    examples = tuple(Example(text=f"text {n}", label=t[0]) for n, t in enumerate(triples))
+    examples = tuple(text_example(text=f"text {n}", label=t[0]) for n, t in enumerate(triples))
     return examples, answers([(t[1],) for t in triples]), answers([(t[2],) for t in triples])
 
 
 @given(sentences)
 def test_words_are_counted_by_type(drawn: list[list[tuple[str, str, str]]]) -> None:
-    examples = [Example(words=("w",) * len(s), tags=tuple(w[0] for w in s)) for s in drawn]
+    examples = [words_example(words=("w",) * len(s), tags=tuple(w[0] for w in s)) for s in drawn]
     teacher = answers([tuple(w[1] for w in s) for s in drawn])
     model = answers([tuple(w[2] for w in s) for s in drawn])
     found = confusion({"teacher": teacher, "m": model}, examples, "test")
@@ -76,7 +77,7 @@ def test_many_classes_are_bounded_and_nothing_is_lost() -> None:
 
 
 def test_the_surest_mistakes_come_first_and_long_texts_are_cut() -> None:
-    examples = tuple(Example(text=f"{n} " + "long " * 200, label="a") for n in range(30))
+    examples = tuple(text_example(text=f"{n} " + "long " * 200, label="a") for n in range(30))
     sure = [np.array([n / 30]) for n in range(30)]
     model = Answers(tuple(("b",) for _ in range(30)), tuple(sure))
     found = flips(answers([("a",)] * 30), model, examples, "validation")
@@ -86,7 +87,7 @@ def test_the_surest_mistakes_come_first_and_long_texts_are_cut() -> None:
 
 
 def test_examples_without_a_label_are_not_counted() -> None:
-    examples = (Example(text="a"), Example(text="b"))
+    examples = (text_example(text="a"), text_example(text="b"))
     both = answers([("x",), ("y",)])
     assert confusion({"teacher": both}, examples, "test") == {}
     assert flips(both, answers([("y",), ("y",)]), examples, "validation").broken == 0

@@ -25,7 +25,8 @@ from edgecompress.errors import BundleError, DataError
 from edgecompress.runtime import Predictor, load
 from edgecompress.runtime.prediction import Entity, find_entities
 from edgecompress.tasks import Preprocessor, task
-from edgecompress.values import Candidate, Example, OnnxModel, SessionSettings
+from edgecompress.texts import words_example
+from edgecompress.values import Candidate, OnnxModel, SessionSettings
 
 MakeBundle = Callable[..., Path]
 
@@ -121,7 +122,7 @@ def test_answers_are_those_of_the_evaluation(
     kind = task("token-classification")
     assert tagger.preprocessor
     preprocessor = Preprocessor.load(tagger.preprocessor)
-    encoded = kind.encode([Example(words=s) for s in sentences], preprocessor, tagger.labels)
+    encoded = kind.encode([words_example(words=s) for s in sentences], preprocessor, tagger.labels)
     assert isinstance(tagger.model, OnnxModel)
     session = onnxruntime.InferenceSession(str(tagger.model.path))
     logits = [

@@ -18,6 +18,7 @@ from edgecompress.stages.finetune import Finetune
 from edgecompress.stages.prune.layers import Layers
 from edgecompress.stages.prune.structured import Structured
 from edgecompress.surgery.model import load_module
+from edgecompress.texts import words_of
 from edgecompress.training.fresh import Fresh
 from edgecompress.values import directory_digests
 
@@ -235,7 +236,7 @@ def test_text_without_labels(taught, tmp_path):
     teacher, student = taught["token-classification"]
     file = tmp_path / "more.txt"
     more = tagged_examples(50, 9)
-    file.write_text("\n".join(" ".join(e.words) for e in more), encoding="utf-8")
+    file.write_text("\n".join(" ".join(words_of(e)) for e in more), encoding="utf-8")
     stage = Distil(epochs=2, learning_rate=3e-3, layer_map="uniform", transfer={"corpus": [file]})
     stage.check_inputs()
     assert str(file) not in json.dumps(stage.identity())
@@ -250,7 +251,7 @@ def test_text_without_labels(taught, tmp_path):
     light = Distil(transfer=stage.transfer, transfer_weight=0.25)
     assert light._row_weights(np.array([0, 1, 2, 2, 3]), 2).tolist() == [1, 1, 0.25, 0.25, 0.25]
     # Another text leaves what was said of the training examples as it is.
-    file.write_text("\n".join(" ".join(e.words) for e in more[:20]), encoding="utf-8")
+    file.write_text("\n".join(" ".join(words_of(e)) for e in more[:20]), encoding="utf-8")
     again = small_context(tmp_path / "again", train=train[:10], teacher=teacher)
     stage.apply(student, replace(again, cache=context.cache))
     assert sorted(again.built) == names

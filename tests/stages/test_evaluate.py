@@ -10,10 +10,11 @@ from helpers import small_context, tiny_teacher
 
 from edgecompress.errors import DataError
 from edgecompress.stages.evaluate import Evaluate
-from edgecompress.values import Candidate, Example, find
+from edgecompress.texts import text_example
+from edgecompress.values import Candidate, find
 
 TEXTS = tuple(
-    Example(text=text, label=label, source=label)
+    text_example(text=text, label=label, source=label)
     for text, label in (
         ("Sannu ina", "hau"),
         ("habari asubuhi", "swa"),

@@ -6,7 +6,8 @@ from helpers import labelled_texts, small_context, tagged_examples, tiny_teacher
 from edgecompress.errors import DataError
 from edgecompress.stage import check_stage
 from edgecompress.stages.finetune import Finetune
-from edgecompress.values import Example, directory_digests
+from edgecompress.texts import text_example
+from edgecompress.values import directory_digests
 
 CASES = {
     "token-classification": (tagged_examples(160, 1), tagged_examples(40, 2)),
@@ -64,8 +65,8 @@ def test_data_that_cannot_be_learned_from(tmp_path):
     student = tiny_teacher(tmp_path / "new", train, "text-classification")
     for examples, message in (
         ((), "no examples"),
-        ((Example(text="leo"),), "no training example has a label"),
-        ((Example(text="leo", label="sport"),), "'sport'"),
+        ((text_example(text="leo"),), "no training example has a label"),
+        ((text_example(text="leo", label="sport"),), "'sport'"),
     ):
         context = small_context(tmp_path / "run", train=examples)
         with pytest.raises(DataError, match=message):

@@ -17,10 +17,11 @@ from edgecompress.stages.evaluate import Evaluate
 from edgecompress.stages.export import Export
 from edgecompress.store import Store
 from edgecompress.surgery.model import load_module
+from edgecompress.texts import text_example, text_of
 from edgecompress.values import Candidate, Example
 from edgecompress.yamlfile import YamlFile
 
-TEXTS = tuple(Example(text=one.text, source=one.source) for one in labelled_texts(30))
+TEXTS = tuple(text_example(text=text_of(one), source=one.source) for one in labelled_texts(30))
 
 
 @pytest.fixture(scope="module")

@@ -89,7 +89,7 @@ def _divergence(module, rows, whole):
 
 
 def test_without_labels_the_answers_count(student, tmp_path):
-    unlabelled = tuple(replace(example, tags=()) for example in TRAIN)
+    unlabelled = tuple(replace(example, target=None) for example in TRAIN)
     context = small_context(tmp_path, train=unlabelled)
     result = check_stage(Layers(keep=3, samples=30), student, context)
     (dropped,) = result.steps[-1].decisions["dropped"]

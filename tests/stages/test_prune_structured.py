@@ -22,11 +22,11 @@ from edgecompress.surgery.families import blocks
 from edgecompress.surgery.low_rank import make_low_rank
 from edgecompress.surgery.model import load_module, save_module
 from edgecompress.targets import open_target
+from edgecompress.texts import words_example
 from edgecompress.training.importance import fisher, keep_best, taylor
 from edgecompress.training.importance.effect import answered, mean_loss
 from edgecompress.training.rows import make_rows, primary_score
 from edgecompress.training.structure import mac_costs, sizes
-from edgecompress.values import Example
 
 TRAIN = tagged_examples(120, 1)
 
@@ -150,7 +150,7 @@ def test_parameters_are_checked_when_it_is_made():
 
 
 def test_it_needs_labels(trained, tmp_path):
-    context = small_context(tmp_path, train=(Example(words=("leo",)),))
+    context = small_context(tmp_path, train=(words_example(words=("leo",)),))
     with pytest.raises(DataError, match="no training example has a label"):
         Structured(heads=0.5, importance="taylor").apply(trained, context)
 
@@ -166,7 +166,7 @@ def test_texts_are_pruned_too(tmp_path):
 
 
 def test_fisher_needs_no_labels(trained, tmp_path):
-    unlabelled = tuple(replace(example, tags=()) for example in TRAIN[:40])
+    unlabelled = tuple(replace(example, target=None) for example in TRAIN[:40])
     context = small_context(tmp_path, train=unlabelled)
     result = check_stage(Structured(heads=0.3, ffn=0.5, multiple_of=4), trained, context)
     assert sum(result.steps[-1].decisions["neurons"]) == 96

@@ -69,7 +69,7 @@ def answered(planted):
     logits = [session.run(None, rows.feed([r], specs))[0][0] for r in range(len(rows.lengths))]
     found = rows.task.decode(logits, rows.encoded, planted.labels)
     return tuple(
-        replace(example, tags=tags) for example, tags in zip(examples, found.labels, strict=True)
+        replace(example, target=tags) for example, tags in zip(examples, found.labels, strict=True)
     )
 
 

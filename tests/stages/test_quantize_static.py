@@ -14,6 +14,7 @@ from edgecompress.quantization.proof import coverage
 from edgecompress.stage import check_stage
 from edgecompress.stages.export import Export
 from edgecompress.stages.quantize.static import Static
+from edgecompress.texts import running_text
 from edgecompress.values import Candidate, OnnxModel
 
 TASKS = {"token-classification": tagged_examples, "text-classification": labelled_texts}
@@ -112,7 +113,7 @@ def test_a_calibration_set_chooses_the_examples(pair, tmp_path):
 def test_texts_in_a_file_give_the_ranges_of_the_same_examples(pair, tmp_path):
     torch_model, exported = pair
     train = TASKS[torch_model.task](12)
-    texts = [example.text or " ".join(example.words) for example in train]
+    texts = [running_text(example) for example in train]
     (tmp_path / "texts.txt").write_text("\n".join(texts), encoding="utf-8")
     stage = Static(inputs=str(tmp_path / "texts.txt"), preprocessor=str(exported.preprocessor))
     bare = Candidate(exported.model)

@@ -24,6 +24,7 @@ from edgecompress.surgery.families import word_embedding
 from edgecompress.surgery.model import load_module, save_module
 from edgecompress.surgery.sharing import SharedEmbedding, nearest, share_rows
 from edgecompress.tasks import Preprocessor
+from edgecompress.texts import words_example, words_of
 from edgecompress.values import Candidate, Example
 
 NAMES = ("input_ids", "attention_mask")
@@ -31,7 +32,7 @@ NAMES = ("input_ids", "attention_mask")
 
 def used_ids(made: Candidate, examples: tuple[Example, ...]) -> set[int]:
     preprocessor = Preprocessor.load(made.preprocessor)
-    pairs = preprocessor.encode_words([example.words for example in examples])
+    pairs = preprocessor.encode_words([words_of(example) for example in examples])
     return {int(one) for ids, _ in pairs for one in ids}
 
 
@@ -122,7 +123,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
         Share(rows=900).apply(before, context)
     with pytest.raises(StageError, match="rows is 3, but 5 special pieces need their own"):
         Share(rows=3).apply(before, context)
-    foreign = (Example(words=("ሰላም", "ለዓለም")),)
+    foreign = (words_example(words=("ሰላም", "ለዓለም")),)
     with pytest.raises(DataError, match="written in ETHIOPIC"):
         Share(rows=100).apply(before, small_context(tmp_path / "f", train=foreign))
     shared = Share(rows=100).apply(before, context)

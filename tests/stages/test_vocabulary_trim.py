@@ -20,7 +20,7 @@ from edgecompress.stages.vocabulary.trim import Trim
 from edgecompress.surgery.families import word_embedding
 from edgecompress.surgery.model import load_module
 from edgecompress.surgery.vocabulary.embedding import keep_pieces
-from edgecompress.values import Example
+from edgecompress.texts import text_example, words_example
 
 
 @pytest.mark.parametrize(
@@ -176,10 +176,10 @@ def test_what_is_refused(tmp_path: Path) -> None:
         Trim(keep=20).apply(before, context)
     with pytest.raises(StageError, match="this one has none"):
         Trim().apply(replace(before, preprocessor=None), context)
-    foreign = (Example(words=("ሰላም", "ለዓለም")),)
+    foreign = (words_example(words=("ሰላም", "ለዓለም")),)
     with pytest.raises(DataError, match="written in ETHIOPIC"):
         Trim().apply(before, small_context(tmp_path / "f", train=foreign))
-    blank = (Example(text="  "),)
+    blank = (text_example(text="  "),)
     with pytest.raises(DataError, match="gives no piece at all"):
         Trim().apply(before, small_context(tmp_path / "b", train=blank))
     small = candidate(tmp_path / "s", "Bert", "wordpiece", rows=100)

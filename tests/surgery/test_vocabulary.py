@@ -22,10 +22,10 @@ from edgecompress.surgery.vocabulary.pieces import ancestors, read_vocabulary
 from edgecompress.surgery.vocabulary.proof import check_readable, prove
 from edgecompress.surgery.vocabulary.splitting import counts_by_group, split
 from edgecompress.tasks import Preprocessor
-from edgecompress.values import Example
+from edgecompress.texts import text_example, text_of, words_example
 
-CORPUS = [Example(text=line) for line in texts(40, seed=5)]
-HELD_OUT = [Example(text=line) for line in texts(150, seed=9, length=2)]
+CORPUS = [text_example(text=line) for line in texts(40, seed=5)]
+HELD_OUT = [text_example(text=line) for line in texts(150, seed=9, length=2)]
 
 
 @functools.cache
@@ -68,8 +68,8 @@ def test_equal_where_all_pieces_are_kept(kind: str) -> None:
     assert found.pieces[1] > found.pieces[0]
     assert found.unknown[0] == found.unknown[1]
     for example in CORPUS:
-        old = before.encode(example.text, add_special_tokens=False)
-        new = after.encode(example.text, add_special_tokens=False)
+        old = before.encode(text_of(example), add_special_tokens=False)
+        new = after.encode(text_of(example), add_special_tokens=False)
         if all(piece in ids for piece in old.tokens):
             assert new.tokens == old.tokens
         assert after.decode(new.ids) == before.decode(old.ids)
@@ -215,7 +215,7 @@ def test_alphabets_by_script() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_corpus_in_another_script_is_refused(kind: str) -> None:
-    foreign = [Example(words=("ሰላም", "ለዓለም")), Example(text="እንደምን አለህ")]
+    foreign = [words_example(words=("ሰላም", "ለዓለም")), text_example(text="እንደምን አለህ")]
     source = original(kind)
     vocabulary = read_vocabulary(source / "tokenizer.json")
     found = split(Preprocessor.load(source).tokenizer, foreign)
@@ -249,8 +249,10 @@ def test_a_wrong_tokenizer_is_caught() -> None:
 
 def test_words_of_running_text_are_counted() -> None:
     tokenizer = Preprocessor.load(original("unigram")).tokenizer
-    found = split(tokenizer, [Example(text="  Kano la\tkano "), Example(words=("la", "la"))])
+    found = split(
+        tokenizer, [text_example(text="  Kano la\tkano "), words_example(words=("la", "la"))]
+    )
     assert found.words == 5
     assert sorted(set(found.word.tolist())) == [0, 1, 2, 3, 4]
-    assert split(tokenizer, [Example(text="")]).words == 0
+    assert split(tokenizer, [text_example(text="")]).words == 0
     assert list(new_ids(read_vocabulary(original("unigram") / "tokenizer.json"), ["<mask>", "<s>"]))

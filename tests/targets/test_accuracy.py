@@ -12,23 +12,31 @@ from edgecompress.errors import DataError
 from edgecompress.targets.accuracy import accuracy_measurements, answers, cached_answers
 from edgecompress.targets.local import Local
 from edgecompress.tasks import Answers, task
-from edgecompress.values import Candidate, Example, find
+from edgecompress.texts import tags_of, text_example, words_example, words_of
+from edgecompress.values import Candidate, find
 
 SENTENCES = (
-    Example(words=("Muhammadu", "Buhari", "na", "Abuja"), tags=("B-PER", "I-PER", "O", "B-LOC")),
-    Example(words=("Ikeja",), tags=("B-PER",)),
-    Example(words=("na",) * 30 + ("Abuja",), tags=("O",) * 30 + ("B-LOC",)),  # several windows
+    words_example(
+        words=("Muhammadu", "Buhari", "na", "Abuja"), tags=("B-PER", "I-PER", "O", "B-LOC")
+    ),
+    words_example(words=("Ikeja",), tags=("B-PER",)),
+    words_example(
+        words=("na",) * 30 + ("Abuja",), tags=("O",) * 30 + ("B-LOC",)
+    ),  # several windows
 )
 
 
 def test_every_word_is_answered_once(tagger: Candidate) -> None:
     found = answers(tagger, SENTENCES, Local())
-    expected = (SENTENCES[0].tags, ("B-LOC",), SENTENCES[2].tags)
+    expected = (tags_of(SENTENCES[0]), ("B-LOC",), tags_of(SENTENCES[2]))
     assert found.labels == expected
 
 
 def test_one_label_per_text(classifier: Candidate) -> None:
-    texts = [Example(text="Sannu ina", label="hau"), Example(text="habari asubuhi", label="swa")]
+    texts = [
+        text_example(text="Sannu ina", label="hau"),
+        text_example(text="habari asubuhi", label="swa"),
+    ]
     assert answers(classifier, texts, Local()).labels == (("hau",), ("swa",))
 
 
@@ -81,7 +89,7 @@ def test_labels_do_not_change_the_answers(tagger: Candidate, tmp_path: Path) -> 
     """The model is not shown them, so that other labels find the same answers in the cache."""
     context = small_context(tmp_path)
     cached_answers(context, tagger, SENTENCES, Local())
-    bare = [Example(words=example.words) for example in SENTENCES]
+    bare = [words_example(words=words_of(example)) for example in SENTENCES]
     cached_answers(context, tagger, bare, Local())
     assert len(context.built) == 1
 
@@ -94,8 +102,8 @@ def test_nothing_to_evaluate_on(tagger: Candidate) -> None:
 def test_scores_and_drop(tagger: Candidate) -> None:
     kind = task("token-classification")
     right = Answers(
-        tuple(example.tags for example in SENTENCES),
-        tuple(np.ones(len(example.tags)) for example in SENTENCES),
+        tuple(tags_of(example) for example in SENTENCES),
+        tuple(np.ones(len(tags_of(example))) for example in SENTENCES),
     )
     mine = answers(tagger, SENTENCES, Local())
     found = accuracy_measurements(

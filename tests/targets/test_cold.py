@@ -13,7 +13,8 @@ from edgecompress.targets.base import Clock, Feeds
 from edgecompress.targets.cold import COLD_INPUTS, cold_measurements, few_lengths
 from edgecompress.targets.inputs import InputSettings
 from edgecompress.targets.local import Local
-from edgecompress.values import Candidate, Example
+from edgecompress.texts import words_example
+from edgecompress.values import Candidate
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +51,7 @@ def test_where_inputs_and_memory_come_from(tagger: Candidate, tmp_path: Path) ->
     row = np.ones((1, 3), np.int64)
     np.savez(file, input_ids=row, attention_mask=row)
     given_file = InputSettings(file=file)
-    examples = (Example(words=("na", "abuja"), tags=("O", "O")),)
+    examples = (words_example(words=("na", "abuja"), tags=("O", "O")),)
     once = Clock(cold_starts=1)
     for texts, inputs, source in (
         ((), None, "signature"), (examples, None, "examples"), (examples, given_file, "file"),

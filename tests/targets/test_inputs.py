@@ -21,10 +21,13 @@ from edgecompress.targets.inputs import (
     spread,
     timing_feeds,
 )
-from edgecompress.values import Candidate, Example, OnnxModel, TorchModel
+from edgecompress.texts import text_example, words_example
+from edgecompress.values import Candidate, OnnxModel, TorchModel
 
 WORDS = ("muhammadu", "buhari", "abuja", "na")
-SENTENCES = tuple(Example(words=WORDS[:count] * 2, tags=("O",) * 2 * count) for count in (1, 2, 4))
+SENTENCES = tuple(
+    words_example(words=WORDS[:count] * 2, tags=("O",) * 2 * count) for count in (1, 2, 4)
+)
 
 
 @given(st.lists(st.integers(0, 500), max_size=200), st.integers(1, 64))
@@ -47,8 +50,8 @@ def test_the_first_input_is_of_median_length() -> None:
 
 
 def test_a_question_has_no_answer() -> None:
-    assert question(SENTENCES[0]).tags == ()
-    assert question(Example(text="a", label="b")).label == ""
+    assert question(SENTENCES[0]).target is None
+    assert question(text_example(text="a", label="b")).target is None
 
 
 def test_each_row_is_a_batch_of_one(tagger: Candidate) -> None:
@@ -59,7 +62,7 @@ def test_each_row_is_a_batch_of_one(tagger: Candidate) -> None:
 
 
 def test_candidates_share_inputs_and_items(tagger: Candidate) -> None:
-    blank = Example(words=(" ",), tags=("O",))
+    blank = words_example(words=(" ",), tags=("O",))
     feeds, texts = timing_feeds([tagger, tagger], (*SENTENCES, blank), 10)
     assert feeds[0].items.tolist() == feeds[1].items.tolist()
     assert len(texts) == 3
@@ -68,7 +71,7 @@ def test_candidates_share_inputs_and_items(tagger: Candidate) -> None:
 
 def test_blank_data_is_refused(tagger: Candidate) -> None:
     with pytest.raises(DataError, match="blank"):
-        timing_feeds([tagger], [Example(words=(" ",), tags=("O",))], 10)
+        timing_feeds([tagger], [words_example(words=(" ",), tags=("O",))], 10)
 
 
 def graph(path: Path) -> OnnxModel:

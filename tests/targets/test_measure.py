@@ -18,11 +18,12 @@ from edgecompress.targets.local import Local
 from edgecompress.targets.measure import time_candidates, time_interleaved
 from edgecompress.targets.offline import offline_measurement
 from edgecompress.targets.operators import operator_measurements
-from edgecompress.values import Candidate, Example, OnnxModel
+from edgecompress.texts import words_example
+from edgecompress.values import Candidate, OnnxModel
 
 QUICK = Clock(warmup_ms=5.0, min_duration_ms=150.0, min_count=40, cold_starts=2)
 SENTENCES = tuple(
-    Example(words=("muhammadu", "buhari", "na", "abuja")[:count], tags=("O",) * count)
+    words_example(words=("muhammadu", "buhari", "na", "abuja")[:count], tags=("O",) * count)
     for count in (1, 2, 3, 4) * 5
 )
 

@@ -28,6 +28,7 @@ from edgecompress.targets.base import Feeds, feeds_from_rows
 from edgecompress.targets.emulated import prepare
 from edgecompress.targets.inputs import encoded_feeds
 from edgecompress.tasks import Encoded, task
+from edgecompress.texts import words_example
 from edgecompress.values import Candidate, Example, OnnxModel
 
 pytestmark = pytest.mark.debian("qemu-user")
@@ -153,7 +154,7 @@ def test_portable_gives_the_same_answers_on_every_processor(emulation, encoders,
 
 def test_saturation_changes_answers_and_7_bits_do_not_saturate(emulation, tmp_path) -> None:
     source = saturating(tmp_path / "tagger")
-    examples = [Example(words=("many", "few", "many"), tags=("O",) * 3)]
+    examples = [words_example(words=("many", "few", "many"), tags=("O",) * 3)]
     presets = (None, "x86-vnni", "x86-avx2", "portable")
     cases = [(form, preset) for form in ("dynamic", "static") for preset in presets]
     found = []

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from edgecompress.errors import DataError
 from edgecompress.tasks import Answers, task
 from edgecompress.tasks.compare import CELLS, agreement, paired_bootstrap_drop
-from edgecompress.values import Example
+from edgecompress.texts import text_example, words_example
 
 NER, TEXT = task("token-classification"), task("text-classification")
 
@@ -30,7 +30,7 @@ def test_agreement_counts_labels() -> None:
 
 
 def test_the_same_answers_lose_nothing() -> None:
-    examples = [Example(words=("w",), tags=("B-PER",))] * 9
+    examples = [words_example(words=("w",), tags=("B-PER",))] * 9
     answers = answers_of([("B-PER",), ("O",), ("B-PER",)] * 3)
     assert paired_bootstrap_drop(NER, answers, answers, examples, seed=1) == (0, 0, 0)
 
@@ -38,7 +38,7 @@ def test_the_same_answers_lose_nothing() -> None:
 def test_interval_is_that_of_a_plain_bootstrap() -> None:
     generator = np.random.default_rng(0)
     size = 300
-    examples = [Example(text="t", label="a")] * size
+    examples = [text_example(text="t", label="a")] * size
     before = generator.random(size) < 0.9
     after = before & (generator.random(size) < 0.9)
     say = {True: ("a",), False: ("b",)}
@@ -59,7 +59,7 @@ def test_span_f1_interval_equals_resampling_the_sentences() -> None:
     tags = ("O", "B-PER", "B-LOC")
     gold = [tuple(generator.choice(tags, 6)) for _ in range(40)]
     said = [tuple(generator.choice(tags, 6)) for _ in range(40)]
-    examples = [Example(words=("w",) * 6, tags=tuple(map(str, one))) for one in gold]
+    examples = [words_example(words=("w",) * 6, tags=tuple(map(str, one))) for one in gold]
     right, wrong = (
         answers_of([e.tags for e in examples]),
         answers_of([tuple(map(str, one)) for one in said]),
@@ -83,7 +83,7 @@ def test_span_f1_interval_equals_resampling_the_sentences() -> None:
 
 def test_large_sets_are_drawn_in_parts() -> None:
     size = CELLS // 3 + 1  # three parts for 5 resamples
-    examples = [Example(text="t", label="a")] * size
+    examples = [text_example(text="t", label="a")] * size
     same = answers_of([("a",)] * 1)
     all_right = Answers(same.labels * size, same.confidence * size)
     all_wrong = Answers((("b",),) * size, same.confidence * size)
@@ -97,7 +97,7 @@ def test_large_sets_are_drawn_in_parts() -> None:
     st.integers(0, 2**32),
 )
 def test_bounds_hold(triples: list[tuple[str, str, str]], seed: int) -> None:
-    examples = [Example(text="t", label=gold) for gold, _, _ in triples]
+    examples = [text_example(text="t", label=gold) for gold, _, _ in triples]
     reference = answers_of([(a,) for _, a, _ in triples])
     answers = answers_of([(b,) for _, _, b in triples])
     drop, low, high = paired_bootstrap_drop(TEXT, reference, answers, examples, seed, 200)

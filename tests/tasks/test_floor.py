@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from trained_tokenizers import sentences, write
 
 from edgecompress.tasks import Answers, Preprocessor, task, task_names
-from edgecompress.tasks.masked_lm import hidden_words, running_text
+from edgecompress.tasks.masked_lm import hidden_words
+from edgecompress.texts import running_text, text_example, words_example
 from edgecompress.values import Example
 
 LABELS = st.lists(st.sampled_from(("neg", "neu", "pos", "mixed")), min_size=1, max_size=60)
@@ -25,11 +26,11 @@ TAGGED = st.lists(
 
 
 def texts(labels: list[str]) -> list[Example]:
-    return [Example(text=f"text {n}", label=label) for n, label in enumerate(labels)]
+    return [text_example(text=f"text {n}", label=label) for n, label in enumerate(labels)]
 
 
 def tagged(rows: list[list[str]]) -> list[Example]:
-    return [Example(words=("w",) * len(tags), tags=tuple(tags)) for tags in rows]
+    return [words_example(words=("w",) * len(tags), tags=tuple(tags)) for tags in rows]
 
 
 def score(name: str, answers: Answers, examples: list[Example], labels: tuple[str, ...]) -> float:
@@ -108,11 +109,11 @@ def test_pieces_are_as_likely_as_they_are_frequent(preprocessor, seed, many, few
 
 
 def test_without_a_tokenizer_nothing_is_known_of_pieces() -> None:
-    assert task("masked-lm").floor([Example(text="na gode")], None) is None
+    assert task("masked-lm").floor([text_example(text="na gode")], None) is None
 
 
 def test_a_label_is_counted_and_an_example_without_one_is_not(tmp_path: Path) -> None:
-    known = [Example(text="a"), Example(text="b"), Example(text="c", label="pos")]
+    known = [text_example(text="a"), text_example(text="b"), text_example(text="c", label="pos")]
     found = task("text-classification").floor(known, None)
     assert found is not None
     assert found.answers(known).labels == (("pos",),) * 3

@@ -12,6 +12,7 @@ from edgecompress.errors import DataError
 from edgecompress.tasks import Preprocessor, task
 from edgecompress.tasks.base import IGNORED
 from edgecompress.tasks.masked_lm import compact_logits, hidden_words, mask_id
+from edgecompress.texts import text_example, words_example
 from edgecompress.values import Example
 
 PIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ",", ".", "ka", "##no", "leo", "na", "sa")
@@ -37,7 +38,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Preprocessor:
 
 
 def examples(*texts: str) -> list[Example]:
-    return [Example(text=text, source="hau") for text in texts]
+    return [text_example(text=text, source="hau") for text in texts]
 
 
 def encode(found: Preprocessor, *texts: str):
@@ -61,7 +62,7 @@ def test_words_are_hidden_whole_and_always_the_same(small: Preprocessor):
 
 
 def test_words_that_are_given_are_running_text(small: Preprocessor):
-    words = task("masked-lm").encode([Example(words=("Kano,", "leo"))], small, ())
+    words = task("masked-lm").encode([words_example(words=("Kano,", "leo"))], small, ())
     text = encode(small, "Kano, leo")
     assert np.array_equal(words.input_ids[0], text.input_ids[0])
     assert words.word_indices[0].tolist() == [0, 0, 0, 1]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from edgecompress.tasks import Answers, Score, task
 from edgecompress.tasks.metrics import calibration_error, f1_of_counts, span_counts
-from edgecompress.values import Example
+from edgecompress.texts import text_example, words_example
 
 TAGS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC", "I-DATE")
 NER, TEXT = task("token-classification"), task("text-classification")
@@ -42,7 +42,9 @@ def test_span_counts_add_up_to_seqeval(pairs: list[list[tuple[str, str]]]) -> No
     said = [[b for _, b in sentence] for sentence in pairs]
     counts = span_counts(gold, said)
     assert counts.shape == (len(pairs), 3)
-    examples = [Example(words=("w",) * len(tags), tags=tuple(tags), source="x") for tags in gold]
+    examples = [
+        words_example(words=("w",) * len(tags), tags=tuple(tags), source="x") for tags in gold
+    ]
     scores = NER.score(answers_of(said), examples, TAGS)
     per_example, statistic = NER.statistics(answers_of(said), examples)
     assert np.array_equal(per_example, counts)
@@ -65,8 +67,8 @@ def test_span_counts_add_up_to_seqeval(pairs: list[list[tuple[str, str]]]) -> No
 
 def test_slices_tell_files_and_labels_apart() -> None:
     examples = [
-        Example(words=("a", "b"), tags=("B-PER", "O"), source="hau"),
-        Example(words=("a", "b"), tags=("B-LOC", "I-LOC"), source="swa"),
+        words_example(words=("a", "b"), tags=("B-PER", "O"), source="hau"),
+        words_example(words=("a", "b"), tags=("B-LOC", "I-LOC"), source="swa"),
     ]
     scores = NER.score(answers_of([["B-PER", "O"], ["O", "B-LOC"]]), examples, TAGS)
     assert value(scores, "f1", "file:hau") == 1
@@ -83,7 +85,7 @@ def test_classes_equal_scikit_learn(pairs: list[tuple[str, str]]) -> None:
     from sklearn.metrics import accuracy_score, f1_score
 
     gold, said = [a for a, _ in pairs], [b for _, b in pairs]
-    examples = [Example(text="t", label=label, source="x") for label in gold]
+    examples = [text_example(text="t", label=label, source="x") for label in gold]
     answers = answers_of([[label] for label in said])
     scores = TEXT.score(answers, examples, tuple("abcd"))
     held = sorted(set(gold))

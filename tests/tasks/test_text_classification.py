@@ -14,14 +14,18 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from edgecompress.errors import DataError
 from edgecompress.tasks import Preprocessor, task, task_names
 from edgecompress.tasks.base import IGNORED, softmax
-from edgecompress.values import Example
+from edgecompress.texts import text_example, text_of, words_example
 
 LABELS = ("ha", "pcm", "sw")
 TASK = task("text-classification")
 
 
 def test_rows_and_targets(preprocessor: Preprocessor) -> None:
-    examples = [Example(text="Rais wa Kenya", label="sw"), Example(text=""), Example(text=" \n")]
+    examples = [
+        text_example(text="Rais wa Kenya", label="sw"),
+        text_example(text=""),
+        text_example(text=" \n"),
+    ]
     encoded = TASK.encode(examples, preprocessor, LABELS)
     assert encoded.example.tolist() == [0, 1, 2]
     assert encoded.input_ids[1].tolist() == [2, 3]
@@ -34,9 +38,12 @@ def test_long_texts_are_several_rows_and_one_answer(
     make_preprocessor: Callable[[int], Preprocessor],
 ) -> None:
     short = make_preprocessor(8)
-    examples = [Example(text="Rais wa Kenya " * 10, label="sw"), Example(text="Di", label="pcm")]
+    examples = [
+        text_example(text="Rais wa Kenya " * 10, label="sw"),
+        text_example(text="Di", label="pcm"),
+    ]
     encoded = TASK.encode(examples, short, LABELS)
-    (whole,) = short.encode_text([examples[0].text])
+    (whole,) = short.encode_text([text_of(examples[0])])
     mine = np.concatenate(
         [
             row[1:-1]
@@ -58,16 +65,20 @@ def test_a_tokenizer_without_specials_gives_no_empty_row(tmp_path: Path) -> None
     tokenizer = Tokenizer(models.WordLevel({"a": 0, "b": 1}, unk_token="a"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.save(str(tmp_path / "tokenizer.json"))
-    encoded = TASK.encode([Example(text="")], Preprocessor.load(tmp_path), LABELS)
+    encoded = TASK.encode([text_example(text="")], Preprocessor.load(tmp_path), LABELS)
     assert encoded.lengths.tolist() == [1]
 
 
 def test_wrong_labels_are_named(preprocessor: Preprocessor) -> None:
     with pytest.raises(DataError, match="'yo' is none of the model's: ha, pcm, sw"):
-        TASK.encode([Example(text="x", label="yo")], preprocessor, LABELS)
+        TASK.encode([text_example(text="x", label="yo")], preprocessor, LABELS)
     with pytest.raises(DataError, match="no labels"):
-        TASK.label_names([Example(words=("a",), tags=("O",))])
-    examples = [Example(text="x", label="b"), Example(text="y", label="a"), Example(text="z")]
+        TASK.label_names([words_example(words=("a",), tags=("O",))])
+    examples = [
+        text_example(text="x", label="b"),
+        text_example(text="y", label="a"),
+        text_example(text="z"),
+    ]
     assert TASK.label_names(examples) == ("a", "b")
 
 
@@ -82,7 +93,7 @@ def test_tasks_are_found_by_name() -> None:
         task("text-clasification")
     with pytest.raises(DataError, match="there are masked-lm, text-classification"):
         task("xyz")
-    assert TASK.example("Di president").text == "Di president"
+    assert text_of(TASK.example("Di president")) == "Di president"
 
 
 @settings(deadline=None)

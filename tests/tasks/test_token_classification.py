@@ -15,7 +15,7 @@ from edgecompress.errors import DataError, StageError
 from edgecompress.tasks import Encoded, Preprocessor, task
 from edgecompress.tasks.base import IGNORED
 from edgecompress.tasks.token_classification import split_words, windows
-from edgecompress.values import Example
+from edgecompress.texts import tags_of, text_example, words_example, words_of
 
 LABELS = ("O", "B-LOC", "B-PER", "I-PER")
 TASK = task("token-classification")
@@ -28,7 +28,7 @@ def oracle(encoded: Encoded, classes: int = len(LABELS)) -> list[np.ndarray]:
 
 def test_labels_stand_at_first_pieces(preprocessor: Preprocessor) -> None:
     words, tags = ("Rais", "wa", "Kenya", "qqq"), ("O", "O", "B-LOC", "B-PER")
-    encoded = TASK.encode([Example(words=words, tags=tags)], preprocessor, LABELS)
+    encoded = TASK.encode([words_example(words=words, tags=tags)], preprocessor, LABELS)
     assert len(encoded) == 1
     at = encoded.word_positions[0]
     assert encoded.labels[0][at].tolist() == [0, 0, 1, 2]
@@ -40,12 +40,14 @@ def test_labels_stand_at_first_pieces(preprocessor: Preprocessor) -> None:
 
 
 def test_words_without_pieces_are_outside(preprocessor: Preprocessor) -> None:
-    example = Example(words=("\u00a0", "Kenya", ""), tags=("B-PER", "B-LOC", "O"))
+    example = words_example(words=("\u00a0", "Kenya", ""), tags=("B-PER", "B-LOC", "O"))
     encoded = TASK.encode([example], preprocessor, LABELS)
     answers = TASK.decode(oracle(encoded), encoded, LABELS)
     assert answers.labels == (("O", "B-LOC", "O"),)
     assert answers.confidence[0][0] == 1.0
-    nothing = TASK.encode([Example(words=("\u200b",)), Example()], preprocessor, LABELS)
+    nothing = TASK.encode(
+        [words_example(words=("\u200b",)), words_example(())], preprocessor, LABELS
+    )
     assert len(nothing) == 0
     assert TASK.decode([], nothing, LABELS).labels == (("O",), ())
 
@@ -54,22 +56,22 @@ def test_long_sentences_are_windows_of_even_length(
     make_preprocessor: Callable[[int], Preprocessor],
 ) -> None:
     short = make_preprocessor(12)
-    examples = [Example(words=("Kenya",) * n, tags=("B-LOC",) * n) for n in (1, 50, 101)]
+    examples = [words_example(words=("Kenya",) * n, tags=("B-LOC",) * n) for n in (1, 50, 101)]
     encoded = TASK.encode(examples, short, LABELS)
     assert encoded.lengths.max() <= 12
     assert encoded.example.tolist() == sorted(encoded.example.tolist())
     answers = TASK.decode(oracle(encoded), encoded, LABELS)
-    assert answers.labels == tuple(example.tags for example in examples)
+    assert answers.labels == tuple(tags_of(example) for example in examples)
 
 
 def test_a_word_longer_than_a_window_still_has_its_answer(
     make_preprocessor: Callable[[int], Preprocessor],
 ) -> None:
     short = make_preprocessor(6)
-    example = Example(words=("wa", "zkzkzkzkzkzkzk", "wa"), tags=("O", "B-PER", "B-LOC"))
+    example = words_example(words=("wa", "zkzkzkzkzkzkzk", "wa"), tags=("O", "B-PER", "B-LOC"))
     encoded = TASK.encode([example], short, LABELS)
     assert encoded.lengths.max() <= 6
-    assert TASK.decode(oracle(encoded), encoded, LABELS).labels == (example.tags,)
+    assert TASK.decode(oracle(encoded), encoded, LABELS).labels == (tags_of(example),)
 
 
 @settings(deadline=None)
@@ -105,24 +107,24 @@ def test_every_word_of_any_text_is_answered(
     sentences: list[list[tuple[str, str]]], preprocessor: Preprocessor
 ) -> None:
     examples = [
-        Example(words=tuple(w for w, _ in pairs), tags=tuple(t for _, t in pairs))
+        words_example(words=tuple(w for w, _ in pairs), tags=tuple(t for _, t in pairs))
         for pairs in sentences
     ]
     short = replace(preprocessor, max_length=7)
     encoded = TASK.encode(examples, short, LABELS)
     answers = TASK.decode(oracle(encoded), encoded, LABELS)
-    assert [len(labels) for labels in answers.labels] == [len(e.words) for e in examples]
+    assert [len(labels) for labels in answers.labels] == [len(words_of(e)) for e in examples]
     read = [set() for _ in examples]
     for row, number in enumerate(encoded.example.tolist()):
         read[number].update(encoded.word_indices[row].tolist())
     for number, example in enumerate(examples):
-        for word, tag in enumerate(example.tags):
+        for word, tag in enumerate(tags_of(example)):
             expected = tag if word in read[number] else "O"
             assert answers.labels[number][word] == expected
 
 
 def test_feed_pads_on_the_right(preprocessor: Preprocessor) -> None:
-    examples = [Example(words=("Kenya", "wa", "Rais")), Example(words=("wa",))]
+    examples = [words_example(words=("Kenya", "wa", "Rais")), words_example(words=("wa",))]
     encoded = TASK.encode(examples, preprocessor, LABELS)
     names = ["input_ids", "attention_mask", "token_type_ids", "position_ids"]
     feed = TASK.feed(encoded, [1, 0], preprocessor, names)
@@ -141,20 +143,20 @@ def test_feed_pads_on_the_right(preprocessor: Preprocessor) -> None:
 
 
 def test_wrong_labels_are_named(preprocessor: Preprocessor) -> None:
-    bad = Example(words=("wa",), tags=("B-MISC",), source="hau")
+    bad = words_example(words=("wa",), tags=("B-MISC",), source="hau")
     with pytest.raises(DataError, match=r"'B-MISC' \(in hau\) is none of the model's: O, B-LOC"):
         TASK.encode([bad], preprocessor, LABELS)
     with pytest.raises(DataError, match="2 words and 1 tags"):
-        TASK.encode([Example(words=("a", "b"), tags=("O",))], preprocessor, LABELS)
+        TASK.encode([words_example(words=("a", "b"), tags=("O",))], preprocessor, LABELS)
     with pytest.raises(DataError, match="no tags"):
-        TASK.label_names([Example(text="x", label="y")])
+        TASK.label_names([text_example(text="x", label="y")])
     with pytest.raises(ValueError, match="arrays of logits"):
-        TASK.decode([], TASK.encode([Example(words=("wa",))], preprocessor, LABELS), LABELS)
+        TASK.decode([], TASK.encode([words_example(words=("wa",))], preprocessor, LABELS), LABELS)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_broken_model_is_named(preprocessor: Preprocessor, value: float) -> None:
-    encoded = TASK.encode([Example(words=("wa",))], preprocessor, LABELS)
+    encoded = TASK.encode([words_example(words=("wa",))], preprocessor, LABELS)
     logits = oracle(encoded)
     logits[0][1, 2] = value
     with pytest.raises(StageError, match="NaN or infinite logits"):
@@ -162,7 +164,7 @@ def test_a_broken_model_is_named(preprocessor: Preprocessor, value: float) -> No
 
 
 def test_label_names_begin_with_outside() -> None:
-    examples = [Example(words=("a", "b"), tags=("I-PER", "B-LOC"))]
+    examples = [words_example(words=("a", "b"), tags=("I-PER", "B-LOC"))]
     assert TASK.label_names(examples) == ("O", "B-LOC", "I-PER")
 
 
@@ -173,7 +175,7 @@ def test_typed_text_is_split_as_the_files_are() -> None:
         *("Al-Barnawi", "(", "shugaba", ")", ",", "ya", "ce", ":"),
         *("“", "A'a", "!", "”", "$3.5", "ẹ̀kọ́"),
     ]
-    assert TASK.example(text).words == tuple(words)
+    assert words_of(TASK.example(text)) == tuple(words)
     assert split_words("  \n") == ()
 
 

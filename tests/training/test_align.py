@@ -8,9 +8,9 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from edgecompress.tasks import task
 from edgecompress.tasks.preprocessor import Preprocessor
+from edgecompress.texts import text_example, text_of, words_example, words_of
 from edgecompress.training.align import align, runs
 from edgecompress.training.rows import Rows
-from edgecompress.values import Example
 
 LETTERS = "abcd"
 LABELS = {"token-classification": ("O", "B"), "text-classification": ("x", "y")}
@@ -66,19 +66,19 @@ def pieces_of(rows):
         example = rows.examples[number]
         text = [rows.preprocessor.tokenizer.id_to_token(int(i)) for i in ids]
         words = {}
-        if example.words:
+        if words_of(example):
             pieces = rows.preprocessor.tokenizer.encode(
-                list(example.words), is_pretokenized=True, add_special_tokens=False
+                list(words_of(example)), is_pretokenized=True, add_special_tokens=False
             )
             owners = list(pieces.word_ids)
         else:
-            pieces = rows.preprocessor.tokenizer.encode(example.text, add_special_tokens=False)
+            pieces = rows.preprocessor.tokenizer.encode(text_of(example), add_special_tokens=False)
             owners = [
-                len(example.text[:stop].split()) - (not example.text[stop - 1].isspace())
+                len(text_of(example)[:stop].split()) - (not text_of(example)[stop - 1].isspace())
                 for _, stop in pieces.offsets
             ]
         begin = at.get(number, 0)
-        if example.words and len(rows.encoded.word_indices[row]):
+        if words_of(example) and len(rows.encoded.word_indices[row]):
             begin = owners.index(int(rows.encoded.word_indices[row][0]))
         for place in range(1, len(ids) - 1):
             words.setdefault(owners[begin + place - 1], []).append(place)
@@ -128,7 +128,7 @@ TEXTS = st.lists(st.lists(WORDS, min_size=1, max_size=8), min_size=1, max_size=4
 @settings(max_examples=80, deadline=None)
 @given(TEXTS, EXTRA, EXTRA, st.sampled_from([1, -1]), st.sampled_from([6, 12, 40]), st.booleans())
 def test_tags_are_aligned_as_the_slow_way_does(texts, extra, other, order, longest, sentencepiece):
-    examples = tuple(Example(words=tuple(words)) for words in texts)
+    examples = tuple(words_example(words=tuple(words)) for words in texts)
     ours = rows_of(examples, wordpiece(extra, longest), "token-classification")
     teacher = unigram([f"▁{p}" for p in other]) if sentencepiece else wordpiece(other, 12, order)
     its = rows_of(examples, teacher, "token-classification")
@@ -150,7 +150,7 @@ def test_tags_are_aligned_as_the_slow_way_does(texts, extra, other, order, longe
 @settings(max_examples=60, deadline=None)
 @given(TEXTS, EXTRA, EXTRA, st.sampled_from([6, 12, 40]), st.booleans())
 def test_texts_are_aligned_as_the_slow_way_does(texts, extra, other, longest, sentencepiece):
-    examples = tuple(Example(text=" ".join(words)) for words in texts)
+    examples = tuple(text_example(text=" ".join(words)) for words in texts)
     ours = rows_of(examples, wordpiece(extra, longest), "text-classification")
     teacher = unigram([f"▁{p}" for p in other]) if sentencepiece else wordpiece(other)
     its = rows_of(examples, teacher, "text-classification")
@@ -164,7 +164,9 @@ def test_texts_are_aligned_as_the_slow_way_does(texts, extra, other, longest, se
 
 
 def test_the_same_tokenizer_is_token_beside_token():
-    examples = tuple(Example(words=tuple(words)) for words in (["ab", "c"], ["d"], ["abcd", "a"]))
+    examples = tuple(
+        words_example(words=tuple(words)) for words in (["ab", "c"], ["d"], ["abcd", "a"])
+    )
     rows = rows_of(examples, wordpiece([]), "token-classification")
     found = align(rows, rows, np.arange(3))
     every = int(rows.encoded.lengths.sum())
@@ -181,7 +183,7 @@ def test_the_same_tokenizer_is_token_beside_token():
 
 
 def test_what_trimming_changes_is_pooled_and_the_rest_stays_exact():
-    examples = (Example(words=("abcd", "ab", "cd")), Example(words=("dd", "ab")))
+    examples = (words_example(words=("abcd", "ab", "cd")), words_example(words=("dd", "ab")))
     whole, trimmed = wordpiece(["abcd", "ab", "##bc"]), wordpiece(["ab", "##bc"], order=-1)
     ours = rows_of(examples, trimmed, "token-classification")
     its = rows_of(examples, whole, "token-classification")
@@ -196,7 +198,7 @@ def test_what_trimming_changes_is_pooled_and_the_rest_stays_exact():
 
 
 def test_a_word_that_one_side_cuts_off_is_left_out():
-    examples = (Example(words=("abcdabcd", "a")),)
+    examples = (words_example(words=("abcdabcd", "a")),)
     ours = rows_of(examples, wordpiece([], max_length=6), "token-classification")
     its = rows_of(examples, wordpiece(["abcdabcd"], max_length=6), "token-classification")
     found = align(ours, its, np.arange(1))

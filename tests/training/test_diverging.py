@@ -5,6 +5,7 @@ from helpers import tagged_examples, tiny_teacher
 
 from edgecompress.cli.main import main
 from edgecompress.report.document import from_json
+from edgecompress.texts import tags_of, words_of
 
 RECIPE = """\
 name: diverging
@@ -30,7 +31,7 @@ def command(*arguments):
 def place(tmp_path):
     for seed, name in enumerate(("train", "dev", "test"), 1):
         sentences = [
-            "".join(f"{word} {tag}\n" for word, tag in zip(e.words, e.tags, strict=True))
+            "".join(f"{word} {tag}\n" for word, tag in zip(words_of(e), tags_of(e), strict=True))
             for e in tagged_examples(40, seed)
         ]
         (tmp_path / f"{name}.txt").write_text("\n".join(sentences))

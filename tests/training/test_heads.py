@@ -13,6 +13,7 @@ from helpers import labelled_texts, tagged_examples
 
 from edgecompress.errors import DataError
 from edgecompress.surgery.model import load_module
+from edgecompress.texts import label_of, text_example, text_of
 from edgecompress.training.heads import (
     HeadRules,
     LabelsError,
@@ -24,7 +25,7 @@ from edgecompress.training.heads import (
 )
 from edgecompress.training.label_proposal import propose
 from edgecompress.training.teacher import import_teacher
-from edgecompress.values import Candidate, Example
+from edgecompress.values import Candidate
 
 LABELS = {
     "text-classification": ("person", "place", "thing"),
@@ -152,11 +153,11 @@ def test_the_data_propose_which_class_is_which(task, names, truth, tmp_path: Pat
     made = import_teacher(str(folder), task, truth, tmp_path / "b", rules=accepted)
     assert made.labels == truth
     # Labels that have nothing to do with the texts confirm nothing.
-    shuffled = [example.label for example in examples] or [""]
+    shuffled = [label_of(example) for example in examples] or [""]
     random.Random(1).shuffle(shuffled)
     if task == "text-classification":
         pairs = zip(examples, shuffled, strict=True)
-        nonsense = [Example(text=one.text, label=label) for one, label in pairs]
+        nonsense = [text_example(text=text_of(one), label=label) for one, label in pairs]
         found = propose(made, load_module(made.model), nonsense)
         assert found.mapping == {} and found.asked == len(examples)
 

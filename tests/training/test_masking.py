@@ -18,15 +18,16 @@ from edgecompress.stages.prune.layers import Layers
 from edgecompress.surgery.model import load_module
 from edgecompress.tasks.base import IGNORED
 from edgecompress.tasks.masked_lm import mask_id
+from edgecompress.texts import text_example, text_of
 from edgecompress.training.heads import HeadRules
 from edgecompress.training.masking import MaskedRows, hiding
 from edgecompress.training.masking_fields import Masking
 from edgecompress.training.rows import logits_of, make_rows, primary_score
 from edgecompress.training.teacher import import_teacher
-from edgecompress.values import Candidate, Example
+from edgecompress.values import Candidate
 
-TEXTS = tuple(Example(text=one.text, source=one.source) for one in labelled_texts(80))
-HELD_OUT = tuple(Example(text=one.text) for one in labelled_texts(30, seed=1))
+TEXTS = tuple(text_example(text=text_of(one), source=one.source) for one in labelled_texts(80))
+HELD_OUT = tuple(text_example(text=text_of(one)) for one in labelled_texts(30, seed=1))
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +194,7 @@ def test_a_student_learns_from_the_teacher(teacher: Candidate, tmp_path: Path, f
 
 
 def test_pieces_that_the_teacher_lacks_are_refused(teacher: Candidate, tmp_path: Path):
-    more = (*TEXTS, Example(text="zzz qqq xxx"))
+    more = (*TEXTS, text_example(text="zzz qqq xxx"))
     other = tiny_teacher(tmp_path / "other", more, "masked-lm")
     context = small_context(tmp_path, train=TEXTS, teacher=teacher)
     with pytest.raises(StageError, match="none of the teacher's"):

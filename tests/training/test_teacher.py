@@ -15,6 +15,7 @@ from edgecompress.errors import DataError
 from edgecompress.surgery.heads_and_neurons import keep_heads_and_neurons
 from edgecompress.surgery.model import load_module, save_module
 from edgecompress.tasks import Preprocessor
+from edgecompress.texts import words_of
 from edgecompress.training.heads import HeadRules, LabelsError
 from edgecompress.training.new_teacher import NewTeacher
 from edgecompress.training.rows import logits_of, make_rows
@@ -203,7 +204,7 @@ def test_roberta_positions_begin_behind_the_padding(checkpoint, tmp_path):
     preprocessor = Preprocessor.load(teacher.preprocessor)
     assert preprocessor.max_length == 24
     module = load_module(teacher.model)
-    long = (tagged_examples(1, 3)[0].words * 20)[:60]
+    long = (words_of(tagged_examples(1, 3)[0]) * 20)[:60]
     rows = make_rows(teacher, [type(TRAIN[0])(words=long)], module)
     assert len(rows.encoded) > 1
     assert all(np.isfinite(values).all() for values in logits_of(module, rows))

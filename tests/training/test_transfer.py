@@ -11,9 +11,9 @@ from pydantic import ValidationError
 
 from edgecompress.errors import DataError
 from edgecompress.tasks import Preprocessor
-from edgecompress.training.augment import words_of
+from edgecompress.texts import label_of, tags_of, text_example, words_example, words_of
+from edgecompress.training.augment import split_words
 from edgecompress.training.transfer import Transfer, tokens_of, transfer_examples
-from edgecompress.values import Example
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +33,11 @@ def corpus(folder: Path, *lines: str) -> Path:
 def test_running_text_is_divided_into_words_as_the_training_data_is(tmp_path: Path):
     file = corpus(tmp_path, "Amina (Kano), jiya.", "leo")
     found = transfer_examples(Transfer(corpus=[file]), tagged_examples(5), seed=0)
-    assert [one.words for one in found] == [("Amina", "(", "Kano", ")", ",", "jiya", "."), ("leo",)]
-    assert all(not one.tags and not one.label and one.source == "extra" for one in found)
+    assert [words_of(one) for one in found] == [
+        ("Amina", "(", "Kano", ")", ",", "jiya", "."),
+        ("leo",),
+    ]
+    assert all(not tags_of(one) and not label_of(one) and one.source == "extra" for one in found)
 
 
 def test_for_texts_it_stays_running_text(tmp_path: Path):
@@ -48,21 +51,26 @@ def test_words_of_a_corpus_are_joined_for_texts(tmp_path: Path):
     file.write_text("Amina B-PER\njiya O\n", encoding="utf-8")
     transfer = Transfer(corpus=[{"file": file, "format": "conll"}])
     (found,) = transfer_examples(transfer, labelled_texts(5), seed=0)
-    assert found == Example(text="Amina jiya", source="ner")
+    assert found == text_example(text="Amina jiya", source="ner")
 
 
 def test_what_is_known_already_is_left_out(tmp_path: Path):
     train, held_out = tagged_examples(6), tagged_examples(6, seed=1)
-    lines = [" ".join(train[0].words), " ".join(held_out[0].words), "sokoni leo", "sokoni  leo"]
+    lines = [
+        " ".join(words_of(train[0])),
+        " ".join(words_of(held_out[0])),
+        "sokoni leo",
+        "sokoni  leo",
+    ]
     found = transfer_examples(
         Transfer(corpus=[corpus(tmp_path, *lines)]), train, seed=0, held_out=held_out
     )
-    assert [one.words for one in found] == [("sokoni", "leo")]
+    assert [words_of(one) for one in found] == [("sokoni", "leo")]
 
 
 def test_nothing_new_is_refused(tmp_path: Path):
     train = tagged_examples(6)
-    file = corpus(tmp_path, " ".join(train[0].words))
+    file = corpus(tmp_path, " ".join(words_of(train[0])))
     with pytest.raises(DataError, match="corpus is left"):
         transfer_examples(Transfer(corpus=[file]), train, seed=0)
     with pytest.raises(DataError, match="corpus is left"):
@@ -73,8 +81,8 @@ def test_long_texts_are_divided_evenly_and_lose_nothing(tmp_path: Path):
     words = [f"w{index}" for index in range(25)]
     transfer = Transfer(corpus=[corpus(tmp_path, " ".join(words))], longest=10)
     found = transfer_examples(transfer, tagged_examples(3), seed=0)
-    assert [len(one.words) for one in found] == [9, 8, 8]
-    assert [word for one in found for word in one.words] == words
+    assert [len(words_of(one)) for one in found] == [9, 8, 8]
+    assert [word for one in found for word in words_of(one)] == words
 
 
 def test_at_most_so_many_are_drawn_by_the_seed(tmp_path: Path):
@@ -95,15 +103,15 @@ def test_text_in_another_script_is_refused(tmp_path: Path, preprocessor: Preproc
 def test_a_few_unreadable_texts_are_left_out(tmp_path: Path, preprocessor: Preprocessor):
     file = corpus(tmp_path, "ሰላም ነው", "sokoni leo", "leo sokoni")
     found = transfer_examples(Transfer(corpus=[file]), tagged_examples(5), 0, preprocessor)
-    assert [one.words for one in found] == [("sokoni", "leo"), ("leo", "sokoni")]
+    assert [words_of(one) for one in found] == [("sokoni", "leo"), ("leo", "sokoni")]
 
 
 def test_the_corpus_comes_first_and_copies_follow(tmp_path: Path):
     train = tagged_examples(10)
     transfer = Transfer(corpus=[corpus(tmp_path, "sokoni leo")], augment=2)
     found = transfer_examples(transfer, train, seed=0)
-    assert found[0].words == ("sokoni", "leo")
-    texts = [words_of(one) for one in (*train, *found)]
+    assert words_of(found[0]) == ("sokoni", "leo")
+    texts = [split_words(one) for one in (*train, *found)]
     assert len(found) > 10 and len(set(texts)) == len(set(map(words_of, train))) + len(found)
     assert found == transfer_examples(transfer, train, seed=0)
 
@@ -113,27 +121,29 @@ def test_swapped_mentions_are_of_the_same_type():
     transfer = Transfer(augment=1, how={"mentions": 1, "replace": 0})
     found = transfer_examples(transfer, train, seed=0)
     kinds = {**dict.fromkeys(PEOPLE, "B-PER"), **dict.fromkeys(PLACES, "B-LOC")}
-    shapes = {tuple(one.tags) for one in train}
+    shapes = {tuple(tags_of(one)) for one in train}
     assert found
-    assert all(tuple(kinds.get(word, "O") for word in one.words) in shapes for one in found)
+    assert all(tuple(kinds.get(word, "O") for word in words_of(one)) in shapes for one in found)
 
 
 def test_a_mention_comes_from_the_same_file_and_changes_its_length():
-    first = Example(words=("Amina", "leo"), tags=("B-PER", "O"), source="hau")
-    second = Example(words=("Bello", "Juma", "na"), tags=("B-PER", "I-PER", "O"), source="hau")
-    third = Example(words=("Chidi", "dey"), tags=("B-PER", "O"), source="pcm")
+    first = words_example(words=("Amina", "leo"), tags=("B-PER", "O"), source="hau")
+    second = words_example(
+        words=("Bello", "Juma", "na"), tags=("B-PER", "I-PER", "O"), source="hau"
+    )
+    third = words_example(words=("Chidi", "dey"), tags=("B-PER", "O"), source="pcm")
     transfer = Transfer(augment=1, how={"mentions": 1, "replace": 0})
     found = transfer_examples(transfer, (first, second, third), seed=3)
-    assert found[0].words == ("Bello", "Juma", "leo")
-    assert found[1].words == ("Amina", "na")
-    assert found[2].words in {("Amina", "dey"), ("Bello", "Juma", "dey")}  # pcm has no other
+    assert words_of(found[0]) == ("Bello", "Juma", "leo")
+    assert words_of(found[1]) == ("Amina", "na")
+    assert words_of(found[2]) in {("Amina", "dey"), ("Bello", "Juma", "dey")}  # pcm has no other
 
 
 def test_words_are_replaced_as_often_as_they_occur():
     words = ("na",) * 90 + ("leo",) * 10
-    train = (Example(words=words, tags=("O",) * 100, source="hau"),) * 1
+    train = (words_example(words=words, tags=("O",) * 100, source="hau"),) * 1
     found = transfer_examples(Transfer(augment=40, how={"replace": 1}), train, seed=0)
-    drawn = [word for one in found for word in one.words]
+    drawn = [word for one in found for word in words_of(one)]
     assert len(drawn) == 4000
     assert drawn.count("leo") / len(drawn) == pytest.approx(0.1, abs=0.02)
 
@@ -143,9 +153,9 @@ def test_words_are_masked_or_dropped(field: str, preprocessor: Preprocessor):
     train = labelled_texts(40)
     transfer = Transfer(augment=1, how={"replace": 0, field: 0.5})
     found = transfer_examples(transfer, train, 0, preprocessor)
-    before = np.mean([len(words_of(one)) for one in train])
-    after = np.mean([len(words_of(one)) for one in found])
-    masked = np.mean([word == "[MASK]" for one in found for word in words_of(one)])
+    before = np.mean([len(split_words(one)) for one in train])
+    after = np.mean([len(split_words(one)) for one in found])
+    masked = np.mean([word == "[MASK]" for one in found for word in split_words(one)])
     if field == "mask":
         assert after == pytest.approx(before, rel=0.1) and masked == pytest.approx(0.5, abs=0.1)
         (ids,) = preprocessor.encode_text(["leo [MASK]"])
@@ -158,9 +168,9 @@ def test_ngrams_are_neighbours_of_the_original():
     train = tagged_examples(30)
     how = {"mentions": 0, "replace": 0, "ngrams": 1, "ngram_words": 3}
     found = transfer_examples(Transfer(augment=1, how=how), train, seed=0)
-    texts = [" ".join(one.words) for one in train]
-    assert {len(one.words) for one in found} == {1, 2, 3}
-    assert all(any(" ".join(one.words) in text for text in texts) for one in found)
+    texts = [" ".join(words_of(one)) for one in train]
+    assert {len(words_of(one)) for one in found} == {1, 2, 3}
+    assert all(any(" ".join(words_of(one)) in text for text in texts) for one in found)
 
 
 def test_case_is_changed_only_where_the_tokenizer_sees_it(
@@ -170,8 +180,8 @@ def test_case_is_changed_only_where_the_tokenizer_sees_it(
     transfer = Transfer(augment=1, how={"mentions": 0, "replace": 0, "recase": 1, "ngrams": 0.01})
     found = transfer_examples(transfer, train, 0, preprocessor)
     assert len(found) > 10
-    small = {tuple(word.lower() for word in one.words) for one in train}
-    assert all(tuple(word.lower() for word in one.words) in small for one in found)
+    small = {tuple(word.lower() for word in words_of(one)) for one in train}
+    assert all(tuple(word.lower() for word in words_of(one)) in small for one in found)
     folded = tiny_teacher(tmp_path, train, "token-classification", lowercase=True)
     assert not tokens_of(Preprocessor.load(folded.preprocessor)).cased
     none = transfer_examples(transfer, train, 0, Preprocessor.load(folded.preprocessor))
@@ -179,7 +189,7 @@ def test_case_is_changed_only_where_the_tokenizer_sees_it(
 
 
 def test_data_without_entities_is_said():
-    train = tuple(Example(words=("na", "leo"), tags=("O", "O")) for _ in range(3))
+    train = tuple(words_example(words=("na", "leo"), tags=("O", "O")) for _ in range(3))
     with pytest.raises(DataError, match="training examples have none"):
         transfer_examples(Transfer(augment=1, how={"mentions": 0.5}), train, seed=0)
     with pytest.raises(DataError, match="changes anything"):

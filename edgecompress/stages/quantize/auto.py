@@ -17,6 +17,7 @@ from edgecompress.errors import StageError
 from edgecompress.quantization.judging import Judged
 from edgecompress.quantization.presets import LinearTypes
 from edgecompress.stage import Context, Kind
+from edgecompress.texts import label_of, tags_of
 from edgecompress.values import Candidate, Example, Json, Measurement, OnnxModel
 
 if TYPE_CHECKING:
@@ -345,7 +346,7 @@ class _Work:
                 "`data.validation`, or use quantize.dynamic"
             )
         feeds = tuple(rows.feed([row], specs) for row in range(len(rows.lengths)))
-        labelled = all(example.tags or example.label for example in examples)
+        labelled = all(tags_of(example) or label_of(example) for example in examples)
         known = tuple(examples) if labelled or not rows.task.labelled else ()
         return Samples(feeds, rows, known, self.candidate.labels)
 

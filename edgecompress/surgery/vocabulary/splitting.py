@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecompress.errors import DataError
+from edgecompress.texts import text_of, words_of
 from edgecompress.values import Example, Json
 
 CHUNK = 1024
@@ -103,8 +104,10 @@ def _encoded(tokenizer: Any, examples: Iterable[Example]) -> Iterator[tuple[Ids,
         # A call takes either kind; the order of the examples is kept.
         found: dict[int, Any] = {}
         for pretokenized in (True, False):
-            numbers = [n for n, e in enumerate(chunk) if bool(e.words) == pretokenized]
-            texts = [list(chunk[n].words) if pretokenized else chunk[n].text for n in numbers]
+            numbers = [n for n, e in enumerate(chunk) if bool(words_of(e)) == pretokenized]
+            texts = [
+                list(words_of(chunk[n])) if pretokenized else text_of(chunk[n]) for n in numbers
+            ]
             try:
                 encodings = tokenizer.encode_batch(
                     texts, is_pretokenized=pretokenized, add_special_tokens=False
@@ -118,10 +121,10 @@ def _encoded(tokenizer: Any, examples: Iterable[Example]) -> Iterator[tuple[Ids,
         for number, example in enumerate(chunk):
             encoding = found[number]
             ids = np.array(encoding.ids, np.int32)
-            if example.words:
-                yield ids, np.array(encoding.word_ids, np.int32), len(example.words)
+            if words_of(example):
+                yield ids, np.array(encoding.word_ids, np.int32), len(words_of(example))
             else:
-                yield ids, *_words_of_text(example.text, encoding.offsets)
+                yield ids, *_words_of_text(text_of(example), encoding.offsets)
 
 
 def _words_of_text(text: str, offsets: Sequence[tuple[int, int]]) -> tuple[Ids, int]:

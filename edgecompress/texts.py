@@ -1,0 +1,43 @@
+"""Texts among the inputs of examples: running text with a label, or words with a tag each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgecompress.values import Example
+
+
+def text_example(text: str, label: str = "", source: str = "") -> Example:
+    """Make an example of running text; without `label` nobody has said what it is."""
+    return Example({"text": text}, label or None, source)
+
+
+def words_example(words: Sequence[str], tags: Sequence[str] = (), source: str = "") -> Example:
+    """Make an example of a text's words; without `tags` nobody has said what they are."""
+    return Example({"words": tuple(words)}, tuple(tags) or None, source)
+
+
+def text_of(example: Example) -> str:
+    """Give the running text of an example, empty where it has none."""
+    return str(example.inputs.get("text", ""))
+
+
+def words_of(example: Example) -> tuple[str, ...]:
+    """Give the words of an example, none where it is running text."""
+    found: tuple[str, ...] = example.inputs.get("words", ())
+    return found
+
+
+def running_text(example: Example) -> str:
+    """Give an example's text, or its words with blanks between them."""
+    return text_of(example) or " ".join(words_of(example))
+
+
+def tags_of(example: Example) -> tuple[str, ...]:
+    """Give the tags of an example's words, none where nobody has said them."""
+    return example.target if isinstance(example.target, tuple) else ()
+
+
+def label_of(example: Example) -> str:
+    """Give the label of an example, empty where it has none."""
+    return example.target if isinstance(example.target, str) else ""
