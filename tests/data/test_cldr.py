@@ -68,7 +68,8 @@ def test_same_again_and_told_apart() -> None:
     assert DEFAULT.digest("test") != DEFAULT.digest("train")
     fewer = data_config({"format": "cldr", "max_strings": 300})
     assert fewer.digest("test") != DEFAULT.digest("test")
-    assert set(fewer.read("test")) < set(DEFAULT.read("test"))
+    some, everything = fewer.read("test"), DEFAULT.read("test")
+    assert len(some) < len(everything) and all(example in everything for example in some)
     assert DEFAULT.files("test") == ()
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from edgecompress.errors import DataError
 from edgecompress.tasks import Answers, task
 from edgecompress.tasks.compare import CELLS, agreement, paired_bootstrap_drop
-from edgecompress.texts import text_example, words_example
+from edgecompress.texts import tags_of, text_example, words_example
 
 NER, TEXT = task("token-classification"), task("text-classification")
 
@@ -61,7 +61,7 @@ def test_span_f1_interval_equals_resampling_the_sentences() -> None:
     said = [tuple(generator.choice(tags, 6)) for _ in range(40)]
     examples = [words_example(words=("w",) * 6, tags=tuple(map(str, one))) for one in gold]
     right, wrong = (
-        answers_of([e.tags for e in examples]),
+        answers_of([tags_of(e) for e in examples]),
         answers_of([tuple(map(str, one)) for one in said]),
     )
     drop, low, high = paired_bootstrap_drop(NER, right, wrong, examples, seed=2, resamples=200)
