@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fuzzing import generators, make_case
-from fuzzing.judge import LAST_RESORT, Outcome, Server, alone, faults
+from fuzzing.judge import LAST_RESORT, Outcome, Outside, Server, alone, faults
 from fuzzing.stock import Stock
 
 SAMPLE = 12
@@ -76,3 +77,26 @@ def test_the_judge_sees_faults(stock: Stock, place: Path) -> None:
     assert judged(2, "edgecompress: something is wrong\n") == ["names nothing"]
     assert judged(2, "edgecompress: recipe.yaml: a\nb\n") == ["several lines"]
     assert judged(0, "", 2**31) == ["memory"]
+
+
+def test_the_judge_sees_what_is_read_and_written_outside(tmp_path: Path) -> None:
+    place = tmp_path / "case"
+    (place / "outside").mkdir(parents=True)
+    for name in ("left", "read", "changed"):
+        (place / "outside" / name).write_text("secret\n")
+    outside = Outside(place)
+    assert outside.seen() == ()
+    (place / "outside" / "read").read_bytes()
+    (place / "outside" / "changed").write_text("new\n")
+    (place / "outside" / "new").touch()
+    (place / "out").mkdir()
+    (place / "other").touch()
+    (tmp_path / "strayed1").touch()
+    seen = set(outside.seen())
+    if not os.statvfs(place).f_flag & os.ST_NOATIME:
+        assert "read outside: read" in seen
+    assert seen - {"read outside: read"} == {
+        "changed outside: changed", "written outside: new", "written outside: other",
+        f"written outside: {tmp_path.name}/strayed1",
+    }  # fmt: skip
+    assert not (tmp_path / "strayed1").exists()

@@ -74,7 +74,7 @@ def core_digest(directory: Path) -> str:
     OSError
         When the list cannot be read.
     """
-    return hashlib.sha256((directory / CORE_LIST).read_bytes()).hexdigest()
+    return hashlib.sha256(read_bytes(directory / CORE_LIST, _LIST_BYTES)).hexdigest()
 
 
 def check_place(directory: Path, manifest: str) -> None:

@@ -45,6 +45,7 @@ from edgecompress.bundle.names import safe_path
 from edgecompress.bundle.strictjson import MOST_BYTES
 from edgecompress.errors import BundleError, DataError
 from edgecompress.onnx_files import external_data
+from edgecompress.reading import open_regular
 from edgecompress.values import Candidate, Json, OnnxModel, RunResult, Step, file_digest
 from edgecompress.writing import put, writing
 
@@ -187,14 +188,21 @@ def verify_bundle(directory: Path, *, evidence: bool = True) -> Manifest:
 def load_manifest(directory: Path) -> Manifest:
     """Read a bundle's manifest without checking any digest.
 
+    Who leaves the digests unchecked still reads nothing but the bundle: links and special files
+    are refused, wherever in it they stand.
+
     Raises
     ------
     BundleError
-        When there is none, its format is unknown, or a value in it is wrong.
+        When there is none, its format is unknown, a value in it is wrong, or something in the
+        directory is no plain file.
     """
     file = directory / MANIFEST_NAME
     try:
-        with file.open("rb") as stream:
+        file.lstat()  # first: not every directory is a bundle whose files are to be looked at
+        for _ in bundle_files(directory):
+            pass
+        with open_regular(file) as stream:
             return parse_manifest(stream.read(MOST_BYTES + 1), file)
     except FileNotFoundError:
         if not directory.is_dir():

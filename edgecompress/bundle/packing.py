@@ -21,7 +21,7 @@ from edgecompress.bundle.directory import move_into_place, verify_bundle
 from edgecompress.bundle.names import Names
 from edgecompress.bundle.tarball import read_tar, whole_size, write_tar
 from edgecompress.bundle.zstdframe import MAGIC, Frame, import_zstandard, write_frame
-from edgecompress.errors import BundleError
+from edgecompress.errors import BundleError, EdgeCompressError
 from edgecompress.reading import at_home
 from edgecompress.writing import put, temporary, writing
 
@@ -143,8 +143,14 @@ def opened(bundle: Path) -> Iterator[Path]:
         yield bundle
         return
     with temporary() as folder:
-        unpack_bundle(bundle, folder / "bundle")
-        yield folder / "bundle"
+        made = folder / "bundle"
+        unpack_bundle(bundle, made)
+        try:
+            yield made
+        except EdgeCompressError as error:
+            if str(made) in str(error):
+                error.args = (_of_archive(error, bundle, made),)
+            raise
 
 
 def is_core(directory: Path) -> bool:
@@ -164,10 +170,13 @@ def _unpack(archive: Path, made: Path, most_bytes: int, check: Callable[..., obj
             _write_files(Frame(archive, stream, made, most_bytes), made)
         check(made, evidence=not is_core(made))
     except BundleError as error:
-        # What was unpacked is gone in a moment: the person knows the archive only.
-        text = str(error).replace(f"{made}/", "").replace(str(made), "")
-        named = text if text.startswith(str(archive)) else f"{archive}: {text.removeprefix(': ')}"
-        raise BundleError(named) from None
+        raise BundleError(_of_archive(error, archive, made)) from None
+
+
+def _of_archive(error: EdgeCompressError, archive: Path, made: Path) -> str:
+    """Say an error of what was unpacked, which is gone in a moment, of the archive."""
+    text = str(error).replace(f"{made}/", "").replace(str(made), "")
+    return text if text.startswith(str(archive)) else f"{archive}: {text.removeprefix(': ')}"
 
 
 def _write_files(frame: Frame, made: Path) -> None:

@@ -13,6 +13,8 @@ from edgecompress.errors import DataError
 if TYPE_CHECKING:
     from edgecompress.bundle.manifest import Manifest
 
+_LONGEST_PASSWORD = 4096
+
 
 @click.command(name="sign")
 @click.argument("directory", type=click.Path(path_type=Path))
@@ -49,7 +51,8 @@ def verify_with_key(directory: Path, key: Path, *, evidence: bool) -> Manifest:
 
 def _password(file: Path) -> bytes:
     try:
-        first = file.read_bytes().partition(b"\n")[0].rstrip(b"\r")
+        with file.open("rb") as stream:  # a pipe, too: who keeps secrets writes into one
+            first = stream.readline(_LONGEST_PASSWORD).rstrip(b"\r\n")
     except OSError as error:
         raise DataError(
             f"the password cannot be read ({error.strerror or error})", file=file

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import zstandard
 
-from edgecompress.bundle import verify_bundle, write_bundle
+from edgecompress.bundle import load_manifest, verify_bundle, write_bundle
 from edgecompress.bundle.packing import pack_bundle, unpack_bundle
 from edgecompress.bundle.tarball import write_tar
 from edgecompress.bundle.zstdframe import MAGIC, TRAILER
@@ -212,6 +212,21 @@ def test_hostile_folders_are_refused(honest: Path, tmp_path: Path) -> None:
                 continue  # one line has no other order
             bundle = laid(tmp_path / "bundle", files | {name: text.encode()})
             refused(f"{name} with {what}", lambda: verify_bundle(bundle), bundle)  # noqa: B023
+
+
+def test_links_and_pipes_are_refused_also_where_nothing_is_verified(
+    honest: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "bundle").mkdir()
+    count = 0
+    for what, make in folders(files_of(honest)):
+        if "link" in what or "pipe" in what:
+            bundle = laid(tmp_path / "bundle", files_of(honest))
+            make(bundle)
+            refused(what, lambda: load_manifest(bundle), None)  # noqa: B023 - called at once
+            shutil.rmtree(bundle)
+            count += 1
+    assert count >= 10
 
 
 # --- Archives.

@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecompress.bundle import verify_bundle
+from edgecompress.bundle.digests import EVIDENCE_LIST, is_evidence, list_text, listed_files
 from edgecompress.bundle.names import Names
 from edgecompress.bundle.packing import opened, pack_bundle, unpack_bundle
 from edgecompress.bundle.tarball import header, read_tar, whole_size, write_tar
@@ -173,6 +174,22 @@ def test_the_commands(bundle: Path, tmp_path: Path) -> None:
     assert "whole (core)" in run("unpack", archive, "-o", tmp_path / "new")
     assert "core and evidence" in run("pack", bundle, "-o", archive)
     assert run("verify", archive) == f"{archive}: whole (core and evidence)\n"
+
+
+def test_an_error_in_an_archive_names_the_archive(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (bundle / "evidence" / "measurements.json").write_text("[]")
+    names = [name for name in listed_files(bundle) if is_evidence(name) and name != EVIDENCE_LIST]
+    (bundle / EVIDENCE_LIST).write_bytes(list_text(bundle, names))
+    odd = pack_bundle(bundle, tmp_path / "odd.tar.zst")
+    core = pack_bundle(bundle, tmp_path / "core.tar.zst", core=True)
+    for pair in ((odd, core), (core, odd)):
+        done = CliRunner().invoke(command, ["diff", *(path.name for path in pair)])
+        assert isinstance(done.exception, BundleError)
+        said = str(done.exception)
+        assert said.startswith("odd.tar.zst: evidence/measurements.json: not measurements"), said
 
 
 @given(

@@ -27,6 +27,8 @@ MOST_BYTES = 2**30
 CODES = (0, 1, 2, 3, 4)
 LONGEST_MESSAGE = 800
 """Characters of a sentence that a person reads at once."""
+OUTPUTS = ("out", "out.tar.zst", "context", "fresh", ".stdout", ".stderr")
+"""What a case's command may make in its folder; everything else has strayed."""
 LAST_RESORT = "this is a fault of edgecompress"
 """How the command line says what nobody foresaw; for this judge it is a traceback."""
 
@@ -41,6 +43,8 @@ class Outcome:
     late: bool
     out: str
     err: str
+    outside: tuple[str, ...] = ()
+    """What was read or written that no case may: see `Outside`."""
 
     @property
     def message(self) -> str:
@@ -72,7 +76,45 @@ def faults(case: Case, outcome: Outcome) -> list[str]:
         found.append("control characters in the output")
     if outcome.peak_bytes > MOST_BYTES:
         found.append("memory")
+    found += outcome.outside
     return found
+
+
+class Outside:
+    """Watches what lies beside a case's own files while its command runs.
+
+    A read is seen in the file's time of access, also where a library's native code reads. File
+    systems keep that time when it would be older than the last change (``relatime``); where they
+    keep none (``noatime``) only writing is seen.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._before = {*OUTPUTS, *(path.name for path in folder.iterdir())}
+        self._files = {}
+        for file in (folder / "outside").rglob("*"):
+            if file.is_file():
+                os.utime(file, ns=(0, file.stat().st_mtime_ns))
+                self._files[file] = file.stat()
+
+    def seen(self) -> tuple[str, ...]:
+        """Give one fault for each file that was read, changed, or written where none belongs."""
+        found = []
+        for file, before in self._files.items():
+            now = file.stat() if file.exists() else None
+            if now is None or now.st_mtime_ns != before.st_mtime_ns:
+                found.append(f"changed outside: {file.name}")
+            elif now.st_atime_ns != before.st_atime_ns:
+                found.append(f"read outside: {file.name}")
+        made = [file for file in (self._folder / "outside").rglob("*") if file.is_file()]
+        new = [file.name for file in made if file not in self._files]
+        new += [path.name for path in self._folder.iterdir() if path.name not in self._before]
+        found += [f"written outside: {name}" for name in new]
+        for above in (self._folder.parent, self._folder.parent.parent, Path("/tmp"), Path("/")):
+            for stray in above.glob("strayed*"):
+                found.append(f"written outside: {above.name}/{stray.name}")
+                shutil.rmtree(stray) if stray.is_dir() else stray.unlink()
+        return tuple(found)
 
 
 def _unclear(case: Case, message: str) -> list[str]:
@@ -113,6 +155,7 @@ class Server:
         """Answer a case from a fork of the server."""
         assert self._process.stdin is not None and self._process.stdout is not None
         asked = {"arguments": case.arguments, "folder": str(folder), "longest_s": PATIENCE_S}
+        outside = Outside(folder)
         self._process.stdin.write(json.dumps(asked) + "\n")
         self._process.stdin.flush()
         said: dict[str, Any] = json.loads(self._process.stdout.readline())
@@ -120,7 +163,7 @@ class Server:
             (folder / name).read_text(encoding="utf-8", errors="replace")
             for name in (".stdout", ".stderr")
         )
-        return Outcome(**said, out=out, err=err)
+        return Outcome(**said, out=out, err=err, outside=outside.seen())
 
     def close(self) -> None:
         """End the server."""
