@@ -81,6 +81,16 @@ def open_regular(file: Path) -> io.BufferedReader:
     return stream
 
 
+@contextmanager
+def naming(file: Path) -> Iterator[None]:
+    """Give the file's name to an error of reading from it; only an error of opening has one."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(file)
+        raise
+
+
 def _refuse_special(file: Path, status: os.stat_result) -> None:
     kind = stat.S_IFMT(status.st_mode)
     if kind != stat.S_IFREG:
@@ -97,7 +107,7 @@ def read_bytes(file: Path, most: int) -> bytes:
     OSError
         As `open_regular`, and where the file is larger.
     """
-    with open_regular(file) as stream:
+    with open_regular(file) as stream, naming(file):
         found = stream.read(most + 1)  # the size that a file states may be 0, as in /proc
     if len(found) > most:
         # Not EFBIG: that is said of files that are written, where a limit of the system is reached.

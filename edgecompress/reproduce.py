@@ -164,9 +164,9 @@ def reproduce(
         try:
             recipe, written = _recipe(recorded.manifest, inputs, aside)
             chain = _chain(recipe, recorded.manifest)
+            check_inputs(recipe, chain, recorded.manifest)
         except (BundleError, RecipeError) as error:
             raise BundleError(f"{bundle}: the recorded recipe: {error}") from None
-        check_inputs(recipe, chain, recorded.manifest)
         named = left_to_the_bundle(recipe, inputs)
         if named and not (fetch is not None and fetch(named)):
             listed = " and ".join(map(repr, named))

@@ -9,8 +9,9 @@ from typing import Any
 from edgecompress.bundle.manifest import Manifest
 from edgecompress.chains import Chain
 from edgecompress.data.calibration import load_calibration
-from edgecompress.errors import DataError
+from edgecompress.errors import BundleError, DataError
 from edgecompress.origin import input_files
+from edgecompress.reading import first_line
 from edgecompress.recipe import Recipe
 from edgecompress.values import Json, file_digest
 
@@ -33,6 +34,18 @@ class Inputs:
 
 NOTHING_SAID = Inputs()
 
+Digests = list[tuple[str, str]]
+"""Names of files or sets, each with its digest."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Recorded:
+    """What a manifest says of the inputs: splits with their files, models, calibration sets."""
+
+    splits: dict[str, tuple[str, Digests]]
+    models: dict[str, Digests]
+    sets: Digests
+
 
 def check_inputs(recipe: Recipe, chain: Chain, manifest: Manifest) -> None:
     """Refuse inputs that are not those that the bundle was made from.
@@ -41,29 +54,52 @@ def check_inputs(recipe: Recipe, chain: Chain, manifest: Manifest) -> None:
     ------
     DataError
         Naming the file, and its digests then and now.
+    BundleError
+        When the manifest says of its inputs what no manifest does.
     """
-    known = manifest.inputs
+    known = _recorded(manifest.inputs)
     if recipe.data is not None:
-        for split, entry in known.get("data", {}).items():
-            _check_split(recipe, split, entry)
+        for split, entry in known.splits.items():
+            _check_split(recipe, split, *entry)
     sources = {
         "teacher": recipe.fields.teacher and recipe.fields.teacher.model,
         "model": recipe.fields.model,
     }
     for role, source in sources.items():
-        files = known.get(role, {}).get("files", [])
-        if source and files:
-            _check_model(role, source, {one["name"]: one["sha256"] for one in files})
+        if source and known.models[role]:
+            _check_model(role, source, dict(known.models[role]))
     used = (getattr(use.stage, "calibration", None) for use in chain)
     sets = {found.name: found.digest for name in used if name for found in [load_calibration(name)]}
-    for entry in known.get("calibration", []):
-        now = sets.get(entry["name"], "none of that name")
-        if now != entry["digest"]:
+    for name, digest in known.sets:
+        now = sets.get(name, "none of that name")
+        if now != digest:
             raise DataError(
-                f"the calibration set {entry['name']!r} is another one: its digest was "
-                f"{entry['digest']} and is {now}; name the file with "
-                "--set stages.STAGE.calibration=FILE"
+                f"the calibration set {name!r} is another one: its digest was {digest} and is "
+                f"{now}; name the file with --set stages.STAGE.calibration=FILE"
             )
+
+
+def _recorded(known: Json) -> _Recorded:
+    """Read what a manifest says of the inputs; it may come from a stranger."""
+    try:
+        splits = {
+            split: (str(entry.get("digest")), _pairs(entry.get("files", []), "sha256"))
+            for split, entry in known.get("data", {}).items()
+        }
+        models = {
+            role: _pairs(known.get(role, {}).get("files", []), "sha256")
+            for role in ("teacher", "model")
+        }
+        sets = _pairs(known.get("calibration", []), "digest")
+        if unknown := splits.keys() - {"train", "validation", "test"}:
+            raise ValueError(f"there is no split {min(unknown)!r}")
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise BundleError(f"inputs: not as edgecompress writes it ({first_line(error)})") from None
+    return _Recorded(splits, models, sets)
+
+
+def _pairs(entries: list[Json], digest: str) -> Digests:
+    return [(str(one["name"]), str(one[digest])) for one in entries]
 
 
 def left_to_the_bundle(recipe: Recipe, inputs: Inputs) -> tuple[str, ...]:
@@ -88,20 +124,20 @@ def left_to_the_bundle(recipe: Recipe, inputs: Inputs) -> tuple[str, ...]:
     )
 
 
-def _check_split(recipe: Recipe, split: Any, entry: Json) -> None:
+def _check_split(recipe: Recipe, split: Any, digest: str, recorded: Digests) -> None:
     data = recipe.data
     if data is None:
         return
-    files = data.files(split) if entry.get("files") else ()
-    for file, one in zip(files, entry.get("files", []), strict=False):
+    files = data.files(split) if recorded else ()
+    for file, (_, then) in zip(files, recorded, strict=False):
         if not file.is_file():
             raise DataError("is missing; say where the data lie with --data-root DIR", file=file)
-        _same(file, one["sha256"], "--data-root")
+        _same(file, then, "--data-root")
     now = data.digest(split)
-    if now != entry.get("digest"):
+    if now != digest:
         raise DataError(
             f"the {split} split is not the one that the bundle was made from: its digest was "
-            f"{entry.get('digest')} and is {now}; give the same data, or make another bundle with "
+            f"{digest} and is {now}; give the same data, or make another bundle with "
             "`edgecompress run`"
         )
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgecompress.errors import DataError
-from edgecompress.reading import open_regular, read_json, reading
+from edgecompress.reading import naming, open_regular, read_json, reading
 
 Json = dict[str, Any]
 
@@ -386,7 +386,7 @@ def find(
 
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal; OSError where it is no regular file."""
-    with open_regular(path) as stream:
+    with open_regular(path) as stream, naming(path):
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

@@ -48,6 +48,14 @@ def test_only_files_are_read(special: Path) -> None:
         assert caught.value.file == special
 
 
+def test_an_error_of_reading_names_the_file() -> None:
+    memory = Path("/proc/self/mem")  # a regular file, whose first page nobody can read
+    for read in (lambda: read_bytes(memory, 100), lambda: file_digest(memory)):
+        with pytest.raises(OSError, match="/proc/self/mem") as caught:
+            read()
+        assert caught.value.filename == "/proc/self/mem"
+
+
 def test_names_that_no_file_has(tmp_path: Path) -> None:
     for name in ("a\0b", "a\ud800b", "a" * 300, "gone"):
         with pytest.raises(OSError):

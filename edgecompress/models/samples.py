@@ -187,6 +187,8 @@ def check_path(path: Path, preprocessor: Path | None) -> None:
     """
     if not path.exists():
         raise DataError(f"there is no such calibration data; give {WHAT}", file=path)
+    if not (path.is_file() or path.is_dir()):
+        raise DataError(f"is neither a file nor a folder; give {WHAT}", file=path)
     if path.is_file() and path.suffix not in (*TEXTS, *ARRAYS):
         raise DataError(f"not calibration data that can be read; give {WHAT}", file=path)
     if path.suffix in TEXTS and preprocessor is None:

@@ -78,8 +78,12 @@ class CalibrationFields(Transform):
 
         if self.calibration:
             load_calibration(self.calibration)
-        if self.inputs and not at_home(self.inputs).exists():
-            raise DataError("there is no such calibration data", file=Path(self.inputs))
+        if self.inputs:
+            place = at_home(self.inputs)
+            if not place.exists():
+                raise DataError("there is no such calibration data", file=Path(self.inputs))
+            if not (place.is_file() or place.is_dir()):
+                raise DataError("is neither a file nor a folder", file=Path(self.inputs))
 
     def identity(self) -> Json:
         """Give the parameters with digests in the place of names: what files hold matters."""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fuzzing.case import Case
-from fuzzing.mutation import damaged, mutated, spoilt, strange
+from fuzzing.mutation import damaged, mutated, spoilt
 from fuzzing.stock import Stock
 
 Files = dict[str, bytes]
@@ -314,29 +314,6 @@ def damaged_bundles(chance: random.Random, folder: Path, stock: Stock) -> Case:
     return Case(arguments, ("bundle", "out"), told)
 
 
-def reproductions(chance: random.Random, folder: Path, stock: Stock) -> Case:
-    """Bundles that are to be made again, whose manifest says strange things of how."""
-    good = _good(stock.folder, "text-classification")
-    files = _files(good)
-    document = json.loads(files["manifest.json"])
-    for key in chance.choice((("recipe",), ("inputs",), ("steps",), ("platform", "code"))):
-        document[key], told = mutated(chance, document[key] or {"x": 1}, chance.choice((1, 2)))
-        if type(document[key]) is not type(json.loads(files["manifest.json"])[key]):
-            document[key] = {"x": strange(chance)}
-    if chance.random() < 0.3:
-        where = chance.choice(("/dev/zero", "../../etc/passwd", "/proc/self/mem", "nowhere/at/all"))
-        document["recipe"]["calibration"] = where
-        document["recipe"]["stages"] = ["export", {"quantize.static": {"calibration": where}}]
-        told = f"calibration {where}"
-    files["manifest.json"] = json.dumps(document).encode("utf-8", "surrogatepass")
-    _write(_sealed(files), folder / "bundle")
-    stock.data(folder / "data")
-    for name in ("train.tsv", "dev.tsv", "test.tsv"):
-        shutil.copy(folder / "data" / name, folder / name)
-    arguments = ("reproduce", "bundle", "--data-root", "data", "--store", "fresh")
-    return Case(arguments, ("bundle", "manifest", "data", "teacher", "fresh"), told)
-
-
 def archives(chance: random.Random, folder: Path, stock: Stock) -> Case:
     """Archives: damaged, of strange members, or small ones that hold much."""
     import zstandard
@@ -391,5 +368,4 @@ GENERATORS = {
     "archives": archives,
     "bundles": bundles,
     "damaged bundles": damaged_bundles,
-    "reproduce": reproductions,
 }

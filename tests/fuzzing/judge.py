@@ -68,7 +68,7 @@ def faults(case: Case, outcome: Outcome) -> list[str]:
         found.append("late")
     elif outcome.code not in CODES:
         found.append(f"exit code {outcome.code}")
-    elif outcome.code in (1, 2):
+    elif outcome.code in (1, 2) and not _is_verdict(case, outcome):
         found += _unclear(case, outcome.message)
     if "--json" not in case.arguments and any(
         unicodedata.category(sign) == "Cc" and sign not in "\n\t" for sign in outcome.out
@@ -78,6 +78,11 @@ def faults(case: Case, outcome: Outcome) -> list[str]:
         found.append("memory")
     found += outcome.outside
     return found
+
+
+def _is_verdict(case: Case, outcome: Outcome) -> bool:
+    """Whether exit code 1 says that something differs; then the answer says what."""
+    return case.arguments[0] == "reproduce" and outcome.code == 1 and bool(outcome.out.strip())
 
 
 class Outside:

@@ -163,6 +163,8 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         open_samples(file, (IMAGE,))
     with pytest.raises(DataError, match=r"no such calibration data; give an \.npz"):
         open_samples(tmp_path / "none.npz", (IMAGE,))
+    with pytest.raises(DataError, match=r"/dev/zero: is neither a file nor a folder"):
+        open_samples(Path("/dev/zero"), (IMAGE,))
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no calibration data"):
         open_samples(tmp_path / "empty", (IMAGE,))

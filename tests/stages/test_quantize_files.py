@@ -105,6 +105,8 @@ def test_its_identity_is_what_the_data_holds(tmp_path: Path) -> None:
     assert first.identity() != second.identity()
     with pytest.raises(DataError, match="no such calibration data"):
         Static(inputs=str(tmp_path / "c.npz")).check_inputs()
+    with pytest.raises(DataError, match="/dev/zero: is neither a file nor a folder"):
+        Static(inputs="/dev/zero").check_inputs()
     with pytest.raises(ValueError, match="give one of them"):
         Static(inputs="a.npz", calibration="quickstart")
     with pytest.raises(ValueError, match="give inputs, too"):
