@@ -151,6 +151,8 @@ def _opened(library: Any, stream: Any) -> Any:
         return library.open(stream, formats=FORMATS)
     except library.UnidentifiedImageError:
         raise ValueError(f"it is none of {', '.join(FORMATS)}, or damaged") from None
+    except library.DecompressionBombError:  # Pillow's own bound, above ours: looked at first
+        raise ValueError(f"it has more than the {MAX_PIXELS:,} pixels that are read") from None
 
 
 def _check_pixels(size: tuple[int, ...], most: int, file: Path) -> None:

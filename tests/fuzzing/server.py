@@ -6,6 +6,7 @@ milliseconds where a fresh process costs seconds; `judge.alone` tries the same i
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -35,7 +36,8 @@ def main() -> None:
 
 
 IMPORTED = (
-    "numpy", "onnx", "onnxruntime", "PIL.Image", "rich.console", "rich.table", "tokenizers",
+    "asyncssh", "numpy", "numpy.ma", "onnx", "onnxruntime", "PIL.Image", "platformdirs",
+    "rich.console", "rich.progress", "rich.table", "tokenizers",
     "edgecompress.matrix.run", "edgecompress.pipeline", "edgecompress.preflight",
     "edgecompress.single", "edgecompress.models.samples", "edgecompress.targets",
     "edgecompress.targets.emulated", "edgecompress.targets.synthetic",
@@ -58,6 +60,7 @@ def _import_all() -> None:
         stage_class(name)
     data_formats()
     task("masked-lm")
+    gc.freeze()  # a collection in a fork would otherwise touch, and so copy, all of this
 
 
 def _answer(asked: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +121,17 @@ def test_images_are_resized_and_normalised(tmp_path: Path) -> None:
     (feed,) = open_samples(tmp_path, (IMAGE,), folder).feeds()
     assert feed["pixels"].shape == (1, 3, 8, 8)
     assert np.allclose(feed["pixels"][0, :, 4, 4], [1, 0, 0])
+
+
+@pytest.mark.parametrize("size", [(9000, 9000), (16_000, 16_000), (2**31 - 1, 1)])
+def test_images_that_claim_many_pixels(tmp_path: Path, size: tuple[int, int]) -> None:
+    """Some are beyond our bound, others beyond Pillow's own."""
+    pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+    head = b"IHDR" + struct.pack(">IIBBBBB", *size, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head))
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 0) + b"IDAT")
+    with pytest.raises(DataError, match=r"a\.png: .* more than the 50,000,000"):
+        list(open_samples(tmp_path, (IMAGE,)).feeds())
 
 
 @pytest.mark.parametrize(
