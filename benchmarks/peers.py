@@ -27,7 +27,7 @@ from peer_tools import Cost, Tool, Work, tools, watched
 
 from edgecompress.models.session import open_session
 from edgecompress.report.ground import CPU_FLAGS
-from edgecompress.targets.agent.describe import cpuinfo
+from edgecompress.targets.agent.kernel import cpuinfo
 from edgecompress.targets.base import Clock
 from edgecompress.targets.inputs import InputSettings
 from edgecompress.targets.local import Local

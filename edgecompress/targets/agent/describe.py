@@ -10,8 +10,10 @@ import platform
 import struct
 import sys
 from importlib import metadata
-from pathlib import Path
 from typing import Any
+
+from edgecompress.targets.agent import energy, sensors
+from edgecompress.targets.agent.kernel import cpuinfo, emulated, read_text
 
 LIBRARIES = ("onnxruntime", "numpy", "tokenizers")
 """What the agent can make use of."""
@@ -34,42 +36,13 @@ ARM_PARTS = {
 """Arm's cores by the ``CPU part`` of ``/proc/cpuinfo`` (Arm, Main ID Register of each core)."""
 
 
-def _text(path: str) -> str | None:
-    try:
-        return Path(path).read_text(encoding="utf-8", errors="replace").strip("\0\n ") or None
-    except OSError:
-        return None
-
-
-def cpuinfo() -> dict[str, str]:
-    """First processor's fields of ``/proc/cpuinfo``; empty where there is none."""
-    fields: dict[str, str] = {}
-    for line in (_text("/proc/cpuinfo") or "").splitlines():
-        key, colon, value = line.partition(":")
-        if colon:
-            fields.setdefault(key.strip(), value.strip())
-    return fields
-
-
-def emulated(machine: str, info: dict[str, str]) -> bool:
-    """Whether this program runs under an emulator of another processor.
-
-    A user-mode emulator is itself among the files that its program has mapped; it hides that in
-    ``/proc/self/maps``, but not under the thread's own name. And where it passes the host's
-    ``/proc/cpuinfo`` on, that and the instruction set do not belong together.
-    """
-    mapped = _text(f"/proc/self/task/{os.getpid()}/maps") or ""
-    arm = machine.startswith(("aarch64", "arm"))
-    return "/qemu-" in mapped or (arm and ("vendor_id" in info or "flags" in info))
-
-
 def _cpu(info: dict[str, str]) -> str:
     arm = ARM_PARTS.get(info.get("CPU part", "")) if info.get("CPU implementer") == "0x41" else None
     return info.get("model name") or arm or platform.processor() or "unknown"
 
 
 def _system() -> str:
-    for line in (_text("/etc/os-release") or "").splitlines():
+    for line in (read_text("/etc/os-release") or "").splitlines():
         key, _, value = line.partition("=")
         if key == "PRETTY_NAME":
             return value.strip("\"'")
@@ -83,16 +56,8 @@ def _version(library: str) -> str | None:
         return None
 
 
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def describe() -> dict[str, Any]:
     """Describe this machine: processor, features, memory, system, Python, libraries, meters."""
-    from edgecompress.targets.agent import energy, sensors
-
     info = cpuinfo()
     machine = platform.machine()
     flags = (info.get("flags") or info.get("Features") or "").split()
@@ -103,9 +68,9 @@ def describe() -> dict[str, Any]:
     libc = " ".join(part for part in platform.libc_ver() if part)
     return {
         "machine": machine,
-        "board": _text("/proc/device-tree/model"),  # set on ARM boards, such as a Raspberry Pi
+        "board": read_text("/proc/device-tree/model"),  # set on ARM boards, such as a Raspberry Pi
         "cpu": _cpu(info),
-        "cores": _cores(),
+        "cores": len(sensors.own_cores()),
         "flags": sorted(flags),
         "isa": [name for flag, name in known.items() if flag in flags],
         "memory_bytes": memory,

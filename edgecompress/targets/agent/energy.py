@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecompress.targets.agent import firmware
-from edgecompress.targets.agent.sensors import read_number, read_text, system_root
+from edgecompress.targets.agent.kernel import read_number, read_text, system_root
 
 PMIC_PERIOD_S = 0.125
 

@@ -1,7 +1,4 @@
-"""What the machine says of itself around a timing loop: raw readings, None where there are none.
-
-``EDGECOMPRESS_SYSROOT`` names another root for what lies below ``/sys``, to test the readers.
-"""
+"""What the machine says of itself around a timing loop: raw readings, None where there are none."""
 
 from __future__ import annotations
 
@@ -15,28 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from edgecompress.targets.agent import firmware
+from edgecompress.targets.agent.kernel import (
+    cpuinfo,
+    emulated,
+    read_number,
+    read_text,
+    system_root,
+)
 
 _PROCESSOR = re.compile(r"cpu|soc|x86_pkg|coretemp|k10temp", re.IGNORECASE)
 _COOLED = ("passive", "hot")  # trip points at which the kernel slows the machine down
-
-
-def system_root() -> Path:
-    """Give the folder that holds ``sys``."""
-    return Path(os.environ.get("EDGECOMPRESS_SYSROOT") or "/")
-
-
-def read_text(path: str | Path) -> str | None:
-    """Read a file of the kernel's; None where it is not there or must not be read."""
-    try:
-        return Path(path).read_text(encoding="ascii", errors="replace").strip()
-    except OSError:
-        return None
-
-
-def read_number(path: Path) -> float | None:
-    """Read a file that holds one whole number."""
-    text = read_text(path)
-    return float(text) if text is not None and text.lstrip("-").isdigit() else None
 
 
 def _numbers(paths: list[Path]) -> list[float]:
@@ -159,8 +144,6 @@ def counters() -> dict[str, Any]:
 
 def surroundings() -> dict[str, Any]:
     """Load, frequency, governor, temperature and throttling; may take a while to be read."""
-    from edgecompress.targets.agent.describe import cpuinfo, emulated
-
     root, thermal = system_root(), zones()
     cpus = root / "sys/devices/system/cpu"
     throttles = _numbers(sorted(cpus.glob("cpu[0-9]*/thermal_throttle/core_throttle_count")))
