@@ -32,9 +32,9 @@ import json, sys
 from pathlib import Path
 from board_kills import job
 from edgecompress.errors import TargetError
-from edgecompress.targets import TargetSpec, open_target
+from edgecompress.targets.kinds.ssh import SshSpec
 spec, mode, model, folder, answer = sys.argv[1:]
-target = open_target(TargetSpec.model_validate_json(spec))
+target = SshSpec.model_validate_json(spec).open()
 print("go", flush=True)
 try:
     readings = target.run(job(mode, Path(model)), Path(folder))

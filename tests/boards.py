@@ -25,7 +25,7 @@ import asyncssh
 import psutil
 import pytest
 
-from edgecompress.targets.fleet import TargetSpec
+from edgecompress.targets.kinds.ssh import SshSpec
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 SFTP_SERVER = Path("/usr/lib/openssh/sftp-server")
@@ -53,7 +53,7 @@ class Server:
     def cache(self) -> Path:
         return self.folder / "cache"
 
-    def spec(self, **fields: Any) -> TargetSpec:
+    def spec(self, **fields: Any) -> SshSpec:
         """A specification that reaches it with this Python, key and known host."""
         known = {
             "name": "board",
@@ -65,7 +65,7 @@ class Server:
             "connect_timeout_s": 20.0,
             "idle_timeout_s": 60.0,
         }
-        return TargetSpec(**(known | fields))
+        return SshSpec(**(known | fields))
 
     def sessions(self) -> list[psutil.Process]:
         """The processes of sshd that serve a connection."""

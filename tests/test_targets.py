@@ -20,7 +20,8 @@ from small_encoders import write_encoder
 
 from edgecompress.stages.evaluate import Evaluate
 from edgecompress.stages.profile import Profile
-from edgecompress.targets import Target, TargetSpec, open_target
+from edgecompress.targets import Target, open_target
+from edgecompress.targets.kinds.emulated import EmulatedSpec
 from edgecompress.texts import words_of
 from edgecompress.values import Candidate, Measurement, find
 
@@ -59,7 +60,7 @@ def candidates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Candidate]
 def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     """A Cortex-A76 behind a real sshd: its Python is an ARM program, run by the emulator."""
     from edgecompress.targets.emulated.setup import ready
-    from edgecompress.targets.ssh import Ssh
+    from edgecompress.targets.ssh.target import Ssh
 
     arm = ready("emulated://cortex-a76")
     folder = tmp_path_factory.mktemp("board")
@@ -139,6 +140,5 @@ def test_a_board_that_is_emulated_gives_no_valid_time(
 
 
 def test_specifications_reach_targets() -> None:
-    spec = TargetSpec(name="a72", url=A72, samples=7)
-    assert open_target(spec).samples == 7
+    assert EmulatedSpec(name="a72", url=A72, samples=7).open().samples == 7
     assert json.dumps(sorted(open_target(A72).metrics)) == '["answers", "instructions"]'

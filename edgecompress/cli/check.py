@@ -75,8 +75,8 @@ def _say_plan(found: Plan) -> None:
 
 def _say_target(plan: TargetPlan, recipe: Recipe) -> None:
     """Say what a target measures, and which metrics it cannot; nothing is connected to."""
-    from edgecompress.cli._targets import can_measure
     from edgecompress.targets import open_target
+    from edgecompress.targets.spec import can_measure
     from edgecompress.values import METRICS
 
     spec = recipe.fleet.find(plan.name)

@@ -13,8 +13,8 @@ from edgecompress.cli._values import milliseconds, named_bounds, named_sizes, wh
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _MEASURING = (
     click.option("--target", "targets", multiple=True, metavar="TARGET",
-                 help="Where to measure (repeatable): local, ssh://user@host:port, "
-                 "emulated://cortex-a72, or a name of the fleet; local when left out."),
+                 help="Where to measure (repeatable): a name of the fleet, or a URL that "
+                 "`targets list` shows; this machine when left out."),
     click.option("--targets", "fleet", type=_FILE,
                  help="File that names targets; else the targets.yaml that is found."),
     click.option("--threads", metavar="N,N", callback=whole_numbers(1),

@@ -1,4 +1,4 @@
-"""``edgecompress schema``: the JSON Schema of recipes, for editors."""
+"""``edgecompress schema``: the JSON Schema of recipes and fleets, for editors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import click
 
 
 @click.command(name="schema")
-def command() -> None:
+@click.option("--fleet", is_flag=True, help="Of fleets (targets.yaml), with every kind of target.")
+def command(fleet: bool) -> None:
     """Print the JSON Schema of recipes (stages included).
 
     Save it and name it in an editor's YAML settings to get completion and checks while typing.
@@ -14,5 +15,7 @@ def command() -> None:
     import json
 
     from edgecompress.recipe import recipe_schema
+    from edgecompress.targets.fleet import fleet_schema
 
-    click.echo(json.dumps(recipe_schema(), indent=1, ensure_ascii=False))
+    found = fleet_schema() if fleet else recipe_schema()
+    click.echo(json.dumps(found, indent=1, ensure_ascii=False))

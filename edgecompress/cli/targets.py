@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,7 +13,7 @@ from edgecompress.cli._output import say, say_error
 from edgecompress.words import printable
 
 if TYPE_CHECKING:
-    from edgecompress.cli._targets import Seen
+    from edgecompress.targets import TargetReport, TargetSpec
     from edgecompress.targets.fleet import Fleet
 
 _FLEET = click.option(
@@ -28,8 +30,7 @@ _NAMES = click.argument("names", nargs=-1, required=True, metavar="NAME…")
 def command() -> None:
     """Look at targets, set them up, and clean them.
 
-    NAME is a name of the fleet file (targets.yaml), or a URL: local, ssh://user@host:port,
-    emulated://cortex-a72.
+    NAME is a name of the fleet file (targets.yaml), or a URL; `list` shows what URLs there are.
     """
 
 
@@ -37,13 +38,13 @@ def command() -> None:
 @_FLEET
 def list_targets(file: Path | None) -> None:
     """List the fleet and what each target can measure; nothing is connected to."""
-    from edgecompress.cli._targets import can_measure, named_specs, read_fleet
-    from edgecompress.targets import open_target
+    from edgecompress.cli._targets import named_specs, read_fleet
+    from edgecompress.targets.spec import can_measure
 
     fleet = read_fleet(file)
     lines = []
     for spec in named_specs(fleet, ()) if fleet.targets else ():
-        target = open_target(spec)
+        target = spec.open()
         sample = f"; asked {target.samples} examples" if target.samples else ""
         lines.append((spec.name, spec.url, ", ".join(can_measure(target)) + sample))
     _say_fleet(fleet, lines)
@@ -60,17 +61,17 @@ def check(context: click.Context, names: tuple[str, ...], file: Path | None) -> 
     """
     from concurrent.futures import ThreadPoolExecutor
 
-    from edgecompress.cli._targets import look, named_specs, read_fleet
+    from edgecompress.cli._targets import named_specs, read_fleet
 
     specs = named_specs(read_fleet(file), names)
     with ThreadPoolExecutor(len(specs), thread_name_prefix="check") as pool:
         found = []
-        for index, seen in enumerate(pool.map(look, specs)):
+        for index, report in enumerate(pool.map(_look, specs)):
             if index:
                 say()
-            _say_seen(seen)
-            found.append(seen)
-    context.exit(0 if all(seen.ready for seen in found) else 1)
+            _say_report(report)
+            found.append(report)
+    context.exit(0 if all(report.ready for report in found) else 1)
 
 
 @command.command(name="prepare")
@@ -84,13 +85,12 @@ def prepare(context: click.Context, names: tuple[str, ...], file: Path | None) -
     """
     from edgecompress.cli._progress import TerminalReporter
     from edgecompress.cli._targets import named_specs, read_fleet
-    from edgecompress.cli._targets import prepare as prepare_target
     from edgecompress.errors import EdgeCompressError
 
     specs = named_specs(read_fleet(file), names)
     with TerminalReporter() as reporter:
 
-        def work(spec: Any) -> str:
+        def work(spec: TargetSpec) -> str:
             step = ""
 
             def tell(done: float, total: float, what: str) -> None:
@@ -104,7 +104,7 @@ def prepare(context: click.Context, names: tuple[str, ...], file: Path | None) -
                 reporter.advance(done, total, "")
 
             try:
-                said = prepare_target(spec, tell)
+                said = spec.prepare(tell)
             except EdgeCompressError:
                 if step:
                     reporter.end("failed")
@@ -113,7 +113,7 @@ def prepare(context: click.Context, names: tuple[str, ...], file: Path | None) -
                 reporter.end("done")
             return said
 
-        found = [_done(spec.name, work, spec) for spec in specs]
+        found = [_done(spec, functools.partial(work, spec)) for spec in specs]
     context.exit(_say(found))
 
 
@@ -123,22 +123,32 @@ def prepare(context: click.Context, names: tuple[str, ...], file: Path | None) -
 @click.pass_context
 def clean(context: click.Context, names: tuple[str, ...], file: Path | None) -> None:
     """Remove what was left on each NAME, and say how much that was."""
-    from edgecompress.cli._targets import clean as clean_target
     from edgecompress.cli._targets import named_specs, read_fleet
 
     specs = named_specs(read_fleet(file), names)
-    context.exit(_say([_done(spec.name, clean_target, spec) for spec in specs]))
+    context.exit(_say([_done(spec, spec.clean) for spec in specs]))
 
 
-def _done(name: str, work: Any, spec: Any) -> tuple[str, int]:
+def _look(spec: TargetSpec) -> TargetReport:
+    """Connect to a target and see what it is and lacks; errors are part of the answer."""
+    from edgecompress.errors import EdgeCompressError
+    from edgecompress.targets import TargetReport
+
+    try:
+        return spec.check()
+    except EdgeCompressError as error:
+        return TargetReport(spec, error=error)
+
+
+def _done(spec: TargetSpec, work: Callable[[], str]) -> tuple[str, int]:
     """Do `work` for one target; a failure stops no other. Give what to say, and the exit code."""
     from edgecompress.errors import EdgeCompressError
 
     try:
-        return f"{name}: {work(spec)}", 0
+        return f"{spec.name}: {work()}", 0
     except EdgeCompressError as error:
         text = str(error)
-        return text if text.startswith(name) else f"{name}: {text}", error.exit_code
+        return text if text.startswith(spec.name) else f"{spec.name}: {text}", error.exit_code
 
 
 def _say(found: list[tuple[str, int]]) -> int:
@@ -156,7 +166,7 @@ def _say_fleet(fleet: Fleet, lines: list[tuple[str, str, str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from edgecompress.targets.emulated import CPUS
+    from edgecompress.targets.kinds import kinds
 
     console = Console(highlight=False)
     if fleet.file:
@@ -171,13 +181,12 @@ def _say_fleet(fleet: Fleet, lines: list[tuple[str, str, str]]) -> None:
             grid.add_row(*(Text(f"  {part}" if part is line[0] else part) for part in line))
         console.print(grid)
     console.print(Text("\nWithout a name", style="bold"))
-    plain = [("local", "this machine"), ("ssh://user@host:port", "a board")]
-    plain += [(cpu.url, f"{cpu.title}, emulated") for cpu in CPUS.values()]
-    for url, title in plain:
-        console.print(Text(f"  {url:24} {title}"))
+    for kind in kinds().values():
+        for url, title in kind.urls().items():
+            console.print(Text(f"  {url:24} {title}"))
 
 
-def _say_seen(seen: Seen) -> None:
+def _say_report(report: TargetReport) -> None:
     """Print what a target is, and what it lacks."""
     from rich.console import Console
     from rich.padding import Padding
@@ -189,29 +198,29 @@ def _say_seen(seen: Seen) -> None:
         if text:
             console.print(Padding(Text(text, style=style), (0, 0, 0, indent), expand=False))
 
-    name = seen.spec.name
+    name = report.spec.name
     console.print(
-        Text.assemble((name, "bold"), f"  {seen.spec.url}" if seen.spec.url != name else "")
+        Text.assemble((name, "bold"), f"  {report.spec.url}" if report.spec.url != name else "")
     )
-    if seen.error is not None:
-        say(f"✗ {str(seen.error).removeprefix(f'{name}: ')}", 2, "red")
+    if report.error is not None:
+        say(f"✗ {str(report.error).removeprefix(f'{name}: ')}", 2, "red")
         return
-    for line in _facts(seen):
+    for line in _facts(report):
         say(line)
-    say(f"can measure {', '.join(seen.can)}" if seen.can else "")
-    for finding in seen.findings:
-        say(f"{'✗' if finding.missing else '!'} {finding.what}", 2,
-            "red" if finding.missing else "yellow")  # fmt: skip
+    say(f"can measure {', '.join(report.can)}" if report.can else "")
+    for finding in report.findings:
+        good = finding.level == "note"
+        say(f"{'!' if good else '✗'} {finding.what}", 2, "yellow" if good else "red")
         say(finding.advice, 4)
-    if seen.ready:
+    if report.ready:
         say("✓ ready", 2, "green")
 
 
-def _facts(seen: Seen) -> list[str]:
+def _facts(report: TargetReport) -> list[str]:
     """Lay out a description in a few lines."""
     from edgecompress.report.places import title
 
-    known = seen.facts or {}
+    known = report.facts or {}
     lines = [title(known)]
     parts = [
         known.get("machine"),

@@ -1,12 +1,23 @@
-"""Where models are measured: this machine, boards over SSH, emulated processors."""
+"""Where models are measured: this machine, boards, emulated processors, and what others bring."""
 
 from __future__ import annotations
 
-from edgecompress.errors import RecipeError
 from edgecompress.targets.base import Job, JobModel, Launcher, Readings, Target
-from edgecompress.targets.fleet import TargetSpec
+from edgecompress.targets.kinds import named_by_url
+from edgecompress.targets.spec import Finding, TargetReport, TargetSpec, report_of
 
-__all__ = ["Job", "JobModel", "Launcher", "Readings", "Target", "TargetSpec", "open_target"]
+__all__ = [
+    "Finding",
+    "Job",
+    "JobModel",
+    "Launcher",
+    "Readings",
+    "Target",
+    "TargetReport",
+    "TargetSpec",
+    "open_target",
+    "report_of",
+]
 
 
 def open_target(spec: TargetSpec | str) -> Target:
@@ -17,19 +28,4 @@ def open_target(spec: TargetSpec | str) -> Target:
     RecipeError
         When there is no such target.
     """
-    if isinstance(spec, str):
-        spec = TargetSpec(name=spec, url=spec)
-    scheme = spec.url.partition("://")[0]
-    if scheme == "local":
-        from edgecompress.targets.local import Local
-
-        return Local(name=spec.name, samples=spec.samples, spec=spec)
-    if scheme == "emulated":
-        from edgecompress.targets.emulated import Emulated
-
-        return Emulated.of(spec)
-    if scheme == "ssh":
-        from edgecompress.targets.ssh import Ssh
-
-        return Ssh(spec)
-    raise RecipeError(f"{spec.url}: targets over {scheme}:// are not built yet; only local is")
+    return (named_by_url(spec) if isinstance(spec, str) else spec).open()

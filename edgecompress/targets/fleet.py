@@ -12,7 +12,6 @@ folder of edgecompress; the first that is there counts.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,40 +20,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from edgecompress.errors import RecipeError
 from edgecompress.reading import at_home
+from edgecompress.targets.kinds import forms, kind_of, kinds
+from edgecompress.targets.spec import TargetSpec
 from edgecompress.validation import nearest, validated
+from edgecompress.values import Json
 from edgecompress.yamlfile import YamlFile, read_yaml
 
 FILE = "targets.yaml"
-_URL = re.compile(r"^(local$|ssh://|emulated://)")
-
-
-class TargetSpec(BaseModel):
-    """Where a target is and how it is used."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    name: str
-    """As recipes and measurements write it: the name in the fleet, else the URL."""
-    url: str = Field(pattern=_URL.pattern)
-    """``local``, ``ssh://user@host:port`` or ``emulated://cortex-a72``."""
-    python: str | None = None
-    """The board's Python; else the one that `targets prepare` made, else python3."""
-    cache: str | None = None
-    """The only folder that is written to there; else ``~/.cache/edgecompress``."""
-    key: Path | None = None
-    """Private key; else those of ~/.ssh/config, the agent and ~/.ssh."""
-    known_hosts: Path | None = None
-    """Else ~/.ssh/known_hosts."""
-    connect_timeout_s: float = Field(default=10.0, gt=0)
-    """Longest wait for a connection."""
-    idle_timeout_s: float = Field(default=120.0, gt=0)
-    """Longest silence of a connected board."""
-    samples: int | None = Field(default=None, ge=1)
-    """How many examples it answers to judge its accuracy; left out: all, or 200 where emulated."""
-    meter: Path | None = None
-    """CSV of an external power meter on this machine: epoch seconds, watts."""
-    any_governor: bool = False
-    """Accept times taken under a frequency governor other than performance."""
 
 
 class Fleet(BaseModel):
@@ -75,12 +47,13 @@ class Fleet(BaseModel):
         """
         if name in self.targets:
             return self.targets[name]
-        if _URL.match(name):
-            return TargetSpec(name=name, url=name)
+        kind = kind_of(name)
+        if kind is not None:
+            return kind(name=name, url=name)
         place = f"in {self.file}" if self.file else f"and there is no {FILE}"
         raise RecipeError(
-            f"unknown target {name!r}{nearest(name, self.targets)}: it is no local, ssh://… or "
-            f"emulated://…, {place}{' either' if self.file else ''}"
+            f"unknown target {name!r}{nearest(name, self.targets)}: it is no {forms()}, "
+            f"{place}{' either' if self.file else ''}"
         )
 
 
@@ -108,18 +81,19 @@ def load_fleet(file: Path) -> Fleet:
 
 
 def _spec(name: str, entry: Any, source: YamlFile, file: Path) -> TargetSpec:
-    if _URL.match(name):
+    if kind_of(name) is not None:
         raise source.error("a name in the fleet must not look like a URL", (name,))
     fields = {"url": entry} if isinstance(entry, str) else entry
     if not isinstance(fields, dict):
         raise source.error("give a URL, or a mapping with `url`", (name,))
-    found = validated(TargetSpec, {**fields, "name": name}, (name,), source)
-    places = {
-        key: _placed(value, file.parent)
-        for key in ("key", "known_hosts", "meter")
-        if (value := getattr(found, key)) is not None
-    }
-    return found.model_copy(update=places)
+    url = fields.get("url")
+    kind = kind_of(str(url))
+    if kind is None:
+        said = f"the URL is {forms()}, not {url!r}" if "url" in fields else "this key is required"
+        raise source.error(said, (name, "url"))
+    found: TargetSpec = validated(kind, {**fields, "name": name}, (name,), source)
+    paths = {key: value for key, value in found if isinstance(value, Path)}
+    return found.model_copy(update={k: _placed(path, file.parent) for k, path in paths.items()})
 
 
 def _placed(path: Path, base: Path) -> Path:
@@ -141,3 +115,24 @@ def find_fleet(*folders: Path) -> Fleet:
         if (folder / FILE).is_file():
             return load_fleet(folder / FILE)
     return Fleet()
+
+
+def fleet_schema() -> Json:
+    """JSON Schema of a fleet file, with the settings of every kind, for editors."""
+    definitions: Json = {}
+    entries: list[Json] = []
+    for name, kind in kinds().items():
+        body = kind.model_json_schema(ref_template="#/$defs/{model}")
+        definitions |= body.pop("$defs", {})
+        body["title"] = name
+        body["required"].remove("name")
+        del body["properties"]["name"]
+        body["properties"]["url"] |= {"pattern": kind.pattern(), "examples": [kind.form]}
+        entries += [{"type": "string", "pattern": kind.pattern()}, body]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "edgecompress fleet",
+        "type": "object",
+        "additionalProperties": {"anyOf": entries},
+        "$defs": definitions,
+    }

@@ -12,9 +12,9 @@ from edgecompress.targets import machine
 from edgecompress.targets.agent import energy
 from edgecompress.targets.archive import agent_archive
 from edgecompress.targets.base import Job, Progress, Readings
-from edgecompress.targets.fleet import TargetSpec
 from edgecompress.targets.process import run_agent
 from edgecompress.targets.running import run_job
+from edgecompress.targets.spec import TargetFields
 from edgecompress.values import Json, TorchModel
 
 _WORKER = "edgecompress.targets.torch_worker"
@@ -56,7 +56,7 @@ class Local:
     samples: int | None = None
     on_host: bool = True
     emulated: bool = False
-    spec: TargetSpec | None = field(default=None, compare=False)
+    spec: TargetFields | None = field(default=None, compare=False)
 
     def describe(self) -> Json:
         """Describe this machine; meters as they are now."""

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from boards import Server, free_port, sshd
 
-from edgecompress.cli._targets import clean, look, prepare
-from edgecompress.targets import TargetSpec
 from edgecompress.targets.emulated import prepared
 from edgecompress.targets.emulated.setup import FOLDER_VARIABLE
+from edgecompress.targets.kinds.emulated import EmulatedSpec
+from edgecompress.targets.kinds.local import LocalSpec
 
 COMMAND = [sys.executable, "-m", "edgecompress", "targets"]
 BASE = getattr(sys, "_base_executable", sys.executable)
@@ -115,7 +115,7 @@ def test_nothing_to_check(tmp_path: Path) -> None:
 
 
 def test_this_machine(tmp_path: Path) -> None:
-    seen = look(TargetSpec(name="local", url="local", any_governor=True))
+    seen = LocalSpec(name="local", url="local", any_governor=True).check()
     assert seen.ready
     assert seen.facts is not None
     done = run("check", "local", folder=tmp_path)
@@ -130,12 +130,12 @@ def test_this_machine(tmp_path: Path) -> None:
 
 
 def test_an_external_meter_that_is_not_there(tmp_path: Path) -> None:
-    spec = TargetSpec(name="here", url="local", meter=tmp_path / "power.csv")
-    seen = look(spec)
+    spec = LocalSpec(name="here", url="local", meter=tmp_path / "power.csv")
+    seen = spec.check()
     assert not seen.ready
     assert any("power.csv is not there" in one.what for one in seen.findings)
     (tmp_path / "power.csv").write_text("")
-    assert "energy" in look(spec).can
+    assert "energy" in spec.check().can
 
 
 @pytest.mark.debian("openssh-server")
@@ -194,12 +194,12 @@ def test_an_emulated_processor_that_is_not_prepared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "emulation"))
-    spec = TargetSpec(name="a72", url="emulated://cortex-a72")
-    seen = look(spec)
+    spec = EmulatedSpec(name="a72", url="emulated://cortex-a72")
+    seen = spec.check()
     assert not seen.ready
     assert seen.error is None
     assert seen.findings[0].advice == "run: edgecompress targets prepare a72"
-    assert clean(spec) == "nothing was left there"
+    assert spec.clean() == "nothing was left there"
     assert not prepared("cortex-a72")
 
 
@@ -208,14 +208,14 @@ def test_an_emulated_processor_is_prepared_and_cleaned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "emulation"))
-    spec = TargetSpec(name="old", url="emulated://x86-avx2")
+    spec = EmulatedSpec(name="old", url="emulated://x86-avx2")
     said: list[str] = []
-    assert prepare(spec, lambda done, total, what: said.append(what)).startswith("ready")
+    assert spec.prepare(lambda done, total, what: said.append(what)).startswith("ready")
     assert said
-    assert prepare(spec, lambda *_: None).startswith("was ready already")
-    seen = look(spec)
+    assert spec.prepare(lambda *_: None).startswith("was ready already")
+    seen = spec.check()
     assert seen.facts is not None
     assert seen.facts["isa"] == ["avx2"]
     assert "memory_bytes" not in seen.facts
-    assert clean(spec).startswith("removed ")
+    assert spec.clean().startswith("removed ")
     assert not prepared(spec.url)

@@ -13,7 +13,8 @@ import yaml
 from edgecompress.cli.main import cli
 from edgecompress.recipe import load_recipe
 from edgecompress.targets.emulated import CPUS
-from edgecompress.targets.fleet import TargetSpec, load_fleet
+from edgecompress.targets.fleet import load_fleet
+from edgecompress.targets.kinds.ssh import SshSpec
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "targets.md").read_text(encoding="utf-8")
@@ -56,7 +57,7 @@ def test_the_fleet_of_the_page_is_read(tmp_path: Path) -> None:
     fleet = load_fleet(tmp_path / "targets.yaml")
     assert set(fleet.targets) == {"pi4", "pi5", "a72", "old"}
     described = set(yaml.safe_load(whole)["pi5"]) | {"name"}
-    assert described == set(TargetSpec.model_fields), "a setting of the fleet is not documented"
+    assert described == set(SshSpec.model_fields), "a setting of the fleet is not documented"
 
 
 def test_the_recipe_of_the_page_is_read(tmp_path: Path) -> None:

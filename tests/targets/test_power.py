@@ -16,8 +16,9 @@ from systems import PI5_PMIC, PI5_WATTS, System
 
 from edgecompress.disturbance import EMULATED
 from edgecompress.errors import DataError
-from edgecompress.targets import TargetSpec, open_target
+from edgecompress.targets import open_target
 from edgecompress.targets.base import Clock
+from edgecompress.targets.kinds.local import LocalSpec
 from edgecompress.targets.local import Local
 from edgecompress.targets.power import energy_measurement, external, read_power
 from edgecompress.values import Candidate
@@ -86,7 +87,7 @@ def test_by_a_meter_outside(system: System, tagger: Candidate, tmp_path: Path) -
     file = tmp_path / "power.csv"
     now = time.time()
     write_meter(file, np.arange(now - 5, now + 120, 0.1), 5.0)
-    target = open_target(TargetSpec(name="local", url="local", meter=file))
+    target = LocalSpec(name="local", url="local", meter=file).open()
     found = energy_measurement(Candidate(tagger.model), (), QUICK, target, meter=file)
     assert found is not None
     assert found.conditions["meter"] == "power.csv"

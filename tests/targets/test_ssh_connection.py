@@ -16,9 +16,10 @@ import pytest
 from boards import LightServer, free_port, light_server, sshd
 
 from edgecompress.errors import RecipeError, TargetError
-from edgecompress.targets import TargetSpec, open_target
-from edgecompress.targets.ssh import Ssh
+from edgecompress.targets import open_target
+from edgecompress.targets.kinds.ssh import SshSpec
 from edgecompress.targets.ssh.address import Address, parse_address
+from edgecompress.targets.ssh.target import Ssh
 
 
 @pytest.fixture(scope="module")
@@ -190,12 +191,12 @@ def test_a_key_that_is_missing(light: LightServer, tmp_path: Path) -> None:
 
 
 def test_nothing_listens() -> None:
-    target = Ssh(TargetSpec(name="pi", url=f"ssh://pi@127.0.0.1:{free_port()}"))
+    target = Ssh(SshSpec(name="pi", url=f"ssh://pi@127.0.0.1:{free_port()}"))
     assert "nothing listens on port" in failure(target)
 
 
 def test_a_name_that_nobody_knows() -> None:
-    target = Ssh(TargetSpec(name="pi", url="ssh://pi@no-such-board.invalid"))
+    target = Ssh(SshSpec(name="pi", url="ssh://pi@no-such-board.invalid"))
     assert "the host name no-such-board.invalid is not known" in failure(target)
 
 
@@ -205,7 +206,7 @@ def test_a_host_that_does_not_answer() -> None:
         mute.bind(("127.0.0.1", 0))
         mute.listen()
         url = f"ssh://pi@127.0.0.1:{mute.getsockname()[1]}"
-        target = Ssh(TargetSpec(name="pi", url=url, connect_timeout_s=0.5))
+        target = Ssh(SshSpec(name="pi", url=url, connect_timeout_s=0.5))
         assert "no answer within 0.5 s" in failure(target)
 
 
@@ -221,7 +222,7 @@ def test_a_host_that_is_no_ssh_server() -> None:
 
         threading.Thread(target=answer, daemon=True).start()
         url = f"ssh://pi@127.0.0.1:{wrong.getsockname()[1]}"
-        said = failure(Ssh(TargetSpec(name="pi", url=url, connect_timeout_s=5)))
+        said = failure(Ssh(SshSpec(name="pi", url=url, connect_timeout_s=5)))
         assert said.startswith(f"pi: pi@127.0.0.1:{wrong.getsockname()[1]}: ")
 
 

@@ -22,7 +22,7 @@ from edgecompress.errors import TargetError
 from edgecompress.targets.agent import lifeline
 from edgecompress.targets.base import Job, JobModel, feeds_from_rows
 from edgecompress.targets.local import Local
-from edgecompress.targets.ssh import Ssh
+from edgecompress.targets.ssh.target import Ssh
 from edgecompress.values import Candidate, OnnxModel
 
 pytestmark = pytest.mark.debian("openssh-server")
@@ -248,13 +248,14 @@ def test_the_interrupt_of_a_person(board: Server, tagger: Candidate, tmp_path: P
     code = (
         "import sys; from pathlib import Path; import numpy as np\n"
         "from edgecompress.targets import *\n"
+        "from edgecompress.targets.kinds.ssh import SshSpec\n"
         "from edgecompress.targets.base import feeds_from_rows\n"
         "from edgecompress.values import OnnxModel\n"
         "row = {'input_ids': np.array([[2, 4, 5, 3]]),\n"
         "       'attention_mask': np.ones((1, 4), np.int64)}\n"
         "job = Job('time', (JobModel(OnnxModel(Path(sys.argv[2]))),),\n"
         "          (feeds_from_rows([row], [0]),), min_duration_ms=6e5, max_duration_ms=6e5)\n"
-        "target = open_target(TargetSpec.model_validate_json(sys.argv[1]))\n"
+        "target = SshSpec.model_validate_json(sys.argv[1]).open()\n"
         "target.run(job, Path(sys.argv[3]), lambda *said: print(said[2], flush=True))\n"
     )
     assert isinstance(tagger.model, OnnxModel)

@@ -17,9 +17,9 @@ import pytest
 from boards import LightServer, Server, light_server
 
 from edgecompress.errors import TargetError
-from edgecompress.targets.ssh import Ssh
 from edgecompress.targets.ssh import keeper as keeper_module
 from edgecompress.targets.ssh.keeper import Keeper, RefusedError
+from edgecompress.targets.ssh.target import Ssh
 from edgecompress.targets.ssh.transfer import file_digest
 
 
@@ -139,8 +139,9 @@ def test_a_killed_client_leaves_a_part_to_go_on_with(
 ) -> None:
     file = big_file(tmp_path, 60)
     code = (
-        "import sys; from pathlib import Path; from edgecompress.targets import *\n"
-        "target = open_target(TargetSpec.model_validate_json(sys.argv[1]))\n"
+        "import sys; from pathlib import Path\n"
+        "from edgecompress.targets.kinds.ssh import SshSpec\n"
+        "target = SshSpec.model_validate_json(sys.argv[1]).open()\n"
         "target.carry((Path(sys.argv[2]),), lambda *said: print('sending', flush=True))\n"
     )
     command = [sys.executable, "-c", code, counted.spec().model_dump_json(), str(file)]

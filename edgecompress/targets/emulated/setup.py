@@ -345,14 +345,22 @@ def _build(place: Path, folder: Path, fill: Callable[[Path, Path], Json | None])
         aside.rename(place)
 
 
-def clean() -> None:
-    """Remove all that was prepared."""
+def clean() -> int:
+    """Remove all that was prepared, and give the bytes that it took."""
     from filelock import FileLock
 
     folder = emulation_folder()
     if not folder.is_dir():
-        return
+        return 0
     with FileLock(folder / ".lock"):
+        before = _bytes_below(folder)
         for entry in folder.iterdir():
             if entry.is_dir():
                 shutil.rmtree(entry)
+        return before - _bytes_below(folder)
+
+
+def _bytes_below(folder: Path) -> int:
+    """Bytes of all files in `folder`, each counted once however often it is linked."""
+    found = (path.lstat() for path in folder.rglob("*") if path.is_file() or path.is_symlink())
+    return sum({(one.st_dev, one.st_ino): one.st_size for one in found}.values())

@@ -16,10 +16,10 @@ from edgecompress.targets.base import Job, Progress, Readings
 from edgecompress.targets.emulated import debian, plugin
 from edgecompress.targets.emulated.cpus import Cpu, find_cpu
 from edgecompress.targets.emulated.setup import emulation_folder, ready
-from edgecompress.targets.fleet import TargetSpec
 from edgecompress.targets.process import agent_environment, run_agent
 from edgecompress.targets.running import run_job
 from edgecompress.targets.size import model_files
+from edgecompress.targets.spec import TargetFields
 from edgecompress.values import Json, OnnxModel, json_digest
 
 SAMPLES = 200
@@ -51,7 +51,7 @@ class Emulated:
     emulated: bool = True
 
     @classmethod
-    def of(cls, spec: TargetSpec) -> Emulated:
+    def of(cls, spec: TargetFields) -> Emulated:
         """Give the target that a specification means; nothing is prepared yet.
 
         Raises

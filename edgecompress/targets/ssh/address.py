@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from edgecompress.errors import RecipeError
-from edgecompress.targets.fleet import TargetSpec
+from edgecompress.targets.ssh.fields import SshFields
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Address:
         return f"{self.user + '@' if self.user else ''}{host}{f':{self.port}' if self.port else ''}"
 
 
-def named(spec: TargetSpec, host: object) -> str:
+def named(spec: SshFields, host: object) -> str:
     """Name a board in a message: the fleet's name and the host, or the URL where it is the name."""
     return spec.name if spec.name == spec.url else f"{spec.name}: {host}"
 

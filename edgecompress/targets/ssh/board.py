@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from edgecompress.errors import TargetError
-from edgecompress.targets.fleet import TargetSpec
 from edgecompress.targets.ssh.address import named
 from edgecompress.targets.ssh.connection import Link
+from edgecompress.targets.ssh.fields import SshFields
 from edgecompress.targets.ssh.probe import Probe
 from edgecompress.targets.ssh.steward import BoardError, Steward
 from edgecompress.targets.ssh.transfer import Files, TransferError, file_digest, open_files
@@ -31,7 +31,7 @@ Said = Callable[[float, float, str], None]
 class Board:
     """What is open between this host and a board, for as long as the connection lasts."""
 
-    spec: TargetSpec
+    spec: SshFields
     link: Link
     probe: Probe
     steward: Steward

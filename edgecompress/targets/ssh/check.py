@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from edgecompress.errors import TargetError
-from edgecompress.targets.fleet import TargetSpec
+from edgecompress.targets.spec import Finding, TargetReport, governor, report_of
 from edgecompress.targets.ssh.address import named
 from edgecompress.targets.ssh.board import MB
 from edgecompress.targets.ssh.connection import LostError, connect
+from edgecompress.targets.ssh.fields import SshFields
 from edgecompress.targets.ssh.loop import wait_for
 from edgecompress.targets.ssh.probe import Probe, probe
 from edgecompress.targets.ssh.target import OLDEST_PYTHON, Ssh
@@ -22,57 +22,14 @@ from edgecompress.targets.ssh.wheels import (
 )
 from edgecompress.values import Json
 
+_COMMAND = (
+    "run there: echo performance | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor"
+)
 ROOM = 400 * MB
 """Disk that the environment takes (about 200 MB, its wheels beside it meanwhile) and a model."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something about a board that a person should know.
-
-    Attributes
-    ----------
-    what, advice : str
-        What is so, and what to do about it.
-    refused : bool
-        Whether nothing can run there as long as it is so.
-    """
-
-    what: str
-    advice: str
-    refused: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What a board is.
-
-    Attributes
-    ----------
-    name, host : str
-    facts : dict
-        The agent's description, or what a plain shell could say where there is no usable Python.
-    findings : tuple of Finding
-    """
-
-    name: str
-    host: str
-    facts: Json = field(default_factory=dict)
-    findings: tuple[Finding, ...] = ()
-
-    @property
-    def usable(self) -> bool:
-        """Whether the board can be prepared, or is."""
-        return not any(finding.refused for finding in self.findings)
-
-    @property
-    def ready(self) -> bool:
-        """Whether jobs can run there as it is."""
-        libraries = self.facts.get("libraries", {})
-        return self.usable and {"onnxruntime", "numpy"} <= set(libraries)
-
-
-def check(spec: TargetSpec) -> Report:
+def check(spec: SshFields) -> TargetReport:
     """Look at a board; nothing is written there.
 
     Raises
@@ -81,27 +38,27 @@ def check(spec: TargetSpec) -> Report:
         When it cannot be reached.
     """
     host, found = _probe(spec)
-    findings = list(of_probe(found, spec))
-    bare: Json = {
-        "machine": found.machine,
-        "kernel": found.kernel,
-        "libc": found.libc or None,
-        "bits": int(found.bits) if found.bits.isdigit() else None,
-        "python": ".".join(map(str, found.version)) or None,
-    }
-    if found.version < OLDEST_PYTHON:
-        return Report(spec.name, host, bare, tuple(findings))
+    findings = tuple(of_probe(found, spec))
     target = Ssh(spec)
+    if found.version < OLDEST_PYTHON:
+        bare: Json = {
+            "machine": found.machine,
+            "kernel": found.kernel,
+            "libc": found.libc or None,
+            "bits": int(found.bits) if found.bits.isdigit() else None,
+            "python": ".".join(map(str, found.version)) or None,
+        }
+        return report_of(spec, target, bare, findings, host)
     try:
         facts = target.describe()
         look = target.use("looking at it", lambda board: board.ask("look", cache=found.cache))
     finally:
         target.close()
-    findings += of_description(facts, look["free"], found.cache, spec.name)
-    return Report(spec.name, host, facts, tuple(findings))
+    said = of_description(facts, look["free"], found.cache, spec)
+    return report_of(spec, target, facts, (*findings, *said), host)
 
 
-def _probe(spec: TargetSpec) -> tuple[str, Probe]:
+def _probe(spec: SshFields) -> tuple[str, Probe]:
     async def ask() -> tuple[str, Probe]:
         link = await connect(spec)
         try:
@@ -114,57 +71,57 @@ def _probe(spec: TargetSpec) -> tuple[str, Probe]:
     return wait_for(ask())
 
 
-def of_probe(found: Probe, spec: TargetSpec) -> Iterator[Finding]:
+def of_probe(found: Probe, spec: SshFields) -> Iterator[Finding]:
     """Find what a plain shell can tell: machine, word size, C library, Python."""
     if found.bits == "32" or found.machine.startswith(("armv6", "armv7", "i")):
         yield Finding(
             f"a 32-bit system ({found.machine})",
             "ONNX Runtime has no wheels for it; install a 64-bit system, such as the 64-bit "
             "Raspberry Pi OS",
-            refused=True,
+            "refused",
         )
     elif found.machine not in MACHINES:
         yield Finding(
             f"a {found.machine} processor",
             "ONNX Runtime has wheels for aarch64 and x86_64 only; use another board",
-            refused=True,
+            "refused",
         )
     glibc = read_glibc(found.libc)
     if "musl" in found.libc.lower():
         yield Finding(
             "the C library musl",
             "ONNX Runtime's wheels need glibc; install a system such as Debian, or Raspberry Pi OS",
-            refused=True,
+            "refused",
         )
     elif glibc is not None and glibc < OLDEST_GLIBC:
         yield Finding(
             f"an old C library, glibc {glibc[0]}.{glibc[1]}",
             f"the wheels need {OLDEST_GLIBC[0]}.{OLDEST_GLIBC[1]} or later; install a newer "
             "system, such as Debian 11",
-            refused=True,
+            "refused",
         )
     if not found.python:
         yield Finding(
             f"{spec.python} is no Python there" if spec.python else "no python3",
             "correct `python`" if spec.python else "install it there: sudo apt install python3",
-            refused=True,
+            "refused",
         )
     elif needs := wanted_python(found.version):
         version = ".".join(map(str, found.version))
         yield Finding(
             f"Python {version}",
             f"{needs}; install a newer one there and name it as `python`",
-            refused=True,
+            "refused",
         )
 
 
-def of_description(facts: Json, free: int, cache: str, name: str) -> Iterator[Finding]:
+def of_description(facts: Json, free: int, cache: str, spec: SshFields) -> Iterator[Finding]:
     """Find what the board's own Python can tell: libraries, room, governor."""
-    prepare = f"run: edgecompress targets prepare {name}"
+    prepare = f"run: edgecompress targets prepare {spec.name}"
     libraries = facts["libraries"]
     missing = [one for one in ("onnxruntime", "numpy") if one not in libraries]
     if missing:
-        yield Finding(f"no {' and no '.join(missing)}", prepare)
+        yield Finding(f"no {' and no '.join(missing)}", prepare, "missing")
     else:
         if "tokenizers" not in libraries:
             yield Finding("no tokenizers, so tokenization cannot be timed", prepare)
@@ -180,14 +137,9 @@ def of_description(facts: Json, free: int, cache: str, name: str) -> Iterator[Fi
         yield Finding(
             f"{free / MB:.0f} MB free where {cache} lies",
             f"make {room / MB:.0f} MB free there, or name another folder as `cache`",
-            refused=True,
+            "refused",
         )
-    if facts.get("governor") not in (None, "performance"):
-        yield Finding(
-            f"the frequency governor {facts['governor']}",
-            "times are marked invalid under it; run there: echo performance | sudo tee "
-            "/sys/devices/system/cpu/cpu*/cpufreq/scaling_governor (or set any_governor)",
-        )
+    yield from governor(spec, facts, _COMMAND)
     if facts.get("emulated"):
         yield Finding(
             "an emulator behind the connection",

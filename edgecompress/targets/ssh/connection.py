@@ -9,12 +9,16 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-import asyncssh
+from edgecompress.errors import MissingExtraError, TargetError
 
-from edgecompress.errors import TargetError
+try:
+    import asyncssh
+except ImportError:
+    raise MissingExtraError("asyncssh") from None
+
 from edgecompress.reading import at_home
-from edgecompress.targets.fleet import TargetSpec
 from edgecompress.targets.ssh.address import Address, named, parse_address
+from edgecompress.targets.ssh.fields import SshFields
 from edgecompress.targets.ssh.hostkeys import KnownHosts, Witness, read_known_hosts, refusal
 
 JUMPS = 8
@@ -62,7 +66,7 @@ class Link:
                 connection.abort()
 
 
-async def connect(spec: TargetSpec) -> Link:
+async def connect(spec: SshFields) -> Link:
     """Open a connection to the board of `spec`.
 
     Raises
@@ -88,7 +92,7 @@ def _shown(address: Address, ssh: asyncssh.SSHClientConnection) -> Address:
     return Address(address.host, ssh.get_extra_info("username"), None if port == 22 else port)
 
 
-def _options(spec: TargetSpec, address: Address) -> dict[str, Any]:
+def _options(spec: SshFields, address: Address) -> dict[str, Any]:
     """Give the arguments that are the same for a board and the hosts before it."""
     interval = min(15.0, spec.idle_timeout_s / 4)
     return {
@@ -119,7 +123,7 @@ async def _connect(host: str, **options: Any) -> asyncssh.SSHClientConnection:
 
 
 async def _open(
-    spec: TargetSpec, address: Address, hops: list[asyncssh.SSHClientConnection], depth: int
+    spec: SshFields, address: Address, hops: list[asyncssh.SSHClientConnection], depth: int
 ) -> asyncssh.SSHClientConnection:
     if depth > JUMPS:
         raise TargetError(f"{spec.name}: ProxyJump in ~/.ssh/config goes in a circle")

@@ -13,10 +13,11 @@ from typing import Any
 
 from edgecompress.errors import TargetError
 from edgecompress.targets.base import Progress
-from edgecompress.targets.fleet import TargetSpec
 from edgecompress.targets.process import cause
+from edgecompress.targets.spec import TargetReport
 from edgecompress.targets.ssh.board import Board
-from edgecompress.targets.ssh.check import Report, check
+from edgecompress.targets.ssh.check import check
+from edgecompress.targets.ssh.fields import SshFields
 from edgecompress.targets.ssh.probe import DEFAULT_PYTHON
 from edgecompress.targets.ssh.target import Ssh
 from edgecompress.targets.ssh.wheels import (
@@ -50,7 +51,7 @@ class Prepared:
     made: bool
 
 
-def prepare(spec: TargetSpec, progress: Progress | None = None) -> Prepared:
+def prepare(spec: SshFields, progress: Progress | None = None) -> Prepared:
     """Make a virtual environment in the board's cache folder; one that is there is kept.
 
     Whatever ended an earlier try, the next one goes on: files are not sent again, and a half-made
@@ -61,11 +62,11 @@ def prepare(spec: TargetSpec, progress: Progress | None = None) -> Prepared:
     TargetError
         When the board cannot be reached, cannot be used, or the wheels cannot be had.
     """
-    report = check(spec)
-    _refuse(report)
+    found = check(spec)
+    _refuse(found)
     target = Ssh(spec)
     try:
-        platform = _platform(target, report)
+        platform = _platform(target, found)
         versions = wanted_versions()
         key = environment_key(platform, versions, spec.python or DEFAULT_PYTHON)
         look = target.use("looking at it", lambda board: board.ask("look", cache=board.probe.cache))
@@ -84,21 +85,22 @@ def prepare(spec: TargetSpec, progress: Progress | None = None) -> Prepared:
         target.close()
 
 
-def _refuse(report: Report) -> None:
-    refused = [finding for finding in report.findings if finding.refused]
+def _refuse(found: TargetReport) -> None:
+    refused = [finding for finding in found.findings if finding.level == "refused"]
     if refused:
         said = "; ".join(f"{finding.what} ({finding.advice})" for finding in refused)
-        raise TargetError(f"{report.name}: {report.host} cannot be used: {said}")
+        raise TargetError(f"{found.spec.name}: {found.host} cannot be used: {said}")
 
 
-def _platform(target: Ssh, report: Report) -> Platform:
+def _platform(target: Ssh, found: TargetReport) -> Platform:
+    libc = (found.facts or {}).get("libc")
     wheels = target.use("looking at it", _wheel_facts)
-    glibc = read_glibc(report.facts["libc"])
+    glibc = read_glibc(libc or "")
     machine = MACHINES.get(str(wheels["machine"]))
     if glibc is None or machine is None or wheels["implementation"] != "cpython":
         raise TargetError(
-            f"{report.name}: {report.host}: there are no wheels for {wheels['implementation']} "
-            f"with {report.facts['libc'] or 'an unknown C library'} on {wheels['machine']}; use "
+            f"{found.spec.name}: {found.host}: there are no wheels for {wheels['implementation']} "
+            f"with {libc or 'an unknown C library'} on {wheels['machine']}; use "
             "CPython on a system with glibc"
         )
     return Platform(machine, glibc, (wheels["version"][0], wheels["version"][1]))

@@ -7,9 +7,9 @@ import shlex
 from dataclasses import dataclass
 
 from edgecompress.errors import TargetError
-from edgecompress.targets.fleet import TargetSpec
 from edgecompress.targets.ssh.address import named
 from edgecompress.targets.ssh.connection import Link, LostError, run_quietly
+from edgecompress.targets.ssh.fields import SshFields
 
 CACHE = "~/.cache/edgecompress"
 DEFAULT_PYTHON = "python3"
@@ -70,7 +70,7 @@ class Probe:
     version: tuple[int, ...]
 
 
-async def probe(link: Link, spec: TargetSpec) -> Probe:
+async def probe(link: Link, spec: SshFields) -> Probe:
     """Ask a board what it is.
 
     Raises

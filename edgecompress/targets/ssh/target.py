@@ -10,12 +10,12 @@ from typing import TypeVar
 
 from edgecompress.errors import TargetError
 from edgecompress.targets.base import Job, Progress, Readings
-from edgecompress.targets.fleet import TargetSpec
 from edgecompress.targets.machine import fingerprint_of
 from edgecompress.targets.running import run_job
 from edgecompress.targets.ssh.address import named, parse_address
 from edgecompress.targets.ssh.board import Board
 from edgecompress.targets.ssh.connection import AGAIN, LostError, connect
+from edgecompress.targets.ssh.fields import SshFields
 from edgecompress.targets.ssh.launch import run_on_board
 from edgecompress.targets.ssh.loop import wait_for
 from edgecompress.targets.ssh.probe import boot_id, probe
@@ -27,7 +27,7 @@ OLDEST_PYTHON = (3, 9)
 """The keeper and the agent's `describe` run on it."""
 
 
-async def open_board(spec: TargetSpec) -> Board:
+async def open_board(spec: SshFields) -> Board:
     """Connect to a board and start its keeper; nothing is written there yet.
 
     Raises
@@ -66,7 +66,7 @@ class Ssh:
 
     Parameters
     ----------
-    spec : TargetSpec
+    spec : SshFields
         Nothing is connected to before the first use.
 
     Raises
@@ -75,7 +75,7 @@ class Ssh:
         When the URL is no ``ssh://user@host:port``.
     """
 
-    def __init__(self, spec: TargetSpec) -> None:
+    def __init__(self, spec: SshFields) -> None:
         parse_address(spec.url)
         self.spec = spec
         self.name = spec.name
