@@ -26,6 +26,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -76,16 +77,26 @@ class Seen:
 
 @dataclass
 class Running:
-    """A service that is up."""
+    """A service that is up; `said` holds what it has written to its log."""
 
     process: subprocess.Popen[str]
     port: int
+    said: list[str]
+    reader: threading.Thread
 
-    def stop(self) -> tuple[int, str]:
+    def stop(self) -> tuple[int | None, str]:
         """Send SIGTERM; give the exit code and the last thing it said."""
         self.process.send_signal(signal.SIGTERM)
-        _, said = self.process.communicate(timeout=REPLY_LIMIT_S)
-        return self.process.returncode, (said.strip().splitlines() or [""])[-1]
+        return self.ended()
+
+    def ended(self) -> tuple[int | None, str]:
+        """Wait for the end; no exit code where it does not come."""
+        try:
+            code = self.process.wait(timeout=REPLY_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            return None, "it did not end"
+        self.reader.join()
+        return code, (self.said or [""])[-1]
 
 
 @contextlib.contextmanager
@@ -100,10 +111,15 @@ def serving(bundle: Path, *options: str) -> Iterator[Running]:
         if found is None:
             raise click.ClickException(f"the service did not start: {line}{process.stderr.read()}")
         click.echo(f"  {line.strip().removeprefix('edgecompress: ')}")
-        yield Running(process, int(found[1]))
+        said: list[str] = []
+        reader = threading.Thread(
+            target=lambda log: said.extend(map(str.strip, log)), args=(process.stderr,)
+        )
+        reader.start()  # a log that nobody reads would hold the service up
+        yield Running(process, int(found[1]), said, reader)
     finally:
         process.kill()
-        process.communicate()
+        process.wait()
 
 
 async def clients(port: int, texts: Sequence[str], count: int, until: Callable[[], bool]) -> Seen:
@@ -232,19 +248,18 @@ def _stop_once(bundle: Path, texts: Sequence[str], count: int, seconds: float) -
             return False  # a client ends when it is turned away
 
         seen = asyncio.run(clients(running.port, texts, count, tell_once))
-        _, said = process.communicate(timeout=REPLY_LIMIT_S)
+        code, last = running.ended()
         took = time.perf_counter() - told[0]
-    last = (said.strip().splitlines() or [""])[-1]
     counts = re.search(r"after (\d+) answered requests; (\d+) left", last)
     report(seen)
     click.echo(
         f"  {seen.turned_away} of {count} clients turned away at a new connection; ended "
-        f"{took:.2f} s after SIGTERM with exit code {process.returncode}; {last}"
+        f"{took:.2f} s after SIGTERM with exit code {code}; {last}"
     )
     return (
         set(seen.statuses) == {200}
         and not seen.lost
-        and process.returncode == 0
+        and code == 0
         and counts is not None
         and (int(counts[1]), int(counts[2])) == (seen.statuses.total(), 0)
     )

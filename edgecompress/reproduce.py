@@ -37,7 +37,7 @@ from edgecompress.same_inputs import NOTHING_SAID, Inputs, check_inputs, left_to
 from edgecompress.store import Store
 from edgecompress.targets.agent.describe import describe
 from edgecompress.values import Candidate, Example, Json
-from edgecompress.writing import temporary, writing
+from edgecompress.writing import replace_file, sweep, temporary, writing
 from edgecompress.yamlfile import YamlFile, apply_settings
 
 if TYPE_CHECKING:
@@ -271,12 +271,13 @@ def _clean(store: Path, recorded: Side) -> Path:
     text = f"Made by edgecompress reproduce for the core {recorded.digest}\n"
     if marker.is_file() and marker.read_text(encoding="utf-8") == text:
         return store
+    if store.is_dir():
+        sweep(store)  # of one that was killed before its marker was there
     if store.exists() and any(store.iterdir()):
         raise EdgeCompressError(
             f"{store} is not empty; to make a bundle again, name a folder that is new with --store"
         )
-    store.mkdir(parents=True, exist_ok=True)
-    marker.write_text(text, encoding="utf-8")
+    replace_file(marker, text)
     return store
 
 

@@ -62,6 +62,8 @@ class Command:
         Whether it refuses an output that is there: a whole one is moved away before it runs again.
     torch : bool
         Whether PyTorch is used.
+    first : callable, optional
+        Gives the command line that is killed, where it is not the one of the next run.
     store : Path, optional
         Where a filled store is kept, which every try gets a copy of.
     events : list of int
@@ -77,6 +79,7 @@ class Command:
     prepare: Callable[[Path], None] | None = None
     single: bool = False
     torch: bool = False
+    first: Callable[[Path], list[str]] | None = None
     store: Path | None = None
     events: list[int] = field(default_factory=list)
     expected: dict[str, Any] = field(default_factory=dict)
@@ -129,11 +132,14 @@ def learn(command: Command, folder: Path) -> None:
     """Run a command to its end: how many events it has, and what it gives."""
     for _ in range(2 if command.store else 1):
         lay_out(command, folder)
-        status, events = run(command, folder, None)
+        status, events = run(command, folder, None, command.first)
         assert status == 0, f"{command.name}: {said(folder)}"
         if command.store and not command.store.exists():
             (folder / "store").rename(command.store)
     command.events[:] = [events]
+    if command.first:
+        status, _ = run(command, folder, None)
+        assert status == 0, f"{command.name}: {said(folder)}"
     command.expected.update({name: command.describe(folder / name) for name in command.outputs})
 
 
@@ -150,7 +156,7 @@ def kill_once(command: Command, seed: int, folder: Path) -> Outcome:
     event = chance.randint(1, command.events[0])
     delay_s = 0.0 if chance.random() < 0.6 else chance.uniform(0.0002, 0.01)
     lay_out(command, folder)
-    status, _ = run(command, folder, (event, delay_s))
+    status, _ = run(command, folder, (event, delay_s), command.first)
     what = f"{command.name}, seed {seed}, event {event} of {command.events[0]}"
     assert status in (0, -signal.SIGKILL, -signal.SIGALRM), f"{what}: {status}: {said(folder)}"
     seen = [name for name in command.outputs if (folder / name).exists()]
@@ -176,9 +182,10 @@ def kill_once(command: Command, seed: int, folder: Path) -> Outcome:
 def leftovers(folder: Path) -> list[str]:
     """Name all that a command of ours should have removed."""
     found = [path for path in folder.rglob("*") if OURS.fullmatch(path.name)]
-    for name in ("aside", "scratch"):
-        if (folder / "store" / name).is_dir():
-            found += (folder / "store" / name).iterdir()
+    for name in ("store/aside", "store/scratch"):
+        if (folder / name).is_dir():
+            found += (folder / name).iterdir()
+    found += (folder / "emulation").glob(".part-*")
     return sorted({path.relative_to(folder).as_posix() for path in found})
 
 
@@ -200,7 +207,12 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def run(command: Command, folder: Path, kill: tuple[int, float] | None) -> tuple[int, int]:
+def run(
+    command: Command,
+    folder: Path,
+    kill: tuple[int, float] | None,
+    arguments: Callable[[Path], list[str]] | None = None,
+) -> tuple[int, int]:
     """Run a command in a process of its own; give its status and the number of its events."""
     reading, writing = os.pipe()
     child = os.fork()
@@ -208,7 +220,7 @@ def run(command: Command, folder: Path, kill: tuple[int, float] | None) -> tuple
         code = 70
         try:
             os.close(reading)
-            code = _child(command, folder, kill, writing)
+            code = _child((arguments or command.arguments)(folder), folder, kill, writing)
         finally:
             os._exit(code)
     os.close(writing)
@@ -223,7 +235,7 @@ def said(folder: Path) -> str:
     return folder.with_name("said.txt").read_text(errors="replace")[-1500:]
 
 
-def _child(command: Command, folder: Path, kill: tuple[int, float] | None, counts: int) -> int:
+def _child(arguments: list[str], folder: Path, kill: tuple[int, float] | None, counts: int) -> int:
     out = os.open(folder.with_name("said.txt"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for number in (1, 2):
         os.dup2(out, number)
@@ -233,8 +245,8 @@ def _child(command: Command, folder: Path, kill: tuple[int, float] | None, count
     signal.alarm(int(PATIENCE_S))
     os.environ["TMPDIR"] = tempfile.tempdir = str(folder / "tmp")
     os.environ["EDGECOMPRESS_STORE"] = str(folder / "store")
+    os.environ["EDGECOMPRESS_EMULATION"] = str(folder / "emulation")
     os.chdir(folder)
-    arguments = command.arguments(folder)
     counter = _Counter(str(folder), kill)
     sys.addaudithook(counter.see)
     from edgecompress.cli.main import main

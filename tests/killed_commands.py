@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import json
+import platform
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from file_kills import Command, whole_bundle, whole_report, whole_tree
 from foreign_models import transformer
 from helpers import labelled_texts, tiny_teacher
@@ -14,7 +17,11 @@ from lookup_models import WORD_LANGUAGES, write_candidate
 
 from edgecompress.bundle import write_bundle
 from edgecompress.bundle.packing import pack_bundle
+from edgecompress.run import run
 from edgecompress.run_directory import export_candidate
+from edgecompress.targets.emulated import find_cpu
+from edgecompress.targets.emulated import prepare as prepare_cpu
+from edgecompress.targets.emulated.setup import FOLDER_VARIABLE, MARKER, _digest, _places
 
 RECIPE = """\
 name: small
@@ -33,7 +40,12 @@ DATA = ("--format", "tsv")
 def commands(inputs: Path, *, torch: bool = True) -> list[Command]:
     """Write the inputs below a folder and give the commands that work on them."""
     inputs.mkdir(parents=True)
-    found = [*_on_onnx(inputs, torch=torch), *_on_bundles(inputs), *_runs(inputs)]
+    found = [
+        *_on_onnx(inputs, torch=torch),
+        *_on_bundles(inputs),
+        *_runs(inputs),
+        *_targets(inputs),
+    ]
     return found + (_on_torch(inputs) if torch else [])
 
 
@@ -173,7 +185,75 @@ def _runs(inputs: Path) -> list[Command]:
         _of_run,
         store=inputs / "store",
     )
-    return [cold, again]
+    several = inputs / "several.yaml"
+    several.write_text(recipe.read_text().replace("seed: 3", "matrix: {seed: [1, 2]}"))
+    cells = (f"out/{cell}/{name}" for cell in (1, 2) for name in ("bundle", "results.json"))
+    matrix = Command(
+        "run with a matrix",
+        lambda folder: ["run", str(several), "-o", str(folder / "out")],
+        (*cells, "out/matrix.json", "out/matrix.html"),
+        _of_run,
+    )
+    return [cold, again, matrix, *_again(inputs, recipe, place)]
+
+
+def _again(inputs: Path, recipe: Path, model: Path) -> list[Command]:
+    """Give `reproduce` of a bundle, with a store that is thrown away, and with one that stays."""
+    run(recipe, inputs / "ran", store=inputs / "store of ran")
+    places = ("--data-root", str(inputs / "languages.data"), "--model", str(model))
+
+    def arguments(folder: Path) -> list[str]:
+        return ["reproduce", str(inputs / "ran" / "bundle"), *places, "-o", str(folder / "out")]
+
+    return [
+        Command("reproduce", arguments, ("out",), whole_bundle),
+        Command(
+            "reproduce into a store",
+            lambda folder: [*arguments(folder), "--store", str(folder / "made")],
+            ("out",),
+            whole_bundle,
+        ),
+    ]
+
+
+def _targets(inputs: Path) -> list[Command]:
+    """Give `targets prepare` and `targets clean` for a processor that needs no download here."""
+    if platform.machine() != "x86_64" or shutil.which("qemu-x86_64") is None:
+        return []
+    url = "emulated://x86-avx2"
+    _, *made = _places(find_cpu(url))
+    names = tuple(f"emulation/{place.name}" for place in made)
+    filled = inputs / "emulation"
+
+    def prepare(name: str, lay: Callable[[Path], None] | None, first: str) -> Command:
+        return Command(
+            name,
+            lambda folder: ["targets", "prepare", url],
+            names,
+            _whole_folder,
+            lay,
+            first=(lambda folder: ["targets", first, url]),
+        )
+
+    def keep(folder: Path) -> None:
+        """Have what a preparation makes, from the first try on."""
+        if not filled.exists():
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv(FOLDER_VARIABLE, str(filled))
+                prepare_cpu(url)
+        shutil.copytree(filled, folder / "emulation", symlinks=True)
+
+    return [
+        prepare("targets prepare emulated", None, "prepare"),
+        prepare("targets clean emulated", keep, "clean"),
+    ]
+
+
+def _whole_folder(output: Path) -> object:
+    """Describe a part of an emulated processor, after a check of all of it."""
+    marker = json.loads((output / MARKER).read_text())
+    assert marker.pop("digest") == _digest.__wrapped__(output), f"{output} is not whole"
+    return marker
 
 
 def _of_run(output: Path) -> object:

@@ -9,7 +9,10 @@ from file_kills import Command, kill_once, learn, preload
 from full_disks import can_mount, fill_once
 from killed_commands import commands
 
-SAMPLED = ("quantize", "bundle pack over another", "bundle unpack over another", "bundle sign")
+SAMPLED = (
+    *("quantize", "bundle pack over another", "bundle unpack over another", "bundle sign"),
+    "reproduce into a store",
+)
 FILLED = ("quantize", "bundle unpack over another")
 
 

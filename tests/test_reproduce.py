@@ -18,16 +18,18 @@ from helpers import labelled_texts
 from edgecompress.bundle import write_bundle
 from edgecompress.bundle.digests import CORE_LIST
 from edgecompress.cli.main import cli
+from edgecompress.comparison.side import read_side
 from edgecompress.context import StageContext
 from edgecompress.errors import DataError, EdgeCompressError, StageError
 from edgecompress.origin import find_origin
 from edgecompress.pipeline import Pipeline
 from edgecompress.recipe import load_recipe
-from edgecompress.reproduce import Reproduction, reproduce
+from edgecompress.reproduce import MARKER, Reproduction, _clean, reproduce
 from edgecompress.run import read_splits
 from edgecompress.same_inputs import Inputs
 from edgecompress.store import Store
 from edgecompress.values import Candidate, Measurement, Step, file_digest
+from edgecompress.writing import HOLDER, PREFIX
 
 RECIPE = """\
 name: again
@@ -233,6 +235,20 @@ def test_inputs_that_differ_are_refused_before_anything_runs(
 def test_a_store_that_holds_something_is_refused(place: Path, fused: Path) -> None:
     with pytest.raises(EdgeCompressError, match="not empty"):
         reproduce(fused, inputs(place), store=place / "one" / "store")
+
+
+def test_a_store_that_a_killed_one_had_just_made_is_taken(first: Path, tmp_path: Path) -> None:
+    """Killed before its marker was there, whole: nothing of it stands in the way of the next."""
+    left = tmp_path / "store" / f"{PREFIX}{'0' * 12}-abcdefgh"
+    left.mkdir(parents=True)
+    (left / HOLDER).write_text("{}")
+    (left / "made").write_text("Made by")
+    store = _clean(tmp_path / "store", read_side(first))
+    assert [path.name for path in store.iterdir()] == [MARKER]
+    assert _clean(store, read_side(first)) == store
+    (store / MARKER).write_text("another's")
+    with pytest.raises(EdgeCompressError, match="not empty"):
+        _clean(store, read_side(first))
 
 
 def test_a_choice_that_the_recipe_rules_out_is_refused(place: Path, fused: Path) -> None:

@@ -7,10 +7,13 @@ printed in one call: between two calls the bars would be drawn into the line.
 from __future__ import annotations
 
 import atexit
+import contextlib
+import signal
+import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from types import TracebackType
+from types import FrameType, TracebackType
 
 from rich.cells import cell_len, chop_cells
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -65,11 +68,7 @@ class TerminalReporter:
         if self.drawn:
             # No `__exit__` meets a Ctrl-C in these very lines; the cursor is shown again anyway.
             atexit.register(self.bar.stop)
-            try:
-                self.bar.start()
-            except BaseException:
-                self.bar.stop()
-                raise
+            self.bar.start()
         return self
 
     def __exit__(
@@ -172,9 +171,39 @@ class TerminalReporter:
 class _Bars(Progress):
     """Bars that leave a few columns free: a terminal writes ^C there, and no line breaks."""
 
+    def start(self) -> None:
+        """Draw the bars; a Ctrl-C comes after that, or before."""
+        with _ctrl_c_later():
+            super().start()
+
+    def stop(self) -> None:
+        """Take the bars away; a Ctrl-C comes after that, or before."""
+        with _ctrl_c_later():
+            super().stop()
+
     def get_renderables(self) -> Iterable[RenderableType]:
         """Give the table of the bars."""
         yield _Narrower(self.make_tasks_table(self.tasks))
+
+
+@contextlib.contextmanager
+def _ctrl_c_later() -> Iterator[None]:
+    """Let a Ctrl-C wait for the end of the block.
+
+    In the middle of rich's own start or stop it would leave the cursor hidden: rich believes then
+    that nothing is left to take back.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals do not come here
+        return
+    came: list[tuple[int, FrameType | None]] = []
+    before = signal.signal(signal.SIGINT, lambda *call: came.append(call))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if came and callable(before):
+            before(*came[0])
 
 
 @dataclass(frozen=True, slots=True)

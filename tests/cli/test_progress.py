@@ -119,12 +119,46 @@ def test_ctrl_c_gives_the_terminal_back(moment: str, tmp_path: Path) -> None:
     def reached(lines: list[str]) -> bool:
         return any(BAR.search(line) and moment in line for line in lines)
 
-    screen = watch(script(0.5), 80, folder=tmp_path, stop_at=reached)
+    [flag, text, argument] = script(0.5)
+    # So long that a busy machine shows it, too: the next bars overwrite what is not read yet.
+    waiting = str(text).replace("    reporter.plan", "    time.sleep(60)\n    reporter.plan")
+    command = [flag, waiting if moment == "starting" else text, argument]
+    screen = watch(command, 80, folder=tmp_path, stop_at=reached)
     assert screen.code != 0
     assert not screen.hidden_cursor
+    assert not any(BAR.search(line) for line in screen.lines)
     if moment == "epoch":
         assert finished(screen)[0].split()[:2] == ["teacher", "interrupted"]
-        assert not any(BAR.search(line) for line in screen.lines)
+
+
+@pytest.mark.parametrize("call", [1, 2])
+@pytest.mark.parametrize(
+    "step", ["set_live", "push_render_hook", "clear_live", "pop_render_hook", "line", "show_cursor"]
+)
+def test_ctrl_c_while_the_bars_are_set_up_or_taken_away(
+    step: str, call: int, tmp_path: Path
+) -> None:
+    """Each step of rich's way there and back, at its first and its second time."""
+    interrupt = f"""\
+import os, signal
+from rich.console import Console
+step, calls = Console.{step}, []
+
+def interrupted(self, *arguments):
+    calls.append(1)
+    if len(calls) == {call}:
+        os.kill(os.getpid(), signal.SIGINT)
+    return step(self, *arguments)
+
+Console.{step} = interrupted
+"""
+    [flag, text, argument] = script(0.0)
+    screen = watch([flag, interrupt + str(text), argument], 80, folder=tmp_path)
+    assert screen.code != 0
+    assert not screen.hidden_cursor
+    assert "KeyboardInterrupt" in " ".join(screen.lines)
+    shown = [line for line in screen.lines if BAR.search(line)]
+    assert not shown, "a bar was left on the screen"
 
 
 def test_without_a_terminal_there_are_plain_lines(tmp_path: Path) -> None:

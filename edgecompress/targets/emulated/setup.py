@@ -8,6 +8,7 @@ with its ``marker.json`` last, and renamed into place under a lock.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -224,6 +225,7 @@ def ready(cpu: str, progress: Progress | None = None) -> Prepared:
     which = find_cpu(cpu)
     found = _ready(which)
     if found is not None:
+        _sweep(emulation_folder())
         return found
     again = f"edgecompress targets prepare {which.url}"
     if lacking := _lacking(which):
@@ -235,8 +237,7 @@ def ready(cpu: str, progress: Progress | None = None) -> Prepared:
     try:
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         with FileLock(folder / ".lock"):
-            for litter in folder.glob(".part-*"):  # of one that was killed: the lock is ours
-                shutil.rmtree(litter, ignore_errors=True)
+            _remove_parts(folder)
             found = _ready(which)
             return found if found is not None else _make(which, folder, progress)
     except OSError as error:
@@ -245,6 +246,21 @@ def ready(cpu: str, progress: Progress | None = None) -> Prepared:
         raise TargetError(
             f"{which.url} cannot be prepared: {error}; mend that and run: {again}"
         ) from None
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a killed preparation left, unless another one is at work."""
+    from filelock import FileLock, Timeout
+
+    if any(folder.glob(".part-*")):
+        with contextlib.suppress(Timeout, OSError), FileLock(folder / ".lock", timeout=0):
+            _remove_parts(folder)
+
+
+def _remove_parts(folder: Path) -> None:
+    """Remove half-made folders; whoever calls it has the lock, so nobody makes them."""
+    for litter in folder.glob(".part-*"):
+        shutil.rmtree(litter, ignore_errors=True)
 
 
 def _lacking(cpu: Cpu) -> list[str]:
