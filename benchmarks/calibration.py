@@ -18,7 +18,7 @@ import numpy as np
 from bare import BareContext
 
 from edgecompress.data.sample import stratified_sample
-from edgecompress.models.inputs import encode_rows
+from edgecompress.models.inputs import encode_rows, typed_feed
 from edgecompress.models.session import input_specs, open_session
 from edgecompress.recipe import load_recipe
 from edgecompress.stages.export import Export
@@ -38,8 +38,9 @@ def accuracy(candidate: Candidate, examples: Sequence[Example]) -> float:
         raise click.UsageError("the model has no task or no tokenizer")
     session = open_session(candidate.model)
     specs = input_specs(session)
-    logits = [session.run(None, rows.feed([k], specs))[0][0] for k in range(len(rows.lengths))]
-    answers = rows.task.decode(logits, rows.encoded, candidate.labels)
+    feeds = [typed_feed(rows, [row], specs) for row in range(len(rows))]
+    logits = [session.run(None, feed)[0][0] for feed in feeds]
+    answers = rows.task.decode(logits, rows)
     scores = rows.task.score(answers, examples, candidate.labels)
     return next(s.value for s in scores if s.metric == rows.task.primary and s.slice is None)
 

@@ -268,7 +268,7 @@ def make_bert(folder: Path, given: Given) -> Subject:
     """Export the checkpoint given; accuracy is that of its task on all validation examples."""
     from bare import BareContext
 
-    from edgecompress.models.inputs import encode_rows
+    from edgecompress.models.inputs import encode_rows, typed_feed
     from edgecompress.models.session import input_specs, open_session
     from edgecompress.stages.export import Export
     from edgecompress.targets.inputs import spread
@@ -296,16 +296,16 @@ def make_bert(folder: Path, given: Given) -> Subject:
     assert learned is not None and judged is not None
 
     def primary(outputs: Sequence[np.ndarray]) -> float:
-        answers = judged.task.decode([o[0] for o in outputs], judged.encoded, plain.labels)
+        answers = judged.task.decode([o[0] for o in outputs], judged)
         scores = judged.task.score(answers, validation, plain.labels)
         metric = judged.task.primary
         return 100 * next(s.value for s in scores if s.metric == metric and s.slice is None)
 
-    feeds = [judged.feed([k], specs) for k in range(len(judged.lengths))]
+    feeds = [typed_feed(judged, [k], specs) for k in range(len(judged.lengths))]
     return Subject(
         f"BERT, the checkpoint given, {len(validation)} validation sentences",
         folder,
-        [learned.feed([k], specs) for k in range(len(learned.lengths))],
+        [typed_feed(learned, [k], specs) for k in range(len(learned.lengths))],
         [feeds[k] for k in spread([_tokens(feed) for feed in feeds], TIMED)],
         feeds,
         f"{judged.task.primary}, %",

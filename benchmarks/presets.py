@@ -29,7 +29,7 @@ from edgecompress.targets.base import Feeds
 from edgecompress.targets.inputs import encoded_feeds, spread
 from edgecompress.targets.measure import time_interleaved
 from edgecompress.targets.size import model_files
-from edgecompress.tasks import Encoded, task
+from edgecompress.tasks import Rows
 from edgecompress.texts import text_of, words_of
 from edgecompress.training.teacher import import_teacher
 from edgecompress.values import Candidate, Example, file_digest, find
@@ -139,10 +139,9 @@ def answers(target: str, entries: Sequence[Entry], feeds: Feeds) -> list[list[np
     return [list(output[0]) for output in outputs]
 
 
-def labels(logits: Sequence[np.ndarray], encoded: Encoded, candidate: Candidate) -> list[str]:
+def labels(logits: Sequence[np.ndarray], rows: Rows) -> list[str]:
     """All decoded labels, in order."""
-    rows = [row[0] for row in logits]
-    found = task(str(candidate.task)).decode(rows, encoded, candidate.labels)
+    found = rows.task.decode([row[0] for row in logits], rows)
     return [str(label) for each in found.labels for label in each]
 
 
@@ -155,7 +154,7 @@ def compare_answers(
     """
     feeds, encoded, _ = encoded_feeds(entries[0].candidate, examples)
     here = answers("local", entries, feeds)
-    given = [labels(each, encoded, entries[0].candidate) for each in here]
+    given = [labels(each, encoded) for each in here]
     exact = np.concatenate([row.ravel() for row in here[0]])
     for entry, logits, mine in zip(entries, here, given, strict=True):
         flat = np.concatenate([row.ravel() for row in logits])
@@ -165,7 +164,7 @@ def compare_answers(
     for target in targets:
         say(f"answers of {target}")
         for entry, logits in zip(asked, answers(target, asked, feeds), strict=True):
-            there = labels(logits, encoded, entries[0].candidate)
+            there = labels(logits, encoded)
             entry.differ[target] = differing(there, given[entries.index(entry)])
     return len(given[0])
 

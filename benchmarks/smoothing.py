@@ -16,7 +16,7 @@ import numpy as np
 from bare import BareContext
 
 from edgecompress.data.sample import stratified_sample
-from edgecompress.models.inputs import Rows, encode_rows
+from edgecompress.models.inputs import encode_rows, typed_feed
 from edgecompress.models.session import input_specs, open_session
 from edgecompress.recipe import load_recipe
 from edgecompress.stage import Transform
@@ -25,6 +25,7 @@ from edgecompress.stages.quantize.dynamic import Dynamic
 from edgecompress.stages.quantize.smooth import Smooth
 from edgecompress.stages.quantize.static import Static
 from edgecompress.stages.quantize.weights import Weights
+from edgecompress.tasks import Rows
 from edgecompress.training.teacher import import_teacher
 from edgecompress.values import Candidate, Example, OnnxModel
 
@@ -63,12 +64,12 @@ class Judge:
         assert isinstance(candidate.model, OnnxModel)
         session = open_session(candidate.model)
         specs, total = input_specs(session), len(self.rows.lengths)
-        return [session.run(None, self.rows.feed([k], specs))[0][0] for k in range(total)]
+        return [session.run(None, typed_feed(self.rows, [k], specs))[0][0] for k in range(total)]
 
     def cell(self, candidate: Candidate) -> str:
         """Give the task's metric in points and the mean squared error of the logits."""
         logits = self._logits(candidate)
-        answers = self.rows.task.decode(logits, self.rows.encoded, self.labels)
+        answers = self.rows.task.decode(logits, self.rows)
         scores = self.rows.task.score(answers, self.examples, self.labels)
         primary = self.rows.task.primary
         value = next(s.value for s in scores if s.metric == primary and s.slice is None)

@@ -154,8 +154,8 @@ def with_trainer(
 
     module = load_module(student.model, "sdpa")  # what from_pretrained gives by itself
     examples = [
-        {"input_ids": ids.tolist(), "labels": labels.tolist()}
-        for ids, labels in zip(train.encoded.input_ids, train.encoded.labels, strict=True)
+        {"input_ids": row.feed["input_ids"].tolist(), "labels": row.target["labels"].tolist()}
+        for row in train
     ]
     collate = DataCollatorForTokenClassification(
         AutoTokenizer.from_pretrained(student.preprocessor)

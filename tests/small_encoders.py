@@ -8,7 +8,8 @@ import numpy as np
 from helpers import PEOPLE, PLACES, WORDS
 from lookup_models import SPECIALS, write_tokenizer
 
-from edgecompress.tasks import Preprocessor, task
+from edgecompress.processors import TextProcessor
+from edgecompress.tasks import task
 from edgecompress.values import Candidate, Example
 
 TASKS = {
@@ -58,9 +59,9 @@ def torch_logits(candidate: Candidate, examples: tuple[Example, ...], names: tup
 
     from edgecompress.surgery.model import load_module
 
-    found, preprocessor = task(candidate.task), Preprocessor.load(candidate.preprocessor)
-    encoded = found.encode(examples, preprocessor, candidate.labels)
-    feeds = [found.feed(encoded, [row], preprocessor, names) for row in range(len(encoded))]
+    found, preprocessor = task(candidate.task), TextProcessor.load(candidate.preprocessor)
+    encoded = found.rows(examples, preprocessor, candidate.labels)
+    feeds = [encoded.batch([row], names) for row in range(len(encoded))]
     module = load_module(candidate.model)
     with torch.no_grad():
         logits = [

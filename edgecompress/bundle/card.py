@@ -57,9 +57,9 @@ def write_card(folder: Path, manifest: Manifest, result: RunResult) -> str:
     """
     longest = None
     if manifest.preprocessor and manifest.task:
-        from edgecompress.tasks import Preprocessor
+        from edgecompress.processors import TextProcessor
 
-        longest = Preprocessor.load(folder / manifest.preprocessor).max_length
+        longest = TextProcessor.load(folder / manifest.preprocessor).max_length
     return render_card(manifest, result, longest=longest)
 
 

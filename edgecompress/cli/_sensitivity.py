@@ -78,7 +78,7 @@ def open_model(pipeline: Pipeline) -> tuple[Candidate, OnnxModel]:
 def find_samples(candidate: Candidate, pipeline: Pipeline, ask: Question) -> tuple[Samples, str]:
     """Give what models are compared on, and say what it is."""
     from edgecompress.data.sample import stratified_sample
-    from edgecompress.models.inputs import encode_rows, made_feeds, onnx_model
+    from edgecompress.models.inputs import encode_rows, made_feeds, onnx_model, typed_feed
     from edgecompress.models.outputs import Samples
     from edgecompress.models.stored import graph_specs
 
@@ -108,7 +108,7 @@ def find_samples(candidate: Candidate, pipeline: Pipeline, ask: Question) -> tup
         made = made_feeds(model, ((1, 4 + 4 * (number % LENGTHS)) for number in range(count)))
         more = f" (no more are made, of {ask.samples} asked for)" if count < ask.samples else ""
         return Samples(tuple(made)), f"{count} made-up inputs{more}"
-    feeds = tuple(rows.feed([row], specs) for row in range(len(rows.lengths)))
+    feeds = tuple(typed_feed(rows, [row], specs) for row in range(len(rows.lengths)))
     labelled = all(tags_of(example) or label_of(example) for example in chosen)
     known = chosen if labelled or not rows.task.labelled else ()
     said = f"{len(chosen)} of {len(examples)} validation examples"
@@ -265,7 +265,7 @@ def _scheme(
 ) -> Scheme:
     """Give types and, for static, ranges: of training examples, else of the samples."""
     from edgecompress.data.calibration import CalibrationSet
-    from edgecompress.models.inputs import encode_rows
+    from edgecompress.models.inputs import encode_rows, typed_feed
     from edgecompress.models.storage import read_model
     from edgecompress.models.stored import graph_specs
     from edgecompress.quantization.calibration import collect, observing
@@ -282,7 +282,7 @@ def _scheme(
         rows = encode_rows(candidate, chosen)
         if rows is not None:
             specs = graph_specs(model)
-            feeds = [rows.feed([row], specs) for row in range(len(rows.lengths))]
+            feeds = [typed_feed(rows, [row], specs) for row in range(len(rows.lengths))]
     names = linear_inputs(read_model(model.path))
     with observing(model, names, scratch / "observed") as observed:
         seen = collect(observed, names, feeds, state=scratch / "seen.npz")

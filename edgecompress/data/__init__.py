@@ -1,23 +1,22 @@
 """Labelled examples from files: one reader per format, found by the file's name.
 
 A recipe's ``data`` names a ``format`` and what that format's class wants: `data_config` makes it.
-Adding a format is adding one file that defines one `DataConfig`.
+Adding a format is adding one file that defines one `DataConfig`, or an entry point that names one.
 """
 
 from __future__ import annotations
 
 import difflib
 import functools
-import importlib
-import inspect
-import pkgutil
 from collections.abc import Mapping
 from typing import Any
 
 from edgecompress.data.base import SPLITS, DataConfig, FileData, Split, check_labels
+from edgecompress.discovery import found_classes
 from edgecompress.errors import DataError
 
 __all__ = [
+    "GROUP",
     "SPLITS",
     "DataConfig",
     "FileData",
@@ -28,21 +27,16 @@ __all__ = [
     "data_formats",
 ]
 
+GROUP = "edgecompress.data"
+"""The entry points by which others add formats."""
+
 
 @functools.cache
 def _classes() -> dict[str, type[DataConfig]]:
-    found = {}
-    for info in pkgutil.iter_modules(__path__):
-        module = importlib.import_module(f"{__name__}.{info.name}")
-        for value in vars(module).values():
-            if (
-                inspect.isclass(value)
-                and issubclass(value, DataConfig)
-                and value.__module__ == module.__name__
-                and not inspect.isabstract(value)
-            ):
-                found[info.name] = value
-    return found
+    def name_of(one: type[DataConfig]) -> str:
+        return str(one.model_fields["format"].default)
+
+    return found_classes(__name__, __path__, DataConfig, GROUP, name_of)  # type: ignore[type-abstract]
 
 
 def data_formats() -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,9 +18,7 @@ from edgecompress.models.session import (
 )
 from edgecompress.models.sizes import Plan
 from edgecompress.models.stored import graph_specs, stored_id_bounds
-from edgecompress.tasks import task
-from edgecompress.tasks.base import Encoded, Task
-from edgecompress.tasks.preprocessor import Preprocessor
+from edgecompress.tasks import Rows, load_processor, task
 from edgecompress.values import Candidate, Example, OnnxModel, TensorSpec
 
 # Rows of the padded batch, beside single rows, that parity is checked on.
@@ -45,34 +42,20 @@ def onnx_model(candidate: Candidate) -> OnnxModel:
     return candidate.model
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """Encoded examples, ready to be fed."""
-
-    task: Task
-    encoded: Encoded
-    preprocessor: Preprocessor
-
-    @property
-    def lengths(self) -> list[int]:
-        """Tokens of each row, special ones included."""
-        return [len(ids) for ids in self.encoded.input_ids]
-
-    def feed(self, rows: Sequence[int], specs: Iterable[TensorSpec]) -> Feed:
-        """Make the inputs of some rows, padded to the longest, in the dtypes of `specs`."""
-        types = {spec.name: DTYPES[spec.dtype] for spec in specs}
-        made = self.task.feed(self.encoded, rows, self.preprocessor, tuple(types))
-        return {name: np.asarray(value, dtype=types[name]) for name, value in made.items()}
-
-
 def encode_rows(candidate: Candidate, examples: Sequence[Example]) -> Rows | None:
-    """Encode `examples` as `candidate` does; None when there is nothing to encode them with."""
+    """Make rows of `examples` as `candidate` does; None where nothing says how."""
     if not examples or candidate.task is None or candidate.preprocessor is None:
         return None
-    found = task(candidate.task)
-    preprocessor = Preprocessor.load(candidate.preprocessor)
-    encoded = found.encode(examples, preprocessor, candidate.labels)
-    return Rows(found, encoded, preprocessor) if encoded.input_ids else None
+    processor = load_processor(candidate.task, candidate.preprocessor)
+    rows = task(candidate.task).rows(examples, processor, candidate.labels)
+    return rows if len(rows) else None
+
+
+def typed_feed(rows: Rows, numbers: Sequence[int], specs: Iterable[TensorSpec]) -> Feed:
+    """Make the inputs of some rows, padded to the longest, in the dtypes of `specs`."""
+    types = {spec.name: DTYPES[spec.dtype] for spec in specs}
+    made = rows.batch(numbers, tuple(types))
+    return {name: np.asarray(value, dtype=types[name]) for name, value in made.items()}
 
 
 def made_feeds(
@@ -150,7 +133,7 @@ def parity_feeds(
     alone = dict.fromkeys((order[0], order[len(order) // 2], order[-1]))
     picks = np.linspace(0, len(order) - 1, min(PARITY_BATCH, len(order))).astype(int)
     batch = [order[int(pick)] for pick in picks]
-    return [rows.feed([row], specs) for row in alone] + [rows.feed(batch, specs)]
+    return [typed_feed(rows, [row], specs) for row in alone] + [typed_feed(rows, batch, specs)]
 
 
 def largest_difference(

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from edgecompress.models.inputs import Rows
 from edgecompress.models.session import Feed, numbers
+from edgecompress.tasks import Rows
 from edgecompress.values import Example
 
 Array = np.ndarray[Any, Any]
@@ -114,9 +114,9 @@ class Judge:
         found = self.samples
         if found.rows is None or not found.examples:
             return None
-        kind, encoded = found.rows.task, found.rows.encoded
-        kept = [kind.compact(one[0], encoded, row) for row, one in enumerate(logits)]
-        answers = kind.decode(kept, encoded, found.labels)
+        kind, rows = found.rows.task, found.rows
+        kept = [kind.compact(one[0], row) for row, one in zip(rows, logits, strict=True)]
+        answers = kind.decode(kept, rows)
         scores = kind.score(answers, found.examples, found.labels)
         return next((s.value for s in scores if s.metric == kind.primary and s.slice is None), None)
 

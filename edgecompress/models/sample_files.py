@@ -16,7 +16,7 @@ from edgecompress.arrayfiles import StoredArray, stored_arrays
 from edgecompress.errors import DataError
 from edgecompress.models.session import DTYPES, Feed
 from edgecompress.models.tables_of_texts import table_texts
-from edgecompress.tasks.preprocessor import Preprocessor
+from edgecompress.processors.text import TextProcessor
 from edgecompress.textfiles import read_lines
 from edgecompress.values import TensorSpec
 
@@ -104,7 +104,7 @@ def text_rows(file: Path, specs: Sequence[TensorSpec], tokenizer: Path | None) -
     """
     if tokenizer is None:
         raise DataError("texts need a tokenizer; give its folder (--tokenizer DIR)", file=file)
-    preprocessor = Preprocessor.load(tokenizer)
+    preprocessor = TextProcessor.load(tokenizer)
     fixed = {spec.shape[1] for spec in specs if len(spec.shape) == 2}
     length = next((size for size in fixed if isinstance(size, int)), None)
     room = min(preprocessor.max_length, length or preprocessor.max_length)
@@ -117,7 +117,7 @@ def text_rows(file: Path, specs: Sequence[TensorSpec], tokenizer: Path | None) -
                    for s in specs}  # fmt: skip
 
 
-def _padded(spec: TensorSpec, ids: Array, preprocessor: Preprocessor, length: int | None) -> Array:
+def _padded(spec: TensorSpec, ids: Array, preprocessor: TextProcessor, length: int | None) -> Array:
     made = {
         "input_ids": lambda: ids,
         "attention_mask": lambda: np.ones_like(ids),

@@ -167,7 +167,7 @@ def example_data(
         When there are no examples, or nothing to encode them with.
     """
     from edgecompress.data.calibration import CalibrationSet, load_calibration
-    from edgecompress.models.inputs import encode_rows
+    from edgecompress.models.inputs import encode_rows, typed_feed
 
     if not context.train:
         raise StageError(
@@ -182,8 +182,10 @@ def example_data(
             f"{name} needs a task and a tokenizer to read examples with, or files of `inputs`"
         )
     total = len(rows.lengths)
-    key = {"rows": [ids.tolist() for ids in rows.encoded.input_ids]}
-    return CalibrationData(key, total, lambda: (rows.feed([row], specs) for row in range(total)))
+    key = {"rows": rows.digest()}
+    return CalibrationData(
+        key, total, lambda: (typed_feed(rows, [row], specs) for row in range(total))
+    )
 
 
 def seen_on(

@@ -25,12 +25,13 @@ import numpy as np
 import torch
 
 from edgecompress.errors import DataError, StageError
-from edgecompress.models.inputs import Rows, encode_rows
+from edgecompress.models.inputs import encode_rows, typed_feed
 from edgecompress.models.session import open_session
 from edgecompress.quantization.inc import Plan, Scheme, Smooth, plan_from_json
 from edgecompress.quantization.inc_ranking import rank_linears
 from edgecompress.quantization.inc_work import Prepared, Source, tensors
 from edgecompress.surgery.model import load_module
+from edgecompress.tasks import Rows
 from edgecompress.values import Example, Json, OnnxModel
 
 # What PyTorch, its exporter and Neural Compressor raise when they cannot do something.
@@ -339,7 +340,7 @@ class Tuner:
         module = load_module(self.source.model)
 
         def answer(row: int) -> np.ndarray[Any, Any]:
-            feed = self.rows.feed([row], self.source.specs)
+            feed = typed_feed(self.rows, [row], self.source.specs)
             named = dict(zip(feed, tensors(feed), strict=True))
             with torch.inference_mode():
                 logits: np.ndarray[Any, Any] = module(**named, return_dict=False)[0].numpy()
@@ -353,7 +354,7 @@ class Tuner:
 
         def answer(row: int) -> np.ndarray[Any, Any]:
             found: np.ndarray[Any, Any] = session.run(
-                None, self.rows.feed([row], self.source.specs)
+                None, typed_feed(self.rows, [row], self.source.specs)
             )[0]
             return found[0]
 
@@ -362,9 +363,9 @@ class Tuner:
     def _scored(self, answer: Callable[[int], np.ndarray[Any, Any]], rows: Rows) -> float:
         labels = self.source.candidate.labels
         logits = [
-            rows.task.compact(answer(row), rows.encoded, row) for row in range(len(rows.lengths))
+            rows.task.compact(answer(row), rows.rows[row]) for row in range(len(rows.lengths))
         ]
-        answers = rows.task.decode(logits, rows.encoded, labels)
+        answers = rows.task.decode(logits, rows)
         scores = rows.task.score(answers, self.judged, labels)
         return float(
             next(s.value for s in scores if s.metric == rows.task.primary and s.slice is None)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from edgecompress.errors import DataError, StageError
-from edgecompress.models.inputs import encode_rows, parity_feeds
+from edgecompress.models.inputs import encode_rows, parity_feeds, typed_feed
 from edgecompress.models.session import Feed, random_feed
 from edgecompress.quantization.answers import (
     compare_outputs,
@@ -112,7 +112,7 @@ class Source:
         self.examples = len(examples)
         # One by one, so that no padding enters the ranges.
         self.calibration = (
-            [tensors(rows.feed([row], self.specs)) for row in range(len(rows.lengths))]
+            [tensors(typed_feed(rows, [row], self.specs)) for row in range(len(rows.lengths))]
             if rows
             else []
         )

@@ -217,7 +217,7 @@ def judging_samples(
     StageError, DataError
         When no sample fits the model.
     """
-    from edgecompress.models.inputs import encode_rows, made_feeds, onnx_model
+    from edgecompress.models.inputs import encode_rows, made_feeds, onnx_model, typed_feed
     from edgecompress.models.stored import graph_specs
     from edgecompress.quantization.calibration_data import CalibrationFields
 
@@ -230,7 +230,7 @@ def judging_samples(
     rows = encode_rows(candidate, examples)
     if rows is not None:
         count = min(len(rows.lengths), MOST_SAMPLES)
-        return [rows.feed([row], specs) for row in range(count)], "examples"
+        return [typed_feed(rows, [row], specs) for row in range(count)], "examples"
     return made_feeds(source, MADE_SHAPES, context.seed, packed=False), "made-up inputs"
 
 

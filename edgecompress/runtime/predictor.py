@@ -30,7 +30,8 @@ from edgecompress.texts import text_example, words_example
 from edgecompress.values import Example
 
 if TYPE_CHECKING:
-    from edgecompress.tasks import Encoded, Preprocessor, Task
+    from edgecompress.processors import TextProcessor
+    from edgecompress.tasks import Rows, Task
 
 BATCH = 8
 """Rows of a batch where batches do not change answers (docs/runtime.md has what it gains)."""
@@ -70,7 +71,8 @@ def load(
     BundleError
         When the bundle is damaged, has no text side, or ONNX Runtime refuses its model.
     """
-    from edgecompress.tasks import Preprocessor, task
+    from edgecompress.processors import TextProcessor
+    from edgecompress.tasks import task
 
     for name, value in (("threads", threads), ("batch", batch)):
         if isinstance(value, int) and value < 1:
@@ -84,7 +86,7 @@ def load(
         )
     try:
         kind = task(manifest.task)
-        preprocessor = Preprocessor.load(directory / manifest.preprocessor)
+        preprocessor = TextProcessor.load(directory / manifest.preprocessor)
     except DataError as error:
         raise BundleError(f"{directory}: {error}") from None
     if not kind.labelled:
@@ -117,7 +119,7 @@ class Predictor:
         directory: Path,
         manifest: Manifest,
         task: Task,
-        preprocessor: Preprocessor,
+        preprocessor: TextProcessor,
         *,
         threads: int | None,
         batch: int | None,
@@ -249,7 +251,7 @@ class Predictor:
             return {}
         words = [[str(number % 100) for number in range(count)] for count in _TUNING_WORDS]
         examples = [Example({"words": tuple(each), "text": " ".join(each)}) for each in words]
-        encoded = self._task.encode(examples, self._preprocessor, self.manifest.labels)
+        encoded = self._task.rows(examples, self._preprocessor, self.manifest.labels)
 
         def prepare(count: int) -> Any:
             self._use(count)
@@ -305,10 +307,9 @@ class Predictor:
             text_example(text=each.text) if each.spans is None else words_example(words=each.words)
             for each in questions
         ]
-        labels = self.manifest.labels
-        encoded = self._task.encode(examples, self._preprocessor, labels)
+        encoded = self._task.rows(examples, self._preprocessor, self.manifest.labels)
         logits = self._logits(encoded, self.batch if len(encoded) > 1 else 1)
-        answers = self._task.decode(logits, encoded, labels)
+        answers = self._task.decode(logits, encoded)
         rows: list[list[int]] = [[] for _ in questions]
         for row, owner in enumerate(encoded.example.tolist()):
             rows[owner].append(row)
@@ -336,7 +337,7 @@ class Predictor:
         question: Question,
         tags: tuple[str, ...],
         confidence: Sequence[float],
-        encoded: Encoded,
+        encoded: Rows,
         rows: Sequence[int],
     ) -> Prediction:
         spans, words = question.spans or (), question.words
@@ -348,19 +349,17 @@ class Predictor:
             shortened=tuple(spans[word] for word in self._shortened(words, encoded, rows)),
         )
 
-    def _shortened(
-        self, words: Sequence[str], encoded: Encoded, rows: Sequence[int]
-    ) -> Iterator[int]:
+    def _shortened(self, words: Sequence[str], encoded: Rows, rows: Sequence[int]) -> Iterator[int]:
         """Find words with more pieces than a row takes; only such a word fills a row alone."""
         for row in rows:
-            inside = encoded.word_indices[row]
-            if len(inside) == 1 and len(encoded.input_ids[row]) >= self._preprocessor.max_length:
+            inside = encoded.rows[row].place["words"]
+            if len(inside) == 1 and encoded.rows[row].cost >= self._preprocessor.max_length:
                 word = int(inside[0])
                 ((pieces, _),) = self._preprocessor.encode_words([(words[word],)])
                 if len(pieces) > self._preprocessor.capacity:
                     yield word
 
-    def _logits(self, encoded: Encoded, batch: int) -> list[np.ndarray[Any, Any]]:
+    def _logits(self, encoded: Rows, batch: int) -> list[np.ndarray[Any, Any]]:
         """Run the model: logits of each row without its padding, float32."""
         refused = refusals()
         lengths = encoded.lengths.tolist()
@@ -368,7 +367,7 @@ class Predictor:
         logits: list[np.ndarray[Any, Any]] = [np.empty(0)] * len(encoded)
         session = self._session  # `tune` may replace it meanwhile
         for rows in length_batches(lengths, batch, padding=masked):
-            feed = self._task.feed(encoded, rows, self._preprocessor, tuple(self._dtypes))
+            feed = encoded.batch(rows, tuple(self._dtypes))
             typed = {name: value.astype(self._dtypes[name]) for name, value in feed.items()}
             try:
                 (output,) = session.run([self._output], typed)
@@ -378,7 +377,7 @@ class Predictor:
                 ) from None
             output = self._checked(output, len(rows), max(lengths[row] for row in rows))
             for row, values in zip(rows, output, strict=True):
-                logits[row] = values[: lengths[row]] if values.ndim == 2 else values
+                logits[row] = self._task.compact(values, encoded.rows[row])
         return logits
 
     def _checked(self, output: np.ndarray[Any, Any], rows: int, longest: int) -> Any:

@@ -132,7 +132,7 @@ class Distil(ScheduleFields, Transform):
         layers = {lesson.relations.ours for lesson in lessons if lesson.relations}
         beside = nn.ModuleList(lesson.beside for lesson in lessons)
         with captured(module, layers) as caught:
-            counts = self._row_weights(rows.encoded.example, len(context.train))
+            counts = self._row_weights(rows.example, len(context.train))
             teaching = Teaching(rows, lessons, self._plan().weights, counts, caught)
             outcome = fit(
                 module,
@@ -154,10 +154,12 @@ class Distil(ScheduleFields, Transform):
     def _examples(self, candidate: Candidate, context: Context) -> Sequence[Example]:
         if self.transfer is None:
             return context.train
-        from edgecompress.tasks import Preprocessor
+        from edgecompress.processors import TextProcessor
         from edgecompress.training.transfer import transfer_examples
 
-        preprocessor = Preprocessor.load(candidate.preprocessor) if candidate.preprocessor else None
+        preprocessor = (
+            TextProcessor.load(candidate.preprocessor) if candidate.preprocessor else None
+        )
         found = transfer_examples(
             self.transfer, context.train, context.seed, preprocessor, context.validation
         )

@@ -229,7 +229,7 @@ class _Work:
         examples = sample(self.context.train, self.stage.samples, self.context.seed)
         rows = make_rows(self.candidate, examples, self.module)
         self.tokens = float(rows.lengths.mean())
-        total = len(rows.encoded)
+        total = len(rows)
         self.moments = input_moments(
             self.module,
             rows,

@@ -19,7 +19,7 @@ from edgecompress.targets.base import Job, JobModel, Progress, Target, available
 from edgecompress.targets.inputs import encoded_feeds, question
 from edgecompress.targets.local import Local
 from edgecompress.targets.size import model_files
-from edgecompress.tasks import Answers, Floor, Preprocessor, Task, task
+from edgecompress.tasks import Answers, Floor, Task, load_processor, task
 from edgecompress.tasks.compare import agreement, paired_bootstrap_drop
 from edgecompress.values import (
     Candidate,
@@ -57,12 +57,14 @@ def answers(
         raise DataError("no examples to evaluate on; name a split that is not empty")
     if isinstance(candidate.model, TorchModel):
         return torch_answers.torch_answers(candidate, examples, progress)
-    feeds, encoded, _ = encoded_feeds(candidate, examples)
+    feeds, rows, _ = encoded_feeds(candidate, examples)
     job = Job("answers", (JobModel(candidate.model),), (feeds,), threads=available_cores())
     with temporary() as folder:
         outputs = target.run(job, folder, progress).outputs[0]
     logits = [row[0] for row in outputs[0]] if outputs else []
-    return task(str(candidate.task)).decode(logits, encoded, candidate.labels)
+    return rows.task.decode(
+        [rows.task.compact(one, row) for one, row in zip(logits, rows, strict=True)], rows
+    )
 
 
 def cached_answers(
@@ -169,7 +171,7 @@ def floor_of(kind: Task, candidate: Candidate, context: Context) -> Floor | None
     for every candidate.
     """
     folder = (context.teacher or candidate).preprocessor or candidate.preprocessor
-    preprocessor = Preprocessor.load(folder) if folder and not kind.labelled else None
+    preprocessor = load_processor(kind.name, folder) if folder and not kind.labelled else None
     return kind.floor(context.train or context.validation, preprocessor)
 
 

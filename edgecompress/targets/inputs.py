@@ -17,7 +17,7 @@ from edgecompress.targets.base import Feeds, feeds_from_rows
 from edgecompress.targets.given import file_feeds
 from edgecompress.targets.loadable import check_loadable
 from edgecompress.targets.synthetic import synthetic_feeds
-from edgecompress.tasks import Encoded, Preprocessor, task
+from edgecompress.tasks import Rows, load_processor, task
 from edgecompress.texts import text_of, words_of
 from edgecompress.values import Candidate, Example, OnnxModel, file_digest
 
@@ -82,28 +82,35 @@ def question(example: Example) -> Example:
 
 def encoded_feeds(
     candidate: Candidate, examples: Sequence[Example]
-) -> tuple[Feeds, Encoded, Preprocessor]:
-    """Encode examples with the candidate's own preprocessor, one row at a time (batch 1).
+) -> tuple[Feeds, Rows, tuple[str, ...]]:
+    """Make rows of examples with the candidate's own processor, one row at a time (batch 1).
+
+    Returns
+    -------
+    feeds : Feeds
+    rows : Rows
+        Nobody has said what their answers are.
+    names : tuple of str
+        The inputs that the model takes.
 
     Raises
     ------
     DataError
-        When the candidate has no task or no preprocessor, or wants inputs that its task does not
-        make.
+        When the candidate has no task or no processor, or wants inputs that its rows do not give.
     """
     if candidate.task is None or candidate.preprocessor is None:
         raise DataError(
             "the model has no task or tokenizer, so that examples cannot be encoded for it; "
             "name `task` and give the tokenizer's files"
         )
-    kind = task(candidate.task)
-    preprocessor = Preprocessor.load(candidate.preprocessor)
-    names: Sequence[str] = preprocessor.input_names
+    processor = load_processor(candidate.task, candidate.preprocessor)
+    names = processor.input_names
     if isinstance(candidate.model, OnnxModel):
-        names = [spec.name for spec in signature(candidate.model)]
-    encoded = kind.encode([question(example) for example in examples], preprocessor, ())
-    rows = [kind.feed(encoded, [row], preprocessor, names) for row in range(len(encoded))]
-    return feeds_from_rows(rows, encoded.example.tolist()), encoded, preprocessor
+        names = tuple(spec.name for spec in signature(candidate.model))
+    asked = [question(example) for example in examples]
+    rows = task(candidate.task).rows(asked, processor, candidate.labels)
+    made = [rows.batch([row], names) for row in range(len(rows))]
+    return feeds_from_rows(made, rows.example.tolist()), rows, names
 
 
 def spread(lengths: Sequence[int], count: int) -> list[int]:

@@ -12,11 +12,11 @@ import numpy as np
 from edgecompress import timing
 from edgecompress.disturbance import EMULATED, RULES, Loop, Rules
 from edgecompress.errors import TargetError
+from edgecompress.processors import TextProcessor
 from edgecompress.targets.agent.loop import TEXT_INPUTS
 from edgecompress.targets.base import Clock, Feeds, Job, JobModel, Progress, Readings, Target
 from edgecompress.targets.inputs import InputSettings, timing_feeds
 from edgecompress.targets.local import Local
-from edgecompress.tasks import Preprocessor
 from edgecompress.values import Candidate, Example, Json, Measurement
 from edgecompress.writing import temporary
 
@@ -129,7 +129,7 @@ def _tokenizer(candidate: Candidate, feeds: Feeds) -> tuple[Path | None, int]:
     """Give the tokenizer to time with a candidate, where the agent can feed its inputs."""
     if candidate.preprocessor is None or not set(feeds.arrays) <= TEXT_INPUTS:
         return None, 512
-    limit = Preprocessor.load(candidate.preprocessor).max_length
+    limit = TextProcessor.load(candidate.preprocessor).max_length
     return candidate.preprocessor / "tokenizer.json", limit
 
 

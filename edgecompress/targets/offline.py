@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from edgecompress import timing
 from edgecompress.disturbance import RULES, Rules
 from edgecompress.errors import TargetError
@@ -18,7 +16,6 @@ from edgecompress.models.graph import signature
 from edgecompress.models.sizes import batch_names
 from edgecompress.targets.base import Clock, Feeds, Job, JobModel, Progress, Target, feeds_from_rows
 from edgecompress.targets.inputs import InputSettings, encoded_feeds, spread, timing_feeds
-from edgecompress.tasks import task
 from edgecompress.values import Candidate, Example, Measurement, OnnxModel
 from edgecompress.writing import temporary
 
@@ -129,15 +126,12 @@ def _padded(candidate: Candidate, examples: Sequence[Example], batch: int) -> Fe
     wanted = batch * BATCHES
     if few > wanted:  # evenly over all of them
         examples = [examples[k * few // wanted] for k in range(wanted)]
-    _, encoded, preprocessor = encoded_feeds(candidate, examples)
-    kind = task(str(candidate.task))
-    rows = sorted(range(len(encoded)), key=lambda row: (len(encoded.input_ids[row]), row))
+    _, made, names = encoded_feeds(candidate, examples)
+    rows = sorted(range(len(made)), key=lambda row: (made.lengths[row], row))
     if len(rows) < batch:
         rows = sorted(rows * -(-batch // len(rows)), key=rows.index)[:batch]
     groups = [rows[k : k + batch] for k in range(0, len(rows) - batch + 1, batch)]
-    names: Sequence[str] = preprocessor.input_names
-    if isinstance(candidate.model, OnnxModel):
-        names = [spec.name for spec in signature(candidate.model)]
-    made = [kind.feed(encoded, group, preprocessor, names) for group in groups]
-    lengths = [int(np.max([len(encoded.input_ids[row]) for row in group])) for group in groups]
-    return feeds_from_rows([made[k] for k in spread(lengths, len(made))], range(len(made)))
+    batches = [made.batch(group, names) for group in groups]
+    lengths = [int(made.lengths[group].max()) for group in groups]
+    chosen = [batches[k] for k in spread(lengths, len(batches))]
+    return feeds_from_rows(chosen, range(len(batches)))

@@ -13,7 +13,7 @@ import numpy as np
 
 from edgecompress.errors import DataError
 from edgecompress.targets.base import Progress
-from edgecompress.tasks import Answers, Preprocessor, task
+from edgecompress.tasks import Answers, load_processor, task
 from edgecompress.values import Candidate, Example, TorchModel
 
 BATCH_SIZE = 32
@@ -36,24 +36,22 @@ def torch_answers(
     if candidate.preprocessor is None or not isinstance(candidate.model, TorchModel):
         raise DataError("a PyTorch model with a tokenizer is needed to answer examples")
     kind = task(str(candidate.task))
-    preprocessor = Preprocessor.load(candidate.preprocessor)
-    encoded = kind.encode(examples, preprocessor, candidate.labels)
+    processor = load_processor(kind.name, candidate.preprocessor)
+    rows = kind.rows(examples, processor, candidate.labels)
     module = load_module(candidate.model)
     taken = inspect.signature(module.forward).parameters
-    names = [name for name in preprocessor.input_names if name in taken]
-    lengths = [len(ids) for ids in encoded.input_ids]
-    order = np.argsort(lengths, kind="stable")
-    logits: list[np.ndarray] = [np.empty(0)] * len(lengths)
+    given = processor.input_names or tuple(name for row in rows.rows[:1] for name in row.feed)
+    names = [name for name in given if name in taken]
+    order = np.argsort(rows.lengths, kind="stable").tolist()
+    outputs: list[np.ndarray] = [np.empty(0)] * len(rows)
     with torch.inference_mode():
         for start in range(0, len(order), BATCH_SIZE):
-            rows = [int(row) for row in order[start : start + BATCH_SIZE]]
-            feed = kind.feed(encoded, rows, preprocessor, names)
+            numbers = order[start : start + BATCH_SIZE]
+            feed = rows.batch(numbers, names)
             tensors = {name: torch.from_numpy(value) for name, value in feed.items()}
             found = module(**tensors).logits.numpy()
-            for place, row in enumerate(rows):
-                # Token classification gives a row per token: what stands on padding is cut off.
-                whole = found[place, : lengths[row]] if found.ndim == 3 else found[place]
-                logits[row] = kind.compact(whole, encoded, row)
+            for place, number in enumerate(numbers):
+                outputs[number] = kind.compact(found[place], rows.rows[number])
             if progress:
-                progress(start + len(rows), len(order), "answering")
-    return kind.decode(logits, encoded, candidate.labels)
+                progress(start + len(numbers), len(order), "answering")
+    return kind.decode(outputs, rows)

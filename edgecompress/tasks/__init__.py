@@ -1,34 +1,40 @@
-"""The kinds of questions a model answers, one per file, found by the file's name."""
+"""The kinds of questions a model answers, one per file; another's by an entry point.
+
+Entry points of the group ``edgecompress.tasks`` name a `Task` each.
+"""
 
 from __future__ import annotations
 
 import difflib
 import functools
-import importlib
-import inspect
-import pkgutil
+from pathlib import Path
 
+from edgecompress.discovery import found_classes
 from edgecompress.errors import DataError
-from edgecompress.tasks.base import Answers, Encoded, Floor, Score, Task
-from edgecompress.tasks.preprocessor import Preprocessor
+from edgecompress.processors import Processor, processor_class
+from edgecompress.tasks.base import Answers, Floor, Score, Task
+from edgecompress.tasks.rows import Row, Rows
 
-__all__ = ["Answers", "Encoded", "Floor", "Preprocessor", "Score", "Task", "task", "task_names"]
+__all__ = [
+    "GROUP",
+    "Answers",
+    "Floor",
+    "Row",
+    "Rows",
+    "Score",
+    "Task",
+    "load_processor",
+    "task",
+    "task_names",
+]
+
+GROUP = "edgecompress.tasks"
 
 
 @functools.cache
 def _tasks() -> dict[str, Task]:
-    found = {}
-    for info in pkgutil.iter_modules(__path__):
-        module = importlib.import_module(f"{__name__}.{info.name}")
-        for value in vars(module).values():
-            if (
-                inspect.isclass(value)
-                and issubclass(value, Task)
-                and value.__module__ == module.__name__
-                and not inspect.isabstract(value)
-            ):
-                found[value.name] = value()
-    return found
+    classes = found_classes(__name__, __path__, Task, GROUP, lambda one: one.name)  # type: ignore[type-abstract]
+    return {name: one() for name, one in classes.items()}
 
 
 def task_names() -> tuple[str, ...]:
@@ -50,3 +56,14 @@ def task(name: str) -> Task:
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(task_names())}"
         raise DataError(f"unknown task {name!r}; {hint}")
     return found
+
+
+def load_processor(name: str, directory: Path) -> Processor:
+    """Read the processor of a model of the task `name` from its folder.
+
+    Raises
+    ------
+    DataError
+        When there is no such task, or a file is missing or damaged.
+    """
+    return processor_class(task(name).processor).load(directory)

@@ -13,27 +13,24 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecompress.errors import DataError
+from edgecompress.processors.text import TextProcessor
 from edgecompress.tasks.base import (
-    IGNORED,
     Answers,
-    Encoded,
     Floats,
     Floor,
-    Ids,
     Score,
     Statistic,
     Task,
-    check_logits,
+    check_outputs,
 )
 from edgecompress.tasks.metrics import by_source
-from edgecompress.tasks.preprocessor import Preprocessor
+from edgecompress.tasks.rows import IGNORED, Ids, Row, Rows
 from edgecompress.tasks.token_classification import windows
 from edgecompress.texts import running_text, text_example
 from edgecompress.values import Example
@@ -45,27 +42,6 @@ MASKS = ("[MASK]", "<mask>")
 
 COMPACT = 2
 """Columns of what `MaskedLM.compact` keeps: log probability of the right piece, likeliest piece."""
-
-
-@dataclass(frozen=True, eq=False)
-class MaskedText(Encoded):
-    """Rows of pieces of which some are hidden.
-
-    `labels` holds the right piece where one is hidden. `word_positions` are the places of all
-    pieces of text, `word_indices` the blank-separated word of the example that each belongs to.
-
-    Attributes
-    ----------
-    hidden : tuple of tuple of str
-        Per example, the words that are hidden, in order.
-    numbers : tuple of int64 (hidden words,)
-        Per example, which words these are.
-    preprocessor : Preprocessor
-    """
-
-    hidden: tuple[tuple[str, ...], ...]
-    numbers: tuple[Ids, ...]
-    preprocessor: Preprocessor
 
 
 class MaskedLM(Task):
@@ -82,69 +58,53 @@ class MaskedLM(Task):
             raise DataError("the data holds no text; masked-lm needs some")
         return ()
 
-    def encode(
+    def rows(
         self,
         examples: Sequence[Example],
-        preprocessor: Preprocessor,
-        labels: Sequence[str],  # noqa: ARG002 - the classes are the tokenizer's pieces
-    ) -> MaskedText:
+        processor: Any,
+        classes: Sequence[str],  # noqa: ARG002 - the classes are the tokenizer's pieces
+    ) -> Rows:
         """Turn texts into rows in which the words of `hidden_words` are hidden.
+
+        In a row's `place`, ``positions`` int64 (pieces,) are the places of all pieces of text, and
+        ``words`` int64 (pieces,) the blank-separated word of the example that each belongs to;
+        ``labels`` are the right pieces where one is hidden.
 
         Raises
         ------
         DataError
             When the tokenizer has no token to hide words with.
         """
-        mask = mask_id(preprocessor)
+        mask = mask_id(processor)
         texts = [running_text(example) for example in examples]
-        input_ids, row_labels, positions, indices, owner = [], [], [], [], []
-        hidden, numbers = [], []
+        found = []
         for number, (text, (ids, words)) in enumerate(
-            zip(texts, preprocessor.encode_text_words(texts), strict=True)
+            zip(texts, processor.encode_text_words(texts), strict=True)
         ):
             asked = hidden_words(text)
-            split = text.split()
-            hidden.append(tuple(split[index] for index in asked))
-            numbers.append(asked)
             first = np.diff(words, prepend=-2) != 0
-            for start, stop in windows(first, preprocessor.capacity):
-                at = np.arange(stop - start) + len(preprocessor.prefix)
-                row = preprocessor.with_specials(ids[start:stop])
+            for start, stop in windows(first, processor.capacity):
+                at = np.arange(stop - start) + len(processor.prefix)
+                row = processor.with_specials(ids[start:stop])
                 label = np.full(len(row), IGNORED, dtype=np.int64)
                 here = at[np.isin(words[start:stop], asked)]
                 label[here] = row[here]
                 row[here] = mask
-                input_ids.append(row)
-                row_labels.append(label)
-                positions.append(at)
-                indices.append(words[start:stop])
-                owner.append(number)
-        return MaskedText(
-            tuple(input_ids),
-            tuple(row_labels),
-            tuple(positions),
-            tuple(indices),
-            np.array(owner, dtype=np.int64),
-            np.array([len(each) for each in hidden], dtype=np.int64),
-            tuple(hidden),
-            tuple(numbers),
-            preprocessor,
-        )
+                place = {"positions": at, "words": words[start:stop]}
+                found.append(Row({"input_ids": row}, number, len(row), place, {"labels": label}))
+        return Rows(tuple(found), examples, self, processor, ())
 
-    def compact(self, logits: Floats, encoded: Encoded, row: int) -> Floats:
+    def compact(self, output: Floats, row: Row) -> Floats:
         """Keep of a row's logits what is read of them, float64 (hidden pieces, 2).
 
         Logits over a vocabulary for every token of a data set fill any memory.
         """
-        at = np.flatnonzero(encoded.labels[row] != IGNORED)
-        return compact_logits(logits[at], encoded.labels[row][at])
+        if output.shape[-1] == COMPACT:
+            return output
+        at = np.flatnonzero(row.target["labels"] != IGNORED)
+        return compact_logits(output[at], row.target["labels"][at])
 
-    def decode(
-        self,
-        logits: Sequence[Floats],
-        encoded: Encoded,
-        labels: Sequence[str],  # noqa: ARG002
-    ) -> Answers:
+    def decode(self, outputs: Sequence[Floats], rows: Rows) -> Answers:
         """Give each hidden word as the model guesses it, and the probability of the right word.
 
         A word's guess is the likeliest piece at each of its places; its probability is the product
@@ -152,32 +112,30 @@ class MaskedLM(Task):
 
         Parameters
         ----------
-        logits : sequence of float (length, pieces) or (hidden pieces, 2)
+        outputs : sequence of float (length, pieces) or (hidden pieces, 2)
             Whole, or what `compact` keeps of them.
+        rows : Rows
         """
-        if not isinstance(encoded, MaskedText):
-            raise TypeError("masked-lm decodes what masked-lm has encoded")
-        check_logits(logits, encoded)
-        said = [list(words) for words in encoded.hidden]
-        confidence = [np.ones(len(words)) for words in encoded.hidden]
-        places = [
-            {int(number): place for place, number in enumerate(numbers)}
-            for numbers in encoded.numbers
-        ]
-        tokenizer = encoded.preprocessor.tokenizer
-        for row, values in enumerate(logits):
-            kept = values if values.shape[-1] == COMPACT else self.compact(values, encoded, row)
-            example = int(encoded.example[row])
-            text = encoded.labels[row][encoded.word_positions[row]]
-            of_word = encoded.word_indices[row][text != IGNORED]
-            right = text[text != IGNORED]
+        check_outputs(outputs, rows)
+        texts = [running_text(example) for example in rows.examples]
+        asked = [hidden_words(text).tolist() for text in texts]
+        split = [text.split() for text in texts]
+        said = [[split[k][word] for word in words] for k, words in enumerate(asked)]
+        confidence = [np.ones(len(words)) for words in asked]
+        places = [{word: place for place, word in enumerate(words)} for words in asked]
+        tokenizer = rows.processor.tokenizer
+        for row, values in zip(rows, outputs, strict=True):
+            kept = self.compact(values, row)
+            labels = row.target["labels"][row.place["positions"]]
+            of_word = row.place["words"][labels != IGNORED]
+            right = labels[labels != IGNORED]
             for word in np.unique(of_word).tolist():
                 mine = of_word == word
-                place = places[example][word]
-                confidence[example][place] = np.exp(kept[mine, 0].sum())
+                place = places[row.example][word]
+                confidence[row.example][place] = np.exp(kept[mine, 0].sum())
                 guess = kept[mine, 1].astype(np.int64)
                 if not np.array_equal(guess, right[mine]):
-                    said[example][place] = str(tokenizer.decode(guess.tolist()))
+                    said[row.example][place] = str(tokenizer.decode(guess.tolist()))
         return Answers(tuple(tuple(words) for words in said), tuple(confidence))
 
     def score(
@@ -207,29 +165,30 @@ class MaskedLM(Task):
         _, logs, counts = _tallies(answers, examples)
         return np.stack((logs, counts), axis=-1), _likelihood
 
-    def floor(self, known: Sequence[Example], preprocessor: Preprocessor | None) -> Floor | None:
+    def floor(self, known: Sequence[Example], processor: Any) -> Floor | None:
         """Guess the most frequent piece of `known` everywhere, whatever stands around the place.
 
         The probability of every piece is its share of `known`, in which each piece of the
         vocabulary is counted once more (Laplace's rule of succession), so that none is impossible.
         """
-        if preprocessor is None:
+        if processor is None:
             return None
         texts = [running_text(example) for example in known]
-        pieces = np.concatenate([np.zeros(0, np.int64), *preprocessor.encode_text(texts)])
+        pieces = np.concatenate([np.zeros(0, np.int64), *processor.encode_text(texts)])
         if not len(pieces):
             return None
-        tokenizer = preprocessor.tokenizer
+        tokenizer = processor.tokenizer
         size = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
         counts = np.bincount(pieces, minlength=size)
         best = int(counts.argmax())
         logs = np.log((counts + 1) / (counts.sum() + len(counts)))
 
         def answers(examples: Sequence[Example]) -> Answers:
-            encoded = self.encode(examples, preprocessor, ())
-            right = [labels[labels != IGNORED] for labels in encoded.labels]
+            rows = self.rows(examples, processor, ())
+            taught = [row.target["labels"] for row in rows]
+            right = [labels[labels != IGNORED] for labels in taught]
             guesses = [np.stack((logs[ids], np.full(len(ids), best)), axis=-1) for ids in right]
-            return self.decode(guesses, encoded, ())
+            return self.decode(guesses, rows)
 
         name = "always the most frequent piece"
         said = tokenizer.decode([best]) or tokenizer.id_to_token(best)
@@ -255,7 +214,7 @@ def hidden_words(text: str, share: float = SHARE) -> Ids:
     return np.sort(chosen).astype(np.int64)
 
 
-def mask_id(preprocessor: Preprocessor) -> int:
+def mask_id(processor: TextProcessor) -> int:
     """Find the token that stands for a hidden piece.
 
     Raises
@@ -264,7 +223,7 @@ def mask_id(preprocessor: Preprocessor) -> int:
         When there is none.
     """
     for name in MASKS:
-        found = preprocessor.tokenizer.token_to_id(name)
+        found = processor.tokenizer.token_to_id(name)
         if found is not None:
             return int(found)
     raise DataError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,24 +16,19 @@ from numpy.typing import NDArray
 from edgecompress.errors import DataError
 from edgecompress.tasks import metrics
 from edgecompress.tasks.base import (
-    IGNORED,
     Answers,
-    Encoded,
     Floats,
     Floor,
     Score,
     Statistic,
     Task,
-    check_logits,
-    join_rows,
+    check_outputs,
     label_id,
     softmax,
 )
-from edgecompress.tasks.preprocessor import Preprocessor
+from edgecompress.tasks.rows import IGNORED, Row, Rows
 from edgecompress.texts import label_of, text_example, text_of
 from edgecompress.values import Example
-
-NONE: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
 
 
 class TextClassification(Task):
@@ -50,44 +45,40 @@ class TextClassification(Task):
             raise DataError("the data has no labels; text-classification needs texts with a label")
         return tuple(sorted(found))
 
-    def encode(
-        self, examples: Sequence[Example], preprocessor: Preprocessor, labels: Sequence[str]
-    ) -> Encoded:
+    def rows(self, examples: Sequence[Example], processor: Any, classes: Sequence[str]) -> Rows:
         """Turn texts into rows of about equal length; an empty text is a row of special tokens.
 
         Raises
         ------
         DataError
-            When a label is not among `labels`.
+            When a label is not among `classes`.
         """
-        label_ids = {label: index for index, label in enumerate(labels)}
-        input_ids, row_labels, owner = [], [], []
-        pieces = preprocessor.encode_text([text_of(example) for example in examples])
+        ids_of = {label: index for index, label in enumerate(classes)}
+        found = []
+        pieces = processor.encode_text([text_of(example) for example in examples])
         for number, (example, ids) in enumerate(zip(examples, pieces, strict=True)):
-            gold = label_id(label_ids, label_of(example), example) if label_of(example) else IGNORED
-            count = max(1, -(-len(ids) // preprocessor.capacity))
+            label = label_of(example)
+            gold = np.array(label_id(ids_of, label, example) if label else IGNORED, np.int64)
+            count = max(1, -(-len(ids) // processor.capacity))
             for part in np.array_split(ids, count):
-                row = preprocessor.with_specials(part)
+                row = processor.with_specials(part)
                 if not len(row):  # no special tokens and no text: a model cannot take no token
-                    row = np.array([preprocessor.pad_id], dtype=np.int64)
-                input_ids.append(row)
-                row_labels.append(np.array(gold, dtype=np.int64))
-                owner.append(number)
-        nothing = [NONE] * len(input_ids)
-        return join_rows(input_ids, row_labels, nothing, nothing, owner, [1] * len(examples))
+                    row = np.array([processor.pad_id], dtype=np.int64)
+                found.append(Row({"input_ids": row}, number, len(row), target={"labels": gold}))
+        return Rows(tuple(found), examples, self, processor, tuple(classes))
 
-    def decode(self, logits: Sequence[Floats], encoded: Encoded, labels: Sequence[str]) -> Answers:
+    def decode(self, outputs: Sequence[Floats], rows: Rows) -> Answers:
         """Give each text the likeliest label of the mean of its windows' logits."""
-        check_logits(logits, encoded)
-        sums = np.zeros((len(encoded.num_answers), len(labels)))
-        for example, values in zip(encoded.example.tolist(), logits, strict=True):
-            sums[example] += values
-        windows = np.bincount(encoded.example, minlength=len(sums))
+        check_outputs(outputs, rows)
+        sums = np.zeros((len(rows.examples), len(rows.classes)))
+        for row, values in zip(rows, outputs, strict=True):
+            sums[row.example] += values
+        windows = np.bincount(rows.example, minlength=len(sums))
         probabilities = softmax(sums / windows[:, None])
         winners = probabilities.argmax(axis=-1).tolist()
         best = probabilities.max(axis=-1)
         return Answers(
-            tuple((labels[winner],) for winner in winners),
+            tuple((rows.classes[winner],) for winner in winners),
             tuple(best[i : i + 1] for i in range(len(best))),
         )
 
@@ -108,7 +99,7 @@ class TextClassification(Task):
     def floor(
         self,
         known: Sequence[Example],
-        preprocessor: Preprocessor | None,  # noqa: ARG002 - the classes are the labels
+        processor: Any,  # noqa: ARG002 - the classes are the labels
     ) -> Floor | None:
         """Answer every text with the most frequent label of `known` (of several the first by name).
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,20 +17,17 @@ from numpy.typing import NDArray
 from edgecompress.errors import DataError
 from edgecompress.tasks import metrics
 from edgecompress.tasks.base import (
-    IGNORED,
     Answers,
-    Encoded,
     Floats,
     Floor,
     Score,
     Statistic,
     Task,
-    check_logits,
-    join_rows,
+    check_outputs,
     label_id,
     softmax,
 )
-from edgecompress.tasks.preprocessor import Preprocessor
+from edgecompress.tasks.rows import IGNORED, Row, Rows
 from edgecompress.texts import tags_of, words_example, words_of
 from edgecompress.values import Example
 
@@ -51,19 +48,20 @@ class TokenClassification(Task):
             raise DataError("the data has no tags; token-classification needs words with tags")
         return (OUTSIDE, *sorted(found - {OUTSIDE}))
 
-    def encode(
-        self, examples: Sequence[Example], preprocessor: Preprocessor, labels: Sequence[str]
-    ) -> Encoded:
+    def rows(self, examples: Sequence[Example], processor: Any, classes: Sequence[str]) -> Rows:
         """Turn sentences into rows; see `windows` for how long ones are divided.
+
+        In a row's `place`, ``positions`` int64 (words,) is where the first piece of each of its
+        words stands, and ``words`` int64 (words,) which word of the example each is.
 
         Raises
         ------
         DataError
-            When a tag is not among `labels`, or a sentence has not one tag per word.
+            When a tag is not among `classes`, or a sentence has not one tag per word.
         """
-        label_ids = {label: index for index, label in enumerate(labels)}
-        input_ids, row_labels, positions, indices, owner = [], [], [], [], []
-        pieces = preprocessor.encode_words([words_of(example) for example in examples])
+        ids_of = {label: index for index, label in enumerate(classes)}
+        found = []
+        pieces = processor.encode_words([words_of(example) for example in examples])
         for number, (example, (ids, words)) in enumerate(zip(examples, pieces, strict=True)):
             of_example, said = words_of(example), tags_of(example)
             if said and len(said) != len(of_example):
@@ -71,36 +69,32 @@ class TokenClassification(Task):
                     f"a sentence has {len(of_example)} words and {len(said)} tags: "
                     f"{' '.join(of_example[:8])} …"
                 )
-            tags = [label_id(label_ids, tag, example) for tag in said]
-            gold = np.array(tags or [IGNORED] * len(words_of(example)), dtype=np.int64)
+            tags = [label_id(ids_of, tag, example) for tag in said]
+            gold = np.array(tags or [IGNORED] * len(of_example), dtype=np.int64)
             first = np.diff(words, prepend=-1) > 0
-            for start, stop in windows(first, preprocessor.capacity):
+            for start, stop in windows(first, processor.capacity):
                 here = np.flatnonzero(first[start:stop])
-                row = preprocessor.with_specials(ids[start:stop])
-                at = here + len(preprocessor.prefix)
+                row = processor.with_specials(ids[start:stop])
+                at = here + len(processor.prefix)
                 label = np.full(len(row), IGNORED, dtype=np.int64)
                 label[at] = gold[words[start + here]]
-                input_ids.append(row)
-                row_labels.append(label)
-                positions.append(at)
-                indices.append(words[start + here])
-                owner.append(number)
-        counts = [len(words_of(example)) for example in examples]
-        return join_rows(input_ids, row_labels, positions, indices, owner, counts)
+                place = {"positions": at, "words": words[start + here]}
+                found.append(Row({"input_ids": row}, number, len(row), place, {"labels": label}))
+        return Rows(tuple(found), examples, self, processor, tuple(classes))
 
-    def decode(self, logits: Sequence[Floats], encoded: Encoded, labels: Sequence[str]) -> Answers:
+    def decode(self, outputs: Sequence[Floats], rows: Rows) -> Answers:
         """Give each word the likeliest tag at its first piece, and ``O`` to words without one."""
-        check_logits(logits, encoded)
-        tags = [[OUTSIDE] * int(count) for count in encoded.num_answers]
-        confidence = [np.ones(int(count)) for count in encoded.num_answers]
-        for row, values in enumerate(logits):
-            probabilities = softmax(values[encoded.word_positions[row]])
+        check_outputs(outputs, rows)
+        counts = [len(words_of(example)) for example in rows.examples]
+        tags = [[OUTSIDE] * count for count in counts]
+        confidence = [np.ones(count) for count in counts]
+        for row, values in zip(rows, outputs, strict=True):
+            probabilities = softmax(values[row.place["positions"]])
             winners = probabilities.argmax(axis=-1)
-            example = encoded.example[row]
-            words = encoded.word_indices[row]
-            confidence[example][words] = probabilities.max(axis=-1)
+            words = row.place["words"]
+            confidence[row.example][words] = probabilities.max(axis=-1)
             for word, winner in zip(words.tolist(), winners.tolist(), strict=True):
-                tags[example][word] = labels[winner]
+                tags[row.example][word] = rows.classes[winner]
         return Answers(tuple(tuple(sentence) for sentence in tags), tuple(confidence))
 
     def score(
@@ -122,7 +116,7 @@ class TokenClassification(Task):
     def floor(
         self,
         known: Sequence[Example],
-        preprocessor: Preprocessor | None,  # noqa: ARG002 - the classes are the tags
+        processor: Any,  # noqa: ARG002 - the classes are the tags
     ) -> Floor | None:
         """Answer ``O`` to every word: no entity anywhere.
 

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecompress.tasks.preprocessor import CHUNK, Preprocessor
+from edgecompress.processors.text import CHUNK, TextProcessor
+from edgecompress.tasks.rows import input_ids
 from edgecompress.texts import text_of, words_of
-from edgecompress.training.rows import Rows
+from edgecompress.training.rows import TorchRows
 
 Ids = NDArray[np.int64]
 
@@ -87,18 +88,18 @@ class Alignment:
     left_out: int = 0
 
 
-def align(ours: Rows, its: Rows, asked: Ids) -> Alignment:
+def align(ours: TorchRows, its: TorchRows, asked: Ids) -> Alignment:
     """Put a student's rows beside a teacher's.
 
     Parameters
     ----------
-    ours : Rows
-    its : Rows
+    ours : TorchRows
+    its : TorchRows
         The teacher's, of some of the student's examples.
     asked : numpy.ndarray
         int64 (teacher's examples,): which of the student's examples each is, rising.
     """
-    rows = len(ours.encoded)
+    rows = len(ours)
     first_row, row_count = _partner_rows(ours, its, asked)
     mine, other = _spans(ours, None), _spans(its, asked)
     answers = _joined_answers(mine, other, rows) if mine.tags else _no_units(rows)
@@ -116,7 +117,7 @@ def runs(starts: Ids, counts: Ids) -> Ids:
     return np.repeat(starts - (ends - counts), counts) + np.arange(ends[-1] if len(ends) else 0)
 
 
-def same_pieces(ours: Preprocessor, its: Preprocessor) -> Ids:
+def same_pieces(ours: TextProcessor, its: TextProcessor) -> Ids:
     """Give for each id of `ours` the id of the same piece in `its`, or -1: int64 (ids,)."""
     theirs = its.tokenizer.get_vocab(with_added_tokens=True)
     own = ours.tokenizer.get_vocab(with_added_tokens=True)
@@ -147,23 +148,22 @@ WORDS = 1 << 32
 """More than any example has words: example · WORDS + word is unique."""
 
 
-def _spans(rows: Rows, asked: Ids | None) -> _Spans:
-    encoded = rows.encoded
-    example = encoded.example if asked is None else asked[encoded.example]
-    lengths = encoded.lengths
+def _spans(rows: TorchRows, asked: Ids | None) -> _Spans:
+    example = rows.example if asked is None else asked[rows.example]
+    lengths = rows.lengths
     begin = np.concatenate([[0], np.cumsum(lengths)])[:-1]
-    tags = not encoded.labels or encoded.labels[0].ndim > 0
-    prefix, suffix = len(rows.preprocessor.prefix), len(rows.preprocessor.suffix)
+    tags = not len(rows) or rows.stepwise
+    prefix, suffix = len(rows.processor.prefix), len(rows.processor.suffix)
     if tags:
-        words = np.array([len(p) for p in encoded.word_positions], dtype=np.int64)
-        row = np.repeat(np.arange(len(encoded)), words)
-        at = _flat(encoded.word_positions)
-        word = _flat(encoded.word_indices)
+        words = np.array([len(one.place["positions"]) for one in rows], dtype=np.int64)
+        row = np.repeat(np.arange(len(rows)), words)
+        at = _flat(one.place["positions"] for one in rows)
+        word = _flat(one.place["words"] for one in rows)
         # A word ends where the next one of its row begins, the last one before the suffix.
         last = np.append(row[1:] != row[:-1], True) if len(row) else np.zeros(0, bool)
         stop = np.where(last, lengths[row] - suffix, np.append(at[1:], 0)[: len(at)])
         count = stop - at
-        whole = _uncut(rows, (words[row] == 1) & (count >= rows.preprocessor.capacity), row, word)
+        whole = _uncut(rows, (words[row] == 1) & (count >= rows.processor.capacity), row, word)
     else:
         word, row, at, count = _text_spans(rows, lengths, prefix, suffix)
         whole = np.ones(len(word), dtype=bool)
@@ -174,21 +174,23 @@ def _spans(rows: Rows, asked: Ids | None) -> _Spans:
     return _Spans(key, row, at, begin[row] + at, count, whole & ~twice, tags)
 
 
-def _uncut(rows: Rows, suspect: NDArray[np.bool_], row: Ids, word: Ids) -> NDArray[np.bool_]:
+def _uncut(rows: TorchRows, suspect: NDArray[np.bool_], row: Ids, word: Ids) -> NDArray[np.bool_]:
     """Say which words have all their pieces: only one that fills a row alone can have lost some."""
     whole = np.ones(len(suspect), dtype=bool)
     for place in np.flatnonzero(suspect).tolist():
-        example = rows.examples[int(rows.encoded.example[row[place]])]
-        ((pieces, _),) = rows.preprocessor.encode_words([[words_of(example)[int(word[place])]]])
-        whole[place] = len(pieces) <= rows.preprocessor.capacity
+        example = rows.examples[int(rows.example[row[place]])]
+        ((pieces, _),) = rows.processor.encode_words([[words_of(example)[int(word[place])]]])
+        whole[place] = len(pieces) <= rows.processor.capacity
     return whole
 
 
-def _text_spans(rows: Rows, lengths: Ids, prefix: int, suffix: int) -> tuple[Ids, Ids, Ids, Ids]:
+def _text_spans(
+    rows: TorchRows, lengths: Ids, prefix: int, suffix: int
+) -> tuple[Ids, Ids, Ids, Ids]:
     """Find the words of running text: (word, row, first token, count) of each part in a row."""
     pieces = _words_of_pieces(rows)
     expected = np.bincount(
-        rows.encoded.example, np.maximum(lengths - prefix - suffix, 0), minlength=len(pieces)
+        rows.example, np.maximum(lengths - prefix - suffix, 0), minlength=len(pieces)
     ).astype(np.int64)
     # A row that only holds something so as not to be empty has no word.
     known = [
@@ -207,13 +209,13 @@ def _text_spans(rows: Rows, lengths: Ids, prefix: int, suffix: int) -> tuple[Ids
     return word[begin][real], row[begin][real], at[begin][real], count[real]
 
 
-def _words_of_pieces(rows: Rows) -> list[Ids]:
+def _words_of_pieces(rows: TorchRows) -> list[Ids]:
     """Tell for each text which blank-separated word each of its pieces ends in."""
     texts = [text_of(example) for example in rows.examples]
     encodings = (
         encoding
         for start in range(0, len(texts), CHUNK)
-        for encoding in rows.preprocessor.tokenizer.encode_batch(
+        for encoding in rows.processor.tokenizer.encode_batch(
             texts[start : start + CHUNK], add_special_tokens=False
         )
     )
@@ -243,7 +245,7 @@ def _joined_answers(ours: _Spans, its: _Spans, rows: int) -> Units:
 
 
 def _joined(
-    ours: Rows, its: Rows, mine: _Spans, other: _Spans, partners: tuple[Ids, Ids]
+    ours: TorchRows, its: TorchRows, mine: _Spans, other: _Spans, partners: tuple[Ids, Ids]
 ) -> tuple[Units, int, int]:
     left, right = np.flatnonzero(mine.whole), np.flatnonzero(other.whole)
     _, a, b = np.intersect1d(
@@ -269,24 +271,24 @@ def _joined(
     joined = [np.concatenate([part[i] for part in parts]) for i in range(5)]
     # Counted against what the student knows of the examples that this teacher was asked.
     known = int((partners[1][mine.row] > 0).sum()) if len(mine.row) else 0
-    units = _units(len(ours.encoded), *joined)
+    units = _units(len(ours), *joined)
     return units, int((~same).sum()), known - len(a)
 
 
 def _identical(
-    ours: Rows, its: Rows, mine: tuple[Ids, Ids], other: tuple[Ids, Ids]
+    ours: TorchRows, its: TorchRows, mine: tuple[Ids, Ids], other: tuple[Ids, Ids]
 ) -> NDArray[np.bool_]:
     """Say which words have the same pieces on both sides, each given as (first token, count)."""
     found = np.asarray(mine[1] == other[1])
-    if ours.preprocessor.digest == its.preprocessor.digest:
+    if ours.processor.digest == its.processor.digest:
         return found
     words = np.flatnonzero(found)
     if not len(words):
         return found
     counts = mine[1][words]
-    table = same_pieces(ours.preprocessor, its.preprocessor)
-    our_ids = _flat(ours.encoded.input_ids)[runs(mine[0][words], counts)]
-    its_ids = _flat(its.encoded.input_ids)[runs(other[0][words], counts)]
+    table = same_pieces(ours.processor, its.processor)
+    our_ids = _flat(input_ids(ours))[runs(mine[0][words], counts)]
+    its_ids = _flat(input_ids(its))[runs(other[0][words], counts)]
     equal = table[our_ids] == its_ids
     begin = np.cumsum(counts) - counts
     found[words] = np.logical_and.reduceat(equal, begin)
@@ -294,22 +296,22 @@ def _identical(
 
 
 def _specials(
-    ours: Rows, its: Rows, mine: _Spans, other: _Spans, partners: tuple[Ids, Ids]
+    ours: TorchRows, its: TorchRows, mine: _Spans, other: _Spans, partners: tuple[Ids, Ids]
 ) -> list[tuple[Ids, Ids, Ids, Ids, Ids]]:
     """Pair the special tokens of rows that hold the same words."""
     first, count = partners
     rows = np.flatnonzero(count == 1)
-    begin, end = _edges(mine, len(ours.encoded))
-    its_begin, its_end = _edges(other, len(its.encoded))
+    begin, end = _edges(mine, len(ours))
+    its_begin, its_end = _edges(other, len(its))
     there = first[rows]
     rows = rows[(begin[rows] == its_begin[there]) & (end[rows] == its_end[there])]
     there = first[rows]
-    lengths, its_lengths = ours.encoded.lengths, its.encoded.lengths
+    lengths, its_lengths = ours.lengths, its.lengths
     its_start = np.concatenate([[0], np.cumsum(its_lengths)])[:-1]
     parts = []
     pairs = (
-        (len(ours.preprocessor.prefix), len(its.preprocessor.prefix), False),
-        (len(ours.preprocessor.suffix), len(its.preprocessor.suffix), True),
+        (len(ours.processor.prefix), len(its.processor.prefix), False),
+        (len(ours.processor.suffix), len(its.processor.suffix), True),
     )
     for number, its_number, at_end in pairs:
         if number != its_number:
@@ -330,17 +332,17 @@ def _edges(spans: _Spans, rows: int) -> tuple[Ids, Ids]:
     return begin, end
 
 
-def _partner_rows(ours: Rows, its: Rows, asked: Ids) -> tuple[Ids, Ids]:
+def _partner_rows(ours: TorchRows, its: TorchRows, asked: Ids) -> tuple[Ids, Ids]:
     """Give the teacher's rows (first, count) that stand beside each of the student's rows.
 
     Row beside row where an example has as many on both sides; else all of the example's.
     """
-    examples = len(ours.encoded.num_answers)
-    mine = np.bincount(ours.encoded.example, minlength=examples)
-    owner = asked[its.encoded.example]
+    examples = len(ours.examples)
+    mine = np.bincount(ours.example, minlength=examples)
+    owner = asked[its.example]
     other = np.bincount(owner, minlength=examples)
     first = np.cumsum(other) - other
-    example = ours.encoded.example
+    example = ours.example
     ordinal = np.arange(len(example)) - (np.cumsum(mine) - mine)[example]
     alike = (mine == other)[example]
     return (

@@ -24,7 +24,7 @@ from edgecompress.training.losses import (
 )
 from edgecompress.training.outputs import TeacherOutputs
 from edgecompress.training.relations import ROLES
-from edgecompress.training.rows import Rows
+from edgecompress.training.rows import TorchRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ class Teaching:
 
     Attributes
     ----------
-    rows : Rows
+    rows : TorchRows
         The student's.
     lessons : sequence of Lesson
         One for each teacher.
@@ -126,7 +126,7 @@ class Teaching:
         Where hooks leave the student's queries, keys and values (`relations.captured`).
     """
 
-    rows: Rows
+    rows: TorchRows
     lessons: Sequence[Lesson]
     weights: Weights
     row_weights: np.ndarray | None
@@ -306,14 +306,14 @@ def _together(
     return taught, averaged([answer[index] for answer in answers], weights)
 
 
-def rows_for(rows: Rows, preprocessor: Any, asked: Ids, names: tuple[str, ...]) -> Rows:
+def rows_for(rows: TorchRows, preprocessor: Any, asked: Ids, names: tuple[str, ...]) -> TorchRows:
     """Encode some of the student's examples for a teacher.
 
     Parameters
     ----------
-    rows : Rows
+    rows : TorchRows
         The student's.
-    preprocessor : Preprocessor
+    preprocessor : TextProcessor
         The teacher's.
     asked : numpy.ndarray
         int64: the numbers of the examples, rising.
@@ -321,8 +321,8 @@ def rows_for(rows: Rows, preprocessor: Any, asked: Ids, names: tuple[str, ...]) 
         Inputs that the teacher takes.
     """
     whole = len(asked) == len(rows.examples)
-    if whole and preprocessor.digest == rows.preprocessor.digest:
+    if whole and preprocessor.digest == rows.processor.digest:
         return replace(rows, input_names=names)
     examples = rows.examples if whole else [rows.examples[number] for number in asked.tolist()]
-    encoded = rows.task.encode(examples, preprocessor, rows.labels)
-    return Rows(examples, encoded, rows.task, preprocessor, names, rows.labels)
+    made = rows.task.rows(examples, preprocessor, rows.classes)
+    return TorchRows(made.rows, examples, rows.task, preprocessor, rows.classes, input_names=names)

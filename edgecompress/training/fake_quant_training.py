@@ -30,7 +30,7 @@ from edgecompress.training.fake_quant import (
 from edgecompress.training.gradual import Held
 from edgecompress.training.loop import Regulation
 from edgecompress.training.qat_fields import Qat
-from edgecompress.training.rows import Rows
+from edgecompress.training.rows import TorchRows
 from edgecompress.training.together import current_team
 from edgecompress.values import Json
 
@@ -43,7 +43,7 @@ class FakeQuantized:
     module : transformers.PreTrainedModel
         Its layers round while this is not closed.
     plan : Qat
-    rows : Rows
+    rows : TorchRows
         What it is trained on.
     seed : int
         Chooses the rows that ranges are calibrated on.
@@ -54,7 +54,7 @@ class FakeQuantized:
         When `exclude` names no module, or an activation is not finite.
     """
 
-    def __init__(self, module: Any, plan: Qat, rows: Rows, seed: int) -> None:
+    def __init__(self, module: Any, plan: Qat, rows: TorchRows, seed: int) -> None:
         self.module, self.plan = module, plan
         self._device = next(module.parameters()).device
         self._rows, self._seed = rows, seed
@@ -213,7 +213,7 @@ class FakeQuantized:
 
 @contextmanager
 def fake_quantized(
-    module: Any, plan: Qat | None, rows: Rows, seed: int, during: Regulation | None
+    module: Any, plan: Qat | None, rows: TorchRows, seed: int, during: Regulation | None
 ) -> Iterator[Held]:
     """Give what to train under: `module` rounds as `plan` says; call its `finish` after that.
 
@@ -222,7 +222,7 @@ def fake_quantized(
     module : transformers.PreTrainedModel
         It rounds while inside.
     plan : Qat or None
-    rows : Rows
+    rows : TorchRows
     seed : int
     during : Regulation or None
         A further one, asked last.

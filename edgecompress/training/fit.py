@@ -16,7 +16,7 @@ from edgecompress.training.embedding import only_used_rows
 from edgecompress.training.fake_quant_training import fake_quantized
 from edgecompress.training.gradual import held
 from edgecompress.training.loop import Outcome, Regulation, Schedule, train
-from edgecompress.training.rows import Rows, primary_score
+from edgecompress.training.rows import TorchRows, primary_score
 from edgecompress.training.together import current_team
 
 Loss = Callable[[Any, torch.Tensor, np.ndarray], torch.Tensor]
@@ -25,8 +25,8 @@ Loss = Callable[[Any, torch.Tensor, np.ndarray], torch.Tensor]
 
 def fit(
     module: Any,
-    rows: Rows,
-    validation: Rows | None,
+    rows: TorchRows,
+    validation: TorchRows | None,
     loss: Loss,
     schedule: Schedule,
     context: Context,
@@ -50,7 +50,7 @@ def fit(
     Parameters
     ----------
     module : transformers.PreTrainedModel
-    rows, validation : Rows
+    rows, validation : TorchRows
         Without validation rows the last epoch's weights are kept.
     loss : callable
         See `Loss`.

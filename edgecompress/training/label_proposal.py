@@ -67,7 +67,7 @@ def propose(candidate: Candidate, module: Any, examples: Sequence[Example]) -> P
     if not bare:
         return Proposal({}, 0, 0)
     rows = make_rows(candidate, bare, module)
-    answers = rows.task.decode(logits_of(module, rows), rows.encoded, candidate.labels)
+    answers = rows.task.decode(logits_of(module, rows), rows)
     counts: dict[str, Counter[str]] = {name: Counter() for name in candidate.labels}
     for said, example in zip(answers.labels, asked, strict=True):
         truth = tags_of(example) or (label_of(example),)

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from edgecompress.errors import StageError
+from edgecompress.processors import TextProcessor
 from edgecompress.stage import Context
 from edgecompress.surgery.families import blocks
 from edgecompress.surgery.model import load_module, read_config
-from edgecompress.tasks import Preprocessor
 from edgecompress.training.align import Alignment, Ids, align
 from edgecompress.training.distillation import Beside, Lesson, Relations, Weights, rows_for
 from edgecompress.training.layer_maps import LayerMap, layer_pairs
@@ -24,7 +24,7 @@ from edgecompress.training.live import LiveOutputs, token_by_token
 from edgecompress.training.masking import MaskedRows
 from edgecompress.training.outputs import TeacherOutputs, output_names, teacher_outputs
 from edgecompress.training.relations import relation_heads, relation_widths
-from edgecompress.training.rows import Rows
+from edgecompress.training.rows import TorchRows
 from edgecompress.training.teachers import Opened
 from edgecompress.values import Candidate, Json, OnnxModel
 
@@ -49,14 +49,14 @@ class Plan:
 
 
 def make_lessons(
-    teachers: Sequence[Opened], rows: Rows, module: Any, plan: Plan, context: Context
+    teachers: Sequence[Opened], rows: TorchRows, module: Any, plan: Plan, context: Context
 ) -> list[Lesson]:
     """Prepare what each teacher says of the student's rows.
 
     Parameters
     ----------
     teachers : sequence of Opened
-    rows : Rows
+    rows : TorchRows
         The student's.
     module : transformers.PreTrainedModel
         The student.
@@ -70,7 +70,7 @@ def make_lessons(
         When a loss needs what a teacher does not give, or layers or heads do not fit.
     """
     plans = [_fit(opened, module, plan) for opened in teachers]  # says no before hours of work
-    taken = np.zeros(len(rows.encoded), dtype=bool)
+    taken = np.zeros(len(rows), dtype=bool)
     found = []
     for opened, (pairs, relations, layers) in zip(teachers, plans, strict=True):
         asked = np.flatnonzero(opened.weights)
@@ -91,7 +91,7 @@ def make_lessons(
             layers,
             context.seed,
         )
-        answers = opened.weights[rows.encoded.example]
+        answers = opened.weights[rows.example]
         inner = (answers > 0) & ~taken
         taken |= inner
         found.append(Lesson(outputs, alignment, answers, inner, pairs, relations, beside))
@@ -100,14 +100,14 @@ def make_lessons(
 
 def _said(
     opened: Opened,
-    rows: Rows,
+    rows: TorchRows,
     asked: Ids,
     names: Sequence[str],
     teachers: int,
     context: Context,
 ) -> tuple[TeacherOutputs | LiveOutputs, Alignment]:
     """Give what a teacher says of the rows, and what of it stands beside what of the student's."""
-    preprocessor = Preprocessor.load(_folder(opened.candidate))
+    preprocessor = TextProcessor.load(_folder(opened.candidate))
     load = functools.cache(functools.partial(_load, opened.candidate))
     taken = _input_names(opened.candidate, preprocessor)
     if isinstance(rows, MaskedRows):
@@ -200,7 +200,7 @@ def _folder(teacher: Candidate) -> Any:
     return teacher.preprocessor
 
 
-def _input_names(teacher: Candidate, preprocessor: Preprocessor) -> tuple[str, ...]:
+def _input_names(teacher: Candidate, preprocessor: TextProcessor) -> tuple[str, ...]:
     """Give the inputs that both a teacher and its tokenizer know."""
     if isinstance(teacher.model, OnnxModel):
         taken: Any = {one.name for one in _session(teacher.model).get_inputs()}

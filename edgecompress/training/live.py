@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from edgecompress.errors import StageError
+from edgecompress.processors import TextProcessor
 from edgecompress.surgery.hidden import hidden_size
-from edgecompress.tasks import Preprocessor
-from edgecompress.tasks.base import IGNORED
+from edgecompress.tasks.rows import IGNORED
 from edgecompress.training.align import Alignment, Ids, Units, same_pieces
 from edgecompress.training.devices import training_device
 from edgecompress.training.masking import Drawn, MaskedRows
@@ -51,7 +51,7 @@ class LiveOutputs:
     load : callable
         Gives the teacher's module.
     student : MaskedRows
-    teacher : Preprocessor
+    teacher : TextProcessor
     input_names : tuple of str
         What the teacher takes.
     names : sequence of str
@@ -67,11 +67,11 @@ class LiveOutputs:
         self,
         load: Callable[[], Any],
         student: MaskedRows,
-        teacher: Preprocessor,
+        teacher: TextProcessor,
         input_names: tuple[str, ...],
         names: Sequence[str],
     ) -> None:
-        table = same_pieces(student.preprocessor, teacher)
+        table = same_pieces(student.processor, teacher)
         missing = int((table < 0).sum())
         if missing:
             raise StageError(
@@ -79,19 +79,19 @@ class LiveOutputs:
                 "teacher's; with masked-lm the student's vocabulary must be the teacher's, or a "
                 "part of it (vocabulary.trim)"
             )
-        if len(student.encoded) and int(student.lengths.max()) > teacher.max_length:
+        if len(student) and int(student.lengths.max()) > teacher.max_length:
             raise StageError(
                 f"the teacher reads at most {teacher.max_length} tokens, and the student's rows "
                 f"have up to {int(student.lengths.max())}"
             )
         self.student, self.names = student, tuple(names)
         self.rows = TeacherRows(
+            student.rows,
             student.examples,
-            student.encoded,
             student.task,
-            student.preprocessor,
+            student.processor,
+            student.classes,
             input_names,
-            student.labels,
             student.masking,
             Drawn(),
             table,

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch.nn import functional
 
-from edgecompress.tasks.base import IGNORED
+from edgecompress.tasks.rows import IGNORED
 
 Distance = Literal["normalized", "mse", "cosine"]
 

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from edgecompress.tasks.base import IGNORED
 from edgecompress.tasks.masked_lm import compact_logits, mask_id
+from edgecompress.tasks.rows import IGNORED
 from edgecompress.training.loop import autocast
 from edgecompress.training.masking_fields import Masking
-from edgecompress.training.rows import Rows, even_batches
+from edgecompress.training.rows import TorchRows, even_batches
 
 Ids = np.ndarray
 
@@ -49,7 +49,7 @@ class Drawn:
 
 
 @dataclass(frozen=True, eq=False)
-class MaskedRows(Rows):
+class MaskedRows(TorchRows):
     """Rows of the task masked-lm."""
 
     masking: Masking = field(default_factory=Masking)
@@ -81,20 +81,20 @@ class MaskedRows(Rows):
 
     def masked(self, number: int) -> tuple[Ids, Ids]:
         """Give a row with its hidden pieces, and these pieces: int64 (length,) each."""
-        row, label = self.encoded.input_ids[number], self.encoded.labels[number]
+        row, label = self.rows[number].feed["input_ids"], self.rows[number].target["labels"]
         if self.drawn.epoch is None:
             return row, label
         whole = np.where(label != IGNORED, label, row)
-        at = self.encoded.word_positions[number]
+        at = self.rows[number].place["positions"]
         random = np.random.default_rng((self.drawn.seed, self.drawn.epoch, number))
-        chosen = at[self._chosen(self.encoded.word_indices[number], random)]
+        chosen = at[self._chosen(self.rows[number].place["words"], random)]
         label = np.full_like(whole, IGNORED)
         label[chosen] = whole[chosen]
         fate = random.random(len(chosen))
         other = self._pieces[random.integers(len(self._pieces), size=len(chosen))]
         masked = whole.copy()
         masked[chosen] = np.where(
-            fate < 0.8, mask_id(self.preprocessor), np.where(fate < 0.9, other, whole[chosen])
+            fate < 0.8, mask_id(self.processor), np.where(fate < 0.9, other, whole[chosen])
         )
         return masked, label
 
@@ -112,9 +112,9 @@ class MaskedRows(Rows):
     def _pieces(self) -> Ids:
         """Ids of pieces that may stand for another one: no special tokens, int64."""
         if "pieces" not in self.__dict__:
-            added = self.preprocessor.tokenizer.get_added_tokens_decoder()
+            added = self.processor.tokenizer.get_added_tokens_decoder()
             special = [number for number, token in added.items() if token.special]
-            every = np.arange(self.preprocessor.vocabulary_size)
+            every = np.arange(self.processor.vocabulary_size)
             object.__setattr__(self, "pieces", np.setdiff1d(every, special))
         found: Ids = self.__dict__["pieces"]
         return found
@@ -149,7 +149,7 @@ class MaskedRows(Rows):
 
     def logits(self, module: Any, fast: bool, tick: Any = None) -> list[np.ndarray]:
         """Give what `MaskedLM.decode` reads of each row's logits, float64 (hidden, 2)."""
-        found: list[np.ndarray] = [np.zeros((0, 2))] * len(self.encoded)
+        found: list[np.ndarray] = [np.zeros((0, 2))] * len(self)
         device = next(module.parameters()).device
         done = 0
         with self.reading(module), torch.inference_mode():
@@ -176,6 +176,6 @@ def only(states: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     return states.flatten(0, 1).index_select(0, places.to(states.device))[None]
 
 
-def hiding(rows: Rows, masking: Masking) -> Rows:
+def hiding(rows: TorchRows, masking: Masking) -> TorchRows:
     """Let rows hide pieces in this way; rows of other tasks hide none."""
     return replace(rows, masking=masking) if isinstance(rows, MaskedRows) else rows

@@ -11,11 +11,12 @@ import torch
 from torch import nn
 
 from edgecompress.surgery.factorizing import Moments
-from edgecompress.training.rows import Rows, even_batches
+from edgecompress.tasks.rows import input_ids
+from edgecompress.training.rows import TorchRows, even_batches
 
 
 def input_moments(
-    module: Any, rows: Rows, linears: Mapping[str, nn.Module], tick: Callable[[int], None]
+    module: Any, rows: TorchRows, linears: Mapping[str, nn.Module], tick: Callable[[int], None]
 ) -> dict[str, Moments]:
     """Gather the moments of the inputs of some layers over all tokens that are no padding.
 
@@ -23,7 +24,7 @@ def input_moments(
     ----------
     module : transformers.PreTrainedModel
         Left as it was.
-    rows : Rows
+    rows : TorchRows
         Labels are not looked at.
     linears : mapping of str to torch.nn.Module
         Layers of `module`, each taking (batch, length, in), by a name.
@@ -51,10 +52,10 @@ def input_moments(
     return {name: one.moments() for name, one in sums.items()}
 
 
-def token_counts(rows: Rows, vocabulary: int) -> np.ndarray:
+def token_counts(rows: TorchRows, vocabulary: int) -> np.ndarray:
     """Count how often each piece occurs in encoded rows, float64 (vocabulary,)."""
     counts = np.zeros(vocabulary)
-    for ids in rows.encoded.input_ids:
+    for ids in input_ids(rows):
         np.add.at(counts, np.asarray(ids), 1)
     return counts
 

@@ -10,7 +10,6 @@ set costs nothing for the training examples.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import shutil
@@ -29,7 +28,7 @@ from edgecompress.stage import Context
 from edgecompress.training.align import Ids, runs
 from edgecompress.training.devices import autocast, faster_dtype, moved, training_device
 from edgecompress.training.relations import ROLES, captured
-from edgecompress.training.rows import Rows, even_batches, subset
+from edgecompress.training.rows import TorchRows, even_batches
 from edgecompress.values import Candidate
 
 LARGEST = float(np.finfo(np.float16).max)
@@ -116,7 +115,7 @@ def output_names(
 
 def teacher_outputs(
     teacher: Candidate,
-    rows: Rows,
+    rows: TorchRows,
     names: Sequence[str],
     load: Callable[[], Any],
     context: Context,
@@ -126,7 +125,7 @@ def teacher_outputs(
     Parameters
     ----------
     teacher : Candidate
-    rows : Rows
+    rows : TorchRows
         Encoded by the teacher's own tokenizer.
     names : sequence of str
         See `output_names`.
@@ -141,18 +140,18 @@ def teacher_outputs(
     return TeacherOutputs(arrays, starts)
 
 
-def _parts(rows: Rows) -> list[Rows]:
+def _parts(rows: TorchRows) -> list[TorchRows]:
     """Divide rows into those of the training examples and those of the transfer set behind them."""
     labelled = rows.labelled()
     count = len(labelled)
-    if 0 < count < len(rows.encoded) and labelled[-1] == count - 1:
-        return [subset(rows, labelled), subset(rows, np.arange(count, len(rows.encoded)))]
+    if 0 < count < len(rows) and labelled[-1] == count - 1:
+        return [rows.subset(labelled), rows.subset(np.arange(count, len(rows)))]
     return [rows]
 
 
 def _files(
     teacher: Candidate,
-    rows: Rows,
+    rows: TorchRows,
     names: Sequence[str],
     load: Callable[[], Any],
     context: Context,
@@ -173,21 +172,23 @@ def _files(
         "kind": "teacher output, float16",
         "computed in": str(faster_dtype(training_device().type)),
         "teacher": model_digests(teacher.model),
-        "tokenizer": rows.preprocessor.digest,
-        "rows": _rows_digest(rows),
+        "tokenizer": rows.processor.digest,
+        "rows": rows.digest(),
     }
     found: dict[str, np.ndarray] = {}
     for name in names:
         folder = context.cached({**common, "output": name}, lambda into, n=name: build(n, into))  # type: ignore[misc]
         flat = np.memmap(folder / f"{name}.f16", dtype=np.float16, mode="r")
-        per_row = name == "logits" and rows.encoded.labels[0].ndim == 0
-        count = len(rows.encoded) if per_row else int(rows.lengths.sum())
+        per_row = name == "logits" and not rows.stepwise
+        count = len(rows) if per_row else int(rows.lengths.sum())
         found[name] = flat.reshape(count, -1)
     shutil.rmtree(aside, ignore_errors=True)
     return found
 
 
-def _run(module: Any, rows: Rows, names: Sequence[str], folder: Path, context: Context) -> None:
+def _run(
+    module: Any, rows: TorchRows, names: Sequence[str], folder: Path, context: Context
+) -> None:
     """Write the named outputs of all rows; one forward pass, in training's precision."""
     starts = np.concatenate([[0], np.cumsum(rows.lengths)]).astype(np.int64)
     files: dict[str, np.memmap[Any, Any]] = {}
@@ -208,7 +209,7 @@ def _run(module: Any, rows: Rows, names: Sequence[str], folder: Path, context: C
                 array = _half(_value(name, output, caught))
                 per_row = array.ndim == 2
                 if name not in files:
-                    shape = (len(rows.encoded) if per_row else int(starts[-1]), array.shape[-1])
+                    shape = (len(rows) if per_row else int(starts[-1]), array.shape[-1])
                     files[name] = _mapped(folder / f"{name}.f16", shape)
                 for row, part in zip(batch.tolist(), array, strict=True):
                     if per_row:
@@ -217,7 +218,7 @@ def _run(module: Any, rows: Rows, names: Sequence[str], folder: Path, context: C
                         length = int(starts[row + 1] - starts[row])
                         files[name][starts[row] : starts[row + 1]] = part[:length]
             done += len(batch)
-            context.progress(done, len(rows.encoded), "teacher's outputs")
+            context.progress(done, len(rows), "teacher's outputs")
     for file in files.values():
         file.flush()
 
@@ -246,11 +247,3 @@ def _mapped(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
     except OSError as error:
         raise StageError(f"the teacher's outputs cannot be written to {path}: {error}") from None
     return np.memmap(path, np.float16, "r+", shape=shape)
-
-
-def _rows_digest(rows: Rows) -> str:
-    digest = hashlib.sha256()
-    digest.update(rows.lengths.tobytes())
-    for ids in rows.encoded.input_ids:
-        digest.update(np.ascontiguousarray(ids, dtype=np.int64).tobytes())
-    return digest.hexdigest()

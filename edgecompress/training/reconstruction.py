@@ -30,12 +30,12 @@ from edgecompress.surgery.families import Block, blocks, layer_list
 from edgecompress.surgery.hidden import WRITES, hidden_norms, hidden_size, reader
 from edgecompress.training.importance.gradients import Tick
 from edgecompress.training.normal_equations import Normal, correct
-from edgecompress.training.rows import Rows
+from edgecompress.training.rows import TorchRows
 from edgecompress.training.stepwise import EnoughError, Runner, states_of
 from edgecompress.values import Json
 
 LEAST_ROWS = 4
-"""Rows for each input that a matrix is fitted on, at least; else it stays as it is."""
+"""TorchRows for each input that a matrix is fitted on, at least; else it stays as it is."""
 
 Place = tuple[nn.Module, str]
 """A module, and which of its sides is looked at: ``in`` or ``out``."""
@@ -59,7 +59,7 @@ class Remains:
 
 
 def reconstruct(
-    module: Any, original: Any, rows: Rows, remains: Remains, ridge: float, tick: Tick
+    module: Any, original: Any, rows: TorchRows, remains: Remains, ridge: float, tick: Tick
 ) -> list[Json]:
     """Fit a pruned module to its original, block by block; changes `module`.
 
@@ -69,7 +69,7 @@ def reconstruct(
         What is left of `original` after surgery.
     original : transformers.PreTrainedModel
         Not changed.
-    rows : Rows
+    rows : TorchRows
         Calibration text; labels are not looked at.
     remains : Remains
     ridge : float
@@ -114,7 +114,7 @@ class _Work:
     """Both models, the states behind the block that was fitted last, and how to fit the next."""
 
     def __init__(
-        self, module: Any, original: Any, rows: Rows, remains: Remains, ridge: float
+        self, module: Any, original: Any, rows: TorchRows, remains: Remains, ridge: float
     ) -> None:
         self.pruned, self.whole = Runner(module, rows), Runner(original, rows)
         self.before: list[Any] | None = None  # states of the pruned model, by batch

@@ -1,20 +1,21 @@
-"""Examples as a PyTorch model takes them: encoded rows, batches of tensors, logits and scores."""
+"""Examples as a PyTorch model takes them: rows, batches of tensors, logits and scores."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
 from edgecompress.errors import DataError, StageError
-from edgecompress.tasks import Encoded, Preprocessor, Task, task
-from edgecompress.tasks.base import IGNORED
-from edgecompress.tasks.masked_lm import MaskedText
+from edgecompress.processors import Processor
+from edgecompress.tasks import Rows, load_processor, task
+from edgecompress.tasks.masked_lm import MaskedLM
+from edgecompress.tasks.rows import input_ids
 from edgecompress.training.devices import autocast, moved
 from edgecompress.values import Candidate, Example
 
@@ -23,36 +24,25 @@ TOKENS = 4096
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
-    """Encoded examples with what it takes to feed them to a module.
+class TorchRows(Rows):
+    """Rows with what it takes to feed them to a module.
 
     Attributes
     ----------
-    examples : sequence of Example
-    encoded : Encoded
-    task : Task
-    preprocessor : Preprocessor
     input_names : tuple of str
-        Inputs that both the tokenizer and the module know.
-    labels : tuple of str
-        Class names by id.
+        Inputs that both the processor and the module know.
     """
 
-    examples: Sequence[Example]
-    encoded: Encoded
-    task: Task
-    preprocessor: Preprocessor
-    input_names: tuple[str, ...]
-    labels: tuple[str, ...]
+    input_names: tuple[str, ...] = ()
 
     def feed(self, rows: Sequence[int] | np.ndarray) -> dict[str, torch.Tensor]:
-        """Give a batch's inputs, int64 (batch, length) each."""
-        found = self.task.feed(self.encoded, list(rows), self.preprocessor, self.input_names)
+        """Give a batch's inputs, (batch, …) each."""
+        found = self.batch(np.asarray(rows).tolist(), self.input_names)
         return {name: torch.from_numpy(array) for name, array in found.items()}
 
     def targets(self, rows: Sequence[int] | np.ndarray, length: int) -> torch.Tensor:
         """Give a batch's labels, int64 (batch, length) or (batch,), -100 where there is none."""
-        return torch.from_numpy(self.task.targets(self.encoded, list(rows), length))
+        return torch.from_numpy(self.labels(np.asarray(rows).tolist(), length))
 
     def begin(self, epoch: int, seed: int) -> None:
         """Get ready for an epoch, from 0; most rows are the same in all of them."""
@@ -62,28 +52,18 @@ class Rows:
         return nullcontext()
 
     @property
-    def lengths(self) -> np.ndarray:
-        """Tokens of each row, int64 (rows,)."""
-        return self.encoded.lengths
-
-    @property
     def used_ids(self) -> np.ndarray:
         """All token ids that a batch of these rows can hold, int64 (ids,), ascending."""
-        return np.unique(np.concatenate([[self.preprocessor.pad_id], *self.encoded.input_ids]))
-
-    def labelled(self) -> np.ndarray:
-        """Give the numbers of the rows that have a label, int64 (labelled,)."""
-        has = [bool(np.any(label != IGNORED)) for label in self.encoded.labels]
-        return np.flatnonzero(has)
+        return np.unique(np.concatenate([[self.processor.pad_id], *input_ids(self)]))
 
 
-def make_rows(candidate: Candidate, examples: Sequence[Example], module: Any) -> Rows:
-    """Encode examples with a candidate's own tokenizer, for its module.
+def make_rows(candidate: Candidate, examples: Sequence[Example], module: Any) -> TorchRows:
+    """Make rows of examples with a candidate's own processor, for its module.
 
     Raises
     ------
     StageError
-        When the candidate has no task or no tokenizer.
+        When the candidate has no task or no processor.
     DataError
         When there is no example, or one of them has a label that the candidate lacks.
     """
@@ -92,19 +72,26 @@ def make_rows(candidate: Candidate, examples: Sequence[Example], module: Any) ->
     if not examples:
         raise DataError("there are no examples to train on; check the data's train files")
     found = task(candidate.task)
-    preprocessor = Preprocessor.load(candidate.preprocessor)
-    taken = inspect.signature(module.forward).parameters
-    names = tuple(name for name in preprocessor.input_names if name in taken)
-    encoded = found.encode(examples, preprocessor, candidate.labels)
-    if isinstance(encoded, MaskedText):
+    processor = load_processor(candidate.task, candidate.preprocessor)
+    rows = found.rows(examples, processor, candidate.labels)
+    kind: type[TorchRows] = TorchRows
+    if isinstance(found, MaskedLM):
         from edgecompress.training.masking import MaskedRows
 
-        return MaskedRows(examples, encoded, found, preprocessor, names, candidate.labels)
-    return Rows(examples, encoded, found, preprocessor, names, candidate.labels)
+        kind = MaskedRows
+    names = module_inputs(module, processor, rows)
+    return kind(rows.rows, examples, found, processor, candidate.labels, input_names=names)
 
 
-def labelled_rows(candidate: Candidate, examples: Sequence[Example], module: Any) -> Rows:
-    """Encode examples as `make_rows` does, and keep the rows that have a label.
+def module_inputs(module: Any, processor: Processor, rows: Rows) -> tuple[str, ...]:
+    """Name the inputs that a module takes of those that its processor or its rows give."""
+    taken = inspect.signature(module.forward).parameters
+    given = processor.input_names or tuple(name for row in rows.rows[:1] for name in row.feed)
+    return tuple(name for name in given if name in taken)
+
+
+def labelled_rows(candidate: Candidate, examples: Sequence[Example], module: Any) -> TorchRows:
+    """Make rows of examples as `make_rows` does, and keep those that have a label.
 
     Raises
     ------
@@ -115,7 +102,7 @@ def labelled_rows(candidate: Candidate, examples: Sequence[Example], module: Any
     labelled = rows.labelled()
     if not len(labelled):
         raise DataError("no training example has a label; check the data's train files")
-    return rows if len(labelled) == len(rows.encoded) else subset(rows, labelled)
+    return rows if len(labelled) == len(rows) else rows.subset(labelled)
 
 
 def sample(examples: Sequence[Example], count: int, seed: int) -> tuple[Example, ...]:
@@ -150,7 +137,7 @@ def even_batches(lengths: np.ndarray, tokens: int = TOKENS) -> list[np.ndarray]:
 
 def logits_of(
     module: Any,
-    rows: Rows,
+    rows: TorchRows,
     fast: bool = False,
     tick: Callable[[int], None] | None = None,
 ) -> list[np.ndarray]:
@@ -159,7 +146,7 @@ def logits_of(
     Parameters
     ----------
     module : transformers.PreTrainedModel
-    rows : Rows
+    rows : TorchRows
     fast : bool
         Use the mixed precision that training uses.
     tick : callable, optional
@@ -175,7 +162,7 @@ def logits_of(
 
     if isinstance(rows, MaskedRows):
         return rows.logits(module, fast, tick)
-    found: list[np.ndarray] = [np.zeros(0, np.float32)] * len(rows.encoded)
+    found: list[np.ndarray] = [np.zeros(0, np.float32)] * len(rows)
     device = next(module.parameters()).device
     done = 0
     for batch in even_batches(rows.lengths):
@@ -184,31 +171,15 @@ def logits_of(
             logits = module(**feed).logits
         values = logits.float().cpu().numpy()
         for row, value in zip(batch.tolist(), values, strict=True):
-            length = len(rows.encoded.input_ids[row])
-            found[row] = value[:length].copy() if value.ndim == 2 else value.copy()
+            found[row] = rows.task.compact(value, rows.rows[row]).copy()
         done += len(batch)
         if tick is not None:
             tick(done)
     return found
 
 
-def primary_score(module: Any, rows: Rows) -> float:
+def primary_score(module: Any, rows: TorchRows) -> float:
     """Score a module on labelled rows: the task's primary metric, in training's precision."""
-    answers = rows.task.decode(logits_of(module, rows, fast=True), rows.encoded, rows.labels)
-    scores = rows.task.score(answers, rows.examples, rows.labels)
+    answers = rows.task.decode(logits_of(module, rows, fast=True), rows)
+    scores = rows.task.score(answers, rows.examples, rows.classes)
     return next(s.value for s in scores if s.metric == rows.task.primary and s.slice is None)
-
-
-def subset(rows: Rows, numbers: np.ndarray) -> Rows:
-    """Give the rows with these numbers, for training only (their examples stay as they are)."""
-    at = numbers.tolist()
-    old = rows.encoded
-    encoded = replace(
-        old,
-        input_ids=tuple(old.input_ids[i] for i in at),
-        labels=tuple(old.labels[i] for i in at),
-        word_positions=tuple(old.word_positions[i] for i in at),
-        word_indices=tuple(old.word_indices[i] for i in at),
-        example=old.example[numbers],
-    )
-    return replace(rows, encoded=encoded)

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from edgecompress.surgery.families import family_of, layer_list
-from edgecompress.training.rows import Rows, even_batches
+from edgecompress.training.rows import TorchRows, even_batches
 
 
 class Kept(nn.Module):
@@ -55,10 +55,10 @@ class Runner:
     ----------
     module : transformers.PreTrainedModel
         Its weights may change between runs.
-    rows : Rows
+    rows : TorchRows
     """
 
-    def __init__(self, module: Any, rows: Rows) -> None:
+    def __init__(self, module: Any, rows: TorchRows) -> None:
         self.module = module
         self.rows = rows
         self.batches = even_batches(rows.lengths)

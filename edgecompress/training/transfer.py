@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
 from edgecompress.data.corpus import Corpus, check_corpus, corpus_identity, read_corpus
 from edgecompress.errors import DataError
-from edgecompress.tasks import Preprocessor, task
+from edgecompress.processors import TextProcessor
+from edgecompress.tasks import task
 from edgecompress.texts import text_example, text_of, words_example, words_of
 from edgecompress.training.augment import Changes, Tokens, Words, changed_copies, split_words
 from edgecompress.values import Example, Json
@@ -60,7 +61,7 @@ def transfer_examples(
     transfer: Transfer,
     train: Sequence[Example],
     seed: int,
-    preprocessor: Preprocessor | None = None,
+    preprocessor: TextProcessor | None = None,
     held_out: Sequence[Example] = (),
 ) -> tuple[Example, ...]:
     """Give the examples without labels that a student learns from beside `train`.
@@ -73,7 +74,7 @@ def transfer_examples(
         blanks and with punctuation apart (`edgecompress.tasks.token_classification.split_words`).
     seed : int
         The same fields, examples and seed give the same examples.
-    preprocessor : Preprocessor, optional
+    preprocessor : TextProcessor, optional
         The student's. Without it no text is refused for its script and no word is masked.
     held_out : sequence of Example
         Their texts are left out: what is chosen on must not be learnt from.
@@ -99,14 +100,14 @@ def transfer_examples(
     return tuple(found)
 
 
-def tokens_of(preprocessor: Preprocessor) -> Tokens:
+def tokens_of(preprocessor: TextProcessor) -> Tokens:
     """Find the mask token, and whether the tokenizer tells capitals from small letters."""
     small, capital = preprocessor.encode_text(["a", "A"])
     name = next((m for m in ("[MASK]", "<mask>") if _id(preprocessor, m) is not None), "")
     return Tokens(name, not np.array_equal(small, capital))
 
 
-def _id(preprocessor: Preprocessor, token: str) -> int | None:
+def _id(preprocessor: TextProcessor, token: str) -> int | None:
     found: int | None = preprocessor.tokenizer.token_to_id(token)
     return found
 
@@ -115,7 +116,7 @@ def _from_corpus(
     transfer: Transfer,
     train: Sequence[Example],
     seed: int,
-    preprocessor: Preprocessor | None,
+    preprocessor: TextProcessor | None,
     known: set[Words],
 ) -> list[Example]:
     in_words = any(words_of(example) for example in train)
@@ -157,7 +158,7 @@ def _parts(example: Example, longest: int, in_words: bool) -> Iterator[Example]:
             yield text_example(text=" ".join(inside), source=example.source)
 
 
-def _readable(found: list[Example], preprocessor: Preprocessor) -> list[Example]:
+def _readable(found: list[Example], preprocessor: TextProcessor) -> list[Example]:
     """Leave out the texts that are mostly unknown pieces; refuse when these are most of them."""
     unknown = _unknown_id(preprocessor)
     if unknown is None:
@@ -181,7 +182,7 @@ def _readable(found: list[Example], preprocessor: Preprocessor) -> list[Example]
     return kept
 
 
-def _unknown_id(preprocessor: Preprocessor) -> int | None:
+def _unknown_id(preprocessor: TextProcessor) -> int | None:
     """Id of the unknown piece; None for a tokenizer that has none (bytes)."""
     model = json.loads(preprocessor.tokenizer.to_str())["model"]
     if model.get("unk_id") is not None:

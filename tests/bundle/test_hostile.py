@@ -258,7 +258,7 @@ def archives(files: Files) -> Iterator[tuple[str, bytes]]:
     for name in (
         "../evil", "bundle/../evil", "bundle/../../evil", "/evil", "bundle//evil", "bundle/./evil",
         "evil", "bundle/a\\..\\..\\evil", "bundle/C:evil", "bundle/\x01evil", "bundle/e\u0301vil",
-        "bundle/MODEL.ONNX", "bundle/model.onnx/evil", "bundle/Preprocessor/evil", "bundle/",
+        "bundle/MODEL.ONNX", "bundle/model.onnx/evil", "bundle/TextProcessor/evil", "bundle/",
         "bundle", "bundle/evil\n", "bundle/" + "x" * 93 + "\u202e",
     ):  # fmt: skip
         yield f"a member {name!r}", packed(tar_with(files, member(name, evil)))

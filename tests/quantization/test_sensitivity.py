@@ -8,7 +8,7 @@ from helpers import tagged_examples
 from planted import CULPRIT, planted_encoder
 
 from edgecompress.errors import StageError
-from edgecompress.models.inputs import encode_rows
+from edgecompress.models.inputs import encode_rows, typed_feed
 from edgecompress.models.outputs import Judge, Samples
 from edgecompress.models.session import open_session
 from edgecompress.models.storage import read_model, write_model
@@ -32,7 +32,7 @@ def samples(planted):
     examples = tagged_examples(12, seed=4)
     rows = encode_rows(planted, examples)
     specs = graph_specs(planted.model)
-    feeds = tuple(rows.feed([row], specs) for row in range(len(rows.lengths)))
+    feeds = tuple(typed_feed(rows, [row], specs) for row in range(len(rows.lengths)))
     return Samples(feeds, rows, examples, planted.labels)
 
 

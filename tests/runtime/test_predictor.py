@@ -22,9 +22,10 @@ from tokenizers import Tokenizer, pre_tokenizers
 
 import edgecompress
 from edgecompress.errors import BundleError, DataError
+from edgecompress.processors import TextProcessor
 from edgecompress.runtime import Predictor, load
 from edgecompress.runtime.prediction import Entity, find_entities
-from edgecompress.tasks import Preprocessor, task
+from edgecompress.tasks import task
 from edgecompress.texts import words_example
 from edgecompress.values import Candidate, OnnxModel, SessionSettings
 
@@ -121,18 +122,18 @@ def test_answers_are_those_of_the_evaluation(
     sentences = [("Muhammadu", "je", "Abuja"), ("Buhari",), ("je",) * 30, ("\u200b",), ()]
     kind = task("token-classification")
     assert tagger.preprocessor
-    preprocessor = Preprocessor.load(tagger.preprocessor)
-    encoded = kind.encode([words_example(words=s) for s in sentences], preprocessor, tagger.labels)
+    preprocessor = TextProcessor.load(tagger.preprocessor)
+    encoded = kind.rows([words_example(words=s) for s in sentences], preprocessor, tagger.labels)
     assert isinstance(tagger.model, OnnxModel)
     session = onnxruntime.InferenceSession(str(tagger.model.path))
     logits = [
         session.run(
             ["logits"],
-            kind.feed(encoded, [row], preprocessor, ("input_ids", "attention_mask")),
+            encoded.batch([row], ("input_ids", "attention_mask")),
         )[0][0]
         for row in range(len(encoded))
     ]
-    answers = kind.decode(logits, encoded, tagger.labels)
+    answers = kind.decode(logits, encoded)
     assert tuple(tags.predict_words(s).tags for s in sentences) == answers.labels
 
 

@@ -7,7 +7,7 @@ from helpers import SmallContext, small_context, tagged_examples
 from planted import CULPRIT, planted_encoder
 
 from edgecompress.errors import StageError
-from edgecompress.models.inputs import encode_rows
+from edgecompress.models.inputs import encode_rows, typed_feed
 from edgecompress.models.session import open_session
 from edgecompress.models.stored import graph_specs
 from edgecompress.quantization.fusion import operator_counts
@@ -66,8 +66,9 @@ def answered(planted):
     rows = encode_rows(planted, examples)
     specs = graph_specs(planted.model)
     session = open_session(planted.model)
-    logits = [session.run(None, rows.feed([r], specs))[0][0] for r in range(len(rows.lengths))]
-    found = rows.task.decode(logits, rows.encoded, planted.labels)
+    feeds = [typed_feed(rows, [row], specs) for row in range(len(rows))]
+    logits = [session.run(None, feed)[0][0] for feed in feeds]
+    found = rows.task.decode(logits, rows)
     return tuple(
         replace(example, target=tags) for example, tags in zip(examples, found.labels, strict=True)
     )

@@ -13,6 +13,7 @@ from small_encoders import torch_logits
 from trained_tokenizers import DEV, TRAIN, candidate
 
 from edgecompress.errors import DataError, StageError
+from edgecompress.processors import TextProcessor
 from edgecompress.stage import check_stage
 from edgecompress.stages.export import Export
 from edgecompress.stages.factorize import Factorize
@@ -23,7 +24,6 @@ from edgecompress.stages.vocabulary.trim import Trim
 from edgecompress.surgery.families import word_embedding
 from edgecompress.surgery.model import load_module, save_module
 from edgecompress.surgery.sharing import SharedEmbedding, nearest, share_rows
-from edgecompress.tasks import Preprocessor
 from edgecompress.texts import words_example, words_of
 from edgecompress.values import Candidate, Example
 
@@ -31,7 +31,7 @@ NAMES = ("input_ids", "attention_mask")
 
 
 def used_ids(made: Candidate, examples: tuple[Example, ...]) -> set[int]:
-    preprocessor = Preprocessor.load(made.preprocessor)
+    preprocessor = TextProcessor.load(made.preprocessor)
     pairs = preprocessor.encode_words([words_of(example) for example in examples])
     return {int(one) for ids, _ in pairs for one in ids}
 
@@ -61,7 +61,7 @@ def test_answers_stay_where_rows_stay(family: str, kind: str, tmp_path: Path) ->
     found, _ = torch_logits(after, TRAIN, NAMES)
     for one, other in zip(expected, found, strict=True):
         np.testing.assert_allclose(other, one, atol=1e-5)
-    specials = Preprocessor.load(after.preprocessor).tokenizer.get_added_tokens_decoder()
+    specials = TextProcessor.load(after.preprocessor).tokenizer.get_added_tokens_decoder()
     place = module.get_input_embeddings().place[list(specials)].tolist()
     assert len(set(place)) == len(specials)  # each has a row of its own
 
@@ -92,7 +92,7 @@ def test_it_is_found_again_by_stages_that_follow(tmp_path: Path) -> None:
     moved = (old.table.weight != new.table.weight).any(dim=1)
     looked_up = {int(old.place[one]) for one in used_ids(before, TRAIN)}
     assert {int(one) for one in moved.nonzero()} >= looked_up
-    mask = Preprocessor.load(before.preprocessor).tokenizer.token_to_id("[MASK]")
+    mask = TextProcessor.load(before.preprocessor).tokenizer.token_to_id("[MASK]")
     assert not moved[old.place[mask]]  # no text gives it, and no piece looks like it
     exported = Export().apply(learnt, small_context(tmp_path / "3", train=TRAIN))
     session = onnxruntime.InferenceSession(exported.model.path)

@@ -15,13 +15,13 @@ from tokenizers import Tokenizer
 from trained_tokenizers import KINDS, texts, write
 
 from edgecompress.errors import DataError, StageError
+from edgecompress.processors import TextProcessor
 from edgecompress.surgery.vocabulary.alphabet import minimum, needed, script, scripts_used
 from edgecompress.surgery.vocabulary.choice import choose
 from edgecompress.surgery.vocabulary.files import new_ids, processor_tokens, write_trimmed
 from edgecompress.surgery.vocabulary.pieces import ancestors, read_vocabulary
 from edgecompress.surgery.vocabulary.proof import check_readable, prove
 from edgecompress.surgery.vocabulary.splitting import counts_by_group, split
-from edgecompress.tasks import Preprocessor
 from edgecompress.texts import text_example, text_of, words_example
 
 CORPUS = [text_example(text=line) for line in texts(40, seed=5)]
@@ -38,7 +38,7 @@ def trimmed(kind: str, alphabet: str = "all", extra: int = 40) -> Path:
     """Trim a tokenizer to what any text needs and `extra` pieces more."""
     source, folder = original(kind), Path(tempfile.mkdtemp(prefix="edgecompress-test-"))
     vocabulary = read_vocabulary(source / "tokenizer.json")
-    found = split(Preprocessor.load(source).tokenizer, CORPUS)
+    found = split(TextProcessor.load(source).tokenizer, CORPUS)
     counts = counts_by_group(found, vocabulary.names, [len(CORPUS)])
     least = minimum(
         vocabulary, needed(vocabulary, counts[0], alphabet, processor_tokens(vocabulary))
@@ -50,7 +50,7 @@ def trimmed(kind: str, alphabet: str = "all", extra: int = 40) -> Path:
 
 
 def both(kind: str) -> tuple[Tokenizer, Tokenizer]:
-    first, second = (Preprocessor.load(f).tokenizer for f in (original(kind), trimmed(kind)))
+    first, second = (TextProcessor.load(f).tokenizer for f in (original(kind), trimmed(kind)))
     return first, second
 
 
@@ -105,7 +105,7 @@ def test_files_load_everywhere_with_equal_ids(kind: str) -> None:
     folder = trimmed(kind)
     names = {path.name for path in folder.iterdir()}
     assert names <= {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"}
-    ours, theirs = Preprocessor.load(folder), AutoTokenizer.from_pretrained(folder)
+    ours, theirs = TextProcessor.load(folder), AutoTokenizer.from_pretrained(folder)
     first = AutoTokenizer.from_pretrained(original(kind))
     assert theirs.is_fast
     assert len(theirs) == ours.vocabulary_size == len(ours.tokenizer.get_vocab())
@@ -134,11 +134,11 @@ def test_files_load_everywhere_with_equal_ids(kind: str) -> None:
     # Saving it again must give the same tokenizer: ids are dense and agree with the library's own.
     with tempfile.TemporaryDirectory() as again:
         theirs.save_pretrained(again)
-        assert Preprocessor.load(Path(again)).tokenizer.get_vocab() == ours.tokenizer.get_vocab()
+        assert TextProcessor.load(Path(again)).tokenizer.get_vocab() == ours.tokenizer.get_vocab()
 
 
 def test_xlmr_keeps_its_four_specials_in_front_and_mask_behind() -> None:
-    found = Preprocessor.load(trimmed("unigram")).tokenizer
+    found = TextProcessor.load(trimmed("unigram")).tokenizer
     assert [found.id_to_token(n) for n in range(4)] == ["<s>", "<pad>", "</s>", "<unk>"]
     assert found.token_to_id("<mask>") == found.get_vocab_size() - 1
     assert found.encode("Kano", "Lagos").ids[0] == 0
@@ -166,7 +166,7 @@ def test_bpe_keeps_a_closed_set_of_merges_in_their_form(form: str, tmp_path: Pat
     write_trimmed(vocabulary, kept, source, tmp_path / "new")
     merges = json.loads((tmp_path / "new" / "tokenizer.json").read_text())["model"]["merges"]
     assert all(isinstance(one, str if form == "strings" else list) for one in merges)
-    after = Preprocessor.load(tmp_path / "new").tokenizer
+    after = TextProcessor.load(tmp_path / "new").tokenizer
     assert after.encode(" " + Tokenizer.from_file(str(source / "tokenizer.json")).decode(
         [vocabulary.ids[long]]).strip(), add_special_tokens=False).tokens == [long]  # fmt: skip
 
@@ -218,7 +218,7 @@ def test_a_corpus_in_another_script_is_refused(kind: str) -> None:
     foreign = [words_example(words=("ሰላም", "ለዓለም")), text_example(text="እንደምን አለህ")]
     source = original(kind)
     vocabulary = read_vocabulary(source / "tokenizer.json")
-    found = split(Preprocessor.load(source).tokenizer, foreign)
+    found = split(TextProcessor.load(source).tokenizer, foreign)
     [counts] = counts_by_group(found, vocabulary.names, [2])
     with pytest.raises(DataError, match="written in ETHIOPIC and the vocabulary mostly in LATIN"):
         check_readable(vocabulary, counts, foreign)
@@ -248,7 +248,7 @@ def test_a_wrong_tokenizer_is_caught() -> None:
 
 
 def test_words_of_running_text_are_counted() -> None:
-    tokenizer = Preprocessor.load(original("unigram")).tokenizer
+    tokenizer = TextProcessor.load(original("unigram")).tokenizer
     found = split(
         tokenizer, [text_example(text="  Kano la\tkano "), words_example(words=("la", "la"))]
     )

@@ -43,31 +43,29 @@ def test_one_label_per_text(classifier: Candidate) -> None:
 def test_pytorch_answers_as_pytorch_does(tmp_path: Path) -> None:
     import torch
 
+    from edgecompress.processors import TextProcessor
     from edgecompress.surgery.model import load_module
-    from edgecompress.tasks import Preprocessor
 
     examples = labelled_texts(6)
     teacher = tiny_teacher(tmp_path / "teacher", examples, "text-classification")
     assert teacher.preprocessor is not None
     found = answers(teacher, examples, Local())
-    kind, preprocessor = task("text-classification"), Preprocessor.load(teacher.preprocessor)
-    encoded = kind.encode(examples, preprocessor, teacher.labels)
+    kind, preprocessor = task("text-classification"), TextProcessor.load(teacher.preprocessor)
+    encoded = kind.rows(examples, preprocessor, teacher.labels)
     module = load_module(teacher.model)
     with torch.inference_mode():
         logits = [
             module(
                 **{
                     name: torch.from_numpy(value)
-                    for name, value in kind.feed(
-                        encoded, [row], preprocessor, preprocessor.input_names
-                    ).items()
+                    for name, value in encoded.batch([row], preprocessor.input_names).items()
                 }
             )
             .logits[0]
             .numpy()
             for row in range(len(encoded))
         ]
-    expected = kind.decode(logits, encoded, teacher.labels)
+    expected = kind.decode(logits, encoded)
     assert found.labels == expected.labels
     for one, other in zip(found.confidence, expected.confidence, strict=True):
         assert np.allclose(one, other, atol=1e-6)

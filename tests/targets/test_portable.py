@@ -27,7 +27,7 @@ from edgecompress.targets import Job, JobModel, open_target
 from edgecompress.targets.base import Feeds, feeds_from_rows
 from edgecompress.targets.emulated import prepare
 from edgecompress.targets.inputs import encoded_feeds
-from edgecompress.tasks import Encoded, task
+from edgecompress.tasks import Rows, task
 from edgecompress.texts import words_example
 from edgecompress.values import Candidate, Example, OnnxModel
 
@@ -121,14 +121,11 @@ def ask(target: str, found: Sequence[Candidate], examples: Sequence[Example], at
     models = tuple(JobModel(candidate.model) for candidate in found)
     outputs = open_target(target).run(Job("answers", models, (feeds,)), at).outputs
     logits = [list(output[0]) for output in outputs]
-    return Asked(logits, [labels(each, encoded, found[0]) for each in logits])
+    return Asked(logits, [labels(each, encoded) for each in logits])
 
 
-def labels(
-    logits: Sequence[np.ndarray], encoded: Encoded, candidate: Candidate
-) -> tuple[tuple[str, ...], ...]:
-    rows = [row[0] for row in logits]
-    answers = task("token-classification").decode(rows, encoded, candidate.labels)
+def labels(logits: Sequence[np.ndarray], rows: Rows) -> tuple[tuple[str, ...], ...]:
+    answers = rows.task.decode([row[0] for row in logits], rows)
     return tuple(tuple(each) for each in answers.labels)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
-from edgecompress.tasks import Preprocessor
+from edgecompress.processors import TextProcessor
 
 CORPUS = [
     "Shugaban kasar Najeriya ya isa birnin Abuja a ranar Litinin",
@@ -49,17 +49,17 @@ def wordpiece_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def preprocessor(wordpiece_folder: Path) -> Preprocessor:
-    return Preprocessor.load(wordpiece_folder)
+def preprocessor(wordpiece_folder: Path) -> TextProcessor:
+    return TextProcessor.load(wordpiece_folder)
 
 
 @pytest.fixture(scope="session")
 def make_preprocessor(
     tmp_path_factory: pytest.TempPathFactory,
-) -> Callable[[int | float], Preprocessor]:
+) -> Callable[[int | float], TextProcessor]:
     """Give the word piece tokenizer with another maximal length."""
 
-    def make(max_length: int | float) -> Preprocessor:
-        return Preprocessor.load(wordpiece(tmp_path_factory.mktemp("made"), max_length))
+    def make(max_length: int | float) -> TextProcessor:
+        return TextProcessor.load(wordpiece(tmp_path_factory.mktemp("made"), max_length))
 
     return make

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trained_tokenizers import sentences, write
 
-from edgecompress.tasks import Answers, Preprocessor, task, task_names
+from edgecompress.processors import TextProcessor
+from edgecompress.tasks import Answers, task, task_names
 from edgecompress.tasks.masked_lm import hidden_words
 from edgecompress.texts import running_text, text_example, words_example
 from edgecompress.values import Example
@@ -76,8 +77,8 @@ def test_no_entity_is_a_tag_for_every_word_and_finds_nothing(train, other) -> No
 
 
 @pytest.fixture(scope="module")
-def preprocessor(tmp_path_factory: pytest.TempPathFactory) -> Preprocessor:
-    return Preprocessor.load(write("wordpiece", tmp_path_factory.mktemp("pieces") / "tokenizer"))
+def preprocessor(tmp_path_factory: pytest.TempPathFactory) -> TextProcessor:
+    return TextProcessor.load(write("wordpiece", tmp_path_factory.mktemp("pieces") / "tokenizer"))
 
 
 @given(st.integers(0, 10_000), st.integers(1, 30), st.integers(1, 12))

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecompress.errors import DataError, StageError
-from edgecompress.tasks import Encoded, Preprocessor, task
-from edgecompress.tasks.base import IGNORED
+from edgecompress.processors import TextProcessor
+from edgecompress.tasks import Rows, task
+from edgecompress.tasks.rows import IGNORED
 from edgecompress.tasks.token_classification import split_words, windows
 from edgecompress.texts import tags_of, text_example, words_example, words_of
 
@@ -21,57 +22,54 @@ LABELS = ("O", "B-LOC", "B-PER", "I-PER")
 TASK = task("token-classification")
 
 
-def oracle(encoded: Encoded, classes: int = len(LABELS)) -> list[np.ndarray]:
+def oracle(encoded: Rows, classes: int = len(LABELS)) -> list[np.ndarray]:
     """Logits of a model that knows the labels."""
-    return [np.eye(classes)[np.maximum(label, 0)] * 9.0 for label in encoded.labels]
+    return [np.eye(classes)[np.maximum(row.target["labels"], 0)] * 9.0 for row in encoded]
 
 
-def test_labels_stand_at_first_pieces(preprocessor: Preprocessor) -> None:
+def test_labels_stand_at_first_pieces(preprocessor: TextProcessor) -> None:
     words, tags = ("Rais", "wa", "Kenya", "qqq"), ("O", "O", "B-LOC", "B-PER")
-    encoded = TASK.encode([words_example(words=words, tags=tags)], preprocessor, LABELS)
+    encoded = TASK.rows([words_example(words=words, tags=tags)], preprocessor, LABELS)
     assert len(encoded) == 1
-    at = encoded.word_positions[0]
-    assert encoded.labels[0][at].tolist() == [0, 0, 1, 2]
-    elsewhere = np.delete(encoded.labels[0], at)
+    at = encoded.rows[0].place["positions"]
+    assert encoded.rows[0].target["labels"][at].tolist() == [0, 0, 1, 2]
+    elsewhere = np.delete(encoded.rows[0].target["labels"], at)
     assert set(elsewhere.tolist()) == {IGNORED}
-    assert encoded.input_ids[0][0] == 2
-    assert encoded.input_ids[0][-1] == 3
-    assert encoded.num_answers.tolist() == [4]
+    assert encoded.rows[0].feed["input_ids"][0] == 2
+    assert encoded.rows[0].feed["input_ids"][-1] == 3
 
 
-def test_words_without_pieces_are_outside(preprocessor: Preprocessor) -> None:
+def test_words_without_pieces_are_outside(preprocessor: TextProcessor) -> None:
     example = words_example(words=("\u00a0", "Kenya", ""), tags=("B-PER", "B-LOC", "O"))
-    encoded = TASK.encode([example], preprocessor, LABELS)
-    answers = TASK.decode(oracle(encoded), encoded, LABELS)
+    encoded = TASK.rows([example], preprocessor, LABELS)
+    answers = TASK.decode(oracle(encoded), encoded)
     assert answers.labels == (("O", "B-LOC", "O"),)
     assert answers.confidence[0][0] == 1.0
-    nothing = TASK.encode(
-        [words_example(words=("\u200b",)), words_example(())], preprocessor, LABELS
-    )
+    nothing = TASK.rows([words_example(words=("\u200b",)), words_example(())], preprocessor, LABELS)
     assert len(nothing) == 0
-    assert TASK.decode([], nothing, LABELS).labels == (("O",), ())
+    assert TASK.decode([], nothing).labels == (("O",), ())
 
 
 def test_long_sentences_are_windows_of_even_length(
-    make_preprocessor: Callable[[int], Preprocessor],
+    make_preprocessor: Callable[[int], TextProcessor],
 ) -> None:
     short = make_preprocessor(12)
     examples = [words_example(words=("Kenya",) * n, tags=("B-LOC",) * n) for n in (1, 50, 101)]
-    encoded = TASK.encode(examples, short, LABELS)
+    encoded = TASK.rows(examples, short, LABELS)
     assert encoded.lengths.max() <= 12
     assert encoded.example.tolist() == sorted(encoded.example.tolist())
-    answers = TASK.decode(oracle(encoded), encoded, LABELS)
+    answers = TASK.decode(oracle(encoded), encoded)
     assert answers.labels == tuple(tags_of(example) for example in examples)
 
 
 def test_a_word_longer_than_a_window_still_has_its_answer(
-    make_preprocessor: Callable[[int], Preprocessor],
+    make_preprocessor: Callable[[int], TextProcessor],
 ) -> None:
     short = make_preprocessor(6)
     example = words_example(words=("wa", "zkzkzkzkzkzkzk", "wa"), tags=("O", "B-PER", "B-LOC"))
-    encoded = TASK.encode([example], short, LABELS)
+    encoded = TASK.rows([example], short, LABELS)
     assert encoded.lengths.max() <= 6
-    assert TASK.decode(oracle(encoded), encoded, LABELS).labels == (tags_of(example),)
+    assert TASK.decode(oracle(encoded), encoded).labels == (tags_of(example),)
 
 
 @settings(deadline=None)
@@ -104,63 +102,63 @@ def test_windows_hold_every_word_once(pieces: list[int], capacity: int) -> None:
     )
 )
 def test_every_word_of_any_text_is_answered(
-    sentences: list[list[tuple[str, str]]], preprocessor: Preprocessor
+    sentences: list[list[tuple[str, str]]], preprocessor: TextProcessor
 ) -> None:
     examples = [
         words_example(words=tuple(w for w, _ in pairs), tags=tuple(t for _, t in pairs))
         for pairs in sentences
     ]
     short = replace(preprocessor, max_length=7)
-    encoded = TASK.encode(examples, short, LABELS)
-    answers = TASK.decode(oracle(encoded), encoded, LABELS)
+    encoded = TASK.rows(examples, short, LABELS)
+    answers = TASK.decode(oracle(encoded), encoded)
     assert [len(labels) for labels in answers.labels] == [len(words_of(e)) for e in examples]
     read = [set() for _ in examples]
     for row, number in enumerate(encoded.example.tolist()):
-        read[number].update(encoded.word_indices[row].tolist())
+        read[number].update(encoded.rows[row].place["words"].tolist())
     for number, example in enumerate(examples):
         for word, tag in enumerate(tags_of(example)):
             expected = tag if word in read[number] else "O"
             assert answers.labels[number][word] == expected
 
 
-def test_feed_pads_on_the_right(preprocessor: Preprocessor) -> None:
+def test_feed_pads_on_the_right(preprocessor: TextProcessor) -> None:
     examples = [words_example(words=("Kenya", "wa", "Rais")), words_example(words=("wa",))]
-    encoded = TASK.encode(examples, preprocessor, LABELS)
+    encoded = TASK.rows(examples, preprocessor, LABELS)
     names = ["input_ids", "attention_mask", "token_type_ids", "position_ids"]
-    feed = TASK.feed(encoded, [1, 0], preprocessor, names)
+    feed = encoded.batch([1, 0], names)
     length = max(encoded.lengths)
     assert list(feed) == names
     assert all(value.shape == (2, length) and value.dtype == np.int64 for value in feed.values())
     assert feed["attention_mask"].sum(1).tolist() == encoded.lengths[[1, 0]].tolist()
     inside = feed["attention_mask"].astype(bool)
-    assert feed["input_ids"][0][inside[0]].tolist() == encoded.input_ids[1].tolist()
+    assert feed["input_ids"][0][inside[0]].tolist() == encoded.rows[1].feed["input_ids"].tolist()
     assert set(feed["input_ids"][~inside].tolist()) <= {preprocessor.pad_id}
-    targets = TASK.targets(encoded, [1, 0], length)
+    targets = encoded.labels([1, 0], length)
     assert targets.shape == (2, length)
     assert set(targets.ravel().tolist()) == {IGNORED}  # the examples bear no tags
     with pytest.raises(DataError, match="pixel_values"):
-        TASK.feed(encoded, [0], preprocessor, ["pixel_values"])
+        encoded.batch([0], ["pixel_values"])
 
 
-def test_wrong_labels_are_named(preprocessor: Preprocessor) -> None:
+def test_wrong_labels_are_named(preprocessor: TextProcessor) -> None:
     bad = words_example(words=("wa",), tags=("B-MISC",), source="hau")
     with pytest.raises(DataError, match=r"'B-MISC' \(in hau\) is none of the model's: O, B-LOC"):
-        TASK.encode([bad], preprocessor, LABELS)
+        TASK.rows([bad], preprocessor, LABELS)
     with pytest.raises(DataError, match="2 words and 1 tags"):
-        TASK.encode([words_example(words=("a", "b"), tags=("O",))], preprocessor, LABELS)
+        TASK.rows([words_example(words=("a", "b"), tags=("O",))], preprocessor, LABELS)
     with pytest.raises(DataError, match="no tags"):
         TASK.label_names([text_example(text="x", label="y")])
     with pytest.raises(ValueError, match="arrays of logits"):
-        TASK.decode([], TASK.encode([words_example(words=("wa",))], preprocessor, LABELS), LABELS)
+        TASK.decode([], TASK.rows([words_example(words=("wa",))], preprocessor, LABELS))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_broken_model_is_named(preprocessor: Preprocessor, value: float) -> None:
-    encoded = TASK.encode([words_example(words=("wa",))], preprocessor, LABELS)
+def test_a_broken_model_is_named(preprocessor: TextProcessor, value: float) -> None:
+    encoded = TASK.rows([words_example(words=("wa",))], preprocessor, LABELS)
     logits = oracle(encoded)
     logits[0][1, 2] = value
     with pytest.raises(StageError, match="NaN or infinite logits"):
-        TASK.decode(logits, encoded, LABELS)
+        TASK.decode(logits, encoded)
 
 
 def test_label_names_begin_with_outside() -> None:

@@ -6,11 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
+from edgecompress.processors.text import TextProcessor
 from edgecompress.tasks import task
-from edgecompress.tasks.preprocessor import Preprocessor
+from edgecompress.tasks.rows import input_ids
 from edgecompress.texts import text_example, text_of, words_example, words_of
 from edgecompress.training.align import align, runs
-from edgecompress.training.rows import Rows
+from edgecompress.training.rows import TorchRows
 
 LETTERS = "abcd"
 LABELS = {"token-classification": ("O", "B"), "text-classification": ("x", "y")}
@@ -40,7 +41,7 @@ def unigram(extra, max_length=12):
 def _preprocessor(tokenizer, vocabulary, max_length, digest):
     specials = [(name, vocabulary[name]) for name in ("[CLS]", "[SEP]")]
     tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", None, specials)
-    return Preprocessor(
+    return TextProcessor(
         tokenizer=tokenizer,
         max_length=max_length,
         pad_id=0,
@@ -54,32 +55,34 @@ def _preprocessor(tokenizer, vocabulary, max_length, digest):
 
 def rows_of(examples, preprocessor, name):
     found = task(name)
-    encoded = found.encode(examples, preprocessor, LABELS[name])
-    return Rows(examples, encoded, found, preprocessor, preprocessor.input_names, LABELS[name])
+    encoded = found.rows(examples, preprocessor, LABELS[name])
+    return TorchRows(
+        encoded.rows, examples, found, preprocessor, LABELS[name], preprocessor.input_names
+    )
 
 
 def pieces_of(rows):
     """Slowly: for each row its pieces' texts and, by blank-separated word, their places."""
     found, at = [], {}
-    for row, ids in enumerate(rows.encoded.input_ids):
-        number = int(rows.encoded.example[row])
+    for row, ids in enumerate(input_ids(rows)):
+        number = int(rows.example[row])
         example = rows.examples[number]
-        text = [rows.preprocessor.tokenizer.id_to_token(int(i)) for i in ids]
+        text = [rows.processor.tokenizer.id_to_token(int(i)) for i in ids]
         words = {}
         if words_of(example):
-            pieces = rows.preprocessor.tokenizer.encode(
+            pieces = rows.processor.tokenizer.encode(
                 list(words_of(example)), is_pretokenized=True, add_special_tokens=False
             )
             owners = list(pieces.word_ids)
         else:
-            pieces = rows.preprocessor.tokenizer.encode(text_of(example), add_special_tokens=False)
+            pieces = rows.processor.tokenizer.encode(text_of(example), add_special_tokens=False)
             owners = [
                 len(text_of(example)[:stop].split()) - (not text_of(example)[stop - 1].isspace())
                 for _, stop in pieces.offsets
             ]
         begin = at.get(number, 0)
-        if words_of(example) and len(rows.encoded.word_indices[row]):
-            begin = owners.index(int(rows.encoded.word_indices[row][0]))
+        if words_of(example) and len(rows.rows[row].place["words"]):
+            begin = owners.index(int(rows.rows[row].place["words"][0]))
         for place in range(1, len(ids) - 1):
             words.setdefault(owners[begin + place - 1], []).append(place)
         at[number] = begin + len(ids) - 2
@@ -107,14 +110,14 @@ def slow_units(ours, its):
 
 
 def fast_units(units, its, specials):
-    starts = np.concatenate([[0], np.cumsum(its.encoded.lengths)])
+    starts = np.concatenate([[0], np.cumsum(its.lengths)])
     found = set()
     for i in range(len(units.row)):
         there = int(np.searchsorted(starts, units.its[i], side="right")) - 1
         at = int(units.its[i] - starts[there])
         left = tuple(range(units.ours[i], units.ours[i] + units.ours_count[i]))
         right = tuple(range(at, at + units.its_count[i]))
-        special = left == (0,) or right == (int(its.encoded.lengths[there]) - 1,)
+        special = left == (0,) or right == (int(its.lengths[there]) - 1,)
         if special == specials:
             found.add((int(units.row[i]), left, there, right))
     return found
@@ -137,13 +140,13 @@ def test_tags_are_aligned_as_the_slow_way_does(texts, extra, other, order, longe
     # Every word has its first piece somewhere on either side.
     answers = found.answers
     assert len(answers.row) == sum(len(words) for words in texts)
-    starts = np.concatenate([[0], np.cumsum(its.encoded.lengths)])
+    starts = np.concatenate([[0], np.cumsum(its.lengths)])
     for row, at, flat in zip(answers.row, answers.ours, answers.its, strict=True):
-        word = np.flatnonzero(ours.encoded.word_positions[row] == at)
+        word = np.flatnonzero(ours.rows[row].place["positions"] == at)
         there = int(np.searchsorted(starts, flat, side="right")) - 1
-        its_word = np.flatnonzero(its.encoded.word_positions[there] == flat - starts[there])
+        its_word = np.flatnonzero(its.rows[there].place["positions"] == flat - starts[there])
         assert (
-            ours.encoded.word_indices[row][word] == its.encoded.word_indices[there][its_word]
+            ours.rows[row].place["words"][word] == its.rows[there].place["words"][its_word]
         ).all()
 
 
@@ -157,10 +160,10 @@ def test_texts_are_aligned_as_the_slow_way_does(texts, extra, other, longest, se
     found = align(ours, its, np.arange(len(examples)))
     assert fast_units(found.units, its, specials=False) == slow_units(ours, its)
     assert len(found.answers.row) == 0
-    for row, number in enumerate(ours.encoded.example):
+    for row, number in enumerate(ours.example):
         beside = np.arange(found.first_row[row], found.first_row[row] + found.row_count[row])
         assert len(beside)
-        assert (its.encoded.example[beside] == number).all()
+        assert (its.example[beside] == number).all()
 
 
 def test_the_same_tokenizer_is_token_beside_token():
@@ -169,7 +172,7 @@ def test_the_same_tokenizer_is_token_beside_token():
     )
     rows = rows_of(examples, wordpiece([]), "token-classification")
     found = align(rows, rows, np.arange(3))
-    every = int(rows.encoded.lengths.sum())
+    every = int(rows.lengths.sum())
     assert len(found.units.row) == every
     assert found.units.its.tolist() == list(range(every))
     assert (found.units.ours_count == 1).all()

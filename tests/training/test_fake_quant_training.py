@@ -81,11 +81,11 @@ def test_what_is_trained_is_what_the_static_file_computes(family, task, plan, tm
     session, fp32 = open_session(static.model), open_session(exported.model)
     names = tuple(value.name for value in session.get_inputs())
     gaps, effects = [], []
-    for row in range(len(rows.encoded)):
+    for row in range(len(rows)):
         feed = rows.feed([row])
         with torch.no_grad():
             expected = module(**feed).logits.numpy()
-        given = rows.task.feed(rows.encoded, [row], rows.preprocessor, names)
+        given = rows.batch([row], names)
         (got,), (plain,) = session.run(None, given), fp32.run(None, given)
         gaps.append(np.abs(expected - got).max())
         effects.append(np.abs(plain - got).max())
@@ -164,12 +164,12 @@ def _loss(candidate: Candidate, stage: Static | None, folder: Path) -> float:
     module = load_module(candidate.model)
     rows = make_rows(candidate, validation, module)
     total = 0.0
-    for row in range(len(rows.encoded)):
+    for row in range(len(rows)):
         feed = {name: tensor.numpy() for name, tensor in rows.feed([row]).items()}
         logits = torch.from_numpy(session.run(None, feed)[0])
         targets = rows.targets([row], logits.shape[1])
         total += float(torch.nn.functional.cross_entropy(logits[0], targets[0], ignore_index=-100))
-    return total / len(rows.encoded)
+    return total / len(rows)
 
 
 def test_what_is_excluded_stays_fp32_in_both(tmp_path):

@@ -16,8 +16,8 @@ from edgecompress.stages.distil import Distil
 from edgecompress.stages.finetune import Finetune
 from edgecompress.stages.prune.layers import Layers
 from edgecompress.surgery.model import load_module
-from edgecompress.tasks.base import IGNORED
 from edgecompress.tasks.masked_lm import mask_id
+from edgecompress.tasks.rows import IGNORED
 from edgecompress.texts import text_example, text_of
 from edgecompress.training.heads import HeadRules
 from edgecompress.training.masking import MaskedRows, hiding
@@ -56,9 +56,7 @@ def rows(teacher: Candidate) -> MaskedRows:
 
 
 def hidden(rows: MaskedRows) -> list[np.ndarray]:
-    return [
-        np.flatnonzero(rows.masked(number)[1] != IGNORED) for number in range(len(rows.encoded))
-    ]
+    return [np.flatnonzero(rows.masked(number)[1] != IGNORED) for number in range(len(rows))]
 
 
 def test_new_pieces_are_hidden_each_epoch_and_the_same_ones_again(rows: MaskedRows):
@@ -76,7 +74,7 @@ def test_new_pieces_are_hidden_each_epoch_and_the_same_ones_again(rows: MaskedRo
 
 def test_what_is_hidden_is_masked_replaced_or_left(rows: MaskedRows):
     rows = hiding(rows, Masking(share=0.9))
-    pairs = zip(rows.encoded.input_ids, rows.encoded.labels, strict=True)
+    pairs = [(one.feed["input_ids"], one.target["labels"]) for one in rows]
     whole = [np.where(label != IGNORED, label, ids) for ids, label in pairs]
     fates = []
     for epoch in range(4):
@@ -85,7 +83,7 @@ def test_what_is_hidden_is_masked_replaced_or_left(rows: MaskedRows):
             ids, label = rows.masked(number)
             at = label != IGNORED
             assert np.array_equal(label[at], plain[at]) and np.array_equal(ids[~at], plain[~at])
-            masked, same = ids[at] == mask_id(rows.preprocessor), ids[at] == plain[at]
+            masked, same = ids[at] == mask_id(rows.processor), ids[at] == plain[at]
             fates += [np.where(masked, 0, np.where(same, 1, 2))]
     shares = np.bincount(np.concatenate(fates)) / sum(map(len, fates))
     assert shares == pytest.approx([0.8, 0.1, 0.1], abs=0.03)
@@ -95,7 +93,7 @@ def test_whole_words_are_hidden_whole(rows: MaskedRows):
     rows = hiding(rows, Masking(share=0.3, whole_words=True))
     rows.begin(0, seed=1)
     for number, at in enumerate(hidden(rows)):
-        places, words = rows.encoded.word_positions[number], rows.encoded.word_indices[number]
+        places, words = rows.rows[number].place["positions"], rows.rows[number].place["words"]
         taken = np.isin(places, at)
         assert taken.any() and np.array_equal(taken, np.isin(words, words[taken]))
 
@@ -114,7 +112,7 @@ def test_only_hidden_places_are_answered_and_as_before(teacher: Candidate, rows:
             rows.feed(numbers)
             module(**rows.feed(numbers))
             other = make_rows(teacher, HELD_OUT, module)
-            assert len(logits_of(module, other)) == len(other.encoded)
+            assert len(logits_of(module, other)) == len(other)
     assert torch.equal(wanted[0], targets[targets != IGNORED])
     assert torch.allclose(narrow[0], whole[targets != IGNORED], atol=1e-5)
 

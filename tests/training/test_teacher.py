@@ -12,9 +12,9 @@ from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from edgecompress.errors import DataError
+from edgecompress.processors import TextProcessor
 from edgecompress.surgery.heads_and_neurons import keep_heads_and_neurons
 from edgecompress.surgery.model import load_module, save_module
-from edgecompress.tasks import Preprocessor
 from edgecompress.texts import words_of
 from edgecompress.training.heads import HeadRules, LabelsError
 from edgecompress.training.new_teacher import NewTeacher
@@ -183,7 +183,7 @@ def test_hidden_limits_of_the_tokenizer_go(checkpoint, tmp_path):
     teacher = import_teacher(str(checkpoint), TASK, None, tmp_path / "t")
     written = json.loads((teacher.preprocessor / "tokenizer.json").read_text())
     assert written["truncation"] is None
-    preprocessor = Preprocessor.load(teacher.preprocessor)
+    preprocessor = TextProcessor.load(teacher.preprocessor)
     assert preprocessor.max_length == 32
     assert set(preprocessor.input_names) == {"input_ids", "token_type_ids", "attention_mask"}
 
@@ -201,12 +201,12 @@ def test_roberta_positions_begin_behind_the_padding(checkpoint, tmp_path):
     transformers.XLMRobertaForTokenClassification(config).save_pretrained(checkpoint)
     (checkpoint / "surgery.json").unlink(missing_ok=True)
     teacher = import_teacher(str(checkpoint), TASK, LABELS, tmp_path / "t")
-    preprocessor = Preprocessor.load(teacher.preprocessor)
+    preprocessor = TextProcessor.load(teacher.preprocessor)
     assert preprocessor.max_length == 24
     module = load_module(teacher.model)
     long = (words_of(tagged_examples(1, 3)[0]) * 20)[:60]
     rows = make_rows(teacher, [type(TRAIN[0])(words=long)], module)
-    assert len(rows.encoded) > 1
+    assert len(rows) > 1
     assert all(np.isfinite(values).all() for values in logits_of(module, rows))
 
 
@@ -250,7 +250,7 @@ def test_a_new_teacher_is_the_same_each_time(tokenizer, tmp_path):
     assert digests[0] == digests[1]
     same = {name for name in digests[0] if digests[0][name] == digests[2][name]}
     assert set(digests[0]) - same == {"model/model.safetensors"}
-    preprocessor = Preprocessor.load(made[0].preprocessor)
+    preprocessor = TextProcessor.load(made[0].preprocessor)
     assert preprocessor.max_length == 128
     assert preprocessor.vocabulary_size <= 90
     (ids,) = preprocessor.encode_text(["Amina leo"])
@@ -263,7 +263,7 @@ def test_tone_marks_are_kept_and_case_is_folded_on_demand(tmp_path):
         shape = NewTeacher(layers=1, hidden_size=16, heads=2, vocabulary=200, lowercase=lowercase)
         folder = tmp_path / str(lowercase)
         made = shape.make(texts, "text-classification", ("a", "b"), folder, 1)
-        preprocessor = Preprocessor.load(made.preprocessor)
+        preprocessor = TextProcessor.load(made.preprocessor)
         ids = preprocessor.encode_text(["Yorùbá", "yorùbá", "Yoruba"])
         assert np.array_equal(ids[0], ids[1]) is lowercase
         assert not np.array_equal(ids[0], ids[2])

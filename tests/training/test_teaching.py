@@ -53,7 +53,7 @@ def test_each_row_is_taught_by_its_own_teachers(models, tmp_path):
     answers = counts = 0.0
     inner, tokens, units = [0.0, 0.0], [0.0, 0.0], [0, 0]
     for row, weight in enumerate(weights.tolist()):
-        at = torch.from_numpy(rows.encoded.word_positions[row])
+        at = torch.from_numpy(rows.rows[row].place["positions"])
         wanted = averaged(
             [softened(its[row].logits[0, at], 2.0) for its in theirs],
             torch.tensor([share[row] for share in shares]).float()[:, None].expand(2, len(at)),

@@ -10,18 +10,18 @@ from helpers import PEOPLE, PLACES, labelled_texts, tagged_examples, tiny_teache
 from pydantic import ValidationError
 
 from edgecompress.errors import DataError
-from edgecompress.tasks import Preprocessor
+from edgecompress.processors import TextProcessor
 from edgecompress.texts import label_of, tags_of, text_example, words_example, words_of
 from edgecompress.training.augment import split_words
 from edgecompress.training.transfer import Transfer, tokens_of, transfer_examples
 
 
 @pytest.fixture(scope="module")
-def preprocessor(tmp_path_factory: pytest.TempPathFactory) -> Preprocessor:
+def preprocessor(tmp_path_factory: pytest.TempPathFactory) -> TextProcessor:
     made = tiny_teacher(
         tmp_path_factory.mktemp("teacher"), tagged_examples(60), "token-classification"
     )
-    return Preprocessor.load(made.preprocessor)
+    return TextProcessor.load(made.preprocessor)
 
 
 def corpus(folder: Path, *lines: str) -> Path:
@@ -94,13 +94,13 @@ def test_at_most_so_many_are_drawn_by_the_seed(tmp_path: Path):
     assert len(first) == len(other) == 7
 
 
-def test_text_in_another_script_is_refused(tmp_path: Path, preprocessor: Preprocessor):
+def test_text_in_another_script_is_refused(tmp_path: Path, preprocessor: TextProcessor):
     file = corpus(tmp_path, "ሰላም ነው", "ዛሬ ገበያ", "sokoni leo")
     with pytest.raises(DataError, match=r"2 of 3 texts .* mostly unknown .*ሰላም"):
         transfer_examples(Transfer(corpus=[file]), tagged_examples(5), 0, preprocessor)
 
 
-def test_a_few_unreadable_texts_are_left_out(tmp_path: Path, preprocessor: Preprocessor):
+def test_a_few_unreadable_texts_are_left_out(tmp_path: Path, preprocessor: TextProcessor):
     file = corpus(tmp_path, "ሰላም ነው", "sokoni leo", "leo sokoni")
     found = transfer_examples(Transfer(corpus=[file]), tagged_examples(5), 0, preprocessor)
     assert [words_of(one) for one in found] == [("sokoni", "leo"), ("leo", "sokoni")]
@@ -149,7 +149,7 @@ def test_words_are_replaced_as_often_as_they_occur():
 
 
 @pytest.mark.parametrize("field", ["mask", "drop"])
-def test_words_are_masked_or_dropped(field: str, preprocessor: Preprocessor):
+def test_words_are_masked_or_dropped(field: str, preprocessor: TextProcessor):
     train = labelled_texts(40)
     transfer = Transfer(augment=1, how={"replace": 0, field: 0.5})
     found = transfer_examples(transfer, train, 0, preprocessor)
@@ -174,7 +174,7 @@ def test_ngrams_are_neighbours_of_the_original():
 
 
 def test_case_is_changed_only_where_the_tokenizer_sees_it(
-    tmp_path: Path, preprocessor: Preprocessor
+    tmp_path: Path, preprocessor: TextProcessor
 ):
     train = tagged_examples(20)
     transfer = Transfer(augment=1, how={"mentions": 0, "replace": 0, "recase": 1, "ngrams": 0.01})
@@ -183,8 +183,8 @@ def test_case_is_changed_only_where_the_tokenizer_sees_it(
     small = {tuple(word.lower() for word in words_of(one)) for one in train}
     assert all(tuple(word.lower() for word in words_of(one)) in small for one in found)
     folded = tiny_teacher(tmp_path, train, "token-classification", lowercase=True)
-    assert not tokens_of(Preprocessor.load(folded.preprocessor)).cased
-    none = transfer_examples(transfer, train, 0, Preprocessor.load(folded.preprocessor))
+    assert not tokens_of(TextProcessor.load(folded.preprocessor)).cased
+    none = transfer_examples(transfer, train, 0, TextProcessor.load(folded.preprocessor))
     assert len(none) < 3
 
 

@@ -208,7 +208,7 @@ class _Calibration:
         if not by_loss:
             self.importance = importance.magnitude(module)
             return
-        total = len(self.rows.encoded)
+        total = len(self.rows)
         self.gradients = importance.mask_gradients(
             module,
             self.rows,

@@ -323,7 +323,7 @@ class _Work:
 
     def _samples(self, count: int | None) -> Samples:
         """Give what models are judged on: validation examples, or made-up inputs without a task."""
-        from edgecompress.models.inputs import encode_rows, made_feeds
+        from edgecompress.models.inputs import encode_rows, made_feeds, typed_feed
         from edgecompress.models.outputs import Samples
         from edgecompress.models.stored import graph_specs
 
@@ -345,7 +345,7 @@ class _Work:
                 "quantize.auto judges models on validation examples, and there are none: give "
                 "`data.validation`, or use quantize.dynamic"
             )
-        feeds = tuple(rows.feed([row], specs) for row in range(len(rows.lengths)))
+        feeds = tuple(typed_feed(rows, [row], specs) for row in range(len(rows.lengths)))
         labelled = all(tags_of(example) or label_of(example) for example in examples)
         known = tuple(examples) if labelled or not rows.task.labelled else ()
         return Samples(feeds, rows, known, self.candidate.labels)

@@ -45,6 +45,7 @@ class Share(ReadsCorpus):
         """
         import numpy as np
 
+        from edgecompress.processors import TextProcessor
         from edgecompress.surgery.families import word_embedding, word_path
         from edgecompress.surgery.model import load_module, save_module
         from edgecompress.surgery.sharing import nearest, share_rows, shared
@@ -54,7 +55,6 @@ class Share(ReadsCorpus):
         from edgecompress.surgery.vocabulary.pieces import begins_word, read_vocabulary
         from edgecompress.surgery.vocabulary.proof import check_readable
         from edgecompress.surgery.vocabulary.splitting import counts_by_group, split
-        from edgecompress.tasks import Preprocessor
 
         if candidate.preprocessor is None:
             raise StageError("vocabulary.share needs a model with its tokenizer; this one has none")
@@ -69,7 +69,7 @@ class Share(ReadsCorpus):
             raise StageError(f"rows is {self.rows}, but the embedding has only {there}")
         first = read_corpus((TRAIN,), context.train) if TRAIN in self.corpus else ()
         others = read_corpus([entry for entry in self.corpus if entry != TRAIN], ())
-        found = split(Preprocessor.load(candidate.preprocessor).tokenizer, (*first, *others))
+        found = split(TextProcessor.load(candidate.preprocessor).tokenizer, (*first, *others))
         counts = counts_by_group(found, vocabulary.names, (len(first), len(others)))
         check_readable(vocabulary, {**counts[1], **counts[0]}, (*first, *others))
 
@@ -108,7 +108,7 @@ class Share(ReadsCorpus):
         }
         if context.validation:
             held_out = split(
-                Preprocessor.load(candidate.preprocessor).tokenizer, context.validation
+                TextProcessor.load(candidate.preprocessor).tokenizer, context.validation
             )
             decisions["held_out_shared"] = round(float(lost[held_out.ids].mean()), 6)
         return candidate.with_model(model, **decisions)

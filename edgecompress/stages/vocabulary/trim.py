@@ -57,6 +57,7 @@ class Trim(ReadsCorpus):
         DataError
             When the corpus, the tokenizer or the model cannot be used.
         """
+        from edgecompress.processors import TextProcessor
         from edgecompress.surgery.model import load_module, save_module
         from edgecompress.surgery.vocabulary.alphabet import minimum, needed, scripts_used
         from edgecompress.surgery.vocabulary.choice import choose
@@ -65,7 +66,6 @@ class Trim(ReadsCorpus):
         from edgecompress.surgery.vocabulary.pieces import read_vocabulary
         from edgecompress.surgery.vocabulary.proof import check_readable, prove
         from edgecompress.surgery.vocabulary.splitting import counts_by_group, split
-        from edgecompress.tasks import Preprocessor
 
         if candidate.preprocessor is None:
             raise StageError("vocabulary.trim needs a model with its tokenizer; this one has none")
@@ -73,7 +73,7 @@ class Trim(ReadsCorpus):
         names = vocabulary.names
         first, others = self._texts(context)
         texts = (*first, *others)
-        original = Preprocessor.load(candidate.preprocessor).tokenizer
+        original = TextProcessor.load(candidate.preprocessor).tokenizer
         context.progress(0, 4, "splitting the corpus")
         before = split(original, texts)
         counts = counts_by_group(before, names, (len(first), len(others)))
@@ -98,7 +98,7 @@ class Trim(ReadsCorpus):
         ids = new_ids(vocabulary, choice.kept)
 
         context.progress(2, 4, "comparing the tokenizers")
-        trimmed = Preprocessor.load(folder).tokenizer
+        trimmed = TextProcessor.load(folder).tokenizer
         on_corpus = prove(vocabulary, ids, before, split(trimmed, texts))
         held_out = None
         if context.validation:

@@ -10,13 +10,13 @@ from torch import nn
 from torch.nn import functional
 
 from edgecompress.training.losses import example_losses
-from edgecompress.training.rows import Rows, even_batches
+from edgecompress.training.rows import TorchRows, even_batches
 from edgecompress.training.stepwise import Runner
 
 Measure = Literal["loss", "divergence"]
 
 
-def mean_loss(module: Any, rows: Rows) -> float:
+def mean_loss(module: Any, rows: TorchRows) -> float:
     """Mean cross entropy of a module over labelled rows."""
     total = 0.0
     for batch in even_batches(rows.lengths):
@@ -24,15 +24,15 @@ def mean_loss(module: Any, rows: Rows) -> float:
         with torch.inference_mode():
             targets = rows.targets(batch, feed["input_ids"].shape[1])
             total += float(example_losses(module(**feed).logits, targets).sum())
-    return total / max(1, len(rows.encoded))
+    return total / max(1, len(rows))
 
 
-def answered(rows: Rows, batch: Sequence[int], logits: torch.Tensor) -> torch.Tensor:
+def answered(rows: TorchRows, batch: Sequence[int], logits: torch.Tensor) -> torch.Tensor:
     """Give the logits that are read as answers, (answers, classes): a word's first piece each.
 
     Parameters
     ----------
-    rows : Rows
+    rows : TorchRows
     batch : sequence of int
         The rows that `logits` are of.
     logits : torch.Tensor
@@ -42,7 +42,7 @@ def answered(rows: Rows, batch: Sequence[int], logits: torch.Tensor) -> torch.Te
         return logits
     read = torch.zeros(logits.shape[:2], dtype=torch.bool)
     for row, number in enumerate(batch):
-        read[row, torch.from_numpy(rows.encoded.word_positions[number])] = True
+        read[row, torch.from_numpy(rows.rows[number].place["positions"])] = True
     return logits[read]
 
 
@@ -56,14 +56,14 @@ class LayerEffects:
     ----------
     module : transformers.PreTrainedModel
         Left as it was.
-    rows : Rows
+    rows : TorchRows
         Labelled, where `measure` is ``loss``.
     measure : {"loss", "divergence"}
         Mean cross entropy with the labels of each row; or the mean divergence (Kullback and
         Leibler) of the answers from those of the whole model, which needs no label.
     """
 
-    def __init__(self, module: Any, rows: Rows, measure: Measure) -> None:
+    def __init__(self, module: Any, rows: TorchRows, measure: Measure) -> None:
         self.runner = Runner(module, rows)
         self.rows, self.measure = rows, measure
         self.kept = list(range(len(self.runner.layers)))

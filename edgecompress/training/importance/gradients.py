@@ -25,7 +25,7 @@ from edgecompress.surgery.hidden import hidden_norms
 from edgecompress.training.importance.effect import answered
 from edgecompress.training.loop import autocast
 from edgecompress.training.losses import example_losses
-from edgecompress.training.rows import Rows, even_batches
+from edgecompress.training.rows import TorchRows, even_batches
 
 Tick = Callable[[int], None]
 Labels = Literal["data", "model"]
@@ -50,7 +50,7 @@ class MaskGradients:
 
 def mask_gradients(
     module: Any,
-    rows: Rows,
+    rows: TorchRows,
     tick: Tick,
     *,
     labels: Labels = "data",
@@ -64,7 +64,7 @@ def mask_gradients(
     ----------
     module : transformers.PreTrainedModel
         Left as it was.
-    rows : Rows
+    rows : TorchRows
         Labelled, where `labels` is ``data``.
     tick : callable
         Told the number of rows done.
@@ -82,7 +82,7 @@ def mask_gradients(
     found = list(blocks(module))
     meters = [_Meter(part) for block in found for part in (block.heads, block.neurons)]
     stream = _Meter(1) if hidden else None
-    count = len(rows.encoded)
+    count = len(rows)
     kept = [np.zeros((count, meter.parts), np.float32) for meter in meters]
     channels: list[np.ndarray] = []
     generator = torch.Generator().manual_seed(seed)

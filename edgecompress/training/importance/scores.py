@@ -11,7 +11,7 @@ import torch
 from edgecompress.surgery.families import blocks
 from edgecompress.surgery.hidden import WRITES, hidden_size
 from edgecompress.training.importance.gradients import MaskGradients, Tick, mask_gradients
-from edgecompress.training.rows import Rows
+from edgecompress.training.rows import TorchRows
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,7 @@ def squared(gradients: MaskGradients) -> Importance:
     )
 
 
-def taylor(module: Any, rows: Rows, tick: Tick) -> Importance:
+def taylor(module: Any, rows: TorchRows, tick: Tick) -> Importance:
     """Squared first-order Taylor importance: the squared change of each example's loss, summed.
 
     Source: Molchanov et al., 2019, "Importance estimation for neural network pruning"; Michel et
@@ -58,7 +58,7 @@ def taylor(module: Any, rows: Rows, tick: Tick) -> Importance:
     ----------
     module : transformers.PreTrainedModel
         Left as it was.
-    rows : Rows
+    rows : TorchRows
         Labelled.
     tick : callable
         Told the number of rows done.
@@ -66,14 +66,14 @@ def taylor(module: Any, rows: Rows, tick: Tick) -> Importance:
     return squared(mask_gradients(module, rows, tick))
 
 
-def fisher(module: Any, rows: Rows, tick: Tick, seed: int = 0) -> Importance:
+def fisher(module: Any, rows: TorchRows, tick: Tick, seed: int = 0) -> Importance:
     """Diagonal Fisher information of the masks, by answers drawn from the model's own.
 
     Parameters
     ----------
     module : transformers.PreTrainedModel
         Left as it was.
-    rows : Rows
+    rows : TorchRows
         Labels are not looked at, only where there are some.
     tick : callable
         Told the number of rows done.

@@ -10,12 +10,12 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
 from edgecompress.errors import DataError
-from edgecompress.tasks import Preprocessor
+from edgecompress.processors import TextProcessor
 
 WORDS = ["Rais", "wa", "Kenya", "aliwasili", "Nairobi", ",", "zzz"]
 
 
-def test_same_ids_as_transformers(wordpiece_folder: Path, preprocessor: Preprocessor) -> None:
+def test_same_ids_as_transformers(wordpiece_folder: Path, preprocessor: TextProcessor) -> None:
     from transformers import PreTrainedTokenizerFast
 
     theirs = PreTrainedTokenizerFast(
@@ -29,7 +29,7 @@ def test_same_ids_as_transformers(wordpiece_folder: Path, preprocessor: Preproce
     assert preprocessor.with_specials(ids).tolist() == theirs(" ".join(WORDS))["input_ids"]
 
 
-def test_settings_are_read(preprocessor: Preprocessor) -> None:
+def test_settings_are_read(preprocessor: TextProcessor) -> None:
     assert preprocessor.max_length == 512
     assert preprocessor.capacity == 510
     assert preprocessor.input_names == ("input_ids", "attention_mask")
@@ -43,17 +43,17 @@ def test_absurd_length_is_512(wordpiece_folder: Path, tmp_path: Path, absurd: ob
     text = (wordpiece_folder / "tokenizer.json").read_text()
     (tmp_path / "tokenizer.json").write_text(text)
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"model_max_length": absurd}))
-    assert Preprocessor.load(tmp_path).max_length == 512
+    assert TextProcessor.load(tmp_path).max_length == 512
 
 
 def test_config_may_be_missing_and_names_are_taken(wordpiece_folder: Path, tmp_path: Path) -> None:
     text = (wordpiece_folder / "tokenizer.json").read_text()
     (tmp_path / "tokenizer.json").write_text(text)
-    without = Preprocessor.load(tmp_path)
+    without = TextProcessor.load(tmp_path)
     assert without.max_length == 512
     names = ["input_ids", "token_type_ids", "attention_mask"]
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"model_input_names": names}))
-    found = Preprocessor.load(tmp_path)
+    found = TextProcessor.load(tmp_path)
     assert found.input_names == tuple(names)
     assert found.digest != without.digest
 
@@ -63,7 +63,7 @@ def test_truncation_and_padding_of_the_file_are_off(wordpiece_folder: Path, tmp_
     tokenizer.enable_truncation(4)
     tokenizer.enable_padding(length=64, pad_id=7)
     tokenizer.save(str(tmp_path / "tokenizer.json"))
-    found = Preprocessor.load(tmp_path)
+    found = TextProcessor.load(tmp_path)
     (ids,) = found.encode_text([" ".join(WORDS)])
     assert 4 < len(ids) < 64
 
@@ -81,7 +81,7 @@ def test_byte_level_with_roberta_specials(tmp_path: Path) -> None:
     tokenizer.train_from_iterator(["Rais wa Kenya"], trainer)
     tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
     tokenizer.save(str(tmp_path / "tokenizer.json"))
-    found = Preprocessor.load(tmp_path)
+    found = TextProcessor.load(tmp_path)
     assert (found.prefix, found.suffix, found.pad_id) == ((0,), (2,), 1)
     ((ids, words),) = found.encode_words([["Rais", "wa", "ẹ̀"]])
     assert set(words.tolist()) == {0, 1, 2}
@@ -92,24 +92,24 @@ def test_no_specials_and_segments(tmp_path: Path) -> None:
     tokenizer = Tokenizer(models.WordLevel({"a": 0, "b": 1, "[X]": 2}, unk_token="a"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.save(str(tmp_path / "tokenizer.json"))
-    found = Preprocessor.load(tmp_path)
+    found = TextProcessor.load(tmp_path)
     assert (found.prefix, found.suffix) == ((), ())
     tokenizer.post_processor = processors.TemplateProcessing(
         single="$A:0 [X]:2", special_tokens=[("[X]", 2)]
     )
     tokenizer.save(str(tmp_path / "tokenizer.json"))
-    found = Preprocessor.load(tmp_path)
+    found = TextProcessor.load(tmp_path)
     assert found.suffix == (2,)
     assert found.segment_ids(4).tolist() == [0, 0, 0, 2]
 
 
-def test_words_without_pieces_keep_their_place(preprocessor: Preprocessor) -> None:
+def test_words_without_pieces_keep_their_place(preprocessor: TextProcessor) -> None:
     ((_, words),) = preprocessor.encode_words([["\u00a0", "Rais", "", "\ufe0f", "wa", "\u200b"]])
     assert set(words.tolist()) == {1, 4}
     assert np.all(np.diff(words) >= 0)
 
 
-def test_many_sentences_keep_their_order(preprocessor: Preprocessor) -> None:
+def test_many_sentences_keep_their_order(preprocessor: TextProcessor) -> None:
     sentences = [["Rais"] * (i % 3) for i in range(2500)]
     pieces = preprocessor.encode_words(sentences)
     assert [len(set(words.tolist())) for _, words in pieces] == [i % 3 for i in range(2500)]
@@ -117,24 +117,24 @@ def test_many_sentences_keep_their_order(preprocessor: Preprocessor) -> None:
 
 def test_bad_folders_are_named(tmp_path: Path, wordpiece_folder: Path) -> None:
     with pytest.raises(DataError, match=r"tokenizer\.json: the tokenizer is missing"):
-        Preprocessor.load(tmp_path)
+        TextProcessor.load(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(DataError, match="not a tokenizer that can be read"):
-        Preprocessor.load(tmp_path)
+        TextProcessor.load(tmp_path)
     text = (wordpiece_folder / "tokenizer.json").read_text()
     (tmp_path / "tokenizer.json").write_text(text)
     (tmp_path / "tokenizer_config.json").write_text("[1")
     with pytest.raises(DataError, match=r"tokenizer_config\.json:1: cannot be read as JSON"):
-        Preprocessor.load(tmp_path)
+        TextProcessor.load(tmp_path)
     (tmp_path / "tokenizer_config.json").write_text("[]")
     with pytest.raises(DataError, match="must be a JSON object"):
-        Preprocessor.load(tmp_path)
+        TextProcessor.load(tmp_path)
     (tmp_path / "tokenizer_config.json").write_text('{"model_max_length": 2}')
     with pytest.raises(DataError, match="leaves no room"):
-        Preprocessor.load(tmp_path)
+        TextProcessor.load(tmp_path)
 
 
-def test_lone_surrogate_is_refused(preprocessor: Preprocessor) -> None:
+def test_lone_surrogate_is_refused(preprocessor: TextProcessor) -> None:
     with pytest.raises(DataError, match="lone surrogates"):
         preprocessor.encode_text(["a\ud800"])
     with pytest.raises(DataError, match="lone surrogates"):

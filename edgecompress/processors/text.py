@@ -10,12 +10,13 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecompress.errors import DataError
+from edgecompress.processors.base import Array, Feed, Processor
 from edgecompress.reading import first_line, read_json, read_text
 from edgecompress.values import file_digest
 
@@ -28,8 +29,8 @@ CHUNK = 1024  # sentences per call of the tokenizer: bounds the memory its Encod
 
 
 @dataclass(frozen=True, eq=False)
-class Preprocessor:
-    """A tokenizer with what a model needs to know of it; make one with `Preprocessor.load`.
+class TextProcessor(Processor):
+    """A tokenizer with what a model needs to know of it; make one with `TextProcessor.load`.
 
     Attributes
     ----------
@@ -49,6 +50,8 @@ class Preprocessor:
         SHA-256 over the files; equal digests encode alike.
     """
 
+    kind: ClassVar[str] = "text"
+
     tokenizer: Any
     max_length: int
     pad_id: int
@@ -59,7 +62,7 @@ class Preprocessor:
     digest: str
 
     @classmethod
-    def load(cls, directory: Path) -> Preprocessor:
+    def load(cls, directory: Path) -> TextProcessor:
         """Read ``tokenizer.json`` and ``tokenizer_config.json`` from `directory`.
 
         Raises
@@ -167,6 +170,35 @@ class Preprocessor:
             (np.array(encoding.ids, dtype=np.int64), _words_at(text, encoding.offsets))
             for text, encoding in zip(texts, found, strict=True)
         ]
+
+    def batch(self, feeds: Sequence[Feed], names: Sequence[str]) -> dict[str, Array]:
+        """Put rows of ``input_ids`` together, padded on the right: int64 (batch, length) each.
+
+        Parameters
+        ----------
+        feeds : sequence of mapping of str to ndarray
+        names : sequence of str
+            Of ``input_ids``, ``attention_mask``, ``token_type_ids`` and ``position_ids``.
+        """
+        chosen = [feed["input_ids"] for feed in feeds]
+        length = max((len(ids) for ids in chosen), default=0)
+        inside = np.arange(length) < np.array([[len(ids)] for ids in chosen])
+        result: dict[str, Array] = {}
+        for name in names:
+            if name == "input_ids":
+                value = np.full((len(chosen), length), self.pad_id, dtype=np.int64)
+                value[inside] = np.concatenate(chosen)
+            elif name == "attention_mask":
+                value = inside.astype(np.int64)
+            elif name == "token_type_ids":
+                value = np.zeros((len(chosen), length), dtype=np.int64)
+                value[inside] = np.concatenate([self.segment_ids(len(ids)) for ids in chosen])
+            elif name == "position_ids":
+                value = np.broadcast_to(np.arange(length), (len(chosen), length)).copy()
+            else:
+                raise DataError(f"the model wants an input {name!r}, which no text gives")
+            result[name] = value
+        return result
 
     def with_specials(self, ids: Ids) -> Ids:
         """Put the special tokens around the pieces of one row, int64 (pieces + specials,)."""
