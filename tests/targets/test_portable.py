@@ -27,7 +27,7 @@ from edgecompress.targets import Job, JobModel, open_target
 from edgecompress.targets.base import Feeds, feeds_from_rows
 from edgecompress.targets.emulated import prepare
 from edgecompress.targets.inputs import encoded_feeds
-from edgecompress.tasks import Rows, task
+from edgecompress.tasks import Rows
 from edgecompress.texts import words_example
 from edgecompress.values import Candidate, Example, OnnxModel
 

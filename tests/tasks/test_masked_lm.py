@@ -91,7 +91,7 @@ def perfect(encoded, vocabulary: int, height: float = 20.0) -> list[np.ndarray]:
 def test_a_perfect_model_guesses_every_word(small: TextProcessor):
     kind, given = task("masked-lm"), examples(*TEXTS)
     encoded = encode(small, *TEXTS)
-    answers = kind.decode(perfect(encoded, len(PIECES)), encoded, ())
+    answers = kind.decode(perfect(encoded, len(PIECES)), encoded)
     split = [[text.split()[n] for n in hidden_words(text)] for text in TEXTS]
     assert [list(words) for words in answers.labels] == split  # as they stand in the text
     scores = {(s.metric, s.slice): s.value for s in kind.score(answers, given, ())}

@@ -148,7 +148,7 @@ def test_wrong_labels_are_named(preprocessor: TextProcessor) -> None:
         TASK.rows([words_example(words=("a", "b"), tags=("O",))], preprocessor, LABELS)
     with pytest.raises(DataError, match="no tags"):
         TASK.label_names([text_example(text="x", label="y")])
-    with pytest.raises(ValueError, match="arrays of logits"):
+    with pytest.raises(ValueError, match="arrays of outputs"):
         TASK.decode([], TASK.rows([words_example(words=("wa",))], preprocessor, LABELS))
 
 
