@@ -206,6 +206,62 @@ def _read_twice(graph: Graph) -> None:
     graph.output("y")
 
 
+def _recurrent(graph: Graph) -> None:
+    """An LSTM of any direction, with or without what it may be given, before a linear layer."""
+    direction = graph.pick("forward", "reverse", "bidirectional")
+    ways, hidden = 2 if direction == "bidirectional" else 1, graph.pick(16, 32)
+    graph.input("x", FLOAT, ["frames", "n", 32])
+    graph.add("Tanh", ["x"], "t")
+    parts = [graph.weight("w", ways, 4 * hidden, 32, scale=0.2)]
+    parts.append(graph.weight("r", ways, 4 * hidden, hidden, scale=0.2))
+    given = graph.pick(0, 1, 2)
+    if given:
+        parts.append(graph.weight("b", ways, 8 * hidden, scale=0.2))
+    if given == 2:
+        parts += ["", "", "", graph.weight("p", ways, 3 * hidden, scale=0.2)]
+    graph.add("LSTM", ["t", *parts], "o", "h", hidden_size=hidden, direction=direction)
+    graph.add("ReduceMean", ["h"], "s", axes=[0], keepdims=0)
+    graph.add("MatMul", ["s", graph.weight("v", hidden, 16)], "y")
+    graph.output("y")
+    graph.output("o")
+
+
+def _unfolded(graph: Graph) -> None:
+    """Convolutions with their normalizations behind them, as exports of other tools leave them."""
+    graph.input("x", FLOAT, ["n", 3, 16, 16])
+    last, channels, shared = "x", 3, graph.pick(0, 1)
+    for number in range(4):
+        weight = "w2" if shared and number == 3 else graph.weight(f"w{number}", 8, channels, 3, 3)
+        parts = [weight] + ([graph.weight(f"b{number}", 8)] if graph.pick(0, 1) else [])
+        graph.add("Conv", [last, *parts], f"c{number}", pads=[1, 1, 1, 1])
+        moments = [graph.weight(f"{part}{number}", 8) for part in ("gamma", "beta", "mean")]
+        spread = (graph.random.random(8) + 0.2).astype(np.float32)
+        graph.weights.append(numpy_helper.from_array(spread, f"var{number}"))
+        epsilon = graph.pick({}, {"epsilon": 1e-3})
+        graph.add(
+            "BatchNormalization", [f"c{number}", *moments, f"var{number}"], f"n{number}", **epsilon
+        )
+        last = graph.add("Relu", [f"n{number}"], f"r{number}")
+        channels = 8
+    graph.add("GlobalAveragePool", [last], "p")
+    graph.add("Flatten", ["p"], "f")
+    graph.add("Gemm", ["f", graph.weight("v", 8, 16)], "y")
+    graph.output("y", ["n", 16])
+
+
+def _one_filter_bank(graph: Graph) -> None:
+    """One weight that many convolutions read, as of octaves of a sound."""
+    graph.input("x", FLOAT, ["n", 1, 256])
+    bank, bias = graph.weight("bank", 16, 1, 32), graph.weight("bias", 16)
+    parts, last = [], "x"
+    for octave in range(6):
+        made = graph.add("Conv", [last, bank, bias], f"c{octave}", pads=[16, 15])
+        parts.append(graph.add("ReduceMax", [made], f"m{octave}", axes=[2], keepdims=0))
+        last = graph.add("Mul", [last, graph.scalar(f"half{octave}", 0.7)], f"x{octave}")
+    graph.add("Concat", parts, "y", axis=1)
+    graph.output("y")
+
+
 def _lists(graph: Graph) -> None:
     """An output that is a list of tensors."""
     graph.input("x", FLOAT, ["n", 32])
@@ -229,6 +285,9 @@ GRAPHS = {
     "words": _words,
     "only convolutions": _only_convolutions,
     "read twice": _read_twice,
+    "recurrent": _recurrent,
+    "unfolded": _unfolded,
+    "one filter bank": _one_filter_bank,
     "lists": _lists,
 }
 """Graphs of which something is unusual, besides what their signatures lack."""

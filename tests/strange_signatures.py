@@ -40,6 +40,11 @@ class Graph:
         self.weights.append(numpy_helper.from_array(np.array(values, np.int64), name))
         return name
 
+    def scalar(self, name: str, number: float) -> str:
+        """Add an fp32 constant of one number."""
+        self.weights.append(numpy_helper.from_array(np.float32(number), name))
+        return name
+
     def add(self, op: str, inputs: Sequence[str], *outputs: str, **given: Any) -> str:
         """Add a node; give its first output."""
         made = outputs or (f"{op.lower()}_{len(self.nodes)}",)

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from edgecompress.values import Candidate
 
 Function = Callable[..., Any]
+LARGER = (
+    "the file has grown, as it holds few weights beside the nodes that quantizing adds; keep it "
+    "only where it is faster (edgecompress profile BEFORE AFTER --compare)"
+)
 
 _DATA_OPTIONS = (
     click.option("--recipe", "like", metavar="RECIPE", default=None,
@@ -97,7 +101,11 @@ def apply_stage(
     with TerminalReporter() as reporter:
         before, after = apply_one(recipe, options["output"], options["store"], reporter)
     old, new = total_bytes(before.model), total_bytes(after.model)
-    say(f"{stage}: {old / 1e6:.2f} MB → {new / 1e6:.2f} MB ({old / max(new, 1):.2f}× smaller)")
+    grown = new > old
+    change = f"{new / max(old, 1):.2f}× larger" if grown else f"{old / max(new, 1):.2f}× smaller"
+    say(f"{stage}: {old / 1e6:.2f} MB → {new / 1e6:.2f} MB ({change})")
+    if grown and stage.startswith("quantize."):
+        click.secho("beware: " + LARGER, fg="yellow", err=True)
     if old == new:  # zeros in the place of weights show only when the files are packed
         packed, smaller = (compressed_size(model_files(it.model)) for it in (before, after))
         say(f"as a compressed download: {packed / 1e6:.2f} MB → {smaller / 1e6:.2f} MB")

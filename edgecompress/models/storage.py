@@ -10,7 +10,7 @@ Source of the format: https://protobuf.dev/programming-guides/encoding and onnx.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -55,7 +55,7 @@ class StoredModel:
     """
 
     proto: ModelProto
-    places: Mapping[str, Place]
+    places: dict[str, Place]
 
     def array(self, tensor: TensorProto) -> np.ndarray[Any, Any]:
         """Read the values of an initializer, from disk where they lie there.

@@ -194,6 +194,8 @@ def _lost_channels(
     name: str, expected: Sequence[Array], found: Sequence[Array], strict: float
 ) -> str:
     """Say where too many indices along an axis have one value throughout, and not in fp32."""
+    if any(one.ndim == 0 for one in expected):  # a number, at least where the batch is 1
+        return ""
     if len({one.ndim for one in expected}) > 1:  # of padded batches the rows that are used are left
         expected, found = (
             [one.reshape(-1, one.shape[-1]) for one in each] for each in (expected, found)

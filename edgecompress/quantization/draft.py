@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from onnx import NodeProto, TensorProto, helper
+from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from edgecompress.errors import StageError
 from edgecompress.models.storage import StoredModel
@@ -20,6 +20,7 @@ from edgecompress.quantization.weights import (
     array_tensor,
     asymmetric,
     quantize_linear,
+    quantize_recurrent,
     quantize_table,
     scalar,
     symmetric,
@@ -108,6 +109,10 @@ class Draft:
                 reduce_range=self.scheme.reduce_range,
                 least=least,
             )
+        elif form == "recurrent":
+            made = quantize_recurrent(
+                array, per_channel=self.scheme.per_channel, reduce_range=self.scheme.reduce_range
+            )
         else:
             made = quantize_linear(
                 np.ascontiguousarray(array.T) if form == "transposed" else array,
@@ -116,6 +121,9 @@ class Draft:
                 unsigned=self.scheme.unsigned_weights,
                 symmetric=self.scheme.symmetric_weights,
             )
+        if form.startswith("filters") and (same := self._same_filters(name, made)):
+            self.weights[name, form] = same
+            return same
         taken = any(known == name for known, _ in self.weights)
         tensors = made.tensors(self.stem(f"{name}_{form}" if taken else name))
         self.made |= {tensor.name: tensor for tensor in tensors}
@@ -127,6 +135,15 @@ class Draft:
         names = (tensors[0].name, tensors[1].name, tensors[2].name)
         self.weights[name, form] = names
         return names
+
+    def _same_filters(self, name: str, made: Quantized) -> tuple[str, str, str] | None:
+        """Give the parts that hold these filters already: most biases ask for no larger scale."""
+        for (known, form), parts in self.weights.items():
+            if known == name and form.startswith("filters"):
+                values, scale = (numpy_helper.to_array(self.made[part]) for part in parts[:2])
+                if np.array_equal(values, made.values) and np.array_equal(scale, made.scale):
+                    return parts
+        return None
 
     def activation(self, name: str) -> tuple[str, str, str]:
         """Quantize a linear layer's input once; give the names of its three parts."""

@@ -213,7 +213,7 @@ class Fitness:
             rows = [self._table(name, by_rows=False)[1] for name in layer.weights[:3] if name]
             ends = all(self._is_finite(name) for name in layer.weights[3:] if name)
             return next(filter(None, rows), "") or ("" if ends else TABLE_NOT_FINITE)
-        if not self._is_finite(layer.weights[0]):
+        if not all(self._is_finite(name) for name in layer.weights):
             return NOT_FINITE
         if self.scheme.linears == "blocks":
             return ""
@@ -222,8 +222,11 @@ class Fitness:
     def _sum(self, layer: Layer) -> str:
         dims = self.sources[layer.weights[0]].dims
         conv = layer.kind == "conv"
-        products = math.prod(dims[1:]) if conv else dims[1 if layer.transposed else 0]
-        unsigned = self.scheme.unsigned_weights and not conv
+        if layer.kind == "lstm":
+            products = max(self.sources[name].dims[2] for name in layer.weights)
+        else:
+            products = math.prod(dims[1:]) if conv else dims[1 if layer.transposed else 0]
+        unsigned = self.scheme.unsigned_weights and layer.kind not in {"conv", "lstm"}
         largest = MOST_INPUT * (MOST_UNSIGNED_WEIGHT if unsigned else MOST_WEIGHT)
         most = MOST_SUM // (2 if conv else 1)  # the other half is the bias's
         return TOO_LONG.format(f"{products:,}") if products * largest > most else ""

@@ -32,6 +32,7 @@ BF16_BITS = 16
 LOST = 0.01
 # A smaller tensor saves less than its Cast costs in the file.
 LEAST_VALUES = 128
+NOTHING = "the model has no fp32 weights of more than a few values: nothing to do"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,19 @@ def halved_weights(model: StoredModel) -> list[str]:
         for tensor in model.proto.graph.initializer
         if tensor.data_type == TensorProto.FLOAT and int(np.prod(tensor.dims)) >= LEAST_VALUES
     ]
+
+
+def check_halvable(model: StoredModel) -> None:
+    """Refuse a graph without a weight that could be stored in half, whatever its opset.
+
+    Raises
+    ------
+    StageError
+    """
+    name_nodes(model)
+    lift_large(model, LEAST_VALUES)
+    if not halved_weights(model):
+        raise StageError(NOTHING)
 
 
 def store_in_half(model: StoredModel, form: Form, held: Mapping[str, str] | None = None) -> Halved:
@@ -130,9 +144,7 @@ def store_in_half(model: StoredModel, form: Form, held: Mapping[str, str] | None
         done.append(name)
     if not done:
         told = next((f" ({name}: {reason})" for name, reason in left.items()), "")
-        raise StageError(
-            f"the model has no fp32 weights of more than a few values: nothing to do{told}"
-        )
+        raise StageError(f"{NOTHING}{told}")
     nodes = [*casts, *graph.node]
     graph.ClearField("node")
     graph.node.extend(_ordered(nodes, graph))

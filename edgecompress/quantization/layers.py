@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 
 from edgecompress.models.storage import StoredModel
 
-Kind = Literal["matmul", "gemm", "attention", "conv", "table", "embed_layer_norm"]
+Kind = Literal["matmul", "gemm", "attention", "conv", "lstm", "table", "embed_layer_norm"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,8 @@ class Layer:
     data : str
         The tensor that is multiplied (or the indices that are looked up).
     weights : tuple of str
-        Initializers: one, or the tables, gamma and beta of an embedding with its normalization.
+        Initializers: one; of a recurrent layer those of its input and of its state; the tables,
+        gamma and beta of an embedding with its normalization.
     transposed : bool
         The initializer has shape (outputs, inputs).
     refused : str
@@ -119,6 +120,11 @@ def find_layers(model: StoredModel) -> list[Layer]:
             refused = "its bias is no constant" if bias and bias not in floats else ""
             weights = (node.input[1],)
             found.append(Layer("conv", node.name, node.input[0], weights, refused=refused))
+        elif node.op_type == "LSTM" and all(floats.get(name) == 3 for name in node.input[1:3]):
+            backwards = attributes(node).get("layout", 0)
+            refused = "an LSTM with the batch first has no int8 kernel" if backwards else ""
+            weights = tuple(node.input[1:3])
+            found.append(Layer("lstm", node.name, node.input[0], weights, refused=refused))
         elif node.op_type == "Gather" and (table := weight(node.input[0])):
             if attributes(node).get("axis", 0) == 0 and not table[1]:
                 found.append(Layer("table", node.name, node.input[1], (table[0],)))

@@ -13,6 +13,8 @@ from edgecompress.quantization.layers import Layer
 from edgecompress.quantization.regions import least_scales, quantize_bias
 from edgecompress.quantization.weights import array_tensor
 
+LSTM_INPUTS = 8
+"""Input, two weights, biases, lengths, two states and peepholes."""
 INT8_COMPUTE = 4
 """`accuracy_level` of MatMulNBits at which it quantizes its input, too."""
 
@@ -88,6 +90,22 @@ def conv(draft: Draft, node: NodeProto, layer: Layer) -> None:
         draft.add("DequantizeLinear", parts, f"{name}_b", **axis)
         node.input[2] = f"{name}_b:0"
     draft.nodes.append(node)
+
+
+def lstm(draft: Draft, node: NodeProto, layer: Layer) -> None:
+    """Write an LSTM with int8 weights; it rounds its input and its state at run time.
+
+    Source: `onnxruntime.quantization.operators.lstm`.
+    """
+    weights = [draft.weight(name, "recurrent") for name in layer.weights]
+    others = [draft.decoded.get(name, name) for name in node.input]
+    others += [""] * (LSTM_INPUTS - len(others))
+    scales = [part for _, scale, zero in weights for part in (scale, zero)]
+    inputs = [others[0], *(codes for codes, _, _ in weights), *others[3:], *scales]
+    made = helper.make_node("DynamicQuantizeLSTM", inputs, node.output, f"{node.name}_quant")
+    made.domain = MICROSOFT
+    made.attribute.extend(a for a in node.attribute if a.name != "layout")  # 0, or it was refused
+    draft.nodes.append(made)
 
 
 def attention(draft: Draft, node: NodeProto, layer: Layer) -> None:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgecompress.models.storage import StoredModel, read_model, write_model
+from edgecompress.quantization.layers import find_layers
 from edgecompress.quantization.proof import Coverage, coverage
 from edgecompress.quantization.rewrite import missed_weights, rewrite
 from edgecompress.quantization.scheme import Scheme
@@ -68,6 +69,7 @@ def _mixed(
     stored = read_model(source.path)
     units = find_units(stored)
     every = {node for unit in units for node in unit.nodes}
+    every |= {layer.node for layer in find_layers(stored) if layer.kind == "lstm"}  # no unit
     forms: dict[str, Form] = {}
     for unit in units:
         form = assignment.forms.get(unit.name, "fp32")

@@ -16,6 +16,10 @@ UPGRADED_OPSET = 17
 IR_VERSION = 8
 """The oldest file format that this opset is written in."""
 
+LEAST_IR_OF_CONSTANTS = 4
+"""Before it every initializer was listed as an input, too; since then that is one to be replaced,
+and ONNX Runtime fuses none of them into an integer kernel."""
+
 
 def opset_of(model: StoredModel) -> int:
     """Version of the standard operators that a graph uses; 0 where it does not say."""
@@ -54,8 +58,18 @@ def with_opset(source: OnnxModel, least: int, folder: Path) -> tuple[OnnxModel, 
     except Exception as error:  # noqa: BLE001 - the converter raises the bare class, and others
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise StageError(f"{told}; ONNX cannot upgrade it ({first}): export it again") from None
+    if upgraded.ir_version < LEAST_IR_OF_CONSTANTS:
+        _fix_initializers(upgraded.graph)
     upgraded.ir_version = max(upgraded.ir_version, IR_VERSION)
     folder.mkdir(parents=True, exist_ok=True)
     made = OnnxModel(folder / source.path.name, source.session)
     onnx.save(upgraded, made.path)
     return made, read_model(made.path), {"opset": {"from": opset, "to": UPGRADED_OPSET}}
+
+
+def _fix_initializers(graph: onnx.GraphProto) -> None:
+    """Take the initializers out of a graph's inputs."""
+    names = {tensor.name for tensor in graph.initializer}
+    kept = [value for value in graph.input if value.name not in names]
+    del graph.input[:]
+    graph.input.extend(kept)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -22,7 +22,8 @@ from onnx import TensorProto
 from edgecompress.errors import StageError
 from edgecompress.models.storage import StoredModel, read_model
 from edgecompress.quantization.constants import lift_constants
-from edgecompress.quantization.layers import Layer, find_layers, name_nodes
+from edgecompress.quantization.layers import Kind, Layer, find_layers, name_nodes
+from edgecompress.quantization.normalizations import fold_normalizations
 from edgecompress.quantization.proof import Coverage
 from edgecompress.quantization.rewriter import Rewriter, regions_of
 from edgecompress.quantization.scheme import LEAST_OPSET, NOT_ASKED, Scheme
@@ -41,6 +42,7 @@ def linear_inputs(model: StoredModel, exclude: frozenset[str] = frozenset()) -> 
     """Names of the tensors whose ranges the static scheme needs, in the graph's order."""
     name_nodes(model)
     lift_constants(model)
+    fold_normalizations(model)
     kinds = {"matmul", "gemm", "attention"}
     regions = regions_of(model, exclude)
     found = [
@@ -51,8 +53,8 @@ def linear_inputs(model: StoredModel, exclude: frozenset[str] = frozenset()) -> 
     return list(dict.fromkeys((*regions.ranges_of, *found)))
 
 
-def check_quantizable(model: StoredModel, *, convolutions: bool = True) -> None:
-    """Refuse a graph in which nothing is left to quantize, `convolutions` counted or not.
+def check_quantizable(model: StoredModel, but: Collection[Kind] = ()) -> None:
+    """Refuse a graph in which nothing is left to quantize `but` layers of these kinds.
 
     Raises
     ------
@@ -62,7 +64,7 @@ def check_quantizable(model: StoredModel, *, convolutions: bool = True) -> None:
     name_nodes(model)
     lift_constants(model)
     layers = find_layers(model)
-    if any(not layer.refused and (convolutions or layer.kind != "conv") for layer in layers):
+    if any(not layer.refused and layer.kind not in but for layer in layers):
         return
     nodes = model.proto.graph.node
     done = Counter(node.op_type for node in nodes if node.op_type in QUANTIZED)
@@ -73,7 +75,9 @@ def check_quantizable(model: StoredModel, *, convolutions: bool = True) -> None:
             "start from its fp32 form"
         )
     if layers:
-        reason = layers[0].refused or NOT_ASKED["conv"]
+        reason = layers[0].refused or NOT_ASKED[layers[0].kind]
+        if reason == NOT_ASKED["conv"]:
+            reason += ", which takes samples with --data; quantize.half halves the file without any"
         raise StageError(f"no layer can be quantized: {layers[0].node}: {reason}")
     weights = {t.name for t in model.proto.graph.initializer if len(t.dims) > 1}
     others = Counter(node.op_type for node in nodes if weights & set(node.input))
@@ -88,8 +92,8 @@ def check_quantizable(model: StoredModel, *, convolutions: bool = True) -> None:
         raise StageError("the model's weights are sparse tensors: export them dense")
     told = ", ".join(f"{count} {op}" for op, count in others.most_common()) or "none"
     raise StageError(
-        "the model has no layer that can be quantized (MatMul, Gemm, Conv, Attention or Gather "
-        f"with a constant fp32 weight); operators with a weight: {told}"
+        "the model has no layer that can be quantized (MatMul, Gemm, Conv, LSTM, Attention or "
+        f"Gather with a constant fp32 weight); operators with a weight: {told}"
     )
 
 
@@ -157,6 +161,8 @@ def rewrite(model: StoredModel, scheme: Scheme) -> tuple[StoredModel, dict[str, 
         )
     name_nodes(model)
     lift_constants(model)
+    if form == "static":
+        fold_normalizations(model)
     return Rewriter(model, scheme).run()
 
 

@@ -22,11 +22,16 @@ from edgecompress.quantization.scheme import EXCLUDED, NOT_ASKED, Scheme
 from edgecompress.quantization.weights import asymmetric, scalar
 
 NO_KERNEL = "ONNX Runtime has no integer kernel for it as it stands here"
+QUANTIZED_ON_LOADING = frozenset({"Conv", "ConvTranspose", "Gemm"})
+"""Of these ONNX Runtime rounds fp32 weights, with one scale for all, where their input comes from a
+DequantizeLinear (onnxruntime/core/optimizer/qdq_transformer/weight_bias_quantization.cc). A Max of
+one tensor copies it, and is the cheapest node that none of its rules takes out."""
 WRITERS: Mapping[Kind, Callable[[Draft, NodeProto, Layer], None]] = {
     "matmul": linear_nodes.matmul,
     "gemm": linear_nodes.gemm,
     "attention": linear_nodes.attention,
     "conv": linear_nodes.conv,
+    "lstm": linear_nodes.lstm,
     "table": embedding_nodes.table,
     "embed_layer_norm": embedding_nodes.embed_layer_norm,
 }
@@ -141,6 +146,9 @@ class Rewriter:
         for place, name in enumerate(node.input):
             if name in draft.decoded:
                 node.input[place] = names[name]
+                if place == 0 and node.op_type in QUANTIZED_ON_LOADING:
+                    node.input[0] = f"{node.name}_in_fp32"
+                    draft.add("Max", [names[name]], f"{node.name}_Max", node.input[0])
         draft.nodes.append(node)
 
     def _keep_in_8_bits(self, name: str) -> None:
@@ -176,6 +184,8 @@ class Rewriter:
             return layer.refused if self.scheme.embeddings else NOT_ASKED[layer.kind]
         if self.scheme.linears == "off":
             return NOT_ASKED[layer.kind]
+        if layer.kind == "lstm":  # its states are rounded at run time, whatever the scheme
+            return layer.refused or ("" if self.scheme.linears == "int8" else NOT_ASKED["lstm"])
         if layer.kind == "conv":
             if self.scheme.linears != "int8" or self.scheme.ranges is None:
                 return NOT_ASKED["conv"]

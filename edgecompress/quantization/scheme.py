@@ -21,6 +21,7 @@ NOT_ASKED = {
     "gemm": "linear layers are off in the recipe",
     "attention": "linear layers are off in the recipe",
     "conv": "convolutions are quantized by quantize.static only",
+    "lstm": "recurrent layers are quantized by quantize.dynamic and quantize.static only",
 }
 
 

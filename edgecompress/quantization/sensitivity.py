@@ -159,7 +159,7 @@ def measure(
     if not wanted:
         raise StageError(
             f"{model.path.name} has no linear layer and no table whose rounding could be measured "
-            "(convolutions are left out)"
+            "(convolutions are left out, and so are recurrent layers)"
         )
     judge = Judge(samples, lambda feed: switched.run(feed, {}))
     shared = _sharing(switched.units)

@@ -64,13 +64,13 @@ class Switched:
     def __init__(self, model: OnnxModel, folder: Path, scheme: Scheme, threads: int = 1) -> None:
         self.scheme = scheme
         self.source = read_model(model.path)
+        self.units = find_units(self.source)
         opset = max((o.version for o in self.source.proto.opset_import if not o.domain), default=0)
-        if opset < LEAST_OPSET:
+        if self.units and opset < LEAST_OPSET:
             raise StageError(
                 f"quantization needs opset {LEAST_OPSET} or newer, and this model has {opset}: "
                 "export it again with a newer opset"
             )
-        self.units = find_units(self.source)
         self.tensors = {t.name: t for t in self.source.proto.graph.initializer}
         folder.mkdir(parents=True, exist_ok=True)
         written = OnnxModel(folder / "switched.onnx", model.session)

@@ -87,7 +87,7 @@ def find_units(model: StoredModel) -> tuple[Unit, ...]:
     sizes = {t.name: tuple(t.dims) for t in model.proto.graph.initializer}
     groups: list[list[Layer]] = []
     for layer in find_layers(model):
-        if layer.refused or layer.kind == "conv":  # those are quantized by quantize.static alone
+        if layer.refused or layer.kind in {"conv", "lstm"}:  # no choice of the stages for units
             continue
         mine = {name for name in layer.weights if name}
         near = [g for g in groups if mine & {name for other in g for name in other.weights if name}]

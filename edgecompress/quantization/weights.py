@@ -119,6 +119,34 @@ def _ones(scale: Array) -> Array:
     return np.where(scale < np.finfo(np.float32).tiny, 1.0, scale)
 
 
+def quantize_recurrent(weight: Array, *, per_channel: bool, reduce_range: bool) -> Quantized:
+    """Quantize a weight of an LSTM, as ``com.microsoft.DynamicQuantizeLSTM`` reads it.
+
+    Parameters
+    ----------
+    weight : ndarray, float32, shape (directions, outputs, inputs)
+    per_channel, reduce_range : bool
+        As of `quantize_linear`.
+
+    Returns
+    -------
+    Quantized
+        int8, shape (directions, inputs, outputs); scales of shape (directions, outputs), or
+        (directions,).
+    """
+    ways = [
+        quantize_linear(
+            np.ascontiguousarray(way.T), per_channel=per_channel, reduce_range=reduce_range
+        )
+        for way in weight
+    ]
+    return Quantized(
+        np.stack([way.values for way in ways]),
+        np.stack([way.scale for way in ways]),
+        np.stack([way.zero_point for way in ways]),
+    )
+
+
 def quantize_table(table: Array) -> Quantized:
     """Quantize an embedding (or any tensor that is looked up) to uint8, one scale for all.
 

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from strange_graphs import GRAPHS, SIGNATURES, state_samples, strange_graph
+from strange_graphs import FLOAT, GRAPHS, SIGNATURES, Graph, state_samples, strange_graph
 
 from edgecompress.cli.main import main
 from edgecompress.errors import DataError, StageError
@@ -27,6 +27,7 @@ REFUSED = {
     "flat sound": dict.fromkeys(LINEAR, "no layer can be quantized"),
     "halved image": dict.fromkeys(LINEAR, "no layer can be quantized"),
     "only convolutions": dict.fromkeys(LINEAR, "no layer can be quantized"),
+    "one filter bank": dict.fromkeys(LINEAR, "no layer can be quantized"),
     "half weights": {
         **dict.fromkeys(SCHEMES, "weights have 16 bits"), "half": "no fp32 weights",
     },
@@ -37,7 +38,10 @@ REFUSED = {
     },
 }  # fmt: skip
 """What cannot be done, and a part of the sentence that says so."""
-SMALL = {"worked out", "every type", "minus one", "halved image", "states", "nameless state"}
+SMALL = {
+    *("worked out", "every type", "minus one", "halved image", "states", "nameless state"),
+    "unfolded",
+}
 """Layers that are too narrow for blocks, or weights that are too few to be halved."""
 
 
@@ -94,6 +98,38 @@ def test_every_scheme_works_or_says_why_not(
             # The states that are calibrated with are none of those that are compared on.
             most = 0.6 if scheme == "weights" or kind == "states" else 0.2
             assert distance(file, out, feeds) < most, scheme
+
+
+def test_a_graph_without_the_standard_operators_is_not_called_old(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = strange_graph("trees", tmp_path / "model.onnx", 0)
+    model = onnx.load(file)
+    del model.opset_import[:]
+    model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 1))
+    onnx.save(model, file)
+    np.savez(tmp_path / "data.npz", x=np.zeros((4, 4), np.float32))
+    commands = [("quantize", "--scheme", scheme, "-o", tmp_path / "out") for scheme in SCHEMES]
+    commands[1] = (*commands[1], "--data", tmp_path / "data.npz")
+    for name, *rest in (*commands, ("sensitivity",)):
+        code, told = said(capsys, name, file, *rest, "--store", tmp_path / "store")
+        assert code == 1 and ("opset" not in told), told
+        assert "no layer" in told or "no linear layer" in told or "nothing to do" in told
+
+
+def test_a_file_that_grew_is_not_called_smaller(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    graph = Graph(0)
+    graph.input("x", FLOAT, ["n", 4])
+    last = "x"
+    for number in range(6):
+        last = graph.add("MatMul", [last, graph.weight(f"w{number}", 4, 4)], f"y{number}")
+    graph.output(last, ["n", 4])
+    file = graph.save(tmp_path / "model.onnx")
+    code, told = said(capsys, "quantize", file, "-o", tmp_path / "out.onnx")
+    assert code == 0 and (tmp_path / "out.onnx").stat().st_size > file.stat().st_size
+    assert "× larger" in told and "smaller" not in told and "beware: the file has grown" in told
 
 
 @pytest.mark.parametrize("kind", ["outer weights", "old", "past and now", "minus one"])

@@ -9,9 +9,12 @@ import onnx
 import pytest
 from helpers import small_context
 from onnx import TensorProto, helper, numpy_helper
+from strange_graphs import Graph, strange_graph
 
 from edgecompress.errors import StageError
 from edgecompress.models.session import open_session
+from edgecompress.models.storage import read_model
+from edgecompress.quantization.normalizations import fold_normalizations
 from edgecompress.quantization.proof import coverage
 from edgecompress.quantization.regions import (
     find_regions,
@@ -225,3 +228,104 @@ def test_scales_grow_until_the_bias_fits() -> None:
     assert np.abs(codes * scale.astype(np.float64) - bias).max() < 1e-6
     assert np.array_equal(made.values[0], plain.values[0]) and made.scale[0] == plain.scale[0]
     assert made.scale[3] == plain.scale[3] == 1  # nothing to fit
+
+
+def test_a_weight_of_many_convolutions_is_stored_once(tmp_path: Path) -> None:
+    file = strange_graph("one filter bank", tmp_path / "model.onnx", 0)
+    sound = np.random.default_rng(0).standard_normal((12, 1, 256)).astype(np.float32)
+    np.savez(tmp_path / "data.npz", x=sound)
+    stage = Static(inputs=str(tmp_path / "data.npz"))
+    made = stage.apply(Candidate(OnnxModel(file)), small_context(tmp_path))
+    assert isinstance(made.model, OnnxModel)
+    decided = made.steps[-1].decisions
+    assert decided["exceptions"] == {} and len(decided["int8_linears"]) == 6
+    tensors = onnx.load(made.model.path).graph.initializer
+    banks = [t for t in tensors if t.data_type == TensorProto.INT8 and list(t.dims) == [16, 1, 32]]
+    assert len(banks) == 1
+    assert error(file, made.model.path, {"x": sound}) < 0.05
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_normalizations_that_an_export_left_are_folded(seed: int, tmp_path: Path) -> None:
+    file = strange_graph("unfolded", tmp_path / "model.onnx", seed)
+    pixels = np.random.default_rng(seed).standard_normal((12, 3, 16, 16)).astype(np.float32)
+    np.savez(tmp_path / "data.npz", x=pixels)
+    made = Static(inputs=str(tmp_path / "data.npz")).apply(
+        Candidate(OnnxModel(file)), small_context(tmp_path)
+    )
+    assert isinstance(made.model, OnnxModel)
+    found = coverage(made.model, [{"x": pixels[:1]}])
+    assert found.operators["QLinearConv"] == 4 and "BatchNormalization" not in found.operators
+    assert made.steps[-1].decisions["exceptions"] == {}
+    assert error(file, made.model.path, {"x": pixels}) < 0.1
+
+
+@pytest.mark.parametrize("why", ["read twice", "an output", "moments of the batch", "no constant"])
+def test_a_normalization_that_cannot_be_folded_stays(why: str, tmp_path: Path) -> None:
+    graph = Graph(0)
+    graph.input("x", TensorProto.FLOAT, ["n", 3, 8, 8])
+    graph.add("Conv", ["x", graph.weight("w", 4, 3, 3, 3)], "c")
+    parts = [graph.weight(part, 4) for part in ("gamma", "beta", "mean")]
+    graph.weights.append(numpy_helper.from_array(np.ones(4, np.float32), "var"))
+    if why == "no constant":
+        graph.input("shift", TensorProto.FLOAT, [4])
+        parts[1] = "shift"
+    training = {"training_mode": 1} if why == "moments of the batch" else {}
+    graph.add("BatchNormalization", ["c", *parts, "var"], "n", **training)
+    graph.add("Add", ["n", "c"] if why == "read twice" else ["n", "n"], "y")
+    graph.output("y")
+    if why == "an output":
+        graph.output("c")
+    stored = read_model(graph.save(tmp_path / "model.onnx"))
+    fold_normalizations(stored)
+    assert [node.op_type for node in stored.proto.graph.node][1] == "BatchNormalization"
+
+
+def test_an_old_file_has_integer_kernels_when_it_is_upgraded(tmp_path: Path) -> None:
+    graph = Graph(0)
+    graph.input("x", TensorProto.FLOAT, [1, 3, 8, 8])
+    last, channels = "x", 3
+    for number in range(3):
+        parts = [graph.weight(f"w{number}", 8, channels, 3, 3), graph.weight(f"b{number}", 8)]
+        last, channels = graph.add("Conv", [last, *parts], f"y{number}", pads=[1, 1, 1, 1]), 8
+    graph.output(last)
+    for tensor in graph.weights:  # as files before format 4 list them
+        graph.inputs.append(helper.make_tensor_value_info(tensor.name, 1, tensor.dims))
+    file = graph.save(tmp_path / "model.onnx", 9, 3)
+    pixels = np.random.default_rng(0).standard_normal((4, 3, 8, 8)).astype(np.float32)
+    np.savez(tmp_path / "data.npz", x=pixels)
+    stage = Static(inputs=str(tmp_path / "data.npz"), exclude=("w1",))
+    made = stage.apply(Candidate(OnnxModel(file)), small_context(tmp_path))
+    assert isinstance(made.model, OnnxModel)
+    assert [value.name for value in onnx.load(made.model.path).graph.input] == ["x"]
+    found = coverage(made.model, [{"x": pixels[:1]}])
+    assert found.operators["QLinearConv"] == 2 and len(found.fp32_linears) == 1
+
+
+@pytest.mark.parametrize("op", ["Conv", "ConvTranspose", "Gemm"])
+def test_what_stays_in_fp32_between_integers_is_computed_in_fp32(op: str, tmp_path: Path) -> None:
+    graph = Graph(0)
+    graph.input("x", TensorProto.FLOAT, ["n", 3, 8, 8])
+    graph.add("Conv", ["x", graph.weight("w0", 8, 3, 3, 3)], "a", pads=[1, 1, 1, 1])
+    if op == "Gemm":
+        graph.add("Flatten", ["a"], "f")
+        graph.add(
+            "Gemm", ["f", graph.weight("w1", 512, 64), graph.weight("b1", 64)], "g", alpha=0.5
+        )
+        graph.add("Reshape", ["g", graph.ints("shape", -1, 1, 8, 8)], "b")
+    else:
+        parts = [graph.weight("w1", 8, 8, 3, 3), graph.weight("b1", 8)]
+        graph.add(op, ["a", *parts], "b", name="kept", pads=[1, 1, 1, 1])
+    last = graph.weight("w2", 4, 1 if op == "Gemm" else 8, 3, 3)
+    graph.add("Conv", ["b", last], "y", pads=[1, 1, 1, 1])
+    graph.output("y")
+    file = graph.save(tmp_path / "model.onnx")
+    pixels = np.random.default_rng(0).standard_normal((8, 3, 8, 8)).astype(np.float32)
+    np.savez(tmp_path / "data.npz", x=pixels)
+    exclude = ("kept",) if op == "Conv" else ()
+    stage = Static(inputs=str(tmp_path / "data.npz"), exclude=exclude)
+    made = stage.apply(Candidate(OnnxModel(file)), small_context(tmp_path))
+    assert isinstance(made.model, OnnxModel)
+    found = coverage(made.model, [{"x": pixels[:1]}])
+    assert found.operators["QLinearConv"] == 2 and op in found.operators
+    assert [part.weight for part in found.fp32_linears] == ["w1"]

@@ -44,7 +44,7 @@ class Dynamic(LinearTypes, TableTypes, Judged):
         upgraded = context.scratch / "upgraded"
         least = LEAST_OPSET["dynamic"]
         source, stored, decided = with_opset(onnx_model(candidate), least, upgraded)
-        check_quantizable(stored, convolutions=False)
+        check_quantizable(stored, but={"conv"})
         scheme = Scheme(
             per_channel=self.per_channel,
             reduce_range=self.reduce_range,

@@ -66,12 +66,13 @@ class Half(Judged):
         from edgecompress.models.stored import stored_id_bounds
         from edgecompress.onnx_files import onnx_model_files
         from edgecompress.quantization.gains import answers, worst_difference
-        from edgecompress.quantization.halves import LEAST_OPSET
+        from edgecompress.quantization.halves import LEAST_OPSET, check_halvable
         from edgecompress.quantization.opset import with_opset
         from edgecompress.quantization.proof import check_model
 
         upgraded = context.scratch / "upgraded"
-        source, _, decided = with_opset(onnx_model(candidate), LEAST_OPSET, upgraded)
+        source, stored, decided = with_opset(onnx_model(candidate), LEAST_OPSET, upgraded)
+        check_halvable(stored)
         feeds = parity_feeds(
             candidate,
             context.validation or context.train,

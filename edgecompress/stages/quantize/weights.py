@@ -102,7 +102,7 @@ class Weights(CalibrationFields, TableTypes, Judged):
             onnx_model(candidate), LEAST_OPSET["weight-only"], upgraded
         )
         exclude = frozenset(self.exclude)
-        check_quantizable(stored, convolutions=False)
+        check_quantizable(stored, but={"conv", "lstm"})
         check_excluded(stored, Scheme(exclude=exclude))
         blocks: Mapping[str, Blocks] = {}
         if self.method == "gptq":
