@@ -47,11 +47,12 @@ COMMANDS = (*SCHEMES, "profile", "sensitivity")
 CALIBRATED, COMPARED = 8, 4
 OPSET_PER_CHANNEL, UPGRADED_OPSET = 13, 17
 """QuantizeLinear has an axis from the first on; the second is what edgecompress upgrades to."""
+LIMIT_S = 600
 WRONG = 0.5
 """An answer that is off by half its spread is no answer; the command must not exit with 0."""
 
 
-def run(command: list[str], limit_s: int) -> tuple[int, str]:
+def run(command: list[str], limit_s: int = LIMIT_S) -> tuple[int, str]:
     """Run edgecompress in a fork of this process; give its exit code and all that it said."""
     from edgecompress.cli.main import main as edgecompress
 
@@ -276,7 +277,7 @@ def main() -> None:
     parser.add_argument("--commands", default=",".join(COMMANDS), help="those to try")
     parser.add_argument("--samples", type=Path, help="folder in which samples are kept")
     parser.add_argument("--most-mb", type=float, default=100)
-    parser.add_argument("--limit-s", type=int, default=600, help="of one command, in seconds")
+    parser.add_argument("--limit-s", type=int, default=LIMIT_S, help="of one command, in seconds")
     parser.add_argument("-o", "--output", type=Path, help="Markdown table; beside it a .json")
     asked = parser.parse_args()
     commands = asked.commands.split(",")

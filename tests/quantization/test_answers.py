@@ -69,3 +69,10 @@ def test_an_output_that_hardly_varies_is_judged_by_its_size() -> None:
     quiet = [np.array([[0.01 + 0.0005 * step]], np.float32) for step in range(8)]
     assert fault(quiet, [x + 0.002 for x in quiet]) == ""
     assert fault(quiet, [x + 0.02 for x in quiet]) != ""
+
+
+@pytest.mark.parametrize("shapes", [[(), (3,), ()], [(), ()], [(1,), (3,), (1,)], [(2, 3), (5, 3)]])
+def test_numbers_and_lists_of_any_length_are_compared(shapes: list[tuple[int, ...]]) -> None:
+    values = [np.asarray(RANDOM.standard_normal(shape), np.float32) for shape in shapes]
+    (found,) = compare_outputs(["y"], [[x] for x in values], [[x + 0.01] for x in values])
+    assert found.largest == pytest.approx(0.01, rel=1e-3) and not found.fault
