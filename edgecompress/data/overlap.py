@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from edgecompress.data.base import Split
 from edgecompress.errors import DataError
-from edgecompress.texts import running_text
+from edgecompress.examples import content
 from edgecompress.values import Example
 
 MOSTLY = 0.5
@@ -95,7 +95,7 @@ def check_overlaps(found: Sequence[Overlap]) -> None:
 
 def _keys(examples: Sequence[Example]) -> tuple[list[bytes], list[bytes]]:
     """Digest every example's text as it is, and normalised."""
-    texts = [running_text(example) for example in examples]
+    texts = [content(example) for example in examples]
     return [_digest(text) for text in texts], [_digest(normalised(text)) for text in texts]
 
 

@@ -18,7 +18,7 @@ from edgecompress.models.session import (
 )
 from edgecompress.models.sizes import Plan
 from edgecompress.models.stored import graph_specs, stored_id_bounds
-from edgecompress.tasks import Rows, load_processor, task
+from edgecompress.tasks import Rows, rows_of, takes_examples
 from edgecompress.values import Candidate, Example, OnnxModel, TensorSpec
 
 # Rows of the padded batch, beside single rows, that parity is checked on.
@@ -44,10 +44,9 @@ def onnx_model(candidate: Candidate) -> OnnxModel:
 
 def encode_rows(candidate: Candidate, examples: Sequence[Example]) -> Rows | None:
     """Make rows of `examples` as `candidate` does; None where nothing says how."""
-    if not examples or candidate.task is None or candidate.preprocessor is None:
+    if not examples or not takes_examples(candidate):
         return None
-    processor = load_processor(candidate.task, candidate.preprocessor)
-    rows = task(candidate.task).rows(examples, processor, candidate.labels)
+    rows = rows_of(candidate, examples)
     return rows if len(rows) else None
 
 

@@ -28,10 +28,13 @@ class Processor(ABC):
     digest: str
     """SHA-256 over its files."""
 
+    needs_files: ClassVar[bool] = True
+    """Whether it is nothing without files of its own; else a model may lack the folder."""
+
     @classmethod
     @abstractmethod
-    def load(cls, directory: Path) -> Processor:
-        """Read it from its folder.
+    def load(cls, directory: Path | None) -> Processor:
+        """Read it from its folder; None is given to what needs no files.
 
         Raises
         ------

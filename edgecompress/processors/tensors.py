@@ -22,12 +22,13 @@ class TensorProcessor(Processor):
     """Gives arrays on as they are."""
 
     kind: ClassVar[str] = "tensors"
+    needs_files: ClassVar[bool] = False
     input_names: tuple[str, ...] = ()
     digest: str = "tensors"
 
     @classmethod
-    def load(cls, directory: Path) -> TensorProcessor:  # noqa: ARG003 - it has no files
-        """Make one; the folder may be empty."""
+    def load(cls, directory: Path | None) -> TensorProcessor:  # noqa: ARG003 - it has no files
+        """Make one."""
         return cls()
 
     def batch(self, feeds: Sequence[Feed], names: Sequence[str]) -> dict[str, Array]:

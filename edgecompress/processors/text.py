@@ -62,7 +62,7 @@ class TextProcessor(Processor):
     digest: str
 
     @classmethod
-    def load(cls, directory: Path) -> TextProcessor:
+    def load(cls, directory: Path | None) -> TextProcessor:
         """Read ``tokenizer.json`` and ``tokenizer_config.json`` from `directory`.
 
         Raises
@@ -72,6 +72,8 @@ class TextProcessor(Processor):
         """
         from tokenizers import Tokenizer
 
+        if directory is None:
+            raise DataError("the model has no tokenizer, so that texts cannot be encoded for it")
         file = directory / "tokenizer.json"
         if not file.exists():
             raise DataError(

@@ -11,12 +11,13 @@ import numpy as np
 
 from edgecompress.data.sample import stratified_sample
 from edgecompress.errors import DataError
+from edgecompress.examples import inputs_json
 from edgecompress.stage import Context
 from edgecompress.targets import torch_answers
 from edgecompress.targets.agent.arrays import pack, unpack
 from edgecompress.targets.archive import agent_digest
 from edgecompress.targets.base import Job, JobModel, Progress, Target, available_cores
-from edgecompress.targets.inputs import encoded_feeds, question
+from edgecompress.targets.inputs import encoded_feeds
 from edgecompress.targets.local import Local
 from edgecompress.targets.size import model_files
 from edgecompress.tasks import Answers, Floor, Task, load_processor, task
@@ -78,7 +79,7 @@ def cached_answers(
         "model": _model_key(candidate),
         "task": candidate.task,
         "labels": list(candidate.labels),
-        "examples": json_digest([asdict(question(example)) for example in examples]),
+        "examples": json_digest([inputs_json(example) for example in examples]),
         "target": place.fingerprint(),
     }
 

@@ -12,12 +12,13 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validator
 
 from edgecompress.errors import DataError
+from edgecompress.examples import input_length
 from edgecompress.models.graph import signature
 from edgecompress.targets.base import Feeds, feeds_from_rows
 from edgecompress.targets.given import file_feeds
 from edgecompress.targets.loadable import check_loadable
 from edgecompress.targets.synthetic import synthetic_feeds
-from edgecompress.tasks import Rows, load_processor, task
+from edgecompress.tasks import Rows, rows_of, takes_examples
 from edgecompress.texts import text_of, words_of
 from edgecompress.values import Candidate, Example, OnnxModel, file_digest
 
@@ -98,17 +99,10 @@ def encoded_feeds(
     DataError
         When the candidate has no task or no processor, or wants inputs that its rows do not give.
     """
-    if candidate.task is None or candidate.preprocessor is None:
-        raise DataError(
-            "the model has no task or tokenizer, so that examples cannot be encoded for it; "
-            "name `task` and give the tokenizer's files"
-        )
-    processor = load_processor(candidate.task, candidate.preprocessor)
-    names = processor.input_names
+    rows = rows_of(candidate, [question(example) for example in examples])
+    names: tuple[str, ...] = rows.processor.input_names
     if isinstance(candidate.model, OnnxModel):
         names = tuple(spec.name for spec in signature(candidate.model))
-    asked = [question(example) for example in examples]
-    rows = task(candidate.task).rows(asked, processor, candidate.labels)
     made = [rows.batch([row], names) for row in range(len(rows))]
     return feeds_from_rows(made, rows.example.tolist()), rows, names
 
@@ -134,10 +128,6 @@ def spread(lengths: Sequence[int], count: int) -> list[int]:
     bits = max(1, math.ceil(math.log2(count)))
     turned = (int(f"{k:0{bits}b}"[::-1], 2) for k in (*range(1, 2**bits), 0))
     return [chosen[k] for k in turned if k < count]
-
-
-def _length(example: Example) -> int:
-    return len(text_of(example)) + sum(len(word) + 1 for word in words_of(example))
 
 
 def timing_feeds(
@@ -177,7 +167,7 @@ def timing_feeds(
     graphs = [found.model for found in candidates if isinstance(found.model, OnnxModel)]
     for graph in graphs:
         check_loadable(graph)
-    real = [found for found in candidates if found.task and found.preprocessor]
+    real = [found for found in candidates if takes_examples(found)]
     if inputs.given or not examples or len(real) < len(candidates):
         if len(graphs) < len(candidates):
             raise DataError(
@@ -186,7 +176,7 @@ def timing_feeds(
         if inputs.file is not None:
             return file_feeds(graphs, inputs.file), ()
         return synthetic_feeds(graphs, inputs.sizes, inputs.bounds), ()
-    chosen = [examples[k] for k in spread([_length(example) for example in examples], count)]
+    chosen = [examples[k] for k in spread([input_length(example) for example in examples], count)]
     found: dict[tuple[Path | None, tuple[str, ...]], Feeds] = {}
     keys = []
     for candidate in candidates:
@@ -205,6 +195,7 @@ def timing_feeds(
     if not kept:
         raise DataError("no example gives a single token; the data to time with is blank")
     texts = tuple(text_of(chosen[k]) or words_of(chosen[k]) for k in kept)
+    texts = texts if any(texts) else ()
     trimmed = {key: keep(each, kept) for key, each in found.items()}
     return [trimmed[key] for key in keys], texts
 

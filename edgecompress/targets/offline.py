@@ -16,6 +16,7 @@ from edgecompress.models.graph import signature
 from edgecompress.models.sizes import batch_names
 from edgecompress.targets.base import Clock, Feeds, Job, JobModel, Progress, Target, feeds_from_rows
 from edgecompress.targets.inputs import InputSettings, encoded_feeds, spread, timing_feeds
+from edgecompress.tasks import takes_examples
 from edgecompress.values import Candidate, Example, Measurement, OnnxModel
 from edgecompress.writing import temporary
 
@@ -64,7 +65,7 @@ def offline_measurement(
     refused = _refused(candidate, batch, settings)
     if refused is not None:
         return timing.not_measured("throughput", "1/s", refused, target.name, f"batch:{batch}")
-    if settings.given or not examples or candidate.task is None or candidate.preprocessor is None:
+    if settings.given or not examples or not takes_examples(candidate):
         feeds, source = _made_up(candidate, batch, settings), "signature"
     else:
         feeds, source = _padded(candidate, examples, batch), "examples"

@@ -13,7 +13,7 @@ import numpy as np
 
 from edgecompress.errors import DataError
 from edgecompress.targets.base import Progress
-from edgecompress.tasks import Answers, load_processor, task
+from edgecompress.tasks import Answers, rows_of
 from edgecompress.values import Candidate, Example, TorchModel
 
 BATCH_SIZE = 32
@@ -33,11 +33,10 @@ def torch_answers(
 
     from edgecompress.surgery.model import load_module
 
-    if candidate.preprocessor is None or not isinstance(candidate.model, TorchModel):
-        raise DataError("a PyTorch model with a tokenizer is needed to answer examples")
-    kind = task(str(candidate.task))
-    processor = load_processor(kind.name, candidate.preprocessor)
-    rows = kind.rows(examples, processor, candidate.labels)
+    if not isinstance(candidate.model, TorchModel):
+        raise DataError("a PyTorch model is needed to answer examples here")
+    rows = rows_of(candidate, examples)
+    kind, processor = rows.task, rows.processor
     module = load_module(candidate.model)
     taken = inspect.signature(module.forward).parameters
     given = processor.input_names or tuple(name for row in rows.rows[:1] for name in row.feed)

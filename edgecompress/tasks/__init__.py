@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 
 from edgecompress.discovery import found_classes
@@ -14,6 +15,7 @@ from edgecompress.errors import DataError
 from edgecompress.processors import Processor, processor_class
 from edgecompress.tasks.base import Answers, Floor, Score, Task
 from edgecompress.tasks.rows import Row, Rows
+from edgecompress.values import Candidate, Example
 
 __all__ = [
     "GROUP",
@@ -24,6 +26,8 @@ __all__ = [
     "Score",
     "Task",
     "load_processor",
+    "rows_of",
+    "takes_examples",
     "task",
     "task_names",
 ]
@@ -58,8 +62,8 @@ def task(name: str) -> Task:
     return found
 
 
-def load_processor(name: str, directory: Path) -> Processor:
-    """Read the processor of a model of the task `name` from its folder.
+def load_processor(name: str, directory: Path | None) -> Processor:
+    """Read the processor of a model of the task `name` from its folder, where it has one.
 
     Raises
     ------
@@ -67,3 +71,28 @@ def load_processor(name: str, directory: Path) -> Processor:
         When there is no such task, or a file is missing or damaged.
     """
     return processor_class(task(name).processor).load(directory)
+
+
+def takes_examples(candidate: Candidate) -> bool:
+    """Say whether examples can be turned into rows for a candidate: by its task and its files."""
+    if candidate.task is None:
+        return False
+    needs_files = processor_class(task(candidate.task).processor).needs_files
+    return candidate.preprocessor is not None or not needs_files
+
+
+def rows_of(candidate: Candidate, examples: Sequence[Example]) -> Rows:
+    """Make rows of examples as a candidate's task and processor do.
+
+    Raises
+    ------
+    DataError
+        When it has none, or an example holds a label that the candidate lacks.
+    """
+    if not takes_examples(candidate) or candidate.task is None:
+        raise DataError(
+            "the model has no task or tokenizer, so that examples cannot be encoded for it; "
+            "name `task` and give the tokenizer's files"
+        )
+    processor = load_processor(candidate.task, candidate.preprocessor)
+    return task(candidate.task).rows(examples, processor, candidate.labels)

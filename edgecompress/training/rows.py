@@ -13,7 +13,7 @@ import torch
 
 from edgecompress.errors import DataError, StageError
 from edgecompress.processors import Processor
-from edgecompress.tasks import Rows, load_processor, task
+from edgecompress.tasks import Rows, load_processor, takes_examples, task
 from edgecompress.tasks.masked_lm import MaskedLM
 from edgecompress.tasks.rows import input_ids
 from edgecompress.training.devices import autocast, moved
@@ -67,7 +67,7 @@ def make_rows(candidate: Candidate, examples: Sequence[Example], module: Any) ->
     DataError
         When there is no example, or one of them has a label that the candidate lacks.
     """
-    if candidate.task is None or candidate.preprocessor is None:
+    if candidate.task is None or not takes_examples(candidate):
         raise StageError("training needs a model with a task and a tokenizer; this one has none")
     if not examples:
         raise DataError("there are no examples to train on; check the data's train files")

@@ -286,7 +286,9 @@ class _Work:
             raise StageError("quantize.auto has no form to try; set forms: [dynamic]")
         forms: list[Form] = [form for form in self.stage.forms if form == "dynamic"]
         if "static" in self.stage.forms:
-            if self.context.train and self.candidate.task and self.candidate.preprocessor:
+            from edgecompress.tasks import takes_examples
+
+            if self.context.train and takes_examples(self.candidate):
                 self.ranges, unfit = self._calibrated()
                 self.scheme = replace(self.scheme, unfit=unfit)
                 forms.append("static")
@@ -326,9 +328,10 @@ class _Work:
         from edgecompress.models.inputs import encode_rows, made_feeds, typed_feed
         from edgecompress.models.outputs import Samples
         from edgecompress.models.stored import graph_specs
+        from edgecompress.tasks import takes_examples
 
         specs = graph_specs(self.source)
-        if self.candidate.task is None or self.candidate.preprocessor is None:
+        if not takes_examples(self.candidate):
             self.notes.append("there is no task, so that made-up inputs were compared")
             return Samples(
                 tuple(
