@@ -58,7 +58,7 @@ def _texts(folder: Path, lines: Callable[[int, int], list[str]]) -> Path:
 
 
 def _labelled(count: int, seed: int) -> list[str]:
-    return [f"{one.text}\t{one.label}" for one in labelled_texts(count, seed=seed)]
+    return [f"{one.inputs['text']}\t{one.target}" for one in labelled_texts(count, seed=seed)]
 
 
 def _languages(count: int, seed: int) -> list[str]:

@@ -56,7 +56,8 @@ def write_project(folder: Path, data: str = "texts") -> Path:
     """Write recipe, data and a calibration set into `folder`, and give the recipe."""
     (folder / data).mkdir(parents=True)
     for number, (name, count) in enumerate({"train": 96, "dev": 24, "test": 24}.items()):
-        lines = [f"{one.text}\t{one.label}" for one in labelled_texts(count, seed=number)]
+        examples = labelled_texts(count, seed=number)
+        lines = [f"{one.inputs['text']}\t{one.target}" for one in examples]
         text = "\n".join(["text\tlabel", *lines]) + "\n"
         (folder / data / f"{name}.tsv").write_text(text, encoding="utf-8")
     (folder / "mine.yaml").write_text("{name: mine, choose: length, samples: 12}\n")

@@ -12,6 +12,7 @@ the last of its batch is.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +32,15 @@ Answer = Callable[[Sequence[Question]], Iterator[tuple[int, Outcome]]]
 _MAX_CHARACTERS = 20_000
 """Most characters that a worker takes at once, beyond the first text: others wait for all of it."""
 
+_LONG = 4_000
+"""Characters of a text that holds a worker up for longer than `_COME_BACK_S`."""
+
+_COME_BACK_S = 0.02
+"""How long a worker waits for who was just answered to ask again, before it begins a long text of
+one who has had more. A client that asks one text after the other has nothing in the queue at that
+moment, and would wait for a whole long text each time. Disk schedulers do the same (Iyer and
+Druschel, Anticipatory scheduling, 2001)."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -45,6 +55,7 @@ class ModelFailedError(Exception):
 @dataclass(eq=False, slots=True)
 class _Job:
     question: Question
+    client: str
     arrived: float
     future: asyncio.Future[Outcome] = field(repr=False)
 
@@ -123,7 +134,7 @@ class Batcher:
                 raise QueueFullError
             self._drop_newest(longest)
         loop = asyncio.get_running_loop()
-        jobs = [_Job(question, loop.time(), loop.create_future()) for question in questions]
+        jobs = [_Job(question, client, loop.time(), loop.create_future()) for question in questions]
         self._waiting.join(client, jobs)
         self._arrived.set()
         try:
@@ -155,6 +166,23 @@ class Batcher:
         while True:
             batch = await self._collect()
             await loop.run_in_executor(self._threads, self._run, batch, loop)
+            await self._let_come_back(batch)
+
+    async def _let_come_back(self, answered: Sequence[_Job]) -> None:
+        """Wait for those whom a long text would hold up, though they have had less."""
+        until = asyncio.get_running_loop().time() + _COME_BACK_S
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(until):
+                while self._holds_up(answered):
+                    self._arrived.clear()
+                    await self._arrived.wait()
+
+    def _holds_up(self, answered: Sequence[_Job]) -> bool:
+        """Whether what is next is long, and of a client who has had more than one of these."""
+        job = self._waiting.next()
+        if job is None or job.size < _LONG:
+            return False
+        return any(self._waiting.is_behind(client) for client in {one.client for one in answered})
 
     async def _collect(self) -> list[_Job]:
         """Wait for the first question, then for others until the batch or its time is full."""
@@ -181,6 +209,8 @@ class Batcher:
         taken: list[_Job] = []
         while len(taken) < most and (job := self._waiting.next()) is not None:
             if (taken or held) and held + job.size > _MAX_CHARACTERS:
+                break
+            if self._holds_up(taken):
                 break
             taken.append(self._waiting.take())
             held += job.size

@@ -109,6 +109,13 @@ class Lines(Generic[T]):
         line = self._next_line()
         return line.groups[0][0] if line else None
 
+    def is_behind(self, client: str) -> bool:
+        """Whether a client who has nothing waiting has had less work than who would be next."""
+        line = self._next_line()
+        if line is None or client in self._lines:
+            return False
+        return self._debts.get(client, self._clock) < line.served
+
     def take(self) -> T:
         """Take what is served next."""
         line = self._next_line()

@@ -13,6 +13,7 @@ from queueing import Model, asked_by, taken, with_batcher
 
 from edgecompress.service.batching import Batcher, QueueFullError
 from edgecompress.service.fair import Lines
+from edgecompress.service.questions import Question
 
 
 @dataclass(frozen=True)
@@ -126,3 +127,37 @@ def test_a_worker_takes_no_more_characters_than_others_should_wait_for() -> None
         assert [len(batch) for batch in model.batches] == [1, 1, 1, 1]
 
     with_batcher(test)
+
+
+def test_who_asks_one_after_the_other_is_not_held_up_by_long_texts_each_time() -> None:
+    """He has nothing in the queue at the moment at which a worker looks for more."""
+
+    async def test(batcher: Batcher, model: Model) -> None:
+        model.gate.clear()
+        running = await asked_by(batcher, "greedy", "x")
+        await taken(model, 1)
+        long = await asked_by(batcher, "greedy", *("y" * 8_000 for _ in range(4)))
+        first = await asked_by(batcher, "modest", "m")
+        model.gate.set()
+        await asyncio.gather(running, first)
+        for _ in range(19):
+            await batcher.ask([Question(text="m")], "modest")
+        assert await long == ["Y" * 8_000] * 4  # and he who does not come back holds nobody up
+        order = "".join(text[0] for batch in model.batches for text in batch)
+        assert order.index("m" * 10) <= 2, order  # 20 × 201 characters are less than a long text
+        assert order.count("y", 0, order.rindex("m")) <= 1, order
+
+    with_batcher(test)
+
+
+def test_a_long_text_is_begun_at_once_where_nobody_was_held_up() -> None:
+    lines: Lines[Text] = Lines()
+    lines.join("a", [Text("a", n, 9_000) for n in range(2)])
+    lines.join("b", [Text("b", 0, 100)])
+    assert lines.take().client == "a"
+    assert not lines.is_behind("b")  # who waits is served by his turn
+    assert lines.take().client == "b"
+    assert lines.is_behind("b")
+    assert not lines.is_behind("a")
+    lines.take()
+    assert not lines.is_behind("b")  # nothing is next
