@@ -24,6 +24,7 @@ from edgecompress.values import Candidate, Measurement, OnnxModel, TorchModel
 if TYPE_CHECKING:
     from edgecompress.targets import Target
     from edgecompress.targets.base import Clock
+    from edgecompress.targets.probe import Probe
 
 Count = Annotated[int, Field(ge=1)]
 VARIED = ("latency_p50", "latency_p90")
@@ -145,45 +146,53 @@ class _Measuring:
         self.together = [reference, candidate] if reference else [candidate]
         self.own = len(self.together) - 1
 
-    @property
-    def _shared(self) -> dict[str, Any]:
-        """What every measuring function is given."""
-        return {"inputs": self.stage.inputs, "progress": self.context.progress}
-
     def all(self) -> tuple[Measurement, ...]:
         """Measure what the target can."""
-        stage, can = self.stage, self.place.metrics
-        onnx = isinstance(self.candidate.model, OnnxModel)
-        found: list[Measurement] = []
-        if "instructions" in can and onnx:
-            found += self._instructions()
-        if "latency" in can:
+        from edgecompress.targets.cold import Cold
+        from edgecompress.targets.instructions import Instructions
+        from edgecompress.targets.offline import Offline
+        from edgecompress.targets.operators import Operators
+        from edgecompress.targets.power import Energy
+
+        stage = self.stage
+        no_arena = replace(self.clock, arena=False)
+        both = stage.arena == "both" and isinstance(self.candidate.model, OnnxModel)
+        found = [*self._ask(Instructions)]
+        if "latency" in self.place.metrics:
             if too_many := self._too_many(self.clock.threads):
                 raise TargetError(f"{self.place.name}: {too_many}")
             found += self._latency()
             for threads in stage._thread_counts[1:]:
                 found += self._with_threads(threads)
-            if stage.arena == "both" and onnx:
-                found += self._variant(replace(self.clock, arena=False), "arena:off")
-            found += [self._throughput(batch) for batch in stage.batches]
-            if stage.operators and onnx:
-                found += self._operators()
-        if "energy" in can:
-            found += self._energy()
-        if "memory" in can and stage.cold_starts:
-            found += self._cold(self.clock)
-            if stage.arena == "both" and onnx:
-                without = self._cold(replace(self.clock, arena=False))
-                peak = next(each for each in without if each.metric == "peak_memory")
-                found.append(replace(peak, slice="arena:off"))
+            found += self._variant(no_arena, "arena:off") if both else ()
+            for batch in stage.batches:
+                found += self._ask(Offline, batch=batch)
+            found += self._ask(Operators, reasons=self._reasons) if stage.operators else ()
+        found += self._ask(Energy, meter=None if self.spec is None else self.spec.meter)
+        if stage.cold_starts:
+            found += self._ask(Cold)
+            without = self._ask(Cold, no_arena) if both else ()
+            peaks = (each for each in without if each.metric == "peak_memory")
+            found += [replace(each, slice="arena:off") for each in peaks]
         return tuple(found)
 
-    def _instructions(self) -> Sequence[Measurement]:
-        from edgecompress.targets.instructions import instruction_measurements
+    def _ask(
+        self, probe: type[Probe], clock: Clock | None = None, **own: Any
+    ) -> tuple[Measurement, ...]:
+        """Measure by `probe` where the target and the model allow it."""
+        fits = isinstance(self.candidate.model, probe.accepts)
+        if probe.needs not in self.place.metrics or not fits:
+            return ()
+        shared = (self.stage.inputs, self.rules, self.context.progress)
+        examples = self.context.validation
+        asked = probe(self.candidate, examples, clock or self.clock, self.place, *shared, **own)
+        return asked.measure()
 
-        return instruction_measurements(
-            self.candidate, self.context.validation, self.place, **self._shared
-        )
+    def _reasons(self, feeds: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+        """Say by a node's name why its weight is a float."""
+        from edgecompress.quantization.floats import float_reasons
+
+        return float_reasons(self.candidate, [dict(feed) for feed in feeds])
 
     def _time(self, clock: Clock, slice: str | None = None) -> Any:
         from edgecompress.targets.measure import time_candidates
@@ -196,7 +205,8 @@ class _Measuring:
             attempts=self.stage.attempts,
             rules=self.rules,
             slice=slice,
-            **self._shared,
+            inputs=self.stage.inputs,
+            progress=self.context.progress,
         )
 
     @property
@@ -233,54 +243,3 @@ class _Measuring:
         found = [each for each in timed.latencies(self.own) if each.metric in VARIED]
         found += [timed.speedup(0, self.own, self._reference_name)] if self.own else []
         return found
-
-    def _throughput(self, batch: int) -> Measurement:
-        from edgecompress.targets.offline import offline_measurement
-
-        return offline_measurement(
-            self.candidate,
-            self.context.validation,
-            batch,
-            self.clock,
-            self.place,
-            rules=self.rules,
-            **self._shared,
-        )
-
-    def _operators(self) -> Sequence[Measurement]:
-        from edgecompress.quantization.floats import float_reasons
-        from edgecompress.targets.operators import operator_measurements
-
-        def reasons(feeds: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-            return float_reasons(self.candidate, [dict(feed) for feed in feeds])
-
-        return operator_measurements(
-            self.candidate,
-            self.context.validation,
-            self.clock,
-            self.place,
-            reasons=reasons,
-            rules=self.rules,
-            **self._shared,
-        )
-
-    def _energy(self) -> list[Measurement]:
-        from edgecompress.targets.power import energy_measurement
-
-        found = energy_measurement(
-            self.candidate,
-            self.context.validation,
-            self.clock,
-            self.place,
-            meter=None if self.spec is None else self.spec.meter,
-            rules=self.rules,
-            **self._shared,
-        )
-        return [found] if found else []
-
-    def _cold(self, clock: Clock) -> Sequence[Measurement]:
-        from edgecompress.targets.cold import cold_measurements
-
-        return cold_measurements(
-            self.candidate, self.context.validation, clock, self.place, **self._shared
-        )

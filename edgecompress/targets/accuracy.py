@@ -19,6 +19,7 @@ from edgecompress.targets.archive import agent_digest
 from edgecompress.targets.base import Job, JobModel, Progress, Target, available_cores
 from edgecompress.targets.inputs import encoded_feeds
 from edgecompress.targets.local import Local
+from edgecompress.targets.probe import ask
 from edgecompress.targets.size import model_files
 from edgecompress.tasks import Answers, Floor, Task, load_processor, task
 from edgecompress.tasks.compare import agreement, paired_bootstrap_drop
@@ -33,7 +34,6 @@ from edgecompress.values import (
     file_digest,
     json_digest,
 )
-from edgecompress.writing import temporary
 
 
 def answers(
@@ -60,8 +60,7 @@ def answers(
         return torch_answers.torch_answers(candidate, examples, progress)
     feeds, rows, _ = encoded_feeds(candidate, examples)
     job = Job("answers", (JobModel(candidate.model),), (feeds,), threads=available_cores())
-    with temporary() as folder:
-        outputs = target.run(job, folder, progress).outputs[0]
+    outputs = ask(target, job, progress).outputs[0]
     logits = [row[0] for row in outputs[0]] if outputs else []
     return rows.task.decode(
         [rows.task.compact(one, row) for one, row in zip(logits, rows, strict=True)], rows

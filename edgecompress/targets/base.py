@@ -156,6 +156,8 @@ class Readings:
     energy : dict
         Mode ``time`` with `Job.energy`: ``start_s`` and ``end_s`` of the loop (epoch) and, by
         name, what each ``meters`` entry counted.
+    asked_s : tuple of float
+        When the job began and ended by this machine's clock (epoch).
     """
 
     loop: Loop | None = None
@@ -168,6 +170,7 @@ class Readings:
     machine: Json = field(default_factory=dict)
     warmup: Json = field(default_factory=dict)
     energy: Json = field(default_factory=dict)
+    asked_s: tuple[float, float] = (0.0, 0.0)
 
 
 class Target(Protocol):

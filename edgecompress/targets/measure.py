@@ -11,14 +11,13 @@ import numpy as np
 
 from edgecompress import timing
 from edgecompress.disturbance import EMULATED, RULES, Loop, Rules
-from edgecompress.errors import TargetError
 from edgecompress.processors import TextProcessor
 from edgecompress.targets.agent.loop import TEXT_INPUTS
 from edgecompress.targets.base import Clock, Feeds, Job, JobModel, Progress, Readings, Target
 from edgecompress.targets.inputs import InputSettings, timing_feeds
 from edgecompress.targets.local import Local
+from edgecompress.targets.probe import ask, loop_of
 from edgecompress.values import Candidate, Example, Json, Measurement
-from edgecompress.writing import temporary
 
 PASSES = 5  # times that each input is run: its median then drops two disturbed readings
 ATTEMPTS = 2
@@ -120,9 +119,7 @@ class Timing:
 
     @property
     def _loop(self) -> Loop:
-        if self.readings.loop is None:
-            raise TargetError(f"{self.target}: the readings hold no timing loop")
-        return self.readings.loop
+        return loop_of(self.readings, self.target)
 
 
 def _tokenizer(candidate: Candidate, feeds: Feeds) -> tuple[Path | None, int]:
@@ -188,8 +185,7 @@ def time_candidates(
     attempt = 0
     while True:
         attempt += 1
-        with temporary() as folder:
-            readings = target.run(job, folder, progress)
+        readings = ask(target, job, progress)
         conditions = _conditions(clock, feeds[0], readings, source)
         conditions["attempt"] = attempt
         timed = Timing(readings, conditions, target.name, rules, slice)

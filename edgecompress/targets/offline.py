@@ -7,94 +7,83 @@ they may be sorted by length and answered in batches.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 from edgecompress import timing
-from edgecompress.disturbance import RULES, Rules
-from edgecompress.errors import TargetError
+from edgecompress.disturbance import RULES
 from edgecompress.models.graph import signature
 from edgecompress.models.sizes import batch_names
-from edgecompress.targets.base import Clock, Feeds, Job, JobModel, Progress, Target, feeds_from_rows
+from edgecompress.targets.base import Feeds, Job, Readings, feeds_from_rows
 from edgecompress.targets.inputs import InputSettings, encoded_feeds, spread, timing_feeds
+from edgecompress.targets.probe import Probe, loop_of
 from edgecompress.tasks import takes_examples
 from edgecompress.values import Candidate, Example, Measurement, OnnxModel
-from edgecompress.writing import temporary
 
 BATCHES = 8  # of different examples, as far as there are so many
 LEAST_COUNT = RULES.min_pairs
 
 
-def offline_measurement(
-    candidate: Candidate,
-    examples: Sequence[Example],
-    batch: int,
-    clock: Clock,
-    target: Target,
-    *,
-    inputs: InputSettings | None = None,
-    rules: Rules = RULES,
-    progress: Progress | None = None,
-) -> Measurement:
-    """Measure ``throughput`` (examples a second) of a candidate in batches of one size.
+@dataclass(frozen=True, eq=False)
+class Offline(Probe):
+    """Measure ``throughput`` (examples a second) in batches of one size, as ``batch:<batch>``.
+
+    Examples are sorted by length before they are put into batches; too few are repeated. Where
+    such batches cannot be made, the measurement says why.
 
     Parameters
     ----------
-    candidate : Candidate
-    examples : sequence of Example
-        Sorted by length before they are put into batches; too few are repeated.
     batch : int
         Examples of a batch.
-    clock : Clock
-    target : Target
-    inputs : InputSettings, optional
-        What to feed instead of examples.
-    rules : Rules
-    progress : callable, optional
-
-    Returns
-    -------
-    Measurement
-        With the slice ``batch:<batch>``; invalid where such batches cannot be made.
-
-    Raises
-    ------
-    TargetError
-        When the model cannot be loaded or run there.
     """
-    settings = inputs or InputSettings()
-    refused = _refused(candidate, batch, settings)
-    if refused is not None:
-        return timing.not_measured("throughput", "1/s", refused, target.name, f"batch:{batch}")
-    if settings.given or not examples or not takes_examples(candidate):
-        feeds, source = _made_up(candidate, batch, settings), "signature"
-    else:
-        feeds, source = _padded(candidate, examples, batch), "examples"
-    count = max(LEAST_COUNT, -(-clock.min_count // batch))
-    fields = replace(clock, min_count=count).fields()
-    job = Job("time", (JobModel(candidate.model),), (feeds,), **fields)
-    with temporary() as folder:
-        readings = target.run(job, folder, progress)
-    if readings.loop is None:
-        raise TargetError(f"{target.name}: the readings hold no timing loop")
-    conditions = {
-        "scenario": "offline",
-        "threads": clock.threads,
-        "batch": batch,
-        "inputs": len(feeds.items),
-        "source": source,
-        "warmup": readings.warmup,
-        "duration_ms": round(readings.loop.duration_ms),
-    }
-    if "input_ids" in feeds.arrays:
-        conditions["tokens"] = sorted({row.shape[-1] for row in feeds.arrays["input_ids"]})
-    return timing.throughput(
-        readings.series[0],
-        batch,
-        readings.loop,
-        target=target.name,
-        conditions=conditions,
-        rules=rules,
-    )
+
+    batch: int = field(kw_only=True)
+
+    count: ClassVar[int] = BATCHES
+
+    def measure(self) -> tuple[Measurement, ...]:
+        """Ask where such batches can be made, else say why not."""
+        reason = _refused(self.candidate, self.batch, self.inputs)
+        if reason is None:
+            return super().measure()
+        part = f"batch:{self.batch}"
+        return (timing.not_measured("throughput", "1/s", reason, self.target.name, part),)
+
+    def feeds(self) -> tuple[Feeds, str]:
+        """Give batches of examples, or made from the signature."""
+        candidate = self.candidate
+        if self.examples and takes_examples(candidate) and not self.inputs.given:
+            return _padded(candidate, self.examples, self.batch), "examples"
+        return _made_up(candidate, self.batch, self.inputs), "signature"
+
+    def job(self, feeds: Feeds) -> Job:
+        """Make the job: as many batches as examples are asked for take."""
+        count = max(LEAST_COUNT, -(-self.clock.min_count // self.batch))
+        return replace(super().job(feeds), min_count=count)
+
+    def read(self, readings: Readings, feeds: Feeds, source: str) -> tuple[Measurement, ...]:
+        """Give examples over time."""
+        loop = loop_of(readings, self.target.name)
+        conditions = {
+            "scenario": "offline",
+            "threads": self.clock.threads,
+            "batch": self.batch,
+            "inputs": len(feeds.items),
+            "source": source,
+            "warmup": readings.warmup,
+            "duration_ms": round(loop.duration_ms),
+        }
+        if "input_ids" in feeds.arrays:
+            conditions["tokens"] = sorted({row.shape[-1] for row in feeds.arrays["input_ids"]})
+        measured = timing.throughput(
+            readings.series[0],
+            self.batch,
+            loop,
+            target=self.target.name,
+            conditions=conditions,
+            rules=self.rules,
+        )
+        return (measured,)
 
 
 def _refused(candidate: Candidate, batch: int, settings: InputSettings) -> str | None:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
-from edgecompress.disturbance import RULES, Loop, Rules, disturbed
+from edgecompress.disturbance import Loop, Rules, disturbed
 from edgecompress.models.graph import signature
 from edgecompress.targets.agent.arrays import Feed
-from edgecompress.targets.base import Clock, Feeds, Job, JobModel, Progress, Target
-from edgecompress.targets.inputs import InputSettings, timing_feeds
-from edgecompress.values import Candidate, Example, Json, Measurement, Model, OnnxModel
-from edgecompress.writing import temporary
+from edgecompress.targets.base import Feeds, Mode, Readings
+from edgecompress.targets.probe import Probe
+from edgecompress.values import Json, Measurement, Model, OnnxModel
 
-INPUTS = 16
 LAYERS = 10
 """Slowest nodes of each operator that are kept by name."""
 FLOATS = frozenset({"float", "double", "float16", "bfloat16"})
@@ -68,90 +67,68 @@ def operators_table(measurements: Iterable[Measurement], target: str) -> list[Op
     return sorted(found, key=lambda row: -row.ms)
 
 
-def operator_measurements(
-    candidate: Candidate,
-    examples: Sequence[Example],
-    clock: Clock,
-    target: Target,
-    *,
-    reasons: Reasons | None = None,
-    inputs: InputSettings | None = None,
-    rules: Rules = RULES,
-    progress: Progress | None = None,
-) -> tuple[Measurement, ...]:
+@dataclass(frozen=True, eq=False)
+class Operators(Probe):
     """Measure ``operator_time`` of each type of operator (slices ``operator:MatMul``).
+
+    In ms per inference, the slowest first. The profiler itself slows each node a little, so shares
+    say more than sums. ``conditions`` hold ``share``, ``calls`` (per inference), ``nodes``,
+    ``dtypes`` of the inputs, the slowest nodes as ``layers`` and, in a graph that was quantized,
+    the nodes that stayed in floating point with the reason as ``float``.
 
     Parameters
     ----------
-    candidate : Candidate
-        An ONNX model.
-    examples : sequence of Example
-    clock : Clock
-        Its threads, affinity and arena.
-    target : Target
     reasons : callable, optional
         Given the feeds, says by a node's name why its weight is a float.
-    inputs : InputSettings, optional
-    rules : Rules
-    progress : callable, optional
-
-    Returns
-    -------
-    tuple of Measurement
-        In ms per inference, the slowest first. The profiler itself slows each node a little, so
-        shares say more than sums. ``conditions`` hold ``share``, ``calls`` (per inference),
-        ``nodes``, ``dtypes`` of the inputs, the slowest nodes as ``layers`` and, in a graph that
-        was quantized, the nodes that stayed in floating point with the reason as ``float``.
-
-    Raises
-    ------
-    TargetError
-        When the model cannot be loaded or run there.
     """
-    feeds, texts = timing_feeds([candidate], examples, INPUTS, inputs)
-    job = Job("operators", (JobModel(candidate.model),), tuple(feeds), **clock.fields())
-    with temporary() as folder:
-        readings = target.run(job, folder, progress)
-    found = readings.operators[0]
-    nodes, runs = found["nodes"], max(int(found["inferences"]), 1)
-    known: Mapping[str, str] = {}
-    if reasons is not None and _is_quantized(nodes):
-        known = reasons(_rows(candidate.model, feeds[0]))
-    kept = float_nodes(nodes, known) if _is_quantized(nodes) else {}
-    invalid = _invalid(readings.loop, rules)
-    total = sum(node["ns"] for node in nodes) or 1
-    groups: dict[str, list[Json]] = {}
-    for node in nodes:
-        groups.setdefault(node["op"], []).append(node)
-    measured = []
-    for op, members in groups.items():
-        ns = sum(node["ns"] for node in members)
-        conditions: Json = {
-            "share": ns / total,
-            "calls": sum(node["calls"] for node in members) / runs,
-            "nodes": len(members),
-            "provider": members[0]["provider"],
-            "dtypes": sorted({dtype for node in members for dtype in node["inputs"]}),
-            "threads": clock.threads,
-            "source": (inputs or InputSettings()).source(texts),
-            "layers": [_layer(node, total, runs) for node in members[:LAYERS]],
-        }
-        mine = {node["name"]: kept[node["name"]] for node in members if node["name"] in kept}
-        if mine:
-            conditions["float"] = mine
-        measured.append(
-            Measurement(
-                "operator_time",
-                ns / runs / 1e6,
-                "ms",
-                target.name,
-                slice=f"operator:{op}",
-                samples=runs,
-                invalid=invalid,
-                conditions=conditions,
+
+    reasons: Reasons | None = None
+
+    mode: ClassVar[Mode] = "operators"
+    accepts: ClassVar[tuple[type[Model], ...]] = (OnnxModel,)
+
+    def read(self, readings: Readings, feeds: Feeds, source: str) -> tuple[Measurement, ...]:
+        """Sum the nodes by their operators."""
+        found = readings.operators[0]
+        nodes, runs = found["nodes"], max(int(found["inferences"]), 1)
+        known: Mapping[str, str] = {}
+        if self.reasons is not None and _is_quantized(nodes):
+            known = self.reasons(_rows(self.candidate.model, feeds))
+        kept = float_nodes(nodes, known) if _is_quantized(nodes) else {}
+        invalid = _invalid(readings.loop, self.rules)
+        total = sum(node["ns"] for node in nodes) or 1
+        groups: dict[str, list[Json]] = {}
+        for node in nodes:
+            groups.setdefault(node["op"], []).append(node)
+        measured = []
+        for op, members in groups.items():
+            ns = sum(node["ns"] for node in members)
+            conditions: Json = {
+                "share": ns / total,
+                "calls": sum(node["calls"] for node in members) / runs,
+                "nodes": len(members),
+                "provider": members[0]["provider"],
+                "dtypes": sorted({dtype for node in members for dtype in node["inputs"]}),
+                "threads": self.clock.threads,
+                "source": source,
+                "layers": [_layer(node, total, runs) for node in members[:LAYERS]],
+            }
+            mine = {node["name"]: kept[node["name"]] for node in members if node["name"] in kept}
+            if mine:
+                conditions["float"] = mine
+            measured.append(
+                Measurement(
+                    "operator_time",
+                    ns / runs / 1e6,
+                    "ms",
+                    self.target.name,
+                    slice=f"operator:{op}",
+                    samples=runs,
+                    invalid=invalid,
+                    conditions=conditions,
+                )
             )
-        )
-    return tuple(sorted(measured, key=lambda each: -each.value))
+        return tuple(sorted(measured, key=lambda each: -each.value))
 
 
 def _layer(node: Json, total: float, runs: int) -> Json:

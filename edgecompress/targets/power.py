@@ -9,21 +9,19 @@ import csv
 import itertools
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from edgecompress import timing
-from edgecompress.disturbance import RULES, Rules
-from edgecompress.errors import DataError, TargetError
+from edgecompress.errors import DataError
 from edgecompress.reading import open_regular, reading
 from edgecompress.targets.agent.energy import integrate
-from edgecompress.targets.base import Clock, Job, JobModel, Progress, Readings, Target
-from edgecompress.targets.inputs import InputSettings, timing_feeds
+from edgecompress.targets.base import Feeds, Job, Readings
+from edgecompress.targets.inputs import timing_feeds
+from edgecompress.targets.probe import Probe, loop_of
 from edgecompress.textfiles import stream_lines
-from edgecompress.values import Candidate, Example, Json, Measurement
-from edgecompress.writing import temporary
+from edgecompress.values import Json, Measurement
 
 PASSES = 5
 LEAST_SAMPLES = 8
@@ -151,87 +149,72 @@ def _few(count: int) -> str:
     )
 
 
-def energy_measurement(
-    candidate: Candidate,
-    examples: Sequence[Example],
-    clock: Clock,
-    target: Target,
-    *,
-    meter: Path | None = None,
-    inputs: InputSettings | None = None,
-    rules: Rules = RULES,
-    progress: Progress | None = None,
-) -> Measurement | None:
+@dataclass(frozen=True, eq=False)
+class Energy(Probe):
     """Measure ``energy`` per inference (mJ), the candidate running alone in a loop of its own.
+
+    Nothing where there is no meter; NaN and the reason where one did not see all of the loop.
 
     Parameters
     ----------
-    candidate : Candidate
-    examples : sequence of Example
-    clock : Clock
-    target : Target
     meter : Path, optional
         CSV of an external power meter on this machine; it is preferred.
-    inputs : InputSettings, optional
-    rules : Rules
-    progress : callable, optional
-
-    Returns
-    -------
-    Measurement or None
-        None where there is no meter; NaN and the reason where one did not see all of the loop.
-
-    Raises
-    ------
-    TargetError
-        When the model cannot be loaded or run there.
     """
-    if meter is None and not target.describe().get("meters"):
-        return None
-    feeds, texts = timing_feeds([candidate], examples, -(-clock.min_count // PASSES), inputs)
-    fields = clock.fields()
-    job = Job("time", (JobModel(candidate.model),), tuple(feeds), energy=True, **fields)
-    began = time.time()
-    with temporary() as folder:
-        readings = target.run(job, folder, progress)
-    loop, found = readings.loop, _counted(readings, meter, began, time.time())
-    if loop is None:
-        raise TargetError(f"{target.name}: the readings hold no timing loop")
-    if found is None:
-        return None
-    disturbance = timing.spoiled(readings.series[0], loop, 0.5, rules)
-    invalid = disturbance if loop.emulated else found.invalid or disturbance
-    if not math.isfinite(found.joules):
-        return timing.not_measured("energy", "mJ", str(invalid), target.name)
-    count = len(readings.series[0].ns)
-    seconds = max(readings.energy["end_s"] - readings.energy["start_s"], 1e-9)
-    conditions: Json = {
-        "meter": found.meter,
-        "counts": found.counts,
-        "watts": round(found.joules / seconds, 3),
-        "duration_ms": round(loop.duration_ms),
-        "threads": clock.threads,
-        "batch": 1,
-        "source": (inputs or InputSettings()).source(texts),
-        "alone": True,
-    }
-    return Measurement(
-        "energy",
-        found.joules / max(count, 1) * 1e3,
-        "mJ",
-        target.name,
-        samples=count,
-        invalid=invalid,
-        conditions=conditions,
-    )
+
+    meter: Path | None = None
+
+    needs: ClassVar[str] = "energy"
+
+    def measure(self) -> tuple[Measurement, ...]:
+        """Ask where there is a meter."""
+        if self.meter is None and not self.target.describe().get("meters"):
+            return ()
+        return super().measure()
+
+    def feeds(self) -> tuple[Feeds, str]:
+        """Give inputs that are each run a few times."""
+        wanted = -(-self.clock.min_count // PASSES)
+        feeds, texts = timing_feeds([self.candidate], self.examples, wanted, self.inputs)
+        return feeds[0], self.inputs.source(texts)
+
+    def job(self, feeds: Feeds) -> Job:
+        """Make the job, which reads the meters."""
+        return replace(super().job(feeds), energy=True)
+
+    def read(self, readings: Readings, feeds: Feeds, source: str) -> tuple[Measurement, ...]:  # noqa: ARG002
+        """Share what the meter counted among the inferences."""
+        name, loop = self.target.name, loop_of(readings, self.target.name)
+        found = _counted(readings, self.meter)
+        if found is None:
+            return ()
+        disturbance = timing.spoiled(readings.series[0], loop, 0.5, self.rules)
+        invalid = disturbance if loop.emulated else found.invalid or disturbance
+        if not math.isfinite(found.joules):
+            return (timing.not_measured("energy", "mJ", str(invalid), name),)
+        count = len(readings.series[0].ns)
+        seconds = max(readings.energy["end_s"] - readings.energy["start_s"], 1e-9)
+        conditions: Json = {
+            "meter": found.meter,
+            "counts": found.counts,
+            "watts": round(found.joules / seconds, 3),
+            "duration_ms": round(loop.duration_ms),
+            "threads": self.clock.threads,
+            "batch": 1,
+            "source": source,
+            "alone": True,
+        }
+        value = found.joules / max(count, 1) * 1e3
+        measured = Measurement(
+            "energy", value, "mJ", name, samples=count, invalid=invalid, conditions=conditions
+        )
+        return (measured,)
 
 
-def _counted(
-    readings: Readings, meter: Path | None, began_s: float, ended_s: float
-) -> Counted | None:
+def _counted(readings: Readings, meter: Path | None) -> Counted | None:
     """Choose the meter that sees most: one outside, the board's own, the processor's."""
     start, end = float(readings.energy["start_s"]), float(readings.energy["end_s"])
     if meter is not None:
+        began_s, ended_s = readings.asked_s
         off = max(end - ended_s, began_s - start)  # the loop lies within what its job took
         if off > CLOCK_TOLERANCE_S:
             return Counted(

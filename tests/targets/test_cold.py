@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecompress.targets.base import Clock, Feeds
-from edgecompress.targets.cold import COLD_INPUTS, cold_measurements, few_lengths
+from edgecompress.targets.cold import COLD_INPUTS, Cold, few_lengths
 from edgecompress.targets.inputs import InputSettings
 from edgecompress.targets.local import Local
 from edgecompress.texts import words_example
@@ -25,9 +25,9 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_six_starts_give_an_interval(tagger: Candidate) -> None:
     found = {
         m.metric: m
-        for m in cold_measurements(
+        for m in Cold(
             Candidate(tagger.model), (), Clock(cold_starts=6, arena=False), Local()
-        )
+        ).measure()
     }
     assert set(found) >= {"load_time", "first_inference", "load_memory", "peak_memory"}
     for measured in found.values():
@@ -41,7 +41,7 @@ def test_six_starts_give_an_interval(tagger: Candidate) -> None:
 
 def test_fewer_say_that_they_give_none(tagger: Candidate) -> None:
     clock = Clock(cold_starts=2)
-    for measured in cold_measurements(Candidate(tagger.model), (), clock, Local()):
+    for measured in Cold(Candidate(tagger.model), (), clock, Local()).measure():
         assert measured.interval is None
         assert "2 starts" in measured.conditions["interval"]
 
@@ -54,9 +54,10 @@ def test_where_inputs_and_memory_come_from(tagger: Candidate, tmp_path: Path) ->
     examples = (words_example(words=("na", "abuja"), tags=("O", "O")),)
     once = Clock(cold_starts=1)
     for texts, inputs, source in (
-        ((), None, "signature"), (examples, None, "examples"), (examples, given_file, "file"),
+        ((), InputSettings(), "signature"), (examples, InputSettings(), "examples"),
+        (examples, given_file, "file"),
     ):  # fmt: skip
-        found = cold_measurements(tagger, texts, once, Local(), inputs=inputs)
+        found = Cold(tagger, texts, once, Local(), inputs).measure()
         assert {m.conditions["source"] for m in found} == {source}
         peak = next(m for m in found if m.metric == "peak_memory")
         assert peak.conditions["read_from"] in ("VmHWM", "ru_maxrss")

@@ -12,12 +12,12 @@ from systems import System
 from edgecompress.disturbance import EMULATED, Loop
 from edgecompress.errors import DataError, TargetError
 from edgecompress.targets.base import Clock, Feeds, Job, Progress, Readings
-from edgecompress.targets.cold import cold_measurements
+from edgecompress.targets.cold import Cold
 from edgecompress.targets.inputs import InputSettings
 from edgecompress.targets.local import Local
 from edgecompress.targets.measure import time_candidates, time_interleaved
-from edgecompress.targets.offline import offline_measurement
-from edgecompress.targets.operators import operator_measurements
+from edgecompress.targets.offline import Offline
+from edgecompress.targets.operators import Operators
 from edgecompress.texts import words_example
 from edgecompress.values import Candidate, OnnxModel
 
@@ -69,9 +69,9 @@ def test_under_emulation_nothing_that_a_clock_or_memory_gives_is_valid(
     timed = time_candidates([tagger, tagger], SENTENCES, QUICK, place, attempts=1)
     found = [*timed.latencies(1), timed.end_to_end(1), timed.speedup(0, 1, "itself")]
     found += [timed.overhead(2), timed.temperature()]
-    found += [offline_measurement(tagger, SENTENCES, 2, QUICK, place)]
-    found += operator_measurements(tagger, SENTENCES, QUICK, place)
-    found += cold_measurements(tagger, SENTENCES, replace(QUICK, cold_starts=1), place)
+    found += Offline(tagger, SENTENCES, QUICK, place, batch=2).measure()
+    found += Operators(tagger, SENTENCES, QUICK, place).measure()
+    found += Cold(tagger, SENTENCES, replace(QUICK, cold_starts=1), place).measure()
     metrics = {each.metric for each in found if each}
     assert {"end_to_end_p50", "speedup", "harness_overhead", "temperature"} <= metrics
     assert {"throughput", "operator_time", "peak_memory", "load_time"} <= metrics
@@ -85,12 +85,13 @@ def test_every_measurement_says_where_its_inputs_come_from(
     np.savez(tmp_path / "inputs.npz", input_ids=row, attention_mask=row)
     fed = InputSettings(file=tmp_path / "inputs.npz")
     for texts, inputs, source in (
-        ((), None, "signature"), (SENTENCES, None, "examples"), (SENTENCES, fed, "file"),
+        ((), InputSettings(), "signature"), (SENTENCES, InputSettings(), "examples"),
+        (SENTENCES, fed, "file"),
     ):  # fmt: skip
         given = {"inputs": inputs}
         timed = time_candidates([tagger], texts, QUICK, Local(), attempts=1, **given)
         found = [*timed.latencies(0), timed.overhead(1)]
-        found += operator_measurements(tagger, texts, QUICK, Local(), **given)
+        found += Operators(tagger, texts, QUICK, Local(), **given).measure()
         assert {each.conditions["source"] for each in found} == {source}
 
 
@@ -99,7 +100,7 @@ def test_an_unknown_graph_is_timed_from_its_signature(tagger: Candidate) -> None
     timed = time_candidates([foreign], (), QUICK, Local(), attempts=1)
     assert timed.latencies(0)[0].conditions["source"] == "signature"
     assert timed.end_to_end(0) is None
-    starts = {m.metric: m for m in cold_measurements(foreign, (), QUICK, Local())}
+    starts = {m.metric: m for m in Cold(foreign, (), QUICK, Local()).measure()}
     assert starts["load_time"].samples == 2
     assert starts["peak_memory"].value > starts["memory_rise"].value > 0
 

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 from edgecompress.targets.base import Clock
 from edgecompress.targets.inputs import InputSettings
 from edgecompress.targets.local import Local
-from edgecompress.targets.offline import _padded, offline_measurement
+from edgecompress.targets.offline import Offline, _padded
 from edgecompress.values import Candidate, OnnxModel
 
 QUICK = Clock(warmup_ms=1.0, max_warmup_ms=50.0, min_duration_ms=150.0, min_count=40)
@@ -42,7 +42,7 @@ def doubling(path: Path, first: str | int, dtype: int = TensorProto.FLOAT) -> Ca
 
 
 def test_examples_a_second(classifier: Candidate) -> None:
-    found = offline_measurement(classifier, TEXTS, 8, QUICK, Local())
+    (found,) = Offline(classifier, TEXTS, QUICK, Local(), batch=8).measure()
     assert (found.metric, found.unit, found.slice) == ("throughput", "1/s", "batch:8")
     assert found.conditions["scenario"] == "offline"
     assert (found.conditions["inputs"], found.conditions["source"]) == (5, "examples")
@@ -68,35 +68,37 @@ def test_batches_are_full_and_of_similar_length(
 
 
 def test_inputs_of_an_unknown_graph(tmp_path: Path) -> None:
-    found = offline_measurement(doubling(tmp_path, "batch"), (), 16, QUICK, Local())
+    (found,) = Offline(doubling(tmp_path, "batch"), (), QUICK, Local(), batch=16).measure()
     assert found.conditions["source"] == "signature"
     assert found.interval is not None
 
 
 def test_an_open_axis_without_a_name(tagger: Candidate, tmp_path: Path) -> None:
     candidate = doubling(tmp_path, "")
-    assert offline_measurement(candidate, (), 4, QUICK, Local()).samples % 4 == 0
+    (found,) = Offline(candidate, (), QUICK, Local(), batch=4).measure()
+    assert found.samples % 4 == 0
 
 
 def test_a_size_that_is_set_gives_way(tmp_path: Path) -> None:
     candidate = doubling(tmp_path, "batch_size")
     settings_ = InputSettings(sizes={"batch_size": 2})
-    found = offline_measurement(candidate, (), 4, QUICK, Local(), inputs=settings_)
+    (found,) = Offline(candidate, (), QUICK, Local(), settings_, batch=4).measure()
     assert found.slice == "batch:4"
     assert found.value > 0
 
 
 def test_a_fixed_batch_is_refused_in_words(tmp_path: Path) -> None:
-    found = offline_measurement(doubling(tmp_path, 1), (), 8, QUICK, Local())
+    (found,) = Offline(doubling(tmp_path, 1), (), QUICK, Local(), batch=8).measure()
     assert found.invalid is not None
     assert "fixed at 1" in found.invalid
     assert np.isnan(found.value)
-    assert offline_measurement(doubling(tmp_path, 8), (), 8, QUICK, Local()).value > 0
+    (found,) = Offline(doubling(tmp_path, 8), (), QUICK, Local(), batch=8).measure()
+    assert found.value > 0
 
 
 def test_given_inputs_are_not_put_into_batches(tmp_path: Path) -> None:
     file = tmp_path / "inputs.npz"
     np.savez(file, x=np.zeros((1, 4), np.float32))
     candidate = doubling(tmp_path, "batch")
-    found = offline_measurement(candidate, (), 8, QUICK, Local(), inputs=InputSettings(file=file))
+    (found,) = Offline(candidate, (), QUICK, Local(), InputSettings(file=file), batch=8).measure()
     assert "given as they are" in str(found.invalid)

@@ -20,7 +20,7 @@ from edgecompress.targets import open_target
 from edgecompress.targets.base import Clock
 from edgecompress.targets.kinds.local import LocalSpec
 from edgecompress.targets.local import Local
-from edgecompress.targets.power import energy_measurement, external, read_power
+from edgecompress.targets.power import Energy, external, read_power
 from edgecompress.values import Candidate
 
 QUICK = Clock(warmup_ms=1.0, max_warmup_ms=1.0, min_duration_ms=1500.0, min_count=20)
@@ -36,13 +36,12 @@ LOCAL = open_target("local")
 
 
 def test_without_a_meter_there_is_no_number(system: System, tagger: Candidate) -> None:
-    assert energy_measurement(tagger, (), QUICK, LOCAL) is None
+    assert Energy(tagger, (), QUICK, LOCAL).measure() == ()
 
 
 def test_by_the_power_chip_of_a_pi_5(system: System, tagger: Candidate) -> None:
     system.vcgencmd(pmic_read_adc=PI5_PMIC)
-    found = energy_measurement(Candidate(tagger.model), (), QUICK, LOCAL)
-    assert found is not None
+    (found,) = Energy(Candidate(tagger.model), (), QUICK, LOCAL).measure()
     assert (found.metric, found.unit, found.slice) == ("energy", "mJ", None)
     assert found.conditions["meter"] == "pmic"
     assert "idle power" in found.conditions["counts"]
@@ -67,11 +66,10 @@ def test_by_the_processors_counters(system: System, tagger: Candidate) -> None:
     thread = threading.Thread(target=burn)
     thread.start()
     try:
-        found = energy_measurement(Candidate(tagger.model), (), QUICK, LOCAL)
+        (found,) = Energy(Candidate(tagger.model), (), QUICK, LOCAL).measure()
     finally:
         done.set()
         thread.join()
-    assert found is not None
     assert found.conditions["meter"] == "rapl"
     assert "dram, package-0" in found.conditions["counts"]
     assert found.value > 0
@@ -88,8 +86,7 @@ def test_by_a_meter_outside(system: System, tagger: Candidate, tmp_path: Path) -
     now = time.time()
     write_meter(file, np.arange(now - 5, now + 120, 0.1), 5.0)
     target = LocalSpec(name="local", url="local", meter=file).open()
-    found = energy_measurement(Candidate(tagger.model), (), QUICK, target, meter=file)
-    assert found is not None
+    (found,) = Energy(Candidate(tagger.model), (), QUICK, target, meter=file).measure()
     assert found.conditions["meter"] == "power.csv"
     assert found.conditions["watts"] == pytest.approx(5.0)
     seconds = found.conditions["duration_ms"] / 1e3
@@ -151,8 +148,7 @@ def test_a_meter_that_says_nothing_gives_no_number(
         file.write_text(content)
     monkeypatch.setattr("edgecompress.targets.power.external.__defaults__", (0.0,))
     short = replace(QUICK, min_duration_ms=100.0)
-    found = energy_measurement(Candidate(tagger.model), (), short, LOCAL, meter=file)
-    assert found is not None
+    (found,) = Energy(Candidate(tagger.model), (), short, LOCAL, meter=file).measure()
     assert math.isnan(found.value)
     assert str(found.invalid).startswith(f"meter: {file}")
     assert ";" in str(found.invalid)
@@ -164,10 +160,9 @@ def test_emulated_is_the_first_reason(system: System, tagger: Candidate, tmp_pat
     short = replace(QUICK, min_duration_ms=100.0)
     for times in (np.arange(now - 5, now + 120, 0.01), np.arange(now - 5, now + 120, 1.0)):
         write_meter(file, times)
-        found = energy_measurement(
+        (found,) = Energy(
             Candidate(tagger.model), (), short, Local(emulated=True), meter=file
-        )
-        assert found is not None
+        ).measure()
         assert found.invalid == EMULATED
 
 
@@ -184,8 +179,7 @@ def test_a_clock_that_differs(system: System, tagger: Candidate, tmp_path: Path)
 
     file = tmp_path / "power.csv"
     write_meter(file, np.arange(time.time(), time.time() + 7200, 1.0))
-    found = energy_measurement(Candidate(tagger.model), (), QUICK, Ahead(), meter=file)  # type: ignore[arg-type]
-    assert found is not None
+    (found,) = Energy(Candidate(tagger.model), (), QUICK, Ahead(), meter=file).measure()  # type: ignore[arg-type]
     assert "network time" in str(found.invalid)
     assert math.isnan(found.value)
 
