@@ -56,17 +56,19 @@ print(sum(p.numel() for p in module.parameters()))
 
 def run_case(case: str, model: Path, folder: Path, length: int) -> None:
     """Do one case in this process; the parent reads the peak."""
-    from edgecompress.models.session import input_specs, open_session, random_feed
-    from edgecompress.models.stored import graph_specs
+    from edgecompress.models.fitting import row_of
+    from edgecompress.models.graph import signature
+    from edgecompress.models.session import input_specs, open_session
+    from edgecompress.models.sizes import Plan
     from edgecompress.stage import Transform, stage_class
     from edgecompress.values import OnnxModel
 
     onnx_model = OnnxModel(model)
-    bounds = {"input_ids": 1000}
+    ranges = {"input_ids": (0, 1000)}
 
     if case == "inference":
         session = open_session(onnx_model)
-        session.run(None, random_feed(input_specs(session), 1, length, bounds=bounds))
+        session.run(None, row_of(input_specs(session), ranges, Plan(1, length)))
     elif case in {"dynamic", "static"}:
         labels = tuple(f"L{index}" for index in range(9))
         candidate = Candidate(onnx_model, make_preprocessor(folder), "text-classification", labels)
@@ -84,8 +86,8 @@ def run_case(case: str, model: Path, folder: Path, length: int) -> None:
     elif case == "ort_static":
         from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 
-        specs = graph_specs(onnx_model)
-        feeds = (random_feed(specs, 1, length, bounds=bounds, seed=s) for s in range(SAMPLES))
+        specs = signature(onnx_model)
+        feeds = (row_of(specs, ranges, Plan(1, length), s) for s in range(SAMPLES))
 
         class Reader(CalibrationDataReader):  # type: ignore[misc]
             def get_next(self) -> Any:

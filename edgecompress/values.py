@@ -17,12 +17,17 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from edgecompress.errors import DataError
 from edgecompress.reading import naming, open_regular, read_json, reading
 
+if TYPE_CHECKING:
+    import numpy as np
+
 Json = dict[str, Any]
+Feed: TypeAlias = "dict[str, np.ndarray[Any, Any]]"
+"""One value for each input of a model, batch axis included; outputs are given in the same form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,25 @@ class TensorSpec:
     name: str
     dtype: str
     shape: tuple[int | str, ...]
+
+
+class Runner(Protocol):
+    """A model that can be asked, whatever it is; `edgecompress.models.runner` opens them."""
+
+    @property
+    def specs(self) -> tuple[TensorSpec, ...]:
+        """What it takes; dtypes are numpy's names, empty where the model does not say."""
+        ...
+
+    def __call__(self, feed: Mapping[str, np.ndarray[Any, Any]], /) -> Feed:
+        """Run one batch: give the outputs by name. Inputs that it does not know are left out.
+
+        Raises
+        ------
+        StageError
+            When it cannot run on these inputs.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,21 +78,19 @@ def open_model(pipeline: Pipeline) -> tuple[Candidate, OnnxModel]:
 def find_samples(candidate: Candidate, pipeline: Pipeline, ask: Question) -> tuple[Samples, str]:
     """Give what models are compared on, and say what it is."""
     from edgecompress.data.sample import stratified_sample
+    from edgecompress.models.graph import signature
     from edgecompress.models.inputs import encode_rows, made_feeds, onnx_model, typed_feed
     from edgecompress.models.outputs import Samples
-    from edgecompress.models.stored import graph_specs
 
     model = onnx_model(candidate)
     if ask.data is not None:
         from edgecompress.models.samples import open_samples
 
-        given = open_samples(
-            ask.data, graph_specs(model), ask.preprocessor or candidate.preprocessor
-        )
+        given = open_samples(ask.data, signature(model), ask.preprocessor or candidate.preprocessor)
         feeds = tuple(given.feeds(ask.samples))
         more = " (all that there are)" if len(feeds) < ask.samples else ""
         return Samples(feeds), f"{len(feeds)} samples of {ask.data.name}{more}"
-    specs, examples = graph_specs(model), pipeline.splits.validation
+    specs, examples = signature(model), pipeline.splits.validation
     places = stratified_sample(examples, ask.samples, pipeline.recipe.fields.seed)
     chosen = tuple(examples[place] for place in places)
     rows = encode_rows(candidate, chosen)
@@ -265,9 +263,9 @@ def _scheme(
 ) -> Scheme:
     """Give types and, for static, ranges: of training examples, else of the samples."""
     from edgecompress.data.calibration import CalibrationSet
+    from edgecompress.models.graph import signature
     from edgecompress.models.inputs import encode_rows, typed_feed
     from edgecompress.models.storage import read_model
-    from edgecompress.models.stored import graph_specs
     from edgecompress.quantization.calibration import collect, observing
     from edgecompress.quantization.ranges import find_ranges, unfit_tensors
     from edgecompress.quantization.rewrite import linear_inputs
@@ -281,7 +279,7 @@ def _scheme(
         chosen = CalibrationSet(name="random").select(train, pipeline.recipe.fields.seed)
         rows = encode_rows(candidate, chosen)
         if rows is not None:
-            specs = graph_specs(model)
+            specs = signature(model)
             feeds = [typed_feed(rows, [row], specs) for row in range(len(rows.lengths))]
     names = linear_inputs(read_model(model.path))
     with observing(model, names, scratch / "observed") as observed:

@@ -8,26 +8,20 @@ image five times. So what was made up is run, and where that fails other plans a
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
+from edgecompress.errors import StageError
 from edgecompress.models.made import Range, Row, made_row
 from edgecompress.models.sizes import Plan, resolved
-from edgecompress.values import TensorSpec
+from edgecompress.values import Runner, TensorSpec
 
 LENGTHS = (1, 16, 64, 256, 1024, 4096, 16384, 65536)
 PIXELS = (32, 64, 128, 256, 320, 512, 640, 1024)
 MOST_VALUES = 2**24
 MOST_TOKENS = 1024
-QUIET = 4
-"""ONNX Runtime's severity that only fatal errors have: a plan that does not fit is none."""
-
-Run = Callable[[Row], Sequence[Any]]
-"""Give a graph's outputs, or raise."""
 
 
 def is_open(specs: Sequence[TensorSpec]) -> bool:
@@ -52,7 +46,7 @@ def row_of(
 def fitting_plan(
     specs: Sequence[TensorSpec],
     ranges: Mapping[str, Range],
-    run: Run,
+    runner: Runner,
     asked: Plan,
     sizes: Mapping[str, int] | None = None,
     known: Sequence[Plan] = (),
@@ -65,7 +59,8 @@ def fitting_plan(
         With open sizes, and numpy's names as dtypes.
     ranges : mapping
         See `edgecompress.models.made.made_row`.
-    run : callable
+    runner : Runner
+        What is run with a plan to see whether it fits.
     asked : Plan
     sizes : mapping, optional
         Sizes that a person set.
@@ -79,17 +74,19 @@ def fitting_plan(
     why : str
         The first line of what ONNX Runtime said of `asked`; empty where that fits.
     """
+    from edgecompress.models.session import first_line
+
     why, empty = "", None
     others = (*known, *_plans(asked)) if is_open(specs) else ()
     for plan in dict.fromkeys((asked, *others)):
         if plan != asked and not _affordable(specs, plan, sizes):
             continue
         try:
-            outputs = run(row_of(specs, ranges, plan, sizes=sizes))
-        except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors share no base class
-            why = why or first_line(error)
+            outputs = runner(row_of(specs, ranges, plan, sizes=sizes))
+        except StageError as error:
+            why = why or first_line(error.__cause__ or error)
             continue
-        if any(np.size(one) for one in outputs):
+        if any(np.size(one) for one in outputs.values()):
             return plan, why
         empty = empty or plan
     return empty, why
@@ -115,39 +112,3 @@ def _affordable(specs: Sequence[TensorSpec], plan: Plan, sizes: Mapping[str, int
     values = sum(math.prod(int(size) for size in shape) for shape in shapes.values())
     tokens = any(np.dtype(spec.dtype).kind in "iu" and len(spec.shape) > 1 for spec in specs)
     return values <= MOST_VALUES and not (tokens and plan.length > MOST_TOKENS)
-
-
-def quiet_run(path: str, *, packed: bool = True) -> Run:
-    """Open an ONNX file on this machine's CPU; what fails is raised and not printed.
-
-    Without `packed`, weights stay as they lie in the file, which takes less memory and more time.
-
-    Raises
-    ------
-    Exception
-        What ONNX Runtime raises for a file that it cannot load.
-    """
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = QUIET
-    if not packed:
-        options.add_session_config_entry("session.disable_prepacking", "1")
-        options.enable_cpu_mem_arena = False
-    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    settings = ort.RunOptions()
-    settings.log_severity_level = QUIET
-
-    def run(row: Row) -> Sequence[Any]:
-        return list(session.run(None, row, settings))
-
-    return run
-
-
-def first_line(error: Exception) -> str:
-    """Give the first line of what ONNX Runtime said, without its number and its own files."""
-    said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    said = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", said)
-    return re.sub(r"/onnxruntime_src/\S+ .*?\) (?=\S)", "", said)

@@ -14,12 +14,10 @@ from typing import Any
 
 from edgecompress.errors import DataError
 from edgecompress.models.graph_bounds import index_bounds
+from edgecompress.models.specs import named_size, numpy_name
 from edgecompress.onnx_files import check_messages
 from edgecompress.reading import open_regular, reading
 from edgecompress.values import OnnxModel, TensorSpec
-
-NO_NAMES = frozenset({"", "?", "-1", "*", "None", "none", "unk", "unknown", "dynamic"})
-"""What exporters write where an axis has no name: equal ones need not be of equal size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,11 +182,9 @@ def graph_input(value: Any) -> GraphInput:
     shape = None
     if tensor.HasField("shape"):
         shape = tuple(
-            size.dim_value
-            if size.HasField("dim_value") and size.dim_value >= 0
-            else f"{value.name}.{axis}"
-            if size.dim_param.strip() in NO_NAMES
-            else size.dim_param
+            named_size(
+                value.name, axis, size.dim_value if size.HasField("dim_value") else size.dim_param
+            )
             for axis, size in enumerate(tensor.shape.dim)
         )
     return GraphInput(value.name, kind, _dtype(tensor.elem_type), shape)
@@ -199,8 +195,7 @@ def _dtype(kind: int) -> str:
 
     known = onnx.TensorProto.DataType.values()
     name = onnx.TensorProto.DataType.Name(kind).lower() if kind in known else f"number {kind}"
-    name = name if kind else "undefined"
-    return {"float": "float32", "double": "float64"}.get(name, name)
+    return numpy_name(name) if kind else "undefined"
 
 
 def _operators(model: Any) -> tuple[Operator, ...]:

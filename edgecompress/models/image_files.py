@@ -11,9 +11,8 @@ import numpy as np
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from edgecompress.errors import DataError
-from edgecompress.models.session import DTYPES, Feed
 from edgecompress.reading import PARSER_FAULTS, open_regular, read_json, reading
-from edgecompress.values import TensorSpec
+from edgecompress.values import Feed, TensorSpec
 
 Array = np.ndarray[Any, Any]
 
@@ -111,7 +110,7 @@ def image_rows(
                 f"{height} × {width}; mend preprocessor_config.json",
                 file=file,
             )
-        row: Array = np.ascontiguousarray(values.transpose(2, 0, 1)).astype(DTYPES[spec.dtype])
+        row: Array = np.ascontiguousarray(values.transpose(2, 0, 1)).astype(spec.dtype)
         yield {spec.name: row}
 
 

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from edgecompress.errors import StageError
-from edgecompress.models.fitting import first_line, fitting_plan, quiet_run, row_of
-from edgecompress.models.session import (
-    DTYPES,
-    ORT_ERRORS,
-    Feed,
-    numbers,
-    numpy_specs,
-    random_feed,
-)
+from edgecompress.errors import DataError, StageError
+from edgecompress.models.fitting import fitting_plan, row_of
+from edgecompress.models.graph import graph_facts, signature
+from edgecompress.models.made import makeable
+from edgecompress.models.runner import open_onnx
+from edgecompress.models.session import numbers
 from edgecompress.models.sizes import Plan
-from edgecompress.models.stored import graph_specs, stored_id_bounds
 from edgecompress.tasks import Rows, rows_of, takes_examples
-from edgecompress.values import Candidate, Example, OnnxModel, TensorSpec
+from edgecompress.values import Candidate, Example, Feed, OnnxModel, TensorSpec
 
 # Rows of the padded batch, beside single rows, that parity is checked on.
 PARITY_BATCH = 4
@@ -52,7 +47,7 @@ def encode_rows(candidate: Candidate, examples: Sequence[Example]) -> Rows | Non
 
 def typed_feed(rows: Rows, numbers: Sequence[int], specs: Iterable[TensorSpec]) -> Feed:
     """Make the inputs of some rows, padded to the longest, in the dtypes of `specs`."""
-    types = {spec.name: DTYPES[spec.dtype] for spec in specs}
+    types = {spec.name: spec.dtype for spec in specs}
     made = rows.batch(numbers, tuple(types))
     return {name: np.asarray(value, dtype=types[name]) for name, value in made.items()}
 
@@ -76,22 +71,20 @@ def made_feeds(
     Raises
     ------
     StageError
-        When nothing fits, or an input is of a type that cannot be made up.
-    DataError
-        When an input is no tensor.
+        When nothing fits, or an input is of a kind that cannot be made up.
     """
-    specs = numpy_specs(graph_specs(model))
-    ranges = {name: (0, high) for name, high in stored_id_bounds(model).items()}
     try:
-        run = quiet_run(str(model.path), packed=packed)
-    except ORT_ERRORS as error:
-        raise StageError(f"ONNX Runtime cannot load the model ({first_line(error)})") from None
+        specs = makeable(model)
+    except DataError as error:  # of a stage: the chain fails, and not the command
+        raise StageError(str(error)) from None
+    ranges = {name: (0, high) for name, high in graph_facts(model.path).index_bounds.items()}
+    runner = open_onnx(model, packed=packed)
     known: dict[tuple[int, int], Plan] = {}
     feeds: list[Feed] = []
     for number, shape in enumerate(shapes):
         if shape not in known:
             asked = Plan(batch=shape[0], length=shape[1])
-            plan, why = fitting_plan(specs, ranges, run, asked, known=tuple(known.values()))
+            plan, why = fitting_plan(specs, ranges, runner, asked, known=tuple(known.values()))
             if plan is None:
                 raise StageError(
                     f"made-up inputs do not fit the model ({why}); --scheme static takes real "
@@ -105,29 +98,40 @@ def made_feeds(
 def parity_feeds(
     candidate: Candidate,
     examples: Sequence[Example],
-    specs: Sequence[TensorSpec],
-    bounds: dict[str, int],
+    source: OnnxModel | Sequence[TensorSpec],
     seed: int,
-    model: OnnxModel | None = None,
+    bounds: Mapping[str, int] | None = None,
 ) -> list[Feed]:
     """Choose inputs on which two forms of a model must agree.
 
     The shortest, a middling and the longest row alone and a padded batch of mixed lengths; random
-    ids of several shapes when there are no examples, which `model` runs on where it is given.
+    ids of several shapes when there are no examples.
+
+    Parameters
+    ----------
+    candidate : Candidate
+    examples : sequence of Example
+    source : OnnxModel or sequence of TensorSpec
+        The graph, on which what is made up does run; or what another model takes.
+    seed : int
+    bounds : mapping, optional
+        Beside specs: how many values an input may have as an index, from 0.
     """
     rows = encode_rows(candidate, examples[:PARITY_EXAMPLES])
     if rows is None:
+        ranges = {name: (0, high) for name, high in (bounds or {}).items()}
         feeds = (
-            made_feeds(model, RANDOM_SHAPES, seed)
-            if model
+            made_feeds(source, RANDOM_SHAPES, seed)
+            if isinstance(source, OnnxModel)
             else [
-                random_feed(specs, *shape, bounds=bounds, seed=seed + number)
+                row_of(source, ranges, Plan(*shape), seed + number)
                 for number, shape in enumerate(RANDOM_SHAPES)
             ]
         )
         if "attention_mask" in feeds[-1]:
             feeds[-1]["attention_mask"][-1, RANDOM_PADDED_FROM:] = 0
         return feeds
+    specs = signature(source) if isinstance(source, OnnxModel) else source
     order = [int(row) for row in np.argsort(rows.lengths, kind="stable")]
     alone = dict.fromkeys((order[0], order[len(order) // 2], order[-1]))
     picks = np.linspace(0, len(order) - 1, min(PARITY_BATCH, len(order))).astype(int)

@@ -11,13 +11,8 @@ import numpy as np
 from edgecompress.errors import DataError, RecipeError
 from edgecompress.models.graph import signature
 from edgecompress.models.sizes import DEFAULT, Plan
+from edgecompress.models.specs import NUMBERS
 from edgecompress.values import OnnxModel, TensorSpec
-
-NUMBERS = frozenset(
-    ["bool", "float16", "float32", "float64"]
-    + [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
-)
-"""Dtypes of which values can be made, and that numpy can hold."""
 
 SAMPLE_RATE = 16000
 """What speech models are given."""
@@ -38,8 +33,8 @@ def makeable(model: OnnxModel) -> tuple[TensorSpec, ...]:
     for spec in specs:
         if spec.dtype not in NUMBERS:
             raise DataError(
-                f"input {spec.name!r} is of dtype {spec.dtype}, which cannot be fed; give the "
-                "graph numbers, with what turns the others into numbers left out of it",
+                f"input {spec.name!r} is of dtype {spec.dtype}, and only numbers can be fed; leave "
+                "what turns it into numbers out of the graph",
                 file=model.path,
             )
     return specs

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from edgecompress.models.session import Feed, numbers
+from edgecompress.models.session import numbers
 from edgecompress.tasks import Rows
-from edgecompress.values import Example
+from edgecompress.values import Example, Feed
 
 Array = np.ndarray[Any, Any]
 Run = Callable[[Feed], list[Array]]

@@ -14,11 +14,10 @@ import numpy as np
 
 from edgecompress.arrayfiles import StoredArray, stored_arrays
 from edgecompress.errors import DataError
-from edgecompress.models.session import DTYPES, Feed
 from edgecompress.models.tables_of_texts import table_texts
 from edgecompress.processors.text import TextProcessor
 from edgecompress.textfiles import read_lines
-from edgecompress.values import TensorSpec
+from edgecompress.values import Feed, TensorSpec
 
 Array = np.ndarray[Any, Any]
 
@@ -113,7 +112,7 @@ def text_rows(file: Path, specs: Sequence[TensorSpec], tokenizer: Path | None) -
     while chunk := list(islice(texts, CHUNK)):
         for pieces in preprocessor.encode_text(chunk):
             ids = preprocessor.with_specials(pieces[:room])
-            yield {s.name: _padded(s, ids, preprocessor, length).astype(DTYPES[s.dtype])
+            yield {s.name: _padded(s, ids, preprocessor, length).astype(s.dtype)
                    for s in specs}  # fmt: skip
 
 

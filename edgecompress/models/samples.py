@@ -8,7 +8,7 @@ a graph of fixed length must be padded with.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
 
@@ -23,9 +23,9 @@ from edgecompress.models.sample_files import (
     count_texts,
     text_rows,
 )
-from edgecompress.models.session import DTYPES, Feed
 from edgecompress.models.sizes import batch_names
-from edgecompress.values import TensorSpec, directory_digests, file_digest, json_digest
+from edgecompress.models.specs import NUMBERS
+from edgecompress.values import Feed, TensorSpec, directory_digests, file_digest, json_digest
 
 MASK = "attention_mask"
 TEXTS = (".txt", ".csv", ".tsv")
@@ -109,7 +109,7 @@ class Samples:
             return
         for file in files:
             sources, count = self._checked(file)
-            dtypes = {spec.name: DTYPES[spec.dtype] for spec in self.specs}
+            dtypes = {spec.name: spec.dtype for spec in self.specs}
             ranks = {spec.name: len(spec.shape) for spec in self.specs}
             batch, _ = batch_axes(self.specs)
             rows = {
@@ -167,10 +167,10 @@ def open_samples(
     """
     check_path(path, preprocessor)
     for spec in specs:
-        if spec.dtype not in DTYPES:
+        if spec.dtype not in NUMBERS:
             raise DataError(
-                f"input {spec.name} has type {spec.dtype}, and only numbers can be fed; leave what "
-                "turns it into numbers out of the graph"
+                f"input {spec.name!r} is of dtype {spec.dtype}, and only numbers can be fed; leave "
+                "what turns it into numbers out of the graph"
             )
     found = Samples(path, tuple(specs), preprocessor)
     found.count()
@@ -208,7 +208,7 @@ def samples_digest(path: Path, preprocessor: Path | None = None) -> str:
 
 def describe(spec: TensorSpec) -> str:
     """Name, dtype and shape of an input, for a sentence."""
-    return f"{spec.name} ({spec.dtype[7:-1]} {shape_text(spec.shape)})"
+    return f"{spec.name} ({spec.dtype} {shape_text(spec.shape)})"
 
 
 def shape_text(shape: Sequence[int | str]) -> str:
@@ -253,7 +253,7 @@ def batch_axes(specs: Sequence[TensorSpec]) -> tuple[int, dict[str, int | None]]
     axes : dict of str to (int or None)
         None: the input has no such axis (a state, a number).
     """
-    names = set(batch_names([replace(s, dtype=s.dtype[7:-1]) for s in specs if s.shape]))
+    names = set(batch_names([s for s in specs if s.shape]))
     fixed = [s.shape[0] for s in specs if s.shape and isinstance(s.shape[0], int)]
     batch = 1 if names or not fixed else min(int(size) for size in fixed)
     axes: dict[str, int | None] = {}
@@ -299,7 +299,7 @@ def _fitted(
     source: Source, spec: TensorSpec, axis: int | None, batch: int, file: Path
 ) -> int | None:
     """Check an array against its input, and give its number of samples; None: one for all."""
-    wanted, dtype = describe(spec), np.dtype(DTYPES[spec.dtype])
+    wanted, dtype = describe(spec), np.dtype(spec.dtype)
     both = f"the model wants {wanted}, and the array is {source.dtype} {shape_text(source.shape)}"
     kinds = {"i": "iub", "u": "iub", "b": "iub", "f": "f"}[dtype.kind]
     if source.dtype.kind not in kinds:

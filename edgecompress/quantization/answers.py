@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from edgecompress.errors import StageError
-from edgecompress.models.session import ORT_ERRORS, Feed, open_session, session_options
+from edgecompress.models.session import ORT_ERRORS, open_session, session_options
 from edgecompress.quantization.calibration import without_padding
-from edgecompress.values import Json, OnnxModel
+from edgecompress.values import Feed, Json, OnnxModel
 
 Array = np.ndarray[Any, Any]
 

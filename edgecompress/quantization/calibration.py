@@ -23,10 +23,10 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from edgecompress.errors import StageError
-from edgecompress.models.session import ORT_ERRORS, Feed, open_session
+from edgecompress.models.session import ORT_ERRORS, open_session
 from edgecompress.models.storage import read_model, write_model
 from edgecompress.quantization.layers import name_nodes
-from edgecompress.values import OnnxModel
+from edgecompress.values import Feed, OnnxModel
 
 Array = np.ndarray[Any, Any]
 

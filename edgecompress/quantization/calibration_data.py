@@ -15,8 +15,8 @@ from edgecompress.stage import Context, Transform
 from edgecompress.values import Candidate, Json, OnnxModel, TensorSpec
 
 if TYPE_CHECKING:
-    from edgecompress.models.session import Feed
     from edgecompress.quantization.calibration import Seen
+    from edgecompress.values import Feed
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +120,9 @@ class CalibrationFields(Transform):
         DataError
             When files of inputs, or the calibration set, are missing or malformed.
         """
-        from edgecompress.models.stored import graph_specs
+        from edgecompress.models.graph import signature
 
-        name, specs = self.stage_name(), graph_specs(source)
+        name, specs = self.stage_name(), signature(source)
         if self.inputs:
             from edgecompress.models.samples import open_samples
 

@@ -15,9 +15,9 @@ from typing import Any, cast
 import numpy as np
 
 from edgecompress.errors import StageError
-from edgecompress.models.session import ORT_ERRORS, Feed, open_session
+from edgecompress.models.session import ORT_ERRORS, open_session
 from edgecompress.quantization.calibration import without_padding
-from edgecompress.values import OnnxModel
+from edgecompress.values import Feed, OnnxModel
 
 Array = np.ndarray[Any, Any]
 

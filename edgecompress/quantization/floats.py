@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgecompress.models.session import Feed
 from edgecompress.quantization.proof import coverage
-from edgecompress.values import Candidate, OnnxModel
+from edgecompress.values import Candidate, Feed, OnnxModel
 
 
 def float_reasons(candidate: Candidate, feeds: Sequence[Feed]) -> dict[str, str]:

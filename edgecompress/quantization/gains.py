@@ -12,8 +12,8 @@ import numpy as np
 
 from edgecompress.errors import StageError
 from edgecompress.models.inputs import largest_difference
-from edgecompress.models.session import ORT_ERRORS, Feed, open_session
-from edgecompress.values import Json, Measurement, OnnxModel, find
+from edgecompress.models.session import ORT_ERRORS, open_session
+from edgecompress.values import Feed, Json, Measurement, OnnxModel, find
 
 
 def sure_speedup(found: Sequence[Measurement]) -> float:

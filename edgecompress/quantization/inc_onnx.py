@@ -15,10 +15,10 @@ import onnx
 import torch
 
 from edgecompress.errors import StageError
-from edgecompress.models.session import Feed, open_session
+from edgecompress.models.session import open_session
 from edgecompress.quantization.inc_embedding import TABLE
 from edgecompress.quantization.inc_graph import TRANSLATIONS, WEIGHT, WRAPPER, layer_path
-from edgecompress.values import Json, OnnxModel
+from edgecompress.values import Feed, Json, OnnxModel
 
 OPSET = 21
 LOOK_UPS = ("Gather", "GatherBlockQuantized")

@@ -18,8 +18,9 @@ import numpy as np
 import torch
 
 from edgecompress.errors import DataError, StageError
+from edgecompress.models import sizes
+from edgecompress.models.fitting import row_of
 from edgecompress.models.inputs import encode_rows, parity_feeds, typed_feed
-from edgecompress.models.session import Feed, random_feed
 from edgecompress.quantization.answers import (
     compare_outputs,
     first_fault,
@@ -38,7 +39,7 @@ from edgecompress.quantization.scheme import EXCLUDED
 from edgecompress.stage import Context
 from edgecompress.surgery.families import blocks, family_of, layer_list
 from edgecompress.surgery.model import load_module
-from edgecompress.values import Candidate, Example, Json, OnnxModel, TensorSpec, TorchModel
+from edgecompress.values import Candidate, Example, Feed, Json, OnnxModel, TensorSpec, TorchModel
 
 # torch.export takes sizes 0 and 1 for constants, and equal sizes for one: trace with others.
 TRACED_SHAPE = (2, 7)
@@ -104,9 +105,9 @@ class Source:
                 "quantize.static"
             )
         self.names = input_names(module)
-        self.specs = [TensorSpec(name, "tensor(int64)", ("batch", "length")) for name in self.names]
-        bounds = {"input_ids": int(module.config.vocab_size)}
-        self.traced = random_feed(self.specs, *TRACED_SHAPE, bounds=bounds)
+        self.specs = [TensorSpec(name, "int64", ("batch", "length")) for name in self.names]
+        pieces = int(module.config.vocab_size)
+        self.traced = row_of(self.specs, {"input_ids": (0, pieces)}, sizes.Plan(*TRACED_SHAPE))
         self.example = tensors(self.traced)
         rows = encode_rows(candidate, examples)
         self.examples = len(examples)
@@ -117,7 +118,9 @@ class Source:
             else []
         )
         judged = context.validation or context.train
-        self.compared = parity_feeds(candidate, judged, self.specs, bounds, context.seed)
+        self.compared = parity_feeds(
+            candidate, judged, self.specs, context.seed, {"input_ids": pieces}
+        )
         plain = LogitsOnly(module, self.names).eval()
         with torch.no_grad():
             self.answers = [plain(*tensors(feed)).numpy() for feed in self.compared]

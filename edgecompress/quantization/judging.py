@@ -18,9 +18,9 @@ from edgecompress.stage import Context, Transform
 from edgecompress.values import Candidate, Json
 
 if TYPE_CHECKING:
-    from edgecompress.models.session import Feed
     from edgecompress.models.storage import StoredModel
     from edgecompress.quantization.answers import OutputError
+    from edgecompress.values import Feed
 
 MOST_SAMPLES = 8
 MADE_SHAPES = ((1, 5), (1, 11), (3, 9), (1, 16), (2, 7))
@@ -217,15 +217,15 @@ def judging_samples(
     StageError, DataError
         When no sample fits the model.
     """
+    from edgecompress.models.graph import signature
     from edgecompress.models.inputs import encode_rows, made_feeds, onnx_model, typed_feed
-    from edgecompress.models.stored import graph_specs
     from edgecompress.quantization.calibration_data import CalibrationFields
 
     source = onnx_model(candidate)
     if isinstance(stage, CalibrationFields) and stage.inputs is not None:
         data = stage.calibration_data(candidate, source, context)
         return list(islice(data.feeds(), MOST_SAMPLES)), "calibration samples"
-    specs = graph_specs(source)
+    specs = signature(source)
     examples = (context.validation or context.train)[:MOST_SAMPLES]
     rows = encode_rows(candidate, examples)
     if rows is not None:

@@ -16,10 +16,10 @@ import onnxruntime as ort
 from onnx import ValueInfoProto
 
 from edgecompress.errors import StageError
-from edgecompress.models.session import ORT_ERRORS, Feed, open_session
+from edgecompress.models.session import ORT_ERRORS, open_session
 from edgecompress.models.storage import read_model, write_model
 from edgecompress.quantization.layers import name_nodes
-from edgecompress.values import Json, OnnxModel
+from edgecompress.values import Feed, Json, OnnxModel
 
 FLOATS = frozenset({"tensor(float)", "tensor(float16)", "tensor(double)"})
 EXACT_DB = 200.0

@@ -17,17 +17,16 @@ import onnx
 from onnx import TensorProto
 
 from edgecompress.errors import DataError, StageError
-from edgecompress.models.fitting import first_line
 from edgecompress.models.inputs import made_feeds
 from edgecompress.models.session import (
     ORT_ERRORS,
-    Feed,
+    first_line,
     open_session,
     session_options,
 )
 from edgecompress.models.storage import read_model, write_model
 from edgecompress.quantization.graph import Graph, attribute, walk
-from edgecompress.values import Json, OnnxModel
+from edgecompress.values import Feed, Json, OnnxModel
 from edgecompress.writing import temporary
 
 # Operator -> position of its weight. Sources: ONNX and com.microsoft operator documentation.

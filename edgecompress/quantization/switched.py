@@ -17,7 +17,7 @@ import numpy as np
 from onnx import NodeProto, TensorProto, helper
 
 from edgecompress.errors import StageError
-from edgecompress.models.session import ORT_ERRORS, Feed, open_session
+from edgecompress.models.session import ORT_ERRORS, open_session
 from edgecompress.models.storage import StoredModel, read_model, write_model
 from edgecompress.quantization.blocks import (
     dequantize_blocks,
@@ -34,7 +34,7 @@ from edgecompress.quantization.weights import (
     scalar,
     symmetric,
 )
-from edgecompress.values import OnnxModel
+from edgecompress.values import Feed, OnnxModel
 
 Array = np.ndarray[Any, Any]
 Part = Literal["weight", "activation", "both"]

@@ -17,15 +17,11 @@ from edgecompress.bundle import load_manifest, verify_bundle
 from edgecompress.bundle.digests import core_digest
 from edgecompress.bundle.manifest import Manifest, newer_runtime
 from edgecompress.errors import BundleError, DataError
+from edgecompress.models.session import ORT_ERRORS, VERSION, first_line
 from edgecompress.runtime import threads as thread_counts
 from edgecompress.runtime.batching import length_batches
 from edgecompress.runtime.prediction import Prediction, Question, find_entities
-from edgecompress.runtime.sessions import (
-    first_line,
-    import_onnxruntime,
-    open_session,
-    refusals,
-)
+from edgecompress.runtime.sessions import open_session
 from edgecompress.texts import text_example, words_example
 from edgecompress.values import Example
 
@@ -272,7 +268,7 @@ class Predictor:
         try:
             self._session = open_session(self._model, self.manifest.session, threads)
         except BundleError as error:
-            made_with = newer_runtime(self.manifest, import_onnxruntime().__version__)
+            made_with = newer_runtime(self.manifest, VERSION)
             if made_with is None:
                 raise
             hint = f"it was made with {made_with}: install onnxruntime {made_with} or later"
@@ -285,7 +281,7 @@ class Predictor:
             core = core_digest(self._directory)
         except OSError:  # not verified, and not needed to answer
             core = str(self._directory.absolute())
-        return thread_counts.memory_file(core, import_onnxruntime().__version__)
+        return thread_counts.memory_file(core, VERSION)
 
     def _question(self, item: str | Sequence[str]) -> Question:
         if isinstance(item, str):
@@ -361,7 +357,6 @@ class Predictor:
 
     def _logits(self, encoded: Rows, batch: int) -> list[np.ndarray[Any, Any]]:
         """Run the model: logits of each row without its padding, float32."""
-        refused = refusals()
         lengths = encoded.lengths.tolist()
         masked = "attention_mask" in self._dtypes
         logits: list[np.ndarray[Any, Any]] = [np.empty(0)] * len(encoded)
@@ -371,7 +366,7 @@ class Predictor:
             typed = {name: value.astype(self._dtypes[name]) for name, value in feed.items()}
             try:
                 (output,) = session.run([self._output], typed)
-            except refused as error:
+            except ORT_ERRORS as error:
                 raise BundleError(
                     f"{self._model}: ONNX Runtime failed on this text ({first_line(error)})"
                 ) from None

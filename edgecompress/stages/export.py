@@ -100,13 +100,9 @@ class Export(Transform):
         import torch
 
         from edgecompress.models.inputs import largest_difference, parity_feeds
-        from edgecompress.models.session import input_specs
-        from edgecompress.models.stored import stored_id_bounds
 
-        specs = input_specs(session)
         examples = context.validation or context.train
-        bounds = stored_id_bounds(model)
-        feeds = parity_feeds(candidate, examples, specs, bounds, context.seed, model)
+        feeds = parity_feeds(candidate, examples, model, context.seed)
         worst = 0.0
         for feed in feeds:
             with torch.inference_mode():

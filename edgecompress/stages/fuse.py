@@ -179,8 +179,7 @@ class _Workshop:
         self, stage: Fuse, candidate: Candidate, source: OnnxModel, context: Context
     ) -> None:
         from edgecompress.models.inputs import parity_feeds
-        from edgecompress.models.session import input_specs, open_session
-        from edgecompress.models.stored import stored_id_bounds
+        from edgecompress.models.session import open_session
         from edgecompress.quantization.fusion import is_quantized
 
         self.stage, self.candidate, self.source = stage, candidate, source
@@ -193,10 +192,8 @@ class _Workshop:
         self.feeds = parity_feeds(
             candidate,
             context.validation or context.train,
-            input_specs(session),
-            stored_id_bounds(source),
-            context.seed,
             source,
+            context.seed,
         )
         self.expected = [session.run(None, feed) for feed in self.feeds]
 

@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgecompress.errors import RecipeError
-from edgecompress.models.fitting import fitting_plan, is_open, quiet_run
+from edgecompress.errors import RecipeError, StageError
+from edgecompress.models.fitting import fitting_plan, is_open
 from edgecompress.models.graph import graph_facts
 from edgecompress.models.made import Range, made_row, makeable
+from edgecompress.models.runner import open_onnx
 from edgecompress.models.sizes import DEFAULT, Plan, resolved
 from edgecompress.targets.base import Feeds, feeds_from_rows
 from edgecompress.validation import nearest
@@ -97,10 +98,10 @@ def _plan(
     if not is_open(specs):
         return DEFAULT
     try:
-        run = quiet_run(str(model.path))
-    except Exception:  # noqa: BLE001 - the target loads it too, and says what is wrong
+        runner = open_onnx(model)
+    except StageError:  # the target loads it too, and says what is wrong
         return DEFAULT
-    return fitting_plan(specs, ranges, run, DEFAULT, sizes)[0] or DEFAULT
+    return fitting_plan(specs, ranges, runner, DEFAULT, sizes)[0] or DEFAULT
 
 
 def _feeds(

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 
 from edgecompress.errors import StageError
+from edgecompress.models.graph import signature
+from edgecompress.models.runner import ALL_CORES, open_onnx
 from edgecompress.processors import TextProcessor
 from edgecompress.stage import Context
 from edgecompress.surgery.families import blocks
@@ -203,7 +205,7 @@ def _folder(teacher: Candidate) -> Any:
 def _input_names(teacher: Candidate, preprocessor: TextProcessor) -> tuple[str, ...]:
     """Give the inputs that both a teacher and its tokenizer know."""
     if isinstance(teacher.model, OnnxModel):
-        taken: Any = {one.name for one in _session(teacher.model).get_inputs()}
+        taken: Any = {spec.name for spec in signature(teacher.model)}
     else:
         import transformers
 
@@ -216,20 +218,11 @@ def _load(teacher: Candidate) -> Any:
     """Give a teacher as something that is called with a batch's inputs."""
     if not isinstance(teacher.model, OnnxModel):
         return load_module(teacher.model)
-    session = _session(teacher.model)
+    runner = open_onnx(teacher.model, ALL_CORES)
+    first = runner.outputs[0]
 
     def answer(**feed: torch.Tensor) -> SimpleNamespace:
-        given = {name: value.numpy() for name, value in feed.items()}
-        return SimpleNamespace(logits=torch.from_numpy(session.run(None, given)[0]))
+        found = runner({name: value.numpy() for name, value in feed.items()})
+        return SimpleNamespace(logits=torch.from_numpy(found[first]))
 
     return answer
-
-
-def _session(model: OnnxModel) -> Any:
-    import onnxruntime
-
-    return onnxruntime.InferenceSession(
-        str(model.path),
-        providers=["CPUExecutionProvider"],
-        disabled_optimizers=list(model.session.disabled_optimizers),
-    )

@@ -14,9 +14,9 @@ from edgecompress.errors import DataError
 from edgecompress.models.samples import open_samples, samples_digest, trim
 from edgecompress.values import TensorSpec
 
-IDS = TensorSpec("input_ids", "tensor(int64)", ("batch", "length"))
-MASK = TensorSpec("attention_mask", "tensor(int64)", ("batch", "length"))
-IMAGE = TensorSpec("pixels", "tensor(float)", ("batch", 3, 8, 8))
+IDS = TensorSpec("input_ids", "int64", ("batch", "length"))
+MASK = TensorSpec("attention_mask", "int64", ("batch", "length"))
+IMAGE = TensorSpec("pixels", "float32", ("batch", 3, 8, 8))
 RANDOM = np.random.default_rng(0)
 
 
@@ -64,12 +64,12 @@ def test_a_folder_holds_single_samples_and_batches(tmp_path: Path) -> None:
 
 def test_a_fixed_batch_is_filled(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.arange(10, dtype=np.float32).reshape(5, 2))
-    spec = TensorSpec("x", "tensor(float)", (2, 2))
+    spec = TensorSpec("x", "float32", (2, 2))
     found = open_samples(tmp_path / "a.npy", (spec,))
     assert [feed["x"].shape for feed in found.feeds()] == [(2, 2), (2, 2)]
     assert found.count() == 4
     with pytest.raises(DataError, match="there are 5 samples, and the graph takes 8 at a time"):
-        open_samples(tmp_path / "a.npy", (TensorSpec("x", "tensor(float)", (8, 2)),))
+        open_samples(tmp_path / "a.npy", (TensorSpec("x", "float32", (8, 2)),))
 
 
 def test_texts_are_encoded_by_the_tokenizer(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_texts_are_encoded_by_the_tokenizer(tmp_path: Path) -> None:
     fixed = tuple(TensorSpec(s.name, s.dtype, ("batch", 6)) for s in (IDS, MASK))
     padded = list(open_samples(tmp_path / "a.txt", fixed, tmp_path / "tokenizer").feeds())
     assert padded[1]["attention_mask"].tolist() == [[1, 1, 1, 0, 0, 0]]
-    past = TensorSpec("past_key_values.0.key", "tensor(float)", ("batch", 2, "past", 4))
+    past = TensorSpec("past_key_values.0.key", "float32", ("batch", 2, "past", 4))
     with pytest.raises(DataError, match=r"past_key_values\.0\.key cannot be made of a text"):
         list(open_samples(tmp_path / "a.txt", (IDS, past), tmp_path / "tokenizer").feeds())
     with pytest.raises(DataError, match="texts need a tokenizer"):

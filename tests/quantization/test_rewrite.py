@@ -11,14 +11,16 @@ from onnx import TensorProto, helper, numpy_helper
 from small_encoders import write_encoder
 
 from edgecompress.errors import StageError
-from edgecompress.models.session import Feed, input_specs, open_session, random_feed
+from edgecompress.models.fitting import row_of
+from edgecompress.models.session import input_specs, open_session
+from edgecompress.models.sizes import Plan
 from edgecompress.models.storage import read_model, write_model
 from edgecompress.quantization.fusion import fuse
 from edgecompress.quantization.proof import coverage
 from edgecompress.quantization.rewrite import check_excluded, missed_weights, rewrite
 from edgecompress.quantization.scheme import Scheme
 from edgecompress.stages.export import Export
-from edgecompress.values import OnnxModel, SessionSettings
+from edgecompress.values import Feed, OnnxModel, SessionSettings
 
 AS_WRITTEN = SessionSettings("disable")
 
@@ -34,7 +36,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def padded_feed(model: OnnxModel) -> Feed:
     specs = input_specs(open_session(model))
-    feed = random_feed(specs, 3, 9, bounds={"input_ids": 20})
+    feed = row_of(specs, {"input_ids": (0, 20)}, Plan(3, 9))
     feed["attention_mask"][1, 5:] = 0
     return feed
 

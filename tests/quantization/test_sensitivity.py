@@ -8,11 +8,11 @@ from helpers import tagged_examples
 from planted import CULPRIT, planted_encoder
 
 from edgecompress.errors import StageError
+from edgecompress.models.graph import signature
 from edgecompress.models.inputs import encode_rows, typed_feed
 from edgecompress.models.outputs import Judge, Samples
 from edgecompress.models.session import open_session
 from edgecompress.models.storage import read_model, write_model
-from edgecompress.models.stored import graph_specs
 from edgecompress.quantization.mixed import starting_point, write_mixed
 from edgecompress.quantization.rewrite import rewrite
 from edgecompress.quantization.scheme import Scheme
@@ -31,7 +31,7 @@ def planted():
 def samples(planted):
     examples = tagged_examples(12, seed=4)
     rows = encode_rows(planted, examples)
-    specs = graph_specs(planted.model)
+    specs = signature(planted.model)
     feeds = tuple(typed_feed(rows, [row], specs) for row in range(len(rows.lengths)))
     return Samples(feeds, rows, examples, planted.labels)
 

@@ -20,7 +20,7 @@ from edgecompress.stages.prune.structured import Structured
 from edgecompress.surgery.model import load_module
 from edgecompress.texts import words_of
 from edgecompress.training.fresh import Fresh
-from edgecompress.values import directory_digests
+from edgecompress.values import SessionSettings, directory_digests
 
 CASES = {
     "token-classification": (tagged_examples(120, 1), tagged_examples(40, 2)),
@@ -215,6 +215,13 @@ def test_an_onnx_teacher_gives_answers_only(taught, tmp_path):
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
     with pytest.raises(StageError, match=r"ONNX model, .* set hidden_weight and relation_weight"):
         Distil(teachers=uses, relation_weight=1, layer_map="last").apply(student, context)
+    # A session that the teacher wants is the one that it is opened with: this one cannot be.
+    wants = SessionSettings(config_entries=(("session.load_model_format", "ORT"),))
+    settled = replace(exported, model=replace(exported.model, session=wants))
+    settled.save(exported.model.directory.parent)
+    afresh = small_context(tmp_path / "afresh", train=train, teacher=teacher)
+    with pytest.raises(StageError, match="ONNX Runtime cannot load this file"):
+        Distil(epochs=1, teachers=uses).apply(student, afresh)
 
 
 def test_a_fresh_student(taught, tmp_path):

@@ -7,9 +7,9 @@ from helpers import SmallContext, small_context, tagged_examples
 from planted import CULPRIT, planted_encoder
 
 from edgecompress.errors import StageError
+from edgecompress.models.graph import signature
 from edgecompress.models.inputs import encode_rows, typed_feed
 from edgecompress.models.session import open_session
-from edgecompress.models.stored import graph_specs
 from edgecompress.quantization.fusion import operator_counts
 from edgecompress.quantization.proof import coverage
 from edgecompress.stage import check_stage
@@ -64,7 +64,7 @@ def answered(planted):
     """Examples whose labels are what the fp32 model answers: it is right in all."""
     examples = tagged_examples(40, seed=4)
     rows = encode_rows(planted, examples)
-    specs = graph_specs(planted.model)
+    specs = signature(planted.model)
     session = open_session(planted.model)
     feeds = [typed_feed(rows, [row], specs) for row in range(len(rows))]
     logits = [session.run(None, feed)[0][0] for feed in feeds]

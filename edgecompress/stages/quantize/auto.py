@@ -325,12 +325,12 @@ class _Work:
 
     def _samples(self, count: int | None) -> Samples:
         """Give what models are judged on: validation examples, or made-up inputs without a task."""
+        from edgecompress.models.graph import signature
         from edgecompress.models.inputs import encode_rows, made_feeds, typed_feed
         from edgecompress.models.outputs import Samples
-        from edgecompress.models.stored import graph_specs
         from edgecompress.tasks import takes_examples
 
-        specs = graph_specs(self.source)
+        specs = signature(self.source)
         if not takes_examples(self.candidate):
             self.notes.append("there is no task, so that made-up inputs were compared")
             return Samples(
@@ -385,14 +385,14 @@ class _Work:
 
         Also give the tensors that no range holds, and why.
         """
-        from edgecompress.models.stored import graph_specs
+        from edgecompress.models.graph import signature
         from edgecompress.quantization.calibration_data import example_data, seen_on
         from edgecompress.quantization.ranges import find_ranges, ranges_json, unfit_tensors
 
         stage, context, source = self.stage, self.context, self.source
         data = example_data(
             stage.stage_name(), stage.calibration, stage.calibration_samples, self.candidate,
-            context, graph_specs(source),
+            context, signature(source),
         )  # fmt: skip
         names = list(dict.fromkeys(name for unit in self.units for name in unit.inputs))
         seen = seen_on(data, source, names, context)

@@ -62,8 +62,6 @@ class Half(Judged):
             no kernels there.
         """
         from edgecompress.models.inputs import onnx_model, parity_feeds
-        from edgecompress.models.session import input_specs, open_session
-        from edgecompress.models.stored import stored_id_bounds
         from edgecompress.onnx_files import onnx_model_files
         from edgecompress.quantization.gains import answers, worst_difference
         from edgecompress.quantization.halves import LEAST_OPSET, check_halvable
@@ -76,10 +74,8 @@ class Half(Judged):
         feeds = parity_feeds(
             candidate,
             context.validation or context.train,
-            input_specs(open_session(source)),
-            stored_id_bounds(source),
-            context.seed,
             source,
+            context.seed,
         )
         expected = answers(source, feeds)
         model = OnnxModel(context.folder / "model" / "model.onnx", source.session)

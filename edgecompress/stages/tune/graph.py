@@ -97,19 +97,15 @@ class Graph(Transform):
     ) -> dict[str, OnnxModel]:
         """Make the variants that answer as the source does."""
         from edgecompress.models.inputs import parity_feeds
-        from edgecompress.models.session import input_specs, open_session
         from edgecompress.models.storage import read_model, write_model
-        from edgecompress.models.stored import stored_id_bounds
         from edgecompress.quantization.baking import bake, drop_zero_points, fold_biases
         from edgecompress.quantization.gains import answers, worst_difference
 
         feeds = parity_feeds(
             candidate,
             context.validation or context.train,
-            input_specs(open_session(source)),
-            stored_id_bounds(source),
-            context.seed,
             source,
+            context.seed,
         )
         expected = answers(source, feeds)
         paths = {BAKED: folder / "baked.onnx"}

@@ -78,18 +78,14 @@ class Session(Transform):
             When the model does not run, or a record names settings that this recipe rules out.
         """
         from edgecompress.models.inputs import onnx_model, parity_feeds
-        from edgecompress.models.session import input_specs, open_session
-        from edgecompress.models.stored import stored_id_bounds
         from edgecompress.quantization.gains import answers
 
         source = onnx_model(candidate)
         feeds = parity_feeds(
             candidate,
             context.validation or context.train,
-            input_specs(open_session(source)),
-            stored_id_bounds(source),
-            context.seed,
             source,
+            context.seed,
         )
         search = _Search(self, candidate, source, context, feeds, answers(source, feeds))
         if context.recorded is not None:
