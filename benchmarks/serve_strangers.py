@@ -176,7 +176,7 @@ def main(bundle: Path, data: Path | None, seconds: int, only: tuple[str, ...]) -
         ended = f"{took:.1f} s, " + ("killed" if code is None else f"exit {code}")
         asked, refused, unconnected, broken, late, p50, p99, most = figures
         rows.append(
-            f"| {name} | {asked / seconds:.0f} | {refused:.0f} | "
+            f"| {name} | {(asked - refused) / seconds:.0f} | {refused:.0f} | "
             f"{unconnected + broken + late:.0f} | {p50 / 1e3:.0f} | {p99 / 1e3:.0f} | "
             f"{most / 1e3:.0f} | {len(running.said)} | {ended} |"
         )

@@ -16,11 +16,23 @@ import pytest
 from edgecompress.errors import TargetError
 from edgecompress.targets import open_target
 from edgecompress.targets.base import Job, JobModel, feeds_from_rows
-from edgecompress.targets.emulated import clean, prepare, prepared, root
+from edgecompress.targets.emulated import clean, prepare, prepared, root, setup
 from edgecompress.targets.emulated.setup import FOLDER_VARIABLE
 from edgecompress.values import Candidate
 
 X86 = "x86-avx2"  # where the host is one, it needs no download
+KILLED = """\
+import os, signal, sys
+
+def count(event, arguments):
+    global left
+    if event in ("os.rename", "os.remove", "os.rmdir") and "edgecompress.targets" in sys.modules:
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(count)
+"""
 needs_qemu = pytest.mark.skipif(
     shutil.which("qemu-x86_64") is None, reason="needs the Debian package qemu-user"
 )
@@ -118,6 +130,14 @@ def test_a_killed_preparation_is_made_good(folder: Path, monkeypatch: pytest.Mon
     with monkeypatch.context() as patch:  # another version of a library is another root
         patch.setattr(root, "library_versions", lambda: {"onnxruntime": "0"})
         assert not prepared(X86)
+    # Killed on the way out: what can be seen is whole.
+    for event in (2, 4, 7):
+        code = f"{KILLED}left = {event}\nfrom edgecompress.targets.emulated import clean\nclean()"
+        killed = subprocess.run([sys.executable, "-c", code], check=False)
+        assert killed.returncode == -signal.SIGKILL
+        setup._digest.cache_clear()
+        visible = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+        assert all(setup._whole(entry) for entry in visible), event
     clean()
     assert not prepared(X86)
     assert not [entry for entry in folder.iterdir() if entry.is_dir()]

@@ -31,6 +31,8 @@ from edgecompress.values import Json, file_digest, json_digest
 LAYOUT = 1
 """Raised when the folders' content changes, so that they are made anew."""
 MARKER = "marker.json"
+PART = ".part-"
+"""Begins the names of folders that are being made or removed."""
 FOLDER_VARIABLE = "EDGECOMPRESS_EMULATION"
 _STEPS = 5.0
 _TRY = "import numpy, onnxruntime, tokenizers"
@@ -252,14 +254,14 @@ def _sweep(folder: Path) -> None:
     """Remove what a killed preparation left, unless another one is at work."""
     from filelock import FileLock, Timeout
 
-    if any(folder.glob(".part-*")):
+    if any(folder.glob(f"{PART}*")):
         with contextlib.suppress(Timeout, OSError), FileLock(folder / ".lock", timeout=0):
             _remove_parts(folder)
 
 
 def _remove_parts(folder: Path) -> None:
     """Remove half-made folders; whoever calls it has the lock, so nobody makes them."""
-    for litter in folder.glob(".part-*"):
+    for litter in folder.glob(f"{PART}*"):
         shutil.rmtree(litter, ignore_errors=True)
 
 
@@ -348,7 +350,7 @@ def _root(
 
 def _build(place: Path, folder: Path, fill: Callable[[Path, Path], Json | None]) -> None:
     """Fill a folder aside and rename it to `place`; what `fill` gives becomes its marker."""
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".part-") as part:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=PART) as part:
         aside, work = Path(part) / "made", Path(part) / "work"
         aside.mkdir()
         work.mkdir()
@@ -370,9 +372,12 @@ def clean() -> int:
         return 0
     with FileLock(folder / ".lock"):
         before = _bytes_below(folder)
-        for entry in folder.iterdir():
-            if entry.is_dir():
-                shutil.rmtree(entry)
+        for entry in list(folder.iterdir()):
+            if entry.is_dir() and not entry.name.startswith(PART):
+                # Out of sight first: half of a folder is never seen.
+                entry.rename(Path(tempfile.mkdtemp(dir=folder, prefix=PART)) / entry.name)
+        for entry in folder.glob(f"{PART}*"):
+            shutil.rmtree(entry)
         return before - _bytes_below(folder)
 
 
