@@ -43,6 +43,8 @@ IMPORTED = (
     "edgecompress.targets.emulated", "edgecompress.targets.synthetic",
 )  # fmt: skip
 """What the commands under trial import; nothing that starts threads."""
+WARMED = [f"quantize.{scheme}" for scheme in ("static", "dynamic", "weights", "half", "smooth")]
+"""Stages whose code is digested once; others would import torch for it."""
 
 
 def _import_all() -> None:
@@ -51,13 +53,18 @@ def _import_all() -> None:
         importlib.import_module(name)
     from edgecompress.cli.main import cli
     from edgecompress.data import data_formats
+    from edgecompress.provenance import code_digest, library_versions, package_digest
     from edgecompress.stage import stage_class, stage_modules
     from edgecompress.tasks import task
 
     for name in cli.list_commands(None):  # type: ignore[arg-type]
         cli.get_command(None, name)  # type: ignore[arg-type]
     for name in stage_modules():
-        stage_class(name)
+        module = stage_class(name).__module__
+        if name in WARMED:
+            code_digest(module)  # is kept: it parses the package's own source
+            library_versions(module)
+    package_digest()
     data_formats()
     task("masked-lm")
     gc.freeze()  # a collection in a fork would otherwise touch, and so copy, all of this
