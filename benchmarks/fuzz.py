@@ -2,7 +2,8 @@
 
 Run ``python benchmarks/fuzz.py --inputs 10000`` or ``--minutes 30``. Every input must end with one
 clear sentence that names what is wrong (or go through), an exit code of the house, within 20 s and
-1 GB. The same seed makes the same inputs; faults are printed with the seed that makes them again.
+1 GB, and nothing outside its own files may be read or written. The same seed makes the same inputs;
+faults are printed with the seed that makes them again.
 """
 
 from __future__ import annotations
@@ -131,7 +132,11 @@ def _table(
         cells = (kind, tried[kind], accepted, tried[kind] - accepted, tracebacks, memory, late,
                  unclear, peaks[kind] >> 20, f"{longest[kind]:.1f}")  # fmt: skip
         print(f"| {' | '.join(map(str, cells))} |")
-    print(f"\n{sum(tried.values())} inputs, {sum(found.values())} faults")
+    ended: Counter[int] = Counter()
+    for (_, code), count in codes.items():
+        ended[code] += count
+    listed = ", ".join(f"{code}: {count}" for code, count in sorted(ended.items()))
+    print(f"\n{sum(tried.values())} inputs, {sum(found.values())} faults; exit codes {listed}")
     for (kind, name), count in found.most_common():
         print(f"  {kind}: {name}: {count}")
 

@@ -255,7 +255,7 @@ def settings(chance: random.Random, folder: Path, stock: Stock) -> Case:
         document = chance.choice((good_recipe, good_recipe, good_matrix))(chance)
         write(chance, document, folder / "recipe.yaml")
         words = [word for one in given for word in ("--set", one)]
-        names = ("recipe.yaml", "--set", "data.root", *_said(given))
+        names = ("recipe.yaml", "--set", "data.root", *typed_parts(given))
         return Case(("check", "recipe.yaml", *words), names, told)
     scheme = chance.choice(("dynamic", "static", "weights", "half", "smooth", "auto"))
     fields = ("per_channel", "reduce_range", "samples", "inputs", "calibration", "preprocessor",
@@ -268,10 +268,10 @@ def settings(chance: random.Random, folder: Path, stock: Stock) -> Case:
         given = [f"{chance.choice(fields)}={one.partition('=')[2]}" for one in given]
     words = [word for one in given for word in (option, one)]
     arguments = ("quantize", model, "--scheme", scheme, *words, "-o", "out")
-    return Case(arguments, (*names, *_said(given), "stages[0]", "numbers.onnx"), told)
+    return Case(arguments, (*names, *typed_parts(given), "stages[0]", "numbers.onnx"), told)
 
 
-def _said(given: list[str]) -> list[str]:
+def typed_parts(given: list[str]) -> list[str]:
     """Give keys and values that were typed, one of which a refusal may name."""
     halves = [half for one in given for half in one.partition("=")[::2]]
     return [part for half in halves for part in (half, half.partition("[")[0]) if len(part) > 1]

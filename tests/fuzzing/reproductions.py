@@ -10,6 +10,7 @@ from typing import Any
 from fuzzing.bundles import _files, _good, _sealed, _write
 from fuzzing.case import Case
 from fuzzing.mutation import mutated, strange
+from fuzzing.recipes import typed_parts
 from fuzzing.stock import Stock
 
 
@@ -62,11 +63,12 @@ def reproductions(chance: random.Random, folder: Path, stock: Stock) -> Case:
     _write(_sealed(files), folder / "bundle")
     stock.data(folder / "data")
     typed = ("--model", str(stock.numbers)) if model else ("--data-root", "data")
-    if chance.random() < 0.3:
-        typed += ("--set", f"{chance.choice(('seed', 'stages', 'model', 'x'))}={strange(chance)}")
+    given = [f"{chance.choice(('seed', 'stages', 'model', 'x'))}={strange(chance)}"]
+    given = given if chance.random() < 0.3 else []
+    typed += tuple(word for one in given for word in ("--set", one))
     arguments = ("reproduce", "bundle", *typed, "--store", "fresh")
     names = ("bundle", "manifest", "data", "teacher", "fresh", "--set", "/dev/zero", "etc/passwd",
-             "/proc/self/mem", "nowhere", "x/x")  # fmt: skip
+             "/proc/self/mem", "nowhere", "a" * 30, *typed_parts(given))  # fmt: skip
     return Case(arguments, names, told)
 
 
