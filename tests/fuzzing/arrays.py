@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import random
 import struct
@@ -149,7 +150,8 @@ def arrays(chance: random.Random, folder: Path, stock: Stock) -> Case:
     place = file.name
     if chance.random() < 0.15:
         (folder / "many").mkdir()
-        file.rename(folder / "many" / file.name)
+        with contextlib.suppress(FileNotFoundError):  # of what was taken away
+            file.rename(folder / "many" / file.name)
         place = "many"
     arguments = chance.choice((
         ("quantize", model, "--scheme", "static", "--data", place, "-o", "out"),
