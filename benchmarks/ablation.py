@@ -17,9 +17,9 @@ from typing import Any
 import click
 
 from edgecompress.cli._progress import TerminalReporter
-from edgecompress.pipeline import Pipeline
-from edgecompress.recipe import Recipe, build_recipe, load_recipe
-from edgecompress.run import observers, read_splits
+from edgecompress.engine.pipeline import Pipeline
+from edgecompress.engine.recipe import Recipe, build_recipe, load_recipe
+from edgecompress.engine.run import observers, read_splits
 from edgecompress.store import Store, default_store
 from edgecompress.tasks import task
 from edgecompress.values import Json, find

@@ -18,9 +18,9 @@ import numpy as np
 from bare import BareContext
 
 from edgecompress.data.sample import stratified_sample
+from edgecompress.engine.recipe import load_recipe
 from edgecompress.models.inputs import encode_rows, typed_feed
 from edgecompress.models.session import input_specs, open_session
-from edgecompress.recipe import load_recipe
 from edgecompress.stages.export import Export
 from edgecompress.stages.quantize.static import Static
 from edgecompress.training.teacher import import_teacher

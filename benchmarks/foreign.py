@@ -38,7 +38,7 @@ ROOT = Path(__file__).parents[1]
 SCHEMES = ("dynamic", "static", "weights", "half")
 PRELOADED = (
     *("torch", "onnx", "onnxruntime", "onnxruntime.transformers.optimizer", "rich.table"),
-    *("onnx.version_converter", "edgecompress.single", "edgecompress.pipeline"),
+    *("onnx.version_converter", "edgecompress.engine.single", "edgecompress.engine.pipeline"),
     *(f"edgecompress.stages.quantize.{name}" for name in SCHEMES),
     *(f"edgecompress.quantization.{name}" for name in ("fusion", "proof", "rewrite", "switched")),
 )

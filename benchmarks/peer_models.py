@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from edgecompress.recipe import load_recipe
+from edgecompress.engine.recipe import load_recipe
 
 Feed = dict[str, np.ndarray]
 Judge = Callable[[Sequence[np.ndarray]], float]

@@ -19,8 +19,8 @@ import numpy as np
 from bare import BareContext
 
 from edgecompress.data.sample import stratified_sample
+from edgecompress.engine.recipe import load_recipe
 from edgecompress.quantization.presets import PRESETS
-from edgecompress.recipe import load_recipe
 from edgecompress.stages.export import Export
 from edgecompress.stages.quantize.dynamic import Dynamic
 from edgecompress.stages.quantize.static import Static

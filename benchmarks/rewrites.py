@@ -130,7 +130,7 @@ def main() -> None:
     parser.add_argument("--compare", type=Path, help="the notes of another commit")
     asked = parser.parse_args()
     sys.path.insert(0, str(ROOT / "tests"))
-    for module in ("torch", "transformers", "onnx", "onnxruntime", "edgecompress.single"):
+    for module in ("torch", "transformers", "onnx", "onnxruntime", "edgecompress.engine.single"):
         importlib.import_module(module)
     noted: dict[str, str] = {}
     began = time.monotonic()

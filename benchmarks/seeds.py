@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 
 from edgecompress.cli._progress import TerminalReporter
-from edgecompress.run import run
+from edgecompress.engine.run import run
 from edgecompress.tasks import task
 from edgecompress.values import Row, RunResult, find
 

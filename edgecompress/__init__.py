@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgecompress.run import run
+    from edgecompress.engine.run import run
     from edgecompress.runtime import load
 
 __version__ = "0.1.0"
@@ -22,7 +22,7 @@ def __getattr__(name: str) -> Any:
 
         return load
     if name == "run":
-        from edgecompress.run import run
+        from edgecompress.engine.run import run
 
         return run
     raise AttributeError(f"module 'edgecompress' has no attribute {name!r}")

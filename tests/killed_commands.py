@@ -17,8 +17,8 @@ from lookup_models import WORD_LANGUAGES, write_candidate
 
 from edgecompress.bundle import write_bundle
 from edgecompress.bundle.packing import pack_bundle
-from edgecompress.run import run
-from edgecompress.run_directory import export_candidate
+from edgecompress.engine.run import run
+from edgecompress.engine.run_directory import export_candidate
 from edgecompress.targets.emulated import find_cpu
 from edgecompress.targets.emulated import prepare as prepare_cpu
 from edgecompress.targets.emulated.setup import FOLDER_VARIABLE, MARKER, _digest, _places

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from edgecompress.recipe import Recipe, build_recipe
+from edgecompress.engine.recipe import Recipe, build_recipe
 from edgecompress.yamlfile import YamlFile
 
 

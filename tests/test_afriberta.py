@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from helpers import tagged_examples
 
-from edgecompress.recipe import load_recipe
+from edgecompress.engine.recipe import load_recipe
+from edgecompress.engine.run import run
 from edgecompress.resources import resource_folder
-from edgecompress.run import run
 from edgecompress.texts import tags_of, words_of
 
 STAGES = (

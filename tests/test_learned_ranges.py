@@ -2,8 +2,8 @@
 
 import pytest
 
+from edgecompress.engine.recipe import build_recipe
 from edgecompress.errors import RecipeError
-from edgecompress.recipe import build_recipe
 from edgecompress.yamlfile import YamlFile
 
 QAT = {"finetune": {"qat": {}}}

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from edgecompress.engine.observation import descriptions, failures, on_all, open_targets
+from edgecompress.engine.recipe import load_recipe
 from edgecompress.errors import RecipeError, TargetError
-from edgecompress.observation import descriptions, failures, on_all, open_targets
 from edgecompress.progress import Reporter, Silent
-from edgecompress.recipe import load_recipe
 from edgecompress.targets.base import Job, Progress, Readings
 from edgecompress.values import Json, Measurement
 

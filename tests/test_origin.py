@@ -11,11 +11,11 @@ from helpers import tagged_examples
 
 from edgecompress.bundle import load_manifest, write_bundle
 from edgecompress.bundle.packing import pack_bundle
-from edgecompress.origin import find_origin, package_licence
-from edgecompress.pipeline import Pipeline
+from edgecompress.engine.origin import find_origin, package_licence
+from edgecompress.engine.pipeline import Pipeline
+from edgecompress.engine.recipe import load_recipe
+from edgecompress.engine.run import read_splits
 from edgecompress.provenance import package_digest
-from edgecompress.recipe import load_recipe
-from edgecompress.run import read_splits
 from edgecompress.store import Store
 from edgecompress.texts import tags_of, words_of
 from edgecompress.values import Candidate, file_digest

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from edgecompress.engine.quantities import ENERGIES, KINDS, PLAIN, RATIOS, SIZES, TIMES, check_bound
+from edgecompress.engine.quantities import parse_quantity as parse
+from edgecompress.engine.recipe import build_recipe
 from edgecompress.errors import RecipeError
-from edgecompress.quantities import ENERGIES, KINDS, PLAIN, RATIOS, SIZES, TIMES, check_bound
-from edgecompress.quantities import parse_quantity as parse
-from edgecompress.recipe import build_recipe
 from edgecompress.values import METRICS
 from edgecompress.yamlfile import YamlFile
 

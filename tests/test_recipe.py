@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgecompress.engine.matrix import read_matrix
+from edgecompress.engine.recipe import build_recipe, load_recipe, recipe_schema
 from edgecompress.errors import DataError, RecipeError
-from edgecompress.matrix import read_matrix
-from edgecompress.recipe import build_recipe, load_recipe, recipe_schema
 from edgecompress.resources import resource_folder
 from edgecompress.yamlfile import apply_settings, parse_yaml
 
@@ -200,7 +200,7 @@ def test_the_schema_names_every_stage_and_fits_our_recipes():
 def test_checking_needs_no_torch():
     code = (
         "import sys\n"
-        "from edgecompress.recipe import load_recipe, recipe_schema\n"
+        "from edgecompress.engine.recipe import load_recipe, recipe_schema\n"
         "from edgecompress.resources import resource_folder\n"
         "load_recipe(resource_folder('models') / 'quickstart.yaml'); recipe_schema()\n"
         "heavy = {'torch', 'onnxruntime', 'transformers', 'onnx', 'optimum'} & set(sys.modules)\n"

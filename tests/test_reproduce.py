@@ -19,14 +19,14 @@ from edgecompress.bundle import write_bundle
 from edgecompress.bundle.digests import CORE_LIST
 from edgecompress.cli.main import cli
 from edgecompress.comparison.side import read_side
-from edgecompress.context import StageContext
+from edgecompress.engine.context import StageContext
+from edgecompress.engine.origin import find_origin
+from edgecompress.engine.pipeline import Pipeline
+from edgecompress.engine.recipe import load_recipe
+from edgecompress.engine.reproduce import MARKER, Reproduction, _clean, reproduce
+from edgecompress.engine.run import read_splits
+from edgecompress.engine.same_inputs import Inputs
 from edgecompress.errors import DataError, EdgeCompressError, StageError
-from edgecompress.origin import find_origin
-from edgecompress.pipeline import Pipeline
-from edgecompress.recipe import load_recipe
-from edgecompress.reproduce import MARKER, Reproduction, _clean, reproduce
-from edgecompress.run import read_splits
-from edgecompress.same_inputs import Inputs
 from edgecompress.store import Store
 from edgecompress.values import Candidate, Measurement, Step, file_digest
 from edgecompress.writing import HOLDER, PREFIX

@@ -12,9 +12,9 @@ import pytest
 
 from edgecompress.bundle import load_manifest
 from edgecompress.bundle.manifest import Manifest
+from edgecompress.engine.recipe import Recipe, load_recipe
+from edgecompress.engine.same_inputs import check_inputs
 from edgecompress.errors import BundleError, DataError
-from edgecompress.recipe import Recipe, load_recipe
-from edgecompress.same_inputs import check_inputs
 from edgecompress.values import Candidate, file_digest
 
 RECIPE = """\

@@ -96,8 +96,8 @@ def write_bundle(
     report_html : str, optional
         Becomes ``evidence/report.html``.
     inputs, licences, code, platform : dict, optional
-        JSON, as `Manifest` says (`edgecompress.origin` finds all of it out). When `inputs` is left
-        out, what the evidence says of the data.
+        JSON, as `Manifest` says (`edgecompress.engine.origin` finds all of it out). When `inputs`
+        is left out, what the evidence says of the data.
     packages : dict, optional
         Versions by distribution of what a bundle needs to run, for ``sbom.cdx.json``; else what
         edgecompress's base install has here.

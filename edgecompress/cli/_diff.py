@@ -152,7 +152,7 @@ def _examples(
 
 def _of_recipe(recipe: Path, settings: Sequence[str], split: str) -> tuple[Example, ...]:
     try:
-        from edgecompress.recipe import load_recipe
+        from edgecompress.engine.recipe import load_recipe
     except ModuleNotFoundError as error:
         raise MissingExtraError(error.name or "pydantic") from None
     loaded = load_recipe(recipe, settings)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from edgecompress.cli._output import say
 
 if TYPE_CHECKING:
-    from edgecompress.matrix import Matrix
+    from edgecompress.engine.matrix import Matrix
     from edgecompress.report.matrix.values import CellResult, MatrixResult
 
 
@@ -20,8 +20,8 @@ def run_cells(
     from rich.console import Console
 
     from edgecompress.cli._progress import TerminalReporter
-    from edgecompress.matrix import select
-    from edgecompress.matrix.run import exit_code, run_matrix
+    from edgecompress.engine.matrix import select
+    from edgecompress.engine.matrix.run import exit_code, run_matrix
     from edgecompress.report.matrix.table import state_words
     from edgecompress.report.matrix.terminal import render_terminal
     from edgecompress.report.words import duration
@@ -54,8 +54,8 @@ def run_cells(
 
 def list_matrix(matrix: Matrix, output: Path, only: Sequence[str]) -> None:
     """Print a line per cell: its name, state and time."""
-    from edgecompress.matrix import select
-    from edgecompress.matrix.run import look
+    from edgecompress.engine.matrix import select
+    from edgecompress.engine.matrix.run import look
     from edgecompress.report.matrix.table import state_words
     from edgecompress.report.words import duration
 
@@ -72,7 +72,7 @@ def list_matrix(matrix: Matrix, output: Path, only: Sequence[str]) -> None:
 
 def say_matrix(matrix: Matrix) -> None:
     """Print what a matrix would do: its axes, its cells, and how much of the work they share."""
-    from edgecompress.preflight import shared_work
+    from edgecompress.engine.preflight import shared_work
 
     for axis, values in matrix.axes.items():
         say(f"axis {axis}: {', '.join(map(str, values))}")

@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from edgecompress.observation import failures
+from edgecompress.engine.observation import failures
 from edgecompress.report import words
 from edgecompress.report.variants import KINDS
 from edgecompress.values import METRICS, Json, Measurement

@@ -17,8 +17,8 @@ from edgecompress.values import Candidate, Json, OnnxModel, json_digest
 from edgecompress.writing import replace_file
 
 if TYPE_CHECKING:
+    from edgecompress.engine.pipeline import Pipeline
     from edgecompress.models.outputs import Samples
-    from edgecompress.pipeline import Pipeline
     from edgecompress.quantization.scheme import Scheme
 
 MODULE = "edgecompress.quantization.sensitivity"

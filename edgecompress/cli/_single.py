@@ -75,7 +75,7 @@ def build(
     model: str, stage: str | None, options: dict[str, Any], teacher: str | None = None
 ) -> Any:
     """Build the one-stage recipe of a command."""
-    from edgecompress.single import single_recipe
+    from edgecompress.engine.single import single_recipe
 
     return single_recipe(
         model,
@@ -94,7 +94,7 @@ def apply_stage(
     """Run a command that applies one stage, and say what came of it."""
     from edgecompress.cli._progress import TerminalReporter
     from edgecompress.data.calibration import few_examples
-    from edgecompress.single import apply_one
+    from edgecompress.engine.single import apply_one
     from edgecompress.targets.size import compressed_size, model_files, total_bytes
 
     recipe = build(model, stage, options, teacher)

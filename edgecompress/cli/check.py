@@ -10,8 +10,8 @@ from edgecompress.cli._options import SETTINGS, find_recipe
 from edgecompress.cli._output import say
 
 if TYPE_CHECKING:
-    from edgecompress.preflight import Plan, TargetPlan
-    from edgecompress.recipe import Recipe
+    from edgecompress.engine.preflight import Plan, TargetPlan
+    from edgecompress.engine.recipe import Recipe
 
 
 @click.command(name="check")
@@ -22,9 +22,9 @@ def command(recipe: str, settings: tuple[str, ...]) -> None:
 
     Of a recipe with a `matrix:` every cell is checked, and the first is shown.
     """
-    from edgecompress.matrix import read_matrix
-    from edgecompress.preflight import plan
-    from edgecompress.recipe import load_recipe
+    from edgecompress.engine.matrix import read_matrix
+    from edgecompress.engine.preflight import plan
+    from edgecompress.engine.recipe import load_recipe
 
     file = find_recipe(recipe)
     matrix = read_matrix(file, settings)
@@ -32,7 +32,7 @@ def command(recipe: str, settings: tuple[str, ...]) -> None:
         _say_plan(plan(load_recipe(file, settings)))
         return
     from edgecompress.cli._matrix import say_matrix
-    from edgecompress.matrix.run import check_cells
+    from edgecompress.engine.matrix.run import check_cells
 
     check_cells(matrix)
     say(f"{matrix.name}: a matrix")

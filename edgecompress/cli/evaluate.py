@@ -9,7 +9,7 @@ import click
 from edgecompress.cli._single import build, data_options, show_measurements
 
 if TYPE_CHECKING:
-    from edgecompress.floor import Standing
+    from edgecompress.engine.floor import Standing
     from edgecompress.values import Measurement
 
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def command(model: str, split: str, teacher: str | None, as_json: bool, **options: Any) -> None:
     """Measure the accuracy of MODEL: an ONNX or PyTorch candidate, a bundle, a directory."""
     from edgecompress.cli._progress import TerminalReporter
-    from edgecompress.single import evaluate_one
+    from edgecompress.engine.single import evaluate_one
 
     recipe = build(model, None, options, teacher)
     with TerminalReporter() as reporter:

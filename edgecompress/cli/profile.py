@@ -70,7 +70,7 @@ def command(
     edgecompress profile --compare before.onnx after.onnx --min-duration 10s
     """  # noqa: D301  (click's own sign for lines that stay)
     from edgecompress.cli._progress import TerminalReporter
-    from edgecompress.single import profile_models
+    from edgecompress.engine.single import profile_models
 
     if compare and len(models) != 2:
         raise click.UsageError(f"--compare takes two models, not {len(models)}")
@@ -132,8 +132,8 @@ def _show(models: tuple[str, ...], found: list[Any], compare: bool, as_json: boo
     """Print what was measured; give the exit code."""
     from edgecompress.cli._output import say_error
     from edgecompress.cli._profile_table import print_profile, to_json_lines
+    from edgecompress.engine.observation import failures
     from edgecompress.errors import EdgeCompressError, TargetError
-    from edgecompress.observation import failures
 
     codes = [0]
     names = [" against ".join(reversed(models))] if compare else list(models)

@@ -14,8 +14,8 @@ from edgecompress.cli._output import say, say_json
 
 if TYPE_CHECKING:
     from edgecompress.cli._diff_words import Section
+    from edgecompress.engine.reproduce import Reproduction
     from edgecompress.quantization.differences import ModelDifferences
-    from edgecompress.reproduce import Reproduction
 
 MOST_TENSORS = 12
 """Weights that are listed; ``--json`` has them all."""
@@ -80,8 +80,8 @@ def command(
     Exit code 0: not a byte of the core differs; 1: something does.
     """
     from edgecompress.cli._progress import TerminalReporter
-    from edgecompress.reproduce import reproduce
-    from edgecompress.same_inputs import Inputs
+    from edgecompress.engine.reproduce import reproduce
+    from edgecompress.engine.same_inputs import Inputs
 
     with TerminalReporter() as reporter:
         found = reproduce(

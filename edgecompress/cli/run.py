@@ -62,11 +62,11 @@ def command(
 
     from edgecompress.cli._matrix import list_matrix, run_cells
     from edgecompress.cli._progress import TerminalReporter
+    from edgecompress.engine.matrix import read_matrix
+    from edgecompress.engine.run import exit_code
+    from edgecompress.engine.run import run as run_recipe
     from edgecompress.errors import RecipeError
-    from edgecompress.matrix import read_matrix
     from edgecompress.report.terminal import render_terminal
-    from edgecompress.run import exit_code
-    from edgecompress.run import run as run_recipe
 
     settings = (*settings, "threads=1") if deterministic else settings
     words = ["edgecompress", "run", recipe, *(w for s in settings for w in ("--set", s))]

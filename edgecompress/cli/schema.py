@@ -14,7 +14,7 @@ def command(fleet: bool) -> None:
     """
     import json
 
-    from edgecompress.recipe import recipe_schema
+    from edgecompress.engine.recipe import recipe_schema
     from edgecompress.targets.fleet import fleet_schema
 
     found = fleet_schema() if fleet else recipe_schema()

@@ -67,8 +67,8 @@ def command(model: str, output: Path | None, other: Path | None, **options: Any)
 
     from edgecompress.cli import _sensitivity as work
     from edgecompress.cli._progress import TerminalReporter
-    from edgecompress.pipeline import Pipeline
-    from edgecompress.run import read_splits
+    from edgecompress.engine.pipeline import Pipeline
+    from edgecompress.engine.run import read_splits
     from edgecompress.store import Store, default_store
 
     recipe = build(model, None, options)

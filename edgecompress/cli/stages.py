@@ -13,7 +13,7 @@ def command(name: str | None) -> None:
     """List all stages, or the fields of the stage NAME with their defaults."""
     import inspect
 
-    from edgecompress.chains import find_stage
+    from edgecompress.engine.chains import find_stage
     from edgecompress.stage import stage_class, stage_modules
     from edgecompress.yamlfile import YamlFile
 

@@ -6,7 +6,7 @@ path for a file with one text a line; ``{file: PATH, format: conll}`` for a file
     corpus: [train, amh/train.txt, {file: yor/train.tsv, format: tsv}]
 
 A recipe's relative paths are looked for below ``data.root``, then beside the recipe
-(`edgecompress.recipe.absolute_paths`).
+(`edgecompress.engine.recipe.absolute_paths`).
 """
 
 from __future__ import annotations

@@ -15,12 +15,12 @@ import pytest
 from checkpoints import write_checkpoint
 from helpers import labelled_texts
 
+from edgecompress.engine.matrix import read_matrix
+from edgecompress.engine.matrix.run import check_cells
+from edgecompress.engine.preflight import plan
+from edgecompress.engine.recipe import load_recipe
+from edgecompress.engine.single import single_recipe
 from edgecompress.errors import EdgeCompressError, RecipeError
-from edgecompress.matrix import read_matrix
-from edgecompress.matrix.run import check_cells
-from edgecompress.preflight import plan
-from edgecompress.recipe import load_recipe
-from edgecompress.single import single_recipe
 from edgecompress.texts import label_of, text_of
 
 RECIPE = """\
@@ -122,7 +122,8 @@ def test_cells_of_a_matrix_are_checked_alike(place: Path):
 
 def test_checking_a_teacher_loads_no_torch(place: Path):
     code = (
-        "import sys; from edgecompress.preflight import plan; from edgecompress.recipe import *;"
+        "import sys; from edgecompress.engine.preflight import plan; "
+        "from edgecompress.engine.recipe import *;"
         "plan(load_recipe(Path('r.yaml'))); print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -131,10 +132,10 @@ def test_checking_a_teacher_loads_no_torch(place: Path):
 
 @pytest.mark.parametrize("stage", ["export", None])
 def test_no_command_works_on_an_untrained_head(place: Path, stage: str | None, tmp_path: Path):
-    from edgecompress.context import Splits
-    from edgecompress.pipeline import Pipeline
+    from edgecompress.engine.context import Splits
+    from edgecompress.engine.pipeline import Pipeline
+    from edgecompress.engine.run import read_splits
     from edgecompress.progress import Silent
-    from edgecompress.run import read_splits
     from edgecompress.store import Store
 
     nameless = single_recipe("encoder", stage)

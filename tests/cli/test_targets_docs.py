@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from edgecompress.cli.main import cli
-from edgecompress.recipe import load_recipe
+from edgecompress.engine.recipe import load_recipe
 from edgecompress.targets.emulated import CPUS
 from edgecompress.targets.fleet import load_fleet
 from edgecompress.targets.kinds.ssh import SshSpec

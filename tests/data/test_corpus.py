@@ -16,9 +16,9 @@ from edgecompress.data.corpus import (
     corpus_identity,
     read_corpus,
 )
+from edgecompress.engine.recipe import load_recipe
+from edgecompress.engine.recipe_paths import absolute_paths, placeless
 from edgecompress.errors import DataError
-from edgecompress.recipe import load_recipe
-from edgecompress.recipe_paths import absolute_paths, placeless
 from edgecompress.texts import text_example, words_example
 
 CORPUS: TypeAdapter[tuple[object, ...]] = TypeAdapter(Corpus)

@@ -38,8 +38,9 @@ def main() -> None:
 IMPORTED = (
     "asyncssh", "numpy", "numpy.ma", "onnx", "onnxruntime", "PIL.Image", "platformdirs",
     "rich.console", "rich.progress", "rich.table", "tokenizers",
-    "edgecompress.matrix.run", "edgecompress.pipeline", "edgecompress.preflight",
-    "edgecompress.single", "edgecompress.models.samples", "edgecompress.targets",
+    "edgecompress.engine.matrix.run", "edgecompress.engine.pipeline",
+    "edgecompress.engine.preflight", "edgecompress.engine.single",
+    "edgecompress.models.samples", "edgecompress.targets",
     "edgecompress.targets.emulated", "edgecompress.targets.synthetic",
 )  # fmt: skip
 """What the commands under trial import; nothing that starts threads."""

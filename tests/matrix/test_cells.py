@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from edgecompress.engine.matrix import read_matrix, select
+from edgecompress.engine.matrix.cells import fill
 from edgecompress.errors import RecipeError
-from edgecompress.matrix import read_matrix, select
-from edgecompress.matrix.cells import fill
 from edgecompress.resources import resource_folder
 
 

@@ -15,10 +15,10 @@ import pytest
 from click.testing import CliRunner
 
 from edgecompress.cli.main import cli
+from edgecompress.engine.matrix import read_matrix
+from edgecompress.engine.matrix.run import exit_code, look, run_matrix
+from edgecompress.engine.preflight import shared_work
 from edgecompress.errors import EdgeCompressError
-from edgecompress.matrix import read_matrix
-from edgecompress.matrix.run import exit_code, look, run_matrix
-from edgecompress.preflight import shared_work
 
 
 class Recording:

@@ -1,6 +1,6 @@
 """distil in a recipe: relative paths of its teachers and its texts."""
 
-from edgecompress.recipe import load_recipe
+from edgecompress.engine.recipe import load_recipe
 
 RECIPE = """
 name: several

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from helpers import labelled_texts, small_context, tagged_examples, tiny_teacher
 
-from edgecompress.context import Splits
+from edgecompress.engine.context import Splits
+from edgecompress.engine.pipeline import Pipeline
+from edgecompress.engine.recipe import build_recipe
 from edgecompress.errors import BundleError, DataError
-from edgecompress.pipeline import Pipeline
-from edgecompress.recipe import build_recipe
 from edgecompress.stages.evaluate import Evaluate
 from edgecompress.stages.export import Export
 from edgecompress.store import Store

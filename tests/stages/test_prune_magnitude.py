@@ -11,8 +11,8 @@ from helpers import labelled_texts, small_context, tagged_examples, tiny_teacher
 from pydantic import ValidationError
 
 from edgecompress.cli.prune import command
+from edgecompress.engine.recipe import build_recipe
 from edgecompress.errors import RecipeError, StageError
-from edgecompress.recipe import build_recipe
 from edgecompress.stage import check_stage
 from edgecompress.stages.export import Export
 from edgecompress.stages.finetune import Finetune

@@ -10,7 +10,7 @@ from onnx import numpy_helper
 from pydantic import ValidationError
 from small_encoders import relative_error, torch_logits, write_encoder
 
-from edgecompress.chains import Given, check_order, expand
+from edgecompress.engine.chains import Given, check_order, expand
 from edgecompress.errors import RecipeError, StageError
 from edgecompress.models.session import input_specs, open_session
 from edgecompress.quantization.fusion import fuse

@@ -12,9 +12,9 @@ from helpers import small_context, tagged_examples
 from small_encoders import write_encoder
 from torch import nn
 
+from edgecompress.engine.preflight import plan
+from edgecompress.engine.recipe import load_recipe
 from edgecompress.errors import DataError, RecipeError, StageError
-from edgecompress.preflight import plan
-from edgecompress.recipe import load_recipe
 from edgecompress.stages.export import Export
 from edgecompress.stages.quantize.dynamic import Dynamic
 from edgecompress.stages.quantize.inc_dynamic import IncDynamic

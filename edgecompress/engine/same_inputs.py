@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from edgecompress.bundle.manifest import Manifest
-from edgecompress.chains import Chain
 from edgecompress.data.calibration import load_calibration
+from edgecompress.engine.chains import Chain
+from edgecompress.engine.origin import input_files
+from edgecompress.engine.recipe import Recipe
 from edgecompress.errors import BundleError, DataError
-from edgecompress.origin import input_files
 from edgecompress.reading import first_line
-from edgecompress.recipe import Recipe
 from edgecompress.values import Json, file_digest
 
 

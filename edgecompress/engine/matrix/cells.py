@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
+from edgecompress.engine.recipe import Recipe, RecipeFields, build_recipe
+from edgecompress.engine.recipe_paths import absolute_paths
 from edgecompress.errors import DataError, RecipeError
-from edgecompress.recipe import Recipe, RecipeFields, build_recipe
-from edgecompress.recipe_paths import absolute_paths
 from edgecompress.validation import nearest
 from edgecompress.values import Json
 from edgecompress.yamlfile import KeyPath, YamlFile, apply_settings, read_yaml

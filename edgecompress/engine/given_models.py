@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgecompress.checkpoint import check_folder, find_weights
+from edgecompress.engine.recipe import Recipe, TeacherSpec
 from edgecompress.errors import DataError
 from edgecompress.hub import cached_folder, check_name
 from edgecompress.reading import at_home
-from edgecompress.recipe import Recipe, TeacherSpec
 from edgecompress.surgery.families import check_directory
 from edgecompress.tasks import task as find_task
 from edgecompress.training.heads import (

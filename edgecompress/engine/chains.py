@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgecompress.learned_ranges import check_learned_ranges
+from edgecompress.engine.learned_ranges import check_learned_ranges
 from edgecompress.stage import Kind, Stage, Transform, stage_class, stage_modules
 from edgecompress.validation import nearest, validated
 from edgecompress.values import OnnxModel, TorchModel

@@ -12,12 +12,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from edgecompress.chains import Chain, Given, chain_names, check_order, expand, find_stage
 from edgecompress.data import DataConfig, data_config
+from edgecompress.engine.chains import Chain, Given, chain_names, check_order, expand, find_stage
+from edgecompress.engine.quantities import Quantity, check_bound
+from edgecompress.engine.recipe_paths import absolute_paths, placeless
 from edgecompress.errors import DataError, RecipeError
 from edgecompress.onnx_folders import onnx_in_folder
-from edgecompress.quantities import Quantity, check_bound
-from edgecompress.recipe_paths import absolute_paths, placeless
 from edgecompress.stage import Transform, stage_class, stage_modules
 from edgecompress.targets.fleet import Fleet, find_fleet, load_fleet
 from edgecompress.training.new_teacher import NewTeacher

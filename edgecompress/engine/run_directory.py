@@ -6,10 +6,10 @@ import re
 import shutil
 from pathlib import Path
 
+from edgecompress.engine.origin import Origin
+from edgecompress.engine.pipeline import Made
 from edgecompress.errors import EdgeCompressError
 from edgecompress.onnx_files import onnx_model_files
-from edgecompress.origin import Origin
-from edgecompress.pipeline import Made
 from edgecompress.progress import Reporter
 from edgecompress.reading import at_home
 from edgecompress.report.answers import Flips

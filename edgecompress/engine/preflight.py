@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgecompress.chains import find_stage
 from edgecompress.data.overlap import Overlap
+from edgecompress.engine.chains import find_stage
+from edgecompress.engine.given_models import check_models, label_names
+from edgecompress.engine.observation import open_targets
+from edgecompress.engine.recipe import Recipe, TeacherSpec
+from edgecompress.engine.run import observers, read_splits
 from edgecompress.errors import DataError
-from edgecompress.given_models import check_models, label_names
-from edgecompress.observation import open_targets
-from edgecompress.recipe import Recipe, TeacherSpec
-from edgecompress.run import observers, read_splits
 from edgecompress.stage import Stage
 from edgecompress.targets import Target
 from edgecompress.validation import validated

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from edgecompress.engine.pipeline import Pipeline
 from edgecompress.errors import TargetError
-from edgecompress.pipeline import Pipeline
 from edgecompress.report.answers import Flips, confusion, flips
 from edgecompress.tasks import task
 from edgecompress.values import Candidate, Example, Json

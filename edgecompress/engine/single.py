@@ -10,14 +10,14 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from edgecompress.engine.floor import Standing, measured_floor
+from edgecompress.engine.pipeline import Pipeline, export_use
+from edgecompress.engine.recipe import Recipe, build_recipe, load_recipe
+from edgecompress.engine.run import observers, read_splits
+from edgecompress.engine.run_directory import export_candidate
 from edgecompress.errors import DataError, EdgeCompressError, RecipeError
-from edgecompress.floor import Standing, measured_floor
-from edgecompress.pipeline import Pipeline, export_use
 from edgecompress.progress import Reporter
 from edgecompress.reading import read_json
-from edgecompress.recipe import Recipe, build_recipe, load_recipe
-from edgecompress.run import observers, read_splits
-from edgecompress.run_directory import export_candidate
 from edgecompress.store import Store, default_store
 from edgecompress.values import CANDIDATE_BYTES, Candidate, Json, Measurement, OnnxModel
 from edgecompress.writing import put, sweep, writing

@@ -13,27 +13,27 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from edgecompress.bundle.manifest import portable
-from edgecompress.chains import Chain
 from edgecompress.choose import choose
-from edgecompress.context import Splits
 from edgecompress.data import Split
 from edgecompress.determinism import compute_threads
-from edgecompress.errors import DataError, StageError
-from edgecompress.floor import measured_floor
-from edgecompress.given_answers import given_answers
-from edgecompress.observation import descriptions
-from edgecompress.origin import find_origin
-from edgecompress.pipeline import (
+from edgecompress.engine.chains import Chain
+from edgecompress.engine.context import Splits
+from edgecompress.engine.floor import measured_floor
+from edgecompress.engine.given_answers import given_answers
+from edgecompress.engine.observation import descriptions
+from edgecompress.engine.origin import find_origin
+from edgecompress.engine.pipeline import (
     Made,
     Pipeline,
     export_use,
     lossless_part,
     with_session_of,
 )
+from edgecompress.engine.recipe import Recipe, load_recipe
+from edgecompress.engine.run_directory import prepare_output, slug, write_directory
+from edgecompress.errors import DataError, StageError
 from edgecompress.progress import Reporter, Silent
 from edgecompress.provenance import candidate_digest
-from edgecompress.recipe import Recipe, load_recipe
-from edgecompress.run_directory import prepare_output, slug, write_directory
 from edgecompress.stage import Observer, stage_class
 from edgecompress.store import Store, default_store
 from edgecompress.validation import validated

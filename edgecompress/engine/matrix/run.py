@@ -23,17 +23,17 @@ from pathlib import Path
 
 from edgecompress import __version__
 from edgecompress.data import SPLITS
+from edgecompress.engine.given_models import check_models, label_names
+from edgecompress.engine.matrix.cells import Cell, Matrix, in_cell, select
+from edgecompress.engine.recipe import Recipe
+from edgecompress.engine.run import exit_code as exit_code_of_run
+from edgecompress.engine.run import observers, read_splits, run
+from edgecompress.engine.run_directory import prepare_output
 from edgecompress.errors import DataError, DiskError, EdgeCompressError, RecipeError
-from edgecompress.given_models import check_models, label_names
-from edgecompress.matrix.cells import Cell, Matrix, in_cell, select
 from edgecompress.progress import Reporter, Silent
 from edgecompress.reading import at_home
-from edgecompress.recipe import Recipe
 from edgecompress.report.document import from_json
 from edgecompress.report.matrix.values import CellResult, MatrixResult
-from edgecompress.run import exit_code as exit_code_of_run
-from edgecompress.run import observers, read_splits, run
-from edgecompress.run_directory import prepare_output
 from edgecompress.store import default_store
 from edgecompress.values import Json, RunResult, directory_digests, file_digest, json_digest
 from edgecompress.writing import replace_file, writing_into
@@ -63,9 +63,9 @@ def run_matrix(
     output : Path or str
         Directory to write; new, empty, or an earlier run's.
     only : sequence of str
-        Run these cells only (`edgecompress.matrix.select`); the result shows all.
+        Run these cells only (`edgecompress.engine.matrix.select`); the result shows all.
     store : Path or str, optional
-        Where results are kept, shared by all cells; see `edgecompress.run.run`.
+        Where results are kept, shared by all cells; see `edgecompress.engine.run.run`.
     reporter : Reporter, optional
     command : str
         The command line, for the report.

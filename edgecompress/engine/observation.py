@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from edgecompress.engine.recipe import Recipe
 from edgecompress.errors import RecipeError, TargetError
 from edgecompress.progress import Reporter, Silent
-from edgecompress.recipe import Recipe
 from edgecompress.report import words
 from edgecompress.targets import Target, open_target
 from edgecompress.values import METRICS, Json, Measurement

@@ -15,26 +15,26 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from edgecompress.chains import Chain, StageUse
-from edgecompress.context import Splits, StageContext
 from edgecompress.data.calibration import few_examples
 from edgecompress.determinism import steady
 from edgecompress.disturbance import may_pass
-from edgecompress.errors import EdgeCompressError, StageError
-from edgecompress.given_models import (
+from edgecompress.engine.chains import Chain, StageUse
+from edgecompress.engine.context import Splits, StageContext
+from edgecompress.engine.given_models import (
     check_sections,
     check_start,
     folders_of,
     model_head,
     teacher_head,
 )
+from edgecompress.engine.observation import on_all, open_targets
+from edgecompress.engine.recipe import Recipe, TeacherSpec
+from edgecompress.errors import EdgeCompressError, StageError
 from edgecompress.hub import model_folder
-from edgecompress.observation import on_all, open_targets
 from edgecompress.onnx_folders import onnx_in_folder
 from edgecompress.progress import Reporter, Silent
 from edgecompress.provenance import candidate_digest, code_digest, library_versions
 from edgecompress.reading import at_home
-from edgecompress.recipe import Recipe, TeacherSpec
 from edgecompress.stage import Observer, Stage, Transform, check_stage
 from edgecompress.store import Store, in_words
 from edgecompress.targets import Target
@@ -199,7 +199,7 @@ class Pipeline:
         return found
 
     def _finetune_use(self, fields: Json) -> StageUse:
-        from edgecompress.chains import find_stage
+        from edgecompress.engine.chains import find_stage
         from edgecompress.validation import validated
 
         path = ("teacher", "finetune")
@@ -275,7 +275,7 @@ class Pipeline:
 
         `after` names, for progress, the stage whose result it is.
         What was invalid is measured again: the reason may have gone. A target that fails is a
-        measurement that says why (`edgecompress.observation`).
+        measurement that says why (`edgecompress.engine.observation`).
         """
         name = observer.stage_name()
         if "target" not in type(observer).model_fields:

@@ -18,22 +18,22 @@ from edgecompress.bundle import write_bundle
 from edgecompress.bundle.directory import check_replaced, move_into_place
 from edgecompress.bundle.manifest import Manifest, portable
 from edgecompress.bundle.packing import opened
-from edgecompress.chains import Chain
 from edgecompress.comparison.differences import Differences, compare
 from edgecompress.comparison.flips import ask, compare_answers
 from edgecompress.comparison.side import Side, read_side
-from edgecompress.context import Splits
+from edgecompress.engine.chains import Chain
+from edgecompress.engine.context import Splits
+from edgecompress.engine.origin import PLATFORM, find_origin
+from edgecompress.engine.pipeline import Pipeline
+from edgecompress.engine.recipe import Recipe, build_recipe
+from edgecompress.engine.recipe_paths import CORPORA, absolute_paths
+from edgecompress.engine.run import read_splits
+from edgecompress.engine.same_inputs import NOTHING_SAID, Inputs, check_inputs, left_to_the_bundle
 from edgecompress.errors import BundleError, EdgeCompressError, RecipeError
-from edgecompress.origin import PLATFORM, find_origin
-from edgecompress.pipeline import Pipeline
 from edgecompress.progress import Reporter, Silent
 from edgecompress.provenance import installed, package_digest
 from edgecompress.reading import at_home
-from edgecompress.recipe import Recipe, build_recipe
-from edgecompress.recipe_paths import CORPORA, absolute_paths
-from edgecompress.run import read_splits
 from edgecompress.runtime import load
-from edgecompress.same_inputs import NOTHING_SAID, Inputs, check_inputs, left_to_the_bundle
 from edgecompress.store import Store
 from edgecompress.targets.agent.describe import describe
 from edgecompress.values import Candidate, Example, Json

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from edgecompress.data import SPLITS, DataConfig
 from edgecompress.data.calibration import load_calibration
+from edgecompress.engine.recipe import Recipe
 from edgecompress.errors import DataError
 from edgecompress.onnx_files import onnx_model_files
 from edgecompress.provenance import candidate_digest, installed, package_digest
 from edgecompress.reading import open_regular
-from edgecompress.recipe import Recipe
 from edgecompress.targets.agent.describe import describe
 from edgecompress.values import Candidate, Json, OnnxModel, file_digest
 

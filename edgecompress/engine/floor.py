@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgecompress.pipeline import Pipeline
+from edgecompress.engine.pipeline import Pipeline
 from edgecompress.values import Candidate, Example, Json, Row
 
 

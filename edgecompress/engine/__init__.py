@@ -1,0 +1,1 @@
+"""What joins stages: recipes, chains and runs, through the store."""
