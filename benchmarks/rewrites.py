@@ -103,22 +103,21 @@ def encoders(folder: Path) -> Iterator[tuple[str, Path]]:
 def texts(folder: Path, task: str) -> list[str]:
     """Write training texts for a task, as the options that name them."""
     helpers = importlib.import_module("helpers")
-    lines = []
-    for example in helpers.tagged_examples(24, seed=5):
-        if task == "token-classification":
-            lines += [f"{w} {t}" for w, t in zip(example.words, example.tags, strict=True)] + [""]
-        else:
-            lines.append(" ".join(example.words) + "\tplace")
-    file = folder / f"{task}.txt"
-    head = [] if task == "token-classification" else ["text\tlabel"]
-    file.write_text("\n".join([*head, *lines]) + "\n")
+    options = []
+    for seed, split in enumerate(("train", "validation", "test"), start=5):
+        lines = [] if task == "token-classification" else ["text\tlabel"]
+        for example in helpers.tagged_examples(24, seed):
+            words = example.inputs["words"]
+            if task == "token-classification":
+                pairs = zip(words, example.target, strict=True)
+                lines += [*(f"{word} {tag}" for word, tag in pairs), ""]
+            else:
+                lines.append(" ".join(words) + "\tplace")
+        file = folder / f"{task}-{split}.txt"
+        file.write_text("\n".join(lines) + "\n")
+        options += [f"--{split}", str(file)]
     shape = "conll" if task == "token-classification" else "tsv"
-    other = folder / f"{task}-validation.txt"
-    other.write_text(file.read_text())
-    return [
-        *("--task", task, "--format", shape),
-        *("--train", str(file), "--validation", str(other)),
-    ]
+    return ["--task", task, "--format", shape, *options]
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ from edgecompress.quantization.weights import (
     asymmetric,
     quantize_linear,
     quantize_recurrent,
+    quantize_rows,
     quantize_table,
     scalar,
     symmetric,
@@ -97,11 +98,9 @@ class Draft:
         if form == "table":
             made = quantize_table(array)
         elif form == "rows":
-            turned = quantize_linear(
-                np.ascontiguousarray(array.T), per_channel=True, reduce_range=False
-            )
-            codes = np.ascontiguousarray(turned.values.T)
-            made = Quantized(codes, turned.scale, turned.zero_point)
+            made = quantize_rows(array)
+        elif name in self.scheme.weights:
+            made = self.scheme.weights[name]
         elif form.startswith("filters"):
             made = quantize_filters(
                 array,

@@ -7,7 +7,6 @@ from onnx import NodeProto, TensorProto, helper
 from edgecompress.quantization.blocks import fitting_block
 from edgecompress.quantization.draft import MICROSOFT, Draft
 from edgecompress.quantization.layers import Layer
-from edgecompress.quantization.scheme import LEAST_TABLE
 
 
 def table(draft: Draft, node: NodeProto, layer: Layer) -> None:
@@ -52,7 +51,7 @@ def block_of_table(draft: Draft, layer: Layer) -> int | None:
     if draft.scheme.embedding_bits != 4 or layer.weights[0] in draft.coarse:
         return None
     rows, width = draft.sources[layer.weights[0]].dims
-    if rows * width < LEAST_TABLE * draft.table_values:
+    if rows * width < draft.scheme.least_table * draft.table_values:
         return None
     return fitting_block(width, draft.scheme.embedding_block)
 

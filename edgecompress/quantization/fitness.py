@@ -120,8 +120,10 @@ def _lost(table: Array, back: Any) -> float:
     return max(columns / max(alive, 1), lost / max(used, 1), values)
 
 
-def table_form(table: Array, *, by_rows: bool) -> tuple[TableForm, str]:
-    """Choose how a table is stored in 8 bits: one scale for all, or one for each row.
+def table_form(
+    table: Array, forms: Sequence[TableForm] = ("table", "rows")
+) -> tuple[TableForm, str]:
+    """Choose how a table is stored in 8 bits: the first of `forms` that does not lose too much.
 
     Returns
     -------
@@ -132,7 +134,6 @@ def table_form(table: Array, *, by_rows: bool) -> tuple[TableForm, str]:
     """
     if not np.isfinite(table.min()) or not np.isfinite(table.max()):  # NaN if one is
         return "", TABLE_NOT_FINITE
-    forms: tuple[TableForm, ...] = ("table", "rows") if by_rows else ("table",)
     for form in forms:
         if lost_share(table, form) <= MOST_LOST:
             return form, ""
@@ -253,5 +254,8 @@ class Fitness:
     def _table(self, name: str, *, by_rows: bool = True) -> tuple[TableForm, str]:
         if (name, by_rows) not in self._tables:
             table = self.model.array(self.sources[name])
-            self._tables[name, by_rows] = table_form(np.atleast_2d(table), by_rows=by_rows)
+            forms: tuple[TableForm, ...] = ("rows",) if self.scheme.rows else ("table", "rows")
+            self._tables[name, by_rows] = table_form(
+                np.atleast_2d(table), forms if by_rows else ("table",)
+            )
         return self._tables[name, by_rows]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from edgecompress.quantization.blocks import Bits, Blocks
+from edgecompress.quantization.weights import Quantized
 
 # DynamicQuantizeLinear came with opset 11, scales per channel in QDQ with 13.
 LEAST_OPSET = {"dynamic": 11, "static": 13, "weight-only": 11}
@@ -60,6 +61,10 @@ class Scheme:
         `linear_block` inputs, activations in fp32 to the outside; or as they are.
     embedding_bits : int
         8: one scale for a table; 4: one for each `embedding_block` values of a row.
+    rows : bool
+        Tables of 8 bits have one scale for each row.
+    least_table : float
+        Of the values of all tables: a table with fewer keeps 8 bits.
     share : bool
         Store a table of 8 bits that is also the weight of a linear layer once, with a scale for
         each row, where its zero points allow that.
@@ -67,6 +72,8 @@ class Scheme:
         Choose block scales by their error.
     blocks : mapping of str to Blocks
         Weights of linear layers that are quantized already, by name, with the outputs as rows.
+    weights : mapping of str to Quantized
+        The same in 8 bits, shape (inputs, outputs).
     """
 
     per_channel: bool = True
@@ -85,9 +92,12 @@ class Scheme:
     linear_block: int = 32
     embedding_bits: Bits = 8
     embedding_block: int = 32
+    rows: bool = False
+    least_table: float = LEAST_TABLE
     share: bool = True
     search: bool = True
     blocks: Mapping[str, Blocks] = field(default_factory=dict)
+    weights: Mapping[str, Quantized] = field(default_factory=dict)
 
     @property
     def form(self) -> str:

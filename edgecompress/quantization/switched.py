@@ -29,6 +29,7 @@ from edgecompress.quantization.scheme import Scheme
 from edgecompress.quantization.units import LINEAR, Unit, find_units
 from edgecompress.quantization.weights import (
     asymmetric,
+    dequantize,
     quantize_linear,
     quantize_table,
     scalar,
@@ -127,7 +128,7 @@ class Switched:
                 return dequantize_blocks(
                     quantize_block_table(weight, block, search=self.scheme.search)
                 )
-            return _back(quantize_table(weight))
+            return dequantize(quantize_table(weight))
         made = quantize_linear(
             np.ascontiguousarray(weight.T) if layer.transposed else weight,
             per_channel=self.scheme.per_channel,
@@ -135,15 +136,8 @@ class Switched:
             unsigned=self.scheme.unsigned_weights,
             symmetric=self.scheme.symmetric_weights,
         )
-        back = _back(made)
+        back = dequantize(made)
         return np.ascontiguousarray(back.T) if layer.transposed else back
-
-
-def _back(made: Any) -> Array:
-    values = made.values.astype(np.float32)
-    values -= made.zero_point.astype(np.float32)
-    values *= made.scale
-    return np.asarray(values)
 
 
 def _switch(layer: Layer) -> str:

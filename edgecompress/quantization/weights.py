@@ -161,6 +161,28 @@ def quantize_table(table: Array) -> Quantized:
     return Quantized(values, scale, zero_point)
 
 
+def quantize_rows(table: Array) -> Quantized:
+    """Quantize an embedding to int8, symmetrically, with a scale for each row.
+
+    Parameters
+    ----------
+    table : ndarray, float32, shape (rows, width)
+    """
+    turned = quantize_linear(np.ascontiguousarray(table.T), per_channel=True, reduce_range=False)
+    return Quantized(np.ascontiguousarray(turned.values.T), turned.scale, turned.zero_point)
+
+
+def dequantize(made: Quantized, axis: int = -1) -> Array:
+    """Give back the real values, float32; `axis` is that of the scales where there are several."""
+    shape = [1] * made.values.ndim
+    if made.scale.ndim:
+        shape[axis] = -1
+    values = made.values.astype(np.float32)
+    values -= made.zero_point.astype(np.float32).reshape(shape)
+    values *= made.scale.reshape(shape)
+    return values
+
+
 def asymmetric(low: Any, high: Any) -> tuple[Array, Array]:
     """Scale (float32) and zero point (uint8) that cover [low, high] and zero.
 

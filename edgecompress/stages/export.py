@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -38,13 +36,14 @@ class Export(Transform):
         from edgecompress.models.storage import read_model
         from edgecompress.quantization.learned import tensor_ranges
         from edgecompress.surgery.model import load_module
+        from edgecompress.surgery.onnx_export import export_onnx
 
         if not isinstance(candidate.model, TorchModel):
             raise StageError("export takes a PyTorch model")
         module = load_module(candidate.model)
         model = OnnxModel(context.folder / "model" / "model.onnx")
         context.progress(0, 2, "tracing")
-        self._write(module, candidate.task, model, context.folder / "export")
+        export_onnx(module, candidate.task, model.path, self.opset)
         context.progress(1, 2, "comparing with PyTorch")
         session = open_session(model)
         checked = self._compare(module, session, candidate, context, model)
@@ -62,37 +61,6 @@ class Export(Transform):
             dynamic_axes=dynamic,
             parity=checked,
         )
-
-    def _write(self, module: Any, task: str | None, model: OnnxModel, folder: Path) -> None:
-        import contextlib
-        import io
-        import logging
-        import warnings
-
-        # The exporter's advice is meant for its authors; failures come as exceptions.
-        logging.getLogger("optimum").setLevel(logging.ERROR)
-        quiet = contextlib.redirect_stderr(io.StringIO())
-        with warnings.catch_warnings(), quiet, contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            from optimum.exporters.onnx import onnx_export_from_model
-
-            try:
-                onnx_export_from_model(
-                    module,
-                    folder,
-                    opset=self.opset,
-                    task=task or "feature-extraction",
-                    do_validation=False,
-                    preprocessors=[],
-                )
-            except (RuntimeError, ValueError, NotImplementedError, KeyError, TypeError) as error:
-                lines = str(error).strip().splitlines() or [type(error).__name__]
-                raise StageError(f"Optimum could not export this model ({lines[0]})") from error
-        model.directory.mkdir(parents=True)
-        # Optimum leaves configuration files beside it, which the candidate has elsewhere.
-        for file in folder.glob("model.onnx*"):
-            file.rename(model.directory / file.name)
-        shutil.rmtree(folder)
 
     def _compare(
         self, module: Any, session: Any, candidate: Candidate, context: Context, model: OnnxModel

@@ -55,21 +55,21 @@ def test_no_scheme_is_wrong_in_silence(
 def test_a_table_takes_the_form_that_loses_little() -> None:
     random = np.random.default_rng(0)
     plain = random.standard_normal((300, 32)).astype(np.float32)
-    assert table_form(plain, by_rows=True) == ("table", "")
-    assert table_form(np.zeros((4, 8), np.float32), by_rows=True) == ("table", "")
+    assert table_form(plain) == ("table", "")
+    assert table_form(np.zeros((4, 8), np.float32)) == ("table", "")
     rows = (plain * 10.0 ** random.uniform(-3, 2, (300, 1))).astype(np.float32)
-    assert table_form(rows, by_rows=True) == ("rows", "")
-    assert table_form(rows, by_rows=False) == ("", UNLIKE_ROWS)
+    assert table_form(rows) == ("rows", "")
+    assert table_form(rows, ("table",)) == ("", UNLIKE_ROWS)
     columns = (plain * 10.0 ** random.uniform(-4, 2, (1, 32))).astype(np.float32)
-    assert table_form(columns, by_rows=True) == ("", UNLIKE_ROWS)
+    assert table_form(columns) == ("", UNLIKE_ROWS)
     for odd in (np.inf, -np.inf, np.nan):
         broken = plain.copy()
         broken[3, 4] = odd
-        assert table_form(broken, by_rows=True) == ("", TABLE_NOT_FINITE)
+        assert table_form(broken) == ("", TABLE_NOT_FINITE)
     hidden = np.triu(np.full((32, 32), -1e9, np.float32), 1)
-    assert table_form(hidden, by_rows=True) == ("table", "")  # two values are exact
+    assert table_form(hidden) == ("table", "")  # two values are exact
     biased = np.where(hidden == 0, plain[:32], hidden)
-    assert table_form(biased, by_rows=True) == ("", UNLIKE_ROWS)
+    assert table_form(biased) == ("", UNLIKE_ROWS)
 
 
 def test_a_few_lost_rows_are_no_reason() -> None:

@@ -1,4 +1,4 @@
-"""What Neural Compressor is told, and SmoothQuant and 4-bit tables on PyTorch's side of it."""
+"""What Neural Compressor is told, what is read from it, and SmoothQuant on PyTorch's side."""
 
 import sys
 
@@ -8,10 +8,12 @@ import torch
 
 from edgecompress.errors import StageError
 from edgecompress.quantization.blocks import dequantize_blocks, quantize_block_table
-from edgecompress.quantization.inc import Plan, check_excluded, import_inc, plan_from_json, quiet
-from edgecompress.quantization.inc_embedding import BlockEmbedding, quantize_embeddings
-from edgecompress.quantization.inc_graph import layer_path
-from edgecompress.quantization.inc_smooth import EXTENSION, shared_inputs, smooth_linears
+from edgecompress.quantization.inc.config import IncConfig, check_excluded
+from edgecompress.quantization.inc.library import import_inc, quiet
+from edgecompress.quantization.inc.observed import layer_path, observed_layers
+from edgecompress.quantization.inc.smoothing import EXTENSION, shared_inputs, smooth_linears
+from edgecompress.quantization.inc.source import round_tables
+from edgecompress.quantization.weights import dequantize
 
 
 class Block(torch.nn.Module):
@@ -60,15 +62,16 @@ def test_layers_that_read_one_tensor_share_a_scale(net, texts):
 def test_smoothing_changes_no_answer_and_evens_the_channels_out(net, texts, alpha, capfd):
     expected = [net(*feed) for feed in texts]
     with quiet():
-        alphas = smooth_linears(net, texts, alpha)
+        groups = smooth_linears(net, texts, alpha)
     for feed, before in zip(texts, expected, strict=True):
         assert torch.allclose(net(*feed), before, rtol=1e-4, atol=1e-4)
-    assert set(alphas) == {"query", "out"}
-    scale = net.model.query.input_scale
+    assert [group.paths for group in groups] == [("query", "key", "value"), ("out",)]
+    factors = groups[0].factors
     assert torch.equal(net.model.query.input_scale, net.model.value.input_scale)
+    assert np.allclose(net.model.query.input_scale, 1 / factors)
     if alpha == 0.5:
-        assert alphas["query"] == 0.5
-        assert scale[0] < scale[1:].min() / 3  # the large channel is divided by most
+        assert groups[0].alpha == 0.5
+        assert factors[0] > factors[1:].max() * 3  # the large channel is divided by most
     assert capfd.readouterr() == ("", "")
 
 
@@ -84,32 +87,78 @@ def test_an_activation_that_is_not_finite_is_named(net, texts):
         smooth_linears(net, texts, 0.5)
 
 
-def test_4_bit_rows_are_those_of_the_block_kernels():
+def test_tables_are_rounded_as_they_will_be_stored():
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Embedding(30, 32), torch.nn.Embedding(9, 24))
-    weight = model[0].weight.detach().clone()
-    assert quantize_embeddings(model, 4, 16) == {}
-    assert isinstance(model[0], BlockEmbedding)
-    assert model[1].table.dtype == torch.int8  # 24 is no multiple of 16
-    ids = torch.tensor([[3, 29, 0], [7, 7, 1]])
-    expected = dequantize_blocks(quantize_block_table(weight.numpy(), 16))[ids.numpy()]
-    assert np.array_equal(model[0](ids).numpy(), expected)
+    with torch.no_grad():
+        model[1].weight *= torch.logspace(-3, 3, 9)[:, None]
+        model[1].weight[7] = 0
+    blocks, rows = (part.weight.detach().clone() for part in model)
+    assert round_tables(model, 4, 16) == {}
+    expected = dequantize_blocks(quantize_block_table(blocks.numpy(), 16))
+    assert np.array_equal(model[0].weight.detach().numpy(), expected)
+    error = (model[1].weight - rows).abs()  # 24 is no multiple of 16: a scale for each row
+    assert (error <= rows.abs().amax(1, keepdim=True) / 127 * 0.5001).all()
+    assert error.max() > 0
+
+
+def test_a_shared_table_stays_and_is_named():
+    class Tied(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words = torch.nn.Embedding(9, 4)
+            self.positions = torch.nn.Embedding(5, 4)
+            self.head = torch.nn.Linear(4, 9)
+            self.head.weight = self.words.weight
+
+    model = Tied()
+    before = model.words.weight.detach().clone(), model.positions.weight.detach().clone()
+    assert round_tables(model, 8, 32) == {"words": "its table is shared with head.weight"}
+    assert torch.equal(model.words.weight, before[0])
+    assert not torch.equal(model.positions.weight, before[1])
+
+
+@pytest.mark.parametrize("scheme", ["static", "dynamic"])
+def test_what_is_read_from_the_converted_graph_is_what_it_computes(net, texts, scheme):
+    del net.model.idle
+    with quiet(), torch.no_grad():
+        libraries = import_inc()
+        config = IncConfig(scheme, exclude=("out",)).of_library(libraries, ["model.out"])
+        length = torch.export.Dim.DYNAMIC
+        graph = libraries["export"](net, texts[0], dynamic_shapes=(({1: length},)))
+        graph = libraries["prepare"](graph, config)
+        for feed in texts:
+            graph(*feed)
+        graph = libraries["convert"](graph)
+    found = observed_layers(graph)
+    assert set(found) == {"query", "key", "value"}
+    for path, one in found.items():
+        weight = net.model.get_submodule(path).weight.detach().numpy().T
+        assert one.weight.values.dtype == np.int8
+        error = np.abs(dequantize(one.weight) - weight)
+        assert (error <= one.weight.scale * 0.5001).all()
+    values = torch.cat([feed[0].ravel() for feed in texts])
+    if scheme == "dynamic":
+        assert {one.range for one in found.values()} == {None}
+    else:
+        low, high = found["query"].range
+        assert float(values.min()) * 1.01 <= low < 0 < high <= float(values.max()) * 1.01
 
 
 def test_a_plan_survives_its_record():
-    plan = Plan("static", "minmax", "auto", ("a.b",))
-    assert plan_from_json(plan.to_json()) == plan
+    plan = IncConfig("static", "minmax", "auto", ("a.b",))
+    assert IncConfig.from_json(plan.to_json()) == plan
     assert plan.name == "static minmax, smooth auto, 1 layers in fp32"
     with pytest.raises(StageError, match="no record"):
-        plan_from_json({"scheme": "static"})
+        IncConfig.from_json({"scheme": "static"})
     with pytest.raises(StageError, match="not known"):
-        plan_from_json(Plan("weird").to_json())
+        IncConfig.from_json(IncConfig("weird").to_json())
 
 
 def test_a_plan_tells_neural_compressor_what_stays_fp32():
     with quiet():
         libraries = import_inc()
-        config = Plan("static", exclude=("a.b",)).config(libraries, ["model.a.b"])
+        config = IncConfig("static", exclude=("a.b",)).of_library(libraries, ["model.a.b"])
     assert config.act_algo == "kl"
     assert config.local_config["model.a.b"].w_dtype == "fp32"
 

@@ -8,7 +8,7 @@ from helpers import labelled_texts, small_context
 from small_encoders import write_encoder
 
 from edgecompress.errors import DataError, StageError
-from edgecompress.quantization.inc import Plan
+from edgecompress.quantization.inc.config import IncConfig
 from edgecompress.quantization.proof import coverage
 from edgecompress.stage import check_stage
 from edgecompress.stages.quantize.inc_auto import IncAuto
@@ -74,10 +74,10 @@ def test_a_bad_record_is_an_error(classifier_model, tmp_path):
 
 
 def test_of_those_that_reach_the_goal_the_one_with_fewest_fp32_layers_wins():
-    from edgecompress.quantization.inc_auto import Trial, best_trial
+    from edgecompress.quantization.inc.tuning import Trial, best_trial
 
     def trial(score, *exclude):
-        return Trial(Plan("static", exclude=exclude), score, "", 0.0, {})
+        return Trial(IncConfig("static", exclude=exclude), score, "", 0.0, {})
 
     trials = [trial(None), trial(0.80), trial(0.86, "a", "b"), trial(0.85, "a"), trial(0.85, "c")]
     assert best_trial(trials, 0.84) == 3
@@ -86,7 +86,7 @@ def test_of_those_that_reach_the_goal_the_one_with_fewest_fp32_layers_wins():
 
 
 def test_the_ledger_keeps_the_best_file_and_outlives_a_kill(tmp_path):
-    from edgecompress.quantization.inc_auto import Ledger, Trial
+    from edgecompress.quantization.inc.tuning import Ledger, Trial
 
     ledger = Ledger(tmp_path)
     ledger.baseline = 0.9
@@ -94,7 +94,7 @@ def test_the_ledger_keeps_the_best_file_and_outlives_a_kill(tmp_path):
         file = ledger.path(len(ledger.trials))
         file.parent.mkdir()
         file.write_text(str(score), encoding="utf-8")
-        plan = Plan("static", "minmax", None if score < 0.7 else score)
+        plan = IncConfig("static", "minmax", None if score < 0.7 else score)
         ledger.add(Trial(plan, score, "", 1.0, {"chosen": score}), goal=0.9)
     assert [file.read_text(encoding="utf-8") for file in tmp_path.glob("*/model.onnx")] == ["0.8"]
     time.sleep(0.01)
@@ -102,12 +102,12 @@ def test_the_ledger_keeps_the_best_file_and_outlives_a_kill(tmp_path):
     assert again.trials == ledger.trials
     assert again.baseline == 0.9
     assert again.seconds > 0
-    assert again.tried(Plan("static", "minmax", 0.8))
-    assert not again.tried(Plan("static", "minmax", 0.1))
+    assert again.tried(IncConfig("static", "minmax", 0.8))
+    assert not again.tried(IncConfig("static", "minmax", 0.1))
 
 
 def test_what_is_tried_grows_from_plain_to_layers_in_fp32():
-    from edgecompress.quantization.inc_auto import Settings
+    from edgecompress.quantization.inc.tuning import Settings
 
     settings = Settings(0.01, 60, ("static", "dynamic"), (0.5, "auto"), 5, False)
     assert [plan.name for plan in settings.plans()] == [
@@ -117,21 +117,6 @@ def test_what_is_tried_grows_from_plain_to_layers_in_fp32():
         "static histogram, smooth 0.5",
         "static histogram, smooth auto",
     ]
-    found = settings.exclusions(Plan("dynamic"), list("abcdefgh"))
+    found = settings.exclusions(IncConfig("dynamic"), list("abcdefgh"))
     assert [len(plan.exclude) for plan in found] == [1, 2, 4, 5]
-    assert settings.exclusions(Plan("dynamic"), ["a"]) == []
-
-
-def test_the_layer_that_loses_most_is_first():
-    import torch
-
-    from edgecompress.quantization.inc_ranking import rank_linears
-
-    torch.manual_seed(0)
-    net = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 8), torch.nn.Linear(8, 3))
-    with torch.no_grad():
-        net[1].weight[:, 0] *= 1000  # one input dwarfs what the others say
-        net[0].weight[0] *= 1e-4
-    texts = [(torch.randn(1, 5, 8),) for _ in range(3)]
-    ranked = rank_linears(net, {"a": "0", "b": "1", "c": "2"}, texts)
-    assert ranked[0] == "b"
+    assert settings.exclusions(IncConfig("dynamic"), ["a"]) == []

@@ -5,15 +5,12 @@ import sys
 
 import onnx
 import pytest
-import torch
 from helpers import small_context, tagged_examples
 from small_encoders import relative_error, torch_logits, write_encoder
 
 from edgecompress.errors import StageError
 from edgecompress.models.session import input_specs, open_session
-from edgecompress.quantization.inc import quiet
-from edgecompress.quantization.inc_embedding import quantize_embeddings
-from edgecompress.quantization.inc_graph import dynamic_quantize, integer_linear
+from edgecompress.quantization.inc.library import quiet
 from edgecompress.quantization.proof import coverage
 from edgecompress.stage import check_stage
 from edgecompress.stages.export import Export
@@ -103,45 +100,6 @@ def test_an_onnx_model_is_refused_in_words(tagger, tmp_path):
     assert isinstance(tagger.model, OnnxModel)
     with pytest.raises(StageError, match="put this stage before export"):
         IncDynamic().apply(tagger, small_context(tmp_path))
-
-
-def test_a_shared_embedding_table_stays_and_is_named():
-    class Tied(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.words = torch.nn.Embedding(9, 4)
-            self.positions = torch.nn.Embedding(5, 4)
-            self.head = torch.nn.Linear(4, 9)
-            self.head.weight = self.words.weight
-
-    model = Tied()
-    assert quantize_embeddings(model) == {"words.weight": "its table is shared with head.weight"}
-    assert isinstance(model.words, torch.nn.Embedding)
-    assert model.positions.table.dtype == torch.int8
-
-
-def test_rows_of_an_embedding_come_back_within_half_a_step():
-    torch.manual_seed(0)
-    model = torch.nn.Sequential(torch.nn.Embedding(30, 8))
-    with torch.no_grad():
-        model[0].weight *= torch.logspace(-3, 3, 30)[:, None]
-        model[0].weight[7] = 0
-    weight = model[0].weight.detach().clone()
-    quantize_embeddings(model)
-    error = (model(torch.arange(30)) - weight).abs()
-    assert (error <= weight.abs().amax(1, keepdim=True) / 127 * 0.5001).all()
-
-
-def test_the_integer_operators_are_what_they_replace():
-    torch.manual_seed(0)
-    values, weight = torch.randn(3, 5, 8), torch.randint(-127, 128, (8, 4), dtype=torch.int8)
-    scale, bias = torch.rand(4) * 0.01, torch.randn(4)
-    quantized, step, zero = dynamic_quantize(values)
-    assert ((quantized.float() - zero.float()) * step - values).abs().max() <= step * 0.5001
-    expected = (quantized.float() - zero.float()) * step @ (weight.float() * scale) + bias
-    found = integer_linear(quantized, step, zero, weight, scale, bias)
-    assert torch.allclose(found, expected, atol=1e-5)
-    assert dynamic_quantize(torch.zeros(2, 2))[0].max() == 0
 
 
 def test_quiet_hides_chatter_but_not_errors(caplog):

@@ -10,7 +10,7 @@ from edgecompress.errors import DataError, StageError
 from edgecompress.models.fitting import row_of
 from edgecompress.models.session import input_specs, open_session
 from edgecompress.models.sizes import Plan
-from edgecompress.quantization.inc_onnx import parity
+from edgecompress.quantization.inc.result import parity
 from edgecompress.quantization.proof import coverage
 from edgecompress.stage import check_stage
 from edgecompress.stages.export import Export

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from edgecompress.errors import DataError
-from edgecompress.quantization.inc_fields import IncCalibration
+from edgecompress.quantization.inc.fields import IncCalibration
 from edgecompress.stage import Context, Kind
 from edgecompress.values import Candidate, OnnxModel, TorchModel
 
@@ -61,7 +61,8 @@ class IncAuto(IncCalibration):
         import shutil
 
         from edgecompress.determinism import torch_threads
-        from edgecompress.quantization.inc import plan_from_json, quiet
+        from edgecompress.quantization.inc.config import IncConfig
+        from edgecompress.quantization.inc.library import quiet
 
         if not context.validation and context.recorded is None:
             raise DataError(
@@ -70,8 +71,8 @@ class IncAuto(IncCalibration):
             )
         path = context.folder / "model" / "model.onnx"
         with quiet(), torch_threads(1):
-            from edgecompress.quantization.inc_auto import Ledger, Settings, Tuner
-            from edgecompress.quantization.inc_work import Source
+            from edgecompress.quantization.inc.source import Source
+            from edgecompress.quantization.inc.tuning import Ledger, Settings, Tuner
 
             source = Source(
                 candidate,
@@ -82,7 +83,7 @@ class IncAuto(IncCalibration):
                 self.force,
             )
             if context.recorded is not None:
-                plan = plan_from_json(context.recorded.get("chosen"))
+                plan = IncConfig.from_json(context.recorded.get("chosen"))
                 model, decisions = source.quantize(plan, path)
                 decisions.pop("answers")
                 return candidate.with_model(model, chosen=plan.to_json(), **decisions)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from edgecompress.quantization.inc_fields import IncTables
+from edgecompress.quantization.inc.fields import IncTables
 from edgecompress.stage import Context, Kind
 from edgecompress.values import Candidate, OnnxModel, TorchModel
 
@@ -33,12 +33,16 @@ class IncDynamic(IncTables):
         StageError
             When the model cannot be exported, or computes something else in ONNX Runtime.
         """
-        from edgecompress.quantization.inc import Plan, quantize_with_inc
+        from edgecompress.quantization.inc.config import IncConfig
+        from edgecompress.quantization.inc.library import quiet
+
+        with quiet():
+            from edgecompress.quantization.inc.source import quantize_with_inc
 
         return quantize_with_inc(
             candidate,
             context,
-            Plan("dynamic", exclude=self.exclude),
+            IncConfig("dynamic", exclude=self.exclude),
             embedding_bits=self.embedding_bits,
             embedding_block=self.embedding_block,
             force=self.force,

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from edgecompress.quantization.inc_fields import IncCalibration
+from edgecompress.quantization.inc.fields import IncCalibration
 from edgecompress.stage import Context, Kind
 from edgecompress.values import Candidate, OnnxModel, TorchModel
 
@@ -45,12 +45,16 @@ class IncStatic(IncCalibration):
         StageError
             When the model cannot be exported, or computes something else in ONNX Runtime.
         """
-        from edgecompress.quantization.inc import Plan, quantize_with_inc
+        from edgecompress.quantization.inc.config import IncConfig
+        from edgecompress.quantization.inc.library import quiet
+
+        with quiet():
+            from edgecompress.quantization.inc.source import quantize_with_inc
 
         return quantize_with_inc(
             candidate,
             context,
-            Plan("static", self.method, self.smooth, self.exclude),
+            IncConfig("static", self.method, self.smooth, self.exclude),
             self._examples(context),
             embedding_bits=self.embedding_bits,
             embedding_block=self.embedding_block,

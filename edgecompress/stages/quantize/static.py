@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import replace
 from itertools import islice
 from typing import ClassVar, Literal, Self
 
@@ -75,17 +74,15 @@ class Static(CalibrationFields, LinearTypes, TableTypes, Judged):
             When the calibration set is unknown or malformed.
         """
         from edgecompress.models.inputs import onnx_model
-        from edgecompress.models.storage import read_model, write_model
+        from edgecompress.models.storage import read_model
         from edgecompress.quantization.learned import learned_for
         from edgecompress.quantization.opset import with_opset
-        from edgecompress.quantization.proof import check_model, coverage
         from edgecompress.quantization.ranges import find_ranges, ranges_json, unfit_tensors
         from edgecompress.quantization.rewrite import (
             check_excluded,
             check_quantizable,
             linear_inputs,
-            missed_weights,
-            rewrite,
+            write_proven,
         )
         from edgecompress.quantization.scheme import LEAST_OPSET, Scheme
 
@@ -121,18 +118,8 @@ class Static(CalibrationFields, LinearTypes, TableTypes, Judged):
             share=self.ranges != "qat",  # training has rounded the table with one scale
         )
         model = OnnxModel(context.folder / "model" / "model.onnx", source.session)
-        model.directory.mkdir(parents=True, exist_ok=True)
-        quantized, reasons = rewrite(stored, scheme)
-        write_model(quantized, model.path)
         feeds = list(islice(data.feeds(), PROOF_SAMPLES)) if self.inputs else None
-        found = coverage(model, feeds)
-        # A convolution that stays in fp32 takes the integers from under its neighbours: once more.
-        while missed := missed_weights(found) - scheme.as_integers:
-            scheme = replace(scheme, as_integers=scheme.as_integers | missed)
-            quantized, reasons = rewrite(read_model(source.path), scheme)
-            write_model(quantized, model.path)
-            found = coverage(model, feeds)
-        check_model(model)
+        found, reasons = write_proven(lambda: read_model(source.path), scheme, model, feeds)
         shutil.rmtree(upgraded, ignore_errors=True)
         decided |= found.to_json(reasons | {n: unlearned[n] for n in reasons if n in unlearned})
         decided |= {"calibrated_on": data.count, "ranges": ranges_json(ranges)}

@@ -8,9 +8,9 @@ whole activation loses less.
 ``neural_compressor.torch.quantization.SmoothQuantConfig`` quantizes by Intel's extension for
 PyTorch, whose last release is older than the PyTorch that the rest of Neural Compressor needs here.
 Its arithmetic needs no extension: the calibration, the scales, the search for alpha and the module
-that multiplies before a layer are used here, and the int8 part is that of ``inc_static``.
+that multiplies before a layer (for the observers) are used here.
 
-Imported inside functions only: it needs torch.
+Only the factors are taken from it: the exported graph is smoothed as `quantize.smooth` does it.
 """
 
 from __future__ import annotations
@@ -21,23 +21,47 @@ import io
 import sys
 import types
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from edgecompress.errors import MissingExtraError, StageError
-from edgecompress.quantization.inc import Smooth, import_inc
+from edgecompress.quantization.inc.config import Smooth
+from edgecompress.quantization.inc.library import import_inc
 
+WRAPPER = "model."  # before the paths of all layers in the module that is exported
 SMOOTHED = "sq_linear"  # where Neural Compressor's wrapper keeps the layer
 EXTENSION = "intel_extension_for_pytorch"
 # The search's space; Neural Compressor's own is 0 to 1 in steps of 0.1.
 SEARCH = {"alpha_min": 0.0, "alpha_max": 1.0, "alpha_step": 0.1, "shared_criterion": "mean"}
 
 
+@dataclass(frozen=True, slots=True)
+class SmoothedGroup:
+    """Linear layers that read one tensor, whose channels are divided by one vector of factors.
+
+    Attributes
+    ----------
+    paths : tuple of str
+        In the model, in the order of use.
+    alpha : float
+    factors : ndarray, float32, shape (channels,)
+        The weights are multiplied by them.
+    """
+
+    paths: tuple[str, ...]
+    alpha: float
+    factors: np.ndarray[Any, Any]
+
+
 def smooth_linears(
     module: torch.nn.Module, texts: Sequence[tuple[Any, ...]], alpha: Smooth
-) -> dict[str, float]:
-    """Smooth all linear layers of `module` in place; layers with the same input share a scale.
+) -> list[SmoothedGroup]:
+    """Smooth the linear layers of `module` in place; layers with the same input share a scale.
+
+    A layer whose weight is also an embedding table stays as it is.
 
     Parameters
     ----------
@@ -48,11 +72,6 @@ def smooth_linears(
     alpha : float or "auto"
         From 0 (all difficulty stays with the activations) to 1 (all goes to the weights); ``auto``
         lets Neural Compressor choose one for each group of layers by the error of their outputs.
-
-    Returns
-    -------
-    dict of str to float
-        The alpha of each group, by the path of its first layer.
 
     Raises
     ------
@@ -73,6 +92,7 @@ def smooth_linears(
             alphas = dict.fromkeys(groups, float(alpha))
         calibration = library.Calibration(module, None, run, "cpu")
         low, high = calibration.calibrate(len(texts), [torch.nn.Linear])
+        found = []
         for first, paths in groups.items():
             largest = torch.maximum(low[first].abs(), high[first].abs())
             if not torch.isfinite(largest).all():
@@ -87,7 +107,10 @@ def smooth_linears(
                     layer, 1.0 / scale, (low[first], high[first]), alphas[first]
                 )
                 library.set_module(module, path, wrapped)
-    return {first.partition(".")[2]: round(value, 4) for first, value in alphas.items()}
+            inner = tuple(path.removeprefix(WRAPPER) for path in paths)
+            factors = scale.to(torch.float32).numpy().copy()
+            found.append(SmoothedGroup(inner, round(alphas[first], 4), factors))
+    return found
 
 
 def shared_inputs(
@@ -95,18 +118,19 @@ def shared_inputs(
 ) -> dict[str, list[str]]:
     """Group the linear layers that read the same tensor, such as query, key and value.
 
-    Layers that a run uses twice, or not at all, are left out.
+    Layers that a run uses twice, or not at all, are left out, and those that share their weight.
 
     Returns
     -------
     dict of str to list of str
         Paths of a group by its first one, in the order of use.
     """
+    owners = [id(weight) for _, weight in module.named_parameters(remove_duplicate=False)]
     seen: list[tuple[str, torch.Tensor]] = []
     hooks = [
         part.register_forward_pre_hook(lambda _, given, path=path: seen.append((path, given[0])))
         for path, part in module.named_modules()
-        if isinstance(part, torch.nn.Linear)
+        if isinstance(part, torch.nn.Linear) and owners.count(id(part.weight)) == 1
     ]
     try:
         with torch.no_grad():

@@ -26,17 +26,22 @@ import torch
 
 from edgecompress.errors import DataError, StageError
 from edgecompress.models.inputs import encode_rows, typed_feed
+from edgecompress.models.outputs import Samples
 from edgecompress.models.session import open_session
-from edgecompress.quantization.inc import Plan, Scheme, Smooth, plan_from_json
-from edgecompress.quantization.inc_ranking import rank_linears
-from edgecompress.quantization.inc_work import Prepared, Source, tensors
+from edgecompress.quantization.inc.config import IncConfig, Smooth
+from edgecompress.quantization.inc.config import Scheme as IncScheme
+from edgecompress.quantization.inc.library import LIBRARY_ERRORS
+from edgecompress.quantization.inc.source import Prepared, Source, tensors
+from edgecompress.quantization.learned import module_path
+from edgecompress.quantization.scheme import Scheme
+from edgecompress.quantization.sensitivity import measure
 from edgecompress.surgery.model import load_module
 from edgecompress.tasks import Rows
 from edgecompress.values import Example, Json, OnnxModel
 
-# What PyTorch, its exporter and Neural Compressor raise when they cannot do something.
-LIBRARY_ERRORS = (RuntimeError, ValueError, TypeError, NotImplementedError, AssertionError)
 MODEL = "model.onnx"
+RANKED_ON = 16
+"""Texts: errors of layers differ by orders of magnitude, and few tell them apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,23 +65,23 @@ class Settings:
 
     max_drop: float
     seconds: float
-    schemes: tuple[Scheme, ...]
+    schemes: tuple[IncScheme, ...]
     smooth: tuple[Smooth, ...]
     most_excluded: int
     thorough: bool
 
-    def plans(self) -> list[Plan]:
+    def plans(self) -> list[IncConfig]:
         """Give what is tried with all layers in int8, in this order."""
         found = []
         if "static" in self.schemes:
-            found += [Plan("static", "histogram"), Plan("static", "minmax")]
+            found += [IncConfig("static", "histogram"), IncConfig("static", "minmax")]
         if "dynamic" in self.schemes:
-            found.append(Plan("dynamic"))
+            found.append(IncConfig("dynamic"))
         if "static" in self.schemes:
-            found += [Plan("static", "histogram", smooth) for smooth in self.smooth]
+            found += [IncConfig("static", "histogram", smooth) for smooth in self.smooth]
         return found
 
-    def exclusions(self, best: Plan, ranked: Sequence[str]) -> list[Plan]:
+    def exclusions(self, best: IncConfig, ranked: Sequence[str]) -> list[IncConfig]:
         """Give the best plan with 1, 2, 4 … of the layers in fp32 that lose most."""
         most = min(self.most_excluded, len(ranked) - 1)
         counts = [2**power for power in range(most.bit_length()) if 2**power < most]
@@ -96,7 +101,7 @@ class Trial:
         Of its model, as a step keeps them.
     """
 
-    plan: Plan
+    plan: IncConfig
     score: float | None
     outcome: str
     seconds: float
@@ -143,7 +148,8 @@ class Ledger:
             document = json.loads(self.file.read_text(encoding="utf-8"))
             self.baseline, self.before = document["baseline"], document["seconds"]
             self.trials = [
-                Trial(**{**one, "plan": plan_from_json(one["plan"])}) for one in document["trials"]
+                Trial(**{**one, "plan": IncConfig.from_json(one["plan"])})
+                for one in document["trials"]
             ]
 
     @property
@@ -155,7 +161,7 @@ class Ledger:
         """Give where the model of a trial lies."""
         return self.folder / f"trial-{place}" / MODEL
 
-    def tried(self, plan: Plan) -> bool:
+    def tried(self, plan: IncConfig) -> bool:
         """Say whether a plan has been tried."""
         return any(one.plan == plan for one in self.trials)
 
@@ -241,14 +247,21 @@ class Tuner:
         best = best_trial(self.ledger.trials, self.goal)
         if best is not None and self.settings.most_excluded and not self._enough():
             plan = replace(self.ledger.trials[best].plan, exclude=())
-            prepared = self.source.prepare(plan.smooth)
-            texts = self.source.calibration or [self.source.example]
-            ranked = rank_linears(prepared.module, prepared.linears, texts)
-            self._try(self.settings.exclusions(plan, ranked))
+            self._try(self.settings.exclusions(plan, self._ranked()))
             best = best_trial(self.ledger.trials, self.goal)
         if best is None:
             raise StageError(f"no plan worked; the first: {self.ledger.trials[0].outcome}")
         return best
+
+    def _ranked(self) -> list[str]:
+        """Give the paths of the linear layers, those first that lose most alone in int8."""
+        source = self.source
+        feeds = source.texts[:RANKED_ON] or [source.traced]
+        folder = self.ledger.folder / "ranking"
+        items, _ = measure(source.exported, Samples(tuple(feeds)), Scheme(), folder, parts=["both"])
+        items.sort(key=lambda item: -item.cost.error)
+        paths = (module_path(item.layer) for item in items)
+        return [path for path in paths if path in source.linears]
 
     def _enough(self) -> bool:
         """Say whether to stop: the time is over, or a plan reaches the goal and one is enough."""
@@ -259,7 +272,7 @@ class Tuner:
         late = self.ledger.seconds > self.settings.seconds
         return late or (reached and not self.settings.thorough)
 
-    def _try(self, plans: Sequence[Plan]) -> None:
+    def _try(self, plans: Sequence[IncConfig]) -> None:
         """Tune over plans; Neural Compressor sees those together that smooth alike."""
         left = [plan for plan in plans if not self.ledger.tried(plan)]
         for smooth, group in groupby(left, key=lambda plan: plan.smooth):
@@ -285,7 +298,7 @@ class Tuner:
                 else:
                     break
 
-    def _autotune(self, graph: Any, prepared: Prepared, waiting: list[Plan]) -> None:
+    def _autotune(self, graph: Any, prepared: Prepared, waiting: list[IncConfig]) -> None:
         """Run Neural Compressor's loop; each plan that gets its verdict leaves `waiting`."""
         source, ledger = self.source, self.ledger
         baseline = ledger.baseline or 0.0
@@ -331,7 +344,7 @@ class Tuner:
                 graph, tuning, eval_fn=judge, run_fn=calibrate, example_inputs=source.example
             )
 
-    def _failed(self, plan: Plan, error: Exception) -> None:
+    def _failed(self, plan: IncConfig, error: Exception) -> None:
         outcome = " ".join(str(error).split())[:300] or type(error).__name__
         self.ledger.add(Trial(plan, None, outcome, 0.0, {}), self.goal)
 
