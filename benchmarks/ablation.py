@@ -120,7 +120,7 @@ def score(recipe: Recipe, store: Store) -> float:
             found = pipeline.observe(observers(recipe).evaluate, made)
         finally:
             pipeline.close()
-    metric = task(str(recipe.fields.task)).primary
+    metric = task(str(recipe.fields.task)).metrics[0].name
     measured = find(found, metric, split="validation")
     if measured is None:
         raise click.ClickException(f"{metric} was not measured")

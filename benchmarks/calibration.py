@@ -41,8 +41,7 @@ def accuracy(candidate: Candidate, examples: Sequence[Example]) -> float:
     feeds = [typed_feed(rows, [row], specs) for row in range(len(rows))]
     logits = [session.run(None, feed)[0][0] for feed in feeds]
     answers = rows.task.decode(logits, rows)
-    scores = rows.task.score(answers, examples, candidate.labels)
-    return next(s.value for s in scores if s.metric == rows.task.primary and s.slice is None)
+    return rows.task.quality(answers, examples, candidate.labels)
 
 
 def cell(lost: Sequence[float]) -> str:

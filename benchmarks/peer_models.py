@@ -297,9 +297,7 @@ def make_bert(folder: Path, given: Given) -> Subject:
 
     def primary(outputs: Sequence[np.ndarray]) -> float:
         answers = judged.task.decode([o[0] for o in outputs], judged)
-        scores = judged.task.score(answers, validation, plain.labels)
-        metric = judged.task.primary
-        return 100 * next(s.value for s in scores if s.metric == metric and s.slice is None)
+        return 100 * judged.task.quality(answers, validation, plain.labels)
 
     feeds = [typed_feed(judged, [k], specs) for k in range(len(judged.lengths))]
     return Subject(
@@ -308,7 +306,7 @@ def make_bert(folder: Path, given: Given) -> Subject:
         [typed_feed(learned, [k], specs) for k in range(len(learned.lengths))],
         [feeds[k] for k in spread([_tokens(feed) for feed in feeds], TIMED)],
         feeds,
-        f"{judged.task.primary}, %",
+        f"{judged.task.metrics[0].name}, %",
         primary,
     )
 

@@ -49,7 +49,7 @@ def middle_interval(rows: Sequence[Row], metric: str) -> tuple[float, float]:
 
 def table(results: list[RunResult]) -> str:
     """Draw the Markdown table of all candidates over all seeds."""
-    primary = task(str(results[0].task)).primary
+    primary = task(str(results[0].task)).metrics[0].name
     lines = [
         f"| candidate | MB | × smaller | × faster | {primary} on test | lost, points "
         "| 95 % interval | minutes | chosen |",

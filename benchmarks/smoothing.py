@@ -70,9 +70,7 @@ class Judge:
         """Give the task's metric in points and the mean squared error of the logits."""
         logits = self._logits(candidate)
         answers = self.rows.task.decode(logits, self.rows)
-        scores = self.rows.task.score(answers, self.examples, self.labels)
-        primary = self.rows.task.primary
-        value = next(s.value for s in scores if s.metric == primary and s.slice is None)
+        value = self.rows.task.quality(answers, self.examples, self.labels)
         pairs = zip(logits, self.truth, strict=True)
         error = np.mean([np.square(one - other).mean() for one, other in pairs])
         return f"{100 * value:.2f} / {error:.4f}"

@@ -9,14 +9,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from edgecompress.values import FLOOR, METRICS, Limit, Measurement, Row, Verdict, find
+from edgecompress.all_metrics import metric
+from edgecompress.metrics import ANSWERS
+from edgecompress.values import FLOOR, Limit, Measurement, Row, Verdict, find
 
 VALIDATION = "validation"
-HIGHER_IS_BETTER = frozenset(
-    {"f1", "accuracy", "macro_f1", "agreement", "speedup", "compression", "precision", "recall"}
-    | {"likelihood"}
-)
-"""Metrics to maximize; all others (size, latency, memory, errors, drops) are minimized."""
 
 
 def judge(row: Row, limit: Limit, teacher: Row | None) -> Verdict:
@@ -39,12 +36,12 @@ def judge(row: Row, limit: Limit, teacher: Row | None) -> Verdict:
         and found.split in (None, VALIDATION)
         and limit.target in (None, found.target)
     ]
-    observer = "evaluate" if METRICS.get(limit.metric) == "answers" else "profile"
+    kind = metric(limit.metric)
     verdicts += [
         Verdict(limit.key, "undecided", f"{limit.metric}@{found.target}: {_without(found)}")
         for found in row.measurements
-        if METRICS.get(limit.metric)
-        and found.metric == observer
+        if kind.needs
+        and found.metric == kind.observer
         and limit.target in (None, found.target)
         and found.split in (None, VALIDATION)
     ]
@@ -71,10 +68,10 @@ def _judged(found: Measurement, limit: Limit, row: Row, teacher: Row | None) -> 
         bounds.append(("at least", found.value, limit.min, found.value >= limit.min))
     relative = (limit.max_drop, limit.max_ratio, limit.min_ratio)
     if any(bound is not None for bound in relative):
-        measured = find(
-            row.measurements, f"{limit.metric}_drop", target=found.target, split=VALIDATION
-        )
-        where = None if METRICS.get(limit.metric) == "answers" else found.target
+        kind = metric(limit.metric)
+        lost = kind.difference("teacher").name
+        measured = find(row.measurements, lost, target=found.target, split=VALIDATION)
+        where = None if kind.needs == ANSWERS else found.target
         base = (
             find(teacher.measurements, limit.metric, target=where, split=VALIDATION)
             if teacher
@@ -83,7 +80,7 @@ def _judged(found: Measurement, limit: Limit, row: Row, teacher: Row | None) -> 
         if base is None or base.invalid:
             return Verdict(limit.key, "undecided", f"the teacher's {name} is not known")
         # Paired with the teacher's answers to the same examples, where only a sample was asked.
-        drop = measured.value if measured else base.value - found.value
+        drop = measured.value if measured else kind.worse_by(found.value, base.value)
         ratio = found.value / base.value if base.value else float("inf")
         if limit.max_drop is not None:
             bounds.append(("a drop of at most", drop, limit.max_drop, drop <= limit.max_drop))
@@ -125,11 +122,11 @@ def overall(verdicts: Sequence[Verdict]) -> Verdict:
 
 def objective(row: Row, minimize: str) -> float | None:
     """Give the value to minimize: lower is better; None when it is missing or invalid."""
-    metric, _, target = minimize.partition("@")
-    found = find(row.measurements, metric, target=target or None, split=VALIDATION)
+    name, _, target = minimize.partition("@")
+    found = find(row.measurements, name, target=target or None, split=VALIDATION)
     if found is None or found.invalid:
         return None
-    return -found.value if metric in HIGHER_IS_BETTER else found.value
+    return -found.value if metric(name).higher_is_better else found.value
 
 
 def pareto(rows: Sequence[Row], metrics: Sequence[str]) -> set[str]:
@@ -180,7 +177,8 @@ def beats_floor(row: Row, primary: str | None, floor: str | None) -> Verdict | N
     leads = [
         found
         for found in row.measurements
-        if found.metric == f"{primary}_over_floor"
+        if primary
+        and found.metric == metric(primary).difference("floor").name
         and (found.slice, found.split) == (None, VALIDATION)
         and found.interval is not None
         and not found.invalid
@@ -195,11 +193,15 @@ def beats_floor(row: Row, primary: str | None, floor: str | None) -> Verdict | N
     if worst is None or worst.interval is None or low > 0:
         return None
     who = "the teacher" if row.kind == "reference" else row.name
-    high = worst.interval[1] * 100
+    points = worst.unit == "fraction"
+    lead, least, most_sure = (
+        f"{value * 100:+.2f}" if points else f"{value:+.3g}"
+        for value in (worst.value, *worst.interval)
+    )
     sure = "" if worst.value <= 0 else " for certain"
     text = (
-        f"{who} does not beat «{floor}»{sure}: {worst.value * 100:+.2f} points on validation "
-        f"({low * 100:+.2f} to {high:+.2f}, {worst.samples:,} examples)"
+        f"{who} does not beat «{floor}»{sure}: {lead} {'points' if points else worst.unit} on "
+        f"validation ({least} to {most_sure}, {worst.samples:,} examples)"
     )
     return Verdict(FLOOR, "undecided", text.replace("-", "−"))
 
@@ -303,9 +305,9 @@ def _why(row: Row, winner: Row | None, minimize: str) -> str | None:
         return verdict.reason
     if winner is None:
         return f"{minimize} was not measured"
-    metric, _, target = minimize.partition("@")
-    mine = find(row.measurements, metric, target=target or None, split=VALIDATION)
-    best = find(winner.measurements, metric, target=target or None, split=VALIDATION)
+    name, _, target = minimize.partition("@")
+    mine = find(row.measurements, name, target=target or None, split=VALIDATION)
+    best = find(winner.measurements, name, target=target or None, split=VALIDATION)
     if mine is None or best is None or mine.invalid:
         return f"{minimize} was not measured"
     if mine.value == best.value:

@@ -282,34 +282,12 @@ class Measurement:
     conditions: Json = field(default_factory=dict)
 
 
-METRICS: dict[str, str | None] = {
-    **dict.fromkeys(("size", "download_size", "compression")),
-    **dict.fromkeys(
-        ("latency_p50", "latency_p90", "latency_p99", "end_to_end_p50", "speedup"), "latency"
-    ),
-    "temperature": "latency",
-    **dict.fromkeys(("load_time", "first_inference"), "memory"),
-    **dict.fromkeys(("load_memory", "peak_memory", "memory_rise", "pss"), "memory"),
-    "energy": "energy",
-    "instructions": "instructions",
-    **dict.fromkeys(
-        (
-            *("f1", "f1_drop", "f1_host_drop", "accuracy", "accuracy_drop", "accuracy_host_drop"),
-            *("macro_f1", "ece", "agreement", "host_difference"),
-            *("likelihood", "likelihood_drop", "likelihood_host_drop"),
-        ),
-        "answers",
-    ),
-}
-"""Every metric that a budget may name, and what a target must be able to measure for it."""
-
-
 @dataclass(frozen=True, slots=True)
 class Limit:
     """One line of a budget: bounds on a metric, at a target where it depends on one.
 
-    `max` and `min` are absolute, in the metric's unit; `max_drop` is the teacher's value minus the
-    candidate's; `max_ratio` and `min_ratio` are the candidate's value over the teacher's.
+    `max` and `min` are absolute, in the metric's unit; `max_drop` is how much worse the candidate
+    is than the teacher; `max_ratio` and `min_ratio` are the candidate's value over the teacher's.
     """
 
     metric: str

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from edgecompress.engine.quantities import ENERGIES, KINDS, PLAIN, RATIOS, SIZES, TIMES, check_bound
+from edgecompress.all_metrics import bounded
+from edgecompress.engine.quantities import ENERGIES, KINDS, SIZES, TIMES, check_bound
 from edgecompress.engine.quantities import parse_quantity as parse
 from edgecompress.engine.recipe import build_recipe
 from edgecompress.errors import RecipeError
-from edgecompress.values import METRICS
+from edgecompress.metrics import Metric
 from edgecompress.yamlfile import YamlFile
 
 BOUNDS = ("max", "min", "max_drop", "max_ratio", "min_ratio")
@@ -21,15 +22,15 @@ UNITS = {
 }  # fmt: skip
 
 
-def kind_of(metric: str) -> str:
-    for (metrics, *_), kind in zip(KINDS, ("size", "time", "energy"), strict=True):
-        if metric in metrics:
+def kind_of(metric: Metric) -> str:
+    for unit, kind in zip(KINDS, ("size", "time", "energy"), strict=True):
+        if metric.unit == unit:
             return kind
-    return "ratio" if metric in RATIOS else "plain" if metric in PLAIN else "fraction"
+    return {"x": "ratio", "fraction": "fraction"}.get(metric.unit, "plain")
 
 
 def test_every_metric_with_every_unit():
-    for metric, bound, unit in itertools.product(METRICS, BOUNDS, UNITS):
+    for metric, bound, unit in itertools.product(bounded(), BOUNDS, UNITS):
         kind = "ratio" if bound.endswith("_ratio") else kind_of(metric)
         fits = {
             "ratio": ("none", "share"), "plain": ("none",), "fraction": ("none",),

@@ -24,6 +24,7 @@ from edgecompress.report.places import places
 from edgecompress.report.sentence import headline
 from edgecompress.report.standing import standing
 from edgecompress.report.steps import in_words, quantized
+from edgecompress.tasks import task
 from edgecompress.values import Json, Row, RunResult, Step, find
 
 if TYPE_CHECKING:
@@ -161,14 +162,16 @@ def _dataset(manifest: Manifest, data: object) -> str:
 
 def _results(manifest: Manifest, facts: Facts, row: Row, data: object) -> Json | None:
     """Give the scores on test as an entry of a model index; None where there is none."""
-    names = ("f1", "accuracy", "macro_f1", "precision", "recall")
+    if manifest.task is None:
+        return None
+    names = [one.name for one in task(manifest.task).metrics]
     found = [(name, scored(row, name, facts, "test")) for name in names]
     metrics = [
         {"type": one.metric, "value": round(one.value, 4), "name": words.title(name)}
         for name, one in found
         if one is not None and not one.invalid
     ]
-    if not metrics or manifest.task is None:
+    if not metrics:
         return None
     name = _dataset(manifest, data)
     return {

@@ -8,12 +8,12 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from edgecompress.all_metrics import metric as declared
 from edgecompress.comparison.changes import Change
 from edgecompress.comparison.differences import Differences, Number, StageChange, shown_first
 from edgecompress.comparison.flips import VERDICTS, Flip, Flips, in_words
 from edgecompress.comparison.side import Side
 from edgecompress.report import words
-from edgecompress.report.facts import PRIMARY
 from edgecompress.values import Measurement
 
 WIDTH = 60
@@ -74,10 +74,9 @@ def answer_sections(found: Flips, shown: int) -> Iterator[Section]:
         notes.append(f"{counts}, of {found.labelled:,} texts whose answer is known.")
     if found.metric and found.old_score is not None and found.new_score is not None:
         old, new = found.old_score, found.new_score
-        name = "Accuracy" if found.metric == "accuracy" else "Span F1"
         notes.append(
-            f"{name}: {words.number(old, 'fraction')} → {words.number(new, 'fraction')} "
-            f"({words.signed(new - old, 'fraction')} points)."
+            f"{words.title(found.metric)}: {words.number(old, 'fraction')} → "
+            f"{words.number(new, 'fraction')} ({words.signed(new - old, 'fraction')} points)."
         )
     if found.p_value is not None and found.flips:
         notes.append(
@@ -175,7 +174,7 @@ def _numbers(found: Differences) -> Iterator[Section]:
     whole = [
         one
         for one in found.numbers
-        if one.slice is None and one.metric != "harness_overhead" and _differs(one)
+        if one.slice is None and not declared(one.metric).machine and _differs(one)
     ]
     lines = tuple(_number(one, several=len(targets) > 1) for one in sorted(whole, key=shown_first))
     heads = ("", "old", "new", "difference", "intervals")
@@ -195,11 +194,7 @@ def _numbers(found: Differences) -> Iterator[Section]:
 
 def _parts(numbers: Sequence[Number]) -> Iterator[Number]:
     """Give scores by file and by label, on test where there is any."""
-    scored = [
-        one
-        for one in numbers
-        if one.metric in PRIMARY and (one.slice or "").startswith(("file:", "label:"))
-    ]
+    scored = [one for one in numbers if (one.slice or "").startswith(("file:", "label:"))]
     split = "test" if any(one.split == "test" for one in scored) else "validation"
     metrics = {one.slice: one.metric for one in reversed(scored)}
     for one in scored:
@@ -213,13 +208,9 @@ def _differs(one: Number) -> bool:
 
 def _number(one: Number, *, several: bool) -> tuple[str, ...]:
     unit = words.UNITS.get(one.unit, one.unit)
-    metric = one.metric
-    lost = metric.endswith("_drop")
-    name = words.title(metric)
-    if lost:
-        against = "host" if metric.endswith("_host_drop") else "teacher"
-        primary = metric.removesuffix("_drop").removesuffix("_host")
-        name = f"{words.title(primary)} vs {against}"
+    kind = declared(one.metric)
+    lost = kind.lost
+    name = f"{words.title(kind.of)} vs {kind.against}" if lost else words.title(one.metric)
     told = [part for part in (one.slice, one.split, one.target if several else None) if part]
     title = ", ".join(words.plain(part) for part in (name, *told)) + (f", {unit}" if unit else "")
     change = one.difference
@@ -244,7 +235,7 @@ def _figure(found: Measurement | None) -> str:
         return words.MISSING
     if not math.isfinite(found.value):
         return "not measured"
-    lost = found.metric.endswith("_drop")
+    lost = declared(found.metric).lost
     interval = found.interval
     if lost:
         turned = interval and (-interval[1], -interval[0])

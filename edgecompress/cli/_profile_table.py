@@ -12,10 +12,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from edgecompress.all_metrics import metric
 from edgecompress.engine.observation import failures
 from edgecompress.report import words
 from edgecompress.report.variants import KINDS
-from edgecompress.values import METRICS, Json, Measurement
+from edgecompress.values import Json, Measurement
 
 TOP = 10
 """Operators and layers that are shown; the others are in ``--json``."""
@@ -34,16 +35,6 @@ _HEADINGS = {
     "threads": "With other numbers of threads",
     "arena": "With the memory arena off",
     "batch": "In batches",
-}
-_SHORT = {
-    "latency_p50": "p50",
-    "latency_p90": "p90",
-    "latency_p99": "p99",
-    "peak_memory": "peak",
-    "memory_rise": "rise",
-    "throughput": "inputs a second",
-    "speedup": "faster",
-    "instructions": "per inference",
 }
 Notes = dict[str, int]
 
@@ -88,14 +79,12 @@ def print_profile(
 
 
 def _size_words(found: Sequence[Measurement], reference: str | None) -> str:
-    forms = {
-        "size": "{}",
-        "download_size": "{} as a compressed download",
-        "parameters": "{} parameters",
-        "compression": f"{reference or 'the reference'} is {{}} as large",
-    }
+    against = reference or "the reference"
     return ", ".join(
-        forms[each.metric].format(words.measured(each)) for each in found if each.metric in forms
+        (metric(each.metric).phrase or "{value}").format(
+            value=words.measured(each), reference=against
+        )
+        for each in found
     )
 
 
@@ -201,14 +190,14 @@ def _table(*columns: str) -> Table:
 
 def _print_group(kind: str, found: Sequence[Measurement], notes: Notes, console: Console) -> None:
     """Print a table with a row for each slice and a column for each metric."""
-    metrics = [name for name in dict.fromkeys(each.metric for each in found) if name in _SHORT]
+    names = list(dict.fromkeys(each.metric for each in found))
     rows: dict[str, dict[str, Measurement]] = {}
     for each in found:
         rows.setdefault(str(each.slice).partition(":")[2], {})[each.metric] = each
-    table = _table(*(_SHORT[metric] for metric in metrics))
+    table = _table(*map(words.short, names))
     for name, row in rows.items():
         name = KINDS.get(name, name) if kind == "kind" else name
-        cells = [_value(row[metric], notes) if metric in row else "" for metric in metrics]
+        cells = [_value(row[each], notes) if each in row else "" for each in names]
         table.add_row(Text(words.plain(name)), *(Text(cell) for cell in cells))
     console.print()
     _line(_HEADINGS.get(kind, kind), console)
@@ -260,7 +249,7 @@ def _share(conditions: Json) -> str:
 
 def _missing(found: Sequence[Measurement], absent: Sequence[Measurement]) -> list[str]:
     """Name what the target gave nothing of, with the reason where there is one."""
-    given = {METRICS.get(each.metric) for each in (*found, *absent)}
+    given = {metric(each.metric).needs for each in (*found, *absent)}
     emulated = "instructions" in given and "latency" not in given
     why = {
         "latency": " (emulated time means nothing)" if emulated else "",

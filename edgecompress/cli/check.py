@@ -75,9 +75,9 @@ def _say_plan(found: Plan) -> None:
 
 def _say_target(plan: TargetPlan, recipe: Recipe) -> None:
     """Say what a target measures, and which metrics it cannot; nothing is connected to."""
+    from edgecompress.all_metrics import metric
     from edgecompress.targets import open_target
     from edgecompress.targets.spec import can_measure
-    from edgecompress.values import METRICS
 
     spec = recipe.fleet.find(plan.name)
     target = open_target(spec)
@@ -85,8 +85,8 @@ def _say_target(plan: TargetPlan, recipe: Recipe) -> None:
     asked = f"; asked {target.samples} examples" if target.samples else ""
     say(f"target {plan.name}{where}: measures {', '.join(can_measure(target))}{asked}")
     lacking: dict[str, list[str]] = {}
-    for metric in plan.cannot:
-        lacking.setdefault(str(METRICS[metric]), []).append(metric)
+    for name in plan.cannot:
+        lacking.setdefault(str(metric(name).needs), []).append(name)
     for what, metrics in lacking.items():
         named = "" if metrics == [what] else f" ({', '.join(metrics)})"
         say(f"      cannot measure {what}{named}")

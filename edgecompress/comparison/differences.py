@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass
 from edgecompress.bundle.manifest import Manifest
 from edgecompress.comparison.changes import Change, Kind, changes
 from edgecompress.comparison.side import Side
-from edgecompress.report.facts import OBSERVERS, PRIMARY
+from edgecompress.metrics import OBSERVERS
+from edgecompress.report import words
 from edgecompress.values import Json, Measurement, Step
 
 
@@ -256,16 +257,9 @@ def _machines(side: Side) -> dict[str, str]:
     }
 
 
-def shown_first(number: Number) -> tuple[int, str]:
+def shown_first(number: Number) -> tuple[tuple[int, str], str]:
     """Order numbers for people: scores, their losses, size, times, memory, then the rest."""
-    order = [
-        *(name for primary in PRIMARY for name in (primary, f"{primary}_drop")),
-        *("precision", "recall", "agreement", "ece", "size", "download_size", "compression"),
-        *("latency_p50", "latency_p90", "latency_p99", "end_to_end_p50", "speedup"),
-        *("load_time", "first_inference", "peak_memory", "memory_rise"),
-    ]
-    place = order.index(number.metric) if number.metric in order else len(order)
-    return place, f"{number.split} {number.target} {number.slice or ''}"
+    return words.place(number.metric), f"{number.split} {number.target} {number.slice or ''}"
 
 
 def _head(side: Side) -> Json:

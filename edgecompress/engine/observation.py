@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from edgecompress.all_metrics import metric, metrics
 from edgecompress.engine.recipe import Recipe
 from edgecompress.errors import RecipeError, TargetError
+from edgecompress.metrics import OBSERVERS
 from edgecompress.progress import Reporter, Silent
 from edgecompress.report import words
 from edgecompress.targets import Target, open_target
-from edgecompress.values import METRICS, Json, Measurement
+from edgecompress.values import Json, Measurement
 
 Ask = Callable[[str, Reporter], tuple[Measurement, ...]]
 
@@ -49,7 +51,7 @@ def open_targets(recipe: Recipe) -> dict[str, Target]:
         except RecipeError as error:
             raise recipe.source.error(error.message, ("targets",)) from None
     for limit in recipe.budget:
-        needs = METRICS[limit.metric]
+        needs = metric(limit.metric).needs
         if limit.target and needs and needs not in targets[limit.target].metrics:
             raise recipe.source.error(
                 f"{limit.target} cannot measure {limit.metric}; bound it at another target",
@@ -67,7 +69,7 @@ def failure(observer: str, target: str, reason: str, split: str | None = None) -
 
 def failures(measurements: Iterable[Measurement]) -> tuple[Measurement, ...]:
     """Find the measurements that stand for what a target did not give."""
-    return tuple(found for found in measurements if found.metric in ("profile", "evaluate"))
+    return tuple(found for found in measurements if found.metric in OBSERVERS)
 
 
 def on_all(
@@ -130,19 +132,16 @@ def on_all(
     return tuple(measurement for name in targets for measurement in found[name])
 
 
-_TOLD = ("latency_p50", "speedup", "peak_memory", "instructions", "energy")
-"""Of what was measured, what a line of progress says; of scores it says the task's own."""
-
-
 def _note(found: tuple[Measurement, ...], name: str | None = None) -> str:
     """Say in a few words what was measured, with the target's name where several were asked."""
     failed = failures(found)
     if failed:
         return f"failed: {failed[0].invalid}"
     whole = {one.metric: one for one in found if one.slice is None}
-    scores = [metric.removesuffix("_drop") for metric in whole if metric.endswith("_drop")]
-    told = [*scores, *(f"{metric}_drop" for metric in scores), *_TOLD]
-    told = [metric for metric in told if metric in whole] or list(whole)[:1]
+    lost = [metric(name) for name in whole if metric(name).lost]
+    told = [*(one.of for one in lost), *(one.name for one in lost)]  # the task's own score
+    told += [one.name for one in metrics().values() if one.headline]
+    told = [name for name in dict.fromkeys(told) if name in whole] or list(whole)[:1]
     said = ", ".join(_words(whole[metric]) for metric in told)
     split = next((one.split for one in found if one.split), None)
     said = f"{said or 'nothing could be measured'}{f' on {split}' if split and said else ''}"
@@ -153,12 +152,13 @@ def _note(found: tuple[Measurement, ...], name: str | None = None) -> str:
 
 def _words(found: Measurement) -> str:
     value = words.measured(found)
+    kind = metric(found.metric)
     text = f"{words.label(found.metric)} {value}"
-    if found.metric == "speedup":
-        text = f"{value} as fast as onnx-fp32"
-    elif found.metric.endswith("_drop"):
+    if kind.lost:
         change = words.with_unit(abs(found.value), found.unit)
-        text = f"{change} {'above' if found.value < 0 else 'under'} the teacher"
+        text = f"{change} {'above' if found.value < 0 else 'under'} the {kind.against}"
+    elif kind.phrase:
+        text = kind.phrase.format(value=value, reference="onnx-fp32")
     return f"{text} (not valid)" if found.invalid else text
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgecompress.all_metrics import bounded
 from edgecompress.data.overlap import Overlap
 from edgecompress.engine.chains import find_stage
 from edgecompress.engine.given_models import check_models, label_names
@@ -18,7 +19,7 @@ from edgecompress.errors import DataError
 from edgecompress.stage import Stage
 from edgecompress.targets import Target
 from edgecompress.validation import validated
-from edgecompress.values import METRICS, json_digest
+from edgecompress.values import json_digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +75,9 @@ def plan(recipe: Recipe) -> Plan:
 
 
 def _target_plan(one: Target) -> TargetPlan:
-    can = tuple(m for m, needs in METRICS.items() if needs is None or needs in one.metrics)
-    return TargetPlan(one.name, can, tuple(m for m in METRICS if m not in can))
+    known = bounded()
+    can = tuple(m.name for m in known if m.needs is None or m.needs in one.metrics)
+    return TargetPlan(one.name, can, tuple(m.name for m in known if m.name not in can))
 
 
 def shared_work(recipes: Sequence[Recipe]) -> tuple[int, int]:

@@ -11,6 +11,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+from edgecompress.metrics import Metric
+
 SIZES = {"b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2.0**10, "mib": 2.0**20, "gib": 2.0**30}
 TIMES = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 ENERGIES = {"mj": 1.0, "j": 1e3}
@@ -20,17 +22,13 @@ UNITS = {**SIZES, **TIMES, **ENERGIES, **SHARES}
 
 WRITTEN = re.compile(r"\s*([-+]?[0-9.]+(?:[eE][-+]?\d+)?)\s*([a-zA-Z%]+)\s*")
 
-KINDS: tuple[tuple[tuple[str, ...], dict[str, float], str, str], ...] = (
-    (("size", "download_size", "load_memory", "peak_memory", "memory_rise", "pss"), SIZES,
-     "B, kB, MB, GB, KiB, MiB or GiB", "25MB"),
-    (("latency_p50", "latency_p90", "latency_p99", "end_to_end_p50", "load_time",
-      "first_inference"), TIMES, "us, ms or s", "5ms"),
-    (("energy",), ENERGIES, "mJ or J", "3mJ"),
-)  # fmt: skip
-"""Metrics that need a unit: their units, these in words, and an example."""
-RATIOS = ("compression", "speedup")
-PLAIN = ("temperature", "instructions")
-"""Metrics whose bounds are numbers without a unit: °C, a count."""
+KINDS: dict[str, tuple[dict[str, float], str, str, str]] = {
+    "bytes": (SIZES, "size", "B, kB, MB, GB, KiB, MiB or GiB", "25MB"),
+    "ms": (TIMES, "time", "us, ms or s", "5ms"),
+    "mJ": (ENERGIES, "amount of energy", "mJ or J", "3mJ"),
+}
+"""Units of metrics whose bounds need one: how they may be written, what they measure, in words, and
+an example."""
 
 
 def parse_quantity(value: Any) -> Any:
@@ -50,12 +48,12 @@ def parse_quantity(value: Any) -> Any:
 Quantity = Annotated[float, BeforeValidator(parse_quantity), Field(allow_inf_nan=False)]
 
 
-def check_bound(metric: str, bound: str, written: Any, value: float) -> None:
+def check_bound(metric: Metric, bound: str, written: Any, value: float) -> None:
     """Refuse a bound whose unit is missing, or is none of its metric's.
 
     Parameters
     ----------
-    metric : str
+    metric : Metric
     bound : str
         ``max``, ``min``, ``max_drop``, ``max_ratio`` or ``min_ratio``.
     written : str or number
@@ -70,25 +68,22 @@ def check_bound(metric: str, bound: str, written: Any, value: float) -> None:
     """
     match = WRITTEN.fullmatch(written) if isinstance(written, str) else None
     unit = match[2].lower() if match else ""
-    if bound.endswith("_ratio") or metric in RATIOS:
+    if bound.endswith("_ratio") or metric.unit == "x":
         if unit and unit not in SHARES:
             raise ValueError(f"a ratio is written as 0.5, 2x or 50%, not as {written}")
         return
-    kind = next((kind for kind in KINDS if metric in kind[0]), None)
-    if kind is not None:
-        if unit not in kind[1] and value != 0:
-            what = "has no unit" if not unit else f"is no {_what(kind[1])}"
-            raise ValueError(f"{written} {what}; write it with one of {kind[2]}, such as {kind[3]}")
+    if metric.unit in KINDS:
+        units, kind, known, such_as = KINDS[metric.unit]
+        if unit not in units and value != 0:
+            what = "has no unit" if not unit else f"is no {kind}"
+            raise ValueError(f"{written} {what}; write it with one of {known}, such as {such_as}")
         return
     if unit and unit != "%":
-        raise ValueError(f"{metric} has no unit like {match[2] if match else unit}; write a number")
+        written_unit = match[2] if match else unit
+        raise ValueError(f"{metric.name} has no unit like {written_unit}; write a number")
     whole = bound == "max_drop" and value == 1 and not unit  # who writes 1 means one point
-    if metric not in PLAIN and (abs(value) > 1 or whole):
+    if metric.unit == "fraction" and (abs(value) > 1 or whole):
         raise ValueError(
-            f"{metric} is a fraction from 0 to 1, and {written} is all of it or more; write 0.01 "
-            "or 1% for one point"
+            f"{metric.name} is a fraction from 0 to 1, and {written} is all of it or more; "
+            "write 0.01 or 1% for one point"
         )
-
-
-def _what(units: dict[str, float]) -> str:
-    return {id(SIZES): "size", id(TIMES): "time", id(ENERGIES): "amount of energy"}[id(units)]

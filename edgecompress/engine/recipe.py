@@ -12,17 +12,19 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from edgecompress.all_metrics import bounded
 from edgecompress.data import DataConfig, data_config
 from edgecompress.engine.chains import Chain, Given, chain_names, check_order, expand, find_stage
 from edgecompress.engine.quantities import Quantity, check_bound
 from edgecompress.engine.recipe_paths import absolute_paths, placeless
 from edgecompress.errors import DataError, RecipeError
+from edgecompress.metrics import Metric
 from edgecompress.onnx_folders import onnx_in_folder
 from edgecompress.stage import Transform, stage_class, stage_modules
 from edgecompress.targets.fleet import Fleet, find_fleet, load_fleet
 from edgecompress.training.new_teacher import NewTeacher
 from edgecompress.validation import explain, nearest, validated
-from edgecompress.values import METRICS, Candidate, Json, Limit, OnnxModel, TorchModel
+from edgecompress.values import Candidate, Json, Limit, OnnxModel, TorchModel
 from edgecompress.yamlfile import KeyPath, YamlFile, apply_settings, read_yaml
 
 
@@ -230,7 +232,7 @@ def _fleet(fields: RecipeFields, source: YamlFile) -> Fleet:
 def _limit(key: str, spec: LimitSpec, fields: RecipeFields, source: YamlFile) -> Limit:
     metric, _, target = key.partition("@")
     path: KeyPath = ("budget", key)
-    _known_metric(metric, source, path)
+    measured = _known_metric(metric, source, path)
     if target:
         _known_target(target, fields, source, path)
     values = spec.model_dump()
@@ -240,15 +242,17 @@ def _limit(key: str, spec: LimitSpec, fields: RecipeFields, source: YamlFile) ->
     for bound, value in values.items():
         if value is not None:
             try:
-                check_bound(metric, bound, written.get(bound), value)
+                check_bound(measured, bound, written.get(bound), value)
             except ValueError as error:
                 raise source.error(str(error), (*path, bound)) from None
     return Limit(metric, target or None, **values)
 
 
-def _known_metric(name: str, source: YamlFile, path: KeyPath) -> None:
-    if name not in METRICS:
-        raise source.error(f"unknown metric {name!r}{nearest(name, METRICS)}", path)
+def _known_metric(name: str, source: YamlFile, path: KeyPath) -> Metric:
+    known = {one.name: one for one in bounded()}
+    if name not in known:
+        raise source.error(f"unknown metric {name!r}{nearest(name, known)}", path)
+    return known[name]
 
 
 def _known_target(name: str, fields: RecipeFields, source: YamlFile, path: KeyPath) -> None:

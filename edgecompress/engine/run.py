@@ -225,7 +225,7 @@ def _run_pipeline(
         judged = (*judged, _tuned_row(pipeline, watch, chain, made, shown))
     if shown:
         judged = tuple(
-            replace(row, stages=_stage_effects(pipeline, watch, made[shown]))
+            replace(row, stages=_stage_effects(pipeline, watch, made[shown], primary))
             if row.name == shown
             else row
             for row in judged
@@ -293,7 +293,8 @@ def _digests(pipeline: Pipeline, recipe: Recipe) -> dict[str, str]:
 def _primary(recipe: Recipe) -> str | None:
     from edgecompress.tasks import task
 
-    return task(recipe.fields.task).primary if recipe.fields.task and recipe.data else None
+    named = recipe.fields.task and recipe.data
+    return task(str(recipe.fields.task)).metrics[0].name if named else None
 
 
 def _measured(row: Row, candidate: Candidate, pipeline: Pipeline, watch: Observers) -> Row:
@@ -322,7 +323,9 @@ def _tuned_row(
         return replace(row, error=str(error))
 
 
-def _stage_effects(pipeline: Pipeline, watch: Observers, made: Made) -> tuple[Json, ...]:
+def _stage_effects(
+    pipeline: Pipeline, watch: Observers, made: Made, primary: str | None
+) -> tuple[Json, ...]:
     """Say what each stage of the winner's chain changed: size, accuracy and latency."""
     effects: list[Json] = []
     for candidate in made.path:
@@ -335,10 +338,10 @@ def _stage_effects(pipeline: Pipeline, watch: Observers, made: Made) -> tuple[Js
             found += pipeline.observe(watch.evaluate, candidate, stage)
         entry: Json = {"stage": stage}
         entry["seconds"] = candidate.steps[-1].seconds if candidate.steps else 0.0
-        for metric in ("size", "latency_p50", "speedup", "f1", "accuracy"):
-            value = find(found, metric)
+        for metric in ("size", "latency_p50", "speedup", primary):
+            value = find(found, metric) if metric else None
             if value is not None and not value.invalid:
-                entry[metric] = value.value
+                entry[value.metric] = value.value
         effects.append(entry)
     return tuple(effects)
 

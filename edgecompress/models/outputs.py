@@ -41,7 +41,7 @@ class Samples:
     @property
     def metric(self) -> str | None:
         """Name of the task's metric; None where there is no label to compare with."""
-        return self.rows.task.primary if self.rows is not None and self.examples else None
+        return self.rows.task.metrics[0].name if self.rows is not None and self.examples else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +117,7 @@ class Judge:
         kind, rows = found.rows.task, found.rows
         kept = [kind.compact(one[0], row) for row, one in zip(rows, logits, strict=True)]
         answers = kind.decode(kept, rows)
-        scores = kind.score(answers, found.examples, found.labels)
-        return next((s.value for s in scores if s.metric == kind.primary and s.slice is None), None)
+        return kind.quality(answers, found.examples, found.labels)
 
 
 def _floats(outputs: Sequence[Array]) -> Array:

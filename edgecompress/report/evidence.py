@@ -6,9 +6,11 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from edgecompress.all_metrics import metric as declared
+from edgecompress.metrics import ANSWERS, OBSERVERS
 from edgecompress.report import markdown, words
 from edgecompress.report.across import across, differing
-from edgecompress.report.facts import HERE, OBSERVERS, Facts, display_name, scored
+from edgecompress.report.facts import HERE, Facts, display_name, scored
 from edgecompress.report.places import gap_words, gaps, places
 from edgecompress.report.steps import quantized
 from edgecompress.report.table import Cell, Notes, cell_of, loss_cell, sampled
@@ -168,11 +170,9 @@ def _answers(facts: Facts, row: Row, split: str) -> list[tuple[str, _Make]]:
     found = dict.fromkeys(
         one.metric
         for one in row.measurements
-        if one.split == split and one.slice is None and one.unit == "fraction"
+        if one.split == split and one.slice is None and declared(one.metric).needs == ANSWERS
     )
-    rest = [
-        one for one in found if one != primary and not one.endswith("_drop") and "host" not in one
-    ]
+    rest = [one for one in found if one != primary and not declared(one).lost and "host" not in one]
 
     def score(metric: str) -> _Make:
         def make(each: Row, notes: Notes) -> Cell:
@@ -184,15 +184,17 @@ def _answers(facts: Facts, row: Row, split: str) -> list[tuple[str, _Make]]:
     def lost(each: Row, notes: Notes) -> Cell:
         return loss_cell(scored(each, f"{primary}_drop", facts, split), notes)
 
-    name = words.title(primary)
-    out = [(f"{name}, {split}, points", score(primary)), (f"{name} vs teacher, {split}", lost)]
-    return out + [(f"{words.title(one)}, {split}, points", score(one)) for one in rest]
+    def head(metric: str) -> str:
+        sign = words.sign(declared(metric).unit)
+        return f"{words.title(metric)}, {split}{', ' if sign else ''}{sign}"
+
+    out = [(head(primary), score(primary)), (f"{words.title(primary)} vs teacher, {split}", lost)]
+    return out + [(head(one), score(one)) for one in rest]
 
 
 def _head(metric: str, row: Row) -> str:
     found = find(row.measurements, metric)
-    unit = found.unit if found else words.unit_of(metric)
-    sign = words.UNITS.get(unit, unit)
+    sign = words.sign(found.unit if found else declared(metric).unit)
     return f"{words.title(metric)}{', ' if sign else ''}{sign}"
 
 

@@ -10,17 +10,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgecompress.all_metrics import metric
+from edgecompress.metrics import ANSWERS, OBSERVERS
 from edgecompress.report import words
+from edgecompress.tasks import task, task_names
 from edgecompress.values import FLOOR, Measurement, Row, RunResult, Verdict, find
 
 REFERENCE = "onnx-fp32"
 """The teacher's stock fp32 export: what every ratio is measured against."""
 TUNED = "onnx-fp32-tuned"
-PRIMARY = ("f1", "likelihood", "accuracy", "macro_f1")
 HERE = "local"
 """The machine that ran the recipe, as measurements name it."""
-OBSERVERS = ("profile", "evaluate")
-"""Metrics of what stands in the place of all that a target did not give."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class Facts:
 def gather(result: RunResult) -> Facts:
     """Work out what is shown of `result`."""
     everything = [one for row in result.rows for one in row.measurements]
-    primary = _primary(everything)
+    primary = _primary(result.task, everything)
     seen = {one.split for one in everything if one.metric == primary and one.split}
     splits = tuple(split for split in ("test", "validation") if split in seen)
     targets, target = _targets(result)
@@ -222,10 +222,13 @@ def _nearest(result: RunResult) -> Row | None:
     return min(missed, key=lambda row: (state(row) == "fail", miss(row)), default=None)
 
 
-def _primary(measurements: list[Measurement]) -> str | None:
-    metrics = {one.metric for one in measurements if one.slice is None}
-    with_drop = [name for name in PRIMARY if f"{name}_drop" in metrics]
-    return next(iter([*with_drop, *(name for name in PRIMARY if name in metrics)]), None)
+def _primary(name: str | None, measurements: list[Measurement]) -> str | None:
+    """Find the task's first metric; of a task that is not installed, the one that is compared."""
+    found = dict.fromkeys(one.metric for one in measurements if one.slice is None)
+    declared = [one.name for one in task(name).metrics] if name in task_names() else []
+    compared = [metric(one).of for one in found]
+    others = [one for one in sorted(found, key=words.place) if metric(one).needs == ANSWERS]
+    return next((one for one in (*declared, *compared, *others) if one in found), None)
 
 
 def _targets(result: RunResult) -> tuple[tuple[str, ...], str | None]:

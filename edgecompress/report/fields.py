@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecompress import values
+from edgecompress.all_metrics import metrics
 
 DESCRIPTIONS: dict[str, dict[str, str]] = {
     "RunResult": {
@@ -88,12 +89,13 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "target": "Where, for metrics that depend on it; null elsewhere.",
         "max": "Largest value allowed, in the metric's unit.",
         "min": "Smallest value allowed, in the metric's unit.",
-        "max_drop": "How far the value may lie under the teacher's, in the metric's unit.",
+        "max_drop": "How much worse than the teacher's the value may be, in the metric's unit: "
+        "under it where higher is better, else over it.",
         "max_ratio": "Largest value allowed as a multiple of the teacher's.",
         "min_ratio": "Smallest value allowed as a multiple of the teacher's.",
     },
 }
-BEGIN, END = "<!-- fields: begin -->", "<!-- fields: end -->"
+MARKS = "<!-- {}: begin -->", "<!-- {}: end -->"
 
 
 def kinds() -> dict[str, type[Any]]:
@@ -142,11 +144,26 @@ def json_type(kind: str, name: str, annotation: str) -> str:
     return annotation
 
 
+def metrics_table() -> str:
+    """Write the table of all declared metrics; those that mean the same share a line."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for one in metrics().values():
+        better = "higher" if one.higher_is_better else "lower"
+        row = (one.unit, "yes" if one.needs else "–", better, one.meaning)
+        alike.setdefault(row, []).append(f"`{one.name}`")
+    lines = ["| metric | unit | target | better | meaning |", "|---|---|---|---|---|"]
+    lines += [f"| {', '.join(names)} | {' | '.join(row)} |" for row, names in alike.items()]
+    return "\n".join(lines)
+
+
 def renew(page: str) -> str:
-    """Replace the tables of docs/results.md, between their two marks, by the present ones."""
-    head, _, rest = page.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    return f"{head}{BEGIN}\n\n{tables()}\n\n{END}{tail}"
+    """Replace the tables of docs/results.md, between their two marks each, by the present ones."""
+    for name, text in (("fields", tables()), ("metrics", metrics_table())):
+        begin, end = (mark.format(name) for mark in MARKS)
+        head, _, rest = page.partition(begin)
+        _, _, tail = rest.partition(end)
+        page = f"{head}{begin}\n\n{text}\n\n{end}{tail}"
+    return page
 
 
 if __name__ == "__main__":

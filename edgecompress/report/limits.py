@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from edgecompress.all_metrics import metrics
 from edgecompress.report import words
 from edgecompress.report.across import differing
 from edgecompress.report.facts import HERE, Facts, drop
@@ -62,12 +63,10 @@ def limits(
             f"One model was trained{with_seed}; its interval covers the choice of test examples, "
             "not the chance in training."
         )
-    ece = find(row.measurements, "ece", target=facts.target, split=facts.split)
-    if ece is not None and not ece.invalid:
-        found.append(
-            f"Its probabilities miss how often it is right by {words.measured(ece)} on average "
-            f"(expected calibration error, {ece.split}): do not read them as certainties."
-        )
+    for name, kind in metrics().items():
+        one = find(row.measurements, name, target=facts.target, split=facts.split)
+        if kind.caution and one is not None and not one.invalid:
+            found.append(kind.caution.format(value=words.measured(one), split=one.split))
     found += _windows(result.task, longest)
     return tuple(found)
 

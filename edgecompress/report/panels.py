@@ -6,8 +6,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from edgecompress.all_metrics import metric
+from edgecompress.metrics import ANSWERS, OBSERVERS
 from edgecompress.report import words
-from edgecompress.report.facts import OBSERVERS, PRIMARY, Facts, display_name, drop, scored, state
+from edgecompress.report.facts import Facts, display_name, drop, scored, state
 from edgecompress.values import Json, Measurement, Row, RunResult, find
 
 
@@ -92,8 +94,8 @@ def stage_lines(row: Row) -> tuple[StageLine, ...]:
                 accuracy=_change(
                     now["value"],
                     before.get("value") if comparable else None,
-                    words.unit_of(now["metric"]),
-                    up=True,
+                    metric(now["metric"]).unit,
+                    up=metric(now["metric"]).higher_is_better,
                 ),
                 latency=_change(now["latency"], before.get("latency"), "ms", up=False),
                 took=f"{words.significant(seconds)} s" if seconds else words.MISSING,
@@ -105,13 +107,13 @@ def stage_lines(row: Row) -> tuple[StageLine, ...]:
 
 def stage_metric(row: Row) -> str:
     """Name the metric that `row.stages` holds, for the column's title."""
-    metrics = (_entry(entry)["metric"] for entry in row.stages if isinstance(entry, Mapping))
-    return words.title(next((metric for metric in metrics if metric), "accuracy"))
+    names = (_entry(entry)["metric"] for entry in row.stages if isinstance(entry, Mapping))
+    return words.title(next((name for name in names if name), "accuracy"))
 
 
 def _entry(entry: Mapping[str, object]) -> Json:
     """Read one entry of `Row.stages`, by the short or the long name of each key."""
-    named = next((name for name in PRIMARY if name in entry), "")
+    named = next((name for name in entry if metric(name).needs == ANSWERS), "")
     return {
         "metric": str(entry.get("metric") or named),
         "value": _finite(entry.get("value", entry.get(named))),
@@ -155,19 +157,16 @@ def readings(facts: Facts, row: Row | None) -> tuple[tuple[str, ...], tuple[Read
         for one in each.measurements
         if one.slice is None and one.metric not in OBSERVERS
     )
-    order = {name: index for index, name in enumerate(words.TITLES)}
     lines = []
-    for metric, split, target, unit in sorted(
-        keys, key=lambda key: (order.get(key[0].removesuffix("_drop"), 99), str(key))
-    ):
-        values = [_exact(one, metric, split, target) for one in rows]
+    for name, split, target, unit in sorted(keys, key=lambda key: (words.place(key[0]), str(key))):
+        values = [_exact(one, name, split, target) for one in rows]
         notes = [one for one in (split, target if facts.several else None) if one]
         sign = words.UNITS.get(unit, unit)
         sign = f", {sign}" if sign else ""
-        name = words.title(metric) + (f" ({', '.join(map(words.plain, notes))})" if notes else "")
+        where = f" ({', '.join(map(words.plain, notes))})" if notes else ""
         lines.append(
             Reading(
-                name + sign,
+                words.title(name) + where + sign,
                 tuple(words.number(v.value, v.unit) if v else words.MISSING for v in values),
                 tuple(bool(v and v.invalid) for v in values),
             )
@@ -210,19 +209,16 @@ def _finite(value: object) -> float | None:
 
 def _slices(facts: Facts, row: Row, teacher: Row, prefix: str, heading: str) -> Slices | None:
     pairs: list[tuple[str, Measurement, Measurement]] = []
-    metric, split = "", ""
-    metrics = dict.fromkeys([facts.primary or "", "f1", "accuracy", "macro_f1"])
-    for split, metric in ((s, m) for s in facts.splits for m in metrics):
-        names = dict.fromkeys(
-            one.slice
-            for one in row.measurements
-            if one.slice and one.slice.startswith(prefix) and one.metric == metric
-        )
+    shown, split = "", ""
+    parts = [one for one in row.measurements if one.slice and one.slice.startswith(prefix)]
+    given = dict.fromkeys([facts.primary or "", *(one.metric for one in parts)])
+    for split, shown in ((s, m) for s in facts.splits for m in given):
+        names = dict.fromkeys(str(one.slice) for one in parts if one.metric == shown)
         both = (
             (
                 name,
-                scored(teacher, metric, facts, split, name),
-                find(row.measurements, metric, target=facts.target, split=split, slice=name),
+                scored(teacher, shown, facts, split, name),
+                find(row.measurements, shown, target=facts.target, split=split, slice=name),
             )
             for name in names
         )
@@ -253,7 +249,7 @@ def _slices(facts: Facts, row: Row, teacher: Row, prefix: str, heading: str) -> 
         )
         for name, a, b in sorted(pairs, key=lambda pair: pair[0])
     )
-    return Slices(heading, words.title(metric), split, lines)
+    return Slices(heading, words.title(shown), split, lines)
 
 
 def figures(facts: Facts, row: Row | None) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from edgecompress.all_metrics import metric
 from edgecompress.report import words
 from edgecompress.report.facts import (
     Facts,
@@ -99,18 +100,6 @@ def _comparison(ratio: float, more: str, less: str) -> str:
     return f"{words.times(ratio)}× {more}" if ratio >= 1 else f"{words.times(1 / ratio)}× {less}"
 
 
-SUPERLATIVES = {
-    "size": "smallest",
-    "download_size": "smallest download",
-    "latency_p50": "fastest",
-    "end_to_end_p50": "fastest",
-    "peak_memory": "lightest in memory",
-    "f1": "most accurate",
-    "accuracy": "most accurate",
-    "macro_f1": "most accurate",
-}
-
-
 def _standing(result: RunResult, facts: Facts) -> str:
     """Say where the winner stands among the candidates."""
     passed = sum(state(row) == "pass" for row in facts.candidates)
@@ -125,8 +114,8 @@ def _standing(result: RunResult, facts: Facts) -> str:
 
 
 def _best(result: RunResult) -> str:
-    metric, _, target = words.plain(result.minimize).partition("@")
-    word = SUPERLATIVES.get(metric)
-    if word is None:
+    name, _, target = words.plain(result.minimize).partition("@")
+    word = metric(name).best
+    if not word:
         return f"the best {limit_name(result.minimize)}"
     return f"the {word} on {target}" if target else f"the {word}"

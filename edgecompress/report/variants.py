@@ -24,15 +24,6 @@ KINDS = {
     "multiply_add": "integer multiply-adds",
     "load_store": "loads and stores",
 }
-SHORT = {
-    "latency_p50": "p50",
-    "latency_p90": "p90",
-    "latency_p99": "p99",
-    "end_to_end_p50": "p50 with tokenization",
-    "speedup": "Faster",
-    "peak_memory": "Peak mem.",
-    "memory_rise": "Mem. over runtime",
-}
 SHOWN = 12
 """Operators and nodes that are shown; the rest is summed up."""
 
@@ -71,9 +62,8 @@ def _settings(facts: Facts, row: Row) -> Side | None:
     varied = [one for one in row.measurements if prefix_of(one) not in apart]
     if not varied:
         return None
-    order = {name: index for index, name in enumerate(words.TITLES)}
     keys = dict.fromkeys((one.metric, one.unit) for one in varied)
-    metrics = sorted(keys, key=lambda key: (order.get(key[0], 99), key[0]))
+    metrics = sorted(keys, key=lambda key: words.place(key[0]))
     notes = Notes()
     lines = []
     for target in dict.fromkeys(one.target for one in varied):
@@ -84,10 +74,7 @@ def _settings(facts: Facts, row: Row) -> Side | None:
             if facts.several and target:
                 name = f"{words.plain(target)}: {name}"
             lines.append((name, tuple(cell_of(one, notes) for one in found)))
-    columns = tuple(
-        (SHORT.get(metric, words.title(metric)), words.UNITS.get(unit, unit))
-        for metric, unit in metrics
-    )
+    columns = tuple((words.short(metric), words.UNITS.get(unit, unit)) for metric, unit in metrics)
     return Side("Other settings", "Setting", columns, tuple(lines), tuple(notes.texts))
 
 

@@ -9,38 +9,11 @@ import math
 import re
 import unicodedata
 
+from edgecompress.all_metrics import metric as declared
+from edgecompress.all_metrics import metrics
 from edgecompress.values import Limit, Measurement
 
 MISSING = "–"
-TITLES = {
-    "f1": "F1",
-    "accuracy": "Accuracy",
-    "macro_f1": "Macro F1",
-    "likelihood": "Likelihood of hidden words",
-    "agreement": "Agreement with the teacher",
-    "ece": "Calibration error (ECE)",
-    "size": "Size",
-    "download_size": "Compressed download",
-    "latency_p50": "Latency p50",
-    "latency_p90": "Latency p90",
-    "latency_p99": "Latency p99",
-    "throughput": "Throughput",
-    "end_to_end_p50": "Latency p50 with tokenization",
-    "load_time": "Load time",
-    "first_inference": "First inference",
-    "peak_memory": "Peak memory",
-    "memory_rise": "Memory over the bare runtime",
-    "load_memory": "Memory to load it",
-    "pss": "Proportional memory (PSS)",
-    "speedup": "Speedup over onnx-fp32",
-    "compression": "Compression against onnx-fp32",
-    "host_difference": "Answers unlike the host's",
-    "instructions": "Instructions per inference",
-    "temperature": "Temperature",
-    "energy": "Energy per inference",
-    "parameters": "Parameters",
-    "harness_overhead": "Cost of the harness itself",
-}
 UNITS = {
     "fraction": "points",
     "bytes": "MB",
@@ -50,6 +23,12 @@ UNITS = {
     "count": "",
 }
 """What stands beside a number; a unit that is not here is shown as it is."""
+
+
+def sign(unit: str) -> str:
+    """Give what stands beside a number of `unit`."""
+    return UNITS.get(unit, unit)
+
 
 _BIDI = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
 
@@ -64,16 +43,20 @@ def plain(text: object) -> str:
 
 def title(metric: str) -> str:
     """Name a metric as a heading does; ``f1_drop`` becomes ``F1 lost``."""
-    if metric in TITLES:
-        return TITLES[metric]
-    if metric.endswith("_host_drop"):
-        return f"{title(metric.removesuffix('_host_drop'))} lost against the host"
-    if metric.endswith("_over_floor"):
-        return f"{title(metric.removesuffix('_over_floor'))} above the floor"
-    if metric.endswith("_drop"):
-        return f"{title(metric.removesuffix('_drop'))} lost"
-    words = plain(metric).replace("_", " ")
-    return words[:1].upper() + words[1:]
+    return plain(declared(metric).title)
+
+
+def short(metric: str) -> str:
+    """Name a metric as a narrow column does."""
+    return declared(metric).short or title(metric)
+
+
+def place(metric: str) -> tuple[int, str]:
+    """Give where a metric stands in a list: as declared, a loss with what it is a loss of."""
+    order = list(metrics())
+    known = declared(metric)
+    name = known.of or known.name
+    return order.index(name) if name in order else len(order), metric
 
 
 def label(metric: str) -> str:
@@ -163,32 +146,17 @@ def measured(found: Measurement | None) -> str:
     return MISSING if found is None else with_unit(found.value, found.unit)
 
 
-def unit_of(metric: str) -> str:
-    """Guess the unit of a metric from its name, for limits that were never measured."""
-    if metric in {"size", "download_size", "pss"} or "memory" in metric:
-        return "bytes"
-    if metric in {"speedup", "compression"}:
-        return "x"
-    if metric.startswith(("latency", "end_to_end")) or metric in {"load_time", "first_inference"}:
-        return "ms"
-    if metric == "harness_overhead":
-        return "ms"
-    known = {"throughput": "1/s", "energy": "mJ", "temperature": "°C"}
-    if metric in {"instructions", "parameters"}:
-        return "count"
-    return known.get(metric, "fraction")
-
-
 def limit_words(limit: Limit) -> str:
     """Say a budget's line: ``F1 at most 1 point under the teacher``."""
-    unit = unit_of(limit.metric)
+    metric = declared(limit.metric)
+    unit, way = metric.unit, "under" if metric.higher_is_better else "over"
     parts = []
     if limit.max is not None:
         parts.append(f"at most {_tidy(limit.max, unit)}")
     if limit.min is not None:
         parts.append(f"at least {_tidy(limit.min, unit)}")
     if limit.max_drop is not None:
-        parts.append(f"at most {_tidy(limit.max_drop, unit)} under the teacher")
+        parts.append(f"at most {_tidy(limit.max_drop, unit)} {way} the teacher")
     if limit.max_ratio is not None:
         parts.append(f"at most {times(limit.max_ratio)}× the teacher's")
     if limit.min_ratio is not None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgecompress.all_metrics import metric
 from edgecompress.data.sample import stratified_sample
 from edgecompress.errors import DataError
 from edgecompress.examples import inputs_json
@@ -146,9 +147,9 @@ def observe_accuracy(
     sample = [examples[index] for index in asked]
     teacher = host = None
     if context.teacher is not None:
-        teacher = _part(cached_answers(context, context.teacher, examples, Local()), asked)
+        teacher = cached_answers(context, context.teacher, examples, Local()).part(asked)
     if not here:
-        host = _part(cached_answers(context, candidate, examples, Local()), asked)
+        host = cached_answers(context, candidate, examples, Local()).part(asked)
     return accuracy_measurements(
         kind,
         cached_answers(context, candidate, sample, place),
@@ -208,14 +209,6 @@ def observe_floor(
     return floor, measured
 
 
-def _part(found: Answers, indices: Sequence[int]) -> Answers:
-    """Give the answers to some of the examples."""
-    return Answers(
-        tuple(found.labels[index] for index in indices),
-        tuple(found.confidence[index] for index in indices),
-    )
-
-
 def accuracy_measurements(
     kind: Task,
     found: Answers,
@@ -257,10 +250,10 @@ def accuracy_measurements(
     -------
     tuple of Measurement
         The task's scores over all data and per slice, ``agreement`` (share of labels equal to the
-        teacher's) and ``<primary>_drop``: the teacher's value minus the candidate's, with the 95 %
-        interval of a paired bootstrap over examples. Against the host ``host_difference`` (share
-        of labels that differ) and ``<primary>_host_drop`` (the host's value minus the target's).
-        ``<primary>_over_floor`` is the candidate's value minus the floor's, with the same interval.
+        teacher's) and the loss of the task's first metric against the teacher (``f1_drop``), with
+        the 95 % interval of a paired bootstrap over examples. Against the host ``host_difference``
+        (share of labels that differ) and what the metric loses (``f1_host_drop``), against the
+        floor what it gains (``f1_over_floor``), with the same interval.
     """
     conditions: Json = {"batch": 1}
     if of is not None and of > len(examples):
@@ -269,7 +262,7 @@ def accuracy_measurements(
         Measurement(
             score.metric,
             score.value,
-            "fraction",
+            metric(score.metric).unit,
             target,
             split,
             slice=score.slice,
@@ -280,13 +273,15 @@ def accuracy_measurements(
     ]
     labels_given = sum(len(each) for each in found.labels)
 
-    def lost(metric: str, reference: Answers, name: str) -> Measurement:
-        drop, low, high = paired_bootstrap_drop(kind, reference, found, examples, seed)
+    def difference(against: str, reference: Answers) -> Measurement:
+        first = kind.metrics[0]
+        pair = (found, reference) if against == "floor" else (reference, found)
+        lost, low, high = paired_bootstrap_drop(first, *pair, examples, seed, labels=labels)
         return Measurement(
-            metric, drop, "fraction", target, split,
+            first.difference(against).name, lost, first.unit, target, split,
             samples=len(examples),
-            interval=(min(low, drop), max(high, drop)),
-            conditions={**conditions, "reference": name, "resamples": 1000},
+            interval=(min(low, lost), max(high, lost)),
+            conditions={**conditions, "reference": against, "resamples": 1000},
         )  # fmt: skip
 
     if host is not None:
@@ -296,18 +291,10 @@ def accuracy_measurements(
                 "host_difference", differing, "fraction", target, split,
                 samples=labels_given, conditions={**conditions, "reference": "host"},
             ),
-            lost(f"{kind.primary}_host_drop", host, "host"),
+            difference("host", host),
         ]  # fmt: skip
     if floor is not None:
-        gain, low, high = paired_bootstrap_drop(kind, found, floor, examples, seed)
-        measured.append(
-            Measurement(
-                f"{kind.primary}_over_floor", gain, "fraction", target, split,
-                samples=len(examples),
-                interval=(min(low, gain), max(high, gain)),
-                conditions={**conditions, "reference": "floor", "resamples": 1000},
-            )
-        )  # fmt: skip
+        measured.append(difference("floor", floor))
     if teacher is None:
         return tuple(measured)
     measured += [
@@ -315,6 +302,6 @@ def accuracy_measurements(
             "agreement", agreement(found, teacher), "fraction", target, split,
             samples=labels_given, conditions={**conditions, "reference": "teacher"},
         ),
-        lost(f"{kind.primary}_drop", teacher, "teacher"),
+        difference("teacher", teacher),
     ]  # fmt: skip
     return tuple(measured)

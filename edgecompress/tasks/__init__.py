@@ -13,12 +13,14 @@ from pathlib import Path
 from edgecompress.discovery import found_classes
 from edgecompress.errors import DataError
 from edgecompress.processors import Processor, processor_class
-from edgecompress.tasks.base import Answers, Floor, Score, Task
+from edgecompress.tasks.answers import Answer, Answers, Score
+from edgecompress.tasks.base import Floor, Task
 from edgecompress.tasks.rows import Row, Rows
 from edgecompress.values import Candidate, Example
 
 __all__ = [
     "GROUP",
+    "Answer",
     "Answers",
     "Floor",
     "Row",

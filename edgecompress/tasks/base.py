@@ -15,28 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecompress.errors import DataError, StageError
+from edgecompress.metrics import Metric
+from edgecompress.tasks.answers import Answers, Score
 from edgecompress.tasks.rows import Row, Rows
+from edgecompress.tasks.scoring import scores, value_of
 from edgecompress.values import Example
 
 Floats = NDArray[np.floating[Any]]
-Statistic = Callable[[Floats], Floats]
-
-
-@dataclass(frozen=True, eq=False)
-class Answers:
-    """What a model said of each example.
-
-    Attributes
-    ----------
-    labels : tuple of tuple of str
-        Per example: one label per word, or exactly one.
-    confidence : tuple of float64 (labels,)
-        Per example: the softmax probability of each of these labels; 1 for a word that the
-        tokenizer gave no piece for, which is answered by rule.
-    """
-
-    labels: tuple[tuple[str, ...], ...]
-    confidence: tuple[NDArray[np.float64], ...]
 
 
 @dataclass(frozen=True)
@@ -58,20 +43,6 @@ class Floor:
     answers: Callable[[Sequence[Example]], Answers]
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
-    """One accuracy figure: a fraction, over all examples or over a `slice` of them.
-
-    `slice` is None, ``label:PER`` or ``file:hau``; `samples` counts the examples (or, for a
-    label, the gold spans or examples) behind `value`.
-    """
-
-    metric: str
-    value: float
-    slice: str | None = None
-    samples: int = 1
-
-
 class Task(ABC):
     """A kind of question: how to encode it, what to learn from, how to read and score answers."""
 
@@ -79,8 +50,8 @@ class Task(ABC):
     """As recipes write it."""
     auto_class: ClassVar[str]
     """Name of the transformers class that loads a model for it."""
-    primary: ClassVar[str]
-    """The metric that stands for the task."""
+    metrics: ClassVar[tuple[Metric, ...]]
+    """What its answers are scored by; the first stands for the task."""
     labelled: ClassVar[bool] = True
     """Whether its classes are the labels of the data."""
     processor: ClassVar[str] = "text"
@@ -135,25 +106,28 @@ class Task(ABC):
         rows : Rows
         """
 
-    @abstractmethod
     def score(
         self, answers: Answers, examples: Sequence[Example], labels: Sequence[str]
     ) -> list[Score]:
-        """Compare answers with the examples' labels: overall, per label and per data file."""
+        """Compare answers with the right ones: over all, per label and per data file."""
+        parts = self.by_label(answers, examples, labels)
+        return scores(self.metrics, answers, examples, labels, parts)
 
-    @abstractmethod
-    def statistics(
-        self, answers: Answers, examples: Sequence[Example]
-    ) -> tuple[NDArray[np.float64], Statistic]:
-        """Give the counts that the primary metric is made of, for resampling.
+    def by_label(
+        self,
+        answers: Answers,  # noqa: ARG002
+        examples: Sequence[Example],  # noqa: ARG002
+        labels: Sequence[str],  # noqa: ARG002
+    ) -> list[Score]:
+        """Score parts of the answers by what is right there (``label:PER``); none, mostly."""
+        return []
 
-        Returns
-        -------
-        counts : float64 (examples, k)
-            Sufficient counts of each example.
-        statistic : callable
-            From summed counts (…, k) to the primary metric (…).
-        """
+    def quality(
+        self, answers: Answers, examples: Sequence[Example], labels: Sequence[str]
+    ) -> float:
+        """Give the first metric over all, turned so that more is better: what training climbs."""
+        value, _ = value_of(self.metrics[0], answers, examples, labels)
+        return value if self.metrics[0].higher_is_better else -value
 
     @abstractmethod
     def floor(self, known: Sequence[Example], processor: Any) -> Floor | None:

@@ -11,25 +11,26 @@ Source: Devlin et al., 2019, "BERT"; scores are those of pseudo-likelihoods (Sal
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecompress.errors import DataError
+from edgecompress.metrics import ANSWERS, Metric
 from edgecompress.processors.text import TextProcessor
+from edgecompress.tasks import metrics
+from edgecompress.tasks.answers import Answer, Answers
 from edgecompress.tasks.base import (
-    Answers,
     Floats,
     Floor,
-    Score,
-    Statistic,
     Task,
     check_outputs,
 )
-from edgecompress.tasks.metrics import by_source
 from edgecompress.tasks.rows import IGNORED, Ids, Row, Rows
 from edgecompress.tasks.token_classification import windows
 from edgecompress.texts import running_text, text_example
@@ -44,12 +45,51 @@ COMPACT = 2
 """Columns of what `MaskedLM.compact` keeps: log probability of the right piece, likeliest piece."""
 
 
+@functools.lru_cache(maxsize=1 << 16)  # the same texts are scored for every candidate
+def _asked(text: str) -> tuple[str, ...]:
+    """Give the words of a text that are hidden."""
+    split = text.split()
+    return tuple(split[index] for index in hidden_words(text))
+
+
+def _logs(answer: Answer, example: Example) -> tuple[float, int]:
+    """Sum the log probabilities of an example's hidden words, and count these."""
+    # A probability that is 0 in float64 counts as the smallest that is not.
+    known = np.log(np.maximum(answer.confidence, np.finfo(np.float64).tiny))
+    return known.sum(), len(_asked(running_text(example)))
+
+
+def _hits(answer: Answer, example: Example) -> tuple[int, int]:
+    """Count the hidden words that are guessed, and all of them."""
+    words = _asked(running_text(example))
+    return sum(a == b for a, b in zip(answer.labels, words, strict=True)), len(words)
+
+
+def _likelihood(counts: Floats) -> Floats:
+    """Geometric mean of the probabilities, float (…, 2) to (…)."""
+    found: Floats = np.exp(counts[..., 0] / np.maximum(counts[..., 1], 1))
+    return found
+
+
+LIKELIHOOD = Metric(
+    "likelihood",
+    "Likelihood of hidden words",
+    "geometric mean of the probabilities given to the hidden words (1 over it is the "
+    "pseudo-perplexity by word)",
+    higher_is_better=True,
+    needs=ANSWERS,
+    counts=_logs,
+    value=_likelihood,
+)
+GUESSED = replace(metrics.ACCURACY, meaning="share of the hidden words guessed", counts=_hits)
+
+
 class MaskedLM(Task):
     """A piece of the vocabulary for every hidden piece."""
 
     name: ClassVar[str] = "masked-lm"
     auto_class: ClassVar[str] = "AutoModelForMaskedLM"
-    primary: ClassVar[str] = "likelihood"
+    metrics: ClassVar[tuple[Metric, ...]] = (LIKELIHOOD, GUESSED)
     labelled: ClassVar[bool] = False
 
     def label_names(self, examples: Sequence[Example]) -> tuple[str, ...]:
@@ -138,33 +178,6 @@ class MaskedLM(Task):
                     said[row.example][place] = str(tokenizer.decode(guess.tolist()))
         return Answers(tuple(tuple(words) for words in said), tuple(confidence))
 
-    def score(
-        self,
-        answers: Answers,
-        examples: Sequence[Example],
-        labels: Sequence[str],  # noqa: ARG002
-    ) -> list[Score]:
-        """Score likelihood and accuracy of the hidden words, over all and per data file."""
-        hits, logs, counts = _tallies(answers, examples)
-        groups = {None: list(range(len(examples)))} | {
-            f"file:{source}": numbers for source, numbers in by_source(examples).items()
-        }
-        scores = []
-        for where, numbers in groups.items():
-            total = max(1.0, float(counts[numbers].sum()))
-            likelihood = float(np.exp(logs[numbers].sum() / total))
-            scores.append(Score("likelihood", likelihood, where, len(numbers)))
-            accuracy = float(hits[numbers].sum() / total)
-            scores.append(Score("accuracy", accuracy, where, len(numbers)))
-        return scores
-
-    def statistics(
-        self, answers: Answers, examples: Sequence[Example]
-    ) -> tuple[NDArray[np.float64], Statistic]:
-        """Give (log probabilities, hidden words) per text, and the likelihood from sums."""
-        _, logs, counts = _tallies(answers, examples)
-        return np.stack((logs, counts), axis=-1), _likelihood
-
     def floor(self, known: Sequence[Example], processor: Any) -> Floor | None:
         """Guess the most frequent piece of `known` everywhere, whatever stands around the place.
 
@@ -249,23 +262,3 @@ def compact_logits(logits: Floats, right: Ids) -> NDArray[np.float64]:
     found = shifted[np.arange(len(right)), right] - norm
     best = logits.argmax(axis=-1) if len(right) else np.zeros(0)
     return np.stack((found, best.astype(np.float64)), axis=-1)
-
-
-def _tallies(answers: Answers, examples: Sequence[Example]) -> tuple[Any, Any, Any]:
-    """Count right guesses, sum log probabilities and count hidden words: float64 (examples,)."""
-    hits, logs, counts = [], [], []
-    for said, confidence, example in zip(answers.labels, answers.confidence, examples, strict=True):
-        text = running_text(example)
-        split = text.split()
-        words = [split[index] for index in hidden_words(text)]
-        hits.append(sum(a == b for a, b in zip(said, words, strict=True)))
-        # A probability that is 0 in float64 counts as the smallest that is not.
-        logs.append(np.log(np.maximum(confidence, np.finfo(np.float64).tiny)).sum())
-        counts.append(len(words))
-    return np.array(hits, float), np.array(logs, float), np.array(counts, float)
-
-
-def _likelihood(counts: Floats) -> Floats:
-    """Geometric mean of the probabilities, float (…, 2) to (…)."""
-    found: Floats = np.exp(counts[..., 0] / np.maximum(counts[..., 1], 1))
-    return found

@@ -1,22 +1,25 @@
-"""Accuracy figures from labels: span F1 by seqeval, accuracy, macro F1, calibration error.
+"""Metrics of labels: span F1 by seqeval, accuracy, macro F1, calibration error.
 
-All are made of counts per example, so that slices and resampled sets need one pass over the
+Most are made of counts per example, so that slices and resampled sets need one pass over the
 answers. seqeval comes with the [build] extra and is imported where it is used.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecompress.errors import MissingExtraError
-from edgecompress.tasks.base import Answers, Floats, Score
+from edgecompress.metrics import ANSWERS, Metric
+from edgecompress.tasks.answers import Answer, Answers, Score
 from edgecompress.texts import label_of, tags_of
 from edgecompress.values import Example
+
+Floats = NDArray[np.floating[Any]]
 
 CALIBRATION_BINS = 15  # Guo et al. 2017, "On Calibration of Modern Neural Networks"
 
@@ -47,104 +50,47 @@ def spans(tags: tuple[str, ...]) -> frozenset[tuple[str, int, int]]:
     return frozenset(get_entities(list(tags)))
 
 
-def span_counts(
-    gold: Iterable[Sequence[str]], answers: Iterable[Sequence[str]]
-) -> NDArray[np.float64]:
-    """Count spans per sentence.
-
-    Returns
-    -------
-    float64 (sentences, 3)
-        True positives, predicted spans, gold spans.
-    """
-    pairs = [
-        (spans(tuple(right)), spans(tuple(said))) for right, said in zip(gold, answers, strict=True)
-    ]
-    rows = [(len(right & said), len(said), len(right)) for right, said in pairs]
-    return np.array(rows, dtype=np.float64).reshape(-1, 3)
+def span_counts(answer: Answer, example: Example) -> tuple[int, int, int]:
+    """Count the spans of one sentence: true positives, predicted, gold."""
+    right, said = spans(tags_of(example)), spans(tuple(answer.labels))
+    return len(right & said), len(said), len(right)
 
 
-def span_scores(answers: Answers, examples: Sequence[Example]) -> list[Score]:
-    """Span F1, precision and recall over all, per entity type and per file; word-level ECE."""
+def hit_counts(answer: Answer, example: Example) -> tuple[bool, int]:
+    """Count one text: whether its label is right, and 1."""
+    return answer.labels == (label_of(example),), 1
+
+
+def f1_by_type(answers: Answers, examples: Sequence[Example]) -> list[Score]:
+    """Score span F1 of every type of entity that `examples` hold."""
     gold = [spans(tags_of(example)) for example in examples]
     said = [spans(labels) for labels in answers.labels]
-
-    def counts(numbers: Iterable[int], kind: str | None = None) -> NDArray[np.float64]:
-        total = np.zeros(3)
-        for i in numbers:
-            right = {span for span in gold[i] if kind in (None, span[0])}
-            found = {span for span in said[i] if kind in (None, span[0])}
-            total += len(right & found), len(found), len(right)
-        return total
-
-    everything = range(len(examples))
-    total = counts(everything)
-    scores = [
-        Score("f1", float(f1_of_counts(total)), samples=len(examples)),
-        Score("precision", float(share_of_counts(total[[0, 1]])), samples=len(examples)),
-        Score("recall", float(share_of_counts(total[[0, 2]])), samples=len(examples)),
-        _words_ece(answers, examples),
-    ]
+    found = []
     for kind in sorted({span[0] for sentence in gold for span in sentence}):
-        part = counts(everything, kind)
-        scores.append(Score("f1", float(f1_of_counts(part)), f"label:{kind}", int(part[2])))
-    for source, numbers in by_source(examples).items():
-        part = counts(numbers)
-        scores.append(Score("f1", float(f1_of_counts(part)), f"file:{source}", len(numbers)))
-    return scores
+        total = np.zeros(3)
+        for all_right, all_said in zip(gold, said, strict=True):
+            right = {span for span in all_right if span[0] == kind}
+            mine = {span for span in all_said if span[0] == kind}
+            total += len(right & mine), len(mine), len(right)
+        value = float(f1_of_counts(total))
+        found.append(Score(F1.name, value, f"label:{kind}", int(total[2])))
+    return found
 
 
-def _words_ece(answers: Answers, examples: Sequence[Example]) -> Score:
-    pairs = zip(answers.labels, examples, strict=True)
-    hits = np.array(
-        [
-            a == b
-            for labels, example in pairs
-            for a, b in zip(labels, tags_of(example), strict=True)
-        ],
-        dtype=bool,
-    )
-    confidence = np.concatenate([np.zeros(0), *answers.confidence])
-    return Score("ece", calibration_error(confidence, hits), samples=len(hits))
-
-
-def class_scores(
+def f1_by_label(
     answers: Answers, examples: Sequence[Example], labels: Sequence[str]
 ) -> list[Score]:
-    """Accuracy and macro F1 over all and per file, F1 per label, expected calibration error.
-
-    Macro F1 is the mean over the labels that `examples` hold; a label that only the answers hold
-    lowers the others' F1 but is no term of the mean.
-    """
-    gold = np.array([label_of(example) for example in examples], dtype=object)
-    said = np.array([label for (label,) in answers.labels], dtype=object)
-    confidence = np.concatenate([np.zeros(0), *answers.confidence])
-    hits = (gold == said).astype(bool)
-    by_label = _f1_by_label(gold, said, labels)
-    scores = [
-        Score("accuracy", _mean(hits), samples=len(gold)),
-        Score("macro_f1", _mean([value for value, _ in by_label.values()]), samples=len(gold)),
-        Score("ece", calibration_error(confidence, hits), samples=len(gold)),
-    ]
-    for label, (value, count) in by_label.items():
-        scores.append(Score("f1", value, f"label:{label}", count))
-    for source, numbers in by_source(examples).items():
-        of_file = _f1_by_label(gold[numbers], said[numbers], labels)
-        where, count = f"file:{source}", len(numbers)
-        scores.append(Score("accuracy", _mean(hits[numbers]), where, count))
-        macro = _mean([value for value, _ in of_file.values()])
-        scores.append(Score("macro_f1", macro, where, count))
-    return scores
-
-
-def _mean(values: Any) -> float:
-    return float(np.mean(values)) if len(values) else 0.0
+    """Score the F1 of every label that `examples` hold, in the order of `labels`."""
+    found = _f1_by_label(answers, examples, labels).items()
+    return [Score(F1.name, value, f"label:{label}", count) for label, (value, count) in found]
 
 
 def _f1_by_label(
-    gold: NDArray[Any], said: NDArray[Any], labels: Sequence[str]
+    answers: Answers, examples: Sequence[Example], labels: Sequence[str]
 ) -> dict[str, tuple[float, int]]:
-    """F1 and number of gold examples of each label that `gold` holds, in the order of `labels`."""
+    """F1 and number of gold examples of each label that `examples` hold."""
+    gold = np.array([label_of(example) for example in examples], dtype=object)
+    said = np.array([label for (label,) in answers.labels], dtype=object)
     result = {}
     extra = sorted(set(gold.tolist()) - set(labels))
     for label in [*labels, *extra]:
@@ -153,6 +99,38 @@ def _f1_by_label(
             counts = np.array([(right & found).sum(), found.sum(), right.sum()], dtype=np.float64)
             result[label] = (float(f1_of_counts(counts)), int(right.sum()))
     return result
+
+
+def macro_f1(
+    answers: Answers, examples: Sequence[Example], labels: Sequence[str]
+) -> tuple[float, int]:
+    """Give the mean F1 of the labels that `examples` hold, and the number of examples.
+
+    A label that only the answers hold lowers the others' F1 but is no term of the mean.
+    """
+    values = [value for value, _ in _f1_by_label(answers, examples, labels).values()]
+    return float(np.mean(values)) if values else 0.0, len(examples)
+
+
+def words_calibration(
+    answers: Answers, examples: Sequence[Example], _: Sequence[str]
+) -> tuple[float, int]:
+    """Give the calibration error over all words, and their number."""
+    return _calibration(answers, [tags_of(example) for example in examples])
+
+
+def texts_calibration(
+    answers: Answers, examples: Sequence[Example], _: Sequence[str]
+) -> tuple[float, int]:
+    """Give the calibration error over all texts, and their number."""
+    return _calibration(answers, [(label_of(example),) for example in examples])
+
+
+def _calibration(answers: Answers, gold: Sequence[Sequence[str]]) -> tuple[float, int]:
+    pairs = zip(answers.labels, gold, strict=True)
+    hits = [a == b for said, right in pairs for a, b in zip(said, right, strict=True)]
+    confidence = np.concatenate([np.zeros(0), *answers.confidence])
+    return calibration_error(confidence, np.array(hits, dtype=bool)), len(hits)
 
 
 def calibration_error(
@@ -180,10 +158,64 @@ def calibration_error(
     return float(np.abs(gap).sum() / len(confidence))
 
 
-def by_source(examples: Sequence[Example]) -> dict[str, list[int]]:
-    """Group the examples by data file: their indices, files in the order of first sight."""
-    result: dict[str, list[int]] = {}
-    for number, example in enumerate(examples):
-        if example.source:
-            result.setdefault(example.source, []).append(number)
-    return result
+F1 = Metric(
+    "f1",
+    "F1",
+    "harmonic mean of precision and recall: of entities, or of one label",
+    higher_is_better=True,
+    needs=ANSWERS,
+    best="most accurate",
+    counts=span_counts,
+    value=f1_of_counts,
+)
+PRECISION = Metric(
+    "precision",
+    "Precision",
+    "share of the entities found that are right",
+    higher_is_better=True,
+    needs=ANSWERS,
+    by_file=False,
+    counts=lambda answer, example: span_counts(answer, example)[:2],
+    value=share_of_counts,
+)
+RECALL = Metric(
+    "recall",
+    "Recall",
+    "share of the right entities that are found",
+    higher_is_better=True,
+    needs=ANSWERS,
+    by_file=False,
+    counts=lambda answer, example: span_counts(answer, example)[::2],
+    value=share_of_counts,
+)
+ACCURACY = Metric(
+    "accuracy",
+    "Accuracy",
+    "share of the answers that are right",
+    higher_is_better=True,
+    needs=ANSWERS,
+    best="most accurate",
+    counts=hit_counts,
+    value=share_of_counts,
+)
+MACRO_F1 = Metric(
+    "macro_f1",
+    "Macro F1",
+    "mean of the F1 of every label",
+    higher_is_better=True,
+    needs=ANSWERS,
+    best="most accurate",
+    whole=macro_f1,
+)
+ECE = Metric(
+    "ece",
+    "Calibration error (ECE)",
+    "expected calibration error: how far the probabilities lie from how often it is right",
+    needs=ANSWERS,
+    caution=(
+        "Its probabilities miss how often it is right by {value} on average (expected calibration "
+        "error, {split}): do not read them as certainties."
+    ),
+    by_file=False,
+    whole=texts_calibration,
+)

@@ -11,16 +11,14 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgecompress.errors import DataError
+from edgecompress.metrics import Metric
 from edgecompress.tasks import metrics
+from edgecompress.tasks.answers import Answers, Score
 from edgecompress.tasks.base import (
-    Answers,
     Floats,
     Floor,
-    Score,
-    Statistic,
     Task,
     check_outputs,
     label_id,
@@ -36,7 +34,7 @@ class TextClassification(Task):
 
     name: ClassVar[str] = "text-classification"
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
-    primary: ClassVar[str] = "accuracy"
+    metrics: ClassVar[tuple[Metric, ...]] = (metrics.ACCURACY, metrics.MACRO_F1, metrics.ECE)
 
     def label_names(self, examples: Sequence[Example]) -> tuple[str, ...]:
         """Give all labels, sorted."""
@@ -82,19 +80,11 @@ class TextClassification(Task):
             tuple(best[i : i + 1] for i in range(len(best))),
         )
 
-    def score(
+    def by_label(
         self, answers: Answers, examples: Sequence[Example], labels: Sequence[str]
     ) -> list[Score]:
-        """Score accuracy and macro F1 (all, per file), F1 per label, and calibration."""
-        return metrics.class_scores(answers, examples, labels)
-
-    def statistics(
-        self, answers: Answers, examples: Sequence[Example]
-    ) -> tuple[NDArray[np.float64], Statistic]:
-        """Give (correct, 1) per text, and accuracy from sums."""
-        pairs = zip(answers.labels, examples, strict=True)
-        correct = np.array([found == (label_of(example),) for found, example in pairs], np.float64)
-        return np.stack((correct, np.ones_like(correct)), axis=-1), metrics.share_of_counts
+        """Score the F1 of every label."""
+        return metrics.f1_by_label(answers, examples, labels)
 
     def floor(
         self,

@@ -9,19 +9,19 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecompress.errors import DataError
+from edgecompress.metrics import Metric
 from edgecompress.tasks import metrics
+from edgecompress.tasks.answers import Answers, Score
 from edgecompress.tasks.base import (
-    Answers,
     Floats,
     Floor,
-    Score,
-    Statistic,
     Task,
     check_outputs,
     label_id,
@@ -39,7 +39,12 @@ class TokenClassification(Task):
 
     name: ClassVar[str] = "token-classification"
     auto_class: ClassVar[str] = "AutoModelForTokenClassification"
-    primary: ClassVar[str] = "f1"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        metrics.F1,
+        metrics.PRECISION,
+        metrics.RECALL,
+        replace(metrics.ECE, whole=metrics.words_calibration),
+    )
 
     def label_names(self, examples: Sequence[Example]) -> tuple[str, ...]:
         """Give ``O`` and then all other tags, sorted."""
@@ -97,21 +102,14 @@ class TokenClassification(Task):
                 tags[row.example][word] = rows.classes[winner]
         return Answers(tuple(tuple(sentence) for sentence in tags), tuple(confidence))
 
-    def score(
+    def by_label(
         self,
         answers: Answers,
         examples: Sequence[Example],
         labels: Sequence[str],  # noqa: ARG002 - entity types come from the gold spans
     ) -> list[Score]:
-        """Score span F1, precision and recall (all, per entity type, per file), and calibration."""
-        return metrics.span_scores(answers, examples)
-
-    def statistics(
-        self, answers: Answers, examples: Sequence[Example]
-    ) -> tuple[NDArray[np.float64], Statistic]:
-        """Give (true positives, predicted spans, gold spans) per sentence, and F1 from sums."""
-        gold = [tags_of(example) for example in examples]
-        return metrics.span_counts(gold, answers.labels), metrics.f1_of_counts
+        """Score span F1 per type of entity."""
+        return metrics.f1_by_type(answers, examples)
 
     def floor(
         self,

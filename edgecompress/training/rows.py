@@ -179,7 +179,6 @@ def logits_of(
 
 
 def primary_score(module: Any, rows: TorchRows) -> float:
-    """Score a module on labelled rows: the task's primary metric, in training's precision."""
+    """Score a module on labelled rows by `Task.quality`, in training's precision."""
     answers = rows.task.decode(logits_of(module, rows, fast=True), rows)
-    scores = rows.task.score(answers, rows.examples, rows.classes)
-    return next(s.value for s in scores if s.metric == rows.task.primary and s.slice is None)
+    return rows.task.quality(answers, rows.examples, rows.classes)

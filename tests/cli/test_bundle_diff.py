@@ -109,7 +109,7 @@ def test_answers_are_asked_of_both(
     assert said.exit_code == 0, said.output
     assert "2 of 2 answers differ (100 %)." in said.output
     assert "right to wrong 2, wrong to right 0, wrong to wrong 0" in said.output
-    assert "Span F1: 50.00 → 0.00" in said.output or "Span F1: 100.00 → 0.00" in said.output
+    assert "F1: 50.00 → 0.00" in said.output or "F1: 100.00 → 0.00" in said.output
     assert "Abuja  Abuja LOC  Abuja PER  Abuja LOC  right to wrong" in said.output
     assert "1 more; --json has all of them" in said.output
 

@@ -106,7 +106,7 @@ def test_variants_have_tables_of_their_own():
         )
     )
     assert "With other numbers of threads p50 p90 2 2.50 ms 2.75 ms 4 1.50 ms¹" in text
-    assert "In batches inputs a second 8 812 per s" in text
+    assert "In batches Throughput 8 812 per s" in text
 
 
 def test_operators_and_layers_by_the_time_they_took():

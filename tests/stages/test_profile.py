@@ -9,9 +9,10 @@ from helpers import labelled_texts, small_context, tiny_teacher
 from pydantic import ValidationError
 from quantized_models import two_layers
 
+from edgecompress.all_metrics import bounded
 from edgecompress.stages.profile import Profile
 from edgecompress.targets.operators import operators_table
-from edgecompress.values import METRICS, Candidate, Measurement
+from edgecompress.values import Candidate, Measurement
 
 QUICK = Profile(warmup_ms=5, min_duration_ms=150, min_count=40, cold_starts=1, attempts=1)
 TEXTS = labelled_texts(12)
@@ -31,7 +32,7 @@ def test_everything_that_a_budget_may_name(classifier: Candidate, tmp_path: Path
     both = {"teacher": classifier, "reference": classifier}
     context = small_context(tmp_path, validation=TEXTS, **both)
     found = by_metric(QUICK.observe(classifier, context))
-    wanted = {name for name, needs in METRICS.items() if needs in ("latency", "memory")}
+    wanted = {one.name for one in bounded() if one.needs in ("latency", "memory")}
     assert wanted | {"harness_overhead"} == set(found) | {"temperature"}  # not read everywhere
     assert found["latency_p50"].target == found["peak_memory"].target == "local"
     assert found["speedup"].conditions["reference"] == "stock fp32 export"

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from edgecompress.errors import DataError
 from edgecompress.tasks import Answers, task
 from edgecompress.tasks.compare import CELLS, agreement, paired_bootstrap_drop
+from edgecompress.tasks.metrics import ACCURACY, F1
 from edgecompress.texts import tags_of, text_example, words_example
 
 NER, TEXT = task("token-classification"), task("text-classification")
@@ -32,7 +33,7 @@ def test_agreement_counts_labels() -> None:
 def test_the_same_answers_lose_nothing() -> None:
     examples = [words_example(words=("w",), tags=("B-PER",))] * 9
     answers = answers_of([("B-PER",), ("O",), ("B-PER",)] * 3)
-    assert paired_bootstrap_drop(NER, answers, answers, examples, seed=1) == (0, 0, 0)
+    assert paired_bootstrap_drop(F1, answers, answers, examples, seed=1) == (0, 0, 0)
 
 
 def test_interval_is_that_of_a_plain_bootstrap() -> None:
@@ -44,14 +45,14 @@ def test_interval_is_that_of_a_plain_bootstrap() -> None:
     say = {True: ("a",), False: ("b",)}
     reference = answers_of([say[bool(x)] for x in before])
     worse = answers_of([say[bool(x)] for x in after])
-    drop, low, high = paired_bootstrap_drop(TEXT, reference, worse, examples, seed=3)
+    drop, low, high = paired_bootstrap_drop(ACCURACY, reference, worse, examples, seed=3)
     lost = before.astype(float) - after
     assert drop == pytest.approx(lost.mean())
     error = 1.96 * lost.std() / np.sqrt(size)
     assert low == pytest.approx(drop - error, abs=0.01)
     assert high == pytest.approx(drop + error, abs=0.01)
-    assert (drop, low, high) == paired_bootstrap_drop(TEXT, reference, worse, examples, seed=3)
-    assert (drop, low, high) != paired_bootstrap_drop(TEXT, reference, worse, examples, seed=4)
+    assert (drop, low, high) == paired_bootstrap_drop(ACCURACY, reference, worse, examples, seed=3)
+    assert (drop, low, high) != paired_bootstrap_drop(ACCURACY, reference, worse, examples, seed=4)
 
 
 def test_span_f1_interval_equals_resampling_the_sentences() -> None:
@@ -64,7 +65,7 @@ def test_span_f1_interval_equals_resampling_the_sentences() -> None:
         answers_of([tags_of(e) for e in examples]),
         answers_of([tuple(map(str, one)) for one in said]),
     )
-    drop, low, high = paired_bootstrap_drop(NER, right, wrong, examples, seed=2, resamples=200)
+    drop, low, high = paired_bootstrap_drop(F1, right, wrong, examples, seed=2, resamples=200)
     drawn = np.random.default_rng(2).integers(0, 40, (200, 40))
     drops = []
     for indices in drawn:
@@ -87,7 +88,7 @@ def test_large_sets_are_drawn_in_parts() -> None:
     same = answers_of([("a",)] * 1)
     all_right = Answers(same.labels * size, same.confidence * size)
     all_wrong = Answers((("b",),) * size, same.confidence * size)
-    found = paired_bootstrap_drop(TEXT, all_right, all_wrong, examples, seed=0, resamples=5)
+    found = paired_bootstrap_drop(ACCURACY, all_right, all_wrong, examples, seed=0, resamples=5)
     assert found == (1, 1, 1)
 
 
@@ -100,13 +101,15 @@ def test_bounds_hold(triples: list[tuple[str, str, str]], seed: int) -> None:
     examples = [text_example(text="t", label=gold) for gold, _, _ in triples]
     reference = answers_of([(a,) for _, a, _ in triples])
     answers = answers_of([(b,) for _, _, b in triples])
-    drop, low, high = paired_bootstrap_drop(TEXT, reference, answers, examples, seed, 200)
+    drop, low, high = paired_bootstrap_drop(ACCURACY, reference, answers, examples, seed, 200)
     assert -1 <= low <= high <= 1
     assert -1 <= drop <= 1
-    back, low_back, high_back = paired_bootstrap_drop(TEXT, answers, reference, examples, seed, 200)
+    back, low_back, high_back = paired_bootstrap_drop(
+        ACCURACY, answers, reference, examples, seed, 200
+    )
     assert (back, low_back, high_back) == pytest.approx((-drop, -high, -low))
 
 
 def test_no_examples_is_an_error() -> None:
     with pytest.raises(DataError, match="no examples to compare"):
-        paired_bootstrap_drop(TEXT, answers_of([]), answers_of([]), [], seed=0)
+        paired_bootstrap_drop(ACCURACY, answers_of([]), answers_of([]), [], seed=0)

@@ -37,7 +37,9 @@ def tagged(rows: list[list[str]]) -> list[Example]:
 def score(name: str, answers: Answers, examples: list[Example], labels: tuple[str, ...]) -> float:
     kind = task(name)
     found = kind.score(answers, examples, labels)
-    return next(one.value for one in found if (one.metric, one.slice) == (kind.primary, None))
+    return next(
+        one.value for one in found if (one.metric, one.slice) == (kind.metrics[0].name, None)
+    )
 
 
 def test_every_task_declares_one() -> None:

@@ -13,6 +13,7 @@ from edgecompress.processors import TextProcessor
 from edgecompress.tasks import task
 from edgecompress.tasks.masked_lm import compact_logits, hidden_words, mask_id
 from edgecompress.tasks.rows import IGNORED, input_ids
+from edgecompress.tasks.scoring import counts_of
 from edgecompress.texts import text_example, words_example
 from edgecompress.values import Example
 
@@ -126,10 +127,11 @@ def test_resampled_likelihood_is_that_of_the_score(small: TextProcessor):
     random = np.random.default_rng(1)
     logits = [random.normal(size=(len(ids), len(PIECES))) for ids in input_ids(encoded)]
     answers = kind.decode(logits, encoded)
-    counts, statistic = kind.statistics(answers, examples(*TEXTS))
+    counts = counts_of(kind.metrics[0], answers, examples(*TEXTS))
     scored = kind.score(answers, examples(*TEXTS), ())[0]
-    assert scored.metric == kind.primary
-    assert float(statistic(counts.sum(0))) == pytest.approx(scored.value)
+    assert scored.metric == kind.metrics[0].name == "likelihood"
+    assert counts is not None and kind.metrics[0].value is not None
+    assert float(kind.metrics[0].value(counts.sum(0))) == pytest.approx(scored.value)
 
 
 def test_compact_logits_are_log_probabilities():

@@ -220,7 +220,7 @@ class Tuner:
     @property
     def metric(self) -> str:
         """The metric's name."""
-        return self.rows.task.primary
+        return self.rows.task.metrics[0].name
 
     @property
     def goal(self) -> float:
@@ -379,7 +379,4 @@ class Tuner:
             rows.task.compact(answer(row), rows.rows[row]) for row in range(len(rows.lengths))
         ]
         answers = rows.task.decode(logits, rows)
-        scores = rows.task.score(answers, self.judged, labels)
-        return float(
-            next(s.value for s in scores if s.metric == rows.task.primary and s.slice is None)
-        )
+        return rows.task.quality(answers, self.judged, labels)

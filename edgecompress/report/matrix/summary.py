@@ -13,13 +13,14 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from edgecompress.machine_metrics import MACHINES
 from edgecompress.report import words
 from edgecompress.report.facts import Facts, drop, gather, scored
 from edgecompress.report.matrix.values import SEED, CellResult, MatrixResult
 from edgecompress.values import Measurement, Row, find
 
 SCORE, LOST = "score", "lost"
-METRICS = (SCORE, LOST, "size", "download_size", "compression", "latency_p50", "speedup")
+METRICS = (SCORE, LOST, *(one.name for one in MACHINES if one.compared))
 """What is summed up: the task's metric on test, what is lost of it against the teacher, and what
 the model costs."""
 PLAIN = ("export", "fuse")
