@@ -6,6 +6,7 @@ Every address of the loopback network is a client of its own.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import random
 import socket
@@ -74,12 +75,13 @@ def test_a_connection_that_is_being_answered_is_never_closed(
 def test_where_all_are_being_answered_a_new_one_is_told_so(tags_bundle: Path, start: Start) -> None:
     body = json.dumps({"text": SLOW}).encode()
     told: list[bytes] = []
+    waits_s = (0.02 * 2**tried for tried in itertools.count())  # a busy machine reads it late
 
     def asked_and_told(server: Server) -> bool:
         """Ask on the only connection there may be; whoever comes then is refused."""
         with server.socket() as asking:
             asking.sendall(HEAD % len(body) + body)
-            time.sleep(random.uniform(0.0, 0.3))  # until it has been read
+            time.sleep(next(waits_s))  # until it has been read
             try:
                 with server.socket() as beyond:
                     told.append(beyond.recv(1000))
