@@ -206,6 +206,25 @@ def _read_twice(graph: Graph) -> None:
     graph.output("y")
 
 
+def _inner_weights(graph: Graph) -> None:
+    """All weights inside the branches of an If, in initializers or Constant nodes."""
+    graph.input("x", FLOAT, ["n", 32])
+    graph.add("ReduceSum", ["x"], "s", keepdims=0)
+    graph.add("Cast", ["s"], "c", to=BOOL)
+    spelled = graph.pick(0, 1)
+
+    def branch(name: str) -> Any:
+        array = (graph.random.standard_normal((32, 64)) * 0.2).astype(np.float32)
+        weight = numpy_helper.from_array(array, f"{name}w")
+        made = [node("Constant", [], [f"{name}w"], value=weight)] if spelled else []
+        made.append(node("MatMul", ["x", f"{name}w"], [f"{name}o"]))
+        shape = [value(f"{name}o", FLOAT, ["n", 64])]
+        return helper.make_graph(made, name, [], shape, [] if spelled else [weight])
+
+    graph.add("If", ["c"], "y", then_branch=branch("t"), else_branch=branch("e"))
+    graph.output("y", ["n", 64])
+
+
 def _recurrent(graph: Graph) -> None:
     """An LSTM of any direction, with or without what it may be given, before a linear layer."""
     direction = graph.pick("forward", "reverse", "bidirectional")
@@ -285,6 +304,7 @@ GRAPHS = {
     "words": _words,
     "only convolutions": _only_convolutions,
     "read twice": _read_twice,
+    "inner weights": _inner_weights,
     "recurrent": _recurrent,
     "unfolded": _unfolded,
     "one filter bank": _one_filter_bank,

@@ -21,7 +21,14 @@ from edgecompress.models.storage import StoredModel
 from edgecompress.quantization.constants import lift_large
 from edgecompress.quantization.fitness import read_exactly
 from edgecompress.quantization.fusion import FAILURES
-from edgecompress.quantization.layers import attributes, name_nodes, names_read, names_read_inside
+from edgecompress.quantization.layers import (
+    INSIDE,
+    attributes,
+    name_nodes,
+    names_read,
+    names_read_inside,
+    values_inside,
+)
 
 Form = Literal["fp16", "bf16"]
 TYPES = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
@@ -73,7 +80,8 @@ def check_halvable(model: StoredModel) -> None:
     name_nodes(model)
     lift_large(model, LEAST_VALUES)
     if not halved_weights(model):
-        raise StageError(NOTHING)
+        inner = values_inside(model.proto.graph.node)
+        raise StageError(f"{NOTHING}{INSIDE.format(inner) if inner else ''}")
 
 
 def store_in_half(model: StoredModel, form: Form, held: Mapping[str, str] | None = None) -> Halved:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -41,6 +42,10 @@ class Layer:
     refused: str = ""
 
 
+INSIDE = "; {:,} values of its weights lie inside If or Loop, whose graphs stay as they are"
+"""What is said of a graph of which nothing else can be quantized."""
+
+
 def name_nodes(model: StoredModel) -> None:
     """Give every nameless node of the graph a name: layers are known by their nodes."""
     taken = {node.name for node in model.proto.graph.node}
@@ -74,6 +79,21 @@ def names_read_inside(nodes: Iterable[Any]) -> set[str]:
     ]
     outputs = {value.name for inner in subgraphs for value in inner.output}
     return names_read(node for inner in subgraphs for node in inner.node) | outputs
+
+
+def values_inside(nodes: Iterable[Any]) -> int:
+    """Count the fp32 numbers that the subgraphs of nodes hold as weights of their own."""
+    total, pending = 0, [(node, False) for node in nodes]
+    while pending:
+        node, inside = pending.pop()
+        for found in node.attribute:
+            held = [found.t] if inside and node.op_type == "Constant" else []
+            for inner in (found.g, *found.graphs):
+                pending.extend((each, True) for each in inner.node)
+                held += inner.initializer
+            floats = (t for t in held if t.data_type == TensorProto.FLOAT and len(t.dims) > 1)
+            total += sum(math.prod(tensor.dims) for tensor in floats)
+    return total
 
 
 def attributes(node: Any) -> dict[str, Any]:

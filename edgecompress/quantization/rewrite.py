@@ -23,7 +23,14 @@ from onnx import TensorProto
 from edgecompress.errors import StageError
 from edgecompress.models.storage import StoredModel, read_model, write_model
 from edgecompress.quantization.constants import lift_constants
-from edgecompress.quantization.layers import Kind, Layer, find_layers, name_nodes
+from edgecompress.quantization.layers import (
+    INSIDE,
+    Kind,
+    Layer,
+    find_layers,
+    name_nodes,
+    values_inside,
+)
 from edgecompress.quantization.normalizations import fold_normalizations
 from edgecompress.quantization.proof import Coverage, check_model, coverage
 from edgecompress.quantization.rewriter import Rewriter, regions_of
@@ -93,9 +100,11 @@ def check_quantizable(model: StoredModel, but: Collection[Kind] = ()) -> None:
     if sparse or model.proto.graph.sparse_initializer:
         raise StageError("the model's weights are sparse tensors: export them dense")
     told = ", ".join(f"{count} {op}" for op, count in others.most_common()) or "none"
+    inner = values_inside(nodes)
     raise StageError(
         "the model has no layer that can be quantized (MatMul, Gemm, Conv, LSTM, Attention or "
         f"Gather with a constant fp32 weight); operators with a weight: {told}"
+        f"{INSIDE.format(inner) if inner else ''}"
     )
 
 

@@ -27,6 +27,7 @@ REFUSED = {
     "flat sound": dict.fromkeys(LINEAR, "no layer can be quantized"),
     "halved image": dict.fromkeys(LINEAR, "no layer can be quantized"),
     "only convolutions": dict.fromkeys(LINEAR, "no layer can be quantized"),
+    "inner weights": dict.fromkeys(SCHEMES, "4,096 values of its weights lie inside If or Loop"),
     "one filter bank": dict.fromkeys(LINEAR, "no layer can be quantized"),
     "half weights": {
         **dict.fromkeys(SCHEMES, "weights have 16 bits"), "half": "no fp32 weights",
