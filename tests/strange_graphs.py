@@ -256,6 +256,10 @@ def _unfolded(graph: Graph) -> None:
         moments = [graph.weight(f"{part}{number}", 8) for part in ("gamma", "beta", "mean")]
         spread = (graph.random.random(8) + 0.2).astype(np.float32)
         graph.weights.append(numpy_helper.from_array(spread, f"var{number}"))
+        if number % 2:  # in Constant nodes
+            for tensor in graph.weights[-4:]:
+                graph.add("Constant", [], tensor.name, value=tensor)
+            del graph.weights[-4:]
         epsilon = graph.pick({}, {"epsilon": 1e-3})
         graph.add(
             "BatchNormalization", [f"c{number}", *moments, f"var{number}"], f"n{number}", **epsilon

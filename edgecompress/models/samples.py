@@ -325,7 +325,7 @@ def _fitted(
         return 1
     raise DataError(
         f"array {spec.name} does not fit: {both}; its first axis must count samples, each "
-        f"{shape_text(spec.shape)}{' or without the batch axis' if axis is not None else ''}",
+        f"{shape_text(whole)}{' or without the batch axis' if axis is not None else ''}",
         file=file,
     )
 

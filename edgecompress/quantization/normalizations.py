@@ -14,6 +14,7 @@ import numpy as np
 from onnx import TensorProto
 
 from edgecompress.models.storage import StoredModel
+from edgecompress.quantization.constants import lift
 from edgecompress.quantization.layers import attributes, names_read_inside
 from edgecompress.quantization.weights import array_tensor
 
@@ -29,6 +30,9 @@ def fold_normalizations(model: StoredModel) -> None:
     weight's name, unless others read that weight. Folded weights lie in memory.
     """
     graph = model.proto.graph
+    normalizations = [node for node in graph.node if node.op_type == "BatchNormalization"]
+    moments = {name for node in normalizations for name in node.input[1:]}
+    lift(model, lambda name, _: name in moments)
     tensors = {t.name: t for t in graph.initializer if t.data_type == TensorProto.FLOAT}
     readers = Counter(name for node in graph.node for name in node.input if name)
     outside = {value.name for value in graph.output} | names_read_inside(graph.node)

@@ -193,3 +193,13 @@ def test_the_digest_is_of_what_the_files_hold(tmp_path: Path) -> None:
     assert samples_digest(tmp_path / "a") == samples_digest(tmp_path / "b")
     np.save(tmp_path / "b" / "x.npy", np.zeros(3))
     assert samples_digest(tmp_path / "a") != samples_digest(tmp_path / "b")
+
+
+def test_what_an_array_must_be_is_said_with_its_batch(tmp_path: Path) -> None:
+    frames = TensorSpec("frames", "tensor(float)", ("sequence_length", 16))
+    state = TensorSpec("state", "tensor(float)", (1, 1, 8))
+    np.savez(
+        tmp_path / "a.npz", frames=np.ones((1, 4, 16), np.float32), state=np.ones((1, 1, 1, 8))
+    )
+    with pytest.raises(DataError, match=r"array is float32 1 × 4 × 16; .* each 1 × 16 or without"):
+        list(open_samples(tmp_path, (frames, state)).feeds())
