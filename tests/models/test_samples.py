@@ -196,8 +196,8 @@ def test_the_digest_is_of_what_the_files_hold(tmp_path: Path) -> None:
 
 
 def test_what_an_array_must_be_is_said_with_its_batch(tmp_path: Path) -> None:
-    frames = TensorSpec("frames", "tensor(float)", ("sequence_length", 16))
-    state = TensorSpec("state", "tensor(float)", (1, 1, 8))
+    frames = TensorSpec("frames", "float32", ("sequence_length", 16))
+    state = TensorSpec("state", "float32", (1, 1, 8))
     np.savez(
         tmp_path / "a.npz", frames=np.ones((1, 4, 16), np.float32), state=np.ones((1, 1, 1, 8))
     )
