@@ -70,7 +70,7 @@ def _imports(file: Path, name: str, is_package: bool) -> set[str]:
     parts = name.split(".") if is_package else name.split(".")[:-1]
     own = name.partition(".")[0]
     source = file.read_text(encoding="utf-8")
-    if is_package and "iter_modules(__path__)" in source:  # it finds its modules by itself
+    if is_package and "__path__" in source:  # it finds its modules by itself
         found.update(f"{name}.{info.name}" for info in pkgutil.iter_modules([str(file.parent)]))
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -87,13 +87,33 @@ def _imports(file: Path, name: str, is_package: bool) -> set[str]:
 
 @functools.cache
 def code_digest(module: str) -> str:
-    """SHA-256 over the source of `module` and of all modules of its package that it reaches."""
+    """SHA-256 over the code of `module` and of all modules of its package that it reaches.
+
+    Code is a syntax tree without docstrings and comments: a sentence that is said better changes no
+    result.
+    """
     digest = hashlib.sha256()
     for name in sorted(closure(module)[0]):
         spec = importlib.util.find_spec(name)
         if spec and spec.origin:
-            digest.update(name.encode() + b"\0" + Path(spec.origin).read_bytes())
+            digest.update(f"{name} {_syntax_digest(Path(spec.origin))}\n".encode())
     return digest.hexdigest()
+
+
+@functools.cache
+def _syntax_digest(file: Path) -> str:
+    tree = ast.parse(file.read_bytes())
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            body[:] = [one for one in body if not _is_docstring(one)]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+
+
+def _is_docstring(node: ast.AST) -> bool:
+    """Say whether a statement is nothing but text: of a module, class, function or attribute."""
+    value = node.value if isinstance(node, ast.Expr) else None
+    return isinstance(value, ast.Constant) and isinstance(value.value, str)
 
 
 @functools.cache

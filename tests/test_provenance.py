@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +13,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import edgecompress
 from edgecompress.errors import DataError
 from edgecompress.provenance import candidate_digest, closure
 from edgecompress.values import Candidate, OnnxModel
@@ -47,3 +52,42 @@ def test_what_a_package_finds_by_itself_counts() -> None:
     modules, _ = closure("edgecompress.stages.factorize")
     assert "edgecompress.surgery.families.albert" in modules
     assert "edgecompress.tasks.token_classification" in modules
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """The package, to be edited."""
+    root = Path(edgecompress.__file__).parent
+    shutil.copytree(root, tmp_path / "edgecompress", ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+def digest_of_distil(folder: Path) -> str:
+    code = (
+        "from edgecompress.provenance import code_digest; "
+        "print(code_digest('edgecompress.stages.distil'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip()
+
+
+def test_words_about_the_code_change_no_key_and_constants_do(copied: Path) -> None:
+    file = copied / "edgecompress" / "training" / "losses.py"
+    source = file.read_text()
+    before = digest_of_distil(copied)
+    said = source.replace('"""', '"""Said better. ', 1).replace(
+        "import torch\n", "import torch  # why\n"
+    )
+    file.write_text(said.replace('"""A score whose softmax is 0', '"""Its softmax is 0'))
+    assert file.read_text() != source
+    assert digest_of_distil(copied) == before
+    assert "NOTHING = -1e9" in source
+    file.write_text(source.replace("NOTHING = -1e9", "NOTHING = -1e8"))
+    assert digest_of_distil(copied) != before

@@ -38,7 +38,7 @@ from edgecompress.reading import at_home
 from edgecompress.stage import Observer, Stage, Transform, check_stage
 from edgecompress.store import Store, in_words
 from edgecompress.targets import Target
-from edgecompress.tasks import Answers
+from edgecompress.tasks import Answers, foreign_code
 from edgecompress.training.heads import HeadRules
 from edgecompress.training.teachers import model_identity
 from edgecompress.training.together import together
@@ -362,6 +362,7 @@ class Pipeline:
             "stage": stage.stage_name(),
             "parameters": stage.identity(),
             "code": code_digest(module),
+            "task": foreign_code(self.recipe.fields.task),
             "libraries": library_versions(module),
             "teacher": candidate_digest(self.teacher)
             if self.teacher and _reads_teacher(stage)

@@ -13,6 +13,7 @@ from edgecompress.all_metrics import metric
 from edgecompress.data.sample import stratified_sample
 from edgecompress.errors import DataError
 from edgecompress.examples import inputs_json
+from edgecompress.provenance import code_digest
 from edgecompress.stage import Context
 from edgecompress.targets import torch_answers
 from edgecompress.targets.agent.arrays import pack, unpack
@@ -22,7 +23,7 @@ from edgecompress.targets.inputs import encoded_feeds
 from edgecompress.targets.local import Local
 from edgecompress.targets.probe import ask
 from edgecompress.targets.size import model_files
-from edgecompress.tasks import Answers, Floor, Task, load_processor, task
+from edgecompress.tasks import Answers, Floor, Task, foreign_code, load_processor, task
 from edgecompress.tasks.compare import agreement, paired_bootstrap_drop
 from edgecompress.values import (
     Candidate,
@@ -75,7 +76,7 @@ def cached_answers(
     place = Local() if isinstance(candidate.model, TorchModel) else target
     key = {
         "what": "answers",
-        "code": [agent_digest(), file_digest(Path(str(torch_answers.__file__)))],
+        "code": [agent_digest(), code_digest(__name__), foreign_code(candidate.task)],
         "model": _model_key(candidate),
         "task": candidate.task,
         "labels": list(candidate.labels),

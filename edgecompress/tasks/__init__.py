@@ -13,6 +13,7 @@ from pathlib import Path
 from edgecompress.discovery import found_classes
 from edgecompress.errors import DataError
 from edgecompress.processors import Processor, processor_class
+from edgecompress.provenance import code_digest
 from edgecompress.tasks.answers import Answer, Answers, Score
 from edgecompress.tasks.base import Floor, Task
 from edgecompress.tasks.rows import Row, Rows
@@ -27,6 +28,7 @@ __all__ = [
     "Rows",
     "Score",
     "Task",
+    "foreign_code",
     "load_processor",
     "rows_of",
     "takes_examples",
@@ -41,6 +43,14 @@ GROUP = "edgecompress.tasks"
 def _tasks() -> dict[str, Task]:
     classes = found_classes(__name__, __path__, Task, GROUP, lambda one: one.name)  # type: ignore[type-abstract]
     return {name: one() for name, one in classes.items()}
+
+
+def foreign_code(name: str | None) -> str | None:
+    """Give the digest of a task's code where it is another's: ours is found by its imports."""
+    if name is None:
+        return None
+    module = type(task(name)).__module__
+    return None if module.startswith(f"{__name__}.") else code_digest(module)
 
 
 def task_names() -> tuple[str, ...]:
