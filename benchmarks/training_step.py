@@ -276,7 +276,7 @@ def main(
     """Train a student twice, side by side."""
     import torch
 
-    from edgecompress.training.rows import labelled_rows, make_rows, primary_score
+    from edgecompress.training.encoding import labelled_rows, make_rows
 
     torch.set_num_threads(threads)
     stage = Finetune(epochs=epochs, learning_rate=learning_rate, batch_size=batch_size)
@@ -294,7 +294,7 @@ def main(
             f"{len(rows.lengths)} sentences of {rows.lengths.mean():.1f} tokens, {epochs} epochs, "
             f"{batch_size} rows a step, {threads} thread(s), a student of {size / 1e6:.1f}M "
             f"parameters with dropout {module.config.hidden_dropout_prob:g}; dev F1 before "
-            f"{100 * primary_score(module, dev):.2f}"
+            f"{100 * dev.primary_score(module):.2f}"
         )
         turns = Turns((TRAINER, OURS), turn)
         watches = {TRAINER: Watch(), OURS: Watch()}
@@ -317,8 +317,8 @@ def main(
             thread.start()
         for thread in threads_of:
             thread.join()
-        theirs = report(TRAINER, watches[TRAINER], primary_score(made[TRAINER], dev))
-        ours = report(OURS, watches[OURS], primary_score(made[OURS], dev))
+        theirs = report(TRAINER, watches[TRAINER], dev.primary_score(made[TRAINER]))
+        ours = report(OURS, watches[OURS], dev.primary_score(made[OURS]))
         click.echo(
             f"{OURS} over {TRAINER}, rows/s: {ours[0] / theirs[0]:.2f} on the wall, "
             f"{ours[1] / theirs[1]:.2f} on the processor"

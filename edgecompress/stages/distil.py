@@ -116,11 +116,11 @@ class Distil(ScheduleFields, Transform):
 
         from edgecompress.surgery.model import load_module, save_module
         from edgecompress.training.distillation import Teaching
+        from edgecompress.training.encoding import make_rows
         from edgecompress.training.fit import fit
         from edgecompress.training.lessons import decisions, make_lessons
         from edgecompress.training.masking import hiding
         from edgecompress.training.relations import captured
-        from edgecompress.training.rows import make_rows
         from edgecompress.training.teachers import open_teachers
 
         examples = self._examples(candidate, context)

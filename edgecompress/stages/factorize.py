@@ -185,8 +185,8 @@ class _Work:
 
         from edgecompress.surgery.families import family_of
         from edgecompress.surgery.sharing import rows_of_pieces
+        from edgecompress.training.encoding import make_rows
         from edgecompress.training.moments import token_counts
-        from edgecompress.training.rows import make_rows
 
         if not self.stage.weighted:
             return None
@@ -223,8 +223,9 @@ class _Work:
         self._choose({p: (one.in_features, one.out_features) for p, one in linears.items()}, rule)
 
     def _gather(self, linears: dict[str, Any]) -> None:
+        from edgecompress.training.encoding import make_rows
         from edgecompress.training.moments import input_moments
-        from edgecompress.training.rows import make_rows, sample
+        from edgecompress.training.rows import sample
 
         examples = sample(self.context.train, self.stage.samples, self.context.seed)
         rows = make_rows(self.candidate, examples, self.module)

@@ -33,10 +33,10 @@ class Finetune(ScheduleFields, Transform):
     def apply(self, candidate: Candidate, context: Context) -> Candidate:
         """Train a copy of the candidate's model."""
         from edgecompress.surgery.model import load_module, save_module
+        from edgecompress.training.encoding import labelled_rows, make_rows
         from edgecompress.training.fit import fit
         from edgecompress.training.losses import hard_loss
         from edgecompress.training.masking import hiding
-        from edgecompress.training.rows import labelled_rows, make_rows
 
         module = load_module(candidate.model)
         rows = hiding(labelled_rows(candidate, context.train, module), self.masking)

@@ -16,7 +16,7 @@ from edgecompress.training.embedding import only_used_rows
 from edgecompress.training.fake_quant_training import fake_quantized
 from edgecompress.training.gradual import held
 from edgecompress.training.loop import Outcome, Regulation, Schedule, train
-from edgecompress.training.rows import TorchRows, primary_score
+from edgecompress.training.rows import TorchRows
 from edgecompress.training.together import current_team
 
 Loss = Callable[[Any, torch.Tensor, np.ndarray], torch.Tensor]
@@ -80,7 +80,7 @@ def fit(
             return loss(output, feed["attention_mask"].bool(), numbers)
 
     def score() -> float | None:
-        return None if validation is None else primary_score(module, validation)
+        return None if validation is None else validation.primary_score(module)
 
     module.eval()
     module.to(device)

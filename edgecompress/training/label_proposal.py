@@ -58,7 +58,7 @@ def propose(candidate: Candidate, module: Any, examples: Sequence[Example]) -> P
     -------
     Proposal
     """
-    from edgecompress.training.rows import logits_of, make_rows
+    from edgecompress.training.encoding import make_rows
 
     step = max(1, len(examples) // EXAMPLES)
     asked = [example for example in examples if label_of(example) or tags_of(example)][::step]
@@ -67,7 +67,7 @@ def propose(candidate: Candidate, module: Any, examples: Sequence[Example]) -> P
     if not bare:
         return Proposal({}, 0, 0)
     rows = make_rows(candidate, bare, module)
-    answers = rows.task.decode(logits_of(module, rows), rows)
+    answers = rows.task.decode(rows.outputs(module), rows)
     counts: dict[str, Counter[str]] = {name: Counter() for name in candidate.labels}
     for said, example in zip(answers.labels, asked, strict=True):
         truth = tags_of(example) or (label_of(example),)

@@ -9,7 +9,7 @@ another piece, 10 % stay); new masks each epoch after Liu et al., 2019, "RoBERTa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -147,7 +147,9 @@ class MaskedRows(TorchRows):
             handle.remove()
             self.drawn.narrow, self.drawn.places, self.drawn.epoch = False, None, None
 
-    def logits(self, module: Any, fast: bool, tick: Any = None) -> list[np.ndarray]:
+    def outputs(
+        self, module: Any, fast: bool = False, tick: Callable[[int], None] | None = None
+    ) -> list[np.ndarray]:
         """Give what `MaskedLM.decode` reads of each row's logits, float64 (hidden, 2)."""
         found: list[np.ndarray] = [np.zeros((0, 2))] * len(self)
         device = next(module.parameters()).device

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -11,13 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from edgecompress.errors import DataError, StageError
-from edgecompress.processors import Processor
-from edgecompress.tasks import Rows, load_processor, takes_examples, task
-from edgecompress.tasks.masked_lm import MaskedLM
+from edgecompress.tasks import Rows
 from edgecompress.tasks.rows import input_ids
 from edgecompress.training.devices import autocast, moved
-from edgecompress.values import Candidate, Example
+from edgecompress.values import Example
 
 TOKENS = 4096
 """Padded tokens of one batch when nothing is trained: about what a core's cache likes."""
@@ -51,58 +47,48 @@ class TorchRows(Rows):
         """While inside, `module` may answer only what `targets` asks for; here it answers all."""
         return nullcontext()
 
+    def outputs(
+        self, module: Any, fast: bool = False, tick: Callable[[int], None] | None = None
+    ) -> list[np.ndarray]:
+        """Run a module over all rows.
+
+        Parameters
+        ----------
+        module : transformers.PreTrainedModel
+        fast : bool
+            Use the mixed precision that training uses.
+        tick : callable, optional
+            Told the number of rows done.
+
+        Returns
+        -------
+        list of numpy.ndarray
+            float32, per row, as the task's `compact` leaves them.
+        """
+        found: list[np.ndarray] = [np.zeros(0, np.float32)] * len(self)
+        device = next(module.parameters()).device
+        done = 0
+        for batch in even_batches(self.lengths):
+            feed = {name: moved(tensor, device) for name, tensor in self.feed(batch).items()}
+            with torch.inference_mode(), autocast(device.type) if fast else nullcontext():
+                logits = module(**feed).logits
+            values = logits.float().cpu().numpy()
+            for row, value in zip(batch.tolist(), values, strict=True):
+                found[row] = self.task.compact(value, self.rows[row]).copy()
+            done += len(batch)
+            if tick is not None:
+                tick(done)
+        return found
+
+    def primary_score(self, module: Any) -> float:
+        """Score a module on labelled rows by `Task.quality`, in training's precision."""
+        answers = self.task.decode(self.outputs(module, fast=True), self)
+        return self.task.quality(answers, self.examples, self.classes)
+
     @property
     def used_ids(self) -> np.ndarray:
         """All token ids that a batch of these rows can hold, int64 (ids,), ascending."""
         return np.unique(np.concatenate([[self.processor.pad_id], *input_ids(self)]))
-
-
-def make_rows(candidate: Candidate, examples: Sequence[Example], module: Any) -> TorchRows:
-    """Make rows of examples with a candidate's own processor, for its module.
-
-    Raises
-    ------
-    StageError
-        When the candidate has no task or no processor.
-    DataError
-        When there is no example, or one of them has a label that the candidate lacks.
-    """
-    if candidate.task is None or not takes_examples(candidate):
-        raise StageError("training needs a model with a task and a tokenizer; this one has none")
-    if not examples:
-        raise DataError("there are no examples to train on; check the data's train files")
-    found = task(candidate.task)
-    processor = load_processor(candidate.task, candidate.preprocessor)
-    rows = found.rows(examples, processor, candidate.labels)
-    kind: type[TorchRows] = TorchRows
-    if isinstance(found, MaskedLM):
-        from edgecompress.training.masking import MaskedRows
-
-        kind = MaskedRows
-    names = module_inputs(module, processor, rows)
-    return kind(rows.rows, examples, found, processor, candidate.labels, input_names=names)
-
-
-def module_inputs(module: Any, processor: Processor, rows: Rows) -> tuple[str, ...]:
-    """Name the inputs that a module takes of those that its processor or its rows give."""
-    taken = inspect.signature(module.forward).parameters
-    given = processor.input_names or tuple(name for row in rows.rows[:1] for name in row.feed)
-    return tuple(name for name in given if name in taken)
-
-
-def labelled_rows(candidate: Candidate, examples: Sequence[Example], module: Any) -> TorchRows:
-    """Make rows of examples as `make_rows` does, and keep those that have a label.
-
-    Raises
-    ------
-    DataError
-        When none has.
-    """
-    rows = make_rows(candidate, examples, module)
-    labelled = rows.labelled()
-    if not len(labelled):
-        raise DataError("no training example has a label; check the data's train files")
-    return rows if len(labelled) == len(rows) else rows.subset(labelled)
 
 
 def sample(examples: Sequence[Example], count: int, seed: int) -> tuple[Example, ...]:
@@ -133,52 +119,3 @@ def even_batches(lengths: np.ndarray, tokens: int = TOKENS) -> list[np.ndarray]:
         found.append(order[at : at + count])
         at += count
     return found
-
-
-def logits_of(
-    module: Any,
-    rows: TorchRows,
-    fast: bool = False,
-    tick: Callable[[int], None] | None = None,
-) -> list[np.ndarray]:
-    """Run a module over all rows.
-
-    Parameters
-    ----------
-    module : transformers.PreTrainedModel
-    rows : TorchRows
-    fast : bool
-        Use the mixed precision that training uses.
-    tick : callable, optional
-        Told the number of rows done.
-
-    Returns
-    -------
-    list of numpy.ndarray
-        float32 (length, classes) or (classes,) per row, unpadded; for masked-lm what its `compact`
-        keeps of them.
-    """
-    from edgecompress.training.masking import MaskedRows
-
-    if isinstance(rows, MaskedRows):
-        return rows.logits(module, fast, tick)
-    found: list[np.ndarray] = [np.zeros(0, np.float32)] * len(rows)
-    device = next(module.parameters()).device
-    done = 0
-    for batch in even_batches(rows.lengths):
-        feed = {name: moved(tensor, device) for name, tensor in rows.feed(batch).items()}
-        with torch.inference_mode(), autocast(device.type) if fast else nullcontext():
-            logits = module(**feed).logits
-        values = logits.float().cpu().numpy()
-        for row, value in zip(batch.tolist(), values, strict=True):
-            found[row] = rows.task.compact(value, rows.rows[row]).copy()
-        done += len(batch)
-        if tick is not None:
-            tick(done)
-    return found
-
-
-def primary_score(module: Any, rows: TorchRows) -> float:
-    """Score a module on labelled rows by `Task.quality`, in training's precision."""
-    answers = rows.task.decode(logits_of(module, rows, fast=True), rows)
-    return rows.task.quality(answers, rows.examples, rows.classes)

@@ -18,7 +18,7 @@ from edgecompress.stages.prune.structured import Structured
 from edgecompress.stages.quantize.dynamic import Dynamic
 from edgecompress.surgery.low_rank import ranks
 from edgecompress.surgery.model import load_module
-from edgecompress.training.rows import logits_of, make_rows, primary_score
+from edgecompress.training.encoding import make_rows
 from edgecompress.values import Measurement
 
 TRAIN = tagged_examples(80, 1)
@@ -56,12 +56,12 @@ def test_parts_become_products(trained, tmp_path):
 def test_weighing_by_texts_keeps_the_answers_better(trained, tmp_path):
     whole = load_module(trained.model)
     rows = make_rows(trained, TRAIN, whole)
-    expected = logits_of(whole, rows)
+    expected = rows.outputs(whole)
     gaps = {}
     for weighted in (True, False):
         stage = Factorize(embedding=8, linear=8, weighted=weighted, multiple_of=8)
         result = factorized(stage, trained, tmp_path / str(weighted))
-        found = logits_of(load_module(result.model), rows)
+        found = rows.outputs(load_module(result.model))
         gaps[weighted] = sum(np.square(a - b).sum() for a, b in zip(expected, found, strict=True))
     assert gaps[True] < 0.8 * gaps[False]
 
@@ -212,7 +212,7 @@ def test_with_fewer_pieces_in_either_order(first, trained, tmp_path):
     assert module.get_submodule(path).table.weight.shape == (80, 16)
     # Rank 16 of 32 by frequency: what training texts are answered hardly changes.
     rows = make_rows(found, TRAIN, module)
-    assert primary_score(module, rows) > 0.5
+    assert rows.primary_score(module) > 0.5
     with_training = check_stage(
         Finetune(epochs=1), found, small_context(tmp_path / "more", train=TRAIN[:16])
     )

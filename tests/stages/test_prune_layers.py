@@ -13,8 +13,9 @@ from edgecompress.stages.prune.layers import Layers
 from edgecompress.surgery.families import blocks, layer_list
 from edgecompress.surgery.layers import only_layers
 from edgecompress.surgery.model import load_module, save_module
+from edgecompress.training.encoding import make_rows
 from edgecompress.training.importance.effect import LayerEffects, answered, mean_loss
-from edgecompress.training.rows import even_batches, make_rows
+from edgecompress.training.rows import even_batches
 
 TRAIN = tagged_examples(60, 1)
 

@@ -23,9 +23,9 @@ from edgecompress.surgery.low_rank import make_low_rank
 from edgecompress.surgery.model import load_module, save_module
 from edgecompress.targets import open_target
 from edgecompress.texts import words_example
+from edgecompress.training.encoding import make_rows
 from edgecompress.training.importance import fisher, keep_best, taylor
 from edgecompress.training.importance.effect import answered, mean_loss
-from edgecompress.training.rows import make_rows, primary_score
 from edgecompress.training.structure import mac_costs, sizes
 
 TRAIN = tagged_examples(120, 1)
@@ -90,7 +90,7 @@ def test_importance_finds_what_does_nothing(trained, tmp_path):
     assert found.heads[0][1] == 0
     assert np.all(found.heads[0][[0, 2, 3]] > 0)
     assert all(parameter.requires_grad for parameter in module.parameters())
-    assert primary_score(module, rows) > 0.5
+    assert rows.primary_score(module) > 0.5
 
 
 def test_taylor_is_the_gradient_of_each_example(trained):

@@ -272,8 +272,8 @@ def test_an_unknown_family_is_refused_before_work_starts(tmp_path):
 
 def test_real_encoders_of_two_kinds_train_alike(tmp_path):
     """Whole candidates, tokenizer and all: importance and logits go through blocks only."""
+    from edgecompress.training.encoding import labelled_rows
     from edgecompress.training.importance import magnitude, taylor
-    from edgecompress.training.rows import labelled_rows
 
     examples = tagged_examples(12)
     for family, count in (("Albert", 1), ("ModernBert", 2)):

@@ -23,9 +23,9 @@ from edgecompress.stages.prune.layers import Layers
 from edgecompress.stages.quantize.dynamic import Dynamic
 from edgecompress.stages.quantize.static import Static
 from edgecompress.surgery.model import load_module, save_module
+from edgecompress.training.encoding import make_rows
 from edgecompress.training.fake_quant_training import FakeQuantized
 from edgecompress.training.qat_fields import Qat
-from edgecompress.training.rows import make_rows
 from edgecompress.values import Candidate, OnnxModel, directory_digests
 
 TAGGED = tagged_examples(96, 1), tagged_examples(40, 2)

@@ -151,13 +151,13 @@ def test_heads_and_neurons_go_gradually(importance, teacher, tmp_path):
 
 def test_what_is_cut_is_what_was_scored(teacher, tmp_path):
     """The masked model that the best epoch's score is of, and the smaller one, answer alike."""
-    from edgecompress.training.rows import make_rows, primary_score
+    from edgecompress.training.encoding import make_rows
 
     stage = Finetune(epochs=3, learning_rate=3e-3, gradual={"heads": 0.5, "ffn": 0.7})
     result = applied(stage, teacher, tmp_path)
     decisions = result.steps[-1].decisions
     module = load_module(result.model)
-    score = primary_score(module, make_rows(result, DEV, module))
+    score = make_rows(result, DEV, module).primary_score(module)
     assert score == pytest.approx(decisions["scores"][decisions["best_epoch"] - 1], abs=0.02)
 
 

@@ -19,10 +19,10 @@ from edgecompress.surgery.model import load_module
 from edgecompress.tasks.masked_lm import mask_id
 from edgecompress.tasks.rows import IGNORED
 from edgecompress.texts import text_example, text_of
+from edgecompress.training.encoding import make_rows
 from edgecompress.training.heads import HeadRules
 from edgecompress.training.masking import MaskedRows, hiding
 from edgecompress.training.masking_fields import Masking
-from edgecompress.training.rows import logits_of, make_rows, primary_score
 from edgecompress.training.teacher import import_teacher
 from edgecompress.values import Candidate
 
@@ -112,7 +112,7 @@ def test_only_hidden_places_are_answered_and_as_before(teacher: Candidate, rows:
             rows.feed(numbers)
             module(**rows.feed(numbers))
             other = make_rows(teacher, HELD_OUT, module)
-            assert len(logits_of(module, other)) == len(other)
+            assert len(other.outputs(module)) == len(other)
     assert torch.equal(wanted[0], targets[targets != IGNORED])
     assert torch.allclose(narrow[0], whole[targets != IGNORED], atol=1e-5)
 
@@ -124,15 +124,15 @@ def test_scores_are_those_of_whole_logits(teacher: Candidate):
     held_out = make_rows(teacher, HELD_OUT, module)
     answers = torch_answers(teacher, HELD_OUT)
     score = held_out.task.score(answers, HELD_OUT, ())[0].value
-    assert primary_score(module, held_out) == pytest.approx(score, rel=0.05)
+    assert held_out.primary_score(module) == pytest.approx(score, rel=0.05)
 
 
 def test_training_teaches_to_guess_and_keeps_one_embedding(teacher: Candidate, tmp_path: Path):
     fresh = tiny_teacher(tmp_path, TEXTS, "masked-lm")
     module = load_module(fresh.model)
-    before = primary_score(module, make_rows(fresh, HELD_OUT, module))
+    before = make_rows(fresh, HELD_OUT, module).primary_score(module)
     taught = load_module(teacher.model)
-    after = primary_score(taught, make_rows(teacher, HELD_OUT, taught))
+    after = make_rows(teacher, HELD_OUT, taught).primary_score(taught)
     assert after > 1.5 * before
     assert taught.get_output_embeddings().weight is taught.get_input_embeddings().weight
     assert teacher.labels == ()

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecompress.surgery.model import load_module
+from edgecompress.training.encoding import make_rows
 from edgecompress.training.outputs import Joined, TeacherOutputs, output_names, teacher_outputs
-from edgecompress.training.rows import make_rows
 
 
 @given(st.lists(st.integers(1, 7), min_size=1, max_size=4), st.data())

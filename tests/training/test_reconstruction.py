@@ -13,9 +13,9 @@ from edgecompress.stages.finetune import Finetune
 from edgecompress.surgery.heads_and_neurons import keep_heads_and_neurons
 from edgecompress.surgery.hidden import keep_hidden
 from edgecompress.surgery.model import load_module
+from edgecompress.training.encoding import make_rows
 from edgecompress.training.normal_equations import Normal
 from edgecompress.training.reconstruction import Remains, check_fits, reconstruct
-from edgecompress.training.rows import logits_of, make_rows
 
 TRAIN = tagged_examples(120, 1)
 HELD_OUT = tagged_examples(40, 2)
@@ -49,7 +49,7 @@ def trained(tmp_path_factory):
 
 def distance(module, original, rows):
     """Mean squared distance of the logits on text that nothing was fitted to."""
-    pairs = zip(logits_of(module, rows), logits_of(original, rows), strict=True)
+    pairs = zip(rows.outputs(module), rows.outputs(original), strict=True)
     return float(np.mean([np.square(ours - its).mean() for ours, its in pairs]))
 
 

@@ -15,10 +15,10 @@ from edgecompress.errors import DataError
 from edgecompress.processors import TextProcessor
 from edgecompress.surgery.heads_and_neurons import keep_heads_and_neurons
 from edgecompress.surgery.model import load_module, save_module
-from edgecompress.texts import words_of
+from edgecompress.texts import text_example, words_example, words_of
+from edgecompress.training.encoding import make_rows
 from edgecompress.training.heads import HeadRules, LabelsError
 from edgecompress.training.new_teacher import NewTeacher
-from edgecompress.training.rows import logits_of, make_rows
 from edgecompress.training.teacher import import_teacher
 from edgecompress.values import directory_digests
 
@@ -58,14 +58,14 @@ def test_a_checkpoint_comes_over_unchanged(checkpoint, tmp_path):
     ids = torch.arange(5, 25)[None]
     assert torch.equal(plain(ids).logits, ours(ids).logits)
     rows = make_rows(teacher, TRAIN[:4], ours)
-    assert [values.shape[-1] for values in logits_of(ours, rows)] == [3] * 4
+    assert [values.shape[-1] for values in rows.outputs(ours)] == [3] * 4
 
 
 def test_logits_do_not_depend_on_the_batch(checkpoint, tmp_path):
     teacher = import_teacher(str(checkpoint), TASK, None, tmp_path / "t")
     module = load_module(teacher.model)
     rows = make_rows(teacher, TRAIN[:9], module)
-    together = logits_of(module, rows)
+    together = rows.outputs(module)
     for row in range(9):
         with torch.no_grad():
             alone = module(**rows.feed([row])).logits[0].numpy()
@@ -205,9 +205,9 @@ def test_roberta_positions_begin_behind_the_padding(checkpoint, tmp_path):
     assert preprocessor.max_length == 24
     module = load_module(teacher.model)
     long = (words_of(tagged_examples(1, 3)[0]) * 20)[:60]
-    rows = make_rows(teacher, [type(TRAIN[0])(words=long)], module)
+    rows = make_rows(teacher, [words_example(long)], module)
     assert len(rows) > 1
-    assert all(np.isfinite(values).all() for values in logits_of(module, rows))
+    assert all(np.isfinite(values).all() for values in rows.outputs(module))
 
 
 def test_what_is_missing_or_does_not_fit_is_named(checkpoint, tmp_path):
@@ -258,7 +258,7 @@ def test_a_new_teacher_is_the_same_each_time(tokenizer, tmp_path):
 
 
 def test_tone_marks_are_kept_and_case_is_folded_on_demand(tmp_path):
-    texts = [type(TRAIN[0])(text=f"Ọ̀rọ̀ Yorùbá {word}") for word in ("ni", "Ni", "ńlá")]
+    texts = [text_example(f"Ọ̀rọ̀ Yorùbá {word}") for word in ("ni", "Ni", "ńlá")]
     for lowercase in (True, False):
         shape = NewTeacher(layers=1, hidden_size=16, heads=2, vocabulary=200, lowercase=lowercase)
         folder = tmp_path / str(lowercase)
@@ -273,4 +273,4 @@ def test_new_teachers_are_checked():
     with pytest.raises(ValidationError, match=r"heads \(3\) must divide hidden_size"):
         NewTeacher(heads=3)
     with pytest.raises(DataError, match="no text"):
-        NewTeacher()._train_tokenizer([type(TRAIN[0])()])
+        NewTeacher()._train_tokenizer([text_example("")])

@@ -7,10 +7,10 @@ from helpers import small_context, tagged_examples, tiny_teacher
 
 from edgecompress.surgery.model import load_module
 from edgecompress.training.distillation import Teaching, Weights
+from edgecompress.training.encoding import make_rows
 from edgecompress.training.lessons import Plan, make_lessons
 from edgecompress.training.losses import averaged, divergence, hidden_loss, softened
 from edgecompress.training.relations import captured
-from edgecompress.training.rows import make_rows
 from edgecompress.training.teachers import Opened
 
 EXAMPLES = tagged_examples(6, 3)

@@ -63,8 +63,9 @@ class Layers(Transform):
     ) -> tuple[tuple[int, ...], list[dict[str, Any]]]:
         """Drop layers greedily: each time the one without which the model changes least."""
         from edgecompress.surgery.families import blocks
+        from edgecompress.training.encoding import labelled_rows, make_rows
         from edgecompress.training.importance.effect import LayerEffects
-        from edgecompress.training.rows import labelled_rows, make_rows, sample
+        from edgecompress.training.rows import sample
 
         if len(list(blocks(module))) < there:
             return tuple(range(keep)), []  # they share their weights: one is as good as another

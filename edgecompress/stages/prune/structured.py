@@ -196,7 +196,8 @@ class _Calibration:
         self, stage: Structured, candidate: Candidate, module: Any, context: Context
     ) -> None:
         from edgecompress.training import importance
-        from edgecompress.training.rows import labelled_rows, make_rows, sample
+        from edgecompress.training.encoding import labelled_rows, make_rows
+        from edgecompress.training.rows import sample
 
         self.stage = stage
         self.gradients = None

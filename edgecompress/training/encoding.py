@@ -1,0 +1,59 @@
+"""Examples as the rows of a candidate that is trained."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+from edgecompress.errors import DataError, StageError
+from edgecompress.processors import Processor
+from edgecompress.tasks import Rows, load_processor, takes_examples, task
+from edgecompress.tasks.masked_lm import MaskedLM
+from edgecompress.training.masking import MaskedRows
+from edgecompress.training.rows import TorchRows
+from edgecompress.values import Candidate, Example
+
+
+def make_rows(candidate: Candidate, examples: Sequence[Example], module: Any) -> TorchRows:
+    """Make rows of examples with a candidate's own processor, for its module.
+
+    Raises
+    ------
+    StageError
+        When the candidate has no task or no processor.
+    DataError
+        When there is no example, or one of them has a label that the candidate lacks.
+    """
+    if candidate.task is None or not takes_examples(candidate):
+        raise StageError("training needs a model with a task and a tokenizer; this one has none")
+    if not examples:
+        raise DataError("there are no examples to train on; check the data's train files")
+    found = task(candidate.task)
+    processor = load_processor(candidate.task, candidate.preprocessor)
+    rows = found.rows(examples, processor, candidate.labels)
+    kind = MaskedRows if isinstance(found, MaskedLM) else TorchRows
+    names = module_inputs(module, processor, rows)
+    return kind(rows.rows, examples, found, processor, candidate.labels, input_names=names)
+
+
+def module_inputs(module: Any, processor: Processor, rows: Rows) -> tuple[str, ...]:
+    """Name the inputs that a module takes of those that its processor or its rows give."""
+    taken = inspect.signature(module.forward).parameters
+    given = processor.input_names or tuple(name for row in rows.rows[:1] for name in row.feed)
+    return tuple(name for name in given if name in taken)
+
+
+def labelled_rows(candidate: Candidate, examples: Sequence[Example], module: Any) -> TorchRows:
+    """Make rows of examples as `make_rows` does, and keep those that have a label.
+
+    Raises
+    ------
+    DataError
+        When none has.
+    """
+    rows = make_rows(candidate, examples, module)
+    labelled = rows.labelled()
+    if not len(labelled):
+        raise DataError("no training example has a label; check the data's train files")
+    return rows if len(labelled) == len(rows) else rows.subset(labelled)
