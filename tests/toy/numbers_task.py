@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from edgecompress.errors import DataError
+from edgecompress.metrics import Metric
 from edgecompress.tasks import Answers, Floor, Row, Rows, Task
 from edgecompress.tasks.base import Floats, softmax
-from edgecompress.tasks.metrics import class_scores, share_of_counts
+from edgecompress.tasks.metrics import ACCURACY
 from edgecompress.values import Example
 
 
@@ -20,7 +21,7 @@ class NumberSequences(Task):
 
     name: ClassVar[str] = "number-sequences"
     auto_class: ClassVar[str] = "AutoModel"
-    primary: ClassVar[str] = "accuracy"
+    metrics: ClassVar[tuple[Metric, ...]] = (ACCURACY,)
     processor: ClassVar[str] = "tensors"
 
     def label_names(self, examples: Sequence[Example]) -> tuple[str, ...]:
@@ -43,14 +44,6 @@ class NumberSequences(Task):
         chances = softmax(np.stack(outputs)) if outputs else np.zeros((0, len(rows.classes)))
         labels = tuple((rows.classes[best],) for best in chances.argmax(-1).tolist())
         return Answers(labels, tuple(chances.max(-1, keepdims=True)))
-
-    def score(self, answers: Answers, examples: Sequence[Example], labels: Sequence[str]) -> Any:
-        return class_scores(answers, examples, labels)
-
-    def statistics(self, answers: Answers, examples: Sequence[Example]) -> Any:
-        hits = [said == (e.target,) for said, e in zip(answers.labels, examples, strict=True)]
-        counts = np.array(hits, np.float64)
-        return np.stack((counts, np.ones_like(counts)), axis=-1), share_of_counts
 
     def floor(self, known: Sequence[Example], processor: Any) -> Floor | None:
         counts = Counter(example.target for example in known if example.target)
