@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,10 +10,10 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from edgecompress.errors import StageError
 from edgecompress.models.storage import StoredModel
-from edgecompress.quantization.blocks import Bits, quantize_block_table, quantize_blocks
+from edgecompress.quantization.blocks import Blocks, quantize_block_table, quantize_blocks
 from edgecompress.quantization.layers import Layer, names_read
+from edgecompress.quantization.plan import Activation, LayerPlan, QuantPlan
 from edgecompress.quantization.regions import quantize_filters
-from edgecompress.quantization.scheme import Scheme
 from edgecompress.quantization.weights import (
     Quantized,
     array_tensor,
@@ -28,6 +27,8 @@ from edgecompress.quantization.weights import (
 )
 
 MICROSOFT = "com.microsoft"
+FIXED = True
+"""Of an activation's range, beside one that is found at run time."""
 
 
 class Draft:
@@ -37,7 +38,7 @@ class Draft:
     ----------
     model : StoredModel
         What is rewritten.
-    scheme : Scheme
+    plan : QuantPlan
     sources : dict of str to TensorProto
         The initializers of `model`.
     nodes : list of NodeProto
@@ -46,32 +47,26 @@ class Draft:
     weights : dict
         By weight and form the names of its quantized parts.
     activations : dict
-        By tensor the names of its integers, scale and zero point.
+        By tensor, and whether its range is fixed, the names of its integers, scale and zero point.
     decoded : dict of str to str
         By tensor that is kept in 8 bits its name behind the QDQ pair.
     shared : set of str
         Tables that are stored as the weight of a linear layer.
-    by_rows : set of str
-        Tables of 8 bits with a scale for each row.
-    coarse : set of str
-        Tables that 4 bits in blocks cannot hold.
-    table_values : int
-        How many values all tables have.
     """
 
-    def __init__(self, model: StoredModel, scheme: Scheme, layers: Iterable[Layer]) -> None:
-        self.model, self.scheme = model, scheme
+    def __init__(self, model: StoredModel, plan: QuantPlan, layers: Iterable[Layer]) -> None:
+        self.model, self.plan = model, plan
         self.sources = {tensor.name: tensor for tensor in model.proto.graph.initializer}
         self.nodes: list[NodeProto] = []
         self.made: dict[str, TensorProto] = {}
         self.weights: dict[tuple[str, str], tuple[str, str, str]] = {}
-        self.activations: dict[str, tuple[str, str, str]] = {}
+        self.activations: dict[tuple[str, bool], tuple[str, str, str]] = {}
         self.decoded: dict[str, str] = {}
-        self.shared: set[str] = set()
-        self.by_rows: set[str] = set()
-        self.coarse: set[str] = set()
-        tables = {layer.weights[0] for layer in layers if layer.kind == "table"}
-        self.table_values = sum(math.prod(self.sources[name].dims) for name in tables)
+        self.shared = {
+            layer.weights[0]
+            for layer in layers
+            if (how := plan.layers.get(layer.node)) and how.kernel == "shared"
+        }
         self.taken = {*self.sources, *(o for n in model.proto.graph.node for o in n.output)}
 
     def add(self, op: str, inputs: list[str], name: str, out: str = "", **given: Any) -> None:
@@ -85,7 +80,7 @@ class Draft:
         return name
 
     def weight(
-        self, name: str, form: str, least: np.ndarray[Any, Any] | None = None
+        self, name: str, form: str, how: LayerPlan, least: np.ndarray[Any, Any] | None = None
     ) -> tuple[str, str, str]:
         """Quantize the initializer `name` once per `form`; give the names of its three parts.
 
@@ -95,30 +90,28 @@ class Draft:
             return self.weights[name, form]
         array = self.model.array(self.sources[name])
         made: Quantized
+        ready = self.plan.codes.get(name)
         if form == "table":
             made = quantize_table(array)
         elif form == "rows":
             made = quantize_rows(array)
-        elif name in self.scheme.weights:
-            made = self.scheme.weights[name]
+        elif isinstance(ready, Quantized):
+            made = ready
         elif form.startswith("filters"):
             made = quantize_filters(
-                array,
-                per_channel=self.scheme.per_channel,
-                reduce_range=self.scheme.reduce_range,
-                least=least,
+                array, per_channel=how.per_channel, reduce_range=how.reduce_range, least=least
             )
         elif form == "recurrent":
             made = quantize_recurrent(
-                array, per_channel=self.scheme.per_channel, reduce_range=self.scheme.reduce_range
+                array, per_channel=how.per_channel, reduce_range=how.reduce_range
             )
         else:
             made = quantize_linear(
                 np.ascontiguousarray(array.T) if form == "transposed" else array,
-                per_channel=self.scheme.per_channel,
-                reduce_range=self.scheme.reduce_range,
-                unsigned=self.scheme.unsigned_weights,
-                symmetric=self.scheme.symmetric_weights,
+                per_channel=how.per_channel,
+                reduce_range=how.reduce_range,
+                unsigned=how.unsigned,
+                symmetric=how.symmetric,
             )
         if form.startswith("filters") and (same := self._same_filters(name, made)):
             self.weights[name, form] = same
@@ -144,39 +137,45 @@ class Draft:
                     return parts
         return None
 
-    def activation(self, name: str) -> tuple[str, str, str]:
-        """Quantize a linear layer's input once; give the names of its three parts."""
-        if name in self.activations:
-            return self.activations[name]
+    def activation(self, name: str, how: Activation) -> tuple[str, str, str]:
+        """Quantize a linear layer's input once each way; give the names of its three parts."""
+        key = (name, how != "dynamic")
+        if key in self.activations:
+            return self.activations[key]
         stem = self.stem(name)
+        if any(known == name for known, _ in self.activations):
+            stem = f"{stem}_{'fixed' if how != 'dynamic' else how}"
         parts = (f"{stem}_quantized", f"{stem}_scale", f"{stem}_zero_point")
-        if self.scheme.ranges is None:
-            node = helper.make_node("DynamicQuantizeLinear", [name], parts, f"{stem}_Quantize")
+        if how == "dynamic":
+            real = self.decoded.get(name, name)
+            node = helper.make_node("DynamicQuantizeLinear", [real], parts, f"{stem}_Quantize")
         else:
-            if name not in self.scheme.ranges:
+            if name not in self.plan.ranges:
                 raise StageError(f"no activation range was measured for {name}")
-            find = symmetric if self.scheme.signed_activations else asymmetric
-            scale, zero_point = find(*self.scheme.ranges[name])
+            find = symmetric if how == "int8" else asymmetric
+            scale, zero_point = find(*self.plan.ranges[name])
             self.made[parts[1]] = scalar(scale, parts[1])
             self.made[parts[2]] = scalar(zero_point, parts[2])
             inputs = [name, parts[1], parts[2]]
             node = helper.make_node("QuantizeLinear", inputs, parts[:1], f"{stem}_Quantize")
         self.nodes.append(node)
-        self.activations[name] = parts
+        self.activations[key] = parts
         return parts
 
     def blocks(
-        self, name: str, rows: np.ndarray[Any, Any], bits: Bits, block: int, *, linear: bool = False
+        self, name: str, rows: np.ndarray[Any, Any], how: LayerPlan, *, linear: bool = False
     ) -> tuple[str, str]:
         """Quantize `rows` in blocks once; give the names of the codes and of the scales."""
+        bits, block = how.bits, how.block
         key = (name, f"blocks of {bits} for {'MatMulNBits' if linear else 'Gather'}")
         if key not in self.weights:
-            search = self.scheme.search
-            if linear:
-                ready = self.scheme.blocks.get(name)
-                made = ready or quantize_blocks(rows, bits, block, search=search)
+            ready = self.plan.codes.get(name)
+            if not linear:
+                made = quantize_block_table(rows, block, search=how.search)
+            elif isinstance(ready, Blocks):
+                made = ready
             else:
-                made = quantize_block_table(rows, block, search=search)
+                made = quantize_blocks(rows, bits, block, search=how.search)
             packed, scale = made.packed, made.scale
             if linear:  # MatMulNBits wants (outputs, blocks, bytes of a block) and flat scales
                 packed = packed.reshape(len(rows), -1, block * bits // 8)

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 from onnx import NodeProto, TensorProto, helper
 
-from edgecompress.quantization.blocks import fitting_block
 from edgecompress.quantization.draft import MICROSOFT, Draft
 from edgecompress.quantization.layers import Layer
+from edgecompress.quantization.plan import LayerPlan
 
 
-def table(draft: Draft, node: NodeProto, layer: Layer) -> None:
+def table(draft: Draft, node: NodeProto, layer: Layer, how: LayerPlan) -> None:
     """Write a look-up: in blocks of 4 bits, in a linear layer's weight, or in a table of 8."""
-    block = block_of_table(draft, layer)
-    if block is not None:
-        _block_table(draft, node, layer, block)
-        return
     name = layer.weights[0]
-    if name in draft.shared:
-        weight, scale, _ = draft.weight(name, "transposed")
-        _table_by_rows(draft, node, layer, f"{weight}_rows", scale)
+    if how.kernel == "blocks":
+        _block_table(draft, node, layer, how)
         return
-    if name in draft.by_rows:
-        weight, scale, _ = draft.weight(name, "rows")
+    if how.kernel == "shared":
+        weight, scale, _ = draft.weight(name, "transposed", how)
+        _table_by_rows(draft, node, layer, f"{weight}_rows", scale, one=not how.per_channel)
+        return
+    if how.kernel == "rows":
+        weight, scale, _ = draft.weight(name, "rows", how)
         _table_by_rows(draft, node, layer, weight, scale)
         return
-    table, scale, zero = draft.weight(layer.weights[0], "table")
+    table, scale, zero = draft.weight(name, "table", how)
     out = node.output[0]
     # A linear layer may quantize `out` again, under the name that ends in "_quantized".
     draft.add("Gather", [table, layer.data], node.name, f"{out}_looked_up")
@@ -32,48 +31,40 @@ def table(draft: Draft, node: NodeProto, layer: Layer) -> None:
     draft.add("DequantizeLinear", [f"{out}_looked_up", scale, zero], name, out)
 
 
-def _table_by_rows(draft: Draft, node: NodeProto, layer: Layer, rows: str, scale: str) -> None:
-    """Look up rows that have a scale each, or those of a linear layer's weight."""
+def _table_by_rows(
+    draft: Draft, node: NodeProto, layer: Layer, rows: str, scale: str, *, one: bool = False
+) -> None:
+    """Look up rows that have a scale each, or `one` scale for all."""
     out = node.output[0]
     name, codes, factor = node.name, f"{out}_looked_up", f"{out}_factor"
     draft.add("Gather", [rows, layer.data], name, codes)
     draft.add("Cast", [codes], f"{out}_Cast", f"{out}_as_float", to=TensorProto.FLOAT)
-    if draft.scheme.per_channel or layer.weights[0] not in draft.shared:
+    if one:
+        factor = scale
+    else:
         draft.add("Gather", [scale, layer.data], f"{name}_scale", f"{factor}s")
         draft.unsqueeze_last(f"{factor}s", factor)
-    else:
-        factor = scale
     draft.add("Mul", [f"{out}_as_float", factor], f"{out}_Mul", out)
 
 
-def block_of_table(draft: Draft, layer: Layer) -> int | None:
-    """Give the block of a table that takes 4 bits; None: it takes 8."""
-    if draft.scheme.embedding_bits != 4 or layer.weights[0] in draft.coarse:
-        return None
-    rows, width = draft.sources[layer.weights[0]].dims
-    if rows * width < draft.scheme.least_table * draft.table_values:
-        return None
-    return fitting_block(width, draft.scheme.embedding_block)
-
-
-def _block_table(draft: Draft, node: NodeProto, layer: Layer, block: int) -> None:
+def _block_table(draft: Draft, node: NodeProto, layer: Layer, how: LayerPlan) -> None:
     name = layer.weights[0]
-    parts = draft.blocks(name, draft.model.array(draft.sources[name]), 4, block)
+    parts = draft.blocks(name, draft.model.array(draft.sources[name]), how)
     inputs, out = [parts[0], layer.data, parts[1]], node.output[0]
     half = draft.made[parts[1]].data_type == TensorProto.FLOAT16
     rows = f"{out}_half" if half else out
     made = helper.make_node("GatherBlockQuantized", inputs, [rows], node.name)
     made.domain = MICROSOFT
-    given = {"bits": 4, "block_size": block, "gather_axis": 0, "quantize_axis": 1}
+    given = {"bits": 4, "block_size": how.block, "gather_axis": 0, "quantize_axis": 1}
     made.attribute.extend(helper.make_attribute(key, value) for key, value in given.items())
     draft.nodes.append(made)
     if half:
         draft.add("Cast", [rows], f"{out}_Cast", out, to=TensorProto.FLOAT)
 
 
-def embed_layer_norm(draft: Draft, node: NodeProto, layer: Layer) -> None:
+def embed_layer_norm(draft: Draft, node: NodeProto, layer: Layer, how: LayerPlan) -> None:
     """Write a fused embedding with its normalization as QEmbedLayerNormalization."""
-    parts = [draft.weight(name, "table") if name else ("", "", "") for name in layer.weights]
+    parts = [draft.weight(name, "table", how) if name else ("", "", "") for name in layer.weights]
     mask = node.input[7] if len(node.input) > 7 else ""
     inputs = [node.input[0], node.input[1], *(part[0] for part in parts), mask]
     inputs += [part[1] for part in parts] + [part[2] for part in parts]

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from edgecompress.quantization.blocks import fitting_block
-from edgecompress.quantization.draft import MICROSOFT, Draft
+from edgecompress.quantization.draft import FIXED, MICROSOFT, Draft
 from edgecompress.quantization.layers import Layer
+from edgecompress.quantization.plan import LayerPlan
 from edgecompress.quantization.regions import least_scales, quantize_bias
 from edgecompress.quantization.weights import array_tensor
 
@@ -19,18 +19,17 @@ INT8_COMPUTE = 4
 """`accuracy_level` of MatMulNBits at which it quantizes its input, too."""
 
 
-def matmul(draft: Draft, node: NodeProto, layer: Layer) -> None:
+def matmul(draft: Draft, node: NodeProto, layer: Layer, how: LayerPlan) -> None:
     """Write a MatMul: in QDQ form, as integers, or with its weight in blocks."""
-    if draft.scheme.linears == "blocks":
-        _block_matmul(draft, node, layer)
+    if how.kernel == "blocks":
+        _block_matmul(draft, node, layer, how)
         return
-    data, scale, zero = draft.activation(layer.data)
+    data, scale, zero = draft.activation(layer.data, how.activation)
     form = "transposed" if layer.transposed else "linear"
-    weight, weight_scale, weight_zero = draft.weight(layer.weights[0], form)
+    weight, weight_scale, weight_zero = draft.weight(layer.weights[0], form, how)
     name, out = node.name, node.output[0]
-    integers = layer.kind == "gemm" or layer.weights[0] in draft.scheme.as_integers
-    if draft.scheme.ranges is not None and not integers:
-        axis: dict[str, Any] = {"axis": 1} if draft.scheme.per_channel else {}
+    if how.kernel == "qdq":
+        axis: dict[str, Any] = {"axis": 1} if how.per_channel else {}
         draft.add("DequantizeLinear", [data, scale, zero], f"{name}_input")
         draft.add("DequantizeLinear", [weight, weight_scale, weight_zero], f"{name}_w", **axis)
         draft.add("MatMul", [f"{name}_input:0", f"{name}_w:0"], f"{name}_quant", out)
@@ -42,43 +41,42 @@ def matmul(draft: Draft, node: NodeProto, layer: Layer) -> None:
     draft.add("Mul", inputs, f"{name}_quant_output_scale_mul", out)
 
 
-def _block_matmul(draft: Draft, node: NodeProto, layer: Layer) -> None:
+def _block_matmul(draft: Draft, node: NodeProto, layer: Layer, how: LayerPlan) -> None:
     name = layer.weights[0]
     array = draft.model.array(draft.sources[name])
     rows = array if layer.transposed else np.ascontiguousarray(array.T)
     outputs, inputs = rows.shape
-    block = fitting_block(inputs, draft.scheme.linear_block)
-    parts = draft.blocks(name, rows, draft.scheme.linear_bits, block or 0, linear=True)
+    parts = draft.blocks(name, rows, how, linear=True)
     made = helper.make_node("MatMulNBits", [layer.data, *parts], node.output, node.name)
     made.domain = MICROSOFT
-    given = {"K": inputs, "N": outputs, "bits": draft.scheme.linear_bits, "block_size": block}
+    given = {"K": inputs, "N": outputs, "bits": how.bits, "block_size": how.block}
     given["accuracy_level"] = INT8_COMPUTE
     made.attribute.extend(helper.make_attribute(key, value) for key, value in given.items())
     draft.nodes.append(made)
 
 
-def gemm(draft: Draft, node: NodeProto, layer: Layer) -> None:
+def gemm(draft: Draft, node: NodeProto, layer: Layer, how: LayerPlan) -> None:
     """Write a Gemm: a MatMul, and an Add for its bias."""
     bias = node.input[2] if len(node.input) > 2 else ""
     out = node.output[0]
     product = NodeProto(name=node.name, output=[f"{out}_MatMul"] if bias else [out])
-    matmul(draft, product, layer)
+    matmul(draft, product, layer, how)
     if bias:
         draft.add("Add", [f"{out}_MatMul", bias], f"{node.name}_Add", out)
 
 
-def conv(draft: Draft, node: NodeProto, layer: Layer) -> None:
+def conv(draft: Draft, node: NodeProto, layer: Layer, how: LayerPlan) -> None:
     """Write a Conv between the QDQ pairs of its input, weight and bias; it becomes QLinearConv."""
-    _, scale, _ = draft.activations[layer.data]
+    _, scale, _ = draft.activations[layer.data, FIXED]
     name, bias, least, form = node.name, None, None, "filters"
     if len(node.input) > 2 and node.input[2]:
         bias = draft.model.array(draft.sources[node.input[2]])
         least = least_scales(bias, numpy_helper.to_array(draft.made[scale]))
-        if not draft.scheme.per_channel:
+        if not how.per_channel:
             least = least.max(keepdims=True)
         form = f"filters beside {node.input[2]} and {scale}"
-    weight = draft.weight(layer.weights[0], form, least)
-    axis: dict[str, Any] = {"axis": 0} if draft.scheme.per_channel else {}
+    weight = draft.weight(layer.weights[0], form, how, least)
+    axis: dict[str, Any] = {"axis": 0} if how.per_channel else {}
     draft.add("DequantizeLinear", list(weight), f"{name}_w", **axis)
     node.input[0], node.input[1] = draft.decoded[layer.data], f"{name}_w:0"
     if bias is not None:
@@ -92,12 +90,12 @@ def conv(draft: Draft, node: NodeProto, layer: Layer) -> None:
     draft.nodes.append(node)
 
 
-def lstm(draft: Draft, node: NodeProto, layer: Layer) -> None:
+def lstm(draft: Draft, node: NodeProto, layer: Layer, how: LayerPlan) -> None:
     """Write an LSTM with int8 weights; it rounds its input and its state at run time.
 
     Source: `onnxruntime.quantization.operators.lstm`.
     """
-    weights = [draft.weight(name, "recurrent") for name in layer.weights]
+    weights = [draft.weight(name, "recurrent", how) for name in layer.weights]
     others = [draft.decoded.get(name, name) for name in node.input]
     others += [""] * (LSTM_INPUTS - len(others))
     scales = [part for _, scale, zero in weights for part in (scale, zero)]
@@ -108,10 +106,10 @@ def lstm(draft: Draft, node: NodeProto, layer: Layer) -> None:
     draft.nodes.append(made)
 
 
-def attention(draft: Draft, node: NodeProto, layer: Layer) -> None:
+def attention(draft: Draft, node: NodeProto, layer: Layer, how: LayerPlan) -> None:
     """Write fused attention as QAttention."""
-    data, scale, zero = draft.activation(layer.data)
-    weight, weight_scale, weight_zero = draft.weight(layer.weights[0], "linear")
+    data, scale, zero = draft.activation(layer.data, how.activation)
+    weight, weight_scale, weight_zero = draft.weight(layer.weights[0], "linear", how)
     mask = node.input[3] if len(node.input) > 3 else ""
     past = node.input[4] if len(node.input) > 4 else ""
     inputs = [data, weight, node.input[2], scale, weight_scale, mask, zero, weight_zero, past]

@@ -1,25 +1,25 @@
 """Write the model that an assignment of forms describes.
 
-`rewrite` gives all layers one form, so the graph is rewritten once for each form, and what has
-another one is excluded meanwhile.
+Each form is planned by itself, with the layers of all others excluded; the plans are joined, and
+the graph is written in one walk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from edgecompress.models.storage import StoredModel, read_model, write_model
 from edgecompress.quantization.layers import find_layers
-from edgecompress.quantization.proof import Coverage, coverage
-from edgecompress.quantization.rewrite import missed_weights, rewrite
+from edgecompress.quantization.plan import QuantPlan, Ranges
+from edgecompress.quantization.planning import plan_of
+from edgecompress.quantization.proof import Coverage
+from edgecompress.quantization.rewrite import write_proven
 from edgecompress.quantization.scheme import Scheme
 from edgecompress.quantization.units import LINEAR, Assignment, Form, Unit, find_units
+from edgecompress.quantization.writer import write_plan
 from edgecompress.values import OnnxModel
-
-Ranges = Mapping[str, tuple[float, float]]
-DYNAMIC_SUFFIX = "_dynamic"
 
 
 def write_mixed(
@@ -51,22 +51,23 @@ def write_mixed(
         When the graph's opset is too old, or a range is missing.
     """
     model = OnnxModel(target, source.session)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_model(_mixed(source, assignment, base, ranges, frozenset()), target)
-    if not assignment.having("static"):
-        return model, None
-    found = coverage(model)
-    missed = missed_weights(found)
-    if missed:
-        write_model(_mixed(source, assignment, base, ranges, missed), target)
-        found = coverage(model)
-    return model, found
 
+    def planned(stored: StoredModel, missed: frozenset[str]) -> QuantPlan:
+        return mixed_plan(stored, assignment, replace(base, as_integers=missed), ranges)
 
-def _mixed(
-    source: OnnxModel, assignment: Assignment, base: Scheme, ranges: Ranges, missed: frozenset[str]
-) -> StoredModel:
+    if assignment.having("static"):
+        found, _ = write_proven(lambda: read_model(source.path), planned, model)
+        return model, found
     stored = read_model(source.path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_model(write_plan(stored, planned(stored, frozenset())), target)
+    return model, None
+
+
+def mixed_plan(
+    stored: StoredModel, assignment: Assignment, base: Scheme, ranges: Ranges
+) -> QuantPlan:
+    """Give the plan of a graph in which every unit has the form that `assignment` says."""
     units = find_units(stored)
     every = {node for unit in units for node in unit.nodes}
     every |= {layer.node for layer in find_layers(stored) if layer.kind == "lstm"}  # no unit
@@ -80,19 +81,16 @@ def _mixed(
     statics = {node for node, form in forms.items() if form == "static"} | tied
     fours = {node for node, form in forms.items() if form == "int4"}
     plain = {n for n, form in forms.items() if form in ("dynamic", "int8")} - tied
-    if plain:
-        stored, _ = rewrite(stored, replace(base, ranges=None, exclude=frozenset(every - plain)))
-        if statics:
-            _rename(stored)
-    if statics:
-        exclude = frozenset(every - statics)
-        scheme = replace(base, ranges=ranges, exclude=exclude, as_integers=missed)
-        stored, _ = rewrite(stored, scheme)
-    if fours:
-        exclude = frozenset(every - fours)
-        scheme = replace(base, linears="off", embedding_bits=4, exclude=exclude, ranges=None)
-        stored, _ = rewrite(stored, scheme)
-    return stored
+    plan = QuantPlan({})
+    for nodes, scheme in (
+        (plain, replace(base, ranges=None)),
+        (statics, replace(base, ranges=ranges)),
+        (fours, replace(base, linears="off", embedding_bits=4, ranges=None)),
+    ):
+        if nodes:
+            alone = replace(scheme, exclude=frozenset(every - nodes))
+            plan = plan.joined(plan_of(stored, alone))
+    return plan
 
 
 def _tied_to_static(units: Iterable[Unit], assignment: Assignment) -> set[str]:
@@ -104,23 +102,6 @@ def _tied_to_static(units: Iterable[Unit], assignment: Assignment) -> set[str]:
         for layer in unit.layers
         if layer.kind not in LINEAR
     }
-
-
-def _rename(stored: StoredModel) -> None:
-    """Rename what quantizes inputs at run time: a static layer may quantize the same tensor."""
-    names = {
-        name: f"{name}{DYNAMIC_SUFFIX}"
-        for node in stored.proto.graph.node
-        if node.op_type == "DynamicQuantizeLinear"
-        for name in node.output
-    }
-    for node in stored.proto.graph.node:
-        for field in (node.input, node.output):
-            for index, name in enumerate(field):
-                if name in names:
-                    field[index] = names[name]
-        if node.op_type == "DynamicQuantizeLinear":
-            node.name = f"{node.name}{DYNAMIC_SUFFIX}"
 
 
 def starting_point(

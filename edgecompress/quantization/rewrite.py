@@ -14,7 +14,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -32,9 +31,11 @@ from edgecompress.quantization.layers import (
     values_inside,
 )
 from edgecompress.quantization.normalizations import fold_normalizations
-from edgecompress.quantization.proof import Coverage, check_model, coverage
-from edgecompress.quantization.rewriter import Rewriter, regions_of
-from edgecompress.quantization.scheme import LEAST_OPSET, NOT_ASKED, Scheme
+from edgecompress.quantization.plan import QuantPlan
+from edgecompress.quantization.planning import plan_of, regions_of
+from edgecompress.quantization.proof import Coverage, coverage
+from edgecompress.quantization.scheme import NOT_ASKED, Scheme
+from edgecompress.quantization.writer import write_plan
 from edgecompress.values import Feed, OnnxModel
 
 QUANTIZED = frozenset(
@@ -163,36 +164,30 @@ def rewrite(model: StoredModel, scheme: Scheme) -> tuple[StoredModel, dict[str, 
     StageError
         When the graph's opset is too old, or a range is missing.
     """
-    form = scheme.form
-    opset = next((o.version for o in model.proto.opset_import if o.domain in {"", "ai.onnx"}), 0)
-    if opset < LEAST_OPSET[form]:
-        raise StageError(
-            f"{form} quantization needs opset {LEAST_OPSET[form]} or newer, and this model has "
-            f"{opset}: export it again with a newer opset"
-        )
-    name_nodes(model)
-    lift_constants(model)
-    if form == "static":
-        fold_normalizations(model)
-    return Rewriter(model, scheme).run()
+    plan = plan_of(model, scheme)
+    return write_plan(model, plan), dict(plan.left)
+
+
+Planned = Callable[[StoredModel, frozenset[str]], QuantPlan]
+"""Gives a graph's plan, with the weights of these names as integers that need no QDQ pairs."""
 
 
 def write_proven(
     read: Callable[[], StoredModel],
-    scheme: Scheme,
+    planned: Planned,
     model: OnnxModel,
     feeds: Sequence[Feed] | None = None,
 ) -> tuple[Coverage, dict[str, str]]:
     """Quantize a graph into a file and prove what of it runs as int8.
 
     A layer that ONNX Runtime computes in fp32 in spite of its QDQ pairs is written another way:
-    the graph is read and rewritten again, until there is none.
+    the graph is read, planned and written again, until there is none.
 
     Parameters
     ----------
     read : callable
-        Gives the graph, once for each rewriting.
-    scheme : Scheme
+        Gives the graph, once for each writing.
+    planned : callable
     model : OnnxModel
         Where to write, and the session settings to run it with; its folder is made.
     feeds : sequence of dict, optional
@@ -205,16 +200,17 @@ def write_proven(
         Why layers were left alone, by node name.
     """
     model.directory.mkdir(parents=True, exist_ok=True)
+    missed: frozenset[str] = frozenset()
     while True:
-        quantized, reasons = rewrite(read(), scheme)
-        write_model(quantized, model.path)
+        stored = read()
+        plan = planned(stored, missed)
+        write_model(write_plan(stored, plan), model.path)
         found = coverage(model, feeds)
         # A convolution that stays in fp32 takes the integers from under its neighbours: once more.
-        missed = missed_weights(found) - scheme.as_integers
-        if not missed or scheme.ranges is None:
-            check_model(model)
-            return found, reasons
-        scheme = replace(scheme, as_integers=scheme.as_integers | missed)
+        more = missed_weights(found) - missed
+        if not more or not plan.ranges:
+            return found, dict(plan.left)
+        missed |= more
 
 
 def stored_twice(path: Path) -> list[str]:

@@ -19,6 +19,8 @@ from edgecompress.quantization.inc.observed import ObservedLayer
 from edgecompress.quantization.inc.smoothing import SmoothedGroup
 from edgecompress.quantization.layers import find_layers, name_nodes
 from edgecompress.quantization.learned import module_path
+from edgecompress.quantization.planning import plan_of
+from edgecompress.quantization.proof import check_model
 from edgecompress.quantization.rewrite import write_proven
 from edgecompress.quantization.scheme import Scheme
 from edgecompress.quantization.smooth import smooth
@@ -93,7 +95,12 @@ def write_observed(
         share=False,
     )
     model = OnnxModel(path, source.session)
-    coverage, reasons = write_proven(lambda: _smoothed_graph(source, smoothed), scheme, model)
+    coverage, reasons = write_proven(
+        lambda: _smoothed_graph(source, smoothed),
+        lambda graph, missed: plan_of(graph, replace(scheme, as_integers=missed)),
+        model,
+    )
+    check_model(model)
     parts = (replace(part, name=part.name.removesuffix("_quant")) for part in coverage.parts)
     return model, replace(coverage, parts=tuple(parts)).to_json(reasons | left)
 

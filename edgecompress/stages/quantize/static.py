@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import islice
 from typing import ClassVar, Literal, Self
 
@@ -77,6 +78,8 @@ class Static(CalibrationFields, LinearTypes, TableTypes, Judged):
         from edgecompress.models.storage import read_model
         from edgecompress.quantization.learned import learned_for
         from edgecompress.quantization.opset import with_opset
+        from edgecompress.quantization.planning import plan_of
+        from edgecompress.quantization.proof import check_model
         from edgecompress.quantization.ranges import find_ranges, ranges_json, unfit_tensors
         from edgecompress.quantization.rewrite import (
             check_excluded,
@@ -119,7 +122,13 @@ class Static(CalibrationFields, LinearTypes, TableTypes, Judged):
         )
         model = OnnxModel(context.folder / "model" / "model.onnx", source.session)
         feeds = list(islice(data.feeds(), PROOF_SAMPLES)) if self.inputs else None
-        found, reasons = write_proven(lambda: read_model(source.path), scheme, model, feeds)
+        found, reasons = write_proven(
+            lambda: read_model(source.path),
+            lambda graph, missed: plan_of(graph, replace(scheme, as_integers=missed)),
+            model,
+            feeds,
+        )
+        check_model(model)
         shutil.rmtree(upgraded, ignore_errors=True)
         decided |= found.to_json(reasons | {n: unlearned[n] for n in reasons if n in unlearned})
         decided |= {"calibrated_on": data.count, "ranges": ranges_json(ranges)}
