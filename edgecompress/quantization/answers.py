@@ -15,7 +15,7 @@ import numpy as np
 
 from edgecompress.errors import StageError
 from edgecompress.models.session import ORT_ERRORS, open_session, session_options
-from edgecompress.quantization.calibration import without_padding
+from edgecompress.quantization.observing import without_padding
 from edgecompress.values import Feed, Json, OnnxModel
 
 Array = np.ndarray[Any, Any]

@@ -11,21 +11,15 @@ the counts depend neither on the order of the samples nor on where the pass was 
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
-from onnx import TensorProto, helper
 
-from edgecompress.errors import StageError
-from edgecompress.models.session import ORT_ERRORS, open_session
-from edgecompress.models.storage import read_model, write_model
-from edgecompress.quantization.layers import name_nodes
+from edgecompress.quantization.observing import observed
 from edgecompress.values import Feed, OnnxModel
 
 Array = np.ndarray[Any, Any]
@@ -110,33 +104,6 @@ class Seen:
             self.exponent += 1
 
 
-def observe(model: OnnxModel, names: Sequence[str], folder: Path) -> OnnxModel:
-    """Write a copy of `model` that gives the tensors `names` as further outputs.
-
-    Inputs of the graph among them need none: `collect` reads them from the samples.
-    """
-    stored = read_model(model.path)
-    name_nodes(stored)
-    graph = stored.proto.graph
-    known = {value.name for value in (*graph.output, *graph.input)}
-    for name in sorted(set(names) - known):
-        graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
-    folder.mkdir(parents=True, exist_ok=True)
-    copy = OnnxModel(folder / "observed.onnx", model.session)
-    write_model(stored, copy.path)
-    return copy
-
-
-@contextmanager
-def observing(model: OnnxModel, names: Sequence[str], folder: Path) -> Iterator[OnnxModel]:
-    """Give what `observe` writes into `folder`, and remove it: it is large and soon made again."""
-    copy = observe(model, names, folder)
-    try:
-        yield copy
-    finally:
-        shutil.rmtree(copy.directory, ignore_errors=True)
-
-
 def collect(
     model: OnnxModel,
     names: Sequence[str],
@@ -167,68 +134,15 @@ def collect(
     StageError
         When there is no sample, or one does not fit the model or holds NaN or infinite values.
     """
-    session = open_session(model, threads)
     found, done = _resume(state, names)
-    inputs = {value.name for value in session.get_inputs()}
-    asked = [name for name in names if name not in inputs]
-    count = 0
-    for count, feed in enumerate(feeds, 1):
-        if count <= done:
-            continue
-        check_finite(feed, count)
-        try:
-            outputs = dict(zip(asked, session.run(asked, feed) if asked else (), strict=True))
-        except ORT_ERRORS as error:
-            first = str(error).strip().splitlines()[0]
-            raise StageError(
-                f"calibration sample {count} does not fit the model ({first})"
-            ) from None
-        for name in names:
-            values = without_padding(outputs[name] if name in outputs else feed[name], feed)
-            if not values.size:
-                continue
-            found[name].add(values)
+    for count, values in observed(model, names, feeds, threads=threads, done=done):
+        for name, array in values.items():
+            if array.size:
+                found[name].add(array)
         progress(count)
         if state is not None and count % SAVE_EVERY == 0:
             save_seen(found, state, count)
-    if not count and names:
-        raise StageError("no sample to calibrate with")
     return found
-
-
-def check_finite(feed: Feed, number: int) -> None:
-    """Refuse a sample that holds NaN or infinite values itself.
-
-    Raises
-    ------
-    StageError
-        Naming the sample and the input.
-    """
-    for name, values in feed.items():
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise StageError(
-                f"calibration sample {number} holds NaN or infinite values in {name}: leave the "
-                "sample out, or mend it"
-            )
-
-
-def without_padding(values: Array, feed: Feed) -> Array:
-    """Leave out the values at padded positions, where the mask tells them and the layout fits.
-
-    Parameters
-    ----------
-    values : ndarray, shape (batch, length, …) or (batch · length, …)
-        Of any other shape they are all kept.
-    feed : dict of str to ndarray
-    """
-    mask = feed.get("attention_mask")
-    if mask is None or mask.ndim != 2 or mask.all():
-        return values
-    if values.shape[:2] == mask.shape:
-        return values[mask.astype(bool)]
-    if values.ndim == 2 and len(values) == mask.size:
-        return values[mask.ravel().astype(bool)]
-    return values
 
 
 def save_seen(found: Mapping[str, Seen], file: Path, done: int) -> None:

@@ -203,7 +203,8 @@ def seen_on(
         Its `cached` keeps the result, its scratch folder a pass that is under way.
     """
     from edgecompress.onnx_files import model_digests
-    from edgecompress.quantization.calibration import collect, load_seen, observing, save_seen
+    from edgecompress.quantization.calibration import collect, load_seen, save_seen
+    from edgecompress.quantization.observing import observing
 
     def build(folder: Path) -> None:
         with observing(source, names, context.scratch / "observed") as observed:

@@ -15,8 +15,7 @@ from typing import Any, cast
 import numpy as np
 
 from edgecompress.errors import StageError
-from edgecompress.models.session import ORT_ERRORS, open_session
-from edgecompress.quantization.calibration import without_padding
+from edgecompress.quantization.observing import observed
 from edgecompress.values import Feed, OnnxModel
 
 Array = np.ndarray[Any, Any]
@@ -59,7 +58,7 @@ def one_thread() -> AbstractContextManager[object]:
 
 
 def stream(
-    observed: OnnxModel,
+    model: OnnxModel,
     names: Sequence[str],
     feeds: Iterable[Feed],
     *,
@@ -70,8 +69,8 @@ def stream(
 
     Parameters
     ----------
-    observed : OnnxModel
-        What `calibration.observe` wrote.
+    model : OnnxModel
+        What `observing.observe` wrote.
     names : sequence of str
     feeds : iterable of dict
         What their ``attention_mask`` says is padding is left out.
@@ -84,31 +83,15 @@ def stream(
     StageError
         When there is no sample, one does not fit the model, or an activation is not finite.
     """
-    session = open_session(observed, threads)
-    inputs = {value.name for value in session.get_inputs()}
-    asked = [name for name in names if name not in inputs]
-    count = 0
-    for count, feed in enumerate(feeds, 1):
-        try:
-            outputs = dict(zip(asked, session.run(asked, feed) if asked else (), strict=True))
-        except ORT_ERRORS as error:
-            first = str(error).strip().splitlines()[0]
-            raise StageError(
-                f"calibration sample {count} does not fit the model ({first})"
-            ) from None
-        found = {}
-        for name in names:
-            values = without_padding(outputs[name] if name in outputs else feed[name], feed)
+    for count, found in observed(model, names, feeds, threads=threads):
+        for name, values in found.items():
             if not np.isfinite(values).all():
                 raise StageError(
                     f"calibration sample {count} makes the activation {name} NaN or infinite: "
                     "leave the sample out, or mend the model"
                 )
-            found[name] = values.reshape(-1, values.shape[-1])
-        yield found
+        yield {name: values.reshape(-1, values.shape[-1]) for name, values in found.items()}
         progress(count)
-    if not count:
-        raise StageError("no sample to calibrate with")
 
 
 def collect_channels(samples: Iterable[Mapping[str, Array]], total: int) -> dict[str, Channels]:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from edgecompress.models.outputs import Cost, Judge
 from edgecompress.models.session import open_session
-from edgecompress.quantization.mixed import Ranges, write_mixed
+from edgecompress.quantization.mixed import write_mixed
+from edgecompress.quantization.plan import Ranges
 from edgecompress.quantization.scheme import Scheme
 from edgecompress.quantization.units import Assignment
 from edgecompress.values import Json, Measurement, OnnxModel, find, json_digest

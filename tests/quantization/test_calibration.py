@@ -14,10 +14,9 @@ from edgecompress.quantization.calibration import (
     Seen,
     collect,
     load_seen,
-    observe,
     save_seen,
-    without_padding,
 )
+from edgecompress.quantization.observing import observe, without_padding
 from edgecompress.quantization.ranges import find_ranges, unfit_tensors
 from edgecompress.values import OnnxModel
 

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgecompress.errors import StageError
 from edgecompress.models.session import open_session
 from edgecompress.models.storage import read_model, write_model
-from edgecompress.quantization.calibration import collect, observe
+from edgecompress.quantization.calibration import collect
 from edgecompress.quantization.channels import (
     MOST_ROWS,
     collect_channels,
@@ -21,6 +21,7 @@ from edgecompress.quantization.channels import (
 )
 from edgecompress.quantization.folding import find_groups
 from edgecompress.quantization.layers import name_nodes
+from edgecompress.quantization.observing import observe
 from edgecompress.quantization.ranges import find_ranges
 from edgecompress.quantization.rewrite import rewrite
 from edgecompress.quantization.scheme import Scheme
@@ -238,7 +239,7 @@ def test_samples_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     model = block(tmp_path / "m.onnx")
     observed = observe(model, ["n"], tmp_path / "observed")
     bad = [next(feeds()), {"x": np.full((2, WIDTH), np.nan, np.float32)}]
-    with pytest.raises(StageError, match="sample 2 makes the activation n NaN or infinite"):
+    with pytest.raises(StageError, match="sample 2 holds NaN or infinite values in x"):
         list(stream(observed, ["n"], bad))
     with pytest.raises(StageError, match="sample 1 does not fit"):
         list(stream(observed, ["n"], [{"x": np.ones((2, 3), np.float32)}]))

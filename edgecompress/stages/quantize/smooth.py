@@ -145,13 +145,13 @@ class Smooth(CalibrationFields, Judged):
     ) -> dict[str, Channels]:
         """Give what a pass over the samples saw; kept, so that another alpha costs none."""
         from edgecompress.onnx_files import model_digests
-        from edgecompress.quantization.calibration import observing
         from edgecompress.quantization.channels import (
             collect_channels,
             load_channels,
             save_channels,
             stream,
         )
+        from edgecompress.quantization.observing import observing
 
         def build(folder: Any) -> None:
             with observing(source, names, context.scratch / "observed") as observed:

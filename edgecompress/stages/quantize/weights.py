@@ -140,7 +140,6 @@ class Weights(CalibrationFields, TableTypes, Judged):
         self, source: OnnxModel, stored: StoredModel, data: CalibrationData, context: Context
     ) -> dict[str, Blocks]:
         """Quantize the linear layers' weights by what the samples put into them."""
-        from edgecompress.quantization.calibration import observing
         from edgecompress.quantization.channels import stream
         from edgecompress.quantization.gptq import (
             gptq_weights,
@@ -148,6 +147,7 @@ class Weights(CalibrationFields, TableTypes, Judged):
             passes,
             quantize_weight,
         )
+        from edgecompress.quantization.observing import observing
 
         weights = gptq_weights(stored, frozenset(self.exclude), self.linear_block)
         shares = passes(weights)
