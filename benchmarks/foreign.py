@@ -98,7 +98,7 @@ def samples(file: Path, kept: Path | None) -> list[Feed]:
             count = len({key.partition("/")[0] for key in found.files})
             return [{name: found[f"{n}/{name}"] for name in names} for n in range(count)]
     try:
-        from edgecompress.models.inputs import made_feeds
+        from edgecompress.models.synthetic import made_feeds
         from edgecompress.values import OnnxModel
 
         made = made_feeds(OnnxModel(file), [(1, 8)] * (CALIBRATED + COMPARED))

@@ -147,9 +147,8 @@ def model_digests(model: Model) -> dict[str, str]:
 def _locations(data: MappedModel, start: int, end: int, message: str, depth: int) -> Iterator[str]:
     if depth > _DEPTH:
         raise ValueError("messages nested too deeply")
-    fields = _FIELDS[message]
     for number, first, last in length_fields(data, start, end):
-        kind = fields.get(number)
+        kind = _FIELDS[message].get(number)
         if kind == "entry":
             pair = {key: data[a:b] for key, a, b in length_fields(data, first, last)}
             if pair.get(1) == b"location":
@@ -173,11 +172,11 @@ def model_versions(model: Path) -> tuple[int, int]:
     """
     ir_version = opset = 0
     with mapped(model) as view:
-        for number, wire, first, last in _fields(view, 0, len(view)):
+        for number, wire, _, first, last in fields(view, 0, len(view)):
             if (number, wire) == (1, _VARINT):
                 ir_version = first
             elif (number, wire) == (8, _LENGTH):
-                said = {n: (a, b) for n, _, a, b in _fields(view, first, last)}
+                said = {n: (a, b) for n, _, _, a, b in fields(view, first, last)}
                 if view[slice(*said.get(1, (0, 0)))] in (b"", b"ai.onnx"):
                     opset = said.get(2, (0, 0))[0]
     return ir_version, opset
@@ -185,15 +184,23 @@ def model_versions(model: Path) -> tuple[int, int]:
 
 def length_fields(data: MappedModel, start: int, end: int) -> Iterator[tuple[int, int, int]]:
     """Give (field number, first byte, byte after the last) of each length-delimited field."""
-    for number, wire, first, last in _fields(data, start, end):
+    for number, wire, _, first, last in fields(data, start, end):
         if wire == _LENGTH:
             yield number, first, last
 
 
-def _fields(data: MappedModel, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """Give (number, wire type, first byte, byte after the last); of a varint first is the value."""
+def fields(data: MappedModel, start: int, end: int) -> Iterator[tuple[int, int, int, int, int]]:
+    """Walk over the fields of the message that lies between two bytes.
+
+    Yields
+    ------
+    number, wire, begin, first, last : int
+        The field's number and wire type; where it begins, where its content begins (of a varint:
+        its value) and where it ends.
+    """
     position = start
     while position < end:
+        begin = position
         tag, position = _varint(data, position)
         wire = tag & 7
         data.fields_left -= 1
@@ -205,12 +212,13 @@ def _fields(data: MappedModel, start: int, end: int) -> Iterator[tuple[int, int,
             position = first + length
             if position > end:
                 raise ValueError("a field is cut off")
-            yield tag >> 3, wire, first, position
+            yield tag >> 3, wire, begin, first, position
         elif wire == _VARINT:
             value, position = _varint(data, position)
-            yield tag >> 3, wire, value, position
+            yield tag >> 3, wire, begin, value, position
         elif wire in (_FIXED64, _FIXED32):
-            position += 8 if wire == _FIXED64 else 4
+            first, position = position, position + (8 if wire == _FIXED64 else 4)
+            yield tag >> 3, wire, begin, first, position
         else:
             raise ValueError(f"wire type {wire} at byte {position}")
     if position != end:

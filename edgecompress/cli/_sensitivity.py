@@ -79,8 +79,9 @@ def find_samples(candidate: Candidate, pipeline: Pipeline, ask: Question) -> tup
     """Give what models are compared on, and say what it is."""
     from edgecompress.data.sample import stratified_sample
     from edgecompress.models.graph import signature
-    from edgecompress.models.inputs import encode_rows, made_feeds, onnx_model, typed_feed
+    from edgecompress.models.inputs import encode_rows, onnx_model, typed_feed
     from edgecompress.models.outputs import Samples
+    from edgecompress.models.synthetic import made_feeds
 
     model = onnx_model(candidate)
     if ask.data is not None:

@@ -15,8 +15,6 @@ from typing import Any
 from edgecompress.errors import DataError
 from edgecompress.models.graph_bounds import index_bounds
 from edgecompress.models.specs import named_size, numpy_name
-from edgecompress.onnx_files import check_messages
-from edgecompress.reading import open_regular, reading
 from edgecompress.values import OnnxModel, TensorSpec
 
 
@@ -78,7 +76,7 @@ class GraphFacts:
 
 
 def load_model(path: Path) -> Any:
-    """Read an ONNX file; its external data stays on disk.
+    """Read an ONNX file; big weights inside it and all external data stay on disk.
 
     Returns
     -------
@@ -89,25 +87,11 @@ def load_model(path: Path) -> Any:
     DataError
         When the file is missing or no ONNX model.
     """
-    import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from edgecompress.models.storage import parsed_model
 
-    if not path.exists():
-        raise DataError("the model is missing", file=path)
-    with reading(path, "not an ONNX model that can be read", (ValueError, RuntimeError)):
-        check_messages(path)
-        try:
-            with open_regular(path) as stream:
-                model = onnx.load(stream, format="protobuf", load_external_data=False)
-        except DecodeError:
-            size = path.stat().st_size
-            raise DataError(
-                f"not an ONNX model, or cut off ({size} bytes that cannot be decoded)", file=path
-            ) from None
+    model = parsed_model(path).proto
     if not model.graph.node:
         raise DataError("not an ONNX model (the graph is empty)", file=path)
-    if not model.opset_import and not model.functions:
-        raise DataError("the model is cut off (it names no operator set)", file=path)
     return model
 
 

@@ -6,13 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from edgecompress.errors import DataError, StageError
-from edgecompress.models.fitting import fitting_plan, row_of
-from edgecompress.models.graph import graph_facts, signature
-from edgecompress.models.made import makeable
-from edgecompress.models.runner import open_onnx
+from edgecompress.errors import StageError
+from edgecompress.models.fitting import row_of
+from edgecompress.models.graph import signature
 from edgecompress.models.session import numbers
 from edgecompress.models.sizes import Plan
+from edgecompress.models.synthetic import made_feeds
 from edgecompress.tasks import Rows, rows_of, takes_examples
 from edgecompress.values import Candidate, Example, Feed, OnnxModel, TensorSpec
 
@@ -50,49 +49,6 @@ def typed_feed(rows: Rows, numbers: Sequence[int], specs: Iterable[TensorSpec]) 
     types = {spec.name: spec.dtype for spec in specs}
     made = rows.batch(numbers, tuple(types))
     return {name: np.asarray(value, dtype=types[name]) for name, value in made.items()}
-
-
-def made_feeds(
-    model: OnnxModel, shapes: Iterable[tuple[int, int]], seed: int = 0, *, packed: bool = True
-) -> list[Feed]:
-    """Make up inputs on which `model` runs: of these shapes, or of others where it refuses them.
-
-    Parameters
-    ----------
-    model : OnnxModel
-        What can be run on this machine; where one is made of another, the first.
-    shapes : iterable of (int, int)
-        Batch and length of each input.
-    seed : int
-        Of the first; each has the next.
-    packed : bool
-        Whether weights are packed for speed.
-
-    Raises
-    ------
-    StageError
-        When nothing fits, or an input is of a kind that cannot be made up.
-    """
-    try:
-        specs = makeable(model)
-    except DataError as error:  # of a stage: the chain fails, and not the command
-        raise StageError(str(error)) from None
-    ranges = {name: (0, high) for name, high in graph_facts(model.path).index_bounds.items()}
-    runner = open_onnx(model, packed=packed)
-    known: dict[tuple[int, int], Plan] = {}
-    feeds: list[Feed] = []
-    for number, shape in enumerate(shapes):
-        if shape not in known:
-            asked = Plan(batch=shape[0], length=shape[1])
-            plan, why = fitting_plan(specs, ranges, runner, asked, known=tuple(known.values()))
-            if plan is None:
-                raise StageError(
-                    f"made-up inputs do not fit the model ({why}); --scheme static takes real "
-                    "ones with --data FILE.npz"
-                )
-            known[shape] = plan
-        feeds.append(row_of(specs, ranges, known[shape], seed + number))
-    return feeds
 
 
 def parity_feeds(

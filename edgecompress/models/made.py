@@ -21,7 +21,7 @@ Row = dict[str, np.ndarray[Any, Any]]
 Range = tuple[int, int] | None
 
 
-def makeable(model: OnnxModel) -> tuple[TensorSpec, ...]:
+def number_specs(model: OnnxModel) -> tuple[TensorSpec, ...]:
     """Give a graph's inputs, all of which values can be made for.
 
     Raises

@@ -9,8 +9,6 @@ Source of the format: https://protobuf.dev/programming-guides/encoding and onnx.
 
 from __future__ import annotations
 
-import mmap
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -27,6 +25,8 @@ from edgecompress.models.external_data import (
     external_place,
     place_constants,
 )
+from edgecompress.onnx_files import MappedModel, check_messages, fields, mapped
+from edgecompress.reading import reading
 
 # Field numbers of onnx.proto.
 GRAPH_OF_MODEL = 7
@@ -75,38 +75,6 @@ class StoredModel:
         return read.reshape(tuple(tensor.dims))
 
 
-def _varint(data: mmap.mmap, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-
-
-def _fields(data: mmap.mmap, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """Yield each field of a message: its number, where it starts, its payload, its end."""
-    while at < end:
-        start = at
-        key, at = _varint(data, at)
-        number, wire = key >> 3, key & 7
-        payload = at
-        if wire == 0:
-            _, at = _varint(data, at)
-        elif wire == BYTES_FIELD:
-            length, payload = _varint(data, at)
-            at = payload + length
-        elif wire in (1, 5):
-            at += 8 if wire == 1 else 4
-        else:
-            raise ValueError(f"wire type {wire}")
-        if at > end:
-            raise ValueError("truncated")
-        yield number, start, payload, at
-
-
 def _encode_varint(value: int) -> bytes:
     out = bytearray()
     while value >= 0x80:
@@ -120,71 +88,91 @@ def _bytes_field(number: int, length: int) -> bytes:
     return _encode_varint(number << 3 | BYTES_FIELD) + _encode_varint(length)
 
 
+def parsed_model(path: Path) -> StoredModel:
+    """Parse an ONNX file; big weights inside it and all external data stay where they are.
+
+    Raises
+    ------
+    DataError
+        When the file is missing, cut off, or no ONNX model.
+    """
+    if not path.exists():
+        raise DataError("the model is missing", file=path)
+    places: dict[str, Place] = {}
+    with reading(path, "not an ONNX model that can be read", (ValueError, RuntimeError)):
+        check_messages(path)
+        try:
+            proto = _parsed(path, places)
+        except DecodeError:
+            size = path.stat().st_size
+            raise DataError(
+                f"not an ONNX model, or cut off ({size} bytes that cannot be decoded)", file=path
+            ) from None
+    if not proto.opset_import and not proto.functions:
+        raise DataError("the model is cut off (it names no operator set)", file=path)
+    return StoredModel(proto, places)
+
+
+def _parsed(path: Path, places: dict[str, Place]) -> ModelProto:
+    tensors: list[TensorProto] = []
+    model_parts: list[bytes] = []
+    graph_parts: list[bytes] = []
+    with mapped(path) as data:
+        for number, _, start, first, end in fields(data, 0, len(data)):
+            if number != GRAPH_OF_MODEL:
+                model_parts.append(data[start:end])
+                continue
+            for inner, _, begin, at, last in fields(data, first, end):
+                if inner == INITIALIZER_OF_GRAPH:
+                    tensors.append(_tensor(data, at, last, path, places))
+                else:
+                    graph_parts.append(data[begin:last])
+    proto = ModelProto()
+    proto.ParseFromString(b"".join(model_parts))
+    proto.graph.ParseFromString(b"".join(graph_parts))
+    proto.graph.initializer.extend(tensors)
+    return proto
+
+
+def _tensor(
+    data: MappedModel, at: int, end: int, path: Path, places: dict[str, Place]
+) -> TensorProto:
+    kept: list[bytes] = []
+    place = None
+    for number, _, begin, first, last in fields(data, at, end):
+        if number == RAW_DATA_OF_TENSOR and last - first > BIG_BYTES:
+            place = Place(path, first, last - first)
+        else:
+            kept.append(data[begin:last])
+    tensor = TensorProto()
+    tensor.ParseFromString(b"".join(kept))
+    if place is not None:
+        places[tensor.name] = place
+    return tensor
+
+
 def read_model(path: Path) -> StoredModel:
-    """Parse the graph of `path` and note where its big initializers lie.
+    """Parse the graph of `path` and note where its big initializers lie, external ones included.
 
     Raises
     ------
     DataError
         When the file is missing or no ONNX model, or its external data lie elsewhere.
     """
-    places: dict[str, Place] = {}
-    tensors: list[TensorProto] = []
-    model_parts: list[bytes] = []
-    graph_parts: list[bytes] = []
-    try:
-        with (
-            path.open("rb") as stream,
-            mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data,
-        ):
-            for number, start, payload, end in _fields(data, 0, len(data)):
-                if number != GRAPH_OF_MODEL:
-                    model_parts.append(data[start:end])
-                    continue
-                for inner, inner_start, inner_payload, inner_end in _fields(data, payload, end):
-                    if inner == INITIALIZER_OF_GRAPH:
-                        tensors.append(_tensor(data, inner_payload, inner_end, path, places))
-                    else:
-                        graph_parts.append(data[inner_start:inner_end])
-        proto = ModelProto()
-        proto.ParseFromString(b"".join(model_parts))
-        proto.graph.ParseFromString(b"".join(graph_parts))
-    except FileNotFoundError:
-        raise DataError("the model's file is missing", file=path) from None
-    except DataError:
-        raise
-    except (ValueError, IndexError, DecodeError) as error:
-        raise DataError(f"not an ONNX model ({error})", file=path) from None
-    proto.graph.initializer.extend(tensors)
+    stored = parsed_model(path)
+    proto, places = stored.proto, dict(stored.places)
+    for tensor in proto.graph.initializer:
+        if tensor.data_location == TensorProto.EXTERNAL:
+            places[tensor.name] = external_place(tensor, path)
+            tensor.ClearField("external_data")
+            tensor.ClearField("data_location")
     place_constants(proto, path, places)
     for tensor in attribute_tensors(proto):
         if tensor.data_location == TensorProto.EXTERNAL:
-            place = external_place(tensor, path)
-            tensor.raw_data = bytes_of(place)
+            tensor.raw_data = bytes_of(external_place(tensor, path))
             tensor.ClearField("external_data")
             tensor.ClearField("data_location")
     return StoredModel(proto, places)
-
-
-def _tensor(
-    data: mmap.mmap, at: int, end: int, path: Path, places: dict[str, Place]
-) -> TensorProto:
-    kept: list[bytes] = []
-    place = None
-    for number, start, payload, stop in _fields(data, at, end):
-        if number == RAW_DATA_OF_TENSOR and stop - payload > BIG_BYTES:
-            place = Place(path, payload, stop - payload)
-        else:
-            kept.append(data[start:stop])
-    tensor = TensorProto()
-    tensor.ParseFromString(b"".join(kept))
-    if tensor.data_location == TensorProto.EXTERNAL:
-        place = external_place(tensor, path)
-        tensor.ClearField("external_data")
-        tensor.ClearField("data_location")
-    if place is not None:
-        places[tensor.name] = place
-    return tensor
 
 
 def write_model(model: StoredModel, path: Path) -> None:

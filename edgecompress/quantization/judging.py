@@ -218,7 +218,8 @@ def judging_samples(
         When no sample fits the model.
     """
     from edgecompress.models.graph import signature
-    from edgecompress.models.inputs import encode_rows, made_feeds, onnx_model, typed_feed
+    from edgecompress.models.inputs import encode_rows, onnx_model, typed_feed
+    from edgecompress.models.synthetic import made_feeds
     from edgecompress.quantization.calibration_data import CalibrationFields
 
     source = onnx_model(candidate)

@@ -17,7 +17,6 @@ import onnx
 from onnx import TensorProto
 
 from edgecompress.errors import DataError, StageError
-from edgecompress.models.inputs import made_feeds
 from edgecompress.models.session import (
     ORT_ERRORS,
     first_line,
@@ -25,6 +24,7 @@ from edgecompress.models.session import (
     session_options,
 )
 from edgecompress.models.storage import read_model, write_model
+from edgecompress.models.synthetic import made_feeds
 from edgecompress.quantization.graph import Graph, attribute, walk
 from edgecompress.values import Feed, Json, OnnxModel
 from edgecompress.writing import temporary

@@ -13,14 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validat
 
 from edgecompress.errors import DataError
 from edgecompress.examples import input_length
+from edgecompress.models.given import file_items
 from edgecompress.models.graph import signature
+from edgecompress.models.synthetic import synthetic_items
 from edgecompress.targets.base import Feeds, feeds_from_rows
-from edgecompress.targets.given import file_feeds
 from edgecompress.targets.loadable import check_loadable
-from edgecompress.targets.synthetic import synthetic_feeds
 from edgecompress.tasks import Rows, rows_of, takes_examples
 from edgecompress.texts import text_of, words_of
-from edgecompress.values import Candidate, Example, OnnxModel, file_digest
+from edgecompress.values import Candidate, Example, Feed, OnnxModel, file_digest
 
 
 class InputSettings(BaseModel):
@@ -174,8 +174,8 @@ def timing_feeds(
                 "a PyTorch model is timed with examples only; name `data`, and no inputs"
             )
         if inputs.file is not None:
-            return file_feeds(graphs, inputs.file), ()
-        return synthetic_feeds(graphs, inputs.sizes, inputs.bounds), ()
+            return _packed(file_items(graphs, inputs.file)), ()
+        return _packed(synthetic_items(graphs, inputs.sizes, inputs.bounds)), ()
     chosen = [examples[k] for k in spread([input_length(example) for example in examples], count)]
     found: dict[tuple[Path | None, tuple[str, ...]], Feeds] = {}
     keys = []
@@ -198,6 +198,12 @@ def timing_feeds(
     texts = texts if any(texts) else ()
     trimmed = {key: keep(each, kept) for key, each in found.items()}
     return [trimmed[key] for key in keys], texts
+
+
+def _packed(items: Sequence[list[Feed]]) -> list[Feeds]:
+    """Pack the items of each graph; those that are the same stay the same."""
+    made = {id(rows): feeds_from_rows(rows, range(len(rows))) for rows in items}
+    return [made[id(rows)] for rows in items]
 
 
 def keep(feeds: Feeds, kept: Sequence[int]) -> Feeds:

@@ -14,8 +14,8 @@ from strange_graphs import FLOAT, GRAPHS, SIGNATURES, Graph, state_samples, stra
 
 from edgecompress.cli.main import main
 from edgecompress.errors import DataError, StageError
-from edgecompress.models.inputs import made_feeds
 from edgecompress.models.session import open_session
+from edgecompress.models.synthetic import made_feeds
 from edgecompress.onnx_folders import onnx_in_folder
 from edgecompress.values import OnnxModel
 

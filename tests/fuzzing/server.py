@@ -41,7 +41,7 @@ IMPORTED = (
     "edgecompress.engine.matrix.run", "edgecompress.engine.pipeline",
     "edgecompress.engine.preflight", "edgecompress.engine.single",
     "edgecompress.models.samples", "edgecompress.targets",
-    "edgecompress.targets.emulated", "edgecompress.targets.synthetic",
+    "edgecompress.targets.emulated", "edgecompress.models.synthetic",
 )  # fmt: skip
 """What the commands under trial import; nothing that starts threads."""
 WARMED = [f"quantize.{scheme}" for scheme in ("static", "dynamic", "weights", "half", "smooth")]

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from strange_signatures import SIGNATURES, signature_graph
 
-from edgecompress.models.inputs import made_feeds
 from edgecompress.models.sizes import resolved
-from edgecompress.targets.synthetic import synthetic_feeds
+from edgecompress.models.synthetic import made_feeds, synthetic_items
 from edgecompress.values import OnnxModel, TensorSpec
 
 
@@ -23,9 +22,8 @@ def test_a_graph_runs_on_what_is_made_up(kind: str, seed: int, tmp_path: Path) -
     session = ort.InferenceSession(str(model.path), providers=["CPUExecutionProvider"])
     for feed in made_feeds(model, [(1, 5), (3, 9)]):
         assert all(np.size(found) for found in session.run(None, feed))
-    feeds = synthetic_feeds([model], {}, {}, count=2)[0]
-    first = {name: rows[0] for name, rows in feeds.arrays.items()}
-    assert all(np.size(found) for found in session.run(None, first))
+    for item in synthetic_items([model], {}, {}, count=2)[0]:
+        assert all(np.size(found) for found in session.run(None, item))
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_external_data_may_not_leave_the_folder(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"none\.onnx: the model's file is missing"):
+    with pytest.raises(DataError, match=r"none\.onnx: the model is missing"):
         read_model(tmp_path / "none.onnx")
 
 

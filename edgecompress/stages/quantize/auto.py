@@ -326,8 +326,9 @@ class _Work:
     def _samples(self, count: int | None) -> Samples:
         """Give what models are judged on: validation examples, or made-up inputs without a task."""
         from edgecompress.models.graph import signature
-        from edgecompress.models.inputs import encode_rows, made_feeds, typed_feed
+        from edgecompress.models.inputs import encode_rows, typed_feed
         from edgecompress.models.outputs import Samples
+        from edgecompress.models.synthetic import made_feeds
         from edgecompress.tasks import takes_examples
 
         specs = signature(self.source)

@@ -17,14 +17,11 @@ from edgecompress.arrayfiles import MAGIC, read_arrays
 from edgecompress.errors import DataError
 from edgecompress.models.graph import GraphInput, tensor_inputs
 from edgecompress.reading import open_regular, reading
-from edgecompress.targets.base import Feeds, feeds_from_rows
 from edgecompress.validation import nearest
-from edgecompress.values import OnnxModel
-
-Item = dict[str, np.ndarray]
+from edgecompress.values import Feed, OnnxModel
 
 
-def file_feeds(models: Sequence[OnnxModel], file: Path) -> list[Feeds]:
+def file_items(models: Sequence[OnnxModel], file: Path) -> list[list[Feed]]:
     """Read the inputs of several graphs from one file; each is given those that it has.
 
     Parameters
@@ -44,18 +41,17 @@ def file_feeds(models: Sequence[OnnxModel], file: Path) -> list[Feeds]:
     for name in items[0]:
         if name not in known:
             raise DataError(f"array {name!r} is no input{nearest(name, known)}", file=file)
-    made: dict[tuple[GraphInput, ...], Feeds] = {}
+    made: dict[tuple[GraphInput, ...], list[Feed]] = {}
     for inputs in graphs:
         if inputs not in made:
-            rows = [
+            made[inputs] = [
                 {found.name: _fitted(found, item, place, file) for found in inputs}
                 for place, item in _placed(items)
             ]
-            made[inputs] = feeds_from_rows(rows, range(len(rows)))
     return [made[inputs] for inputs in graphs]
 
 
-def read_items(file: Path) -> list[Item]:
+def read_items(file: Path) -> list[Feed]:
     """Read the items of an .npz file.
 
     Raises
@@ -80,11 +76,11 @@ def _is_single(file: Path) -> bool:
         return stream.read(len(MAGIC)) == MAGIC
 
 
-def _items(arrays: Mapping[str, np.ndarray], file: Path) -> list[Item]:
+def _items(arrays: Mapping[str, np.ndarray], file: Path) -> list[Feed]:
     numbered = {name: re.fullmatch(r"(\d+)/(.+)", name) for name in arrays}
     if not any(numbered.values()):
         return [dict(arrays)]
-    found: dict[int, Item] = {}
+    found: dict[int, Feed] = {}
     for name, match in numbered.items():
         if match is None:
             raise DataError(
@@ -104,14 +100,14 @@ def _items(arrays: Mapping[str, np.ndarray], file: Path) -> list[Item]:
     return items
 
 
-def _placed(items: Sequence[Item]) -> Iterable[tuple[str, Item]]:
+def _placed(items: Sequence[Feed]) -> Iterable[tuple[str, Feed]]:
     """Give each item with what stands before its names in the file."""
     if len(items) == 1:
         return [("", items[0])]
     return [(f"{number}/", item) for number, item in enumerate(items)]
 
 
-def _fitted(wanted: GraphInput, item: Item, place: str, file: Path) -> np.ndarray:
+def _fitted(wanted: GraphInput, item: Feed, place: str, file: Path) -> np.ndarray:
     """Check that an array is what an input takes, and give it in the input's dtype."""
     if wanted.name not in item:
         raise DataError(f"input {wanted.name!r} is missing{nearest(wanted.name, item)}", file=file)

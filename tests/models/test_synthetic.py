@@ -10,8 +10,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgecompress.errors import DataError, RecipeError
-from edgecompress.models.made import NUMBERS
-from edgecompress.targets.synthetic import synthetic_feeds
+from edgecompress.models.specs import NUMBERS
+from edgecompress.models.synthetic import synthetic_items
 from edgecompress.values import OnnxModel
 
 value = helper.make_tensor_value_info
@@ -31,9 +31,9 @@ def save(path: Path, *inputs: onnx.ValueInfoProto, rows: int = 0) -> OnnxModel:
 
 
 def first_row(model: OnnxModel, sizes=None, bounds=None) -> dict[str, np.ndarray]:
-    feeds = synthetic_feeds([model], sizes or {}, bounds or {}, count=2)[0]
-    assert feeds.items.tolist() == [0, 1]
-    return {name: rows[0] for name, rows in feeds.arrays.items()}
+    items = synthetic_items([model], sizes or {}, bounds or {}, count=2)[0]
+    assert len(items) == 2
+    return items[0]
 
 
 def test_text_inputs(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_bounds_that_are_set(tmp_path: Path) -> None:
 def test_bounds_that_cannot_be_kept(bounds, said, tmp_path: Path) -> None:
     model = save(tmp_path / "m.onnx", value("input_ids", TensorProto.INT8, [4]))
     with pytest.raises(RecipeError, match=said) as failure:
-        synthetic_feeds([model], {}, bounds)
+        synthetic_items([model], {}, bounds)
     assert str(failure.value).startswith("inputs.bounds.input_id")
 
 
@@ -103,7 +103,7 @@ def test_bounds_that_cannot_be_kept(bounds, said, tmp_path: Path) -> None:
 def test_dtypes_that_cannot_be_made(kind: int, name: str, tmp_path: Path) -> None:
     model = save(tmp_path / "m.onnx", value("words", kind, [1]))
     with pytest.raises(DataError, match=f"'words' is of dtype {name}"):
-        synthetic_feeds([model], {}, {})
+        synthetic_items([model], {}, {})
 
 
 def test_graphs_with_equal_inputs_share_them(tmp_path: Path) -> None:
@@ -113,21 +113,19 @@ def test_graphs_with_equal_inputs_share_them(tmp_path: Path) -> None:
         save(tmp_path / "b.onnx", given, rows=50),
         save(tmp_path / "c.onnx", value("x", TensorProto.INT32, ["n", 4]), rows=80),
     ]
-    first, second, third = synthetic_feeds(models, {}, {})
+    first, second, third = synthetic_items(models, {}, {})
     assert first is second
     assert first is not third
-    assert max(row.max() for row in first.arrays["x"]) < 50
+    assert max(item["x"].max() for item in first) < 50
 
 
 def test_large_inputs_are_few(tmp_path: Path) -> None:
     model = save(tmp_path / "m.onnx", value("x", TensorProto.FLOAT, [40 * 2**20]))
-    assert len(synthetic_feeds([model], {}, {})[0].items) == 1
+    assert len(synthetic_items([model], {}, {})[0]) == 1
 
 
 def test_a_graph_without_inputs_is_run_as_often(tmp_path: Path) -> None:
     node = helper.make_node("RandomNormal", [], ["y"], shape=[2])
     graph = helper.make_graph([node], "g", [], [value("y", TensorProto.FLOAT, [2])])
     onnx.save(helper.make_model(graph), str(tmp_path / "m.onnx"))
-    feeds = synthetic_feeds([OnnxModel(tmp_path / "m.onnx")], {}, {})[0]
-    assert feeds.arrays == {}
-    assert len(feeds.items) == 16
+    assert synthetic_items([OnnxModel(tmp_path / "m.onnx")], {}, {})[0] == [{}] * 16

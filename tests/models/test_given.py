@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from edgecompress.errors import DataError
-from edgecompress.targets.given import file_feeds
+from edgecompress.models.given import file_items
 from edgecompress.values import OnnxModel
 
 
@@ -38,20 +38,19 @@ def good() -> dict[str, np.ndarray]:
 
 def test_names_alone_are_one_item(model: OnnxModel, tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", **good())
-    feeds = file_feeds([model], tmp_path / "x.npz")[0]
-    assert feeds.items.tolist() == [0]
-    assert feeds.arrays["ids"][0].dtype == np.int64
-    assert feeds.arrays["ids"][0].tolist() == [[0, 1, 2, 3]]
-    assert feeds.arrays["free"][0].shape == (2, 2, 2)
+    (item,) = file_items([model], tmp_path / "x.npz")[0]
+    assert item["ids"].dtype == np.int64
+    assert item["ids"].tolist() == [[0, 1, 2, 3]]
+    assert item["free"].shape == (2, 2, 2)
 
 
 def test_numbers_make_items_of_any_length(model: OnnxModel, tmp_path: Path) -> None:
     arrays = {f"{item}/{name}": array for item in (0, 1) for name, array in good().items()}
     arrays["1/ids"] = np.zeros((1, 9), np.int64)
     np.savez_compressed(tmp_path / "x.npz", **arrays)
-    feeds = file_feeds([model, model], tmp_path / "x.npz")
-    assert feeds[0] is feeds[1]
-    assert [row.shape for row in feeds[0].arrays["ids"]] == [(1, 4), (1, 9)]
+    first, second = file_items([model, model], tmp_path / "x.npz")
+    assert first is second
+    assert [item["ids"].shape for item in first] == [(1, 4), (1, 9)]
 
 
 @pytest.mark.parametrize(
@@ -70,7 +69,7 @@ def test_arrays_that_do_not_fit(change, said, model: OnnxModel, tmp_path: Path) 
     arrays = {name: array for name, array in {**good(), **change}.items() if array is not None}
     np.savez(tmp_path / "x.npz", **arrays)
     with pytest.raises(DataError, match=rf"x\.npz: .*{said}"):
-        file_feeds([model], tmp_path / "x.npz")
+        file_items([model], tmp_path / "x.npz")
 
 
 @pytest.mark.parametrize(
@@ -80,31 +79,31 @@ def test_arrays_that_do_not_fit(change, said, model: OnnxModel, tmp_path: Path) 
 def test_items_that_do_not_match(names, said, model: OnnxModel, tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", **dict.fromkeys(names, np.ones((1, 3), np.int64)))
     with pytest.raises(DataError, match=said):
-        file_feeds([model], tmp_path / "x.npz")
+        file_items([model], tmp_path / "x.npz")
 
 
 def test_files_that_hold_no_inputs(model: OnnxModel, tmp_path: Path) -> None:
     file = tmp_path / "x.npz"
     with pytest.raises(DataError, match="no such file"):
-        file_feeds([model], file)
+        file_items([model], file)
     np.savez(file)
     with pytest.raises(DataError, match="holds no arrays"):
-        file_feeds([model], file)
+        file_items([model], file)
     np.savez(file, **good())
     whole = file.read_bytes()
     for content in (b"", b"text", whole[:100], whole[: len(whole) // 2]):
         file.write_bytes(content)
         with pytest.raises(DataError, match=r"x\.npz: not an \.npz file, or cut off"):
-            file_feeds([model], file)
+            file_items([model], file)
     damaged = bytearray(whole)
     damaged[140] ^= 255
     file.write_bytes(damaged)
     with pytest.raises(DataError, match=r"x\.npz: "):
-        file_feeds([model], file)
+        file_items([model], file)
     with file.open("wb") as stream:
         np.save(stream, np.ones(3))
     with pytest.raises(DataError, match="one array without a name"):
-        file_feeds([model], file)
+        file_items([model], file)
 
 
 def test_strings_are_refused(tmp_path: Path) -> None:
@@ -114,4 +113,4 @@ def test_strings_are_refused(tmp_path: Path) -> None:
     onnx.save(helper.make_model(helper.make_graph([node], "g", *kinds)), str(tmp_path / "m.onnx"))
     np.savez(tmp_path / "x.npz", words=np.array(["a"]))
     with pytest.raises(DataError, match="'words' is of dtype string"):
-        file_feeds([OnnxModel(tmp_path / "m.onnx")], tmp_path / "x.npz")
+        file_items([OnnxModel(tmp_path / "m.onnx")], tmp_path / "x.npz")
