@@ -134,6 +134,12 @@ def model_digests(model: Model) -> dict[str, str]:
     """
     if not isinstance(model, OnnxModel):
         return directory_digests(model.directory)
+    if model.parts:
+        return {
+            f"{name}/{file}": digest
+            for name, part in model.parts
+            for file, digest in model_digests(part).items()
+        }
     try:
         files = onnx_model_files(model.path)
         return {file.relative_to(model.directory).as_posix(): file_digest(file) for file in files}

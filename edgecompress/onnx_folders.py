@@ -5,10 +5,53 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgecompress.errors import DataError
+from edgecompress.values import OnnxModel
 
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "*.pt", "*.pth", "*.safetensors.index.json")
 OURS = ("candidate.json", "manifest.json")
 USUAL = "model.onnx"
+
+
+PARTS = ("encoder", "decoder")
+"""Graphs that belong together, each in a file of its name; Optimum adds ``_model``."""
+
+
+def parts_in_folder(folder: Path) -> dict[str, Path]:
+    """Give the graphs of a model of several parts that a folder, or its folder ``onnx``, holds.
+
+    Returns
+    -------
+    dict of str to Path
+        By part; empty where one of the parts is missing.
+    """
+    for place in (folder, folder / "onnx"):
+        found = {
+            name: file
+            for name in PARTS
+            for file in (place / f"{name}_model.onnx", place / f"{name}.onnx")
+            if file.is_file()
+        }
+        if len(found) == len(PARTS):
+            return found
+    return {}
+
+
+def onnx_model_at(place: Path) -> OnnxModel | None:
+    """Give the ONNX model that a path means: a file, or a folder of one graph or several parts.
+
+    Raises
+    ------
+    DataError
+        When a folder holds several graphs of which one must be named.
+    """
+    if place.suffix == ".onnx" or place.is_file():
+        return OnnxModel(place)
+    if any((place / name).is_file() for name in OURS):
+        return None
+    if parts := parts_in_folder(place):
+        return OnnxModel.of({name: OnnxModel(file) for name, file in parts.items()})
+    graph = onnx_in_folder(place)
+    return OnnxModel(graph) if graph is not None else None
 
 
 def onnx_in_folder(folder: Path) -> Path | None:

@@ -20,7 +20,14 @@ from importlib.metadata import (
 from pathlib import Path
 
 from edgecompress.onnx_files import model_digests
-from edgecompress.values import Candidate, Json, OnnxModel, directory_digests, json_digest
+from edgecompress.values import (
+    Candidate,
+    Json,
+    OnnxModel,
+    SessionSettings,
+    directory_digests,
+    json_digest,
+)
 
 
 @functools.cache
@@ -201,16 +208,21 @@ def _requirements(package: str, extra: str) -> list[tuple[str, str]]:
     return found
 
 
+def _session_json(session: SessionSettings) -> Json:
+    return {
+        "level": session.graph_optimization_level,
+        "disabled": list(session.disabled_optimizers),
+        "config": [list(entry) for entry in session.config_entries],
+    }
+
+
 def candidate_digest(candidate: Candidate) -> str:
     """SHA-256 of what a candidate *is*: its files, session, labels; not how long it took."""
     model = candidate.model
     session: Json = {}
     if isinstance(model, OnnxModel):
-        session = {
-            "level": model.session.graph_optimization_level,
-            "disabled": list(model.session.disabled_optimizers),
-            "config": [list(entry) for entry in model.session.config_entries],
-        }
+        found = {name: _session_json(part.session) for name, part in model.graphs.items()}
+        session = {"parts": found} if model.parts else found["model"]
     return json_digest(
         {
             "kind": type(model).__name__,

@@ -18,12 +18,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict
 
 from edgecompress.errors import StageError
 from edgecompress.onnx_files import model_digests
+from edgecompress.parts import applied_by_part, several
 from edgecompress.values import (
     Candidate,
     Example,
@@ -119,6 +120,10 @@ class Stage(BaseModel):
         """
         return self.model_dump(mode="json")
 
+    def for_part(self, name: str) -> Self:  # noqa: ARG002
+        """Give the stage as it works on one part of a model; its data may lie apart by part."""
+        return self
+
     def check_inputs(self) -> None:
         """Check what the fields name on disk (a calibration set), before any work starts.
 
@@ -173,7 +178,11 @@ class Observer(Stage, ABC):
     One whose fields include ``target`` measures on that target; the pipeline makes a copy of it
     for each target of the recipe and keeps their results apart, so that a board that falls silent
     spoils nothing else.
+
+    ``by_part`` says that a model of several graphs is measured part by part.
     """
+
+    by_part: ClassVar[bool] = True
 
     @abstractmethod
     def observe(self, candidate: Candidate, context: Context) -> tuple[Measurement, ...]:
@@ -249,7 +258,10 @@ def check_stage(stage: Transform, candidate: Candidate, context: Context) -> Can
         return [*map(model_digests, models), *map(directory_digests, folders)]
 
     before = watched()
-    result = stage.apply(candidate, context)
+    if several(candidate):
+        result = applied_by_part(stage, candidate, context)
+    else:
+        result = stage.apply(candidate, context)
     if watched() != before:
         raise StageError(f"{name} changed its input or the teacher in place")
     if not isinstance(result.model, stage.yields):

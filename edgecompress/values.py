@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -103,15 +105,36 @@ class TorchModel:
 
 @dataclass(frozen=True, slots=True)
 class OnnxModel:
-    """An ONNX model on disk, external data beside it, and the session it wants."""
+    """An ONNX model on disk, external data beside it, and the session it wants.
+
+    Attributes
+    ----------
+    path : Path
+        The graph; of a model of several parts the first part's.
+    session : SessionSettings
+    parts : tuple of (str, OnnxModel)
+        The graphs that belong together, such as ``encoder`` and ``decoder``; empty for one graph.
+    """
 
     path: Path
     session: SessionSettings = SessionSettings()
+    parts: tuple[tuple[str, OnnxModel], ...] = ()
+
+    @classmethod
+    def of(cls, parts: Mapping[str, OnnxModel]) -> OnnxModel:
+        """Make one model of several graphs."""
+        first = next(iter(parts.values()))
+        return cls(first.path, first.session, tuple(parts.items()))
+
+    @property
+    def graphs(self) -> dict[str, OnnxModel]:
+        """Each graph by its name; the only one is ``model``."""
+        return dict(self.parts) or {"model": self}
 
     @property
     def directory(self) -> Path:
-        """The folder of the model's files."""
-        return self.path.parent
+        """The folder of the model's files, those of all parts."""
+        return Path(os.path.commonpath([one.path.parent for one in self.graphs.values()]))
 
 
 Model = TorchModel | OnnxModel
@@ -168,7 +191,12 @@ class Candidate:
 
     def save(self, directory: Path) -> None:
         """Write ``candidate.json`` into `directory`, which already holds the files."""
-        session = asdict(self.model.session) if isinstance(self.model, OnnxModel) else None
+        onnx = self.model if isinstance(self.model, OnnxModel) else None
+        session = asdict(onnx.session) if onnx is not None else None
+        parts = {
+            name: {"file": part.path.name, "session": asdict(part.session)}
+            for name, part in (onnx.parts if onnx is not None else ())
+        }
         document = {
             "kind": "onnx" if isinstance(self.model, OnnxModel) else "torch",
             "file": self.model.path.name if isinstance(self.model, OnnxModel) else None,
@@ -176,6 +204,7 @@ class Candidate:
             "task": self.task,
             "labels": list(self.labels),
             "session": session,
+            **({"parts": parts} if parts else {}),
             "steps": [asdict(step) for step in self.steps],
             **({"ranges": {k: list(v) for k, v in self.ranges.items()}} if self.ranges else {}),
         }
@@ -201,6 +230,8 @@ class Candidate:
             if document["kind"] == "onnx":
                 session = session_from_json(document["session"])
                 model = OnnxModel(directory / "model" / Path(document["file"]).name, session)
+                if document.get("parts"):
+                    model = OnnxModel.of(_parts(directory / "model", document["parts"]))
             else:
                 model = TorchModel(directory / "model")
             steps = tuple(Step(**step) for step in document["steps"])
@@ -228,6 +259,17 @@ class Candidate:
         return replace(
             self, model=model, steps=(*self.steps, made), ranges=dict(learned_ranges or {})
         )
+
+
+def _parts(folder: Path, document: Mapping[str, Any]) -> dict[str, OnnxModel]:
+    """Rebuild the parts of a model; each lies in a folder of its name."""
+    for name in document:
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+            raise ValueError(f"{name!r} is no name of a part")
+    return {
+        name: OnnxModel(folder / name / Path(part["file"]).name, session_from_json(part["session"]))
+        for name, part in document.items()
+    }
 
 
 def session_from_json(document: Mapping[str, Any] | None) -> SessionSettings:

@@ -113,6 +113,9 @@ def write_bundle(
         raise BundleError(
             f"{directory}: only an ONNX model can be bundled; add an export stage to the chain"
         )
+    if candidate.model.parts:
+        names = ", ".join(candidate.model.graphs)
+        raise BundleError(f"{directory}: a bundle holds one graph, and this model has {names}")
     if inputs is None:
         inputs = evidence.data if evidence else {}
     manifest = Manifest(

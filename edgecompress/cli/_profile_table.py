@@ -31,6 +31,7 @@ WANTED = ("latency", "memory", "energy", "instructions")
 """What a profile may hold; a target that cannot measure it is said to."""
 
 _HEADINGS = {
+    "part": "Part by part",
     "kind": "Instructions by kind",
     "threads": "With other numbers of threads",
     "arena": "With the memory arena off",

@@ -72,6 +72,9 @@ def open_model(pipeline: Pipeline) -> tuple[Candidate, OnnxModel]:
         raise DataError(
             "sensitivity takes an ONNX model; `edgecompress export` makes one of a PyTorch model"
         )
+    if start.model.parts:
+        files = ", ".join(str(part.path) for part in start.model.graphs.values())
+        raise DataError(f"sensitivity takes one graph; name one of {files}")
     return start, start.model
 
 

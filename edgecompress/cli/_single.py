@@ -95,6 +95,7 @@ def apply_stage(
     from edgecompress.cli._progress import TerminalReporter
     from edgecompress.data.calibration import few_examples
     from edgecompress.engine.single import apply_one
+    from edgecompress.parts import by_part
     from edgecompress.targets.size import compressed_size, model_files, total_bytes
 
     recipe = build(model, stage, options, teacher)
@@ -111,13 +112,15 @@ def apply_stage(
         say(f"as a compressed download: {packed / 1e6:.2f} MB → {smaller / 1e6:.2f} MB")
     for line in _remarks(after):
         say(line)
-    for line in _left_out(after.steps[-1].decisions.get("exceptions", {})):
-        say(line)
-    if answers := after.steps[-1].measured.get("answers"):
-        from edgecompress.quantization.judging import answer_lines
+    for name, decided in by_part(after.steps[-1].decisions).items():
+        for line in _left_out(decided.get("exceptions", {})):
+            say(_of_part(name, line))
+    for name, measured in by_part(after.steps[-1].measured).items():
+        if answers := measured.get("answers"):
+            from edgecompress.quantization.judging import answer_lines
 
-        for line in answer_lines(answers):
-            say(line)
+            for line in answer_lines(answers):
+                say(_of_part(name, line))
     remark = few_examples(after.steps[-1].decisions)
     if remark:
         click.secho(f"beware: {remark}", fg="yellow", err=True)
@@ -134,14 +137,21 @@ def _remarks(made: Candidate) -> list[str]:
     if asked and ran and ran < asked:
         lines.append(f"calibrated on {ran} samples: there are no more, of {asked} asked for")
     if step.stage.startswith("quantize.") and isinstance(made.model, OnnxModel):
-        twice = stored_twice(made.model.path)
-        if twice:
-            more = f" and {len(twice) - 3} more" if len(twice) > 3 else ""
-            lines.append(
-                f"stored twice: {', '.join(twice[:3])}{more} (nodes that are not quantized read "
-                "the fp32 weight, too)"
-            )
+        for name, part in made.model.graphs.items():
+            twice = stored_twice(part.path)
+            if twice:
+                more = f" and {len(twice) - 3} more" if len(twice) > 3 else ""
+                line = (
+                    f"stored twice: {', '.join(twice[:3])}{more} (nodes that are not quantized "
+                    "read the fp32 weight, too)"
+                )
+                lines.append(_of_part(name if made.model.parts else "", line))
     return lines
+
+
+def _of_part(name: str, line: str) -> str:
+    """Say of which part of a model a line is."""
+    return f"{name}: {line}" if name else line
 
 
 def _left_out(exceptions: dict[str, str]) -> list[str]:

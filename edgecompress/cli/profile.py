@@ -88,12 +88,12 @@ def command(
 def _check_model(model: Path) -> None:
     """See that a model is there, before anything is measured; hub ids are for other commands."""
     from edgecompress.errors import DataError
-    from edgecompress.onnx_folders import onnx_in_folder
+    from edgecompress.onnx_folders import onnx_model_at
 
     if not model.exists():
         raise DataError("there is no such model", file=model)
     known = ("candidate.json", "manifest.json", "config.json")
-    if onnx_in_folder(model) is not None:
+    if onnx_model_at(model) is not None:
         return
     if model.is_dir() and not any((model / name).is_file() for name in known):
         graphs = sorted(path.name for path in model.glob("*.onnx"))

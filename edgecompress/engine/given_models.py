@@ -13,6 +13,7 @@ from edgecompress.checkpoint import check_folder, find_weights
 from edgecompress.engine.recipe import Recipe, TeacherSpec
 from edgecompress.errors import DataError
 from edgecompress.hub import cached_folder, check_name
+from edgecompress.onnx_folders import onnx_model_at
 from edgecompress.reading import at_home
 from edgecompress.surgery.families import check_directory
 from edgecompress.tasks import task as find_task
@@ -172,4 +173,4 @@ def _check_one(recipe: Recipe, spec: TeacherSpec, rules: HeadRules, labels: Sequ
 
 
 def _is_onnx(path: Path) -> bool:
-    return path.suffix == ".onnx" or path.is_file() or (path / "manifest.json").is_file()
+    return (path / "manifest.json").is_file() or onnx_model_at(path) is not None

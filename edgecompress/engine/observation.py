@@ -16,6 +16,7 @@ from edgecompress.all_metrics import metric, metrics
 from edgecompress.engine.recipe import Recipe
 from edgecompress.errors import RecipeError, TargetError
 from edgecompress.metrics import OBSERVERS
+from edgecompress.parts import part_of
 from edgecompress.progress import Reporter, Silent
 from edgecompress.report import words
 from edgecompress.targets import Target, open_target
@@ -144,7 +145,9 @@ def _note(found: tuple[Measurement, ...], name: str | None = None) -> str:
     told = [name for name in dict.fromkeys(told) if name in whole] or list(whole)[:1]
     said = ", ".join(_words(whole[metric]) for metric in told)
     split = next((one.split for one in found if one.split), None)
-    said = f"{said or 'nothing could be measured'}{f' on {split}' if split and said else ''}"
+    parts = dict.fromkeys(part for one in found if (part := part_of(one)) is not None)
+    nothing = f"measured {', '.join(parts)}" if parts else "nothing could be measured"
+    said = f"{said or nothing}{f' on {split}' if split and said else ''}"
     reasons = dict.fromkeys(str(whole[one].invalid) for one in told if whole[one].invalid)
     said = "; ".join([said, *map(words.plain, reasons)])
     return f"{name}: {said}" if name else said

@@ -31,7 +31,8 @@ from edgecompress.engine.observation import on_all, open_targets
 from edgecompress.engine.recipe import Recipe, TeacherSpec
 from edgecompress.errors import EdgeCompressError, StageError
 from edgecompress.hub import model_folder
-from edgecompress.onnx_folders import onnx_in_folder
+from edgecompress.onnx_folders import onnx_model_at
+from edgecompress.parts import observed_by_part, several
 from edgecompress.progress import Reporter, Silent
 from edgecompress.provenance import candidate_digest, code_digest, library_versions
 from edgecompress.reading import at_home
@@ -144,9 +145,9 @@ class Pipeline:
             from edgecompress.bundle import load_bundle
 
             return load_bundle(path)
-        graph = path if path.suffix == ".onnx" or path.is_file() else onnx_in_folder(path)
+        graph = onnx_model_at(path)
         if graph is not None:
-            return Candidate(OnnxModel(graph))
+            return Candidate(graph)
         return self.imported(spec, model_head(self.recipe))
 
     def imported(self, spec: TeacherSpec, rules: HeadRules) -> Candidate:
@@ -308,7 +309,13 @@ class Pipeline:
         }
 
         def build(folder: Path, scratch: Path) -> None:
-            found = observer.observe(candidate, self._context(folder / "work", scratch, reporter))
+            context = self._context(folder / "work", scratch, reporter)
+            whole = not (observer.by_part and several(candidate))
+            found = (
+                observer.observe(candidate, context)
+                if whole
+                else observed_by_part(observer, candidate, context)
+            )
             shutil.rmtree(folder / "work", ignore_errors=True)
             text = json.dumps([asdict(measurement) for measurement in found], indent=1)
             (folder / "measurements.json").write_text(text, encoding="utf-8")

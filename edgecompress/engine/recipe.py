@@ -19,7 +19,7 @@ from edgecompress.engine.quantities import Quantity, check_bound
 from edgecompress.engine.recipe_paths import absolute_paths, placeless
 from edgecompress.errors import DataError, RecipeError
 from edgecompress.metrics import Metric
-from edgecompress.onnx_folders import onnx_in_folder
+from edgecompress.onnx_folders import onnx_model_at
 from edgecompress.stage import Transform, stage_class, stage_modules
 from edgecompress.targets.fleet import Fleet, find_fleet, load_fleet
 from edgecompress.training.new_teacher import NewTeacher
@@ -269,7 +269,7 @@ def starts_as_onnx(model: str | None) -> bool:
         return isinstance(Candidate.load(path).model, OnnxModel)
     if path.suffix == ".onnx" or path.is_file() or (path / "manifest.json").is_file():
         return True
-    return onnx_in_folder(path) is not None
+    return onnx_model_at(path) is not None
 
 
 SWEPT: Json = {

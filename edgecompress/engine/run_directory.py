@@ -96,10 +96,12 @@ def export_candidate(candidate: Candidate, target: Path) -> None:
     target.mkdir(parents=True)
     model = candidate.model
     if isinstance(model, OnnxModel):
-        for file in onnx_model_files(model.path):
-            place = target / "model" / file.relative_to(model.directory)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, place)
+        for name, part in model.graphs.items():
+            folder = target / "model" / (name if model.parts else "")
+            for file in onnx_model_files(part.path):
+                place = folder / file.relative_to(part.directory)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, place)
     else:
         shutil.copytree(model.directory, target / "model")
     if candidate.preprocessor:

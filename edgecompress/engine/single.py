@@ -148,7 +148,8 @@ def apply_one(
         result = pipeline.run_chain(recipe.chains[0], start).candidate
         if output.suffix == ".onnx" and isinstance(result.model, OnnxModel):
             if len(list(result.model.directory.iterdir())) > 1:
-                raise EdgeCompressError("the model has external data; give -o a directory")
+                what = "several parts" if result.model.parts else "external data"
+                raise EdgeCompressError(f"the model has {what}; give -o a directory")
             shutil.copyfile(result.model.path, aside / "made")
             put(aside / "made", output)
             return start, result

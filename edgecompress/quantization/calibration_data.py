@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from edgecompress.values import Feed
 
 
+PART_DATA = (".npz", "", ".npy", ".txt", ".csv", ".tsv")
+"""How the samples of a part of a model may end, after its name."""
+
+
 @dataclass(frozen=True, slots=True)
 class CalibrationData:
     """Samples of a model's inputs.
@@ -65,6 +69,20 @@ class CalibrationFields(Transform):
     def reads_examples(self) -> bool:
         """Whether samples come from examples: not where files of inputs are given."""
         return self.inputs is None
+
+    def for_part(self, name: str) -> Self:
+        """Take the part's own samples: a file or a folder of its name in the folder `inputs`."""
+        if self.inputs is None or not at_home(self.inputs).is_dir():
+            return self
+        found = [at_home(self.inputs) / f"{name}{suffix}" for suffix in PART_DATA]
+        there = next((place for place in found if place.exists()), None)
+        if there is None:
+            raise DataError(
+                f"there are no samples for the part {name!r}; put {name}.npz, or a folder {name}, "
+                "there",
+                file=Path(self.inputs),
+            )
+        return self.model_copy(update={"inputs": str(there)})
 
     def check_inputs(self) -> None:
         """Check that the files are there, and the calibration set.

@@ -15,6 +15,7 @@ from edgecompress.values import Candidate, Measurement, OnnxModel, TorchModel
 class Evaluate(Observer):
     """Measure accuracy, agreement with the teacher and calibration."""
 
+    by_part: ClassVar[bool] = False
     accepts: ClassVar[tuple[Kind, ...]] = (OnnxModel, TorchModel)
 
     target: str = "local"

@@ -11,6 +11,7 @@ from edgecompress.values import Candidate, Measurement, OnnxModel, TorchModel
 class Size(Observer):
     """Measure ``size``, ``download_size``, ``parameters`` and ``compression``."""
 
+    by_part: ClassVar[bool] = False
     accepts: ClassVar[tuple[Kind, ...]] = (OnnxModel, TorchModel)
 
     def observe(self, candidate: Candidate, context: Context) -> tuple[Measurement, ...]:

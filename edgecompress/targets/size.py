@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from edgecompress.errors import DataError
@@ -25,8 +26,10 @@ def model_files(model: Model) -> tuple[Path, ...]:
         When one is missing.
     """
     if isinstance(model, OnnxModel):
-        load_graph(model.path)  # says in words what is no model
-        files = onnx_model_files(model.path)
+        files: tuple[Path, ...] = ()
+        for part in model.graphs.values():
+            load_graph(part.path)  # says in words what is no model
+            files += onnx_model_files(part.path)
     else:
         files = tuple(sorted(model.directory.glob("*.safetensors")))
         if not files:
@@ -53,7 +56,8 @@ def parameters(model: Model) -> int:
         known = onnx.TensorProto.DataType
         kinds = {known.Value(name) for name in (*_WEIGHT_TYPES, "FLOAT16")}
         # also in Constant nodes and subgraphs, where exporters leave weights
-        held = tensors(load_graph(model.path))
+        graphs = [load_graph(part.path) for part in model.graphs.values()]
+        held = itertools.chain.from_iterable(map(tensors, graphs))
         return sum(math.prod(t.dims) for t in held if t.data_type in kinds)
     total = 0
     for file in model_files(model):
@@ -80,6 +84,14 @@ def compressed_size(files: Iterable[Path]) -> int:
     return total + len(compressor.flush())
 
 
+def _names(files: Sequence[Path]) -> list[str]:
+    """Name files, with their folder where two would have one name."""
+    names = [file.name for file in files]
+    if len(set(names)) == len(names):
+        return names
+    return [f"{file.parent.name}/{file.name}" for file in files]
+
+
 def size_measurements(model: Model, reference: Model | None) -> tuple[Measurement, ...]:
     """Measure ``size``, ``download_size`` (bytes), ``parameters`` and ``compression``.
 
@@ -94,7 +106,7 @@ def size_measurements(model: Model, reference: Model | None) -> tuple[Measuremen
     size = total_bytes(model)
     zstd = {"compression": f"zstd level {ZSTD_LEVEL}"}
     found = [
-        Measurement("size", float(size), "bytes", conditions={"files": [f.name for f in files]}),
+        Measurement("size", float(size), "bytes", conditions={"files": _names(files)}),
         Measurement("download_size", float(compressed_size(files)), "bytes", conditions=zstd),
         Measurement("parameters", float(parameters(model)), "count"),
     ]

@@ -1,0 +1,130 @@
+"""Models of several graphs that belong together: stages and observers go part by part.
+
+A part is worked on as a model of its own, without a task or a tokenizer: what a decoder is given is
+not what a person gives. So no stage knows of parts, and a part's inputs are files or made up.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from edgecompress.errors import StageError
+from edgecompress.values import Candidate, Json, Measurement, OnnxModel
+
+
+class PartContext:
+    """The context of a stage while it works on one part; all else is the whole model's."""
+
+    def __init__(self, context: Any, name: str) -> None:
+        self._context = context
+        self.folder: Path = context.folder / "parts" / name
+        self.scratch: Path = context.scratch / name
+        recorded = context.recorded or {}
+        self.recorded: Json | None = recorded.get("parts", {}).get(name)
+        self.reference = _part(context.reference, name)
+
+    def __getattr__(self, name: str) -> Any:
+        """Give what is the whole model's."""
+        return getattr(self._context, name)
+
+
+def _part(candidate: Candidate | None, name: str) -> Candidate | None:
+    """Give a part of a candidate as a candidate; None where it has no such part."""
+    model = candidate.model if candidate is not None else None
+    if candidate is None or not isinstance(model, OnnxModel) or name not in model.graphs:
+        return None
+    return Candidate(model.graphs[name], steps=candidate.steps)
+
+
+def several(candidate: Candidate) -> bool:
+    """Tell whether a candidate's model has several parts."""
+    return isinstance(candidate.model, OnnxModel) and bool(candidate.model.parts)
+
+
+def applied_by_part(stage: Any, candidate: Candidate, context: Any) -> Candidate:
+    """Apply a transform to each part of a model; what it decides is kept by part.
+
+    Parameters
+    ----------
+    stage : Transform
+        One that takes ONNX models.
+    candidate : Candidate
+        Of several parts.
+    context : Context
+
+    Raises
+    ------
+    StageError
+        When it fails for a part, naming it.
+    """
+    made: dict[str, OnnxModel] = {}
+    decided: Json = {}
+    measured: Json = {}
+    for name, one, inner in _each(candidate, context):
+        inner.folder.mkdir(parents=True)
+        inner.scratch.mkdir(parents=True, exist_ok=True)
+        found = _named(name, lambda o=one, i=inner, n=name: stage.for_part(n).apply(o, i))  # type: ignore[misc]
+        model = found.model
+        place = context.folder / "model" / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(model.directory, place)
+        made[name] = replace(model, path=place / model.path.name)
+        decided[name] = found.steps[-1].decisions
+        if found.steps[-1].measured:
+            measured[name] = found.steps[-1].measured
+    shutil.rmtree(context.folder / "parts")
+    return candidate.with_model(
+        OnnxModel.of(made), measured={"parts": measured} if measured else None, parts=decided
+    )
+
+
+SLICE = "part:"
+"""How the slice of a measurement of one part begins."""
+
+
+def part_of(found: Measurement) -> str | None:
+    """Give the part that a measurement is of; None where it is of a whole model."""
+    at = found.slice if found.slice is not None and found.slice.startswith(SLICE) else None
+    return at.removeprefix(SLICE) if at is not None else None
+
+
+def observed_by_part(observer: Any, candidate: Candidate, context: Any) -> tuple[Measurement, ...]:
+    """Measure each part of a model; a measurement's slice says of which part it is.
+
+    Raises
+    ------
+    StageError
+        When a part cannot be measured, naming it.
+    """
+    found: list[Measurement] = []
+    for name, one, inner in _each(candidate, context):
+        measured = _named(name, lambda o=one, i=inner, n=name: observer.for_part(n).observe(o, i))  # type: ignore[misc]
+        for each in measured:
+            part = f"{SLICE}{name}" if each.slice is None else f"{each.slice} of {name}"
+            found.append(replace(each, slice=part))
+    return tuple(found)
+
+
+def _each(candidate: Candidate, context: Any) -> list[tuple[str, Candidate, PartContext]]:
+    assert isinstance(candidate.model, OnnxModel)  # noqa: S101 - as `several` says
+    return [
+        (name, Candidate(part, steps=candidate.steps), PartContext(context, name))
+        for name, part in candidate.model.parts
+    ]
+
+
+def _named(name: str, work: Callable[[], Any]) -> Any:
+    try:
+        return work()
+    except StageError as error:
+        raise StageError(f"{name}: {error}") from None
+
+
+def by_part(found: Mapping[str, Any]) -> dict[str, Json]:
+    """Give what a step decided (or measured) by its part; by the empty name where it has none."""
+    parts = found.get("parts")
+    return dict(parts) if isinstance(parts, dict) else {"": dict(found)}

@@ -1,0 +1,128 @@
+"""A model of two graphs is quantized and measured part by part, from the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from two_parts import write_samples, write_two_parts
+
+from edgecompress.bundle import write_bundle
+from edgecompress.errors import BundleError, DataError
+from edgecompress.models.runner import open_onnx
+from edgecompress.models.synthetic import synthetic_items
+from edgecompress.values import Candidate, OnnxModel
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("parts")
+
+
+@pytest.fixture(scope="module")
+def model(place: Path) -> Path:
+    return write_two_parts(place / "model")
+
+
+def run(place: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "edgecompress", *map(str, arguments)],
+        capture_output=True, text=True, timeout=300, cwd=place,
+        env={**os.environ, "EDGECOMPRESS_STORE": str(place / "store"), "COLUMNS": "100",
+             "XDG_CACHE_HOME": str(place / "cache")},
+    )  # fmt: skip
+
+
+def operators(model: OnnxModel) -> set[str]:
+    return {node.op_type for node in onnx.load(model.path).graph.node}
+
+
+@pytest.fixture(scope="module")
+def dynamic(place: Path, model: Path) -> Candidate:
+    done = run(place, "quantize", model, "--scheme", "dynamic", "-o", "dynamic")
+    assert done.returncode == 0, done.stderr
+    return Candidate.load(place / "dynamic")
+
+
+def check_answers(made: Candidate, model: Path) -> None:
+    """Every part answers as its graph in fp32 does, nearly."""
+    assert isinstance(made.model, OnnxModel)
+    assert list(made.model.graphs) == ["encoder", "decoder"]
+    for name, part in made.model.graphs.items():
+        plain = OnnxModel(model / f"{name}.onnx")
+        (items,) = synthetic_items([plain], {}, {}, count=2)
+        for item in items:
+            before, after = open_onnx(plain)(item), open_onnx(part)(item)
+            for output, values in before.items():
+                error = np.square(values - after[output]).mean() ** 0.5
+                assert 0 < error < 0.1 * values.std()
+        assert part.path.stat().st_size < 0.6 * plain.path.stat().st_size
+
+
+def test_dynamic(dynamic: Candidate, model: Path) -> None:
+    check_answers(dynamic, model)
+    for part in dynamic.model.graphs.values():
+        assert "MatMulInteger" in operators(part)
+    decided = dynamic.steps[-1].decisions["parts"]
+    assert set(decided) == {"encoder", "decoder"}
+
+
+def test_static_takes_the_samples_of_each_part(place: Path, model: Path) -> None:
+    data = write_samples(place / "data")
+    quantize = ("quantize", model, "--scheme", "static", "--data", data)
+    done = run(place, *quantize, "-o", "static")
+    assert done.returncode == 0, done.stderr
+    made = Candidate.load(place / "static")
+    check_answers(made, model)
+    for part in made.model.graphs.values():
+        assert "DynamicQuantizeLinear" not in operators(part)
+    (data / "decoder.npz").unlink()
+    done = run(place, *quantize, "-o", "again")
+    assert done.returncode == 2
+    assert "no samples for the part 'decoder'; put decoder.npz" in done.stderr
+    assert not (place / "again").exists()
+
+
+def test_profile_measures_each_part(place: Path, dynamic: Candidate) -> None:
+    fast = ("--set-recipe", "profile={cold_starts: 1, min_count: 30}", "--min-duration", "50ms")
+    done = run(place, "profile", "dynamic", *fast, "--json")
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    sizes = {each["metric"]: each["value"] for each in found if each["slice"] is None}
+    files = [part.path for part in dynamic.model.graphs.values()]
+    assert sizes["size"] == sum(file.stat().st_size for file in files)
+    for metric in ("latency_p50", "load_memory"):
+        parts = [each["slice"] for each in found if each["metric"] == metric]
+        assert parts == ["part:encoder", "part:decoder"]
+    done = run(place, "profile", "dynamic", *fast)
+    assert done.returncode == 0, done.stderr
+    assert "Part by part" in done.stdout
+
+
+def test_what_fails_for_a_part_and_what_takes_one_graph(place: Path, dynamic: Candidate) -> None:
+    done = run(place, "quantize", "dynamic", "--scheme", "half", "-o", "half")
+    assert done.returncode == 1
+    assert "edgecompress: encoder: the model has no fp32 weights" in done.stderr
+    done = run(place, "sensitivity", "dynamic")
+    assert done.returncode == 2
+    assert "sensitivity takes one graph; name one of" in done.stderr
+    with pytest.raises(BundleError, match="holds one graph, and this model has encoder, decoder"):
+        write_bundle(place / "bundle", dynamic, {}, {})
+
+
+def test_parts_lie_in_the_candidate_s_folder(dynamic: Candidate, tmp_path: Path) -> None:
+    dynamic.save(tmp_path)
+    document = json.loads((tmp_path / "candidate.json").read_text())
+    assert Candidate.load(tmp_path).model.graphs["decoder"].path == (
+        tmp_path / "model" / "decoder" / "model.onnx"
+    )
+    document["parts"]["../out"] = document["parts"].pop("decoder")
+    (tmp_path / "candidate.json").write_text(json.dumps(document))
+    with pytest.raises(DataError, match=r"'\.\./out' is no name of a part"):
+        Candidate.load(tmp_path)
