@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from edgecompress.cli._progress import TerminalReporter
+from edgecompress.api.progress import TerminalReporter
 from edgecompress.engine.pipeline import Pipeline
 from edgecompress.engine.recipe import Recipe, build_recipe, load_recipe
 from edgecompress.engine.run import observers, read_splits

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from edgecompress.cli._progress import TerminalReporter
+from edgecompress.api.progress import TerminalReporter
 from edgecompress.engine.run import run
 from edgecompress.tasks import task
 from edgecompress.values import Row, RunResult, find

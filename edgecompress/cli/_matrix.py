@@ -19,7 +19,7 @@ def run_cells(
     """Run the cells that are due, say after each how far it is, and give the exit code."""
     from rich.console import Console
 
-    from edgecompress.cli._progress import TerminalReporter
+    from edgecompress.api.progress import TerminalReporter
     from edgecompress.engine.matrix import select
     from edgecompress.engine.matrix.run import exit_code, run_matrix
     from edgecompress.report.matrix.table import state_words

@@ -92,7 +92,7 @@ def apply_stage(
     model: str, stage: str, options: dict[str, Any], teacher: str | None = None
 ) -> None:
     """Run a command that applies one stage, and say what came of it."""
-    from edgecompress.cli._progress import TerminalReporter
+    from edgecompress.api.progress import TerminalReporter
     from edgecompress.data.calibration import few_examples
     from edgecompress.engine.single import apply_one
     from edgecompress.parts import by_part

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @data_options
 def command(model: str, split: str, teacher: str | None, as_json: bool, **options: Any) -> None:
     """Measure the accuracy of MODEL: an ONNX or PyTorch candidate, a bundle, a directory."""
-    from edgecompress.cli._progress import TerminalReporter
+    from edgecompress.api.progress import TerminalReporter
     from edgecompress.engine.single import evaluate_one
 
     recipe = build(model, None, options, teacher)

@@ -69,7 +69,7 @@ def command(
     edgecompress profile bert.onnx --size sequence_length=128 --bound input_ids=30000
     edgecompress profile --compare before.onnx after.onnx --min-duration 10s
     """  # noqa: D301  (click's own sign for lines that stay)
-    from edgecompress.cli._progress import TerminalReporter
+    from edgecompress.api.progress import TerminalReporter
     from edgecompress.engine.single import profile_models
 
     if compare and len(models) != 2:

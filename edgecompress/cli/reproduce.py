@@ -79,7 +79,7 @@ def command(
 
     Exit code 0: not a byte of the core differs; 1: something does.
     """
-    from edgecompress.cli._progress import TerminalReporter
+    from edgecompress.api.progress import TerminalReporter
     from edgecompress.engine.reproduce import reproduce
     from edgecompress.engine.same_inputs import Inputs
 

@@ -60,8 +60,8 @@ def command(
 
     from rich.console import Console
 
+    from edgecompress.api.progress import TerminalReporter
     from edgecompress.cli._matrix import list_matrix, run_cells
-    from edgecompress.cli._progress import TerminalReporter
     from edgecompress.engine.matrix import read_matrix
     from edgecompress.engine.run import exit_code
     from edgecompress.engine.run import run as run_recipe

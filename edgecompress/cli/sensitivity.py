@@ -65,8 +65,8 @@ def command(model: str, output: Path | None, other: Path | None, **options: Any)
     """
     import json
 
+    from edgecompress.api.progress import TerminalReporter
     from edgecompress.cli import _sensitivity as work
-    from edgecompress.cli._progress import TerminalReporter
     from edgecompress.engine.pipeline import Pipeline
     from edgecompress.engine.run import read_splits
     from edgecompress.store import Store, default_store

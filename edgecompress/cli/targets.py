@@ -83,7 +83,7 @@ def prepare(context: click.Context, names: tuple[str, ...], file: Path | None) -
 
     What is there already is kept. A board needs no network: wheels are carried over to it.
     """
-    from edgecompress.cli._progress import TerminalReporter
+    from edgecompress.api.progress import TerminalReporter
     from edgecompress.cli._targets import named_specs, read_fleet
     from edgecompress.errors import EdgeCompressError
 

@@ -25,7 +25,7 @@ SECTIONS = ("teacher and references", "prune.structured(heads=0.25, ffn=0.5) + d
             "quantize.inc_static(calibration=quickstart, samples=64)", "test")  # fmt: skip
 SCRIPT = """\
 import sys, time
-from edgecompress.cli._progress import TerminalReporter
+from edgecompress.api.progress import TerminalReporter
 
 pieces, sections, pause, before = eval(sys.argv[1])
 with TerminalReporter() as reporter:
