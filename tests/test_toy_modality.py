@@ -1,40 +1,42 @@
-"""A kind of model that nobody here knows: two files outside the package, and a whole recipe."""
+"""A kind of model that nobody here knows, as docs/extending.md adds it, through a whole recipe."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from extending import blocks, files
 from onnx import TensorProto, helper, numpy_helper
 
 from edgecompress.values import Candidate, OnnxModel
 
-TOY = Path(__file__).parent / "toy"
-POINTS = """[edgecompress.tasks]
-number-sequences = numbers_task:NumberSequences
-[edgecompress.data]
-numbers = numbers_data:NumbersData
-"""
 STEPS, HIDDEN = 12, 64
 
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Install the two files as an installer would."""
+    """Install the page's files as an installer would, with the entry points of its pyproject."""
     folder = tmp_path_factory.mktemp("installed")
     info = folder / "toy_numbers-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-numbers\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(POINTS)
-    for file in ("numbers_task.py", "numbers_data.py"):
-        shutil.copy(TOY / file, folder)
+    (points,) = (tomllib.loads(block) for block in blocks("toml"))
+    groups = points["project"]["entry-points"]
+    lines = [
+        line
+        for group, named in groups.items()
+        for line in (f"[{group}]", *(f"{name} = {value}" for name, value in named.items()))
+    ]
+    (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
+    for name, code in files().items():
+        (folder / name).write_text(code)
     return folder
 
 
@@ -96,19 +98,8 @@ def run(*arguments: object, package: Path, folder: Path) -> subprocess.Completed
 
 def test_a_recipe_from_the_graph_to_the_report(package, model, data, tmp_path):
     recipe = tmp_path / "numbers.yaml"
-    recipe.write_text(
-        f"""
-name: numbers
-task: number-sequences
-model: {model}
-data: {{format: numbers, root: {data}, train: train.txt, validation: dev.txt, test: test.txt}}
-stages:
-  - any: [[quantize.static: {{samples: 32}}], [quantize.dynamic]]
-profile: {{min_duration_ms: 50, warmup_ms: 0, min_count: 20, cold_starts: 1, attempts: 1}}
-budget: {{accuracy: {{min: 80%}}}}
-minimize: size
-"""
-    )
+    (text,) = blocks("yaml")
+    recipe.write_text(text.replace("MODEL", str(model)).replace("DATA", str(data)))
     checked = run("check", recipe, package=package, folder=tmp_path)
     assert checked.returncode == 0, checked.stderr
     done = run("run", recipe, "-o", "out", package=package, folder=tmp_path)
@@ -120,6 +111,18 @@ minimize: size
         (m["metric"], m["split"]): m["value"] for m in best["measurements"] if m["slice"] is None
     }
     assert found["accuracy", "test"] > 0.8
+    assert best["steps"][0]["stage"] == "strip.notes"
     assert (tmp_path / "out" / "bundle" / "manifest.json").is_file()
     page = (tmp_path / "out" / "report.html").read_text()
     assert "number-sequences" in page and "always the most frequent class" in page
+
+
+def test_the_checks_of_the_page(package, data):
+    code = f"from check_numbers import check; check({str(data)!r})"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(package)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,113 @@
+"""Our own tasks, formats and processors keep the contract, and the checks catch what does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from extending import module
+from helpers import labelled_texts, tagged_examples
+from lookup_models import write_tokenizer
+
+from edgecompress.conformance import ContractError, check_processor, check_reader, check_task
+from edgecompress.data import data_config, data_formats
+from edgecompress.processors import TextProcessor
+from edgecompress.processors.tensors import TensorProcessor
+from edgecompress.tasks import Row, task, task_names
+from edgecompress.tasks.rows import IGNORED
+from edgecompress.texts import words_of
+
+EXAMPLES = {
+    "token-classification": tagged_examples(12),
+    "text-classification": labelled_texts(12),
+    "masked-lm": labelled_texts(12),
+}
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> TextProcessor:
+    words = {word.lower() for example in tagged_examples(60) for word in words_of(example)}
+    folder = tmp_path_factory.mktemp("text") / "preprocessor"
+    write_tokenizer(folder, ("[MASK]", *sorted(words)))
+    return TextProcessor.load(folder)
+
+
+def pieces_of(processor: TextProcessor) -> Any:
+    size = 1 + max(processor.tokenizer.get_vocab(with_added_tokens=True).values())
+
+    def perfect(row: Row) -> np.ndarray:
+        labels = row.target["labels"]
+        return (labels != IGNORED)[:, None] * np.eye(size)[np.maximum(labels, 0)] * 20.0
+
+    return perfect
+
+
+def test_every_task_is_checked() -> None:
+    assert set(task_names()) == set(EXAMPLES)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_our_tasks(name: str, text: TextProcessor) -> None:
+    found, examples = task(name), EXAMPLES[name]
+    classes = found.label_names(examples)
+    check_task(found, examples, text, classes, None if found.labelled else pieces_of(text))
+
+
+def test_our_processors(text: TextProcessor) -> None:
+    feeds = [row.feed for row in task("text-classification").rows(
+        labelled_texts(5), text, ("person", "place"))]  # fmt: skip
+    check_processor(text, feeds, ["input_ids", "attention_mask", "token_type_ids", "position_ids"])
+
+
+FILES = {
+    "conll": "Ya O\nal B-PER\n\nWa O\n",
+    "tsv": "text\tlabel\nje\thau\nhabari\tswa\n",
+    "text": "je\nhabari\n",
+}
+
+
+def test_our_formats(tmp_path: Path) -> None:
+    assert set(data_formats()) == {*FILES, "cldr"}
+    for name, content in FILES.items():
+        (tmp_path / f"{name}.txt").write_text(content)
+        check_reader(data_config({"format": name, "root": tmp_path, "train": f"{name}.txt"}))
+    check_reader(data_config({"format": "cldr", "max_strings": 300}))
+
+
+class Neighbours(TensorProcessor):
+    def batch(self, feeds: Any, names: Any) -> dict[str, np.ndarray]:
+        return {name: array + len(feeds) for name, array in super().batch(feeds, names).items()}
+
+
+class Silent(TensorProcessor):
+    def batch(self, feeds: Any, names: Any) -> dict[str, np.ndarray]:
+        return super().batch(feeds, [name for name in names if name in feeds[0]])
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"), [(Neighbours(), "a batch of one changes"), (Silent(), "is not refused")]
+)
+def test_what_a_processor_breaks_is_named(broken: TensorProcessor, said: str) -> None:
+    feeds = [{"values": np.ones((length, 2), np.float32)} for length in (2, 3)]
+    with pytest.raises(ContractError, match=said):
+        check_processor(broken, feeds, ["values"])
+
+
+def test_what_a_task_breaks_is_named() -> None:
+    page = module("numbers_task")
+    data = [page.Example({"values": ((1.0, 0.0),)}, label) for label in ("a", "b")]
+
+    class Forgetful(page.NumberSequences):  # type: ignore[misc, name-defined]
+        def decode(self, outputs: Any, rows: Any) -> Any:
+            return super().decode(outputs, rows).part([0])
+
+    class Inventive(page.NumberSequences):  # type: ignore[misc, name-defined]
+        def rows(self, examples: Any, processor: Any, classes: Any) -> Any:
+            labelled = [page.Example(e.inputs, e.target or classes[0]) for e in examples]
+            return super().rows(labelled, processor, classes)
+
+    for broken, said in ((Forgetful, "1 answers to 2"), (Inventive, "without a target has labels")):
+        with pytest.raises(ContractError, match=said):
+            check_task(broken(), data, TensorProcessor(), ("a", "b"))
