@@ -271,9 +271,9 @@ def _scheme(
     from edgecompress.models.inputs import encode_rows, typed_feed
     from edgecompress.models.storage import read_model
     from edgecompress.quantization.calibration import collect
+    from edgecompress.quantization.checks import linear_inputs
     from edgecompress.quantization.observing import observing
     from edgecompress.quantization.ranges import find_ranges, unfit_tensors
-    from edgecompress.quantization.rewrite import linear_inputs
     from edgecompress.quantization.scheme import Scheme
 
     scheme = Scheme(**ask.scheme)

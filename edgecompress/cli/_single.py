@@ -129,7 +129,7 @@ def apply_stage(
 
 def _remarks(made: Candidate) -> list[str]:
     """Say what a quantization did otherwise than one would think."""
-    from edgecompress.quantization.rewrite import stored_twice
+    from edgecompress.quantization.proven import stored_twice
     from edgecompress.values import OnnxModel
 
     step, lines = made.steps[-1], []

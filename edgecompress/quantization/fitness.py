@@ -19,7 +19,7 @@ from edgecompress.quantization.layers import Layer
 from edgecompress.quantization.ranges import MASKING
 from edgecompress.quantization.regions import least_scales
 from edgecompress.quantization.scheme import Scheme
-from edgecompress.quantization.weights import asymmetric, chunks
+from edgecompress.quantization.weights import asymmetric, chunks, dequantize, quantize_rows
 
 Array = np.ndarray[Any, Any]
 TableForm = Literal["table", "rows", ""]
@@ -72,8 +72,7 @@ def lost_share(table: Array, form: TableForm) -> float:
 
     def back(part: Array) -> Array:
         if form == "rows":
-            factor = row_scales(part)[:, None]
-            return np.asarray(np.clip(np.round(part / factor), -127, 127) * factor)
+            return dequantize(quantize_rows(part), axis=0)
         codes = np.clip((part / scale).round() + zero, 0, 255)
         return np.asarray((codes - zero.astype(np.float32)) * scale)
 
@@ -85,12 +84,6 @@ def lost_in_blocks(table: Array, block: int) -> float:
     return _lost(
         table, lambda part: dequantize_blocks(quantize_block_table(part, block, search=False))
     )
-
-
-def row_scales(table: Array) -> Array:
-    """Give the scale of each row as symmetric int8: float32, shape (rows,)."""
-    most = np.abs(table).max(axis=1) / np.float32(127)
-    return np.asarray(np.where(most < np.finfo(np.float32).tiny, np.float32(1), most))
 
 
 def _lost(table: Array, back: Any) -> float:

@@ -15,7 +15,7 @@ from edgecompress.quantization.layers import find_layers
 from edgecompress.quantization.plan import QuantPlan, Ranges
 from edgecompress.quantization.planning import plan_of
 from edgecompress.quantization.proof import Coverage
-from edgecompress.quantization.rewrite import write_proven
+from edgecompress.quantization.proven import write_proven
 from edgecompress.quantization.scheme import Scheme
 from edgecompress.quantization.units import LINEAR, Assignment, Form, Unit, find_units
 from edgecompress.quantization.writer import write_plan

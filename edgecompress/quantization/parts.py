@@ -128,8 +128,8 @@ class _Graph:
     def write(self, value: str, folder: Path) -> Candidate:
         """Write the graph in its form."""
         from edgecompress.models.storage import read_model, write_model
-        from edgecompress.quantization.rewrite import rewrite
         from edgecompress.quantization.scheme import Scheme
+        from edgecompress.quantization.writer import rewrite
 
         axes = [1, self.shape.tokens, self.shape.hidden]
         self.nodes.append(helper.make_node("Identity", [value], ["y"], name="y"))

@@ -12,8 +12,8 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper, save
 
 from edgecompress.models.storage import read_model, write_model
-from edgecompress.quantization.rewrite import rewrite
 from edgecompress.quantization.scheme import Scheme
+from edgecompress.quantization.writer import rewrite
 from edgecompress.values import OnnxModel
 
 COPIES = 8

@@ -1,6 +1,14 @@
 """The writer of all schemes: it realises a plan in one walk over the graph.
 
 Each layer that the plan names gives way to the nodes that compute it; all else stays.
+
+Dynamic: activations are quantized at run time (``DynamicQuantizeLinear`` + ``MatMulInteger`` …),
+the same nodes and the same bits as `onnxruntime.quantization.quantize_dynamic` makes. Static:
+QDQ pairs around the inputs of linear layers, with ranges measured before. Of a transformer only the
+inputs of linear layers are quantized: the attention mask's bias (as low as -3.4e38), the softmax
+and the residual stream stay in fp32. Convolutions have QDQ pairs on both sides, and so has what
+lies between them (`edgecompress.quantization.regions`). ONNX Runtime fuses all into its integer
+kernels.
 """
 
 from __future__ import annotations
@@ -15,6 +23,8 @@ from edgecompress.quantization import embedding_nodes, linear_nodes
 from edgecompress.quantization.draft import FIXED, Draft
 from edgecompress.quantization.layers import Kind, Layer, find_layers
 from edgecompress.quantization.plan import LayerPlan, QuantPlan
+from edgecompress.quantization.planning import plan_of
+from edgecompress.quantization.scheme import Scheme
 from edgecompress.quantization.weights import asymmetric, scalar
 
 QUANTIZED_ON_LOADING = frozenset({"Conv", "ConvTranspose", "Gemm"})
@@ -30,6 +40,27 @@ WRITERS: Mapping[Kind, Callable[[Draft, NodeProto, Layer, LayerPlan], None]] = {
     "table": embedding_nodes.table,
     "embed_layer_norm": embedding_nodes.embed_layer_norm,
 }
+
+
+def rewrite(model: StoredModel, scheme: Scheme) -> tuple[StoredModel, dict[str, str]]:
+    """Quantize `model` as `scheme` says.
+
+    The graph of `model` is changed in place (its weights lie on disk and are read one by one).
+
+    Returns
+    -------
+    model : StoredModel
+        The quantized graph.
+    reasons : dict of str to str
+        Why layers were left alone, by node name.
+
+    Raises
+    ------
+    StageError
+        When the graph's opset is too old, or a range is missing.
+    """
+    plan = plan_of(model, scheme)
+    return write_plan(model, plan), dict(plan.left)
 
 
 def write_plan(model: StoredModel, plan: QuantPlan) -> StoredModel:

@@ -306,8 +306,8 @@ class _Workshop:
 
     def _int8(self, model: OnnxModel, variant: Variant) -> OnnxModel:
         from edgecompress.models.storage import read_model, write_model
-        from edgecompress.quantization.rewrite import rewrite
         from edgecompress.quantization.scheme import Scheme
+        from edgecompress.quantization.writer import rewrite
 
         path = self.folder / ("+".join(variant.fusions) or "none") / "int8.onnx"
         if not path.exists():

@@ -12,8 +12,8 @@ from planted import CULPRIT, planted_encoder
 
 from edgecompress.cli.main import main
 from edgecompress.models.storage import read_model, write_model
-from edgecompress.quantization.rewrite import rewrite
 from edgecompress.quantization.scheme import Scheme
+from edgecompress.quantization.writer import rewrite
 from edgecompress.texts import tags_of, words_of
 from edgecompress.values import Candidate
 

@@ -15,10 +15,12 @@ from edgecompress.models.fitting import row_of
 from edgecompress.models.session import input_specs, open_session
 from edgecompress.models.sizes import Plan
 from edgecompress.models.storage import read_model, write_model
+from edgecompress.quantization.checks import check_excluded
 from edgecompress.quantization.fusion import fuse
 from edgecompress.quantization.proof import coverage
-from edgecompress.quantization.rewrite import check_excluded, missed_weights, rewrite
+from edgecompress.quantization.proven import missed_weights
 from edgecompress.quantization.scheme import Scheme
+from edgecompress.quantization.writer import rewrite
 from edgecompress.stages.export import Export
 from edgecompress.values import Feed, OnnxModel, SessionSettings
 

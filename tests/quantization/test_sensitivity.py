@@ -14,11 +14,11 @@ from edgecompress.models.outputs import Judge, Samples
 from edgecompress.models.session import open_session
 from edgecompress.models.storage import read_model, write_model
 from edgecompress.quantization.mixed import starting_point, write_mixed
-from edgecompress.quantization.rewrite import rewrite
 from edgecompress.quantization.scheme import Scheme
 from edgecompress.quantization.sensitivity import blame, culprits, measure, whole_layers
 from edgecompress.quantization.switched import Switched
 from edgecompress.quantization.units import find_units
+from edgecompress.quantization.writer import rewrite
 from edgecompress.values import OnnxModel
 
 

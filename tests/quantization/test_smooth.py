@@ -23,7 +23,6 @@ from edgecompress.quantization.folding import find_groups
 from edgecompress.quantization.layers import name_nodes
 from edgecompress.quantization.observing import observe
 from edgecompress.quantization.ranges import find_ranges
-from edgecompress.quantization.rewrite import rewrite
 from edgecompress.quantization.scheme import Scheme
 from edgecompress.quantization.smooth import (
     choose_alpha,
@@ -33,6 +32,7 @@ from edgecompress.quantization.smooth import (
     smoothable,
     smoothing_factors,
 )
+from edgecompress.quantization.writer import rewrite
 from edgecompress.values import OnnxModel
 
 WIDTH, INNER = 32, 48

@@ -21,7 +21,7 @@ from edgecompress.quantization.layers import find_layers, name_nodes
 from edgecompress.quantization.learned import module_path
 from edgecompress.quantization.planning import plan_of
 from edgecompress.quantization.proof import check_model
-from edgecompress.quantization.rewrite import write_proven
+from edgecompress.quantization.proven import write_proven
 from edgecompress.quantization.scheme import Scheme
 from edgecompress.quantization.smooth import smooth
 from edgecompress.quantization.units import LINEAR

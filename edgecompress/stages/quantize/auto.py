@@ -97,8 +97,8 @@ class Auto(LinearTypes, Judged):
             When the calibration set is unknown or malformed.
         """
         from edgecompress.models.inputs import onnx_model
+        from edgecompress.quantization.checks import check_excluded
         from edgecompress.quantization.opset import with_opset
-        from edgecompress.quantization.rewrite import check_excluded
         from edgecompress.quantization.scheme import LEAST_OPSET, Scheme
         from edgecompress.quantization.sensitivity import check_float
         from edgecompress.quantization.units import find_units

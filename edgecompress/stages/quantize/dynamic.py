@@ -36,10 +36,11 @@ class Dynamic(LinearTypes, TableTypes, Judged):
         """
         from edgecompress.models.inputs import onnx_model
         from edgecompress.models.storage import write_model
+        from edgecompress.quantization.checks import check_excluded, check_quantizable
         from edgecompress.quantization.opset import with_opset
         from edgecompress.quantization.proof import check_model, coverage_beside
-        from edgecompress.quantization.rewrite import check_excluded, check_quantizable, rewrite
         from edgecompress.quantization.scheme import LEAST_OPSET, Scheme
+        from edgecompress.quantization.writer import rewrite
 
         upgraded = context.scratch / "upgraded"
         least = LEAST_OPSET["dynamic"]

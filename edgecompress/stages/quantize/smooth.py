@@ -70,9 +70,9 @@ class Smooth(CalibrationFields, Judged):
         from edgecompress.models.inputs import onnx_model
         from edgecompress.models.storage import write_model
         from edgecompress.quantization.channels import one_thread
+        from edgecompress.quantization.checks import check_excluded
         from edgecompress.quantization.opset import with_opset
         from edgecompress.quantization.proof import check_model
-        from edgecompress.quantization.rewrite import check_excluded
         from edgecompress.quantization.scheme import LEAST_OPSET, Scheme
         from edgecompress.quantization.smooth import refused_groups, smooth, smoothable
 

@@ -76,17 +76,17 @@ class Static(CalibrationFields, LinearTypes, TableTypes, Judged):
         """
         from edgecompress.models.inputs import onnx_model
         from edgecompress.models.storage import read_model
+        from edgecompress.quantization.checks import (
+            check_excluded,
+            check_quantizable,
+            linear_inputs,
+        )
         from edgecompress.quantization.learned import learned_for
         from edgecompress.quantization.opset import with_opset
         from edgecompress.quantization.planning import plan_of
         from edgecompress.quantization.proof import check_model
+        from edgecompress.quantization.proven import write_proven
         from edgecompress.quantization.ranges import find_ranges, ranges_json, unfit_tensors
-        from edgecompress.quantization.rewrite import (
-            check_excluded,
-            check_quantizable,
-            linear_inputs,
-            write_proven,
-        )
         from edgecompress.quantization.scheme import LEAST_OPSET, Scheme
 
         exclude = frozenset(self.exclude)

@@ -86,16 +86,16 @@ class Weights(CalibrationFields, TableTypes, Judged):
         from edgecompress.models.inputs import onnx_model
         from edgecompress.models.storage import write_model
         from edgecompress.quantization.channels import one_thread
-        from edgecompress.quantization.layers import find_layers
-        from edgecompress.quantization.opset import with_opset
-        from edgecompress.quantization.proof import check_model, coverage_beside
-        from edgecompress.quantization.rewrite import (
+        from edgecompress.quantization.checks import (
             check_excluded,
             check_quantizable,
             check_quantized,
-            rewrite,
         )
+        from edgecompress.quantization.layers import find_layers
+        from edgecompress.quantization.opset import with_opset
+        from edgecompress.quantization.proof import check_model, coverage_beside
         from edgecompress.quantization.scheme import LEAST_OPSET, Scheme
+        from edgecompress.quantization.writer import rewrite
 
         upgraded = context.scratch / "upgraded"
         source, stored, decided = with_opset(

@@ -1,26 +1,15 @@
-"""Rewrite a graph so that its linear layers and embeddings run as int8, weight by weight.
-
-Dynamic: activations are quantized at run time (``DynamicQuantizeLinear`` + ``MatMulInteger`` …),
-the same nodes and the same bits as `onnxruntime.quantization.quantize_dynamic` makes. Static:
-QDQ pairs around the inputs of linear layers, with ranges measured before. Of a transformer only the
-inputs of linear layers are quantized: the attention mask's bias (as low as -3.4e38), the softmax
-and the residual stream stay in fp32. Convolutions have QDQ pairs on both sides, and so has what
-lies between them (`edgecompress.quantization.regions`). ONNX Runtime fuses all into its integer
-kernels.
-"""
+"""What a model must have before it is quantized, and what a scheme must have asked for."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
-from pathlib import Path
 
 from onnx import TensorProto
 
 from edgecompress.errors import StageError
-from edgecompress.models.storage import StoredModel, read_model, write_model
+from edgecompress.models.storage import StoredModel
 from edgecompress.quantization.constants import lift_constants
 from edgecompress.quantization.layers import (
     INSIDE,
@@ -31,12 +20,8 @@ from edgecompress.quantization.layers import (
     values_inside,
 )
 from edgecompress.quantization.normalizations import fold_normalizations
-from edgecompress.quantization.plan import QuantPlan
-from edgecompress.quantization.planning import plan_of, regions_of
-from edgecompress.quantization.proof import Coverage, coverage
+from edgecompress.quantization.planning import regions_of
 from edgecompress.quantization.scheme import NOT_ASKED, Scheme
-from edgecompress.quantization.writer import write_plan
-from edgecompress.values import Feed, OnnxModel
 
 QUANTIZED = frozenset(
     {
@@ -145,90 +130,3 @@ def check_excluded(model: StoredModel, scheme: Scheme) -> None:
         near = get_close_matches(name, known, n=1, cutoff=0.0)
         hint = f"; the nearest is {near[0]}" if near else ""
         raise StageError(f"exclude: the model has no layer or weight named {name}{hint}")
-
-
-def rewrite(model: StoredModel, scheme: Scheme) -> tuple[StoredModel, dict[str, str]]:
-    """Quantize `model` as `scheme` says.
-
-    The graph of `model` is changed in place (its weights lie on disk and are read one by one).
-
-    Returns
-    -------
-    model : StoredModel
-        The quantized graph.
-    reasons : dict of str to str
-        Why layers were left alone, by node name.
-
-    Raises
-    ------
-    StageError
-        When the graph's opset is too old, or a range is missing.
-    """
-    plan = plan_of(model, scheme)
-    return write_plan(model, plan), dict(plan.left)
-
-
-Planned = Callable[[StoredModel, frozenset[str]], QuantPlan]
-"""Gives a graph's plan, with the weights of these names as integers that need no QDQ pairs."""
-
-
-def write_proven(
-    read: Callable[[], StoredModel],
-    planned: Planned,
-    model: OnnxModel,
-    feeds: Sequence[Feed] | None = None,
-) -> tuple[Coverage, dict[str, str]]:
-    """Quantize a graph into a file and prove what of it runs as int8.
-
-    A layer that ONNX Runtime computes in fp32 in spite of its QDQ pairs is written another way:
-    the graph is read, planned and written again, until there is none.
-
-    Parameters
-    ----------
-    read : callable
-        Gives the graph, once for each writing.
-    planned : callable
-    model : OnnxModel
-        Where to write, and the session settings to run it with; its folder is made.
-    feeds : sequence of dict, optional
-        As `coverage` takes them.
-
-    Returns
-    -------
-    coverage : Coverage
-    reasons : dict of str to str
-        Why layers were left alone, by node name.
-    """
-    model.directory.mkdir(parents=True, exist_ok=True)
-    missed: frozenset[str] = frozenset()
-    while True:
-        stored = read()
-        plan = planned(stored, missed)
-        write_model(write_plan(stored, plan), model.path)
-        found = coverage(model, feeds)
-        # A convolution that stays in fp32 takes the integers from under its neighbours: once more.
-        more = missed_weights(found) - missed
-        if not more or not plan.ranges:
-            return found, dict(plan.left)
-        missed |= more
-
-
-def stored_twice(path: Path) -> list[str]:
-    """Names of the fp32 weights of a quantized file that are there as integers, too."""
-    tensors = read_model(path).proto.graph.initializer
-    integers = {t.name for t in tensors if t.data_type != TensorProto.FLOAT}
-    forms = ("_quantized", "_linear_quantized", "_transposed_quantized", "_filters_quantized")
-    return [
-        t.name
-        for t in tensors
-        if t.data_type == TensorProto.FLOAT
-        and any(f"{t.name}{form}" in integers for form in (*forms, "_q4", "_q8"))
-    ]
-
-
-def missed_weights(found: Coverage) -> frozenset[str]:
-    """Weights that were written as int8 in QDQ form and are computed in fp32 all the same."""
-    stored = [part.weight for part in found.fp32_linears if part.dequantized]
-    return frozenset(
-        re.sub(r"(_linear|_transposed|_filters)?_quantized$", "", name) for name in stored
-    )
