@@ -40,7 +40,8 @@ PRELOADED = (
     *("torch", "onnx", "onnxruntime", "onnxruntime.transformers.optimizer", "rich.table"),
     *("onnx.version_converter", "edgecompress.engine.single", "edgecompress.engine.pipeline"),
     *(f"edgecompress.stages.quantize.{name}" for name in SCHEMES),
-    *(f"edgecompress.quantization.{name}" for name in ("fusion", "proof", "rewrite", "switched")),
+    *("edgecompress.quantization.graphs.fusion", "edgecompress.quantization.prove.proof"),
+    *("edgecompress.quantization.write.writer", "edgecompress.quantization.search.switched"),
 )
 """Imported once, before the forks."""
 COMMANDS = (*SCHEMES, "profile", "sensitivity")
@@ -120,7 +121,7 @@ def answers(file: Path, feeds: list[Feed]) -> tuple[list[str], list[list[np.ndar
 
 def error(file: Path, made: Path, feeds: list[Feed]) -> float:
     """Give the largest error of an output, as the commands measure it; NaN: not finite."""
-    from edgecompress.quantization.answers import compare_outputs
+    from edgecompress.quantization.prove.answers import compare_outputs
 
     names, expected = answers(file, feeds)
     found = compare_outputs(names, expected, answers(made, feeds)[1])

@@ -20,7 +20,7 @@ from bare import BareContext
 
 from edgecompress.data.sample import stratified_sample
 from edgecompress.engine.recipe import load_recipe
-from edgecompress.quantization.presets import PRESETS
+from edgecompress.quantization.plan.presets import PRESETS
 from edgecompress.stages.export import Export
 from edgecompress.stages.quantize.dynamic import Dynamic
 from edgecompress.stages.quantize.static import Static

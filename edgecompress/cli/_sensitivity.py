@@ -19,9 +19,9 @@ from edgecompress.writing import replace_file
 if TYPE_CHECKING:
     from edgecompress.engine.pipeline import Pipeline
     from edgecompress.models.outputs import Samples
-    from edgecompress.quantization.scheme import Scheme
+    from edgecompress.quantization.plan.scheme import Scheme
 
-MODULE = "edgecompress.quantization.sensitivity"
+MODULE = "edgecompress.quantization.search.sensitivity"
 FILE_WIDTH = 120
 MOST_MADE = 256
 """Made-up inputs are all alike: more of them say no more, and all are held at once."""
@@ -121,9 +121,9 @@ def measured(pipeline: Pipeline, ask: Question) -> Json:
     """Measure a model's sensitivity, or take from the store what was measured before."""
     from edgecompress.models.samples import samples_digest
     from edgecompress.provenance import candidate_digest, code_digest, library_versions
-    from edgecompress.quantization.opset import with_opset
-    from edgecompress.quantization.scheme import LEAST_OPSET
-    from edgecompress.quantization.sensitivity import blame, check_float, culprits, measure
+    from edgecompress.quantization.graphs.opset import with_opset
+    from edgecompress.quantization.plan.scheme import LEAST_OPSET
+    from edgecompress.quantization.search.sensitivity import blame, check_float, culprits, measure
 
     candidate, model = open_model(pipeline)
     check_float(model)
@@ -184,12 +184,12 @@ def compared(pipeline: Pipeline, other: Path, ask: Question) -> Json:
     """Compare a model with its quantized form, tensor by tensor."""
     from edgecompress.models.samples import samples_digest
     from edgecompress.provenance import candidate_digest, code_digest
-    from edgecompress.quantization.layer_errors import tensor_errors, worst_step
+    from edgecompress.quantization.prove.layer_errors import tensor_errors, worst_step
 
     candidate, model = open_model(pipeline)
     second = _other(other)
     samples, said = find_samples(candidate, pipeline, ask)
-    module = "edgecompress.quantization.layer_errors"
+    module = "edgecompress.quantization.prove.layer_errors"
     key = json_digest(
         {
             "kind": "tensor errors",
@@ -270,11 +270,11 @@ def _scheme(
     from edgecompress.models.graph import signature
     from edgecompress.models.inputs import encode_rows, typed_feed
     from edgecompress.models.storage import read_model
-    from edgecompress.quantization.calibration import collect
-    from edgecompress.quantization.checks import linear_inputs
-    from edgecompress.quantization.observing import observing
-    from edgecompress.quantization.ranges import find_ranges, unfit_tensors
-    from edgecompress.quantization.scheme import Scheme
+    from edgecompress.quantization.observe.histograms import collect
+    from edgecompress.quantization.observe.observing import observing
+    from edgecompress.quantization.observe.ranges import find_ranges, unfit_tensors
+    from edgecompress.quantization.plan.checks import linear_inputs
+    from edgecompress.quantization.plan.scheme import Scheme
 
     scheme = Scheme(**ask.scheme)
     if ask.activations == "dynamic":
@@ -297,9 +297,9 @@ def _times(
 ) -> dict[str, float]:
     """Measure what each layer's int8 saves, in ms: whole models, interleaved."""
     from edgecompress.models.storage import read_model
-    from edgecompress.quantization.mixed import starting_point, write_mixed
-    from edgecompress.quantization.search import layer_groups
-    from edgecompress.quantization.units import find_units
+    from edgecompress.quantization.search.mixed import starting_point, write_mixed
+    from edgecompress.quantization.search.search import layer_groups
+    from edgecompress.quantization.search.units import find_units
     from edgecompress.targets.measure import time_interleaved
     from edgecompress.values import find
 

@@ -117,7 +117,7 @@ def apply_stage(
             say(_of_part(name, line))
     for name, measured in by_part(after.steps[-1].measured).items():
         if answers := measured.get("answers"):
-            from edgecompress.quantization.judging import answer_lines
+            from edgecompress.quantization.prove.judging import answer_lines
 
             for line in answer_lines(answers):
                 say(_of_part(name, line))
@@ -129,7 +129,7 @@ def apply_stage(
 
 def _remarks(made: Candidate) -> list[str]:
     """Say what a quantization did otherwise than one would think."""
-    from edgecompress.quantization.proven import stored_twice
+    from edgecompress.quantization.prove.proven import stored_twice
     from edgecompress.values import OnnxModel
 
     step, lines = made.steps[-1], []

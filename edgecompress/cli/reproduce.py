@@ -15,7 +15,7 @@ from edgecompress.cli._output import say, say_json
 if TYPE_CHECKING:
     from edgecompress.cli._diff_words import Section
     from edgecompress.engine.reproduce import Reproduction
-    from edgecompress.quantization.differences import ModelDifferences
+    from edgecompress.quantization.graphs.differences import ModelDifferences
 
 MOST_TENSORS = 12
 """Weights that are listed; ``--json`` has them all."""

@@ -41,7 +41,7 @@ from edgecompress.writing import replace_file, sweep, temporary, writing
 from edgecompress.yamlfile import YamlFile, apply_settings
 
 if TYPE_CHECKING:
-    from edgecompress.quantization.differences import ModelDifferences
+    from edgecompress.quantization.graphs.differences import ModelDifferences
 
 PLACES = ("data.root", "data.train", "data.validation", "data.test", "teacher.model", "model")
 """Settings that say where inputs lie: they change nothing of what the core says of itself."""
@@ -369,7 +369,7 @@ def _compared(
     if all(name in unchanged for name in answers) and a.session == b.session:
         return result
     if a.model not in unchanged:
-        from edgecompress.quantization.differences import compare_models
+        from edgecompress.quantization.graphs.differences import compare_models
 
         result = replace(result, model=compare_models(old / a.model, new / b.model))
     if a.task is None or a.preprocessor is None:

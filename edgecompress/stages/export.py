@@ -34,7 +34,7 @@ class Export(Transform):
         """
         from edgecompress.models.session import input_specs, open_session
         from edgecompress.models.storage import read_model
-        from edgecompress.quantization.learned import tensor_ranges
+        from edgecompress.quantization.observe.learned import tensor_ranges
         from edgecompress.surgery.model import load_module
         from edgecompress.surgery.onnx_export import export_onnx
 

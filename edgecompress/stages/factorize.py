@@ -300,7 +300,7 @@ class _Work:
         """Time each shape of product against its whole matrix; merge back what is slower."""
         from torch import nn
 
-        from edgecompress.quantization.product_graphs import layer_graph
+        from edgecompress.quantization.write.product_graphs import layer_graph
 
         folder = self.context.folder / "timing"
         shapes: dict[tuple[int, ...], list[str]] = {}

@@ -90,7 +90,7 @@ class Fuse(Transform):
             When a fusion's name is unknown, or no variant runs.
         """
         from edgecompress.models.inputs import onnx_model
-        from edgecompress.quantization.fusion import FUSIONS
+        from edgecompress.quantization.graphs.fusion import FUSIONS
 
         for name in self.fusions:
             if name not in FUSIONS:
@@ -180,7 +180,7 @@ class _Workshop:
     ) -> None:
         from edgecompress.models.inputs import parity_feeds
         from edgecompress.models.session import open_session
-        from edgecompress.quantization.fusion import is_quantized
+        from edgecompress.quantization.graphs.fusion import is_quantized
 
         self.stage, self.candidate, self.source = stage, candidate, source
         self.folder, self.target = context.folder / "variants", context.folder / "model"
@@ -278,8 +278,8 @@ class _Workshop:
         from edgecompress.models.inputs import largest_difference
         from edgecompress.models.session import ORT_ERRORS, open_session
         from edgecompress.models.storage import read_model
-        from edgecompress.quantization.fusion import fuse, graph_digest
-        from edgecompress.quantization.learned import check_kept
+        from edgecompress.quantization.graphs.fusion import fuse, graph_digest
+        from edgecompress.quantization.observe.learned import check_kept
 
         session = replace(self.source.session, disabled_optimizers=variant.disabled)
         model = OnnxModel(self.source.path, session)
@@ -306,8 +306,8 @@ class _Workshop:
 
     def _int8(self, model: OnnxModel, variant: Variant) -> OnnxModel:
         from edgecompress.models.storage import read_model, write_model
-        from edgecompress.quantization.scheme import Scheme
-        from edgecompress.quantization.writer import rewrite
+        from edgecompress.quantization.plan.scheme import Scheme
+        from edgecompress.quantization.write.writer import rewrite
 
         path = self.folder / ("+".join(variant.fusions) or "none") / "int8.onnx"
         if not path.exists():
@@ -318,7 +318,7 @@ class _Workshop:
     def finish(self, variant: Variant) -> tuple[OnnxModel, dict[str, Any]]:
         """Write the chosen variant's model and give what was decided."""
         from edgecompress.models.storage import read_model, write_model
-        from edgecompress.quantization.fusion import operator_counts
+        from edgecompress.quantization.graphs.fusion import operator_counts
 
         chosen = self.trials[variant].model
         self.target.mkdir(parents=True, exist_ok=True)

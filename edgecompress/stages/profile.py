@@ -190,7 +190,7 @@ class _Measuring:
 
     def _reasons(self, feeds: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         """Say by a node's name why its weight is a float."""
-        from edgecompress.quantization.floats import float_reasons
+        from edgecompress.quantization.prove.floats import float_reasons
 
         return float_reasons(self.candidate, [dict(feed) for feed in feeds])
 

@@ -1,6 +1,6 @@
 """Rounding as int8 inference does it, in PyTorch and with gradients.
 
-The arithmetic is that of `quantization.weights` and `quantization.blocks`, operation by operation
+The arithmetic is that of `arithmetic.weights` and `arithmetic.blocks`, operation by operation
 and in the same precision, so that codes and scales are the same bits; tests hold them together
 (training and quantization are rooms that do not import each other). Linear layers multiply the
 integer codes themselves, as floats: codes are exact in bfloat16, too, and as long as a sum stays
@@ -31,10 +31,10 @@ LEVELS = {
     (True, True, True): (0, 127),
     (True, False, True): (0, 127),
 }
-"""Lowest and highest code by (unsigned, symmetric, reduced), as `quantization.weights` has it."""
+"""Lowest and highest code by (unsigned, symmetric, reduced), as `arithmetic.weights` has it."""
 TINY = float(np.finfo(np.float32).tiny)
 SHRINKS = np.linspace(0.7, 1.0, 16, dtype=np.float32)
-"""As `quantization.blocks` tries them."""
+"""As `arithmetic.blocks` tries them."""
 
 
 class _Through(torch.autograd.Function):
@@ -93,7 +93,7 @@ def _over(values: torch.Tensor, number: int) -> torch.Tensor:
 
 
 def activation_grid(ends: torch.Tensor, signed: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Scale and zero point of a range, float32 () each, as `quantization.weights` has them.
+    """Scale and zero point of a range, float32 () each, as `arithmetic.weights` has them.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def activation_codes(
 
 
 def weight_codes(weight: torch.Tensor, plan: Qat) -> tuple[torch.Tensor, torch.Tensor]:
-    """Round the weight of a linear layer to 8 bits, as `quantization.weights.quantize_linear`.
+    """Round the weight of a linear layer to 8 bits, as `arithmetic.weights.quantize_linear`.
 
     Parameters
     ----------
@@ -243,7 +243,7 @@ def fake_block_rows(rows: torch.Tensor, block: int) -> torch.Tensor:
     """Round rows that were looked up in a table of 4 bits with a scale for each block.
 
     A block's scale is that of the least squared error among 16, in 16 bits, as in
-    `quantization.blocks.quantize_block_table` for a table of no extreme values. Where two of them
+    `arithmetic.blocks.quantize_block_table` for a table of no extreme values. Where two of them
     err alike to the last digits, another one may be taken, because sums of float32 depend on their
     order.
 

@@ -12,8 +12,8 @@ from planted import CULPRIT, planted_encoder
 
 from edgecompress.cli.main import main
 from edgecompress.models.storage import read_model, write_model
-from edgecompress.quantization.scheme import Scheme
-from edgecompress.quantization.writer import rewrite
+from edgecompress.quantization.plan.scheme import Scheme
+from edgecompress.quantization.write.writer import rewrite
 from edgecompress.texts import tags_of, words_of
 from edgecompress.values import Candidate
 
@@ -86,7 +86,7 @@ def test_it_names_the_culprit_and_writes_a_page(
     def never(*_given: object, **_more: object) -> None:
         raise AssertionError("measured again")
 
-    monkeypatch.setattr("edgecompress.quantization.sensitivity.measure", never)
+    monkeypatch.setattr("edgecompress.quantization.search.sensitivity.measure", never)
     assert ask(place, "--json") == 0
     assert json.loads(capsys.readouterr().out) == document
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgecompress.quantization.answers import LARGEST_ERROR, compare_outputs, first_fault
+from edgecompress.quantization.prove.answers import LARGEST_ERROR, compare_outputs, first_fault
 
 RANDOM = np.random.default_rng(0)
 LOGITS = [RANDOM.standard_normal((1, 7, 12)).astype(np.float32) for _ in range(4)]

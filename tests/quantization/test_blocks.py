@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from edgecompress.quantization.blocks import (
+from edgecompress.quantization.arithmetic.blocks import (
     dequantize_blocks,
     fitting_block,
     quantize_block_table,

@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from edgecompress.errors import StageError
-from edgecompress.quantization.calibration import (
+from edgecompress.quantization.observe.histograms import (
     BINS,
     SAVE_EVERY,
     Seen,
@@ -16,8 +16,8 @@ from edgecompress.quantization.calibration import (
     load_seen,
     save_seen,
 )
-from edgecompress.quantization.observing import observe, without_padding
-from edgecompress.quantization.ranges import find_ranges, unfit_tensors
+from edgecompress.quantization.observe.observing import observe, without_padding
+from edgecompress.quantization.observe.ranges import find_ranges, unfit_tensors
 from edgecompress.values import OnnxModel
 
 

@@ -11,7 +11,8 @@ from helpers import small_context
 from onnx import helper
 
 from edgecompress.errors import EdgeCompressError
-from edgecompress.quantization.fitness import (
+from edgecompress.quantization.graphs.regions import UNLIKE, find_regions, unlike_joins
+from edgecompress.quantization.plan.fitness import (
     MOST_LOST,
     TABLE_NOT_FINITE,
     UNLIKE_ROWS,
@@ -20,7 +21,6 @@ from edgecompress.quantization.fitness import (
     read_exactly,
     table_form,
 )
-from edgecompress.quantization.regions import UNLIKE, find_regions, unlike_joins
 from edgecompress.stage import stage_class
 from edgecompress.values import Candidate, OnnxModel
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-import edgecompress.quantization.gptq as gptq
+import edgecompress.quantization.write.gptq as gptq
 from edgecompress.errors import StageError
-from edgecompress.quantization.blocks import dequantize_blocks, quantize_blocks
-from edgecompress.quantization.channels import one_thread
-from edgecompress.quantization.gptq import LinearWeight, hessians, passes, quantize_gptq
+from edgecompress.quantization.arithmetic.blocks import dequantize_blocks, quantize_blocks
+from edgecompress.quantization.observe.channels import one_thread
+from edgecompress.quantization.write.gptq import LinearWeight, hessians, passes, quantize_gptq
 
 
 def inputs(count: int, seed: int, width: int = 64) -> np.ndarray:

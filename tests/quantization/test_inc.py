@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from edgecompress.errors import StageError
-from edgecompress.quantization.blocks import dequantize_blocks, quantize_block_table
+from edgecompress.quantization.arithmetic.blocks import dequantize_blocks, quantize_block_table
+from edgecompress.quantization.arithmetic.weights import dequantize
 from edgecompress.quantization.inc.config import IncConfig, check_excluded
 from edgecompress.quantization.inc.library import import_inc, quiet
 from edgecompress.quantization.inc.observed import layer_path, observed_layers
 from edgecompress.quantization.inc.smoothing import EXTENSION, shared_inputs, smooth_linears
 from edgecompress.quantization.inc.source import round_tables
-from edgecompress.quantization.weights import dequantize
 
 
 class Block(torch.nn.Module):

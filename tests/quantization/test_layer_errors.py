@@ -7,9 +7,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgecompress.errors import StageError
 from edgecompress.models.storage import read_model, write_model
-from edgecompress.quantization.layer_errors import EXACT_DB, tensor_errors, worst_step
-from edgecompress.quantization.scheme import Scheme
-from edgecompress.quantization.writer import rewrite
+from edgecompress.quantization.plan.scheme import Scheme
+from edgecompress.quantization.prove.layer_errors import EXACT_DB, tensor_errors, worst_step
+from edgecompress.quantization.write.writer import rewrite
 from edgecompress.values import OnnxModel
 
 

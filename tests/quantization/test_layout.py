@@ -12,8 +12,8 @@ from edgecompress.errors import StageError
 from edgecompress.models.inputs import largest_difference, parity_feeds
 from edgecompress.models.session import input_specs, open_session
 from edgecompress.models.storage import read_model
-from edgecompress.quantization.fusion import SEQUENCE_FIRST, fuse, operator_counts
-from edgecompress.quantization.layout import sequence_first
+from edgecompress.quantization.graphs.fusion import SEQUENCE_FIRST, fuse, operator_counts
+from edgecompress.quantization.graphs.layout import sequence_first
 from edgecompress.stages.export import Export
 from edgecompress.stages.quantize.dynamic import Dynamic
 from edgecompress.values import OnnxModel

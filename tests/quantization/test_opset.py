@@ -9,7 +9,7 @@ import pytest
 from onnx import helper
 from strange_graphs import strange_graph
 
-from edgecompress.quantization.opset import UPGRADED_OPSET, opset_of, with_opset
+from edgecompress.quantization.graphs.opset import UPGRADED_OPSET, opset_of, with_opset
 from edgecompress.values import OnnxModel
 
 

@@ -10,14 +10,14 @@ from onnx import TensorProto, helper, numpy_helper
 from edgecompress.errors import StageError
 from edgecompress.models.session import open_session
 from edgecompress.models.storage import read_model, write_model
-from edgecompress.quantization.checks import linear_inputs
-from edgecompress.quantization.mixed import write_mixed
-from edgecompress.quantization.plan import QuantPlan
-from edgecompress.quantization.planning import plan_of
-from edgecompress.quantization.proof import coverage
-from edgecompress.quantization.scheme import Scheme
-from edgecompress.quantization.units import Assignment
-from edgecompress.quantization.writer import write_plan
+from edgecompress.quantization.plan.checks import linear_inputs
+from edgecompress.quantization.plan.planning import plan_of
+from edgecompress.quantization.plan.quant_plan import QuantPlan
+from edgecompress.quantization.plan.scheme import Scheme
+from edgecompress.quantization.prove.proof import coverage
+from edgecompress.quantization.search.mixed import write_mixed
+from edgecompress.quantization.search.units import Assignment
+from edgecompress.quantization.write.writer import write_plan
 from edgecompress.values import OnnxModel
 
 WIDTH, PIECES, FILTERS = 32, 40, 4

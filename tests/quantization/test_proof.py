@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgecompress.errors import StageError
-from edgecompress.quantization.proof import check_model, coverage
+from edgecompress.quantization.prove.proof import check_model, coverage
 from edgecompress.values import OnnxModel, SessionSettings
 
 

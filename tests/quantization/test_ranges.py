@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from edgecompress.quantization.calibration import Seen
-from edgecompress.quantization.ranges import find_ranges, percentile_range
+from edgecompress.quantization.observe.histograms import Seen
+from edgecompress.quantization.observe.ranges import find_ranges, percentile_range
 
 
 def seen_of(*samples: np.ndarray) -> Seen:

@@ -13,8 +13,8 @@ from strange_graphs import FLOAT, Graph, strange_graph
 
 from edgecompress.models.session import open_session
 from edgecompress.models.storage import read_model
-from edgecompress.quantization.layers import find_layers, name_nodes
-from edgecompress.quantization.proof import coverage
+from edgecompress.quantization.graphs.layers import find_layers, name_nodes
+from edgecompress.quantization.prove.proof import coverage
 from edgecompress.stage import check_stage
 from edgecompress.stages.quantize.dynamic import Dynamic
 from edgecompress.stages.quantize.static import Static

@@ -14,14 +14,14 @@ from strange_graphs import Graph, strange_graph
 from edgecompress.errors import StageError
 from edgecompress.models.session import open_session
 from edgecompress.models.storage import read_model
-from edgecompress.quantization.normalizations import fold_normalizations
-from edgecompress.quantization.proof import coverage
-from edgecompress.quantization.regions import (
+from edgecompress.quantization.graphs.normalizations import fold_normalizations
+from edgecompress.quantization.graphs.regions import (
     find_regions,
     least_scales,
     quantize_bias,
     quantize_filters,
 )
+from edgecompress.quantization.prove.proof import coverage
 from edgecompress.stage import check_stage
 from edgecompress.stages.quantize.dynamic import Dynamic
 from edgecompress.stages.quantize.static import Static

@@ -15,12 +15,12 @@ from edgecompress.models.fitting import row_of
 from edgecompress.models.session import input_specs, open_session
 from edgecompress.models.sizes import Plan
 from edgecompress.models.storage import read_model, write_model
-from edgecompress.quantization.checks import check_excluded
-from edgecompress.quantization.fusion import fuse
-from edgecompress.quantization.proof import coverage
-from edgecompress.quantization.proven import missed_weights
-from edgecompress.quantization.scheme import Scheme
-from edgecompress.quantization.writer import rewrite
+from edgecompress.quantization.graphs.fusion import fuse
+from edgecompress.quantization.plan.checks import check_excluded
+from edgecompress.quantization.plan.scheme import Scheme
+from edgecompress.quantization.prove.proof import coverage
+from edgecompress.quantization.prove.proven import missed_weights
+from edgecompress.quantization.write.writer import rewrite
 from edgecompress.stages.export import Export
 from edgecompress.values import Feed, OnnxModel, SessionSettings
 

@@ -13,12 +13,12 @@ from edgecompress.models.inputs import encode_rows, typed_feed
 from edgecompress.models.outputs import Judge, Samples
 from edgecompress.models.session import open_session
 from edgecompress.models.storage import read_model, write_model
-from edgecompress.quantization.mixed import starting_point, write_mixed
-from edgecompress.quantization.scheme import Scheme
-from edgecompress.quantization.sensitivity import blame, culprits, measure, whole_layers
-from edgecompress.quantization.switched import Switched
-from edgecompress.quantization.units import find_units
-from edgecompress.quantization.writer import rewrite
+from edgecompress.quantization.plan.scheme import Scheme
+from edgecompress.quantization.search.mixed import starting_point, write_mixed
+from edgecompress.quantization.search.sensitivity import blame, culprits, measure, whole_layers
+from edgecompress.quantization.search.switched import Switched
+from edgecompress.quantization.search.units import find_units
+from edgecompress.quantization.write.writer import rewrite
 from edgecompress.values import OnnxModel
 
 

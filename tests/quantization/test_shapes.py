@@ -9,7 +9,7 @@ import pytest
 from helpers import small_context
 
 from edgecompress.models.session import open_session
-from edgecompress.quantization.proof import coverage
+from edgecompress.quantization.prove.proof import coverage
 from edgecompress.stages.quantize.dynamic import Dynamic
 from edgecompress.stages.quantize.static import Static
 from edgecompress.values import Candidate, OnnxModel

@@ -11,20 +11,20 @@ from onnx import TensorProto, helper, numpy_helper
 from edgecompress.errors import StageError
 from edgecompress.models.session import open_session
 from edgecompress.models.storage import read_model, write_model
-from edgecompress.quantization.calibration import collect
-from edgecompress.quantization.channels import (
+from edgecompress.quantization.graphs.folding import find_groups
+from edgecompress.quantization.graphs.layers import name_nodes
+from edgecompress.quantization.observe.channels import (
     MOST_ROWS,
     collect_channels,
     load_channels,
     save_channels,
     stream,
 )
-from edgecompress.quantization.folding import find_groups
-from edgecompress.quantization.layers import name_nodes
-from edgecompress.quantization.observing import observe
-from edgecompress.quantization.ranges import find_ranges
-from edgecompress.quantization.scheme import Scheme
-from edgecompress.quantization.smooth import (
+from edgecompress.quantization.observe.histograms import collect
+from edgecompress.quantization.observe.observing import observe
+from edgecompress.quantization.observe.ranges import find_ranges
+from edgecompress.quantization.plan.scheme import Scheme
+from edgecompress.quantization.write.smooth import (
     choose_alpha,
     group_weight,
     layer_error,
@@ -32,7 +32,7 @@ from edgecompress.quantization.smooth import (
     smoothable,
     smoothing_factors,
 )
-from edgecompress.quantization.writer import rewrite
+from edgecompress.quantization.write.writer import rewrite
 from edgecompress.values import OnnxModel
 
 WIDTH, INNER = 32, 48

@@ -8,8 +8,13 @@ from hypothesis.extra.numpy import arrays
 from onnx import TensorProto
 from onnxruntime.quantization.quant_utils import quantize_data
 
-from edgecompress.quantization import weights
-from edgecompress.quantization.weights import asymmetric, quantize_linear, quantize_table, symmetric
+from edgecompress.quantization.arithmetic import weights
+from edgecompress.quantization.arithmetic.weights import (
+    asymmetric,
+    quantize_linear,
+    quantize_table,
+    symmetric,
+)
 
 matrices = arrays(
     np.float32,

@@ -7,7 +7,7 @@ from small_encoders import torch_logits, write_encoder
 
 from edgecompress.errors import StageError
 from edgecompress.models.session import input_specs, open_session
-from edgecompress.quantization.proof import check_model
+from edgecompress.quantization.prove.proof import check_model
 from edgecompress.stage import check_stage
 from edgecompress.stages.export import Export
 

@@ -35,7 +35,7 @@ class ToldContext(SmallContext):
     seen: list = field(default_factory=list)
 
     def measure(self, candidates):
-        from edgecompress.quantization.fusion import operator_counts
+        from edgecompress.quantization.graphs.fusion import operator_counts
 
         times = []
         for candidate in candidates:
@@ -164,7 +164,7 @@ def test_no_copy_of_the_weights_stays_in_memory(exported, tmp_path):
 
     from onnxruntime.transformers.onnx_model import OnnxModel as Optimized
 
-    from edgecompress.quantization.fusion import fuse
+    from edgecompress.quantization.graphs.fusion import fuse
 
     fuse(exported.model.path, ("attention",), "bert", tmp_path / "fused.onnx")
     assert not any(issubclass(type(found), Optimized) for found in gc.get_objects())

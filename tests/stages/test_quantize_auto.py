@@ -10,8 +10,8 @@ from edgecompress.errors import StageError
 from edgecompress.models.graph import signature
 from edgecompress.models.inputs import encode_rows, typed_feed
 from edgecompress.models.session import open_session
-from edgecompress.quantization.fusion import operator_counts
-from edgecompress.quantization.proof import coverage
+from edgecompress.quantization.graphs.fusion import operator_counts
+from edgecompress.quantization.prove.proof import coverage
 from edgecompress.stage import check_stage
 from edgecompress.stages.quantize.auto import Auto
 from edgecompress.stages.quantize.dynamic import Dynamic
@@ -167,7 +167,7 @@ def test_the_time_limit_ends_it_with_what_there_is(planted, answered, tmp_path):
 
 
 def test_it_goes_on_where_it_was_killed(planted, answered, tmp_path, monkeypatch):
-    from edgecompress.quantization import trials
+    from edgecompress.quantization.search import trials
 
     written = []
     real = trials.write_mixed

@@ -13,7 +13,7 @@ from small_encoders import relative_error, torch_logits, write_encoder
 
 from edgecompress.errors import StageError
 from edgecompress.models.session import input_specs, open_session
-from edgecompress.quantization.proof import coverage
+from edgecompress.quantization.prove.proof import coverage
 from edgecompress.stage import check_stage
 from edgecompress.stages.export import Export
 from edgecompress.stages.quantize.dynamic import Dynamic

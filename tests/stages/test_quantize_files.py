@@ -16,7 +16,7 @@ from edgecompress.cli.main import cli
 from edgecompress.errors import DataError, StageError
 from edgecompress.models import storage
 from edgecompress.models.session import open_session
-from edgecompress.quantization.proof import coverage
+from edgecompress.quantization.prove.proof import coverage
 from edgecompress.stage import check_stage
 from edgecompress.stages.quantize.dynamic import Dynamic
 from edgecompress.stages.quantize.static import Static

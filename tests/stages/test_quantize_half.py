@@ -12,7 +12,7 @@ from small_encoders import write_encoder
 
 from edgecompress.errors import StageError
 from edgecompress.models.session import open_session
-from edgecompress.quantization.halves import to_bf16
+from edgecompress.quantization.write.halves import to_bf16
 from edgecompress.stage import check_stage
 from edgecompress.stages.export import Export
 from edgecompress.stages.quantize.dynamic import Dynamic

@@ -9,7 +9,7 @@ from small_encoders import write_encoder
 
 from edgecompress.errors import DataError, StageError
 from edgecompress.quantization.inc.config import IncConfig
-from edgecompress.quantization.proof import coverage
+from edgecompress.quantization.prove.proof import coverage
 from edgecompress.stage import check_stage
 from edgecompress.stages.quantize.inc_auto import IncAuto
 from edgecompress.values import file_digest

@@ -11,7 +11,7 @@ from edgecompress.models.fitting import row_of
 from edgecompress.models.session import input_specs, open_session
 from edgecompress.models.sizes import Plan
 from edgecompress.quantization.inc.result import parity
-from edgecompress.quantization.proof import coverage
+from edgecompress.quantization.prove.proof import coverage
 from edgecompress.stage import check_stage
 from edgecompress.stages.export import Export
 from edgecompress.stages.quantize.inc_static import IncStatic

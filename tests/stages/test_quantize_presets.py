@@ -16,8 +16,8 @@ from pydantic import ValidationError
 from small_encoders import relative_error, torch_logits, write_encoder
 
 from edgecompress.models.session import input_specs, open_session
-from edgecompress.quantization.presets import PRESETS, PresetName
-from edgecompress.quantization.weights import quantize_linear
+from edgecompress.quantization.arithmetic.weights import quantize_linear
+from edgecompress.quantization.plan.presets import PRESETS, PresetName
 from edgecompress.stage import check_stage
 from edgecompress.stages.export import Export
 from edgecompress.stages.quantize.dynamic import Dynamic

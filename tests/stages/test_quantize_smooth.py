@@ -13,8 +13,8 @@ from small_encoders import relative_error, torch_logits, write_encoder
 from edgecompress.engine.chains import Given, check_order, expand
 from edgecompress.errors import RecipeError, StageError
 from edgecompress.models.session import input_specs, open_session
-from edgecompress.quantization.fusion import fuse
-from edgecompress.quantization.proof import coverage
+from edgecompress.quantization.graphs.fusion import fuse
+from edgecompress.quantization.prove.proof import coverage
 from edgecompress.stage import check_stage
 from edgecompress.stages.export import Export
 from edgecompress.stages.quantize.dynamic import Dynamic

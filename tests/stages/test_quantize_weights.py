@@ -8,10 +8,10 @@ from onnx import TensorProto, helper, numpy_helper
 from pydantic import ValidationError
 from small_encoders import relative_error, torch_logits, write_encoder
 
-import edgecompress.quantization.gptq as gptq
+import edgecompress.quantization.write.gptq as gptq
 from edgecompress.errors import StageError
 from edgecompress.models.session import input_specs, open_session
-from edgecompress.quantization.proof import coverage
+from edgecompress.quantization.prove.proof import coverage
 from edgecompress.stage import check_stage
 from edgecompress.stages.export import Export
 from edgecompress.stages.quantize.dynamic import Dynamic

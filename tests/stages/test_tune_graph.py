@@ -13,9 +13,9 @@ from small_encoders import write_encoder
 from edgecompress.errors import StageError
 from edgecompress.models.session import open_session
 from edgecompress.models.storage import read_model, write_model
-from edgecompress.quantization.baking import drop_zero_points, fold_biases
-from edgecompress.quantization.fusion import operator_counts
-from edgecompress.quantization.proof import coverage
+from edgecompress.quantization.graphs.baking import drop_zero_points, fold_biases
+from edgecompress.quantization.graphs.fusion import operator_counts
+from edgecompress.quantization.prove.proof import coverage
 from edgecompress.stage import check_stage
 from edgecompress.stages.export import Export
 from edgecompress.stages.quantize.static import Static

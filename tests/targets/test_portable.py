@@ -18,8 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 from small_encoders import write_encoder
 
 from edgecompress.errors import TargetError
-from edgecompress.quantization.fusion import fuse
-from edgecompress.quantization.proof import coverage
+from edgecompress.quantization.graphs.fusion import fuse
+from edgecompress.quantization.prove.proof import coverage
 from edgecompress.stages.export import Export
 from edgecompress.stages.quantize.dynamic import Dynamic
 from edgecompress.stages.quantize.static import Static

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgecompress.quantization import blocks, weights
+from edgecompress.quantization.arithmetic import blocks, weights
 from edgecompress.training.fake_quant import (
     activation_codes,
     activation_grid,

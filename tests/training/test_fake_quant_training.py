@@ -12,9 +12,9 @@ from small_encoders import write_encoder
 from edgecompress.errors import StageError
 from edgecompress.models.session import open_session
 from edgecompress.models.storage import read_model
-from edgecompress.quantization.fusion import fuse
-from edgecompress.quantization.learned import check_kept
-from edgecompress.quantization.proof import coverage
+from edgecompress.quantization.graphs.fusion import fuse
+from edgecompress.quantization.observe.learned import check_kept
+from edgecompress.quantization.prove.proof import coverage
 from edgecompress.stage import check_stage
 from edgecompress.stages.distil import Distil
 from edgecompress.stages.export import Export

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
+from edgecompress.quantization.arithmetic.weights import Quantized
 from edgecompress.quantization.inc.smoothing import SMOOTHED, WRAPPER
-from edgecompress.quantization.weights import Quantized
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,19 +12,19 @@ import numpy as np
 from edgecompress.errors import StageError
 from edgecompress.models.session import open_session
 from edgecompress.models.storage import StoredModel, read_model
-from edgecompress.quantization.blocks import Bits
-from edgecompress.quantization.constants import lift_constants
-from edgecompress.quantization.folding import find_groups
+from edgecompress.quantization.arithmetic.blocks import Bits
+from edgecompress.quantization.graphs.constants import lift_constants
+from edgecompress.quantization.graphs.folding import find_groups
+from edgecompress.quantization.graphs.layers import find_layers, name_nodes
 from edgecompress.quantization.inc.observed import ObservedLayer
 from edgecompress.quantization.inc.smoothing import SmoothedGroup
-from edgecompress.quantization.layers import find_layers, name_nodes
-from edgecompress.quantization.learned import module_path
-from edgecompress.quantization.planning import plan_of
-from edgecompress.quantization.proof import check_model
-from edgecompress.quantization.proven import write_proven
-from edgecompress.quantization.scheme import Scheme
-from edgecompress.quantization.smooth import smooth
-from edgecompress.quantization.units import LINEAR
+from edgecompress.quantization.observe.learned import module_path
+from edgecompress.quantization.plan.planning import plan_of
+from edgecompress.quantization.plan.scheme import Scheme
+from edgecompress.quantization.prove.proof import check_model
+from edgecompress.quantization.prove.proven import write_proven
+from edgecompress.quantization.search.units import LINEAR
+from edgecompress.quantization.write.smooth import smooth
 from edgecompress.values import Feed, Json, OnnxModel
 
 OUTPUT = "logits"

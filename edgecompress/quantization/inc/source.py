@@ -26,26 +26,26 @@ from edgecompress.errors import DataError, StageError
 from edgecompress.models import sizes
 from edgecompress.models.fitting import row_of
 from edgecompress.models.inputs import encode_rows, parity_feeds, typed_feed
-from edgecompress.quantization.answers import (
-    compare_outputs,
-    first_fault,
-    outputs_of,
-    unpadded,
-)
-from edgecompress.quantization.blocks import (
+from edgecompress.quantization.arithmetic.blocks import (
     Bits,
     dequantize_blocks,
     fitting_block,
     quantize_block_table,
 )
+from edgecompress.quantization.arithmetic.weights import dequantize, quantize_rows
 from edgecompress.quantization.inc.config import IncConfig, Smooth, check_excluded
 from edgecompress.quantization.inc.library import import_inc, quiet, step
 from edgecompress.quantization.inc.observed import layer_path, observed_layers
 from edgecompress.quantization.inc.result import parity, write_observed
 from edgecompress.quantization.inc.smoothing import WRAPPER, SmoothedGroup, smooth_linears
-from edgecompress.quantization.judging import ADVICE, NO_ANSWERS, answers_json
-from edgecompress.quantization.scheme import EXCLUDED
-from edgecompress.quantization.weights import dequantize, quantize_rows
+from edgecompress.quantization.plan.scheme import EXCLUDED
+from edgecompress.quantization.prove.answers import (
+    compare_outputs,
+    first_fault,
+    outputs_of,
+    unpadded,
+)
+from edgecompress.quantization.prove.judging import ADVICE, NO_ANSWERS, answers_json
 from edgecompress.stage import Context
 from edgecompress.surgery.families import blocks, family_of, layer_list
 from edgecompress.surgery.model import load_module

@@ -32,9 +32,9 @@ from edgecompress.quantization.inc.config import IncConfig, Smooth
 from edgecompress.quantization.inc.config import Scheme as IncScheme
 from edgecompress.quantization.inc.library import LIBRARY_ERRORS
 from edgecompress.quantization.inc.source import Prepared, Source, tensors
-from edgecompress.quantization.learned import module_path
-from edgecompress.quantization.scheme import Scheme
-from edgecompress.quantization.sensitivity import measure
+from edgecompress.quantization.observe.learned import module_path
+from edgecompress.quantization.plan.scheme import Scheme
+from edgecompress.quantization.search.sensitivity import measure
 from edgecompress.surgery.model import load_module
 from edgecompress.tasks import Rows
 from edgecompress.values import Example, Json, OnnxModel

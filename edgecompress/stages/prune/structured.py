@@ -335,7 +335,7 @@ class _Plan:
         return structure.table_costs(module, table.heads, table.neurons)
 
     def _table(self, module: Any, target: Target) -> Any:
-        from edgecompress.quantization import parts
+        from edgecompress.quantization.write import parts
         from edgecompress.surgery.families import blocks
         from edgecompress.surgery.hidden import hidden_size
         from edgecompress.targets.latency_table import latency_table

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from edgecompress.errors import StageError
-from edgecompress.quantization.judging import Judged
-from edgecompress.quantization.presets import LinearTypes
+from edgecompress.quantization.plan.presets import LinearTypes
+from edgecompress.quantization.prove.judging import Judged
 from edgecompress.stage import Context, Kind
 from edgecompress.texts import label_of, tags_of
 from edgecompress.values import Candidate, Example, Json, Measurement, OnnxModel
@@ -23,10 +23,10 @@ from edgecompress.values import Candidate, Example, Json, Measurement, OnnxModel
 if TYPE_CHECKING:
     from edgecompress.models.outputs import Samples
     from edgecompress.models.storage import StoredModel
-    from edgecompress.quantization.scheme import Scheme
-    from edgecompress.quantization.sensitivity import Item
-    from edgecompress.quantization.trials import Trials
-    from edgecompress.quantization.units import Form, Unit
+    from edgecompress.quantization.plan.scheme import Scheme
+    from edgecompress.quantization.search.sensitivity import Item
+    from edgecompress.quantization.search.trials import Trials
+    from edgecompress.quantization.search.units import Form, Unit
 
 RANDOM_SAMPLES = 16
 ERROR_WITHOUT_TASK = 0.01
@@ -97,11 +97,11 @@ class Auto(LinearTypes, Judged):
             When the calibration set is unknown or malformed.
         """
         from edgecompress.models.inputs import onnx_model
-        from edgecompress.quantization.checks import check_excluded
-        from edgecompress.quantization.opset import with_opset
-        from edgecompress.quantization.scheme import LEAST_OPSET, Scheme
-        from edgecompress.quantization.sensitivity import check_float
-        from edgecompress.quantization.units import find_units
+        from edgecompress.quantization.graphs.opset import with_opset
+        from edgecompress.quantization.plan.checks import check_excluded
+        from edgecompress.quantization.plan.scheme import LEAST_OPSET, Scheme
+        from edgecompress.quantization.search.sensitivity import check_float
+        from edgecompress.quantization.search.units import find_units
 
         check_float(onnx_model(candidate))
         source, stored, _ = with_opset(
@@ -135,9 +135,9 @@ def _finished(
 ) -> Candidate:
     """Write the model whose forms were decided, and prove what runs as int8."""
     from edgecompress.models.inputs import onnx_model
-    from edgecompress.quantization.mixed import write_mixed
-    from edgecompress.quantization.proof import check_model, coverage
-    from edgecompress.quantization.units import Assignment
+    from edgecompress.quantization.prove.proof import check_model, coverage
+    from edgecompress.quantization.search.mixed import write_mixed
+    from edgecompress.quantization.search.units import Assignment
 
     target = context.folder / "model" / "model.onnx"
     scheme = replace(scheme, unfit=decided.get("unfit", {}))
@@ -200,10 +200,10 @@ class _Work:
 
     def run(self) -> Candidate:
         """Search and write what was found."""
-        from edgecompress.quantization.mixed import named, starting_point
-        from edgecompress.quantization.ranges import ranges_json
-        from edgecompress.quantization.scheme import EXCLUDED, NOT_ASKED
-        from edgecompress.quantization.search import Search
+        from edgecompress.quantization.observe.ranges import ranges_json
+        from edgecompress.quantization.plan.scheme import EXCLUDED, NOT_ASKED
+        from edgecompress.quantization.search.mixed import named, starting_point
+        from edgecompress.quantization.search.search import Search
 
         stage = self.stage
         forms = self._forms()
@@ -304,7 +304,7 @@ class _Work:
     def _trials(self) -> Trials:
         from edgecompress.models.outputs import Judge
         from edgecompress.models.session import open_session
-        from edgecompress.quantization.trials import Budget, Trials
+        from edgecompress.quantization.search.trials import Budget, Trials
 
         self.context.progress(0, self.stage.seconds, "fp32")
         session = open_session(self.source)
@@ -363,7 +363,7 @@ class _Work:
 
     def _sensitivity(self, form: Form, trials: Trials) -> list[Item]:
         """Measure what each layer costs alone, on fewer examples."""
-        from edgecompress.quantization.sensitivity import measure
+        from edgecompress.quantization.search.sensitivity import measure
 
         count = min(self.stage.ranking_samples, len(self.samples.feeds))
         fewer = self.samples
@@ -387,8 +387,8 @@ class _Work:
         Also give the tensors that no range holds, and why.
         """
         from edgecompress.models.graph import signature
-        from edgecompress.quantization.calibration_data import example_data, seen_on
-        from edgecompress.quantization.ranges import find_ranges, ranges_json, unfit_tensors
+        from edgecompress.quantization.observe.calibration_data import example_data, seen_on
+        from edgecompress.quantization.observe.ranges import find_ranges, ranges_json, unfit_tensors
 
         stage, context, source = self.stage, self.context, self.source
         data = example_data(

@@ -10,9 +10,9 @@ import shutil
 from collections.abc import Mapping
 from typing import ClassVar
 
-from edgecompress.quantization.judging import Judged
-from edgecompress.quantization.presets import LinearTypes
-from edgecompress.quantization.tables import TableTypes
+from edgecompress.quantization.plan.presets import LinearTypes
+from edgecompress.quantization.plan.table_fields import TableTypes
+from edgecompress.quantization.prove.judging import Judged
 from edgecompress.stage import Context, Kind
 from edgecompress.values import Candidate, OnnxModel
 
@@ -36,11 +36,11 @@ class Dynamic(LinearTypes, TableTypes, Judged):
         """
         from edgecompress.models.inputs import onnx_model
         from edgecompress.models.storage import write_model
-        from edgecompress.quantization.checks import check_excluded, check_quantizable
-        from edgecompress.quantization.opset import with_opset
-        from edgecompress.quantization.proof import check_model, coverage_beside
-        from edgecompress.quantization.scheme import LEAST_OPSET, Scheme
-        from edgecompress.quantization.writer import rewrite
+        from edgecompress.quantization.graphs.opset import with_opset
+        from edgecompress.quantization.plan.checks import check_excluded, check_quantizable
+        from edgecompress.quantization.plan.scheme import LEAST_OPSET, Scheme
+        from edgecompress.quantization.prove.proof import check_model, coverage_beside
+        from edgecompress.quantization.write.writer import rewrite
 
         upgraded = context.scratch / "upgraded"
         least = LEAST_OPSET["dynamic"]

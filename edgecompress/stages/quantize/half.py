@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from edgecompress.errors import StageError
-from edgecompress.quantization.judging import Judged
+from edgecompress.quantization.prove.judging import Judged
 from edgecompress.stage import Context, Kind
 from edgecompress.values import Candidate, Json, Measurement, OnnxModel, find
 
@@ -63,10 +63,10 @@ class Half(Judged):
         """
         from edgecompress.models.inputs import onnx_model, parity_feeds
         from edgecompress.onnx_files import onnx_model_files
-        from edgecompress.quantization.gains import answers, worst_difference
-        from edgecompress.quantization.halves import LEAST_OPSET, check_halvable
-        from edgecompress.quantization.opset import with_opset
-        from edgecompress.quantization.proof import check_model
+        from edgecompress.quantization.graphs.opset import with_opset
+        from edgecompress.quantization.prove.gains import answers, worst_difference
+        from edgecompress.quantization.prove.proof import check_model
+        from edgecompress.quantization.write.halves import LEAST_OPSET, check_halvable
 
         upgraded = context.scratch / "upgraded"
         source, stored, decided = with_opset(onnx_model(candidate), LEAST_OPSET, upgraded)
@@ -111,13 +111,13 @@ class Half(Judged):
 
     def parts(self, stored: StoredModel) -> Sequence[str]:
         """Give the weights that are stored in half; none where all is computed in it."""
-        from edgecompress.quantization.halves import halved_weights
+        from edgecompress.quantization.write.halves import halved_weights
 
         return halved_weights(stored) if self.compute == "float" else ()
 
     def _write(self, source: Path, target: Path, held: Mapping[str, str]) -> dict[str, Any]:
         from edgecompress.models.storage import read_model, write_model
-        from edgecompress.quantization.halves import compute_in_half, store_in_half
+        from edgecompress.quantization.write.halves import compute_in_half, store_in_half
 
         if self.compute == "half":
             compute_in_half(source, target)
@@ -134,7 +134,7 @@ class Half(Judged):
         StageError
             With the ratio that was measured.
         """
-        from edgecompress.quantization.gains import round_json, sure_speedup
+        from edgecompress.quantization.prove.gains import round_json, sure_speedup
 
         if context.recorded is not None:
             return {}

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from edgecompress.errors import StageError
-from edgecompress.quantization.calibration_data import CalibrationData, CalibrationFields
-from edgecompress.quantization.judging import Judged
+from edgecompress.quantization.observe.calibration_data import CalibrationData, CalibrationFields
+from edgecompress.quantization.prove.judging import Judged
 from edgecompress.stage import Context, Kind
 from edgecompress.values import Candidate, Json, OnnxModel
 
 if TYPE_CHECKING:
     from edgecompress.models.storage import StoredModel
-    from edgecompress.quantization.channels import Channels
-    from edgecompress.quantization.folding import Group
-    from edgecompress.quantization.smooth import Choice
+    from edgecompress.quantization.graphs.folding import Group
+    from edgecompress.quantization.observe.channels import Channels
+    from edgecompress.quantization.write.smooth import Choice
 
 PARITY_SAMPLES = 4
 TOLERANCE = 1e-4
@@ -69,12 +69,12 @@ class Smooth(CalibrationFields, Judged):
         """
         from edgecompress.models.inputs import onnx_model
         from edgecompress.models.storage import write_model
-        from edgecompress.quantization.channels import one_thread
-        from edgecompress.quantization.checks import check_excluded
-        from edgecompress.quantization.opset import with_opset
-        from edgecompress.quantization.proof import check_model
-        from edgecompress.quantization.scheme import LEAST_OPSET, Scheme
-        from edgecompress.quantization.smooth import refused_groups, smooth, smoothable
+        from edgecompress.quantization.graphs.opset import with_opset
+        from edgecompress.quantization.observe.channels import one_thread
+        from edgecompress.quantization.plan.checks import check_excluded
+        from edgecompress.quantization.plan.scheme import LEAST_OPSET, Scheme
+        from edgecompress.quantization.prove.proof import check_model
+        from edgecompress.quantization.write.smooth import refused_groups, smooth, smoothable
 
         upgraded = context.scratch / "upgraded"
         source, stored, decided = with_opset(onnx_model(candidate), LEAST_OPSET["static"], upgraded)
@@ -128,7 +128,12 @@ class Smooth(CalibrationFields, Judged):
         seen: Mapping[str, Channels],
         context: Context,
     ) -> dict[str, Choice]:
-        from edgecompress.quantization.smooth import ALPHAS, Choice, choose_alpha, group_weight
+        from edgecompress.quantization.write.smooth import (
+            ALPHAS,
+            Choice,
+            choose_alpha,
+            group_weight,
+        )
 
         found = {}
         for number, group in enumerate(groups):
@@ -145,13 +150,13 @@ class Smooth(CalibrationFields, Judged):
     ) -> dict[str, Channels]:
         """Give what a pass over the samples saw; kept, so that another alpha costs none."""
         from edgecompress.onnx_files import model_digests
-        from edgecompress.quantization.channels import (
+        from edgecompress.quantization.observe.channels import (
             collect_channels,
             load_channels,
             save_channels,
             stream,
         )
-        from edgecompress.quantization.observing import observing
+        from edgecompress.quantization.observe.observing import observing
 
         def build(folder: Any) -> None:
             with observing(source, names, context.scratch / "observed") as observed:
@@ -199,7 +204,7 @@ def _factors(
     seen: Mapping[str, Channels],
     alphas: Mapping[str, float | None],
 ) -> dict[str, Any]:
-    from edgecompress.quantization.smooth import group_weight, smoothing_factors
+    from edgecompress.quantization.write.smooth import group_weight, smoothing_factors
 
     found = {}
     for group in groups:

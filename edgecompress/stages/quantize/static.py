@@ -15,14 +15,14 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from edgecompress.quantization.calibration_data import (
+from edgecompress.quantization.observe.calibration_data import (
     CalibrationData,
     CalibrationFields,
     seen_on,
 )
-from edgecompress.quantization.judging import Judged
-from edgecompress.quantization.presets import IntegerType, LinearTypes
-from edgecompress.quantization.tables import TableTypes
+from edgecompress.quantization.plan.presets import IntegerType, LinearTypes
+from edgecompress.quantization.plan.table_fields import TableTypes
+from edgecompress.quantization.prove.judging import Judged
 from edgecompress.stage import Context, Kind
 from edgecompress.values import Candidate, OnnxModel
 
@@ -76,18 +76,18 @@ class Static(CalibrationFields, LinearTypes, TableTypes, Judged):
         """
         from edgecompress.models.inputs import onnx_model
         from edgecompress.models.storage import read_model
-        from edgecompress.quantization.checks import (
+        from edgecompress.quantization.graphs.opset import with_opset
+        from edgecompress.quantization.observe.learned import learned_for
+        from edgecompress.quantization.observe.ranges import find_ranges, ranges_json, unfit_tensors
+        from edgecompress.quantization.plan.checks import (
             check_excluded,
             check_quantizable,
             linear_inputs,
         )
-        from edgecompress.quantization.learned import learned_for
-        from edgecompress.quantization.opset import with_opset
-        from edgecompress.quantization.planning import plan_of
-        from edgecompress.quantization.proof import check_model
-        from edgecompress.quantization.proven import write_proven
-        from edgecompress.quantization.ranges import find_ranges, ranges_json, unfit_tensors
-        from edgecompress.quantization.scheme import LEAST_OPSET, Scheme
+        from edgecompress.quantization.plan.planning import plan_of
+        from edgecompress.quantization.plan.scheme import LEAST_OPSET, Scheme
+        from edgecompress.quantization.prove.proof import check_model
+        from edgecompress.quantization.prove.proven import write_proven
 
         exclude = frozenset(self.exclude)
         upgraded = context.scratch / "upgraded"

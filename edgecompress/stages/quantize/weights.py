@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import model_validator
 
-from edgecompress.quantization.calibration_data import CalibrationData, CalibrationFields
-from edgecompress.quantization.judging import Judged
-from edgecompress.quantization.tables import TableTypes
+from edgecompress.quantization.observe.calibration_data import CalibrationData, CalibrationFields
+from edgecompress.quantization.plan.table_fields import TableTypes
+from edgecompress.quantization.prove.judging import Judged
 from edgecompress.stage import Context, Kind
 from edgecompress.values import Candidate, OnnxModel
 
 if TYPE_CHECKING:
     from edgecompress.models.storage import StoredModel
-    from edgecompress.quantization.blocks import Blocks
+    from edgecompress.quantization.arithmetic.blocks import Blocks
 
 CALIBRATION_FIELDS = tuple(CalibrationFields.model_fields)
 
@@ -85,17 +85,17 @@ class Weights(CalibrationFields, TableTypes, Judged):
         """
         from edgecompress.models.inputs import onnx_model
         from edgecompress.models.storage import write_model
-        from edgecompress.quantization.channels import one_thread
-        from edgecompress.quantization.checks import (
+        from edgecompress.quantization.graphs.layers import find_layers
+        from edgecompress.quantization.graphs.opset import with_opset
+        from edgecompress.quantization.observe.channels import one_thread
+        from edgecompress.quantization.plan.checks import (
             check_excluded,
             check_quantizable,
             check_quantized,
         )
-        from edgecompress.quantization.layers import find_layers
-        from edgecompress.quantization.opset import with_opset
-        from edgecompress.quantization.proof import check_model, coverage_beside
-        from edgecompress.quantization.scheme import LEAST_OPSET, Scheme
-        from edgecompress.quantization.writer import rewrite
+        from edgecompress.quantization.plan.scheme import LEAST_OPSET, Scheme
+        from edgecompress.quantization.prove.proof import check_model, coverage_beside
+        from edgecompress.quantization.write.writer import rewrite
 
         upgraded = context.scratch / "upgraded"
         source, stored, decided = with_opset(
@@ -140,14 +140,14 @@ class Weights(CalibrationFields, TableTypes, Judged):
         self, source: OnnxModel, stored: StoredModel, data: CalibrationData, context: Context
     ) -> dict[str, Blocks]:
         """Quantize the linear layers' weights by what the samples put into them."""
-        from edgecompress.quantization.channels import stream
-        from edgecompress.quantization.gptq import (
+        from edgecompress.quantization.observe.channels import stream
+        from edgecompress.quantization.observe.observing import observing
+        from edgecompress.quantization.write.gptq import (
             gptq_weights,
             hessians,
             passes,
             quantize_weight,
         )
-        from edgecompress.quantization.observing import observing
 
         weights = gptq_weights(stored, frozenset(self.exclude), self.linear_block)
         shares = passes(weights)

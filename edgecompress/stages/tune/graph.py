@@ -55,8 +55,8 @@ class Graph(Transform):
         """
         from edgecompress.models.inputs import onnx_model
         from edgecompress.models.storage import read_model, write_model
-        from edgecompress.quantization.baking import HARDWARE, beyond
-        from edgecompress.quantization.fusion import operator_counts
+        from edgecompress.quantization.graphs.baking import HARDWARE, beyond
+        from edgecompress.quantization.graphs.fusion import operator_counts
 
         source = onnx_model(candidate)
         folder = context.folder / "variants"
@@ -98,8 +98,8 @@ class Graph(Transform):
         """Make the variants that answer as the source does."""
         from edgecompress.models.inputs import parity_feeds
         from edgecompress.models.storage import read_model, write_model
-        from edgecompress.quantization.baking import bake, drop_zero_points, fold_biases
-        from edgecompress.quantization.gains import answers, worst_difference
+        from edgecompress.quantization.graphs.baking import bake, drop_zero_points, fold_biases
+        from edgecompress.quantization.prove.gains import answers, worst_difference
 
         feeds = parity_feeds(
             candidate,
@@ -139,7 +139,7 @@ class Graph(Transform):
         log: dict[str, Json],
     ) -> str:
         """Give the surely fastest; of those alike, the baked one where it surely starts faster."""
-        from edgecompress.quantization.gains import round_json, sure_speedup
+        from edgecompress.quantization.prove.gains import round_json, sure_speedup
 
         if len(models) == 1:
             return AS_IT_IS

@@ -78,7 +78,7 @@ class Session(Transform):
             When the model does not run, or a record names settings that this recipe rules out.
         """
         from edgecompress.models.inputs import onnx_model, parity_feeds
-        from edgecompress.quantization.gains import answers
+        from edgecompress.quantization.prove.gains import answers
 
         source = onnx_model(candidate)
         feeds = parity_feeds(
@@ -187,7 +187,7 @@ class _Search:
 
     def _usable(self, settings: Mapping[str, SessionSettings]) -> dict[str, SessionSettings]:
         """Drop settings under which the model does not run, or answers otherwise."""
-        from edgecompress.quantization.gains import answers, worst_difference
+        from edgecompress.quantization.prove.gains import answers, worst_difference
 
         found: dict[str, SessionSettings] = {}
         for name, made in settings.items():
@@ -207,7 +207,7 @@ class _Search:
 
     def _measure(self, settings: Mapping[str, SessionSettings], when: str) -> dict[str, float]:
         """Time settings interleaved, the first being the base; give sure speed-ups over it."""
-        from edgecompress.quantization.gains import round_json, sure_speedup
+        from edgecompress.quantization.prove.gains import round_json, sure_speedup
 
         self.context.progress(0, 1, f"timing {len(settings)} settings")
         candidates = [

@@ -1,0 +1,244 @@
+"""The fields by which a stage is told what to run a model on, and the samples that they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import Field, model_validator
+
+from edgecompress.errors import DataError, StageError
+from edgecompress.reading import at_home
+from edgecompress.stage import Context, Transform
+from edgecompress.values import Candidate, Json, OnnxModel, TensorSpec
+
+if TYPE_CHECKING:
+    from edgecompress.quantization.observe.histograms import Seen
+    from edgecompress.values import Feed
+
+
+PART_DATA = (".npz", "", ".npy", ".txt", ".csv", ".tsv")
+"""How the samples of a part of a model may end, after its name."""
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationData:
+    """Samples of a model's inputs.
+
+    Attributes
+    ----------
+    key : dict
+        JSON that says where they come from, for the store.
+    count : int
+    feeds : callable
+        Gives them, one after the other, without padding; each time the same.
+    """
+
+    key: Json
+    count: int
+    feeds: Callable[[], Iterable[Feed]]
+
+
+class CalibrationFields(Transform):
+    """Fields of stages that run a model on examples, or on files of inputs."""
+
+    calibration: str | None = None
+    """A calibration set by name, or the path of its YAML file; without one, examples of the
+    training set at random."""
+    inputs: str | None = None
+    """Run files of inputs instead of examples, for any graph: an ``.npz`` (arrays named as the
+    inputs, first axis samples), a folder of ``.npz``, ``.npy`` or images, or texts (``.txt``,
+    ``.csv``, ``.tsv``)."""
+    preprocessor: str | None = None
+    """For `inputs`: a folder with the tokenizer of texts, or the ``preprocessor_config.json`` of
+    images; by default the candidate's own."""
+    samples: int | None = Field(default=None, ge=1)
+    """How many examples to run; by default what the calibration set says, or 128; of `inputs` all,
+    or the first so many."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.inputs and self.calibration:
+            raise ValueError("calibration chooses examples, and inputs are files; give one of them")
+        if self.preprocessor and not self.inputs:
+            raise ValueError("preprocessor says how to read inputs; give inputs, too")
+        return self
+
+    def reads_examples(self) -> bool:
+        """Whether samples come from examples: not where files of inputs are given."""
+        return self.inputs is None
+
+    def for_part(self, name: str) -> Self:
+        """Take the part's own samples: a file or a folder of its name in the folder `inputs`."""
+        if self.inputs is None or not at_home(self.inputs).is_dir():
+            return self
+        found = [at_home(self.inputs) / f"{name}{suffix}" for suffix in PART_DATA]
+        there = next((place for place in found if place.exists()), None)
+        if there is None:
+            raise DataError(
+                f"there are no samples for the part {name!r}; put {name}.npz, or a folder {name}, "
+                "there",
+                file=Path(self.inputs),
+            )
+        return self.model_copy(update={"inputs": str(there)})
+
+    def check_inputs(self) -> None:
+        """Check that the files are there, and the calibration set.
+
+        Raises
+        ------
+        DataError
+            When something is missing or malformed.
+        """
+        from edgecompress.data.calibration import load_calibration
+
+        if self.calibration:
+            load_calibration(self.calibration)
+        if self.inputs:
+            place = at_home(self.inputs)
+            if not place.exists():
+                raise DataError("there is no such calibration data", file=Path(self.inputs))
+            if not (place.is_file() or place.is_dir()):
+                raise DataError("is neither a file nor a folder", file=Path(self.inputs))
+
+    def identity(self) -> Json:
+        """Give the parameters with digests in the place of names: what files hold matters."""
+        from edgecompress.data.calibration import load_calibration
+
+        found: dict[str, Any] = self.model_dump(mode="json")
+        if self.calibration:
+            found["calibration"] = load_calibration(self.calibration).digest
+        if self.inputs:
+            from edgecompress.models.samples import samples_digest
+
+            self.check_inputs()
+            found["inputs"] = samples_digest(at_home(self.inputs), self._folder())
+            found["preprocessor"] = None
+        return found
+
+    def calibration_data(
+        self, candidate: Candidate, source: OnnxModel, context: Context
+    ) -> CalibrationData:
+        """Give the samples that the fields mean.
+
+        Parameters
+        ----------
+        candidate : Candidate
+            Whose preprocessor and task encode examples.
+        source : OnnxModel
+            What the samples are for.
+        context : Context
+
+        Raises
+        ------
+        StageError
+            When there are no examples, or nothing to encode them with.
+        DataError
+            When files of inputs, or the calibration set, are missing or malformed.
+        """
+        from edgecompress.models.graph import signature
+
+        name, specs = self.stage_name(), signature(source)
+        if self.inputs:
+            from edgecompress.models.samples import open_samples
+
+            place = at_home(self.inputs)
+            found = open_samples(place, specs, self._folder() or candidate.preprocessor)
+            limit = self.samples
+            key: Json = {"inputs": found.digest(), "limit": limit}
+            return CalibrationData(key, found.count(limit), lambda: found.feeds(limit))
+        return example_data(name, self.calibration, self.samples, candidate, context, specs)
+
+    def _folder(self) -> Path | None:
+        return at_home(self.preprocessor) if self.preprocessor else None
+
+
+def example_data(
+    name: str,
+    calibration: str | None,
+    samples: int | None,
+    candidate: Candidate,
+    context: Context,
+    specs: Sequence[TensorSpec],
+) -> CalibrationData:
+    """Give samples that are training examples, chosen by a calibration set.
+
+    Parameters
+    ----------
+    name : str
+        The stage's, for errors.
+    calibration : str or None
+        The set's name or path; None chooses at random.
+    samples : int or None
+        In place of the number that the set says.
+    candidate : Candidate
+        Whose preprocessor and task encode examples.
+    context : Context
+    specs : sequence of TensorSpec
+        The model's inputs.
+
+    Raises
+    ------
+    StageError
+        When there are no examples, or nothing to encode them with.
+    """
+    from edgecompress.data.calibration import CalibrationSet, load_calibration
+    from edgecompress.models.inputs import encode_rows, typed_feed
+
+    if not context.train:
+        raise StageError(
+            f"{name} runs the model on training examples, and there are none: give `data`, or "
+            "files of `inputs`"
+        )
+    chosen = load_calibration(calibration) if calibration else None
+    chosen = chosen or CalibrationSet(name="random")
+    rows = encode_rows(candidate, chosen.select(context.train, context.seed, samples))
+    if rows is None:
+        raise StageError(
+            f"{name} needs a task and a tokenizer to read examples with, or files of `inputs`"
+        )
+    total = len(rows.lengths)
+    key = {"rows": rows.digest()}
+    return CalibrationData(
+        key, total, lambda: (typed_feed(rows, [row], specs) for row in range(total))
+    )
+
+
+def seen_on(
+    data: CalibrationData, source: OnnxModel, names: Sequence[str], context: Context
+) -> Mapping[str, Seen]:
+    """Give what a pass over the samples saw; one pass serves all stages, methods and candidates.
+
+    Parameters
+    ----------
+    data : CalibrationData
+    source : OnnxModel
+    names : sequence of str
+        Tensors of the graph.
+    context : Context
+        Its `cached` keeps the result, its scratch folder a pass that is under way.
+    """
+    from edgecompress.onnx_files import model_digests
+    from edgecompress.quantization.observe.histograms import collect, load_seen, save_seen
+    from edgecompress.quantization.observe.observing import observing
+
+    def build(folder: Path) -> None:
+        with observing(source, names, context.scratch / "observed") as observed:
+            found = collect(
+                observed,
+                names,
+                data.feeds(),
+                state=context.scratch / "seen.npz",
+                progress=lambda done: context.progress(done, data.count, "ranges"),
+            )
+        save_seen(found, folder / "seen.npz", data.count)
+
+    key = {
+        "kind": "calibration",
+        "model": model_digests(source),
+        "tensors": list(names),
+        **data.key,
+    }
+    return load_seen(context.cached(key, build) / "seen.npz")[0]

@@ -1,0 +1,132 @@
+"""What a model must have before it is quantized, and what a scheme must have asked for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from difflib import get_close_matches
+
+from onnx import TensorProto
+
+from edgecompress.errors import StageError
+from edgecompress.models.storage import StoredModel
+from edgecompress.quantization.graphs.constants import lift_constants
+from edgecompress.quantization.graphs.layers import (
+    INSIDE,
+    Kind,
+    Layer,
+    find_layers,
+    name_nodes,
+    values_inside,
+)
+from edgecompress.quantization.graphs.normalizations import fold_normalizations
+from edgecompress.quantization.plan.planning import regions_of
+from edgecompress.quantization.plan.scheme import NOT_ASKED, Scheme
+
+QUANTIZED = frozenset(
+    {
+        *("DequantizeLinear", "MatMulInteger", "ConvInteger", "QLinearConv", "QLinearMatMul"),
+        *("QGemm", "QAttention", "MatMulNBits", "GatherBlockQuantized", "DynamicQuantizeMatMul"),
+        *("MatMulIntegerToFloat", "QEmbedLayerNormalization", "DynamicQuantizeLSTM"),
+    }
+)
+"""Operators that compute with, or decode, integer weights."""
+
+
+def linear_inputs(model: StoredModel, exclude: frozenset[str] = frozenset()) -> list[str]:
+    """Names of the tensors whose ranges the static scheme needs, in the graph's order."""
+    name_nodes(model)
+    lift_constants(model)
+    fold_normalizations(model)
+    kinds = {"matmul", "gemm", "attention"}
+    regions = regions_of(model, exclude)
+    found = [
+        regions.sources.get(layer.data, layer.data)
+        for layer in find_layers(model)
+        if layer.kind in kinds and not layer.refused and not exclude & {layer.node, *layer.weights}
+    ]
+    return list(dict.fromkeys((*regions.ranges_of, *found)))
+
+
+def check_quantizable(model: StoredModel, but: Collection[Kind] = ()) -> None:
+    """Refuse a graph in which nothing is left to quantize `but` layers of these kinds.
+
+    Raises
+    ------
+    StageError
+        Saying how much is quantized already, or which operators' weights cannot be.
+    """
+    name_nodes(model)
+    lift_constants(model)
+    layers = find_layers(model)
+    if any(not layer.refused and layer.kind not in but for layer in layers):
+        return
+    nodes = model.proto.graph.node
+    done = Counter(node.op_type for node in nodes if node.op_type in QUANTIZED)
+    if done:
+        told = ", ".join(f"{count} {op}" for op, count in done.most_common())
+        raise StageError(
+            f"nothing is left to quantize: the model is quantized already ({told}); "
+            "start from its fp32 form"
+        )
+    if layers:
+        reason = layers[0].refused or NOT_ASKED[layers[0].kind]
+        if reason == NOT_ASKED["conv"]:
+            reason += ", which takes samples with --data; quantize.half halves the file without any"
+        raise StageError(f"no layer can be quantized: {layers[0].node}: {reason}")
+    weights = {t.name for t in model.proto.graph.initializer if len(t.dims) > 1}
+    others = Counter(node.op_type for node in nodes if weights & set(node.input))
+    halves = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
+    if any(t.data_type in halves and t.name in weights for t in model.proto.graph.initializer):
+        raise StageError(
+            "the model's weights have 16 bits, and only fp32 weights are quantized: start from its "
+            "fp32 form"
+        )
+    sparse = [n for n in nodes if any(a.name == "sparse_value" for a in n.attribute)]
+    if sparse or model.proto.graph.sparse_initializer:
+        raise StageError("the model's weights are sparse tensors: export them dense")
+    told = ", ".join(f"{count} {op}" for op, count in others.most_common()) or "none"
+    inner = values_inside(nodes)
+    raise StageError(
+        "the model has no layer that can be quantized (MatMul, Gemm, Conv, LSTM, Attention or "
+        f"Gather with a constant fp32 weight); operators with a weight: {told}"
+        f"{INSIDE.format(inner) if inner else ''}"
+    )
+
+
+def check_quantized(layers: Iterable[Layer], reasons: Mapping[str, str]) -> None:
+    """Refuse a result in which every layer was left alone: it would be a copy.
+
+    Parameters
+    ----------
+    layers : iterable of Layer
+        Of the graph before it was rewritten.
+    reasons : mapping of str to str
+        What `rewrite` gave.
+
+    Raises
+    ------
+    StageError
+        With the reasons, the most frequent first.
+    """
+    if any(layer.node not in reasons for layer in layers):
+        return
+    counted = Counter(reasons.values()).most_common(3)
+    told = "; ".join(f"{reason} ({count} of {len(reasons)} layers)" for reason, count in counted)
+    raise StageError(f"nothing was quantized: {told}")
+
+
+def check_excluded(model: StoredModel, scheme: Scheme) -> None:
+    """Refuse names in ``scheme.exclude`` that no layer of `model` has.
+
+    Raises
+    ------
+    StageError
+        Naming the first of them and the nearest name there is.
+    """
+    name_nodes(model)
+    known = {name for layer in find_layers(model) for name in (layer.node, *layer.weights)}
+    for name in sorted(scheme.exclude - known):
+        near = get_close_matches(name, known, n=1, cutoff=0.0)
+        hint = f"; the nearest is {near[0]}" if near else ""
+        raise StageError(f"exclude: the model has no layer or weight named {name}{hint}")

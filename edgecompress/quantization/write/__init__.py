@@ -1,0 +1,1 @@
+"""The writer of every plan, and what prepares or stores weights for it."""

@@ -1,0 +1,228 @@
+"""A quantized graph while it is written: its nodes, and what was quantized for them already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from edgecompress.errors import StageError
+from edgecompress.models.storage import StoredModel
+from edgecompress.quantization.arithmetic.blocks import (
+    Blocks,
+    quantize_block_table,
+    quantize_blocks,
+)
+from edgecompress.quantization.arithmetic.weights import (
+    Quantized,
+    array_tensor,
+    asymmetric,
+    quantize_linear,
+    quantize_recurrent,
+    quantize_rows,
+    quantize_table,
+    scalar,
+    symmetric,
+)
+from edgecompress.quantization.graphs.layers import Layer, names_read
+from edgecompress.quantization.graphs.regions import quantize_filters
+from edgecompress.quantization.plan.quant_plan import Activation, LayerPlan, QuantPlan
+
+MICROSOFT = "com.microsoft"
+FIXED = True
+"""Of an activation's range, beside one that is found at run time."""
+
+
+class Draft:
+    """New nodes and initializers; each weight and each input is quantized once.
+
+    Attributes
+    ----------
+    model : StoredModel
+        What is rewritten.
+    plan : QuantPlan
+    sources : dict of str to TensorProto
+        The initializers of `model`.
+    nodes : list of NodeProto
+    made : dict of str to TensorProto
+        New initializers.
+    weights : dict
+        By weight and form the names of its quantized parts.
+    activations : dict
+        By tensor, and whether its range is fixed, the names of its integers, scale and zero point.
+    decoded : dict of str to str
+        By tensor that is kept in 8 bits its name behind the QDQ pair.
+    shared : set of str
+        Tables that are stored as the weight of a linear layer.
+    """
+
+    def __init__(self, model: StoredModel, plan: QuantPlan, layers: Iterable[Layer]) -> None:
+        self.model, self.plan = model, plan
+        self.sources = {tensor.name: tensor for tensor in model.proto.graph.initializer}
+        self.nodes: list[NodeProto] = []
+        self.made: dict[str, TensorProto] = {}
+        self.weights: dict[tuple[str, str], tuple[str, str, str]] = {}
+        self.activations: dict[tuple[str, bool], tuple[str, str, str]] = {}
+        self.decoded: dict[str, str] = {}
+        self.shared = {
+            layer.weights[0]
+            for layer in layers
+            if (how := plan.layers.get(layer.node)) and how.kernel == "shared"
+        }
+        self.taken = {*self.sources, *(o for n in model.proto.graph.node for o in n.output)}
+
+    def add(self, op: str, inputs: list[str], name: str, out: str = "", **given: Any) -> None:
+        """Append a node with one output, `out` or one that is called after the node."""
+        self.nodes.append(helper.make_node(op, inputs, [out or f"{name}:0"], name, **given))
+
+    def stem(self, name: str) -> str:
+        """Give what the parts of `name` are called after: another where it was quantized before."""
+        while f"{name}_quantized" in self.taken:
+            name = f"{name}_again"
+        return name
+
+    def weight(
+        self, name: str, form: str, how: LayerPlan, least: np.ndarray[Any, Any] | None = None
+    ) -> tuple[str, str, str]:
+        """Quantize the initializer `name` once per `form`; give the names of its three parts.
+
+        `least` are the smallest scales of a convolution's filters.
+        """
+        if (name, form) in self.weights:
+            return self.weights[name, form]
+        array = self.model.array(self.sources[name])
+        made: Quantized
+        ready = self.plan.codes.get(name)
+        if form == "table":
+            made = quantize_table(array)
+        elif form == "rows":
+            made = quantize_rows(array)
+        elif isinstance(ready, Quantized):
+            made = ready
+        elif form.startswith("filters"):
+            made = quantize_filters(
+                array, per_channel=how.per_channel, reduce_range=how.reduce_range, least=least
+            )
+        elif form == "recurrent":
+            made = quantize_recurrent(
+                array, per_channel=how.per_channel, reduce_range=how.reduce_range
+            )
+        else:
+            made = quantize_linear(
+                np.ascontiguousarray(array.T) if form == "transposed" else array,
+                per_channel=how.per_channel,
+                reduce_range=how.reduce_range,
+                unsigned=how.unsigned,
+                symmetric=how.symmetric,
+            )
+        if form.startswith("filters") and (same := self._same_filters(name, made)):
+            self.weights[name, form] = same
+            return same
+        taken = any(known == name for known, _ in self.weights)
+        tensors = made.tensors(self.stem(f"{name}_{form}" if taken else name))
+        self.made |= {tensor.name: tensor for tensor in tensors}
+        if name in self.shared:  # stored as the table; ONNX Runtime turns it once, when it loads
+            turned, rows = tensors[0].name, f"{tensors[0].name}_rows"
+            self.made.pop(turned)
+            self.made[rows] = array_tensor(np.ascontiguousarray(made.values.T), rows)
+            self.add("Transpose", [rows], f"{turned}_Transpose", turned, perm=[1, 0])
+        names = (tensors[0].name, tensors[1].name, tensors[2].name)
+        self.weights[name, form] = names
+        return names
+
+    def _same_filters(self, name: str, made: Quantized) -> tuple[str, str, str] | None:
+        """Give the parts that hold these filters already: most biases ask for no larger scale."""
+        for (known, form), parts in self.weights.items():
+            if known == name and form.startswith("filters"):
+                values, scale = (numpy_helper.to_array(self.made[part]) for part in parts[:2])
+                if np.array_equal(values, made.values) and np.array_equal(scale, made.scale):
+                    return parts
+        return None
+
+    def activation(self, name: str, how: Activation) -> tuple[str, str, str]:
+        """Quantize a linear layer's input once each way; give the names of its three parts."""
+        key = (name, how != "dynamic")
+        if key in self.activations:
+            return self.activations[key]
+        stem = self.stem(name)
+        if any(known == name for known, _ in self.activations):
+            stem = f"{stem}_{'fixed' if how != 'dynamic' else how}"
+        parts = (f"{stem}_quantized", f"{stem}_scale", f"{stem}_zero_point")
+        if how == "dynamic":
+            real = self.decoded.get(name, name)
+            node = helper.make_node("DynamicQuantizeLinear", [real], parts, f"{stem}_Quantize")
+        else:
+            if name not in self.plan.ranges:
+                raise StageError(f"no activation range was measured for {name}")
+            find = symmetric if how == "int8" else asymmetric
+            scale, zero_point = find(*self.plan.ranges[name])
+            self.made[parts[1]] = scalar(scale, parts[1])
+            self.made[parts[2]] = scalar(zero_point, parts[2])
+            inputs = [name, parts[1], parts[2]]
+            node = helper.make_node("QuantizeLinear", inputs, parts[:1], f"{stem}_Quantize")
+        self.nodes.append(node)
+        self.activations[key] = parts
+        return parts
+
+    def blocks(
+        self, name: str, rows: np.ndarray[Any, Any], how: LayerPlan, *, linear: bool = False
+    ) -> tuple[str, str]:
+        """Quantize `rows` in blocks once; give the names of the codes and of the scales."""
+        bits, block = how.bits, how.block
+        key = (name, f"blocks of {bits} for {'MatMulNBits' if linear else 'Gather'}")
+        if key not in self.weights:
+            ready = self.plan.codes.get(name)
+            if not linear:
+                made = quantize_block_table(rows, block, search=how.search)
+            elif isinstance(ready, Blocks):
+                made = ready
+            else:
+                made = quantize_blocks(rows, bits, block, search=how.search)
+            packed, scale = made.packed, made.scale
+            if linear:  # MatMulNBits wants (outputs, blocks, bytes of a block) and flat scales
+                packed = packed.reshape(len(rows), -1, block * bits // 8)
+                scale = scale.ravel()
+            taken = any(known == name for known, _ in self.weights)
+            stem = f"{name}_{'linear' if linear else 'table'}" if taken else name
+            parts = (f"{stem}_q{bits}", f"{stem}_scales")
+            self.made[parts[0]] = array_tensor(packed, parts[0])
+            self.made[parts[1]] = array_tensor(scale, parts[1])
+            self.weights[key] = (*parts, "")
+        return self.weights[key][:2]
+
+    def unsqueeze_last(self, name: str, out: str) -> None:
+        """Add an axis of one at the end; opset 13 made the axes an input."""
+        opsets = {opset.domain: opset.version for opset in self.model.proto.opset_import}
+        if opsets.get("", opsets.get("ai.onnx", 0)) < 13:
+            self.add("Unsqueeze", [name], f"{out}_Unsqueeze", out, axes=[-1])
+            return
+        axes = f"{out}_axes"
+        self.made[axes] = array_tensor(np.array([-1], np.int64), axes)
+        self.add("Unsqueeze", [name, axes], f"{out}_Unsqueeze", out)
+
+    def finish(self) -> StoredModel:
+        """Put the new nodes and initializers into the graph, without what nothing reads."""
+        proto = self.model.proto
+        graph = proto.graph
+        graph_outputs = {value.name for value in graph.output}
+        # Transposes of weights that were folded are dead now; one pass per link of a chain.
+        while True:
+            used = names_read(self.nodes) | graph_outputs
+            alive = [n for n in self.nodes if any(name in used for name in n.output)]
+            if len(alive) == len(self.nodes):
+                break
+            self.nodes = alive
+        kept = [t for t in graph.initializer if t.name in used] + list(self.made.values())
+        inputs = [v for v in graph.input if v.name in used or v.name not in self.sources]
+        for field, values in (("node", alive), ("initializer", kept), ("input", inputs)):
+            graph.ClearField(field)
+            getattr(graph, field).extend(values)
+        if any(n.domain == MICROSOFT for n in alive) and all(
+            o.domain != MICROSOFT for o in proto.opset_import
+        ):
+            proto.opset_import.append(helper.make_opsetid(MICROSOFT, 1))
+        names = {tensor.name for tensor in kept}
+        places = {name: place for name, place in self.model.places.items() if name in names}
+        return StoredModel(proto, places)

@@ -1,0 +1,120 @@
+"""The nodes that a linear layer, a convolution or fused attention gives way to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from edgecompress.quantization.arithmetic.weights import array_tensor
+from edgecompress.quantization.graphs.layers import Layer
+from edgecompress.quantization.graphs.regions import least_scales, quantize_bias
+from edgecompress.quantization.plan.quant_plan import LayerPlan
+from edgecompress.quantization.write.draft import FIXED, MICROSOFT, Draft
+
+LSTM_INPUTS = 8
+"""Input, two weights, biases, lengths, two states and peepholes."""
+INT8_COMPUTE = 4
+"""`accuracy_level` of MatMulNBits at which it quantizes its input, too."""
+
+
+def matmul(draft: Draft, node: NodeProto, layer: Layer, how: LayerPlan) -> None:
+    """Write a MatMul: in QDQ form, as integers, or with its weight in blocks."""
+    if how.kernel == "blocks":
+        _block_matmul(draft, node, layer, how)
+        return
+    data, scale, zero = draft.activation(layer.data, how.activation)
+    form = "transposed" if layer.transposed else "linear"
+    weight, weight_scale, weight_zero = draft.weight(layer.weights[0], form, how)
+    name, out = node.name, node.output[0]
+    if how.kernel == "qdq":
+        axis: dict[str, Any] = {"axis": 1} if how.per_channel else {}
+        draft.add("DequantizeLinear", [data, scale, zero], f"{name}_input")
+        draft.add("DequantizeLinear", [weight, weight_scale, weight_zero], f"{name}_w", **axis)
+        draft.add("MatMul", [f"{name}_input:0", f"{name}_w:0"], f"{name}_quant", out)
+        return
+    draft.add("MatMulInteger", [data, weight, zero, weight_zero], f"{name}_quant")
+    draft.add("Cast", [f"{name}_quant:0"], f"{name}_quant_cast", to=TensorProto.FLOAT)
+    draft.add("Mul", [scale, weight_scale], f"{name}_quant_scales_mul")
+    inputs = [f"{name}_quant_cast:0", f"{name}_quant_scales_mul:0"]
+    draft.add("Mul", inputs, f"{name}_quant_output_scale_mul", out)
+
+
+def _block_matmul(draft: Draft, node: NodeProto, layer: Layer, how: LayerPlan) -> None:
+    name = layer.weights[0]
+    array = draft.model.array(draft.sources[name])
+    rows = array if layer.transposed else np.ascontiguousarray(array.T)
+    outputs, inputs = rows.shape
+    parts = draft.blocks(name, rows, how, linear=True)
+    made = helper.make_node("MatMulNBits", [layer.data, *parts], node.output, node.name)
+    made.domain = MICROSOFT
+    given = {"K": inputs, "N": outputs, "bits": how.bits, "block_size": how.block}
+    given["accuracy_level"] = INT8_COMPUTE
+    made.attribute.extend(helper.make_attribute(key, value) for key, value in given.items())
+    draft.nodes.append(made)
+
+
+def gemm(draft: Draft, node: NodeProto, layer: Layer, how: LayerPlan) -> None:
+    """Write a Gemm: a MatMul, and an Add for its bias."""
+    bias = node.input[2] if len(node.input) > 2 else ""
+    out = node.output[0]
+    product = NodeProto(name=node.name, output=[f"{out}_MatMul"] if bias else [out])
+    matmul(draft, product, layer, how)
+    if bias:
+        draft.add("Add", [f"{out}_MatMul", bias], f"{node.name}_Add", out)
+
+
+def conv(draft: Draft, node: NodeProto, layer: Layer, how: LayerPlan) -> None:
+    """Write a Conv between the QDQ pairs of its input, weight and bias; it becomes QLinearConv."""
+    _, scale, _ = draft.activations[layer.data, FIXED]
+    name, bias, least, form = node.name, None, None, "filters"
+    if len(node.input) > 2 and node.input[2]:
+        bias = draft.model.array(draft.sources[node.input[2]])
+        least = least_scales(bias, numpy_helper.to_array(draft.made[scale]))
+        if not how.per_channel:
+            least = least.max(keepdims=True)
+        form = f"filters beside {node.input[2]} and {scale}"
+    weight = draft.weight(layer.weights[0], form, how, least)
+    axis: dict[str, Any] = {"axis": 0} if how.per_channel else {}
+    draft.add("DequantizeLinear", list(weight), f"{name}_w", **axis)
+    node.input[0], node.input[1] = draft.decoded[layer.data], f"{name}_w:0"
+    if bias is not None:
+        factors = [numpy_helper.to_array(draft.made[part]) for part in (scale, weight[1])]
+        codes, unit = quantize_bias(bias, *factors)
+        parts = [f"{name}_bias_quantized", f"{name}_bias_scale"]
+        for part, values in zip(parts, (codes, unit), strict=True):
+            draft.made[part] = array_tensor(values, part)
+        draft.add("DequantizeLinear", parts, f"{name}_b", **axis)
+        node.input[2] = f"{name}_b:0"
+    draft.nodes.append(node)
+
+
+def lstm(draft: Draft, node: NodeProto, layer: Layer, how: LayerPlan) -> None:
+    """Write an LSTM with int8 weights; it rounds its input and its state at run time.
+
+    Source: `onnxruntime.quantization.operators.lstm`.
+    """
+    weights = [draft.weight(name, "recurrent", how) for name in layer.weights]
+    others = [draft.decoded.get(name, name) for name in node.input]
+    others += [""] * (LSTM_INPUTS - len(others))
+    scales = [part for _, scale, zero in weights for part in (scale, zero)]
+    inputs = [others[0], *(codes for codes, _, _ in weights), *others[3:], *scales]
+    made = helper.make_node("DynamicQuantizeLSTM", inputs, node.output, f"{node.name}_quant")
+    made.domain = MICROSOFT
+    made.attribute.extend(a for a in node.attribute if a.name != "layout")  # 0, or it was refused
+    draft.nodes.append(made)
+
+
+def attention(draft: Draft, node: NodeProto, layer: Layer, how: LayerPlan) -> None:
+    """Write fused attention as QAttention."""
+    data, scale, zero = draft.activation(layer.data, how.activation)
+    weight, weight_scale, weight_zero = draft.weight(layer.weights[0], "linear", how)
+    mask = node.input[3] if len(node.input) > 3 else ""
+    past = node.input[4] if len(node.input) > 4 else ""
+    inputs = [data, weight, node.input[2], scale, weight_scale, mask, zero, weight_zero, past]
+    made = helper.make_node("QAttention", inputs, node.output, f"{node.name}_quant")
+    made.domain = MICROSOFT
+    unknown = {"qkv_hidden_sizes", "scale"}
+    made.attribute.extend(a for a in node.attribute if a.name not in unknown)
+    draft.nodes.append(made)
