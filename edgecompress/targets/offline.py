@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
 
 from edgecompress import timing
 from edgecompress.disturbance import RULES
@@ -38,8 +37,6 @@ class Offline(Probe):
     """
 
     batch: int = field(kw_only=True)
-
-    count: ClassVar[int] = BATCHES
 
     def measure(self) -> tuple[Measurement, ...]:
         """Ask where such batches can be made, else say why not."""

@@ -15,7 +15,9 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from edgecompress.errors import RecipeError, TargetError
 from edgecompress.targets import open_target
 from edgecompress.targets.base import Feeds, Job, JobModel, feeds_from_rows
+from edgecompress.targets.conformance import check_target
 from edgecompress.targets.emulated import CPUS, Emulated, prepare, prepared
+from edgecompress.targets.kinds.emulated import EmulatedSpec
 from edgecompress.values import OnnxModel, TorchModel
 
 pytestmark = pytest.mark.debian("qemu-user")
@@ -108,6 +110,12 @@ def test_instructions_are_counted_by_kind_and_equally(
     assert old_int8["multiply_add"] > 0
     assert new_int8["dot_product"] >= products / 16
     assert null["all"] < new_int8["all"] < old_int8["all"]
+
+
+def test_an_emulated_processor_keeps_the_contract(emulation: None) -> None:
+    found = check_target(EmulatedSpec(name="a72", url="emulated://cortex-a72"))
+    assert {one.metric for one in found} == {"instructions"}
+    assert all(one.invalid is None for one in found)
 
 
 def integer_product(file: Path, largest: int) -> OnnxModel:

@@ -21,6 +21,7 @@ from boards import Server, light_server, sshd
 from edgecompress.errors import TargetError
 from edgecompress.targets.agent import lifeline
 from edgecompress.targets.base import Job, JobModel, feeds_from_rows
+from edgecompress.targets.conformance import check_target
 from edgecompress.targets.local import Local
 from edgecompress.targets.ssh.target import Ssh
 from edgecompress.values import Candidate, OnnxModel
@@ -63,6 +64,13 @@ def test_answers_are_those_of_the_same_processor_here(
         "readings.json",
         "outputs-0.npz",
     }
+
+
+def test_a_board_keeps_the_contract(board: Server) -> None:
+    found = check_target(board.spec(), clean=True)
+    assert {"latency_p50", "throughput", "peak_memory"} <= {one.metric for one in found}
+    board.wait_until_quiet()
+    assert not board.cache.exists()
 
 
 def test_times_come_back(target: Ssh, tagger: Candidate, tmp_path: Path) -> None:

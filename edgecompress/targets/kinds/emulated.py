@@ -71,6 +71,3 @@ class EmulatedSpec(TargetSpec):
         from edgecompress.targets.emulated.setup import clean
 
         return removed(clean(), ", which all emulated processors share")
-
-
-KIND = EmulatedSpec

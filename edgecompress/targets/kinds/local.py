@@ -35,6 +35,3 @@ class LocalSpec(TargetSpec):
     def clean(self) -> str:
         """Do nothing."""
         return "nothing is left on this machine but the store of results"
-
-
-KIND = LocalSpec

@@ -40,6 +40,3 @@ class SshSpec(SshFields, TargetSpec):
         from edgecompress.targets.ssh.target import Ssh
 
         return removed(Ssh(self).clean())
-
-
-KIND = SshSpec
