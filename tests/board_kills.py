@@ -1,4 +1,4 @@
-"""Kills a server, a session, a keeper, an agent or a client at a seeded moment of a job on a board.
+"""Kills sshd, a session, an RPC server, an agent or a client at a seeded moment of a job.
 
 `tests/targets/test_ssh_kills.py` does it a few times, `benchmarks/kills.py` many.
 """
@@ -21,7 +21,7 @@ import psutil
 from boards import Server
 from lookup_models import write_model
 
-VICTIMS = ("server", "session", "keeper", "agent", "client")
+VICTIMS = ("server", "session", "rpc server", "agent", "client")
 MODES = ("answers", "time", "cold")
 ROWS = 400_000
 """Rows of the model's table: 12.8 MB, so that a kill may meet its transfer."""
@@ -132,7 +132,7 @@ def kill_once(
     seconds = time.monotonic() - start
     said = _judge(folder / f"{seed}" / "answer.json", mode, expected, seed, victim)
     server.wait_until_quiet()
-    if victim != "keeper":  # it removes the job folders; after its own death the next one does
+    if victim != "rpc server":  # it removes the job folders; after its own death the next one does
         assert not server.litter(), f"seed {seed}: left behind: {server.litter()}"
     if server.process is None:
         server.start()

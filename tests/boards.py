@@ -74,7 +74,7 @@ class Server:
         return [one for one in found if _name(one).startswith("sshd")]
 
     def ours(self) -> list[psutil.Process]:
-        """Processes of ours that run on the board: keepers and agents."""
+        """Processes of ours that run on the board: RPC servers and agents."""
         found = []
         for one in psutil.process_iter():
             with contextlib.suppress(psutil.Error):

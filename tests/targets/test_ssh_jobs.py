@@ -19,7 +19,7 @@ import pytest
 from boards import Server, light_server, sshd
 
 from edgecompress.errors import TargetError
-from edgecompress.targets.agent import lifeline
+from edgecompress.targets.agent import watchdog
 from edgecompress.targets.base import Job, JobModel, feeds_from_rows
 from edgecompress.targets.conformance import check_target
 from edgecompress.targets.local import Local
@@ -311,13 +311,13 @@ def test_one_timing_on_a_board_at_a_time(board: Server, tagger: Candidate, tmp_p
 
 
 @pytest.mark.parametrize("ending", ["silence", "end"])
-def test_the_lifeline(ending: str) -> None:
+def test_the_watchdog(ending: str) -> None:
     """An agent ends when its input does, and when nobody sends a byte any more."""
     code = (
-        "import os, time; from edgecompress.targets.agent import lifeline\n"
-        "lifeline.start(); print('started', flush=True); time.sleep(600)\n"
+        "import os, time; from edgecompress.targets.agent import watchdog\n"
+        "watchdog.start(); print('started', flush=True); time.sleep(600)\n"
     )
-    environment = {**os.environ, "EDGECOMPRESS_LIFELINE": "2" if ending == "silence" else "600"}
+    environment = {**os.environ, "EDGECOMPRESS_WATCHDOG": "2" if ending == "silence" else "600"}
     agent = subprocess.Popen(
         [sys.executable, "-c", code],
         env=environment,
@@ -336,7 +336,7 @@ def test_the_lifeline(ending: str) -> None:
         assert agent.poll() is None
         if ending == "end":
             agent.stdin.close()
-        assert agent.wait(30) == lifeline.ENDED
+        assert agent.wait(30) == watchdog.ENDED
     finally:
         agent.kill()
         with contextlib.suppress(BrokenPipeError):

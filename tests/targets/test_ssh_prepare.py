@@ -16,16 +16,16 @@ from boards import Server, light_server, sshd
 from edgecompress.errors import TargetError
 from edgecompress.targets.base import Job, JobModel, feeds_from_rows
 from edgecompress.targets.kinds.ssh import SshSpec
-from edgecompress.targets.ssh.check import check, of_description, of_probe
+from edgecompress.targets.ssh.check import check, of_description, of_shell
 from edgecompress.targets.ssh.prepare import prepare
-from edgecompress.targets.ssh.probe import Probe
+from edgecompress.targets.ssh.shell import ShellFacts
 from edgecompress.targets.ssh.target import Ssh
 from edgecompress.targets.ssh.wheels import Platform, read_glibc, wanted_versions
 from edgecompress.values import Candidate
 
 BASE = getattr(sys, "_base_executable", sys.executable)
 SPEC = SshSpec(name="pi4", url="ssh://pi@raspberrypi.local")
-GOOD = Probe(
+GOOD = ShellFacts(
     home="/home/pi",
     cache="/home/pi/.cache/edgecompress",
     machine="aarch64",
@@ -52,14 +52,14 @@ FACTS = {"libraries": wanted_versions(), "governor": "performance", "emulated": 
     ],
 )
 def test_boards_that_cannot_be_used(change: dict[str, Any], what: str) -> None:
-    findings = list(of_probe(dataclasses.replace(GOOD, **change), SPEC))
+    findings = list(of_shell(dataclasses.replace(GOOD, **change), SPEC))
     assert any(
         one.level == "refused" and what in f"{one.what}: {one.advice}" for one in findings
     ), findings
 
 
 def test_a_good_board_lacks_nothing() -> None:
-    assert not list(of_probe(GOOD, SPEC))
+    assert not list(of_shell(GOOD, SPEC))
     assert not list(of_description(FACTS, 10**9, GOOD.cache, SPEC))
 
 

@@ -17,8 +17,8 @@ import pytest
 from boards import LightServer, Server, light_server
 
 from edgecompress.errors import TargetError
-from edgecompress.targets.ssh import keeper as keeper_module
-from edgecompress.targets.ssh.keeper import Keeper, RefusedError
+from edgecompress.targets.ssh import rpc_server
+from edgecompress.targets.ssh.rpc_server import RefusedError, RpcServer
 from edgecompress.targets.ssh.target import Ssh
 from edgecompress.targets.ssh.transfer import file_digest
 
@@ -256,35 +256,35 @@ def test_sessions_of_the_dead_are_swept(server: Server, tmp_path: Path) -> None:
     target.close()
 
 
-def test_the_keeper_refuses_what_leaves_the_cache(tmp_path: Path) -> None:
-    keeper = Keeper()
-    entered = keeper.enter(str(tmp_path / "cache"))
+def test_the_rpc_server_refuses_what_leaves_the_cache(tmp_path: Path) -> None:
+    server = RpcServer()
+    entered = server.enter(str(tmp_path / "cache"))
     digest = "0" * 64
     for wrong in ("../x", "a/b", "..", "", "a\0b"):
         with pytest.raises(RefusedError):
-            keeper.state(digest, wrong, 1)
+            server.state(digest, wrong, 1)
         with pytest.raises(RefusedError):
-            keeper.begin_environment(wrong)
+            server.begin_environment(wrong)
     for wrong in ("../../etc", "0" * 63, "G" * 64):
         with pytest.raises(RefusedError):
-            keeper.state(wrong, "x", 1)
+            server.state(wrong, "x", 1)
         with pytest.raises(RefusedError):
-            keeper.link(wrong, [])
+            server.link(wrong, [])
     for wrong in ("/etc", f"{entered['session']}/..", str(tmp_path), f"{entered['session']}/../.."):
         with pytest.raises(RefusedError):
-            keeper.drop(wrong)
+            server.drop(wrong)
     with pytest.raises(RefusedError):
-        keeper.link(digest, [["../x", digest, "x"]])
-    keeper.end()
+        server.link(digest, [["../x", digest, "x"]])
+    server.end()
 
 
-def test_the_keeper_needs_no_more_than_a_board_has() -> None:
+def test_the_rpc_server_needs_no_more_than_a_board_has() -> None:
     """It is sent as source and run by Python 3.9: nothing but the standard library."""
-    source = Path(keeper_module.__file__).read_text(encoding="utf-8")
+    source = Path(rpc_server.__file__).read_text(encoding="utf-8")
     names = {
         line.split()[1].split(".")[0]
         for line in source.splitlines()
         if line.startswith(("import ", "from ")) and "__future__" not in line
     }
     assert names <= set(sys.stdlib_module_names)
-    compile(json.dumps(source), "keeper", "exec")
+    compile(json.dumps(source), "rpc server", "exec")

@@ -16,10 +16,10 @@ def main() -> None:
 
         print(json.dumps(describe()))
         return
-    from edgecompress.targets.agent import lifeline
+    from edgecompress.targets.agent import watchdog
     from edgecompress.targets.agent.modes import run_job
 
-    lifeline.start()
+    watchdog.start()
     run_job(Path(sys.argv[1]))
 
 

@@ -20,7 +20,7 @@ def ask(*arguments: str) -> str | None:
     try:
         done = subprocess.run(
             [program, *arguments],
-            stdin=subprocess.DEVNULL,  # the host's lifeline is no input of another program
+            stdin=subprocess.DEVNULL,  # the host's watchdog is no input of another program
             capture_output=True,
             encoding="utf-8",
             errors="replace",

@@ -1,4 +1,4 @@
-"""A connected board: its keeper, its files, and what goes wrong there put into one sentence."""
+"""A connected board: its RPC server, its files, and what goes wrong there put into one sentence."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from edgecompress.errors import TargetError
 from edgecompress.targets.ssh.address import named
 from edgecompress.targets.ssh.connection import Link
 from edgecompress.targets.ssh.fields import SshFields
-from edgecompress.targets.ssh.probe import Probe
-from edgecompress.targets.ssh.steward import BoardError, Steward
+from edgecompress.targets.ssh.rpc_client import BoardError, RpcClient
+from edgecompress.targets.ssh.shell import ShellFacts
 from edgecompress.targets.ssh.transfer import Files, TransferError, file_digest, open_files
 
 MB = 1_000_000
@@ -33,8 +33,8 @@ class Board:
 
     spec: SshFields
     link: Link
-    probe: Probe
-    steward: Steward
+    shell: ShellFacts
+    client: RpcClient
     sftp: bool = False
     _files: Files | None = None
     _entering: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -48,10 +48,10 @@ class Board:
     @property
     def open(self) -> bool:
         """Whether it can still be used, as far as this side knows."""
-        return self.link.open and not self.steward.ended
+        return self.link.open and not self.client.ended
 
     async def ask(self, what: str, **arguments: Any) -> Any:
-        """Ask the keeper.
+        """Ask the RPC server.
 
         Raises
         ------
@@ -60,13 +60,13 @@ class Board:
             When it cannot do it.
         """
         try:
-            return await self.steward.ask(what, **arguments)
+            return await self.client.ask(what, **arguments)
         except BoardError as error:
             raise self.failed(error) from None
 
     def failed(self, error: BoardError) -> TargetError:
-        """Put what the keeper could not do into one sentence."""
-        cache = self.probe.cache
+        """Put what the RPC server could not do into one sentence."""
+        cache = self.shell.cache
         if error.number in (errno.ENOSPC, errno.EDQUOT):
             return self.full()
         if error.number in (errno.EROFS, errno.EACCES, errno.EPERM):
@@ -83,7 +83,7 @@ class Board:
             need = f"{math.ceil(wanted / MB)} MB are needed"
         room = "" if free is None else f" and {max(0, free) / MB:.0f} MB are free"
         return TargetError(
-            f"{self.where}: the disk with {self.probe.cache} is full: {need}{room}; free some "
+            f"{self.where}: the disk with {self.shell.cache} is full: {need}{room}; free some "
             f"space (edgecompress targets clean {self.spec.name} removes what was carried there), "
             "then the same command goes on from there"
         )
@@ -91,7 +91,7 @@ class Board:
     async def facts(self) -> dict[str, Any]:
         """Describe the board, once per connection."""
         if self._facts is None:
-            from edgecompress.targets.ssh.steward import agent_modules
+            from edgecompress.targets.ssh.rpc_client import agent_modules
 
             self._facts = await self.ask("facts", modules=agent_modules())
         return self._facts
@@ -100,8 +100,8 @@ class Board:
         """Enter the cache folder, once per connection; give the way to move bytes."""
         async with self._entering:
             if self._files is None:
-                await self.ask("enter", cache=self.probe.cache)
-                marker = f"{self.probe.cache}/.edgecompress"
+                await self.ask("enter", cache=self.shell.cache)
+                marker = f"{self.shell.cache}/.edgecompress"
                 self._files, self.sftp = await open_files(
                     self.link, self.spec.idle_timeout_s, marker
                 )
@@ -149,11 +149,11 @@ class Board:
         try:
             await files.append(local, remote, offset, tell)
         except TransferError as error:
-            free = (await self.ask("look", cache=self.probe.cache))["free"]
+            free = (await self.ask("look", cache=self.shell.cache))["free"]
             if free < SPARE_BYTES or "space" in str(error).lower():
                 raise self.full(local.stat().st_size - offset, free) from None
             raise TargetError(
-                f"{self.where}: {local.name} could not be stored in {self.probe.cache} ({error})"
+                f"{self.where}: {local.name} could not be stored in {self.shell.cache} ({error})"
             ) from None
 
     async def gather(self, files: Sequence[Path], said: Said | None = None) -> str:
@@ -198,6 +198,6 @@ class Board:
             aside.replace(local / name)
 
     async def close(self) -> None:
-        """End the keeper and the connection."""
-        await self.steward.close()
+        """End the RPC server and the connection."""
+        await self.client.close()
         await self.link.close()

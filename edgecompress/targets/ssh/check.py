@@ -11,7 +11,7 @@ from edgecompress.targets.ssh.board import MB
 from edgecompress.targets.ssh.connection import LostError, connect
 from edgecompress.targets.ssh.fields import SshFields
 from edgecompress.targets.ssh.loop import wait_for
-from edgecompress.targets.ssh.probe import Probe, probe
+from edgecompress.targets.ssh.shell import ShellFacts, ask_shell
 from edgecompress.targets.ssh.target import OLDEST_PYTHON, Ssh
 from edgecompress.targets.ssh.wheels import (
     MACHINES,
@@ -38,7 +38,7 @@ def check(spec: SshFields) -> TargetReport:
         When it cannot be reached.
     """
     host, found = _probe(spec)
-    findings = tuple(of_probe(found, spec))
+    findings = tuple(of_shell(found, spec))
     target = Ssh(spec)
     if found.version < OLDEST_PYTHON:
         bare: Json = {
@@ -58,11 +58,11 @@ def check(spec: SshFields) -> TargetReport:
     return report_of(spec, target, facts, (*findings, *said), host)
 
 
-def _probe(spec: SshFields) -> tuple[str, Probe]:
-    async def ask() -> tuple[str, Probe]:
+def _probe(spec: SshFields) -> tuple[str, ShellFacts]:
+    async def ask() -> tuple[str, ShellFacts]:
         link = await connect(spec)
         try:
-            return link.host, await probe(link, spec)
+            return link.host, await ask_shell(link, spec)
         except LostError as error:
             raise TargetError(f"{named(spec, link.host)}: {error}; try again") from None
         finally:
@@ -71,7 +71,7 @@ def _probe(spec: SshFields) -> tuple[str, Probe]:
     return wait_for(ask())
 
 
-def of_probe(found: Probe, spec: SshFields) -> Iterator[Finding]:
+def of_shell(found: ShellFacts, spec: SshFields) -> Iterator[Finding]:
     """Find what a plain shell can tell: machine, word size, C library, Python."""
     if found.bits == "32" or found.machine.startswith(("armv6", "armv7", "i")):
         yield Finding(

@@ -19,7 +19,7 @@ except ImportError:
 from edgecompress.reading import at_home
 from edgecompress.targets.ssh.address import Address, named, parse_address
 from edgecompress.targets.ssh.fields import SshFields
-from edgecompress.targets.ssh.hostkeys import KnownHosts, Witness, read_known_hosts, refusal
+from edgecompress.targets.ssh.hostkeys import HostKeyRecorder, KnownHosts, read_known_hosts, refusal
 
 JUMPS = 8
 """Longest chain of ProxyJump; a longer one jumps in a circle."""
@@ -150,7 +150,7 @@ async def _open(
     for hop in _hops(planned.tunnel):
         tunnel = await _open(spec, hop, hops, depth + 1)
         hops.append(tunnel)
-    witness = Witness()
+    recorder = HostKeyRecorder()
     host, port = str(planned.host), int(planned.port)
     alias = planned.host_key_alias
     direct = tunnel is None and planned.proxy_command is None
@@ -159,19 +159,19 @@ async def _open(
             address.host,
             tunnel=tunnel,
             known_hosts=known.entries,
-            client_factory=lambda: witness,
+            client_factory=lambda: recorder,
             **common,
         )
     except asyncssh.HostKeyNotVerifiable as error:
-        if witness.key is None and "revoked" not in str(error):
+        if recorder.key is None and "revoked" not in str(error):
             raise TargetError(f"{where}: {error}") from None
-        said = _refused(known, witness, host, port, alias, direct)
+        said = _refused(known, recorder, host, port, alias, direct)
     except asyncssh.KeyExchangeFailed as error:
         if "host key" not in str(error):
             raise TargetError(
                 f"{where}: no common way to encrypt ({error}); update the system of the board"
             ) from None
-        said = _refused(known, witness, host, port, alias, direct)
+        said = _refused(known, recorder, host, port, alias, direct)
     except asyncssh.PermissionDenied:
         keys = "the key was" if spec.key is not None else "none of your keys was"
         if spec.key is not None and not planned.client_keys:
@@ -198,10 +198,15 @@ async def _open(
 
 
 def _refused(
-    known: KnownHosts, witness: Witness, host: str, port: int, alias: str | None, direct: bool
+    known: KnownHosts,
+    recorder: HostKeyRecorder,
+    host: str,
+    port: int,
+    alias: str | None,
+    direct: bool,
 ) -> str:
     return refusal(
-        known, witness.key, host=host, peer=witness.peer, port=port, alias=alias, direct=direct
+        known, recorder.key, host=host, peer=recorder.peer, port=port, alias=alias, direct=direct
     )
 
 

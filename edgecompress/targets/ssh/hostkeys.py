@@ -62,7 +62,7 @@ def read_known_hosts(
     return KnownHosts(entries, files[0])
 
 
-class Witness(asyncssh.SSHClient):
+class HostKeyRecorder(asyncssh.SSHClient):
     """Remembers the key that an unknown or changed host showed, and refuses it."""
 
     def __init__(self) -> None:

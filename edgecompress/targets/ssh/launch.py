@@ -17,7 +17,7 @@ from edgecompress.targets.base import Job, Progress
 from edgecompress.targets.process import agent_environment, cause, tell
 from edgecompress.targets.ssh.board import Board
 from edgecompress.targets.ssh.connection import AGAIN, LostError, losses
-from edgecompress.targets.ssh.steward import SILENCE_S, heartbeats
+from edgecompress.targets.ssh.rpc_client import SILENCE_S, heartbeats
 
 ALONE = ("time", "cold", "operators")
 """Modes that are nothing worth beside another job: they lock the board."""
@@ -40,13 +40,13 @@ async def run_on_board(board: Board, folder: Path, job: Job, progress: Progress 
     try:
         sent = sorted(file for file in folder.iterdir() if file.is_file())
         await board.send_into(place, sent)
-        environment = {**agent_environment(job), "EDGECOMPRESS_LIFELINE": f"{SILENCE_S:g}"}
+        environment = {**agent_environment(job), "EDGECOMPRESS_WATCHDOG": f"{SILENCE_S:g}"}
         if job.mode in ALONE:
-            environment["EDGECOMPRESS_LOCK"] = f"{board.probe.cache}/timing.lock"
-        await _follow(board, [board.probe.python, agent, place], environment, job, progress)
+            environment["EDGECOMPRESS_LOCK"] = f"{board.shell.cache}/timing.lock"
+        await _follow(board, [board.shell.python, agent, place], environment, job, progress)
         await board.fetch_from(place, folder, [file.name for file in sent])
     finally:
-        with contextlib.suppress(LostError, TargetError):  # the keeper removes it at its end too
+        with contextlib.suppress(LostError, TargetError):  # it is removed at the end there, too
             await board.ask("drop", path=place)
 
 

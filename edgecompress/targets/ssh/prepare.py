@@ -18,7 +18,7 @@ from edgecompress.targets.spec import TargetReport
 from edgecompress.targets.ssh.board import Board
 from edgecompress.targets.ssh.check import check
 from edgecompress.targets.ssh.fields import SshFields
-from edgecompress.targets.ssh.probe import DEFAULT_PYTHON
+from edgecompress.targets.ssh.shell import DEFAULT_PYTHON
 from edgecompress.targets.ssh.target import Ssh
 from edgecompress.targets.ssh.wheels import (
     MACHINES,
@@ -69,7 +69,7 @@ def prepare(spec: SshFields, progress: Progress | None = None) -> Prepared:
         platform = _platform(target, found)
         versions = wanted_versions()
         key = environment_key(platform, versions, spec.python or DEFAULT_PYTHON)
-        look = target.use("looking at it", lambda board: board.ask("look", cache=board.probe.cache))
+        look = target.use("looking at it", lambda board: board.ask("look", cache=board.shell.cache))
         there = look["environment"]
         if there is not None and there.get("key") == key:
             python = target.use("looking at it", lambda board: _works(board, versions))
@@ -113,7 +113,7 @@ async def _wheel_facts(board: Board) -> dict[str, Any]:
 async def _works(board: Board, versions: dict[str, str]) -> str | None:
     """Give the path of the environment's Python if it has the libraries; None when damaged."""
     await board.files()
-    python = f"{board.probe.cache}/venv/bin/python"
+    python = f"{board.shell.cache}/venv/bin/python"
     try:
         said = await _spawn(board, [python, "-c", _TRY])
     except TargetError:

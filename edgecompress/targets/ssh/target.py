@@ -18,17 +18,17 @@ from edgecompress.targets.ssh.connection import AGAIN, LostError, connect
 from edgecompress.targets.ssh.fields import SshFields
 from edgecompress.targets.ssh.launch import run_on_board
 from edgecompress.targets.ssh.loop import wait_for
-from edgecompress.targets.ssh.probe import boot_id, probe
-from edgecompress.targets.ssh.steward import BoardError, Steward
+from edgecompress.targets.ssh.rpc_client import BoardError, RpcClient
+from edgecompress.targets.ssh.shell import ask_shell, boot_id
 from edgecompress.values import Json
 
 T = TypeVar("T")
 OLDEST_PYTHON = (3, 9)
-"""The keeper and the agent's `describe` run on it."""
+"""The RPC server and the agent's `describe` run on it."""
 
 
 async def open_board(spec: SshFields) -> Board:
-    """Connect to a board and start its keeper; nothing is written there yet.
+    """Connect to a board and start its RPC server; nothing is written there yet.
 
     Raises
     ------
@@ -37,7 +37,7 @@ async def open_board(spec: SshFields) -> Board:
     """
     link = await connect(spec)
     try:
-        found = await probe(link, spec)
+        found = await ask_shell(link, spec)
         where = named(spec, link.host)
         if not found.python:
             raise TargetError(
@@ -52,13 +52,13 @@ async def open_board(spec: SshFields) -> Board:
                 "`python`"
             )
         try:
-            steward = await Steward.start(link, found.python, spec.idle_timeout_s)
+            client = await RpcClient.start(link, found.python, spec.idle_timeout_s)
         except BoardError as error:
             raise TargetError(f"{where}: {error}") from None
     except BaseException:
         await link.close()
         raise
-    return Board(spec, link, found, steward)
+    return Board(spec, link, found, client)
 
 
 class Ssh:
@@ -123,7 +123,7 @@ class Ssh:
             falls silent.
         """
         self._require_libraries()
-        return run_job(job, folder, _Telling(self, progress), progress)
+        return run_job(job, folder, _WithProgress(self, progress), progress)
 
     def _require_libraries(self) -> None:
         libraries = self.describe()["libraries"]
@@ -170,7 +170,7 @@ class Ssh:
         """
 
         async def work(board: Board) -> int:
-            return int((await board.ask("clean", cache=board.probe.cache))["removed"])
+            return int((await board.ask("clean", cache=board.shell.cache))["removed"])
 
         try:
             return wait_for(self._with_board("cleaning", work))
@@ -228,13 +228,13 @@ class Ssh:
             boot = await boot_id(link, self.spec.connect_timeout_s)
         finally:
             await link.close()
-        if boot and board.probe.boot and boot != board.probe.boot:
+        if boot and board.shell.boot and boot != board.shell.boot:
             return ": the board was rebooted"
         return ", though it can be reached now"
 
 
 @dataclass(frozen=True, slots=True)
-class _Telling:
+class _WithProgress:
     """The target as `run_job` uses it, telling how far the sending of models is."""
 
     target: Ssh

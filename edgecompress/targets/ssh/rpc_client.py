@@ -1,4 +1,4 @@
-"""The host's end of the keeper: requests to it, one after the other, and its heartbeats."""
+"""The host's end of the RPC server: requests to it, one after the other, and its heartbeats."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from typing import Any
 
 import asyncssh
 
-from edgecompress.errors import TargetError
 from edgecompress.targets import agent
 from edgecompress.targets.ssh.connection import Link, LostError, losses
 
 HEARTBEAT_S = 5.0
 """Seconds between two signs of life of the host."""
 SILENCE_S = 40.0
-"""So long without one, the keeper and the agent end themselves."""
+"""So long without one, the RPC server and the agent end themselves."""
 _BOOT = (
     "import sys;sys.path[:]=[p for p in sys.path if p];import json;"
     "exec(json.loads(sys.stdin.readline()))"
@@ -29,7 +28,7 @@ _BOOT = (
 
 
 class BoardError(Exception):
-    """The keeper could not do what it was asked; the text says why.
+    """The RPC server could not do what it was asked; the text says why.
 
     Parameters
     ----------
@@ -54,8 +53,8 @@ def agent_modules() -> dict[str, str]:
     }
 
 
-class Steward:
-    """A running keeper."""
+class RpcClient:
+    """A running RPC server."""
 
     def __init__(self, process: asyncssh.SSHClientProcess[bytes], silence_s: float) -> None:
         self._process, self._silence_s = process, silence_s
@@ -65,14 +64,14 @@ class Steward:
         self._beats: asyncio.Task[None] | None = None
 
     @classmethod
-    async def start(cls, link: Link, python: str, silence_s: float) -> Steward:
-        """Run a keeper with the board's `python`.
+    async def start(cls, link: Link, python: str, silence_s: float) -> RpcClient:
+        """Run an RPC server with the board's `python`.
 
         Raises
         ------
         LostError, BoardError
         """
-        source = resources.files(__package__).joinpath("keeper.py").read_text(encoding="utf-8")
+        source = resources.files(__package__).joinpath("rpc_server.py").read_text(encoding="utf-8")
         code = json.dumps(f"{source}\n\nmain({SILENCE_S!r})\n")
         command = f"exec {shlex.quote(python)} -c {shlex.quote(_BOOT)}"
         async with losses(silence_s):
@@ -110,7 +109,7 @@ class Steward:
         return BoardError(f"its Python failed: {lines[-1][:300]}")
 
     async def ask(self, what: str, **arguments: Any) -> Any:
-        """Have the keeper do something and give its answer.
+        """Have the RPC server do something and give its answer.
 
         Raises
         ------
@@ -134,7 +133,7 @@ class Steward:
         return said["answer"]
 
     async def close(self) -> None:
-        """End the keeper, which removes its job folders."""
+        """End the RPC server, which removes its job folders."""
         if self._beats is not None:
             self._beats.cancel()
         with contextlib.suppress(LostError, OSError):
@@ -150,8 +149,3 @@ async def heartbeats(stdin: asyncssh.SSHWriter[bytes]) -> None:
         while not stdin.is_closing():
             stdin.write(b"\n")
             await asyncio.sleep(HEARTBEAT_S)
-
-
-def unusable(name: str, host: str, error: BoardError) -> TargetError:
-    """Put what the keeper could not do into one sentence."""
-    return TargetError(f"{name}: {host}: {error}")

@@ -42,7 +42,7 @@ done
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
+class ShellFacts:
     """A board's answers; empty where it could not say.
 
     Attributes
@@ -70,7 +70,7 @@ class Probe:
     version: tuple[int, ...]
 
 
-async def probe(link: Link, spec: SshFields) -> Probe:
+async def ask_shell(link: Link, spec: SshFields) -> ShellFacts:
     """Ask a board what it is.
 
     Raises
@@ -101,7 +101,7 @@ async def probe(link: Link, spec: SshFields) -> Probe:
             f"try it with: ssh {link.host} sh -c true"
         )
     version = re.search(r"Python (\d+(?:\.\d+)*)", found.get("version", ""))
-    return Probe(
+    return ShellFacts(
         home=found["home"],
         cache=found["cache"],
         machine=found["machine"],

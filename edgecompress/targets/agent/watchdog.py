@@ -2,7 +2,7 @@
 
 The one who starts the agent asks for both by environment variables:
 
-``EDGECOMPRESS_LIFELINE``
+``EDGECOMPRESS_WATCHDOG``
     Seconds. The host sends a byte on standard input every few of them; when that ends, or none
     came for so long, the agent ends at once: nobody would read what it finds.
 ``EDGECOMPRESS_LOCK``
@@ -27,7 +27,7 @@ _held: list[int] = []  # descriptors of locks; closed, and so unlocked, by the e
 
 def start() -> None:
     """Do what the environment asks for; returns once the board is this agent's alone."""
-    seconds = os.environ.get("EDGECOMPRESS_LIFELINE")
+    seconds = os.environ.get("EDGECOMPRESS_WATCHDOG")
     if seconds:
         threading.Thread(target=_watch, args=(float(seconds),), daemon=True).start()
     lock = os.environ.get("EDGECOMPRESS_LOCK")

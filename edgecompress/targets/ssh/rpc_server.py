@@ -10,7 +10,7 @@ Requests and answers are JSON, one a line; an empty line is a heartbeat. Layout 
     .edgecompress            the folder was made by us, so that it may be removed again
     files/<sha256>/<name>    what was carried over, by content; <name>.part is not whole yet
     models/<digest>/…        hard links to them, side by side as a graph needs its external data
-    jobs/<session>/<number>/ one job each; a session's folder goes with its keeper
+    jobs/<session>/<number>/ one job each; a session's folder goes with its RPC server
     venv -> venv-<key>       what `edgecompress targets prepare` made
 """
 
@@ -108,7 +108,7 @@ class Sources(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
         return self._sources[fullname]
 
 
-class Keeper:
+class RpcServer:
     """The requests, one method each; a method's arguments are the request's other keys."""
 
     def __init__(self) -> None:
@@ -193,7 +193,7 @@ class Keeper:
 
     @staticmethod
     def _alive(session: Path) -> bool:
-        """Whether the keeper of a session still runs: it holds a lock on its folder.
+        """Whether the RPC server of a session still runs: it holds a lock on its folder.
 
         One that was made in this second may not have locked it yet.
         """
@@ -348,7 +348,7 @@ class Keeper:
     def finish_environment(self, key: str, base: str) -> str:
         """Make the environment of `key` the one that is used, and remove the others."""
         folder = self.cache / f"venv-{_whole(key)}"
-        (folder / "base").write_text(base, encoding="utf-8")  # read by the shell, see `probe`
+        (folder / "base").write_text(base, encoding="utf-8")  # read by the shell, see `shell`
         (folder / ENVIRONMENT).write_text(json.dumps({"key": key}), encoding="utf-8")
         aside = self.cache / ".venv"
         aside.unlink(missing_ok=True)
@@ -412,13 +412,13 @@ class Keeper:
                 time.sleep(0.1)
 
 
-def _answer(keeper: Keeper, request: dict[str, Any]) -> None:
+def _answer(server: RpcServer, request: dict[str, Any]) -> None:
     number, what = request.pop("id"), request.pop("do")
     try:
         if what == "spawn":
-            keeper.spawn(request["command"], number)
+            server.spawn(request["command"], number)
             return
-        answer = {"id": number, "answer": getattr(keeper, what)(**request)}
+        answer = {"id": number, "answer": getattr(server, what)(**request)}
     except RefusedError as error:
         answer = {"id": number, "refused": str(error)}
     except Exception as error:  # noqa: BLE001 - whatever it was, the host says it
@@ -429,12 +429,12 @@ def _answer(keeper: Keeper, request: dict[str, Any]) -> None:
 
 def main(silence_s: float) -> None:
     """Answer requests until standard input ends, or nothing came for `silence_s` seconds."""
-    keeper = Keeper()
+    server = RpcServer()
     waiting, heard, said = b"", time.monotonic(), time.monotonic()
     try:
         _write({"ready": True})
         while True:
-            ready, _, _ = select.select([0], [], [], silence_s if keeper.child is None else 0.2)
+            ready, _, _ = select.select([0], [], [], silence_s if server.child is None else 0.2)
             now = time.monotonic()
             if ready:
                 block = os.read(0, 65536)
@@ -446,10 +446,10 @@ def main(silence_s: float) -> None:
             *lines, waiting = waiting.split(b"\n")
             for line in lines:
                 if line.strip():
-                    _answer(keeper, json.loads(line))
-            keeper.reap()
-            if keeper.child is not None and now - said > 2:
+                    _answer(server, json.loads(line))
+            server.reap()
+            if server.child is not None and now - said > 2:
                 said = now
                 _write({"working": True})
     finally:
-        keeper.end()
+        server.end()
