@@ -156,21 +156,18 @@ def open_onnx(
 
 def run_rows(
     runner: Runner,
-    feed: Callable[[Sequence[int]], Batch],
-    lengths: Sequence[int],
-    batches: Iterable[Sequence[int]],
+    batch: Callable[[Sequence[int]], Batch],
+    batches: Iterable[Iterable[int]],
     tick: Callable[[int], None] | None = None,
 ) -> Iterator[tuple[int, Feed]]:
-    """Ask a model about rows in batches; give each row's outputs without their padding.
+    """Ask a model about rows in batches; give each row's outputs.
 
     Parameters
     ----------
     runner : Runner
-    feed : callable
+    batch : callable
         Gives the inputs of the rows with these numbers, padded to the longest of them.
-    lengths : sequence of int
-        Of each row, as its inputs count it (tokens).
-    batches : iterable of sequence of int
+    batches : iterable of iterable of int
         Numbers of rows that are asked together.
     tick : callable, optional
         Told the number of rows done.
@@ -180,27 +177,14 @@ def run_rows(
     row : int
         In the order of `batches`.
     outputs : dict of str to ndarray
-        Without the batch axis: (length, …) for what has a value per token, else (…).
+        Without the batch axis; what a task's `compact` keeps of them lacks the padding.
     """
     done = 0
-    for batch in batches:
-        rows = [int(row) for row in batch]
-        found = runner(feed(rows))
-        longest = max(int(lengths[row]) for row in rows)
+    for numbers in batches:
+        rows = [int(row) for row in numbers]
+        found = runner(batch(rows))
         for place, row in enumerate(rows):
-            yield (
-                row,
-                {
-                    name: _unpadded(values[place], int(lengths[row]), longest)
-                    for name, values in found.items()
-                    if np.ndim(values)
-                },
-            )
+            yield row, {name: values[place] for name, values in found.items() if np.ndim(values)}
         done += len(rows)
         if tick is not None:
             tick(done)
-
-
-def _unpadded(values: np.ndarray[Any, Any], length: int, longest: int) -> np.ndarray[Any, Any]:
-    """Cut off padding where the first of several axes counts what the rows are long in."""
-    return values[:length] if values.ndim > 1 and values.shape[0] == longest else values

@@ -9,8 +9,9 @@ from __future__ import annotations
 import functools
 
 from edgecompress.discovery import found_classes
-from edgecompress.processors.base import Array, Feed, Processor
+from edgecompress.processors.base import Array, Processor
 from edgecompress.processors.text import TextProcessor
+from edgecompress.values import Feed
 
 __all__ = ["GROUP", "Array", "Feed", "Processor", "TextProcessor", "processor_class"]
 

@@ -7,15 +7,15 @@ folder ``preprocessor/`` of a candidate and of a bundle; equal digests make equa
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
+from edgecompress.values import Feed
+
 Array = np.ndarray[Any, Any]
-Feed = Mapping[str, Array]
-"""What a model is given: arrays by its inputs' names."""
 
 
 class Processor(ABC):

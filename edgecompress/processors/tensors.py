@@ -13,7 +13,8 @@ from typing import ClassVar
 import numpy as np
 
 from edgecompress.errors import DataError
-from edgecompress.processors.base import Array, Feed, Processor
+from edgecompress.processors.base import Array, Processor
+from edgecompress.values import Feed
 
 MASK = "attention_mask"
 

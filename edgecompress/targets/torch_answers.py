@@ -6,12 +6,12 @@ ten times as long.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 
 import numpy as np
 
 from edgecompress.errors import DataError
+from edgecompress.models.runner import TorchRunner, run_rows
 from edgecompress.targets.base import Progress
 from edgecompress.tasks import Answers, rows_of
 from edgecompress.values import Candidate, Example, TorchModel
@@ -29,28 +29,21 @@ def torch_answers(
     DataError
         When the candidate has no tokenizer, or examples cannot be encoded for it.
     """
-    import torch
-
     from edgecompress.surgery.model import load_module
 
     if not isinstance(candidate.model, TorchModel):
         raise DataError("a PyTorch model is needed to answer examples here")
     rows = rows_of(candidate, examples)
-    kind, processor = rows.task, rows.processor
-    module = load_module(candidate.model)
-    taken = inspect.signature(module.forward).parameters
-    given = processor.input_names or tuple(name for row in rows.rows[:1] for name in row.feed)
-    names = [name for name in given if name in taken]
+    runner = TorchRunner(load_module(candidate.model), ["logits"])
+    names = rows.inputs_of({spec.name for spec in runner.specs})
     order = np.argsort(rows.lengths, kind="stable").tolist()
+    batches = [order[start : start + BATCH_SIZE] for start in range(0, len(order), BATCH_SIZE)]
     outputs: list[np.ndarray] = [np.empty(0)] * len(rows)
-    with torch.inference_mode():
-        for start in range(0, len(order), BATCH_SIZE):
-            numbers = order[start : start + BATCH_SIZE]
-            feed = rows.batch(numbers, names)
-            tensors = {name: torch.from_numpy(value) for name, value in feed.items()}
-            found = module(**tensors).logits.numpy()
-            for place, number in enumerate(numbers):
-                outputs[number] = kind.compact(found[place], rows.rows[number])
-            if progress:
-                progress(start + len(numbers), len(order), "answering")
-    return kind.decode(outputs, rows)
+
+    def tick(done: int) -> None:
+        if progress:
+            progress(done, len(order), "answering")
+
+    for number, found in run_rows(runner, lambda some: rows.batch(some, names), batches, tick):
+        outputs[number] = rows.task.compact(found["logits"], rows.rows[number])
+    return rows.task.decode(outputs, rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecompress.processors.base import Array, Feed, Processor
-from edgecompress.values import Example
+from edgecompress.processors.base import Array, Processor
+from edgecompress.values import Example, Feed
 
 if TYPE_CHECKING:
     from edgecompress.tasks.base import Task
@@ -91,6 +91,12 @@ class Rows:
     def stepwise(self) -> bool:
         """Whether a row has an answer for each of its steps, and not one for all."""
         return any(row.target["labels"].ndim > 0 for row in self.rows[:1])
+
+    def inputs_of(self, known: Collection[str]) -> tuple[str, ...]:
+        """Name the inputs that these rows give, of those that a model knows."""
+        first = (name for row in self.rows[:1] for name in row.feed)
+        given = self.processor.input_names or tuple(first)
+        return tuple(name for name in given if name in known)
 
     def batch(self, numbers: Sequence[int], names: Sequence[str]) -> dict[str, Array]:
         """Give the inputs of some rows, padded to the longest, shape (batch, …).

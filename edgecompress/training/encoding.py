@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgecompress.errors import DataError, StageError
-from edgecompress.processors import Processor
-from edgecompress.tasks import Rows, load_processor, takes_examples, task
+from edgecompress.tasks import load_processor, takes_examples, task
 from edgecompress.tasks.masked_lm import MaskedLM
 from edgecompress.training.masking import MaskedRows
 from edgecompress.training.rows import TorchRows
@@ -33,15 +32,8 @@ def make_rows(candidate: Candidate, examples: Sequence[Example], module: Any) ->
     processor = load_processor(candidate.task, candidate.preprocessor)
     rows = found.rows(examples, processor, candidate.labels)
     kind = MaskedRows if isinstance(found, MaskedLM) else TorchRows
-    names = module_inputs(module, processor, rows)
+    names = rows.inputs_of(inspect.signature(module.forward).parameters)
     return kind(rows.rows, examples, found, processor, candidate.labels, input_names=names)
-
-
-def module_inputs(module: Any, processor: Processor, rows: Rows) -> tuple[str, ...]:
-    """Name the inputs that a module takes of those that its processor or its rows give."""
-    taken = inspect.signature(module.forward).parameters
-    given = processor.input_names or tuple(name for row in rows.rows[:1] for name in row.feed)
-    return tuple(name for name in given if name in taken)
 
 
 def labelled_rows(candidate: Candidate, examples: Sequence[Example], module: Any) -> TorchRows:

@@ -31,7 +31,7 @@ from edgecompress.surgery.hidden import WRITES, hidden_norms, hidden_size, reade
 from edgecompress.training.importance.gradients import Tick
 from edgecompress.training.normal_equations import Normal, correct
 from edgecompress.training.rows import TorchRows
-from edgecompress.training.stepwise import EnoughError, Runner, states_of
+from edgecompress.training.stepwise import EnoughError, StepwiseRunner, states_of
 from edgecompress.values import Json
 
 LEAST_ROWS = 4
@@ -116,7 +116,7 @@ class _Work:
     def __init__(
         self, module: Any, original: Any, rows: TorchRows, remains: Remains, ridge: float
     ) -> None:
-        self.pruned, self.whole = Runner(module, rows), Runner(original, rows)
+        self.pruned, self.whole = StepwiseRunner(module, rows), StepwiseRunner(original, rows)
         self.before: list[Any] | None = None  # states of the pruned model, by batch
         self.wanted: list[Any] | None = None  # and of the original
         self.remains, self.ridge = remains, ridge
@@ -226,7 +226,7 @@ class _Work:
             correct(here, normal, self.ridge)
 
     def _ends(
-        self, runner: Runner, states: Any, part: nn.Module
+        self, runner: StepwiseRunner, states: Any, part: nn.Module
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Give inputs and outputs of the head's first matrix, batch by batch."""
         seen: dict[str, torch.Tensor] = {}
@@ -275,7 +275,7 @@ class _Work:
 
     def _watch(
         self,
-        runner: Runner,
+        runner: StepwiseRunner,
         index: int,
         states: list[Any] | None,
         wants: Mapping[str, Place],
@@ -308,7 +308,7 @@ def _norms(block: Block) -> list[nn.LayerNorm]:
     ]
 
 
-def _ends_in_norm(runner: Runner, block: Block) -> bool:
+def _ends_in_norm(runner: StepwiseRunner, block: Block) -> bool:
     """Tell whether what a block gives is what its last normalization gives."""
     seen: dict[str, torch.Tensor] = {}
     with ExitStack() as stack:

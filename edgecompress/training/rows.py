@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
+from edgecompress.models.runner import TorchRunner, run_rows
 from edgecompress.tasks import Rows
 from edgecompress.tasks.rows import input_ids
-from edgecompress.training.devices import autocast, moved
+from edgecompress.training.devices import autocast
 from edgecompress.values import Example
 
 TOKENS = 4096
@@ -65,19 +67,15 @@ class TorchRows(Rows):
         list of numpy.ndarray
             float32, per row, as the task's `compact` leaves them.
         """
-        found: list[np.ndarray] = [np.zeros(0, np.float32)] * len(self)
         device = next(module.parameters()).device
-        done = 0
-        for batch in even_batches(self.lengths):
-            feed = {name: moved(tensor, device) for name, tensor in self.feed(batch).items()}
-            with torch.inference_mode(), autocast(device.type) if fast else nullcontext():
-                logits = module(**feed).logits
-            values = logits.float().cpu().numpy()
-            for row, value in zip(batch.tolist(), values, strict=True):
-                found[row] = self.task.compact(value, self.rows[row]).copy()
-            done += len(batch)
-            if tick is not None:
-                tick(done)
+        precision = partial(autocast, device.type) if fast else nullcontext
+        runner = TorchRunner(module, ["logits"], precision)
+        batches = even_batches(self.lengths)
+        found: list[np.ndarray] = [np.zeros(0, np.float32)] * len(self)
+        for row, given in run_rows(
+            runner, lambda some: self.batch(some, self.input_names), batches, tick
+        ):
+            found[row] = self.task.compact(given["logits"], self.rows[row]).copy()
         return found
 
     def primary_score(self, module: Any) -> float:

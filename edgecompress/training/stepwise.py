@@ -48,7 +48,7 @@ def only_these(module: Any, layers: Sequence[nn.Module]) -> Iterator[None]:
         setattr(holder, name, there)
 
 
-class Runner:
+class StepwiseRunner:
     """Runs some blocks of a module over all batches of rows.
 
     Parameters

@@ -69,11 +69,11 @@ def test_session_and_module_answer_each_row_alike(
 ) -> None:
     told: list[int] = []
     for runner in (open_onnx(tagger), TorchRunner(Tagger().eval())):
-        found = dict(run_rows(runner, feed, LENGTHS, batches, told.append))
+        found = dict(run_rows(runner, feed, batches, told.append))
         assert sorted(found) == list(range(len(LENGTHS)))
         for row, outputs in found.items():
             length = LENGTHS[row]
-            assert np.array_equal(outputs["logits"], TABLE[np.arange(length) + row])
+            assert np.array_equal(outputs["logits"][:length], TABLE[np.arange(length) + row])
             assert outputs["count"].tolist() == [length]
     assert told == 2 * [sum(map(len, batches[: n + 1])) for n in range(len(batches))]
 

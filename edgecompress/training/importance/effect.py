@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from edgecompress.training.losses import example_losses
 from edgecompress.training.rows import TorchRows, even_batches
-from edgecompress.training.stepwise import Runner
+from edgecompress.training.stepwise import StepwiseRunner
 
 Measure = Literal["loss", "divergence"]
 
@@ -64,7 +64,7 @@ class LayerEffects:
     """
 
     def __init__(self, module: Any, rows: TorchRows, measure: Measure) -> None:
-        self.runner = Runner(module, rows)
+        self.runner = StepwiseRunner(module, rows)
         self.rows, self.measure = rows, measure
         self.kept = list(range(len(self.runner.layers)))
         # What each kept layer is given, batch by batch; the first gets the embeddings.
