@@ -179,7 +179,7 @@ class _Workshop:
         self, stage: Fuse, candidate: Candidate, source: OnnxModel, context: Context
     ) -> None:
         from edgecompress.models.inputs import parity_feeds
-        from edgecompress.models.session import open_session
+        from edgecompress.models.runner import answers
         from edgecompress.quantization.graphs.fusion import is_quantized
 
         self.stage, self.candidate, self.source = stage, candidate, source
@@ -188,14 +188,13 @@ class _Workshop:
         self.quantize = stage.judge == "int8" and not self.quantized
         self.trials: dict[Variant, _Trial] = {}
         self.log: dict[str, dict[str, Any]] = {}
-        session = open_session(source)
         self.feeds = parity_feeds(
             candidate,
             context.validation or context.train,
             source,
             context.seed,
         )
-        self.expected = [session.run(None, feed) for feed in self.feeds]
+        self.expected = answers(source, self.feeds)
 
     def measure(self, variants: Iterable[Variant], context: Context) -> dict[Variant, float]:
         """Time the variants that are right, the first being the base; give speed-ups over it."""
@@ -275,11 +274,11 @@ class _Workshop:
         return trial
 
     def _make(self, variant: Variant) -> _Trial:
-        from edgecompress.models.inputs import largest_difference
         from edgecompress.models.session import ORT_ERRORS, open_session
         from edgecompress.models.storage import read_model
         from edgecompress.quantization.graphs.fusion import fuse, graph_digest
         from edgecompress.quantization.observe.learned import check_kept
+        from edgecompress.quantization.prove.gains import worst_difference
 
         session = replace(self.source.session, disabled_optimizers=variant.disabled)
         model = OnnxModel(self.source.path, session)
@@ -297,10 +296,7 @@ class _Workshop:
             found = [running.run(None, feed) for feed in self.feeds]
         except ORT_ERRORS as error:
             raise StageError(f"does not run ({str(error).splitlines()[0]})") from None
-        worst = max(
-            largest_difference(before, after, feed)
-            for before, after, feed in zip(self.expected, found, self.feeds, strict=True)
-        )
+        worst = worst_difference(self.expected, found, self.feeds)
         judged = self._int8(model, variant) if self.quantize else model
         return _Trial(variant, model, judged, graph_digest(model.path), worst)
 

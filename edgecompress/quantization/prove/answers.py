@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from edgecompress.errors import StageError
-from edgecompress.models.session import ORT_ERRORS, open_session, session_options
+from edgecompress.models.runner import open_onnx
 from edgecompress.quantization.observe.observing import without_padding
 from edgecompress.values import Feed, Json, OnnxModel
 
@@ -88,25 +87,15 @@ def outputs_of(
     StageError
         When ONNX Runtime cannot load or run it.
     """
-    options = session_options(model.session)
-    if reference:
-        options.add_session_config_entry("session.disable_prepacking", "1")
-        options.enable_cpu_mem_arena = False
-    session = open_session(model, options=options)
-    names = [each.name for each in session.get_outputs()]
+    runner = open_onnx(model, packed=not reference)
     found: list[list[Array]] = []
     started, kept = time.monotonic(), 0
     for feed in feeds:
-        try:
-            made = session.run(None, feed)
-        except ORT_ERRORS as error:
-            first = str(error).strip().splitlines()[0]
-            raise StageError(f"{model.path}: ONNX Runtime cannot run it ({first})") from None
-        found.append([unpadded(each, feed) for each in made])
+        found.append([unpadded(each, feed) for each in runner.values(feed)])
         kept += sum(each.nbytes for each in found[-1])
         if reference and (time.monotonic() - started > MOST_SECONDS or kept > MOST_BYTES):
             break
-    return names, found
+    return list(runner.outputs), found
 
 
 def give_large_blocks_back() -> None:

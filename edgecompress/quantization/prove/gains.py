@@ -10,10 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgecompress.errors import StageError
 from edgecompress.models.inputs import largest_difference
-from edgecompress.models.session import ORT_ERRORS, open_session
-from edgecompress.values import Feed, Json, Measurement, OnnxModel, find
+from edgecompress.values import Feed, Json, Measurement, find
 
 
 def sure_speedup(found: Sequence[Measurement]) -> float:
@@ -42,22 +40,6 @@ def round_json(found: Sequence[Measurement]) -> Json:
         if speedup
         else "not measured",
     }
-
-
-def answers(model: OnnxModel, feeds: Sequence[Feed]) -> list[list[np.ndarray]]:
-    """Run `model` on all `feeds`, with its own session settings.
-
-    Raises
-    ------
-    StageError
-        When ONNX Runtime cannot load or run it.
-    """
-    session = open_session(model)
-    try:
-        return [session.run(None, feed) for feed in feeds]
-    except ORT_ERRORS as error:
-        first = str(error).strip().splitlines()[0]
-        raise StageError(f"{model.path}: ONNX Runtime cannot run it ({first})") from None
 
 
 def worst_difference(

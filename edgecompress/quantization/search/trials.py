@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from edgecompress.models.outputs import Cost, Judge
-from edgecompress.models.session import open_session
+from edgecompress.models.runner import open_onnx
 from edgecompress.quantization.plan.quant_plan import Ranges
 from edgecompress.quantization.plan.scheme import Scheme
 from edgecompress.quantization.search.mixed import write_mixed
@@ -177,12 +177,10 @@ class Trials:
                 raise OutOfTimeError
             self.progress(min(self.elapsed, self.seconds), self.seconds, why)
             model = self.make(assignment)
-            session = open_session(model)
-            cost = self.judge.cost(lambda feed: session.run(None, feed))
+            cost = self.judge.cost(open_onnx(model).values)
             size = sum(f.stat().st_size for f in model.directory.glob(f"{model.path.name}*"))
             known = self.saved["costs"][key] = {"cost": asdict(cost), "size": size}
             self._save()
-            del session
             shutil.rmtree(model.directory)
         cost = Cost(**known["cost"])
         found = Tried(assignment, why, cost, int(known["size"]), self.budget.miss(cost))

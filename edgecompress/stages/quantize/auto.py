@@ -303,12 +303,11 @@ class _Work:
 
     def _trials(self) -> Trials:
         from edgecompress.models.outputs import Judge
-        from edgecompress.models.session import open_session
+        from edgecompress.models.runner import open_onnx
         from edgecompress.quantization.search.trials import Budget, Trials
 
         self.context.progress(0, self.stage.seconds, "fp32")
-        session = open_session(self.source)
-        judge = Judge(self.samples, lambda feed: session.run(None, feed))
+        judge = Judge(self.samples, open_onnx(self.source).values)
         labelled = judge.reference is not None
         error = self.stage.max_error
         if not labelled and error is None:

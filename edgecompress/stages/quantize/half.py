@@ -62,9 +62,10 @@ class Half(Judged):
             no kernels there.
         """
         from edgecompress.models.inputs import onnx_model, parity_feeds
+        from edgecompress.models.runner import answers
         from edgecompress.onnx_files import onnx_model_files
         from edgecompress.quantization.graphs.opset import with_opset
-        from edgecompress.quantization.prove.gains import answers, worst_difference
+        from edgecompress.quantization.prove.gains import worst_difference
         from edgecompress.quantization.prove.proof import check_model
         from edgecompress.quantization.write.halves import LEAST_OPSET, check_halvable
 

@@ -222,14 +222,14 @@ def _check_parity(source: OnnxModel, made: OnnxModel, data: CalibrationData) -> 
     import numpy as np
 
     from edgecompress.models.inputs import largest_difference
-    from edgecompress.models.session import open_session
+    from edgecompress.models.runner import open_onnx
 
-    before, after = open_session(source), open_session(made)
+    before, after = open_onnx(source), open_onnx(made)
     worst = 0.0
     for feed in islice(data.feeds(), PARITY_SAMPLES):
-        expected = before.run(None, feed)
+        expected = before.values(feed)
         most = max((float(np.abs(one).max()) for one in expected if one.size), default=0.0)
-        gap = largest_difference(expected, after.run(None, feed), feed)
+        gap = largest_difference(expected, after.values(feed), feed)
         worst = max(worst, gap / max(most, 1e-6))
     if not worst <= TOLERANCE:
         raise StageError(

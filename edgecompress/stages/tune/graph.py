@@ -97,9 +97,10 @@ class Graph(Transform):
     ) -> dict[str, OnnxModel]:
         """Make the variants that answer as the source does."""
         from edgecompress.models.inputs import parity_feeds
+        from edgecompress.models.runner import answers
         from edgecompress.models.storage import read_model, write_model
         from edgecompress.quantization.graphs.baking import bake, drop_zero_points, fold_biases
-        from edgecompress.quantization.prove.gains import answers, worst_difference
+        from edgecompress.quantization.prove.gains import worst_difference
 
         feeds = parity_feeds(
             candidate,

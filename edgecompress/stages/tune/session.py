@@ -78,7 +78,7 @@ class Session(Transform):
             When the model does not run, or a record names settings that this recipe rules out.
         """
         from edgecompress.models.inputs import onnx_model, parity_feeds
-        from edgecompress.quantization.prove.gains import answers
+        from edgecompress.models.runner import answers
 
         source = onnx_model(candidate)
         feeds = parity_feeds(
@@ -187,7 +187,8 @@ class _Search:
 
     def _usable(self, settings: Mapping[str, SessionSettings]) -> dict[str, SessionSettings]:
         """Drop settings under which the model does not run, or answers otherwise."""
-        from edgecompress.quantization.prove.gains import answers, worst_difference
+        from edgecompress.models.runner import answers
+        from edgecompress.quantization.prove.gains import worst_difference
 
         found: dict[str, SessionSettings] = {}
         for name, made in settings.items():
