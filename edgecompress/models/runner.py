@@ -142,20 +142,17 @@ def open_onnx(
     outputs : iterable of str
         The outputs to give; empty for all.
     packed : bool
-        Without it weights stay as they lie in the file, which takes less memory and more time.
+        As `open_session` says.
 
     Raises
     ------
     StageError
-        When ONNX Runtime refuses the file.
+        When ONNX Runtime refuses the file or a setting.
     """
-    from edgecompress.models.session import open_session, session_options
+    from edgecompress.models.session import open_session
 
-    options = session_options(model.session, threads)
-    if not packed:
-        options.add_session_config_entry("session.disable_prepacking", "1")
-        options.enable_cpu_mem_arena = False
-    return SessionRunner(open_session(model, options=options), outputs, str(model.path))
+    session = open_session(model, threads, packed=packed)
+    return SessionRunner(session, outputs, str(model.path))
 
 
 def answers(model: OnnxModel, feeds: Iterable[Batch]) -> list[list[Any]]:

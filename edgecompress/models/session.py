@@ -90,7 +90,11 @@ def bare_session(
 
 
 def open_session(
-    model: OnnxModel, threads: int = 1, options: ort.SessionOptions | None = None
+    model: OnnxModel,
+    threads: int = 1,
+    options: ort.SessionOptions | None = None,
+    *,
+    packed: bool = True,
 ) -> ort.InferenceSession:
     """Open `model` on the CPU with the session that it wants.
 
@@ -101,16 +105,20 @@ def open_session(
         Compute threads of one operator.
     options : SessionOptions, optional
         Options from `session_options` to which more was added.
+    packed : bool
+        Without it weights stay as they lie in the file, which takes less memory and more time.
 
     Raises
     ------
     StageError
-        When ONNX Runtime refuses the file.
+        When ONNX Runtime refuses the file or a setting.
     """
     try:
-        return bare_session(
-            model.path, model.session, options or session_options(model.session, threads)
-        )
+        options = options or session_options(model.session, threads)
+        if not packed:
+            options.add_session_config_entry("session.disable_prepacking", "1")
+            options.enable_cpu_mem_arena = False
+        return bare_session(model.path, model.session, options)
     except ORT_ERRORS as error:
         raise StageError(
             f"{model.path}: ONNX Runtime cannot load this file ({first_line(error)})"

@@ -100,6 +100,8 @@ def test_what_cannot_run_is_one_sentence(tagger: OnnxModel) -> None:
 
 
 def test_a_session_is_opened_as_the_model_wants(tagger: OnnxModel) -> None:
-    wants = SessionSettings(config_entries=(("session.load_model_format", "ORT"),))
-    with pytest.raises(StageError, match="cannot load this file"):
-        open_onnx(OnnxModel(tagger.path, wants))
+    for key in ("session.load_model_format", "session." + 2000 * "x"):
+        wants = SessionSettings(config_entries=((key, "ORT"),))
+        for packed in (True, False):
+            with pytest.raises(StageError, match="cannot load this file"):
+                open_onnx(OnnxModel(tagger.path, wants), packed=packed)
