@@ -5,6 +5,7 @@
     EdgeCompressError        1   the base: catch this one
     ├── RecipeError          2   a recipe is wrong: names file, line, key and the nearest valid key
     ├── DataError            2   an input file is wrong: names the file and, if it has one, the line
+    ├── ArgumentError        2   arguments exclude each other: says which to leave out
     ├── MissingExtraError    2   a package is not installed: gives the pip line to run
     ├── TargetError          1   a target did not answer: names the host and what failed
     ├── StageError           1   a stage failed: names the chain, the stage and the cause
@@ -82,6 +83,12 @@ class DataError(EdgeCompressError):
         self.message, self.file, self.line = message, file, line
         parts = (_place(file, line), message)
         super().__init__(": ".join(part for part in parts if part))
+
+
+class ArgumentError(EdgeCompressError):
+    """Arguments of a command or function exclude each other; the text says which to leave out."""
+
+    exit_code = 2
 
 
 class MissingExtraError(EdgeCompressError):

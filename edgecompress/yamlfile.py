@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import yaml
 
@@ -22,6 +22,8 @@ MAX_STEPS = 60
 """Of a setting's key, and of entries inside one another: some of what reads them is recursive."""
 
 KeyPath = tuple[str | int, ...]
+Settings: TypeAlias = "Mapping[str, Any] | Sequence[str]"
+"""Values by their keys, or ``key=value`` as the command line has them; see `apply_settings`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,12 +185,38 @@ def setting(key: str, value: Any) -> str:
     """
     import json
 
-    text = json.dumps(value, ensure_ascii=False)
+    text = json.dumps(_plain(value, key), ensure_ascii=False)
     return f"{key}=" + re.sub(r"[^ -~]", lambda found: f"\\U{ord(found[0]):08x}", text)
 
 
-def apply_settings(document: Any, settings: Sequence[str], option: str = "--set") -> Any:
-    """Lay ``key=value`` settings over a document, in order, and give the new document.
+def _plain(value: Any, key: str) -> Any:
+    """Give a value of Python as a recipe holds it: paths are texts, tuples are lists.
+
+    Raises
+    ------
+    RecipeError
+        When it is something that no recipe can hold.
+    """
+    import os
+
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, Mapping):
+        return {name: _plain(one, f"{key}.{name}") for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one, f"{key}[{index}]") for index, one in enumerate(value)]
+    if callable(item := getattr(value, "item", None)) and not getattr(value, "shape", ()):
+        return item()  # a number of numpy's
+    raise RecipeError(
+        f"a recipe cannot hold a {type(value).__name__}; give text, numbers, lists and mappings",
+        key=key,
+    )
+
+
+def apply_settings(document: Any, settings: Settings, option: str = "--set") -> Any:
+    """Lay settings over a document, in order, and give the new document.
 
     A key is a dotted path; list positions are ``[n]``. Values are YAML. Below ``stages`` the name
     of a stage sets the field wherever that stage stands: ``stages.distil.epochs=2``.
@@ -196,7 +224,8 @@ def apply_settings(document: Any, settings: Sequence[str], option: str = "--set"
     Parameters
     ----------
     document : mapping
-    settings : sequence of str
+    settings : mapping of str to object, or sequence of str
+        Values by their keys, or texts ``key=value``.
     option : str
         What they were given with, for errors.
 
@@ -208,12 +237,8 @@ def apply_settings(document: Any, settings: Sequence[str], option: str = "--set"
     import copy
 
     result = copy.deepcopy(document)
-    for setting in settings:
-        key, equals, text = setting.partition("=")
+    for key, value in _pairs(settings, option):
         named = f"{option} {key.strip()}"
-        if not equals or not key.strip():
-            raise RecipeError(f"{option} wants KEY=VALUE, not {shortened(setting, 80)!r}")
-        value = parse_value(text, named)
         words = re.findall(r"\[(\d+)\]|([^.\[\]]+)", key.strip())
         if not words or len(words) > MAX_STEPS or _UNUSABLE_TYPED.search(key):
             raise RecipeError("this is no key; write a path such as data.root", key=named)
@@ -226,6 +251,17 @@ def apply_settings(document: Any, settings: Sequence[str], option: str = "--set"
         else:
             _set(result, parts, value, named)
     return result
+
+
+def _pairs(settings: Settings, option: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(settings, Mapping):
+        yield from ((key, _plain(value, key)) for key, value in settings.items())
+        return
+    for text in settings:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise RecipeError(f"{option} wants KEY=VALUE, not {shortened(text, 80)!r}")
+        yield key, parse_value(value, f"{option} {key.strip()}")
 
 
 def _position(index: str) -> int:

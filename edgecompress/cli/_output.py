@@ -6,10 +6,14 @@ Names, labels and versions come from bundles, recipes and boards that nobody has
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from edgecompress.words import printable, shortened
+
+if TYPE_CHECKING:
+    from edgecompress.api.shown import Shown
 
 
 def say(text: str = "") -> None:
@@ -31,6 +35,19 @@ def _escaped(sign: str) -> str:
     return "".join(
         f"\\u{int.from_bytes(units[at : at + 2], 'big'):04x}" for at in range(0, len(units), 2)
     )
+
+
+def show(found: Shown) -> None:
+    """Print what a function of the API gave: with rich at a terminal, in whole lines elsewhere."""
+    if sys.stdout.isatty():
+        try:
+            from rich.console import Console
+        except ModuleNotFoundError:
+            pass  # a device has the base install
+        else:
+            Console(highlight=False).print(found)
+            return
+    say(str(found))
 
 
 LONGEST_MESSAGE = 700

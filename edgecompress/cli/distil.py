@@ -12,6 +12,8 @@ from edgecompress.cli._single import apply_stage, stage_options
 @click.command(name="distil")
 @click.option("--teacher", default=None, help="Directory or hub id; else the recipe's teacher.")
 @stage_options
-def command(model: str, teacher: str | None, **options: Any) -> None:
+def command(**options: Any) -> None:
     """Train MODEL, the student, to answer like the teacher."""
-    apply_stage(model, "distil", options, teacher)
+    from edgecompress.api.stages import distil
+
+    apply_stage(distil, **options)

@@ -11,6 +11,8 @@ from edgecompress.cli._single import apply_stage, stage_options
 
 @click.command(name="export")
 @stage_options
-def command(model: str, **options: Any) -> None:
+def command(**options: Any) -> None:
     """Export the PyTorch MODEL to ONNX and prove that the answers are the same."""
-    apply_stage(model, "export", options)
+    from edgecompress.api.stages import export
+
+    apply_stage(export, **options)

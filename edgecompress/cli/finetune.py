@@ -11,6 +11,8 @@ from edgecompress.cli._single import apply_stage, stage_options
 
 @click.command(name="finetune")
 @stage_options
-def command(model: str, **options: Any) -> None:
+def command(**options: Any) -> None:
     """Fine-tune MODEL (a directory or a hub id) on labelled data."""
-    apply_stage(model, "finetune", options)
+    from edgecompress.api.stages import finetune
+
+    apply_stage(finetune, **options)

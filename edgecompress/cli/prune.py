@@ -17,10 +17,12 @@ from edgecompress.cli._single import apply_stage, stage_options
     help="structured, layers or magnitude.",
 )
 @stage_options
-def command(model: str, method: str, **options: Any) -> None:
+def command(**options: Any) -> None:
     """Remove heads and neurons, or whole layers, of the PyTorch MODEL for good.
 
     With --method magnitude its smallest weights become zero (--set sparsity=0.8, or pattern=2:4):
     no inference gets faster by that, but the compressed download gets smaller.
     """
-    apply_stage(model, f"prune.{method}", options)
+    from edgecompress.api.stages import prune
+
+    apply_stage(prune, **options)

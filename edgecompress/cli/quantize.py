@@ -22,7 +22,6 @@ EXISTING = click.Path(path_type=Path, exists=True)
 )
 @click.option(
     "--data",
-    "inputs",
     type=EXISTING,
     help="Calibration data for static, smooth and weights with gptq, of any graph: an .npz with an "
     "array for each input, a folder of .npz, .npy or images, or texts (.txt, .csv, .tsv).",
@@ -40,26 +39,8 @@ EXISTING = click.Path(path_type=Path, exists=True)
     help="Keep the result although its answers are no longer those of the fp32 model.",
 )
 @stage_options
-def command(
-    model: str,
-    scheme: str,
-    inputs: Path | None,
-    preprocessor: Path | None,
-    force: bool,
-    **options: Any,
-) -> None:
+def command(**options: Any) -> None:
     """Quantize MODEL to int8; dynamic needs no data and no recipe."""
-    from edgecompress.yamlfile import setting
+    from edgecompress.api.stages import quantize
 
-    given = {"inputs": inputs, "preprocessor": preprocessor}
-    settings = [setting(field, str(path.absolute())) for field, path in given.items() if path]
-    if settings and scheme in ("dynamic", "half"):
-        raise click.UsageError(f"{scheme} needs no data; to calibrate with it add --scheme static")
-    if settings and scheme.startswith(("auto", "inc_")):
-        raise click.UsageError(
-            f"{scheme} takes no --data but a task's files: --train FILE --validation FILE "
-            "--format NAME, or --recipe RECIPE"
-        )
-    settings += ["force=true"] if force else []
-    options["settings"] = (*settings, *options["settings"])
-    apply_stage(model, f"quantize.{scheme}", options)
+    apply_stage(quantize, **options)

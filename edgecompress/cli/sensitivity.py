@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from edgecompress.cli._output import say, say_json
-from edgecompress.cli._single import build, data_options
+from edgecompress.cli._single import data_options
 
 _PARTS = {
     "all": ("both", "weight", "activation", "int8", "int4"),
@@ -65,13 +65,15 @@ def command(model: str, output: Path | None, other: Path | None, **options: Any)
     """
     import json
 
+    from edgecompress.api.options import split_options
     from edgecompress.api.progress import TerminalReporter
     from edgecompress.cli import _sensitivity as work
     from edgecompress.engine.pipeline import Pipeline
     from edgecompress.engine.run import read_splits
     from edgecompress.store import Store, default_store
 
-    recipe = build(model, None, options)
+    said, options = split_options(options)
+    recipe = said.build(model)
     ask = work.Question(
         samples=options["samples"],
         data=options["data"],
@@ -85,7 +87,7 @@ def command(model: str, output: Path | None, other: Path | None, **options: Any)
             "per_channel": not options["per_tensor"],
         },
     )
-    place = Store(options["store"] or default_store())
+    place = Store(said.store_path or default_store())
     place.sweep()
     with TerminalReporter() as reporter:
         pipeline = Pipeline(recipe, place, read_splits(recipe)[0], reporter)

@@ -5,7 +5,6 @@ Nothing here imports torch or onnxruntime, so that `edgecompress check` answers 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +24,7 @@ from edgecompress.targets.fleet import Fleet, find_fleet, load_fleet
 from edgecompress.training.new_teacher import NewTeacher
 from edgecompress.validation import explain, nearest, validated
 from edgecompress.values import Candidate, Json, Limit, OnnxModel, TorchModel
-from edgecompress.yamlfile import KeyPath, YamlFile, apply_settings, read_yaml
+from edgecompress.yamlfile import KeyPath, Settings, YamlFile, apply_settings, read_yaml
 
 
 class Strict(BaseModel):
@@ -127,15 +126,16 @@ class Recipe:
         return chain_names(self.chains)
 
 
-def load_recipe(file: Path, settings: Sequence[str] = (), *, complete: bool = True) -> Recipe:
+def load_recipe(file: Path, settings: Settings = (), *, complete: bool = True) -> Recipe:
     """Read a recipe, lay `settings` over it and check its keys, types and order of stages.
 
     Parameters
     ----------
     file : Path
         The YAML file; relative paths in it are relative to its folder.
-    settings : sequence of str
-        ``key=value``; paths given here are relative to the working directory.
+    settings : mapping of str to object, or sequence of str
+        Fields by their keys, or ``key=value`` of each; paths given here are relative to the
+        working directory.
     complete : bool
         False for a single stage run from the command line: the chain may end in PyTorch.
 

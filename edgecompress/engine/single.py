@@ -21,7 +21,7 @@ from edgecompress.reading import read_json
 from edgecompress.store import Store, default_store
 from edgecompress.values import CANDIDATE_BYTES, Candidate, Json, Measurement, OnnxModel
 from edgecompress.writing import put, sweep, writing
-from edgecompress.yamlfile import YamlFile, apply_settings
+from edgecompress.yamlfile import Settings, YamlFile, apply_settings
 
 ARCHITECTURES = {
     "ForTokenClassification": "token-classification",
@@ -70,8 +70,8 @@ def single_recipe(
     like: Path | None = None,
     teacher: str | None = None,
     task: str | None = None,
-    settings: Sequence[str] = (),
-    data_settings: Sequence[str] = (),
+    settings: Settings = (),
+    data_settings: Settings = (),
 ) -> Recipe:
     """Build the recipe of one stage (or, with None, of no stage) applied to `model`.
 
@@ -87,10 +87,10 @@ def single_recipe(
         Directory or hub id of the teacher (for `distil`).
     task : str, optional
         Task; else that of `like`, else read from the model.
-    settings : sequence of str
-        ``field=value`` of the stage.
-    data_settings : sequence of str
-        ``key=value`` of the recipe, such as ``data.root=DIR``.
+    settings : mapping of str to object, or sequence of str
+        Fields of the stage, or ``field=value`` of each.
+    data_settings : mapping of str to object, or sequence of str
+        Fields of the recipe, such as ``data.root=DIR``.
     """
     if not Path(model).exists() and (model.endswith(".onnx") or model.startswith((".", "/"))):
         raise DataError("there is no such model", file=Path(model))

@@ -26,7 +26,7 @@ from edgecompress.engine.recipe_paths import absolute_paths
 from edgecompress.errors import DataError, RecipeError
 from edgecompress.validation import nearest
 from edgecompress.values import Json
-from edgecompress.yamlfile import KeyPath, YamlFile, apply_settings, read_yaml
+from edgecompress.yamlfile import KeyPath, Settings, YamlFile, apply_settings, read_yaml
 
 MATRIX = "matrix"
 MAX_CELLS = 500
@@ -73,16 +73,16 @@ class Matrix:
     source: YamlFile = field(repr=False, default=YamlFile({}, None, {}))
 
 
-def read_matrix(file: Path, settings: Sequence[str] = ()) -> Matrix | None:
+def read_matrix(file: Path, settings: Settings = ()) -> Matrix | None:
     """Read a recipe that has a `matrix:` and check every cell of it.
 
     Parameters
     ----------
     file : Path
         The YAML file; relative paths in it are relative to its folder.
-    settings : sequence of str
-        ``key=value`` laid over the recipe before it is expanded; placeholders are filled in there,
-        too, and ``matrix.seed=[7]`` sets an axis.
+    settings : mapping of str to object, or sequence of str
+        Laid over the recipe before it is expanded, by key or as ``key=value``; placeholders are
+        filled in there, too, and ``matrix.seed=[7]`` sets an axis.
 
     Returns
     -------

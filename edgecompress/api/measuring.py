@@ -1,0 +1,172 @@
+"""Measuring models: how well they answer, and how large and fast they are on every target."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from edgecompress.api.measured import Evaluation, ModelProfile, Profile
+from edgecompress.api.options import DataOptions, Place, Places, reporting, several, takes_data
+from edgecompress.engine.single import evaluate_one, profile_models
+from edgecompress.errors import ArgumentError, DataError, EdgeCompressError
+from edgecompress.onnx_folders import onnx_in_folder
+
+
+@takes_data
+def evaluate(
+    model: Place,
+    *,
+    split: Literal["validation", "test"] = "validation",
+    teacher: Place | None = None,
+    **options: Any,
+) -> Evaluation:
+    """Measure the accuracy of a model: an ONNX or PyTorch candidate, a bundle, a directory.
+
+    Parameters
+    ----------
+    model : path or str
+    split : {"validation", "test"}
+    teacher : path or str, optional
+        Compare with this model: agreement and drop.
+    DATA
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    EdgeCompressError
+        When there is no data, or the model cannot answer.
+    """
+    data = DataOptions(**options)
+    recipe = data.build(model, teacher=teacher)
+    with reporting(data.progress) as reporter:
+        found, floor = evaluate_one(recipe, data.store_path, reporter, split)
+    return Evaluation(os.fspath(model), split, found, floor)
+
+
+@takes_data
+def profile(
+    models: Places,
+    *,
+    target: str | tuple[str, ...] = (),
+    targets: Place | None = None,
+    threads: int | tuple[int, ...] = (),
+    affinity: int | tuple[int, ...] = (),
+    arena: Literal["on", "off", "both"] | None = None,
+    batch: int | tuple[int, ...] = (),
+    min_duration_ms: float | None = None,
+    any_governor: bool = False,
+    operators: bool = False,
+    size: Mapping[str, int] | None = None,
+    bound: Mapping[str, int | tuple[int, int]] | None = None,
+    inputs: Place | None = None,
+    compare: bool = False,
+    teacher: Place | None = None,
+    **options: Any,
+) -> Profile:
+    """Measure size, latency, memory and more of models, on every target.
+
+    Parameters
+    ----------
+    models : path or sequence of paths
+        Bundles, candidates' directories or any ONNX files.
+    target : str or sequence of str
+        Where to measure: names of the fleet, or URLs that `targets list` shows; this machine when
+        left out.
+    targets : path, optional
+        File that names targets; else the targets.yaml that is found.
+    threads : int or sequence of int
+        Threads to measure with, one after the other; the first count most.
+    affinity : int or sequence of int
+        Cores that the model is bound to.
+    arena : {"on", "off", "both"}, optional
+        Whether the runtime keeps freed memory; on when left out.
+    batch : int or sequence of int
+        Also measure the throughput of so many inputs at once.
+    min_duration_ms : float, optional
+        Time at least so long.
+    any_governor : bool
+        Accept times under a frequency governor other than performance.
+    operators : bool
+        Also say which operators took the time.
+    size : mapping of str to int, optional
+        Sizes of axes that the graph leaves open, by their name there or as input.axis.
+    bound : mapping of str to int or (int, int), optional
+        Values of an input lie from 0 to below this, or from the first to below the second.
+    inputs : path, optional
+        An .npz: feed these arrays, named as the inputs; 0/name, 1/name … for several items.
+    compare : bool
+        Interleave two models and give their ratio.
+    teacher : path or str, optional
+        Measure how much faster than this model's export.
+    DATA
+
+    Returns
+    -------
+    Profile
+        A model that cannot be measured, of several, is no error: its part says why.
+
+    Raises
+    ------
+    ArgumentError
+        When `compare` is given with another number of models than two, or with a teacher.
+    EdgeCompressError
+        When something that all models share is at fault.
+    """
+    named = [os.fspath(model) for model in several(models)]
+    if compare and len(named) != 2:
+        raise ArgumentError(f"--compare takes two models, not {len(named)}")
+    if compare and teacher:
+        raise ArgumentError("--compare and --teacher both name what to compare with; give one")
+    for model in named:
+        _check_model(Path(model))
+    said: dict[str, Any] = {
+        "targets": list(dict.fromkeys(several(target))),
+        "fleet": _absolute(targets),
+        "profile.threads": list(several(threads)),
+        "profile.affinity": list(several(affinity)),
+        "profile.batches": list(several(batch)),
+        "profile.arena": arena,
+        "profile.min_duration_ms": min_duration_ms,
+        "profile.any_governor": any_governor,
+        "profile.operators": operators,
+        "profile.inputs.sizes": size,
+        "profile.inputs.bounds": bound,
+        "profile.inputs.file": _absolute(inputs),
+    }
+    more = {name: value for name, value in said.items() if value}
+    data = DataOptions(**options)
+    recipes = [data.build(model, teacher=teacher, more=more) for model in named]
+    with reporting(data.progress) as reporter:
+        found = profile_models(recipes, data.store_path, reporter, compare=compare)
+    names = [" against ".join(reversed(named))] if compare else named
+    reference = Path(named[0]).name if compare else None
+    return Profile(
+        tuple(
+            ModelProfile(name, (), one, reference)
+            if isinstance(one, EdgeCompressError)
+            else ModelProfile(name, one, None, reference)
+            for name, one in zip(names, found, strict=True)
+        )
+    )
+
+
+def _absolute(place: Place | None) -> str | None:
+    return str(Path(place).absolute()) if place else None
+
+
+def _check_model(model: Path) -> None:
+    """See that a model is there, before anything is measured; hub ids are for other commands."""
+    if not model.exists():
+        raise DataError("there is no such model", file=model)
+    known = ("candidate.json", "manifest.json", "config.json")
+    if onnx_in_folder(model) is not None:
+        return
+    if model.is_dir() and not any((model / name).is_file() for name in known):
+        graphs = sorted(path.name for path in model.glob("*.onnx"))
+        advice = f"; name {graphs[0]} in it" if graphs else ""
+        raise DataError(f"neither a bundle nor a candidate's directory{advice}", file=model)

@@ -1,0 +1,144 @@
+"""Arguments that many functions take: on which data they work, and how they tell of it."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
+
+from edgecompress.engine.recipe import Recipe
+from edgecompress.engine.single import single_recipe
+from edgecompress.progress import Reporter, Silent
+from edgecompress.resources import resource_folder
+from edgecompress.yamlfile import Settings, setting
+
+Place: TypeAlias = "str | os.PathLike[str]"
+Places: TypeAlias = "Place | Sequence[Place]"
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+DATA = """
+    recipe : path or str, optional
+        Take task, data, seed and targets from this recipe: a file, or a name such as "quickstart".
+    task : str, optional
+        "token-classification", "text-classification", "masked-lm" …; else the model's or recipe's.
+    format : str, optional
+        Of the data files: "conll", "tsv", "text" …
+    train, validation, test : path or sequence of paths
+        Data files.
+    recipe_settings : mapping of str to object
+        Fields of the recipe, such as ``{"data.root": "DIR", "seed": 3}``.
+    store : path, optional
+        Where results are kept between calls; the user's cache folder when left out.
+    progress : bool or Reporter
+        Whether to show how far the work is; a `Reporter` is told.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataOptions:
+    """On which data a function works, and how it tells of it."""
+
+    recipe: Place | None = None
+    task: str | None = None
+    format: str | None = None
+    train: Places = ()
+    validation: Places = ()
+    test: Places = ()
+    recipe_settings: Settings = ()
+    store: Place | None = None
+    progress: bool | Reporter = True
+
+    @property
+    def store_path(self) -> Path | None:
+        """The store as a path."""
+        return Path(self.store) if self.store else None
+
+    def build(
+        self,
+        model: Place,
+        stage: str | None = None,
+        fields: Mapping[str, Any] | None = None,
+        *,
+        teacher: Place | None = None,
+        more: Mapping[str, Any] | None = None,
+    ) -> Recipe:
+        """Build the recipe of one stage, or of none; `more` are further fields of the recipe."""
+        settings = [f"data.format={self.format}"] if self.format else []
+        settings += as_texts(self.recipe_settings)
+        for split in ("train", "validation", "test"):
+            if files := [str(Path(one).absolute()) for one in several(getattr(self, split))]:
+                settings.append(setting(f"data.{split}", files))
+        settings += [setting(key, value) for key, value in (more or {}).items()]
+        return single_recipe(
+            os.fspath(model),
+            stage,
+            like=find_recipe(self.recipe) if self.recipe else None,
+            teacher=None if teacher is None else os.fspath(teacher),
+            task=self.task,
+            settings=fields or {},
+            data_settings=settings,
+        )
+
+
+SHARED = frozenset(field.name for field in fields(DataOptions))
+
+
+def takes_data(function: Function) -> Function:
+    """Show the arguments of `DataOptions` in a function's signature and on its page."""
+    own = inspect.signature(function)
+    mine = [one for one in own.parameters.values() if one.kind is not one.VAR_KEYWORD]
+    shared = [*inspect.signature(DataOptions).parameters.values()]
+    rest = [
+        one
+        for one in own.parameters.values()
+        if one.kind is one.VAR_KEYWORD and one.name != "options"
+    ]
+    function.__signature__ = own.replace(parameters=[*mine, *shared, *rest])  # type: ignore[attr-defined]
+    function.__doc__ = (function.__doc__ or "").replace("\n    DATA\n", DATA)
+    return function
+
+
+def split_options(given: Mapping[str, Any]) -> tuple[DataOptions, dict[str, Any]]:
+    """Part what is said of the data from the fields of a stage."""
+    said = {name: value for name, value in given.items() if name in SHARED}
+    return DataOptions(**said), {n: value for n, value in given.items() if n not in SHARED}
+
+
+def several(given: Any) -> tuple[Any, ...]:
+    """Give one value or several as a tuple."""
+    return (given,) if isinstance(given, str | int | os.PathLike) else tuple(given)
+
+
+def as_texts(settings: Settings) -> list[str]:
+    """Write settings as the command line has them."""
+    if isinstance(settings, Mapping):
+        return [setting(key, value) for key, value in settings.items()]
+    return list(settings)
+
+
+def find_recipe(name: Place) -> Path:
+    """Give the recipe's file: a path, or the name of one that is installed (``quickstart``)."""
+    path = Path(name)
+    if path.exists():
+        return path
+    shipped = resource_folder("models") / path.name
+    for candidate in (shipped, shipped.with_suffix(".yaml")):
+        if candidate.is_file():
+            return candidate
+    return path
+
+
+@contextlib.contextmanager
+def reporting(progress: bool | Reporter) -> Iterator[Reporter]:
+    """Give who is told how far the work is: bars and lines, or nobody."""
+    if progress is True:
+        from edgecompress.api.progress import TerminalReporter
+
+        with TerminalReporter() as reporter:
+            yield reporter
+    else:
+        yield progress or Silent()

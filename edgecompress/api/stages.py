@@ -1,0 +1,227 @@
+"""A function for each command that applies one stage to a model.
+
+Arguments that are not the function's own are fields of the stage, as in a recipe.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from edgecompress.api.made import StageResult, stage_result
+from edgecompress.api.options import Place, reporting, split_options, takes_data
+from edgecompress.engine.single import apply_one
+from edgecompress.errors import ArgumentError
+
+Corpus: TypeAlias = "Place | Sequence[Place | Mapping[str, Any]]"
+
+
+@takes_data
+def export(model: Place, output: Place, **fields: Any) -> StageResult:
+    """Export a PyTorch model to ONNX and prove that the answers are the same.
+
+    Parameters
+    ----------
+    model : path or str
+        A candidate's or Hugging Face directory, or a hub id.
+    output : path
+        Directory to write; a file name ending in .onnx writes the model alone.
+    DATA
+    **fields
+        Fields of the stage: `edgecompress stages export` lists them.
+
+    Returns
+    -------
+    StageResult
+
+    Raises
+    ------
+    EdgeCompressError
+        When the model, the data, a field or the output is at fault, or the stage fails.
+    """
+    return _apply("export", model, output, fields)
+
+
+@takes_data
+def finetune(model: Place, output: Place, **fields: Any) -> StageResult:
+    """Fine-tune a model (a directory or a hub id) on labelled data.
+
+    Parameters, result and errors are those of `export`; the fields are those of `finetune`.
+    """
+    return _apply("finetune", model, output, fields)
+
+
+@takes_data
+def distil(
+    model: Place, output: Place, *, teacher: Place | None = None, **fields: Any
+) -> StageResult:
+    """Train a model, the student, to answer like the teacher.
+
+    Parameters, result and errors are those of `export`; the fields are those of `distil`.
+
+    Parameters
+    ----------
+    teacher : path or str, optional
+        Directory or hub id; else the recipe's teacher.
+    """
+    return _apply("distil", model, output, fields, teacher)
+
+
+@takes_data
+def factorize(model: Place, output: Place, **fields: Any) -> StageResult:
+    """Make products of low rank of a PyTorch model's embedding and linear layers.
+
+    Parameters, result and errors are those of `export`; the fields are those of `factorize`:
+    ``embedding=128`` gives the word embedding that rank, ``linear={"energy": 0.9}`` the linear
+    layers ranks that keep that share of what they compute on the training texts.
+    """
+    return _apply("factorize", model, output, fields)
+
+
+@takes_data
+def prune(
+    model: Place,
+    output: Place,
+    *,
+    method: Literal["structured", "layers", "magnitude"] | str = "structured",
+    **fields: Any,
+) -> StageResult:
+    """Remove heads and neurons, or whole layers, of a PyTorch model for good.
+
+    Parameters, result and errors are those of `export`; the fields are those of ``prune.METHOD``.
+
+    Parameters
+    ----------
+    method : str
+        "structured", "layers" or "magnitude", which makes the smallest weights zero.
+    """
+    return _apply(f"prune.{method}", model, output, fields)
+
+
+@takes_data
+def quantize(
+    model: Place,
+    output: Place,
+    *,
+    scheme: str = "dynamic",
+    data: Place | None = None,
+    preprocessor: Place | None = None,
+    force: bool = False,
+    **fields: Any,
+) -> StageResult:
+    """Quantize a model to int8; dynamic needs no data and no recipe.
+
+    Parameters, result and errors are those of `export`; the fields are those of
+    ``quantize.SCHEME``.
+
+    Parameters
+    ----------
+    scheme : str
+        "dynamic", "static", "weights", "auto", "smooth", "half" (ONNX in); "inc_static",
+        "inc_dynamic", "inc_auto" (PyTorch in).
+    data : path, optional
+        Calibration data for static, smooth and weights with gptq, of any graph: an .npz with an
+        array for each input, a folder of .npz, .npy or images, or texts (.txt, .csv, .tsv).
+    preprocessor : path, optional
+        Folder with the tokenizer of `data`, or its preprocessor_config.json.
+    force : bool
+        Keep the result although its answers are no longer those of the fp32 model.
+
+    Raises
+    ------
+    ArgumentError
+        When the scheme takes no such data.
+    """
+    given = {"inputs": data, "preprocessor": preprocessor}
+    files = {field: str(Path(place).absolute()) for field, place in given.items() if place}
+    if files and scheme in ("dynamic", "half"):
+        raise ArgumentError(f"{scheme} needs no data; to calibrate with it add --scheme static")
+    if files and scheme.startswith(("auto", "inc_")):
+        raise ArgumentError(
+            f"{scheme} takes no --data but a task's files: --train FILE --validation FILE "
+            "--format NAME, or --recipe RECIPE"
+        )
+    kept = {"force": True} if force else {}
+    return _apply(f"quantize.{scheme}", model, output, {**files, **kept, **fields})
+
+
+@takes_data
+def trim(
+    model: Place,
+    output: Place,
+    *,
+    corpus: Corpus = (),
+    keep: int | None = None,
+    coverage: float | None = None,
+    alphabet: Literal["all", "scripts", "corpus"] | None = None,
+    rows: int | None = None,
+    **fields: Any,
+) -> StageResult:
+    """Remove the word pieces that a corpus does not need from a PyTorch model for good.
+
+    Parameters, result and errors are those of `export`; the fields are those of
+    ``vocabulary.trim`` or, with `rows`, of ``vocabulary.share``.
+
+    Parameters
+    ----------
+    corpus : str, path or sequence of them
+        Text that says which pieces are needed: "train" (when left out), a file with one text a
+        line, ``conll:FILE`` or ``tsv:FILE``, or a mapping as in a recipe.
+    keep : int, optional
+        How many pieces to keep.
+    coverage : float, optional
+        In place of `keep`: the share of the corpus' pieces that must be kept.
+    alphabet : {"all", "scripts", "corpus"}, optional
+        Single characters to keep: all, those of the corpus' scripts, or those it uses.
+    rows : int, optional
+        Instead of dropping pieces, let rare ones use the rows of similar ones: how many rows.
+
+    Raises
+    ------
+    ArgumentError
+        When `rows` is given together with `keep`, `coverage` or `alphabet`.
+    """
+    fewer = {"keep": keep, "coverage": coverage, "alphabet": alphabet}
+    if rows is not None and any(value is not None for value in fewer.values()):
+        raise ArgumentError(
+            "--rows keeps all pieces: it goes without --keep, --coverage and --alphabet"
+        )
+    given: dict[str, Any] = {**fewer, "rows": rows}
+    own = {name: value for name, value in given.items() if value is not None}
+    if texts := _texts(corpus):
+        own["corpus"] = texts
+    stage = "vocabulary.trim" if rows is None else "vocabulary.share"
+    return _apply(stage, model, output, {**own, **fields})
+
+
+def _texts(corpus: Corpus) -> list[Any]:
+    """Read the entries of a corpus: ``train``, a path, or a format with a path."""
+    entries = [corpus] if isinstance(corpus, str | os.PathLike) else corpus
+    found: list[Any] = []
+    for entry in entries:
+        if isinstance(entry, Mapping):
+            found.append(entry)
+            continue
+        text = os.fspath(entry)
+        form, colon, place = text.partition(":")
+        if colon and form in ("conll", "tsv", "text"):
+            found.append({"file": str(Path(place).absolute()), "format": form})
+        else:
+            found.append(text if text == "train" else str(Path(text).absolute()))
+    return found
+
+
+def _apply(
+    stage: str,
+    model: Place,
+    output: Place,
+    given: Mapping[str, Any],
+    teacher: Place | None = None,
+) -> StageResult:
+    options, fields = split_options(given)
+    recipe = options.build(model, stage, fields, teacher=teacher)
+    with reporting(options.progress) as reporter:
+        before, after = apply_one(recipe, Path(output), options.store_path, reporter)
+    return stage_result(stage, Path(output), before, after)
