@@ -20,6 +20,7 @@ from edgecompress.metrics import Metric
 from edgecompress.report.document import from_json, to_json
 from edgecompress.report.html import render_html
 from edgecompress.report.markdown import render_markdown
+from edgecompress.report.run_page import run_page
 from edgecompress.targets.accuracy import accuracy_measurements
 from edgecompress.tasks import Answers, Task
 from edgecompress.tasks.compare import paired_bootstrap_drop
@@ -122,7 +123,8 @@ def test_it_chooses(toy: Task) -> None:
 
 def test_the_report_shows_it(toy: Task) -> None:
     found = from_json(to_json(result_of(toy)))
-    page, text = render_html(found), render_markdown(found)
+    drawn = run_page(found)
+    page, text = render_html(drawn), render_markdown(drawn)
     for shown in (page, text):
         assert "Letters off the mark" in shown
         assert "letters off the mark" in shown  # in the sentence of the verdict

@@ -17,6 +17,7 @@ from edgecompress.choose import beats_floor, choose
 from edgecompress.report.document import from_json
 from edgecompress.report.html import render_html
 from edgecompress.report.markdown import render_markdown
+from edgecompress.report.run_page import run_page
 from edgecompress.targets.accuracy import accuracy_measurements
 from edgecompress.tasks import Answers, task
 from edgecompress.texts import label_of, text_example
@@ -176,7 +177,7 @@ def test_a_run_with_an_untaught_teacher_says_so_everywhere(place: Path) -> None:
         "of": "test", "within": "validation", "exact": 1, "normalised": 1, "examples": 41,
     }  # fmt: skip
     assert not (place / "out" / "bundle").exists()
-    for text in (done.stdout, render_html(result), render_markdown(result)):
+    for text in (done.stdout, render_html(run_page(result)), render_markdown(run_page(result))):
         said = " ".join(text.replace("&lt;", "<").split())
         assert FLOOR in said
         assert "The teacher does not beat" in said

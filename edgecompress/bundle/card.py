@@ -10,29 +10,42 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgecompress.bundle.manifest import Manifest
 from edgecompress.errors import MissingExtraError
 from edgecompress.report import evidence, words
+from edgecompress.report.blocks import (
+    Block,
+    Code,
+    Head,
+    Heading,
+    Items,
+    Page,
+    Paragraph,
+    Section,
+    name,
+)
 from edgecompress.report.facts import HERE, Facts, display_name, gather, scored, size_ratio
 from edgecompress.report.languages import LABEL, Languages, languages
 from edgecompress.report.limits import FEW, limits, listed
-from edgecompress.report.markdown import code, escape, place_text
+from edgecompress.report.markdown import render_markdown
 from edgecompress.report.panels import Slices, slices
-from edgecompress.report.places import places
+from edgecompress.report.places import described, places
 from edgecompress.report.sentence import headline
 from edgecompress.report.standing import standing
 from edgecompress.report.steps import in_words, quantized
+from edgecompress.report.table import Cell, Column, table_of
 from edgecompress.tasks import task
 from edgecompress.values import Json, Row, RunResult, Step, find
-
-if TYPE_CHECKING:
-    from jinja2 import Template
 
 CARD = "README.md"
 """The card's name in the evidence: what file browsers and hubs show first."""
 
+WRITTEN = (
+    "Every figure and every limit here was written by edgecompress from what was measured; nothing "
+    "was added by hand."
+)
 _TASKS = {
     "token-classification": "labels the words of a text (token classification)",
     "text-classification": "gives a text one label (text classification)",
@@ -54,7 +67,7 @@ def write_card(folder: Path, manifest: Manifest, result: RunResult) -> str:
     DataError
         When the bundle's tokenizer cannot be read.
     MissingExtraError
-        When jinja2, PyYAML or Babel is not installed.
+        When PyYAML or Babel is not installed.
     """
     longest = None
     if manifest.preprocessor and manifest.task:
@@ -84,7 +97,7 @@ def render_card(manifest: Manifest, result: RunResult, *, longest: int | None = 
     Raises
     ------
     MissingExtraError
-        When jinja2, PyYAML or Babel is not installed.
+        When PyYAML or Babel is not installed.
     """
     facts = gather(result)
     row = facts.winner or Row(manifest.name, "candidate")
@@ -93,25 +106,88 @@ def render_card(manifest: Manifest, result: RunResult, *, longest: int | None = 
     spoken = languages(result, row)
     parts = slices(replace(facts, teacher=base), row)
     parts = tuple(_named(one, spoken) for one in parts)
-    return _template().render(
-        front=front_matter(manifest, facts, row, spoken, result.recipe.get("data")),
-        manifest=manifest,
-        head=headline(result, facts) if facts.winner else None,
-        facts=[pair for pair in _facts(manifest, facts, row) if pair[1]],
-        steps=[(step.stage, in_words(step)) for step in row.steps],
-        purpose=_purpose(manifest, facts, spoken),
-        splits=[*_splits(manifest, result)],
-        data=[*_data(manifest, result), *standing(result)],
-        method=[*evidence.method(result, facts, row)],
-        places=[place_text(one) for one in places(result, facts)],
-        tables=[*evidence.tables(result, facts, row)],
-        slices=parts,
-        base=display_name(base) if base else "",
-        few=FEW,
-        elsewhere=[*evidence.elsewhere(facts, row)],
-        missing=[*evidence.missing(facts, row)],
-        limits=limits(result, facts, row, manifest.labels, parts, spoken, longest),
-        command=result.command,
+    told = limits(result, facts, row, manifest.labels, parts, spoken, longest)
+    found = headline(result, facts)
+    lead = f"It is {found.detail}." if found.detail else ""
+    head = Head(found.sentence, lead, found.badge) if facts.winner else Head(manifest.name)
+    uneven = [block for one in parts for block in _uneven(one, display_name(base) if base else "")]
+    alone = Paragraph("The figures were not taken apart: the data has one part only, or none.")
+    missing = tuple(evidence.missing(facts, row))
+    whole = Paragraph("Everything that this run measures is there and valid.")
+    page = Page(
+        manifest.name,
+        head,
+        (Paragraph(WRITTEN),),
+        (
+            Section("What it is", tuple(_about(manifest, facts, row))),
+            Section("For whom", (Paragraph(_purpose(manifest, facts, spoken)),)),
+            Section("Data", tuple(_data(manifest, result))),
+            Section(
+                "How it was measured",
+                (
+                    Items(tuple(evidence.method(result, facts, row))),
+                    *described(places(result, facts)),
+                ),
+            ),
+            Section("The numbers", tuple(_numbers(result, facts, row))),
+            Section("Differences between parts of the data", tuple(uneven) or (alone,)),
+            Section("Answers on other processors", (Items(tuple(evidence.elsewhere(facts, row))),)),
+            Section("Not measured, or not valid", (Items(missing) if missing else whole,)),
+            Section("Limits", (Items(told),)),
+            Section("How to run it", tuple(_use(result))),
+        ),
+    )
+    front = front_matter(manifest, facts, row, spoken, result.recipe.get("data"))
+    return f"---\n{front}---\n\n{render_markdown(page, titled=True)}"
+
+
+def _about(manifest: Manifest, facts: Facts, row: Row) -> Iterator[Block]:
+    known = _facts(manifest, facts, row)
+    yield Items(tuple(f"{title}: {text}" for title, text in known if text))
+    if row.steps:
+        yield Paragraph("How it was made, with what each step decided:")
+        steps = (f"{name(step.stage)}: {in_words(step)}" for step in row.steps)
+        yield Items(tuple(steps), ordered=True)
+
+
+def _numbers(result: RunResult, facts: Facts, row: Row) -> Iterator[Block]:
+    tables = [*evidence.tables(result, facts, row)]
+    for table in tables:
+        yield from (Heading(table.caption), table)
+    if not tables:
+        yield Paragraph("Nothing was measured of this model.")
+
+
+def _uneven(slices: Slices, base: str) -> Iterator[Block]:
+    lines = []
+    for one in slices.lines:
+        samples = f"{one.samples}{'*' * (one.count < FEW)}"
+        figures = (samples, one.teacher, one.shown, one.difference)
+        lines.append((one.name, map(Cell, figures)))
+    heads = ("examples", base, "this model", "difference")
+    columns = (Column(head, head) for head in heads)
+    yield table_of(slices.heading, slices.heading, columns, lines)
+    note = f"{slices.metric} on {slices.split}, in points; these differences have no interval, and "
+    note += "small ones may be chance."
+    if any(one.count < FEW for one in slices.lines):
+        note += f" * Fewer than {FEW} examples: chance alone can move the figure by 10 points and "
+        note += "more."
+    yield Paragraph(note)
+
+
+def _use(result: RunResult) -> Iterator[Block]:
+    yield Paragraph(
+        f"With {name('pip install edgecompress')} (onnxruntime, tokenizers, numpy and click; no "
+        "torch), from the bundle's folder:"
+    )
+    yield Code('edgecompress bundle verify .\nedgecompress predict . "some text"', language="sh")
+    python = 'import edgecompress\n\nedgecompress.load(".").predict("some text")'
+    yield Code(python, language="python")
+    made = f" Made by {name(result.command)}." if result.command else ""
+    yield Paragraph(
+        f"Beside this card lie {name('measurements.json')}, every number with its conditions, and "
+        f"{name('report.html')}, where one was drawn. {name('manifest.json')} in the folder above "
+        f"holds the recipe, the decisions and all digests.{made}"
     )
 
 
@@ -200,8 +276,8 @@ def _named(table: Slices, spoken: Languages) -> Slices:
 
 def _facts(manifest: Manifest, facts: Facts, row: Row) -> Iterator[tuple[str, str]]:
     """Give names and texts (Markdown) of what stands first; an empty text is left out."""
-    yield "Task", escape(_TASKS.get(manifest.task or "", manifest.task or "not known"))
-    labels = [code(one) for one in manifest.labels]
+    yield "Task", _TASKS.get(manifest.task or "", manifest.task or "not known")
+    labels = [name(one) for one in manifest.labels]
     yield f"Labels ({len(labels)})", listed(labels, 40)
     size = find(row.measurements, "size")
     ratio = size_ratio(row, facts.reference)
@@ -213,14 +289,14 @@ def _facts(manifest: Manifest, facts: Facts, row: Row) -> Iterator[tuple[str, st
     off = f", without {', '.join(session.disabled_optimizers)}" * bool(session.disabled_optimizers)
     entries = "".join(f", {key}={value}" for key, value in session.config_entries)
     level = f"graph optimization {session.graph_optimization_level}"
-    yield "Runs in", escape(f"ONNX Runtime on a CPU ({level}{off}{entries})")
+    yield "Runs in", f"ONNX Runtime on a CPU ({level}{off}{entries})"
     version = manifest.code.get("version") or manifest.versions.get("edgecompress")
     digest = manifest.code.get("digest")
-    source = f", source {code(_short(digest))}" if isinstance(digest, str) else ""
-    yield "Made by", f"edgecompress {escape(str(version))}{source}" if version else ""
+    source = f", source {name(_short(digest))}" if isinstance(digest, str) else ""
+    yield "Made by", f"edgecompress {version}{source}" if version else ""
     licence = manifest.licences.get("model")
     unknown = "not recorded; the recipe's `licences.model` is where to say it"
-    yield "Licence", escape(str(licence)) if licence else unknown
+    yield "Licence", str(licence) if licence else unknown
 
 
 def _teacher(manifest: Manifest, facts: Facts) -> str:
@@ -228,13 +304,13 @@ def _teacher(manifest: Manifest, facts: Facts) -> str:
     known = given if isinstance(given, Mapping) else {}
     made = manifest.inputs.get("teacher")
     digest = made.get("digest") if isinstance(made, Mapping) else None
-    name = known.get("model") or known.get("bundle")
-    parts = [code(str(name)) if name else "a new model, trained by this recipe" * ("new" in known)]
-    if known.get("finetune") is not None and name:
+    model = known.get("model") or known.get("bundle")
+    parts = [name(model) if model else "a new model, trained by this recipe" * ("new" in known)]
+    if known.get("finetune") is not None and model:
         parts.append("fine-tuned by this recipe")
     size = find(facts.teacher.measurements, "size") if facts.teacher else None
     parts.append(words.measured(size) if size else "")
-    parts.append(f"SHA-256 {code(_short(digest))}" if isinstance(digest, str) else "")
+    parts.append(f"SHA-256 {name(_short(digest))}" if isinstance(digest, str) else "")
     return ", ".join(filter(None, parts))
 
 
@@ -252,23 +328,28 @@ def _purpose(manifest: Manifest, facts: Facts, spoken: Languages) -> str:
     )
 
 
-def _splits(manifest: Manifest, result: RunResult) -> Iterator[Json]:
+def _splits(manifest: Manifest, result: RunResult) -> Iterator[Block]:
     recorded = manifest.inputs.get("data")
     known = recorded if isinstance(recorded, Mapping) else {}
-    for name, use in _USES.items():
-        one = known.get(name)
+    lines = []
+    for split, use in _USES.items():
+        one = known.get(split)
         entry: Mapping[str, Any] = one if isinstance(one, Mapping) else {}
-        count = entry.get("examples") or (result.data.get("splits") or {}).get(name)
-        digest = entry.get("digest") or (result.data.get("digests") or {}).get(name)
-        files = entry.get("files")
+        count = entry.get("examples") or (result.data.get("splits") or {}).get(split)
+        digest = entry.get("digest") or (result.data.get("digests") or {}).get(split)
         if count or digest:
-            yield {
-                "name": name,
-                "use": use,
-                "examples": f"{count:,}" if isinstance(count, int) else words.MISSING,
-                "files": _file_names(files),
-                "digest": _short(digest) if isinstance(digest, str) else words.MISSING,
-            }
+            examples = f"{count:,}" if isinstance(count, int) else words.MISSING
+            short = name(_short(digest)) if isinstance(digest, str) else words.MISSING
+            texts = (use, examples, _file_names(entry.get("files")), short)
+            lines.append((split, map(Cell, texts)))
+    if lines:
+        columns = (
+            Column("use", "used for", kind="words"),
+            Column("examples", "examples"),
+            Column("files", "files", kind="words"),
+            Column("digest", "SHA-256", kind="words"),
+        )
+        yield table_of("Data", "split", columns, lines)
 
 
 def _file_names(files: object) -> str:
@@ -277,7 +358,12 @@ def _file_names(files: object) -> str:
     return listed([words.plain(one.get("name")) for one in files if isinstance(one, Mapping)], 6)
 
 
-def _data(manifest: Manifest, result: RunResult) -> Iterator[str]:
+def _data(manifest: Manifest, result: RunResult) -> Iterator[Block]:
+    yield from _splits(manifest, result)
+    yield Items((*_sources(manifest, result), *standing(result)))
+
+
+def _sources(manifest: Manifest, result: RunResult) -> Iterator[str]:
     data = manifest.recipe.get("data")
     form = data.get("format") if isinstance(data, Mapping) else None
     if form == "cldr":
@@ -301,20 +387,3 @@ def _data(manifest: Manifest, result: RunResult) -> Iterator[str]:
 def _short(digest: str) -> str:
     """Shorten a digest; the manifest holds it whole."""
     return f"{digest[:16]}…" if re.fullmatch(r"[0-9a-f]{40,}", digest) else digest
-
-
-def _template() -> Template:
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-    except ImportError:
-        raise MissingExtraError("jinja2") from None
-    environment = Environment(
-        loader=PackageLoader("edgecompress.report"),
-        autoescape=False,  # noqa: S701 - Markdown; escaped by the filters below
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=False,
-    )
-    environment.filters["e"], environment.filters["c"] = lambda text: escape(str(text)), code
-    return environment.get_template("card.md.j2")

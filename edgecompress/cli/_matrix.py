@@ -22,8 +22,8 @@ def run_cells(
     from edgecompress.api.progress import TerminalReporter
     from edgecompress.engine.matrix import select
     from edgecompress.engine.matrix.run import exit_code, run_matrix
-    from edgecompress.report.matrix.table import state_words
-    from edgecompress.report.matrix.terminal import render_terminal
+    from edgecompress.report.matrix.page import matrix_page, state_words
+    from edgecompress.report.terminal import print_page
     from edgecompress.report.words import duration
 
     chosen = [cell.name for cell in select(matrix, only)]
@@ -46,8 +46,7 @@ def run_cells(
             after=said,
         )
     console = Console(highlight=False)
-    for part in render_terminal(result):
-        console.print(part)
+    print_page(matrix_page(result), console)
     console.print(f"\nReport   {output}/matrix.html", soft_wrap=True)
     return exit_code(result, chosen)
 
@@ -56,7 +55,7 @@ def list_matrix(matrix: Matrix, output: Path, only: Sequence[str]) -> None:
     """Print a line per cell: its name, state and time."""
     from edgecompress.engine.matrix import select
     from edgecompress.engine.matrix.run import look
-    from edgecompress.report.matrix.table import state_words
+    from edgecompress.report.matrix.page import state_words
     from edgecompress.report.words import duration
 
     chosen = {cell.name for cell in select(matrix, only)}

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgecompress.cli._output import say
 from edgecompress.errors import DataError, EdgeCompressError, StageError
 from edgecompress.onnx_folders import onnx_in_folder
 from edgecompress.texts import label_of, tags_of
@@ -347,13 +346,14 @@ def write_files(document: Json, output: Path) -> None:
     EdgeCompressError
         When the folder cannot be written.
     """
-    from edgecompress.report.sensitivity import render_sensitivity
+    from edgecompress.report.html import render_html
+    from edgecompress.report.sensitivity import sensitivity_page
 
     try:
         output.mkdir(parents=True, exist_ok=True)
         files: dict[str, Callable[[], str]] = {
             "sensitivity.json": lambda: json.dumps(document, indent=1) + "\n",
-            "sensitivity.html": lambda: render_sensitivity(document),
+            "sensitivity.html": lambda: render_html(sensitivity_page(document)),
         }
         for name, make in files.items():
             replace_file(output / name, make())
@@ -364,43 +364,11 @@ def write_files(document: Json, output: Path) -> None:
 def show(document: Json, top: int) -> None:
     """Print the table, the worst first (of a comparison: in the graph's order)."""
     from rich.console import Console
-    from rich.table import Table
 
-    from edgecompress.report.sensitivity import short
+    from edgecompress.report.sensitivity import sensitivity_page
+    from edgecompress.report.terminal import print_page
 
-    table = Table(box=None)
-    rows: list[tuple[str, ...]] = []
-    if "items" in document:
-        heads = ["layer", "rounded", "error", "KL", f"{document['metric'] or 'metric'} lost"]
-        heads += ["saves MB", "saves ms"]
-        for item in sorted(document["items"], key=lambda one: -one["cost"]["error"])[:top]:
-            cost, ms = item["cost"], item["saves_ms"]
-            rows.append(
-                (
-                    short(item["layer"]) + (" ◀" if item["layer"] in document["culprits"] else ""),
-                    item["what"],
-                    f"{cost['error']:.2e}",
-                    "–" if cost["kl"] is None else f"{cost['kl']:.2e}",
-                    "–" if cost["drop"] is None else f"{cost['drop'] * 100:.2f}",
-                    f"{item['saves_bytes'] / 1e6:.2f}" if item["saves_bytes"] else "–",
-                    "–" if ms is None else f"{ms:.3f}",
-                )
-            )
-    else:
-        heads = ["tensor", "made by", "mean error", "largest", "dB"]
-        for one in document["tensors"]:
-            ratio = "exact" if one["snr_db"] >= 200 else f"{one['snr_db']:.1f}"
-            errors = (f"{one['mean_error']:.2e}", f"{one['largest_error']:.2e}")
-            rows.append((short(one["tensor"]), one["op"], *errors, ratio))
-    for index, heading in enumerate(heads):
-        table.add_column(heading, justify="left" if index < 2 else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
     console = Console(highlight=False)
     if not console.is_terminal:  # a file has no edge at which names would be folded
         console.width = FILE_WIDTH
-    console.print(table)
-    if "items" in document and len(document["items"]) > top:
-        say(f"… and {len(document['items']) - top} more; --top shows them")
-    say(document["about"])
-    say(document["says"])
+    print_page(sensitivity_page(document, top), console)

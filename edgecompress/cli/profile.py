@@ -65,7 +65,8 @@ def command(as_json: bool, **options: Any) -> int:
     """  # noqa: D301  (click's own sign for lines that stay)
     from edgecompress.api.measuring import profile
     from edgecompress.cli._output import say_error
-    from edgecompress.cli._profile_table import print_profile, to_json_lines
+    from edgecompress.report.profile_page import profile_page, to_json_lines
+    from edgecompress.report.terminal import print_page
 
     for name in ("threads", "affinity", "batch"):
         options[name] = options[name] or ()
@@ -79,5 +80,5 @@ def command(as_json: bool, **options: Any) -> int:
         elif as_json:
             click.echo(to_json_lines(one.model, one.measurements), nl=False)
         else:
-            print_profile(one.model, one.measurements, one.reference)
+            print_page(profile_page(one.model, one.measurements, one.reference))
     return found.exit_code

@@ -66,7 +66,8 @@ def command(
     from edgecompress.engine.run import exit_code
     from edgecompress.engine.run import run as run_recipe
     from edgecompress.errors import RecipeError
-    from edgecompress.report.terminal import render_terminal
+    from edgecompress.report.run_page import run_page
+    from edgecompress.report.terminal import print_page
 
     settings = (*settings, "threads=1") if deterministic else settings
     words = ["edgecompress", "run", recipe, *(w for s in settings for w in ("--set", s))]
@@ -91,8 +92,7 @@ def command(
             command=line,
         )
     console = Console(highlight=False)
-    for part in render_terminal(result):
-        console.print(part)
+    print_page(run_page(result), console)
     console.print(f"\nReport   {output}/report.html", soft_wrap=True)
     if result.winner:
         console.print(f"Bundle   {output}/bundle", soft_wrap=True)

@@ -55,6 +55,7 @@ def write_directory(
     from edgecompress.report.document import measurements_json, to_json
     from edgecompress.report.html import render_html
     from edgecompress.report.markdown import render_markdown
+    from edgecompress.report.run_page import run_page
 
     tell.begin("report and bundle")
     with private(folder, "-o") as aside:
@@ -78,15 +79,16 @@ def write_directory(
             found.recipe,
             found.versions,
             result,
-            render_html(result),
+            render_html(run_page(result)),
             inputs=found.inputs,
             licences=found.licences,
             code=found.code,
             platform=found.platform,
             packages=found.packages,
         )
-    replace_file(folder / "report.html", render_html(result, flips))
-    replace_file(folder / "report.md", render_markdown(result))
+    page = run_page(result, flips)
+    replace_file(folder / "report.html", render_html(page))
+    replace_file(folder / "report.md", render_markdown(page))
     replace_file(folder / "results.json", to_json(result))
     tell.end(f"written to {folder}")
 

@@ -7,52 +7,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from edgecompress.report import words
 from edgecompress.report.facts import Facts, failures, short_names
 from edgecompress.report.places import EMULATED, Place
-from edgecompress.report.table import Cell, Column, Notes, cell_of, loss_cell, sampled
+from edgecompress.report.table import (
+    NOT_MEASURED,
+    Cell,
+    Column,
+    Line,
+    Notes,
+    Part,
+    Table,
+    cell_of,
+    filled,
+    loss_cell,
+    sampled,
+)
 from edgecompress.values import Measurement, Row, find
 
-NOT_MEASURED = "not measured"
 VERSUS_HOST = "vs host"
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One model on one target."""
-
-    target: str
-    cells: tuple[Cell, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """One model on all targets that it was measured on."""
-
-    row: Row
-    name: str
-    winner: bool
-    lines: tuple[Line, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Across:
-    """The table, and what is said under it."""
-
-    columns: tuple[Column, ...]
-    groups: tuple[Group, ...]
-    footnotes: tuple[str, ...]
-    remarks: tuple[str, ...]
-
+ABSENT = Cell(NOT_MEASURED, tone="quiet", short=words.MISSING)
 
 _Make = Callable[[Row, Place, Notes], Cell]
 
 
-def across(
-    facts: Facts, places: tuple[Place, ...], only: Sequence[Row | None] = ()
-) -> Across | None:
+def across(facts: Facts, places: tuple[Place, ...], only: Sequence[Row] = ()) -> Table | None:
     """Lay out models on all targets; None where there is only this machine.
 
     Parameters
@@ -60,44 +41,27 @@ def across(
     facts : Facts
     places : tuple of Place
         What the targets are.
-    only : sequence of (Row or None), optional
+    only : sequence of Row, optional
         The models to show; all of them when it is empty.
     """
     if not places:
         return None
-    wanted = [row for row in only if row is not None]
-    notes = Notes()
-    metered = _metered(facts)
+    notes, metered = Notes(), _metered(facts)
     columns = [one for one in _columns(facts) if one[0].key != "energy" or metered]
     names, _ = short_names(facts.rows)
-    filled = []
-    for row in (row for row in facts.rows if not wanted or row in wanted):
-        lines = [
-            (place.name, [make(row, place, notes) for _, make in columns])
+    parts = []
+    for row in (row for row in facts.rows if not row.error and (not only or row in only)):
+        lines = tuple(
+            Line(place.name, tuple(make(row, place, notes) for _, make in columns))
             for place in places
-            if not row.error and _measured_at(row, place.name)
-        ]
-        if lines:
-            filled.append((row, lines))
-    kept = [
-        index
-        for index in range(len(columns))
-        if any(_told(cells[index]) for _, lines in filled for _, cells in lines)
-    ]
-    groups = tuple(
-        Group(
-            row=row,
-            name=names[row.name],
-            winner=row is facts.winner,
-            lines=tuple(
-                Line(target, tuple(cells[index] for index in kept)) for target, cells in lines
-            ),
+            if any(one.target == place.name for one in row.measurements)
         )
-        for row, lines in filled
-    )
-    heads = tuple(columns[index][0] for index in kept)
-    shown = {column.key for column in heads}
-    return Across(heads, groups, tuple(notes.texts), _remarks(facts, places, shown))
+        if lines:
+            parts.append(Part(lines, names[row.name], row.name, True, row is facts.winner))
+    heads = tuple(column for column, _ in columns)
+    table = filled(Table("Models on every target", "Target", heads, tuple(parts)))
+    remarks = _remarks(facts, places, {column.key for column in table.columns})
+    return replace(table, footnotes=tuple(notes.texts), remarks=remarks, style="sticky across")
 
 
 def differing(facts: Facts, row: Row | None) -> tuple[str, ...]:
@@ -114,9 +78,7 @@ def differing(facts: Facts, row: Row | None) -> tuple[str, ...]:
             row.measurements, f"{facts.primary}_host_drop", target=target, split=found.split
         )
         if lost is not None and not lost.invalid:
-            change = words.signed(-lost.value, lost.unit)
-            turned = lost.interval and (-lost.interval[1], -lost.interval[0])
-            between = words.span(turned, lost.unit, sign=True)
+            change, between = words.turned(lost)
             text += f": {change} points of {words.label(facts.primary or '')}"
             text += f" ({between})" if between else ""
         out.append(text)
@@ -124,8 +86,7 @@ def differing(facts: Facts, row: Row | None) -> tuple[str, ...]:
 
 
 def _columns(facts: Facts) -> list[tuple[Column, _Make]]:
-    split = facts.split
-    name = words.title(facts.primary or "")
+    split, primary = facts.split or "", facts.primary or ""
 
     def physical(metric: str) -> _Make:
         return lambda row, place, notes: _physical(row, metric, place, notes)
@@ -133,55 +94,38 @@ def _columns(facts: Facts) -> list[tuple[Column, _Make]]:
     def plain(metric: str) -> _Make:
         return lambda row, place, notes: cell_of(_at(row, metric, place), notes)
 
-    def answers(metric: str) -> _Make:
-        return lambda row, place, notes: _answered(row, metric, split, place, notes)
+    def loss(metric: str) -> _Make:
+        return lambda row, place, notes: loss_cell(_at(row, metric, place, facts.split), notes)
+
+    def unlike(row: Row, place: Place, notes: Notes) -> Cell:
+        return _as(_at(row, "host_difference", place, facts.split), _percent, notes)
+
+    def instructions(row: Row, place: Place, notes: Notes) -> Cell:
+        return _as(_at(row, "instructions", place), words.millions, notes)
 
     return [
         (Column("latency", "p50", "ms"), physical("latency_p50")),
         (Column("faster", "Faster", "×"), plain("speedup")),
-        (Column("memory", "Peak mem.", "MB", essential=False), physical("peak_memory")),
-        (Column("accuracy", name, split or ""), answers(facts.primary or "")),
+        (Column("memory", "Peak mem.", "MB", 2), physical("peak_memory")),
         (
-            Column("drop", "vs teacher", split or ""),
-            lambda row, place, notes: loss_cell(
-                _at(row, f"{facts.primary}_drop", place, split), notes
-            ),
+            Column("accuracy", words.title(primary), split),
+            lambda row, place, notes: _answered(row, facts, place, notes),
         ),
-        (
-            Column("differs", "Unlike host", "%"),
-            lambda row, place, notes: _unlike(_at(row, "host_difference", place, split), notes),
-        ),
-        (
-            Column("host", VERSUS_HOST, split or "", essential=False),
-            lambda row, place, notes: loss_cell(
-                _at(row, f"{facts.primary}_host_drop", place, split), notes
-            ),
-        ),
-        (
-            Column("instructions", "Instr.", "million"),
-            lambda row, place, notes: _millions(_at(row, "instructions", place), notes),
-        ),
-        (Column("temperature", "Temp.", "°C", essential=False), plain("temperature")),
-        (Column("energy", "Energy", "mJ", essential=False), physical("energy")),
+        (Column("drop", "vs teacher", split), loss(f"{primary}_drop")),
+        (Column("differs", "Unlike host", "%"), unlike),
+        (Column("host", VERSUS_HOST, split, 2), loss(f"{primary}_host_drop")),
+        (Column("instructions", "Instr.", "million"), instructions),
+        (Column("temperature", "Temp.", "°C", 2), plain("temperature")),
+        (Column("energy", "Energy", "mJ", 2), physical("energy")),
     ]
 
 
-def _measured_at(row: Row, target: str) -> bool:
-    return any(one.target == target for one in row.measurements)
-
-
-def _told(cell: Cell) -> bool:
-    return not cell.missing and (cell.text != NOT_MEASURED or bool(cell.notes))
-
-
-def _at(
-    row: Row, metric: str, place: Place, split: str | None = None, slice: str | None = None
-) -> Measurement | None:
+def _at(row: Row, metric: str, place: Place, split: str | None = None) -> Measurement | None:
     return next(
         (
             one
             for one in row.measurements
-            if (one.metric, one.target, one.slice) == (metric, place.name, slice)
+            if (one.metric, one.target, one.slice) == (metric, place.name, None)
             and split in (None, one.split)
         ),
         None,
@@ -193,62 +137,55 @@ def _physical(row: Row, metric: str, place: Place, notes: Notes) -> Cell:
     found = _at(row, metric, place)
     if found is not None:
         return _or_not_measured(cell_of(found, notes))
-    failed = [one for one in failures(row) if (one.metric, one.target) == ("profile", place.name)]
-    if failed:
-        return Cell(NOT_MEASURED, notes=(notes.number(_reason(place, failed[0])),))
+    if failed := _failed(row, "profile", None, place):
+        return replace(ABSENT, notes=(notes.number(failed),))
     if place.emulated and metric != "energy":
-        return Cell(NOT_MEASURED, notes=(notes.number(EMULATED),))
-    return Cell(NOT_MEASURED)
+        return replace(ABSENT, notes=(notes.number(EMULATED),))
+    return ABSENT
 
 
 def _or_not_measured(cell: Cell) -> Cell:
-    return replace(cell, text=NOT_MEASURED, invalid=False) if cell.text == "n/a" else cell
+    return replace(ABSENT, notes=cell.notes) if cell.text == "n/a" else cell
 
 
-def _answered(row: Row, metric: str, split: str | None, place: Place, notes: Notes) -> Cell:
-    found = _at(row, metric, place, split)
+def _answered(row: Row, facts: Facts, place: Place, notes: Notes) -> Cell:
+    found = _at(row, facts.primary or "", place, facts.split)
     if found is not None:
         return replace(cell_of(found, notes, sampled(found)), detail="")
+    failed = _failed(row, "evaluate", facts.split, place)
+    return replace(ABSENT, notes=(notes.number(failed),)) if failed else Cell()
+
+
+def _failed(row: Row, observer: str, split: str | None, place: Place) -> str:
+    """Give why a target failed, empty where it did not; the reason mostly names it already."""
     for one in failures(row):
-        if (one.metric, one.target, one.split) == ("evaluate", place.name, split):
-            return Cell(NOT_MEASURED, notes=(notes.number(_reason(place, one)),))
-    return Cell()
-
-
-def _reason(place: Place, failed: Measurement) -> str:
-    """Give why a target failed; the reason mostly names it already."""
-    reason = words.plain(failed.invalid)
-    return reason if reason.startswith(place.name) else f"{place.name}: {reason}"
+        if (one.metric, one.target, one.split) == (observer, place.name, split):
+            reason = words.plain(one.invalid)
+            return reason if reason.startswith(place.name) else f"{place.name}: {reason}"
+    return ""
 
 
 def _percent(found: Measurement) -> str:
     return words.significant(found.value * 100) if found.value else "0"
 
 
-def _unlike(found: Measurement | None, notes: Notes) -> Cell:
-    cell = cell_of(found, notes)
-    return cell if found is None or cell.text == "n/a" else replace(cell, text=_percent(found))
-
-
-def _millions(found: Measurement | None, notes: Notes) -> Cell:
-    """Write a count of instructions; why there is none is a footnote."""
+def _as(found: Measurement | None, write: Callable[[Measurement], str], notes: Notes) -> Cell:
+    """Write a number in a way of its own; why there is none is a footnote."""
     cell = _or_not_measured(cell_of(found, notes))
-    if found is None or cell.text == NOT_MEASURED:
-        return cell
-    return replace(cell, text=words.significant(found.value / 1e6))
+    unwritten = found is None or cell.text == NOT_MEASURED
+    return cell if unwritten or found is None else replace(cell, text=write(found))
 
 
-def _remarks(facts: Facts, places: tuple[Place, ...], shown: set[str]) -> tuple[str, ...]:
-    out = []
-    if "differs" in shown:
-        out.append(
-            "«Unlike host» is the share of answers that differ from this machine's to the same "
-            "examples, in per cent."
-        )
-    if "host" in shown:
-        out.append(f"«{VERSUS_HOST}» is what those answers cost, against this machine's.")
-    if "instructions" in shown:
-        out.append("Instructions are of one inference on one thread; counts are not cycles.")
+def _remarks(
+    facts: Facts, places: tuple[Place, ...], shown: set[str]
+) -> tuple[tuple[str, str], ...]:
+    said = {
+        "differs": "«Unlike host» is the share of answers that differ from this machine's to the "
+        "same examples, in per cent.",
+        "host": f"«{VERSUS_HOST}» is what those answers cost, against this machine's.",
+        "instructions": "Instructions are of one inference on one thread; counts are not cycles.",
+    }
+    out = [(key, text) for key, text in said.items() if key in shown]
     real = [place for place in places if not place.emulated]
     if real and not _metered(facts):
         reasons = dict.fromkeys(
@@ -259,7 +196,7 @@ def _remarks(facts: Facts, places: tuple[Place, ...], shown: set[str]) -> tuple[
         )
         bare = all(place.meters == () for place in real)
         why = "; ".join(reasons) or ("no meter that can be read" if bare else "")
-        out.append(f"Energy is not measured{': ' if why else ''}{why}.")
+        out.append(("", f"Energy is not measured{': ' if why else ''}{why}."))
     return tuple(out)
 
 

@@ -1,10 +1,9 @@
-"""The table as a CSV file, for a spreadsheet; pure."""
+"""A table as a CSV file, for a spreadsheet; pure."""
 
 from __future__ import annotations
 
 import csv
 import io
-from urllib.parse import quote
 
 from edgecompress.report.table import Cell, Table
 
@@ -13,24 +12,24 @@ DANGEROUS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def table_csv(table: Table) -> str:
-    """Write a table as CSV: a line per model, numbers with a point, intervals beside them."""
+    """Write a table as CSV: a line per row, numbers with a point, intervals beside them."""
     held = [
         (index, any(line.cells[index].detail for line in table.lines))
         for index in range(len(table.columns))
     ]
-    heads = ["model", "kind"]
+    heads = [table.heading.lower(), "kind"]
     for index, detailed in held:
         column = table.columns[index]
-        title = f"{column.title}, {column.unit}" if column.unit else column.title
-        heads.append(title)
+        heads.append(column.heading)
         if detailed:
-            heads.append(f"{title}: {'reason' if index == 0 else '95 % interval'}")
+            what = "reason" if column.kind == "state" else "95 % interval"
+            heads.append(f"{column.heading}: {what}")
     heads.append("not valid")
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(map(_safe, heads))
-    for line in table.lines:
-        cells = [_safe(line.full_name), line.row.kind]
+    for kind, line in ((part.key, line) for part in table.parts for line in part.lines):
+        cells = [_safe(line.full_name or line.name), kind]
         for index, detailed in held:
             cell = line.cells[index]
             cells.append(_number(cell))
@@ -44,11 +43,6 @@ def table_csv(table: Table) -> str:
         ]
         writer.writerow([*cells, _safe("; ".join(bad))])
     return out.getvalue()
-
-
-def data_link(text: str) -> str:
-    """Give the address that holds a CSV file itself; a byte order mark tells Excel of UTF-8."""
-    return "data:text/csv;charset=utf-8," + quote("\ufeff" + text)
 
 
 def _number(cell: Cell) -> str:

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 from edgecompress.all_metrics import metric as declared
 from edgecompress.metrics import ANSWERS, OBSERVERS
-from edgecompress.report import markdown, words
+from edgecompress.report import words
 from edgecompress.report.across import across, differing
 from edgecompress.report.facts import HERE, Facts, display_name, scored
 from edgecompress.report.places import gap_words, gaps, places
 from edgecompress.report.steps import quantized
-from edgecompress.report.table import Cell, Notes, cell_of, loss_cell, sampled
+from edgecompress.report.table import (
+    Cell,
+    Column,
+    Notes,
+    Table,
+    cell_of,
+    loss_cell,
+    sampled,
+    table_of,
+)
 from edgecompress.report.variants import sides
 from edgecompress.values import Measurement, Row, RunResult, find
 
@@ -33,14 +42,6 @@ TIMES = (
 )
 EXPECTED = ("latency_p50", "speedup", "peak_memory", "energy")
 """What a reader looks for on every real target, and is told of where there is none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """A table in Markdown with what it is called."""
-
-    title: str
-    text: str
 
 
 def method(result: RunResult, facts: Facts, row: Row) -> Iterator[str]:
@@ -73,7 +74,7 @@ def method(result: RunResult, facts: Facts, row: Row) -> Iterator[str]:
         cpu = here["cpu"].get("model") if isinstance(here["cpu"], Mapping) else here["cpu"]
         parts = [words.plain(cpu)]
         cores = here.get("cores")
-        parts += [f"{cores} core{'' if cores == 1 else 's'}"] if cores else []
+        parts += [words.counted(cores, "core")] if cores else []
         parts += [words.plain(here[key]) for key in ("system", "os") if here.get(key)]
         libraries = here.get("libraries")
         if isinstance(libraries, Mapping) and libraries.get("onnxruntime"):
@@ -98,7 +99,7 @@ def _timed(row: Row, target: str) -> Iterator[str]:
         tokens = said.get("tokens")
         parts = [f"{time.samples:,} inferences", f"batch {said.get('batch', 1)}"]
         if threads:
-            parts.append(f"{threads} thread{'' if threads == 1 else 's'}")
+            parts.append(words.counted(threads, "thread"))
         if isinstance(inputs, int):
             lengths = (
                 f" of {tokens.get('min')} to {tokens.get('max')} tokens"
@@ -117,51 +118,31 @@ def _timed(row: Row, target: str) -> Iterator[str]:
         yield f"Cold start and memory on {words.plain(target)}: {starts}{none}."
 
 
-def tables(result: RunResult, facts: Facts, row: Row) -> Iterator[Drawn]:
-    """Draw size and answers, then speed and memory by target, each next to the references."""
+def tables(result: RunResult, facts: Facts, row: Row) -> Iterator[Table]:
+    """Lay out size and answers, then speed and memory by target, each next to the references."""
     rows = [one for one in (facts.teacher, facts.reference) if one is not None]
     scored_too = [facts.floor] if facts.floor is not None else []
-    rows.append(row)
-    lines: list[tuple[str, _Make]] = [(one, _plain(one, None)) for one in SIZES]
-    lines = [(_head(metric, row), make) for metric, make in lines]
+    lines: list[tuple[str, _Make]] = [(_head(one, row), _plain(one, None)) for one in SIZES]
     for split in facts.splits:
         lines += _answers(facts, row, split)
-    if drawn := _draw([*scored_too, *rows], lines):
-        yield Drawn("Size and answers", drawn)
+    yield from _table("Size and answers", [*scored_too, *rows, row], lines)
     for target in facts.targets:
         lines = [(_head(metric, row), _plain(metric, target)) for metric in TIMES]
-        if drawn := _draw(rows, lines):
-            where = f" on {target}" if facts.several or target != HERE else ""
-            yield Drawn(f"Speed and memory{where}", drawn)
-    there = places(result, facts)
-    if wide := across(facts, there, (facts.reference, row if facts.winner else None)):
-        text = "\n\n".join(
-            [markdown.across_text(wide), *markdown.footnote_lines(wide.footnotes)]
-            + [markdown.escape(one) for one in wide.remarks]
-        )
-        yield Drawn("On every target", text)
-    for side in sides(facts, row):
-        if side.heading == "Setting":
-            notes = markdown.footnote_lines(side.footnotes)
-            yield Drawn(side.title, "\n\n".join([markdown.side_text(side), *notes]))
+        where = f" on {target}" if facts.several or target != HERE else ""
+        yield from _table(f"Speed and memory{where}", [*rows, row], lines)
+    only = [one for one in (facts.reference, row if facts.winner else None) if one]
+    if wide := across(facts, places(result, facts), only):
+        yield replace(wide, caption="On every target")
+    yield from (
+        replace(side, remarks=()) for side in sides(facts, row) if side.heading == "Setting"
+    )
 
 
 _Make = Callable[[Row, Notes], Cell]
 
 
 def _plain(metric: str, target: str | None) -> _Make:
-    def make(row: Row, notes: Notes) -> Cell:
-        found = next(
-            (
-                one
-                for one in row.measurements
-                if (one.metric, one.slice) == (metric, None) and target in (None, one.target)
-            ),
-            None,
-        )
-        return cell_of(found, notes)
-
-    return make
+    return lambda row, notes: cell_of(find(row.measurements, metric, target=target), notes)
 
 
 def _answers(facts: Facts, row: Row, split: str) -> list[tuple[str, _Make]]:
@@ -198,22 +179,18 @@ def _head(metric: str, row: Row) -> str:
     return f"{words.title(metric)}{', ' if sign else ''}{sign}"
 
 
-def _draw(rows: Sequence[Row], lines: Sequence[tuple[str, _Make]]) -> str:
-    """Draw a table of metrics by model; metrics that this model has nothing of are left out."""
+def _table(caption: str, rows: Sequence[Row], lines: list[tuple[str, _Make]]) -> Iterator[Table]:
+    """Lay out metrics by model; those that this model, the last, has nothing of are left out."""
     notes = Notes()
     filled = [
         (name, cells)
         for name, make in lines
         if not (cells := [make(row, notes) for row in rows])[-1].missing
     ]
-    if not filled:
-        return ""
-    heads = [*(markdown.escape(display_name(row)) for row in rows[:-1]), "**this model**"]
-    text = ["|  | " + " | ".join(heads) + " |", "|:--|" + "--:|" * len(heads)]
-    for name, cells in filled:
-        shown = [markdown.cell_text(cell) for cell in cells]
-        text.append(f"| {markdown.escape(name)} | " + " | ".join(shown) + " |")
-    return "\n\n".join(["\n".join(text), *markdown.footnote_lines(notes.texts)])
+    own = Column("own", "this model", strong=True)
+    columns = (*(Column(one.name, display_name(one)) for one in rows[:-1]), own)
+    if filled:
+        yield table_of(caption, "", columns, filled, notes.texts)
 
 
 def elsewhere(facts: Facts, row: Row) -> Iterator[str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from edgecompress.report import words
+from edgecompress.report.blocks import Fact
 from edgecompress.values import Json
 
 CPU_FLAGS = (
@@ -43,15 +43,6 @@ NAMES = {
     "meters": "energy meters",
 }
 """Keys of a description that people call otherwise."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """A name and its value, or the facts below it."""
-
-    name: str
-    value: str = ""
-    below: tuple[Fact, ...] = ()
 
 
 def machine(document: Json, *, depth: int = 4) -> tuple[Fact, ...]:

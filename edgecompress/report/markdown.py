@@ -1,83 +1,36 @@
-"""The result as Markdown, for pasting into an issue, a README or a chat."""
+"""A page as Markdown, for pasting into an issue, a README or a chat.
+
+Text of the page (names, reasons) is escaped: it is shown as it is, never as markup.
+"""
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from edgecompress.report import words
-from edgecompress.report.across import Across, across, differing
-from edgecompress.report.facts import gather
-from edgecompress.report.panels import budget_lines, failed, losers, subject
-from edgecompress.report.places import Place, gap_words, gaps, places
-from edgecompress.report.sentence import headline
-from edgecompress.report.standing import standing
-from edgecompress.report.table import Cell, Column, Table, build
-from edgecompress.report.variants import Side, sides
-from edgecompress.values import RunResult
+from edgecompress.report import blocks, words
+from edgecompress.report.blocks import Block, Fact, Page
+from edgecompress.report.table import Cell, Line, Table
 
 MARKS = {"pass": "✓", "fail": "✗", "undecided": "?"}
 
 
-def render_markdown(result: RunResult) -> str:
-    """Write the verdict, the table, why each other candidate lost, and the command.
-
-    Text of the result (names, reasons) is escaped: it is shown as it is, never as markup.
-    """
-    facts = gather(result)
-    head = headline(result, facts)
-    parts = [f"**{escape(head.badge)}.** {escape(head.sentence)}"]
-    if head.subject:
-        detail = f": {escape(head.detail)}" if head.detail else ""
-        parts.append(f"{code(head.subject)}{detail}")
-    elif head.detail:
-        parts.append(escape(head.detail))
-    shown = subject(facts)
-    limits = [
-        f"- {MARKS.get(state, '?')} {escape(words_)}" + (f" — {escape(reason)}" if reason else "")
-        for words_, state, reason in budget_lines(result, shown)
-    ]
-    if limits:
-        parts.append("\n".join(limits))
-    table = build(result)
-    if facts.several:
-        parts.append(f"On {code(str(facts.target))}:")
-    parts.append(_table(table))
-    if table.common:
-        parts.append(f"Every candidate also has {', '.join(map(code, table.common))}.")
-    parts += footnote_lines(table.footnotes)
-    if said := standing(result):
-        parts.append("\n".join(f"- {escape(text)}" for text in said))
-    there = places(result, facts)
-    if wide := across(facts, there):
-        parts += ["On every target:", across_text(wide), *footnote_lines(wide.footnotes)]
-        parts += [escape(text) for text in wide.remarks]
-        parts += [f"{code(head.subject)}: {escape(one)}." for one in differing(facts, shown)]
-        parts.append("\n".join(place_text(one) for one in there))
-    missing = [f"- {escape(whose)}: {escape(why)}" for whose, why in map(gap_words, gaps(facts))]
-    if missing:
-        parts += ["Not measured:", "\n".join(missing)]
-    for side in sides(facts, shown):
-        parts += [f"{escape(side.title)} of {code(head.subject)}:", side_text(side)]
-        parts += footnote_lines(side.footnotes) + ([escape(side.remark)] if side.remark else [])
-        told = [f"- {code(name)}: {escape(text)}" for name, text in side.texts]
-        parts += ["\n".join(told)] if told else []
-    lost = [f"- {code(row.name)}: {escape(why)}" for row, why in losers(facts)]
-    if lost:
-        parts += ["Why the others were not chosen:", "\n".join(lost)]
-    broken = [f"- {code(row.name)}: {escape(words.plain(why))}" for row, why in failed(facts)]
-    if broken:
-        parts += ["Failed:", "\n".join(broken)]
-    if result.command:
-        parts.append(f"Made by {code(result.command)}")
+def render_markdown(page: Page, *, titled: bool = False) -> str:
+    """Write the head, its opening and every section; `titled`: the title above a verdict, too."""
+    head = page.head
+    title = [f"# {escape(page.title)}"] if titled else []
+    verdict = [*title, f"**{escape(head.badge)}.** {escape(head.sentence)}"]
+    parts = verdict if head.badge else [f"# {escape(head.sentence)}"]
+    parts += [*([_text(head.lead)] if head.lead else []), *_blocks(page.opening)]
+    for section in blocks.sections(page, "markdown"):
+        parts += [f"## {escape(section.title)}", *_blocks(section.blocks)]
     return "\n\n".join(parts) + "\n"
 
 
 def escape(text: str) -> str:
     """Write `text` so that Markdown shows it as it is, on one line, also in a table."""
-    safe = re.sub(r"([\\`*_\[\]|~])", r"\\\1", words.plain(text))
-    safe = safe.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"^(\d*)([#+-]|[.)])(?=#* )", r"\1\\\2", safe)
+    return _start(_inline(words.plain(text)))
 
 
 def code(text: str) -> str:
@@ -88,78 +41,100 @@ def code(text: str) -> str:
     return f"{fence}{pad}{clean}{pad}{fence}"
 
 
-def footnote_lines(texts: Sequence[str]) -> list[str]:
-    """Write a table's footnotes, each with its number."""
-    return [f"{words.superscript((n,))} {escape(text)}" for n, text in enumerate(texts, 1)]
+def render_blocks(some: Iterable[Block]) -> str:
+    """Write blocks, a blank line between them."""
+    return "\n\n".join(_blocks(tuple(some)))
 
 
-def _heads(columns: tuple[Column, ...]) -> list[str]:
-    return [
-        escape(f"{column.title}, {column.unit}" if column.unit else column.title)
-        for column in columns
-    ]
+def _blocks(some: tuple[Block, ...]) -> Iterator[str]:
+    for block in blocks.shown(some, "markdown"):
+        match block:
+            case blocks.Paragraph(text) | blocks.Remark(text):
+                yield _text(text)
+            case blocks.Heading(text):
+                yield f"{_text(text)}:"
+            case blocks.Items(items, ordered):
+                marks = (f"{number}." if ordered else "-" for number in itertools.count(1))
+                yield "\n".join(f"{next(marks)} {_text(one)}" for one in items)
+            case blocks.Pairs(pairs):
+                yield "\n".join(f"- {_text(name)}: {_inline(said)}" for name, said in pairs)
+            case blocks.Checks(lines):
+                yield "\n".join(
+                    f"- {MARKS.get(state, '?')} {escape(text)}" + f" — {escape(why)}" * bool(why)
+                    for text, state, why in lines
+                )
+            case Table():
+                yield from _table(block)
+            case blocks.Footnotes(texts):
+                yield from _footnotes(texts)
+            case blocks.FactList(facts):
+                yield "\n".join(_facts(facts))
+            case blocks.Code(text, _, language):
+                yield "\n".join([f"```{language}", *map(words.harmless, text.splitlines()), "```"])
+            case blocks.Folded(title, inner):
+                yield from (f"{_text(title)}:", *_blocks(inner))
+            case blocks.Columns(columns):
+                for column in columns:
+                    yield from _blocks(column)
+            case _:  # a drawing: its figures stand in a table too
+                pass
 
 
-def across_text(wide: Across) -> str:
-    """Write the table of models and targets."""
+def _inline(text: str) -> str:
+    safe = re.sub(r"([\\`*_\[\]|~])", r"\\\1", words.harmless(text))
+    return safe.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _start(text: str) -> str:
+    """Keep a line from beginning a heading, a list or a number of one."""
+    return re.sub(r"^(\d*)([#+-]|[.)])(?=#* )", r"\1\\\2", text)
+
+
+def _text(text: str) -> str:
+    pieces = blocks.spans(text)
+    return _start("".join(code(piece) if named else _inline(piece) for piece, named in pieces))
+
+
+def _facts(facts: Sequence[Fact], indent: str = "") -> Iterator[str]:
+    for fact in facts:
+        yield f"{indent}- {escape(fact.name)}" + f": {escape(fact.value)}" * bool(fact.value)
+        yield from _facts(fact.below, indent + "  ")
+
+
+def _footnotes(texts: Sequence[str]) -> Iterator[str]:
+    for number, text in enumerate(texts, 1):
+        yield f"{words.superscript((number,))} {escape(text)}"
+
+
+def _table(table: Table) -> Iterator[str]:
+    columns = [n for n, column in enumerate(table.columns) if column.kind != "bar"]
+    owned = any(part.owned for part in table.parts)
+    heads = [_bold(escape(table.columns[n].heading), table.columns[n].strong) for n in columns]
+    sides = [":--|" if table.columns[n].left else "--:|" for n in columns]
     lines = [
-        "| " + " | ".join(["", "Target", *_heads(wide.columns)]) + " |",
-        "|:--|:--|" + "--:|" * len(wide.columns),
+        "| " + " | ".join([*[""] * owned, escape(table.heading), *heads]) + " |",
+        "|:--|" + ":--|" * owned + "".join(sides),
     ]
-    for group in wide.groups:
-        name = f"**{escape(group.name)}**" if group.winner else escape(group.name)
-        for line in group.lines:
-            cells = [cell_text(cell) for cell in line.cells]
-            lines.append("| " + " | ".join([name, escape(line.target), *cells]) + " |")
-            name = ""
-    return "\n".join(lines)
+    for part in table.parts:
+        owner = [_bold(escape(part.title), part.winner)] * owned
+        for line in part.lines:
+            cells = [_cell(line.cells[n], line) for n in columns]
+            name = _bold(_text(line.name), line.winner)
+            lines.append("| " + " | ".join([*owner, name, *cells]) + " |")
+            owner = [""] * owned
+    yield "\n".join(lines)
+    yield from _footnotes(table.footnotes)
+    yield from (escape(text) for _, text in table.remarks)
 
 
-def side_text(side: Side) -> str:
-    """Write a small table."""
-    heads = [escape(f"{title}, {unit}" if unit else title) for title, unit in side.columns]
-    lines = [
-        "| " + " | ".join([escape(side.heading), *heads]) + " |",
-        "|:--|" + "--:|" * len(heads),
-    ]
-    lines += [
-        "| " + " | ".join([escape(name), *(cell_text(cell) for cell in cells)]) + " |"
-        for name, cells in side.lines
-    ]
-    return "\n".join(lines)
-
-
-def place_text(place: Place) -> str:
-    """Describe a target in one line of a list."""
-    parts = [place.title, ", ".join(place.isa), f"harness {place.harness}" if place.harness else ""]
-    told = place.error or "; ".join(filter(None, parts)) or "not described"
-    return f"- {code(place.name)}: {escape(told)}"
-
-
-def _table(table: Table) -> str:
-    heads = _heads(table.columns)
-    lines = [
-        "| " + " | ".join(["", *heads]) + " |",
-        "|:--|:--|" + "--:|" * (len(heads) - 1),
-    ]
-    for line in table.lines:
-        cells = [cell_text(cell) for cell in line.cells]
-        name = escape(line.name)
-        if line.winner:
-            name, cells = f"**{name}**", [_bold(cell) for cell in cells]
-        lines.append("| " + " | ".join([name, *cells]) + " |")
-    return "\n".join(lines)
-
-
-def cell_text(cell: Cell) -> str:
-    """Write a table's cell: struck out where it must not be trusted, its interval behind it."""
-    text = escape(cell.text)
+def _cell(cell: Cell, line: Line) -> str:
+    """Write a cell: struck out where it must not be trusted, its interval behind it."""
+    text = _text(cell.text)
     if cell.invalid:
         text = f"~~{text}~~"
-    text += words.superscript(cell.notes)
+    text = _bold(text + words.superscript(cell.notes), line.winner)
     return f"{text} ({escape(cell.detail)})" if cell.detail else text
 
 
-def _bold(cell: str) -> str:
-    value, bracket, rest = cell.partition(" (")
-    return f"**{value}**{bracket}{rest}"
+def _bold(text: str, bold: bool) -> str:
+    return f"**{text}**" if bold and text else text

@@ -9,28 +9,9 @@ from dataclasses import dataclass
 from edgecompress.all_metrics import metric
 from edgecompress.metrics import ANSWERS, OBSERVERS
 from edgecompress.report import words
-from edgecompress.report.facts import Facts, display_name, drop, scored, state
+from edgecompress.report.facts import Facts, display_name, scored, state
+from edgecompress.report.table import Cell, Column, Table, filled, table_of
 from edgecompress.values import Json, Measurement, Row, RunResult, find
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A value and how it differs from the one before; `good` is None where neither is better."""
-
-    text: str = words.MISSING
-    change: str = ""
-    good: bool | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class StageLine:
-    """What was measured after one stage."""
-
-    stage: str
-    size: Change
-    accuracy: Change
-    latency: Change
-    took: str = words.MISSING
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,52 +44,40 @@ class Slices:
     lines: tuple[SliceLine, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """One metric over the references and the candidate shown."""
-
-    name: str
-    values: tuple[str, ...]
-    invalid: tuple[bool, ...]
-
-
 def subject(facts: Facts) -> Row | None:
     """Give the candidate that details are shown of: the winner, else the nearest miss."""
     return facts.winner or facts.nearest
 
 
-def stage_lines(row: Row) -> tuple[StageLine, ...]:
-    """Read `row.stages`; what an entry lacks, or has of a wrong kind, is shown as missing."""
-    lines = []
+def journey(row: Row) -> Table | None:
+    """Lay out what each stage changed; what an entry lacks, or has of a wrong kind, is missing."""
+    lines, metrics = [], []
     before: Json = {}
     for entry in row.stages:
         if not isinstance(entry, Mapping):
             continue
         now = _entry(entry)
-        seconds = now["seconds"]
+        metrics += [now["metric"]] if now["metric"] else []
+        scale, seconds = metric(now["metric"]), now["seconds"]
         comparable = now["metric"] == before.get("metric", now["metric"])
-        lines.append(
-            StageLine(
-                stage=words.plain(entry.get("stage") or words.MISSING),
-                size=_change(now["size"], before.get("size"), "bytes", up=False),
-                accuracy=_change(
-                    now["value"],
-                    before.get("value") if comparable else None,
-                    metric(now["metric"]).unit,
-                    up=metric(now["metric"]).higher_is_better,
-                ),
-                latency=_change(now["latency"], before.get("latency"), "ms", up=False),
-                took=f"{words.significant(seconds)} s" if seconds else words.MISSING,
-            )
+        old = before.get("value") if comparable else None
+        cells = (
+            _change(now["size"], before.get("size"), "bytes", up=False),
+            _change(now["value"], old, scale.unit, up=scale.higher_is_better),
+            _change(now["latency"], before.get("latency"), "ms", up=False),
+            Cell(f"{words.significant(seconds)} s" if seconds else words.MISSING, tone="quiet"),
         )
+        lines.append((str(entry.get("stage") or words.MISSING), cells))
         before |= {key: one for key, one in now.items() if one not in (None, "")}
-    return tuple(lines)
-
-
-def stage_metric(row: Row) -> str:
-    """Name the metric that `row.stages` holds, for the column's title."""
-    names = (_entry(entry)["metric"] for entry in row.stages if isinstance(entry, Mapping))
-    return words.title(next((name for name in names if name), "accuracy"))
+    columns = (
+        Column("size", "Size", "MB"),
+        Column("accuracy", words.title(next(iter(metrics), "accuracy")), "validation"),
+        Column("latency", "p50", "ms"),
+        Column("took", "Took"),
+    )
+    caption = f"Stages of {display_name(row)}"
+    table = table_of(caption, "After", columns, lines, style="sticky fit")
+    return filled(table, least=3) if lines else None
 
 
 def _entry(entry: Mapping[str, object]) -> Json:
@@ -148,8 +117,8 @@ def failed(facts: Facts) -> tuple[tuple[Row, str], ...]:
     return tuple((row, str(row.error)) for row in facts.rows if row.error)
 
 
-def readings(facts: Facts, row: Row | None) -> tuple[tuple[str, ...], tuple[Reading, ...]]:
-    """Lay out every whole-data metric of the references and `row`: headings, then lines."""
+def readings(facts: Facts, row: Row | None) -> Table:
+    """Lay out every whole-data metric of the references and `row`."""
     rows = [*facts.references, *([row] if row else [])]
     keys = dict.fromkeys(
         (one.metric, one.split, one.target, one.unit)
@@ -159,46 +128,33 @@ def readings(facts: Facts, row: Row | None) -> tuple[tuple[str, ...], tuple[Read
     )
     lines = []
     for name, split, target, unit in sorted(keys, key=lambda key: (words.place(key[0]), str(key))):
-        values = [_exact(one, name, split, target) for one in rows]
-        notes = [one for one in (split, target if facts.several else None) if one]
-        sign = words.UNITS.get(unit, unit)
-        sign = f", {sign}" if sign else ""
-        where = f" ({', '.join(map(words.plain, notes))})" if notes else ""
-        lines.append(
-            Reading(
-                words.title(name) + where + sign,
-                tuple(words.number(v.value, v.unit) if v else words.MISSING for v in values),
-                tuple(bool(v and v.invalid) for v in values),
-            )
+        values = [find(one.measurements, name, target=target, split=split) for one in rows]
+        notes = ", ".join(one for one in (split, target if facts.several else None) if one)
+        sign = words.sign(unit)
+        title = words.title(name) + f" ({notes})" * bool(notes) + f", {sign}" * bool(sign)
+        cells = (
+            Cell(words.number(one.value, one.unit), invalid=bool(one.invalid)) if one else Cell()
+            for one in values
         )
-    return tuple(display_name(one) for one in rows), tuple(lines)
+        lines.append((title, [*cells]))
+    columns = (Column(one.name, display_name(one)) for one in rows)
+    return table_of("Every reading", "Metric", columns, lines, style="sticky")
 
 
 def _reasons(row: Row) -> str:
     return "; ".join(verdict.reason for verdict in row.verdicts if verdict.state != "pass")
 
 
-def _exact(row: Row, metric: str, split: str | None, target: str | None) -> Measurement | None:
-    return next(
-        (
-            one
-            for one in row.measurements
-            if (one.metric, one.split, one.target, one.slice) == (metric, split, target, None)
-        ),
-        None,
-    )
-
-
-def _change(value: float | None, old: float | None, unit: str, *, up: bool) -> Change:
+def _change(value: float | None, old: float | None, unit: str, *, up: bool) -> Cell:
     if value is None:
-        return Change()
+        return Cell()
     text = words.number(value, unit)
     if old is None:
-        return Change(text)
+        return Cell(text)
     change = words.signed(value - old, unit)
     if not change.strip("+−0.,"):
-        return Change(text, "±0")
-    return Change(text, change, (value > old) == up)
+        return Cell(text, "±0")
+    return Cell(text, change, tone="up" if (value > old) == up else "down")
 
 
 def _finite(value: object) -> float | None:
@@ -252,35 +208,29 @@ def _slices(facts: Facts, row: Row, teacher: Row, prefix: str, heading: str) -> 
     return Slices(heading, words.title(shown), split, lines)
 
 
-def figures(facts: Facts, row: Row | None) -> tuple[str, ...]:
-    """Say accuracy and latency of `row` with their intervals, one sentence each."""
-    if row is None:
-        return ()
-    out = []
-    value, lost = (
-        scored(row, facts.primary or "", facts, facts.split),
-        drop(row, facts, facts.split),
+def slice_table(slices: Slices) -> Table:
+    """Lay out parts of the data, each with a bar for the difference."""
+    lines = (
+        (
+            one.name,
+            (
+                Cell(one.samples, tone="quiet"),
+                Cell(one.teacher),
+                Cell(one.shown, invalid=bool(one.invalid), hover=one.invalid or ""),
+                Cell(one.difference),
+                Cell("", share=one.share),
+            ),
+        )
+        for one in slices.lines
     )
-    if value is not None and not value.invalid:
-        text = f"{words.title(value.metric)} {words.number(value.value, value.unit)}"
-        text += f" on {value.split}" if value.split else ""
-        if facts.several and value.target:
-            text += f", as {words.plain(value.target)} answered"
-        if lost is not None and not lost.invalid:
-            change = words.signed(-lost.value, lost.unit)
-            turned = lost.interval and (-lost.interval[1], -lost.interval[0])
-            between = words.span(turned, lost.unit, sign=True)
-            text += f", {change} against the teacher" + (f" ({between})" if between else "")
-        out.append(text)
-    time = find(row.measurements, "latency_p50", target=facts.target)
-    if time is not None and not time.invalid:
-        between = words.span(time.interval, time.unit)
-        text = f"p50 {words.measured(time)}" + (f" ({between})" if between else "")
-        threads = time.conditions.get("threads")
-        text += f" on {words.plain(time.target)}" if time.target else ""
-        text += f", {threads} thread{'s' * (threads != 1)}" if isinstance(threads, int) else ""
-        out.append(text)
-    return tuple(out)
+    columns = (
+        Column("n", "n", kind="count"),
+        Column("teacher", "Teacher", slices.metric),
+        Column("model", "Model", slices.metric),
+        Column("change", "Change"),
+        Column("bar", "", kind="bar"),
+    )
+    return table_of(f"By {slices.heading}", slices.heading, columns, lines, style="plain")
 
 
 def budget_lines(result: RunResult, row: Row | None) -> tuple[tuple[str, str, str], ...]:

@@ -4,10 +4,25 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from edgecompress.report import ground, words
+from edgecompress.report.blocks import (
+    PAGE,
+    PLAIN,
+    Block,
+    Chips,
+    Columns,
+    Fact,
+    FactList,
+    Heading,
+    Only,
+    Pairs,
+    Paragraph,
+    Remark,
+    name,
+)
 from edgecompress.report.facts import Facts, display_name, failures
 from edgecompress.values import Json, RunResult
 
@@ -53,7 +68,7 @@ class Place:
 
     name: str
     title: str = ""
-    facts: tuple[ground.Fact, ...] = ()
+    facts: tuple[Fact, ...] = ()
     isa: tuple[str, ...] = ()
     harness: str = ""
     emulated: bool = False
@@ -80,13 +95,39 @@ def places(result: RunResult, facts: Facts) -> tuple[Place, ...]:
     return tuple(_place(name, known.get(name), facts) for name in facts.targets)
 
 
+def described(there: tuple[Place, ...]) -> tuple[Block, ...]:
+    """Lay out what each target is: a card on the page, else a line."""
+    if not there:
+        return ()
+    cards = Columns(tuple(tuple(_card(place)) for place in there), cards=True)
+    lines = []
+    for place in there:
+        harness = f"harness {place.harness}" if place.harness else ""
+        told = "; ".join(filter(None, [place.title, ", ".join(place.isa), harness]))
+        lines.append((name(place.name), place.error or told or "not described"))
+    return Only(PAGE, (cards,)), Only(PLAIN, (Pairs(tuple(lines)),))
+
+
+def _card(place: Place) -> Iterator[Block]:
+    yield Heading(name(place.name))
+    if place.title:
+        yield Remark(place.title)
+    if place.error:
+        yield Paragraph(f"This target is not described: {place.error}")
+    if place.isa:
+        yield Chips(place.isa, "Features that kernels are chosen by")
+    yield FactList(place.facts)
+    if place.harness:
+        yield Remark(f"The harness itself takes {place.harness}.")
+
+
 def title(document: Json) -> str:
     """Name a machine in a few words: its board and its processor."""
     parts = [words.plain(document[key]) for key in ("board", "cpu") if document.get(key)]
     return " · ".join(part for part in parts if part != "unknown")
 
 
-def description(document: Json) -> tuple[ground.Fact, ...]:
+def description(document: Json) -> tuple[Fact, ...]:
     """Lay out a description (`edgecompress.targets.agent.describe`) as facts, all but its flags."""
     host = _HOSTS if document.get("emulated") else ()
     shown = {name: document.get(key) for key, name in _SHOWN.items() if key not in host}
@@ -99,10 +140,10 @@ def description(document: Json) -> tuple[ground.Fact, ...]:
         text = ", ".join(
             f"{name} {words.plain(libraries[name])}" for name in _LIBRARIES if name in libraries
         )
-        facts.append(ground.Fact("libraries", text or "none of onnxruntime, numpy, tokenizers"))
+        facts.append(Fact("libraries", text or "none of onnxruntime, numpy, tokenizers"))
     meters = _meters(document)
     if meters is not None and not document.get("emulated"):
-        facts.append(ground.Fact("energy meters", ", ".join(meters) or "none that can be read"))
+        facts.append(Fact("energy meters", ", ".join(meters) or "none that can be read"))
     return tuple(facts)
 
 

@@ -6,12 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from markupsafe import Markup
-
 from edgecompress.report import svg, words
-from edgecompress.report.facts import Facts, scored
-from edgecompress.report.table import Line, Table
-from edgecompress.values import Limit, Measurement, RunResult, find
+from edgecompress.report.facts import Facts, display_name, scored
+from edgecompress.report.main_table import row_keys
+from edgecompress.values import Limit, Measurement, Row, RunResult, find
 
 GROUPS: dict[str, tuple[str, str, svg.Shape, float]] = {
     "winner": ("chosen", "#12a37f", "diamond", 7.5),
@@ -35,12 +33,14 @@ class Quantity:
 
 @dataclass(frozen=True, slots=True)
 class _Point:
-    line: Line
+    row: Row
+    key: str
+    group: str
     x: Measurement
     y: Measurement
 
 
-def draw(result: RunResult, facts: Facts, table: Table) -> tuple[Markup, ...]:
+def draw(result: RunResult, facts: Facts) -> tuple[svg.Plot, ...]:
     """Draw the panels.
 
     Two panels where accuracy was measured (against size, against latency), else one (latency
@@ -54,13 +54,13 @@ def draw(result: RunResult, facts: Facts, table: Table) -> tuple[Markup, ...]:
     if facts.primary is not None:
         accuracy = _accuracy(result, facts, split)
         pairs = [(size, accuracy), (latency, accuracy)]
-    drawn = []
+    drawn, keys = [], row_keys(facts)
     for x, y in pairs:
         points = [
-            _Point(line, mine, value)
-            for line in table.lines
-            if (mine := _value(line, x, facts, split)) is not None
-            and (value := _value(line, y, facts, split)) is not None
+            _Point(row, keys[row.name], _group(row, facts), mine, value)
+            for row in facts.rows
+            if (mine := _value(row, x, facts, split)) is not None
+            and (value := _value(row, y, facts, split)) is not None
         ]
         if len(points) >= 2:
             drawn.append(_figure(points, x, y))
@@ -107,42 +107,42 @@ def _bound(result: RunResult, metric: str, facts: Facts) -> float | None:
     return limit.max if limit else None
 
 
-def _value(line: Line, axis: Quantity, facts: Facts, split: str | None) -> Measurement | None:
+def _value(row: Row, axis: Quantity, facts: Facts, split: str | None) -> Measurement | None:
     if axis.unit == "fraction":
-        found = scored(line.row, axis.metric, facts, split)
+        found = scored(row, axis.metric, facts, split)
     else:
-        found = find(line.row.measurements, axis.metric, target=facts.target)
+        found = find(row.measurements, axis.metric, target=facts.target)
     if found is None or not math.isfinite(found.value):
         return None
     return found if axis.unit == "fraction" or found.value > 0 else None
 
 
-def _group(line: Line) -> str:
-    if line.winner:
+def _group(row: Row, facts: Facts) -> str:
+    if row is facts.winner:
         return "winner"
-    if line.row.kind == "reference":
+    if row.kind == "reference":
         return "reference"
-    return "front" if line.row.pareto else "other"
+    return "front" if row.pareto else "other"
 
 
-def _figure(points: Sequence[_Point], x: Quantity, y: Quantity) -> Markup:
+def _figure(points: Sequence[_Point], x: Quantity, y: Quantity) -> svg.Plot:
     order = [*GROUPS]
-    behind_first = sorted(points, key=lambda point: -order.index(_group(point.line)))
+    behind_first = sorted(points, key=lambda point: -order.index(point.group))
     guides = [svg.Guide(BOUND, x=scaled(x.bound, x.unit))] if x.bound else []
     guides += [svg.Guide(BOUND, y=scaled(y.bound, y.unit))] if y.bound is not None else []
-    return svg.draw(
+    return svg.Plot(
         scale([point.x.value for point in points], x),
         scale([point.y.value for point in points], y),
-        [_mark(point, x, y) for point in behind_first],
-        guides=guides,
+        tuple(_mark(point, x, y) for point in behind_first),
+        guides=tuple(guides),
         name=f"{words.title(y.metric)} against {words.label(x.metric)} of {len(points)} models; "
         "the same figures are in the table above",
     )
 
 
 def _mark(point: _Point, x: Quantity, y: Quantity) -> svg.Mark:
-    _, colour, shape, size = GROUPS[_group(point.line)]
-    lines = [f"{point.line.key} · {point.line.full_name}"]
+    _, colour, shape, size = GROUPS[point.group]
+    lines = [f"{point.key} · {display_name(point.row)}"]
     for axis, found in ((x, point.x), (y, point.y)):
         lines.append(f"{words.title(axis.metric)}: {words.with_unit(found.value, found.unit)}")
         if found.invalid:
@@ -154,6 +154,6 @@ def _mark(point: _Point, x: Quantity, y: Quantity) -> svg.Mark:
         tuple(lines),
         shape="invalid" if point.x.invalid or point.y.invalid else shape,
         size=size,
-        filled=_group(point.line) != "other",
-        label=point.line.key,
+        filled=point.group != "other",
+        label=point.key,
     )

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from markupsafe import Markup
-
-from edgecompress.report import svg, words
-from edgecompress.report.html import environment
-from edgecompress.report.strips import Dot, Strip, Strips, over
+from edgecompress.report import blocks, svg, words
+from edgecompress.report.blocks import Dot, LegendKey, Strip, Strips
+from edgecompress.report.strips import over
+from edgecompress.report.table import Cell, Column, Line, Table, table_of
 from edgecompress.values import Json
 
+Items = Sequence[Mapping[str, Any]]
 COLOURS = {
     "both": "#3d82d6",
     "weight": "#12a37f",
@@ -22,45 +22,125 @@ COLOURS = {
 }
 """By what is rounded; legible on both themes."""
 NAMES = {
-    "both": "weight and input",
+    "both": "both weight and input",
     "weight": "weight alone",
     "activation": "input alone",
     "int8": "embedding table, 8 bits",
     "int4": "embedding table, 4 bits",
     "convolution": "convolution’s weight, 8 bits",
 }
+STYLE = "sticky cards"
+EXACT_DB = 200
+"""A signal-to-noise ratio from which on two tensors are the same."""
 SMALLEST = 1e-12
 """An error of 0 has no place on a logarithmic axis."""
 
 
-def render_sensitivity(document: Json) -> str:
-    """Draw what ``sensitivity.json`` holds as one self-contained HTML page.
+def sensitivity_page(document: Json, top: int | None = None) -> blocks.Page:
+    """Lay out what ``sensitivity.json`` holds.
 
     Parameters
     ----------
     document : dict
         As `edgecompress sensitivity` writes it.
+    top : int, optional
+        How many parts the table has, the worst first, by shortened names: for a terminal. All,
+        by their names in the graph, by default.
     """
-    items, errors = document.get("items", []), document.get("tensors", [])
-    used = {_what(item) for item in items}
-    page = environment().get_template("sensitivity.html.j2")
-    return page.render(
-        document=document,
-        items=[
-            {**item, "said": NAMES[_what(item)]}
-            for item in sorted(items, key=lambda item: -item["cost"]["error"])
-        ],
-        tensors=errors,
-        legend=[(NAMES[key], colour) for key, colour in COLOURS.items() if key in used],
-        drawn=_costs(items, document.get("culprits", [])) if items else None,
-        ratios=_ratios(errors) if errors else "",
-        number=_number,
-        metric=words.title(str(document.get("metric") or "Metric")),
+    model, items, errors = document["model"], document.get("items"), document.get("tensors")
+    title = f"What int8 costs {model}, layer by layer"
+    named = short if top is not None else str
+    sections: list[blocks.Section] = []
+    if items:
+        sections = _parts(document, items, top, named)
+    if errors is not None:
+        title = f"Where {model} and {document['other']} part"
+        plots = (blocks.Plots((_ratios(errors),)),) if errors else ()
+        inner = (*plots, _tensors(errors, named)) if errors else ()
+        sections = [blocks.Section("Signal to noise along the graph", inner)]
+    return blocks.Page(
+        f"Sensitivity of {model}",
+        blocks.Head(title, document["says"]),
+        (blocks.Remark(document["about"]),),
+        tuple(sections),
     )
 
 
-def _number(value: float | None, digits: str = ".2e") -> str:
-    return "–" if value is None else format(value, digits)
+def _parts(
+    document: Json, items: Items, top: int | None, named: Callable[[str], str]
+) -> list[blocks.Section]:
+    used = {_what(item) for item in items}
+    keys = (LegendKey(NAMES[key], colour) for key, colour in COLOURS.items() if key in used)
+    said = (
+        "The squared error of all outputs over their variance in fp32: 0 is the same, 1 as bad as "
+        "their mean. ◀ marks culprits."
+    )
+    drawn = (
+        blocks.Remark(said),
+        blocks.Legend(tuple(keys)),
+        _costs(items, document.get("culprits", [])),
+    )
+    ranked = sorted(items, key=lambda item: -item["cost"]["error"])
+    left = len(ranked) - len(ranked[:top])
+    more = (blocks.Remark(f"… and {left} more; --top shows them"),) if left else ()
+    table = _costs_table(document, ranked[:top], named)
+    return [
+        blocks.Section("Output error of each part, rounded alone", drawn, media=blocks.PAGE),
+        blocks.Section("All parts, the worst first", (table, *more)),
+    ]
+
+
+def _costs_table(document: Json, items: Items, named: Callable[[str], str]) -> Table:
+    metric = words.title(str(document.get("metric") or "Metric"))
+    lines = []
+    for item in items:
+        cost, culprit = item["cost"], " ◀" * (item["layer"] in document.get("culprits", []))
+        cells = (
+            Cell(NAMES[_what(item)]),
+            Cell("×".join(map(str, item["shape"]))),
+            _number(cost["error"]),
+            _number(cost["kl"]),
+            _number(cost["drop"], ".2f", 100),
+            _number(item["saves_bytes"] or None, ".2f", 1e-6),
+            _number(item["saves_ms"], ".3f"),
+        )
+        lines.append(Line(f"{named(item['layer'])}{culprit}", cells, hover=item["tensor"]))
+    columns = (
+        Column("what", "Rounded", kind="words"),
+        Column("weight", "Weight", spare=1, kind="words"),
+        Column("error", "Error", "relative"),
+        Column("kl", "KL", "nats"),
+        Column("drop", f"{metric} lost", "points"),
+        Column("bytes", "Saves", "MB"),
+        Column("ms", "Saves", "ms"),
+    )
+    return table_of("All parts", "Layer", columns, lines, style=STYLE, sortable=True)
+
+
+def _tensors(errors: Items, named: Callable[[str], str]) -> Table:
+    lines = [
+        Line(
+            named(one["tensor"]),
+            (
+                Cell(one["op"]),
+                _number(one["mean_error"]),
+                _number(one["largest_error"]),
+                Cell("exact") if one["snr_db"] >= EXACT_DB else _number(one["snr_db"], ".1f"),
+            ),
+        )
+        for one in errors
+    ]
+    columns = (
+        Column("op", "Made by", kind="words"),
+        Column("mean", "Mean error"),
+        Column("largest", "Largest"),
+        Column("snr", "Signal to noise", "dB"),
+    )
+    return table_of("All tensors", "Tensor", columns, lines, style=STYLE, sortable=True)
+
+
+def _number(value: float | None, digits: str = ".2e", scale: float = 1.0) -> Cell:
+    return Cell() if value is None else Cell(format(value * scale, digits))
 
 
 def _what(item: Mapping[str, Any]) -> str:
@@ -76,7 +156,7 @@ def short(name: str) -> str:
     return "/".join(parts[-4:])
 
 
-def _costs(items: Sequence[Mapping[str, Any]], culprits: Sequence[str]) -> Strips:
+def _costs(items: Items, culprits: Sequence[str]) -> Strips:
     """Draw the error of every part, in the graph's order from above."""
     errors = [max(float(item["cost"]["error"]), SMALLEST) for item in items]
     axis = svg.logarithmic(errors, "Output error, relative to the outputs’ variance", share=0.03)
@@ -95,10 +175,10 @@ def _costs(items: Sequence[Mapping[str, Any]], culprits: Sequence[str]) -> Strip
               strong=name in culprits)
         for name, dots in layers.items()
     ]  # fmt: skip
-    return over(axis, rows)
+    return over(axis, rows, "Output error of each layer", alarm=True)
 
 
-def _ratios(errors: Sequence[Mapping[str, Any]]) -> Markup:
+def _ratios(errors: Items) -> svg.Plot:
     """Draw the signal-to-noise ratio along the graph."""
     marks = [
         svg.Mark(
@@ -110,10 +190,10 @@ def _ratios(errors: Sequence[Mapping[str, Any]]) -> Markup:
         )
         for index, one in enumerate(errors)
     ]
-    return svg.draw(
+    return svg.Plot(
         svg.linear([mark.x for mark in marks], "Tensors in the graph’s order"),
         svg.linear([mark.y for mark in marks], "Signal to noise, dB"),
-        marks,
-        lines=[svg.Line(tuple((mark.x, mark.y) for mark in marks), COLOURS["both"])],
-        name="Signal to noise of each tensor; the same figures are in the table below",
+        tuple(marks),
+        "Signal to noise of each tensor; the same figures are in the table below",
+        lines=(svg.Line(tuple((mark.x, mark.y) for mark in marks), COLOURS["both"]),),
     )

@@ -1,76 +1,41 @@
-"""Rows of readings over one logarithmic axis: how a model's times spread, what a layer costs; pure.
-
-The page draws them as boxes of its own, so that names stay readable on a phone.
-"""
+"""Rows of readings over one logarithmic axis: how times spread, what a layer costs; pure."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from edgecompress.report import svg, words
-from edgecompress.report.facts import Facts
-from edgecompress.report.table import Table
+from edgecompress.report.blocks import Dot, Strip, Strips
+from edgecompress.report.facts import Facts, display_name, short_names
+from edgecompress.report.main_table import row_keys
 from edgecompress.values import find
 
 BIN = 1.02
 """Bins of a distribution are each so much wider than the one before (`edgecompress.timing`)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Dot:
-    """A reading: its place in % of the axis, its colour, and what a pointer sees."""
-
-    left: float
-    colour: str
-    hover: str
-    filled: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Strip:
-    """A row: its name, dots, and the outline of a distribution (a path in 0 … 100 × 0 … 20)."""
-
-    key: str
-    name: str
-    dots: tuple[Dot, ...] = ()
-    outline: str = ""
-    hover: str = ""
-    note: str = ""
-    strong: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Strips:
-    """Rows over one axis; ticks are their place in % and their text."""
-
-    title: str
-    ticks: tuple[tuple[float, str], ...]
-    rows: tuple[Strip, ...]
-
-
-def over(axis: svg.Axis, rows: Sequence[Strip]) -> Strips:
+def over(axis: svg.Axis, rows: Sequence[Strip], label: str, *, alarm: bool = False) -> Strips:
     """Put rows over an axis."""
     ticks = tuple((100 * axis.share(tick), _tick(tick)) for tick in axis.ticks)
-    return Strips(axis.title, ticks, tuple(rows))
+    return Strips(label, axis.title, ticks, tuple(rows), alarm)
 
 
-def latencies(facts: Facts, table: Table) -> Strips | None:
+def latencies(facts: Facts) -> Strips | None:
     """Draw how the times of every model spread on the main target; None where none was kept."""
     found = []
-    for line in table.lines:
-        times = find(line.row.measurements, "latency_p50", target=facts.target)
+    for row in facts.rows:
+        times = find(row.measurements, "latency_p50", target=facts.target)
         bins = _bins(times.conditions.get("distribution")) if times else []
         if times is None or not bins or not math.isfinite(times.value):
             continue
         tails = {
             name: one.value
             for name in ("latency_p90", "latency_p99")
-            if (one := find(line.row.measurements, name, target=facts.target))
+            if (one := find(row.measurements, name, target=facts.target))
             and math.isfinite(one.value)
         }
-        found.append((line, times, bins, tails))
+        found.append((row, times, bins, tails))
     if not found:
         return None
     # A few readings may be a hundred times the others: what lies beyond is counted, not drawn.
@@ -78,27 +43,34 @@ def latencies(facts: Facts, table: Table) -> Strips | None:
     lows = [bins[0][0] for _, _, bins, _ in found]
     title = f"Time of one inference{facts.where}, ms"
     axis = svg.logarithmic([min(lows), max(ends)], title, share=0.02)
-    rows = []
-    for line, times, bins, tails in found:
+    rows: list[Strip] = []
+    keys, (names, _) = row_keys(facts), short_names(facts.rows)
+    for row, times, bins, tails in found:
+        name = display_name(row)
         beyond = sum(count for low, count in bins if low >= axis.high)
         total = sum(count for _, count in bins)
         percentiles = {"p50": times.value} | {
             name.removeprefix("latency_"): value for name, value in tails.items()
         }
-        said = ", ".join(f"{name} {words.significant(one)} ms" for name, one in percentiles.items())
+        said = ", ".join(f"{key} {words.significant(one)} ms" for key, one in percentiles.items())
         dots = tuple(
-            Dot(100 * axis.share(one), "", f"{line.full_name}: {name} {words.significant(one)} ms")
+            Dot(
+                100 * axis.share(one),
+                "",
+                f"{display_name(row)}: {name} {words.significant(one)} ms",
+            )
             for name, one in percentiles.items()
             if one <= axis.high
         )
-        hover = f"{line.full_name}: {total:,} readings from {words.significant(bins[0][0])} ms"
+        hover = f"{name}: {total:,} readings from {words.significant(bins[0][0])} ms"
         note = f"{beyond:,} of {total:,} readings lie beyond the axis" if beyond else ""
         if times.invalid:
             note = "; ".join(filter(None, [note, "not valid"]))
         outline = _outline([pair for pair in bins if pair[0] < axis.high], axis)
         hover = f"{hover}; {said}"
-        rows.append(Strip(line.key, line.name, dots, outline, hover, note, line.winner))
-    return over(axis, rows)
+        strong = row is facts.winner
+        rows.append(Strip(keys[row.name], names[row.name], dots, outline, hover, note, strong))
+    return over(axis, rows, "Distribution of times")
 
 
 def _bins(found: object) -> list[tuple[float, int]]:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from typing import Literal
-
-from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 420, 320
 """Of a drawing, in its own units; the page scales it."""
@@ -84,6 +83,22 @@ class Guide:
     y: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """A plot: marks in the order drawn (the last on top), over lines and guides.
+
+    `name` is what it shows, for who cannot see it; `title` stands above it.
+    """
+
+    x: Axis
+    y: Axis
+    marks: tuple[Mark, ...]
+    name: str
+    lines: tuple[Line, ...] = ()
+    guides: tuple[Guide, ...] = ()
+    title: str = ""
+
+
 def linear(values: Sequence[float], title: str, least: float = 0.4) -> Axis:
     """Make a plain axis around values, at least `least` wide, with round ticks."""
     low, high = min(values), max(values)
@@ -100,41 +115,23 @@ def logarithmic(values: Sequence[float], title: str, share: float = 0.09) -> Axi
     return Axis(title, low, high, tuple(_ticks(low, high)), log=True)
 
 
-def draw(
-    x: Axis,
-    y: Axis,
-    marks: Sequence[Mark],
-    *,
-    lines: Sequence[Line] = (),
-    guides: Sequence[Guide] = (),
-    name: str,
-) -> Markup:
-    """Draw a plot; every text is escaped.
-
-    Parameters
-    ----------
-    x, y : Axis
-    marks : sequence of Mark
-        In the order drawn: the last lies on top.
-    lines, guides
-        Drawn under the marks.
-    name : str
-        What the plot shows, for who cannot see it.
-    """
+def draw(plot: Plot) -> str:
+    """Draw a plot; every text is escaped."""
+    x, y, marks = plot.x, plot.y, plot.marks
 
     def place(a: float, b: float) -> tuple[float, float]:
         across = LEFT + x.share(a) * (WIDTH - LEFT - RIGHT)
         return across, HEIGHT - BOTTOM - y.share(b) * (HEIGHT - TOP - BOTTOM)
 
     parts = [_axes(x, y, place)]
-    for guide in guides:
+    for guide in plot.guides:
         a, b = place(x.low, guide.y or 0.0), place(x.high, guide.y or 0.0)
         if guide.x is not None:
             a, b = place(guide.x, y.low), place(guide.x, y.high)
         parts.append(
             f'<path class="guide" stroke="{escape(guide.colour)}" d="M{_n(*a)}L{_n(*b)}"/>'
         )
-    for line in lines:
+    for line in plot.lines:
         d = "L".join(_n(*place(*point)) for point in line.points)
         dash = f' stroke-dasharray="{escape(line.dash)}"' if line.dash else ""
         parts.append(f'<path class="line" stroke="{escape(line.colour)}"{dash} d="M{d}"/>')
@@ -143,8 +140,8 @@ def draw(
         ends = [place(mark.x, end)[1] for end in mark.between] if mark.between else []
         parts.append(_mark(mark, spot, ends))
     parts += _labels(marks, spots)
-    return Markup(  # noqa: S704 - every text in the parts is escaped where it is put in
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(name)}">'
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(plot.name)}">'
         f"{''.join(parts)}</svg>"
     )
 

@@ -1,82 +1,163 @@
-"""The one table that the terminal, Markdown and the page draw, each in its own way; pure.
+"""A table as a value, and how a measurement becomes a cell of it; pure.
 
-Accuracy is shown on the split named in the column's title, in points; ratios are against the stock
-fp32 export. A value that must not be trusted is marked and its reason is a footnote.
+HTML, Markdown, the terminal and CSV draw the same table. A value that must not be trusted is
+marked, and its reason is a footnote.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from edgecompress.report import words
-from edgecompress.report.facts import (
-    Facts,
-    display_name,
-    drop,
-    gather,
-    scored,
-    short_names,
-    shortfall,
-    size_ratio,
-    state,
-)
-from edgecompress.values import Measurement, Row, RunResult, find
+from edgecompress.values import Measurement
 
-VERDICTS = {"pass": "pass", "fail": "misses budget", "undecided": "undecided", "error": "failed"}
+NOT_MEASURED = "not measured"
+ColumnKind = Literal["figure", "words", "name", "state", "count", "bar"]
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column's key and its heading; `unit` stands under the title.
+    """A column of a table.
 
-    ``essential`` columns are kept where there is little room.
+    `unit` stands under the title. `spare` says how early it goes where there is little room: 0
+    never, 2 first. What a column holds is its `kind`: figures (flush right), words, a name, a
+    state (a badge), a count (of little weight), a bar. A `strong` one stands out.
     """
 
     key: str
     title: str
     unit: str = ""
-    essential: bool = True
+    spare: int = 0
+    kind: ColumnKind = "figure"
+    strong: bool = False
+
+    @property
+    def left(self) -> bool:
+        """Whether it is set flush left."""
+        return self.kind in ("words", "name", "state")
+
+    @property
+    def heading(self) -> str:
+        """Title and unit on one line."""
+        return f"{self.title}, {self.unit}" if self.unit else self.title
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One value: `text`, `detail` in small (an interval), and the numbers of its footnotes."""
+    """One value.
+
+    Attributes
+    ----------
+    text : str
+    detail : str
+        In small under it: an interval, a share, a reason.
+    invalid : bool
+        It must not be trusted; `notes` say why.
+    notes : tuple of int
+        Numbers of footnotes.
+    tone : str
+        A state (``pass``, ``fail``, ``undecided``, ``error``, ``chosen``), ``quiet``, ``up`` or
+        ``down`` (a change for the better or the worse), ``hit`` or ``slip`` (of a matrix).
+    share : float
+        Length of a bar, −1 to 1, or strength of the colour of a hit or slip.
+    hover : str
+        What a pointer sees.
+    link : str
+        An address beside the page.
+    order : float or None
+        What the column is sorted by, where that is not its text.
+    short : str
+        In place of the text where there is little room.
+    """
 
     text: str = words.MISSING
     detail: str = ""
     invalid: bool = False
     notes: tuple[int, ...] = ()
+    tone: str = ""
+    share: float = 0.0
+    hover: str = ""
+    link: str = ""
+    order: float | None = None
+    short: str = ""
 
     @property
     def missing(self) -> bool:
         """Whether there is nothing to show."""
         return self.text == words.MISSING
 
+    @property
+    def told(self) -> bool:
+        """Whether it says more than that nothing was measured."""
+        return not self.missing and (self.text != NOT_MEASURED or bool(self.notes))
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A row of the table with its key in plots: ``1`` … for candidates, ``a`` … for references."""
+    """A row of a table: its name, its key in plots, its full name where the name is shortened."""
 
-    row: Row
-    key: str
     name: str
-    full_name: str
-    state: str
-    winner: bool
     cells: tuple[Cell, ...]
+    key: str = ""
+    full_name: str = ""
+    state: str = ""
+    winner: bool = False
+    again: bool = False
+    hover: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Rows that belong together; where they are `owned`, the title says whose they are."""
+
+    lines: tuple[Line, ...]
+    title: str = ""
+    key: str = ""
+    owned: bool = False
+    winner: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """What every drawing of the table shares; names leave out the stages in `common`."""
+    """A table.
 
-    target: str | None
+    Attributes
+    ----------
+    caption : str
+        What it shows, for who cannot see it.
+    heading : str
+        Of the column of names.
+    columns, parts
+        Every line has a cell for every column.
+    footnotes : tuple of str
+        By their numbers from 1.
+    remarks : tuple of (str, str)
+        The key of the column that a remark is about (empty: all of them), and its text.
+    style : str
+        ``cards``: a card per row where the table is too wide; ``fit``: no wider than it must be;
+        ``plain``; ``confusion``: a square of counts.
+    sortable : bool
+    download : str
+        Name of the file that its CSV is offered as.
+    """
+
+    caption: str
+    heading: str
     columns: tuple[Column, ...]
-    lines: tuple[Line, ...]
-    footnotes: tuple[str, ...]
-    common: tuple[str, ...] = ()
+    parts: tuple[Part, ...]
+    footnotes: tuple[str, ...] = ()
+    remarks: tuple[tuple[str, str], ...] = ()
+    style: str = "fit"
+    sortable: bool = False
+    download: str = ""
+
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        """The rows of all parts."""
+        return tuple(line for part in self.parts for line in part.lines)
 
 
 @dataclass(slots=True)
@@ -93,96 +174,6 @@ class Notes:
         return self.texts.index(clean) + 1
 
 
-def build(result: RunResult, target: str | None = None) -> Table:
-    """Lay out `result` as a table.
-
-    Parameters
-    ----------
-    result : RunResult
-    target : str, optional
-        Whose latency, memory and answers are shown; the first one of the recipe by default.
-    """
-    facts = gather(result)
-    if target is not None:
-        facts = replace(facts, target=target)
-    notes = Notes()
-    columns = _columns(facts)
-    filled = [
-        (row, [make(row, notes) for _, make in columns], _verdict(row, result))
-        for row in facts.rows
-    ]
-    kept = [
-        index
-        for index in range(len(columns))
-        if not all(cells[index].missing for _, cells, _ in filled)
-    ]
-    keys = _keys(facts)
-    names, common = short_names(facts.rows)
-    lines = tuple(
-        Line(
-            row=row,
-            key=keys[row.name],
-            name=names[row.name],
-            full_name=display_name(row),
-            state=state(row),
-            winner=row.name == result.winner,
-            cells=(verdict, *(cells[index] for index in kept)),
-        )
-        for row, cells, verdict in filled
-    )
-    heads = tuple(columns[index][0] for index in kept)
-    return Table(
-        facts.target, (Column("verdict", "Verdict"), *heads), lines, tuple(notes.texts), common
-    )
-
-
-def _keys(facts: Facts) -> dict[str, str]:
-    """Give each row the short key that plots and tables share."""
-    keys = {row.name: str(index) for index, row in enumerate(facts.candidates, start=1)}
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    return keys | {
-        row.name: letters[index % len(letters)] for index, row in enumerate(facts.references)
-    }
-
-
-_Make = Callable[[Row, Notes], Cell]
-
-
-def _columns(facts: Facts) -> list[tuple[Column, _Make]]:
-    def of(metric: str) -> _Make:
-        return lambda row, notes: cell_of(find(row.measurements, metric), notes)
-
-    def timed(metric: str) -> _Make:
-        return lambda row, notes: _on_target(row, metric, facts, notes)
-
-    def accuracy(split: str) -> _Make:
-        return lambda row, notes: _accuracy(row, facts, split, notes)
-
-    def lost(split: str) -> _Make:
-        return lambda row, notes: _lost(row, facts, split, notes)
-
-    def scores(split: str) -> list[tuple[Column, _Make]]:
-        shown = split == facts.split
-        name = words.title(facts.primary or "")
-        return [
-            (Column(f"accuracy:{split}", name, split, essential=shown), accuracy(split)),
-            (Column(f"drop:{split}", "vs teacher", split, essential=shown), lost(split)),
-        ]
-
-    # What matters most stands first: on a phone the rest is reached by scrolling.
-    columns: list[tuple[Column, _Make]] = [
-        (Column("size", "Size", "MB"), of("size")),
-        (Column("smaller", "Smaller", "×"), lambda row, notes: _smaller(row, facts, notes)),
-        *(pair for split in facts.splits[:1] for pair in scores(split)),
-        (Column("latency", "p50", "ms"), timed("latency_p50")),
-        (Column("faster", "Faster", "×"), lambda row, notes: _faster(row, facts, notes)),
-        (Column("memory", "Peak mem.", "MB", essential=False), timed("peak_memory")),
-        (Column("download", "Download", "MB", essential=False), of("download_size")),
-        *(pair for split in facts.splits[1:] for pair in scores(split)),
-    ]
-    return columns
-
-
 def cell_of(found: Measurement | None, notes: Notes, extra: str = "") -> Cell:
     """Write a measurement; one that is invalid is marked and its reason noted."""
     if found is None:
@@ -196,69 +187,48 @@ def cell_of(found: Measurement | None, notes: Notes, extra: str = "") -> Cell:
     return Cell(text, detail, bool(reasons), marks)
 
 
-def _on_target(row: Row, metric: str, facts: Facts, notes: Notes) -> Cell:
-    found = find(row.measurements, metric, target=facts.target)
-    if found is None and row.kind == "reference":
-        # The teacher in PyTorch runs only on this machine: show it there, and say so.
-        other = find(row.measurements, metric)
-        return cell_of(other, notes, f"measured on {other.target}" if other else "")
-    return cell_of(found, notes)
-
-
-def _smaller(row: Row, facts: Facts, notes: Notes) -> Cell:
-    ratio = size_ratio(row, facts.reference)
-    if ratio is None:
-        return cell_of(find(row.measurements, "compression"), notes)
-    return Cell(words.times(ratio))
-
-
-def _faster(row: Row, facts: Facts, notes: Notes) -> Cell:
-    found = find(row.measurements, "speedup", target=facts.target)
-    if found is None and facts.reference is not None and row.name == facts.reference.name:
-        return Cell(words.times(1.0))
-    return cell_of(found, notes)
-
-
-def _accuracy(row: Row, facts: Facts, split: str, notes: Notes) -> Cell:
-    found = scored(row, facts.primary or "", facts, split)
-    return replace(cell_of(found, notes, sampled(found)), detail="")
-
-
 def sampled(found: Measurement | None) -> str:
     """Say that only a sample was asked; empty when it was all."""
     asked, of = (found.conditions.get(key) if found else None for key in ("sample", "of"))
     return f"asked {asked:,} of {of:,} examples, a stratified sample" if asked and of else ""
 
 
-def _lost(row: Row, facts: Facts, split: str, notes: Notes) -> Cell:
-    """Write the change against the teacher: a loss is negative."""
-    return loss_cell(drop(row, facts, split), notes)
-
-
 def loss_cell(found: Measurement | None, notes: Notes) -> Cell:
     """Write a measured loss as a change: its sign and its interval are turned."""
-    if found is None:
-        return Cell()
-    low_high = found.interval and (-found.interval[1], -found.interval[0])
     cell = cell_of(found, notes)
-    if cell.text == "n/a":
+    if found is None or cell.text == "n/a":
         return cell
-    return replace(
-        cell,
-        text=words.signed(-found.value, found.unit),
-        detail=words.span(low_high, found.unit, sign=True),
-    )
+    text, detail = words.turned(found)
+    return replace(cell, text=text, detail=detail)
 
 
-def _verdict(row: Row, result: RunResult) -> Cell:
-    if row.kind == "reference":
-        return Cell("failed" if row.error else "reference")
-    if row.name == result.winner:
-        return Cell("chosen")
-    summed = state(row)
-    if summed == "error":
-        return Cell("failed")
-    bad = [verdict for verdict in row.verdicts if verdict.state == summed]
-    if summed in ("", "pass"):
-        return Cell("pass" if summed else words.MISSING)
-    return Cell(VERDICTS[summed], "; ".join(map(shortfall, bad)))
+def table_of(
+    caption: str,
+    heading: str,
+    columns: Iterable[Column],
+    lines: Iterable[Line | tuple[str, Iterable[Cell]]],
+    footnotes: Iterable[str] = (),
+    *,
+    style: str = "fit",
+    sortable: bool = False,
+) -> Table:
+    """Make a table of one part; a line may be its name and its cells."""
+    rows = (one if isinstance(one, Line) else Line(one[0], tuple(one[1])) for one in lines)
+    part, notes = Part(tuple(rows)), tuple(footnotes)
+    return Table(caption, heading, tuple(columns), (part,), notes, style=style, sortable=sortable)
+
+
+def filled(table: Table, *, least: int = 0) -> Table:
+    """Leave out the columns, from the one numbered `least` on, of which nothing is known."""
+    kept = [
+        index
+        for index in range(len(table.columns))
+        if index < least or any(line.cells[index].told for line in table.lines)
+    ]
+
+    def narrowed(line: Line) -> Line:
+        return replace(line, cells=tuple(line.cells[index] for index in kept))
+
+    parts = (replace(part, lines=tuple(map(narrowed, part.lines))) for part in table.parts)
+    columns = tuple(table.columns[index] for index in kept)
+    return replace(table, columns=columns, parts=tuple(parts))

@@ -1,264 +1,188 @@
-"""The end of ``edgecompress run`` on a terminal: rich renderables, nothing printed here.
+"""A page on a terminal: rich renderables, nothing printed here.
 
-Names and reasons come as `rich.text.Text`, never as console markup.
+Names and reasons come as `rich.text.Text`, never as console markup. What a person looks for stands
+last, where the terminal stops: the head.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.panel import Panel
-from rich.rule import Rule
-from rich.table import Table as RichTable
+from rich.table import Table as Grid
 from rich.text import Text
 
-from edgecompress.report import words
-from edgecompress.report.across import NOT_MEASURED, VERSUS_HOST, Across, across, differing
-from edgecompress.report.facts import gather, short_names
-from edgecompress.report.panels import budget_lines, failed, figures, losers, subject
-from edgecompress.report.places import Place, gap_words, gaps, places
-from edgecompress.report.sentence import headline
-from edgecompress.report.standing import standing
-from edgecompress.report.table import Cell, Column, Table, build
-from edgecompress.values import Row, RunResult
+from edgecompress.report import blocks, words
+from edgecompress.report.blocks import Block, Page
+from edgecompress.report.table import Cell, Table
 
 COLOURS = {"pass": "green", "fail": "red", "undecided": "yellow", "error": "red"}
 MARKS = {"pass": "✓", "fail": "✗", "undecided": "?"}
-NARROW = 150
-TIGHT = 104
-"""Widths of a terminal under which only the essential columns, and no intervals, are shown."""
 NAME = 16
-"""Least width of a model's name."""
+"""Least width of a column of names."""
+LONGEST = 44
+"""Most of it, where there is more beside it."""
+
+
+def render_terminal(page: Page) -> tuple[RenderableType, ...]:
+    """Draw every section that a terminal shows and, last, the head with its opening."""
+    parts: list[RenderableType] = []
+    found = blocks.sections(page, "terminal")
+    for section in found:
+        inner = [*_blocks(section.blocks)]
+        if len(found) > 1:
+            title = Text(words.plain(section.title), "bold")
+            inner = [title, *inner, *[Text()] * (section is not found[-1])]
+        parts += inner
+    opening, head = [*_blocks(page.opening)], page.head
+    lead = [_text(head.lead)] if head.lead else []
+    if not head.badge:
+        return (*parts, *opening, *lead)
+    colour = COLOURS.get(head.state, "white")
+    sentence = Text(head.sentence, f"bold {colour}" if head.state == "error" else "bold")
+    title = Text(f" {head.badge} ", f"bold {colour}")
+    body = Group(sentence, *lead, *opening)
+    return (*parts, Text(), Panel(body, title=title, title_align="left", border_style=colour))
+
+
+def print_page(page: Page, console: Console | None = None) -> None:
+    """Print a page, on standard output unless a console is given."""
+    console = console or Console(highlight=False)
+    for part in render_terminal(page):
+        console.print(part)
+
+
+def _blocks(some: tuple[Block, ...]) -> Iterator[RenderableType]:
+    for block in blocks.shown(some, "terminal"):
+        match block:
+            case blocks.Paragraph(text):
+                yield _text(text)
+            case blocks.Remark(text):
+                yield _text(text, "dim")
+            case blocks.Heading(text):
+                yield Text.assemble("\n", _text(text, "bold"))
+            case blocks.Items(items):
+                yield from (_text(one, "dim") for one in items)
+            case blocks.Checks(lines):
+                for text, state, why in lines:
+                    mark = (f"{MARKS.get(state, '?')} ", COLOURS.get(state, "white"))
+                    yield Text.assemble(mark, text, (f" — {why}" if why else "", "dim"))
+            case blocks.Tiles(tiles):
+                for tile in tiles:
+                    value = Text(f"{tile.value} {tile.unit}", "strike" if tile.invalid else "")
+                    more = ", ".join(filter(None, (tile.gain, tile.detail)))
+                    yield Text.assemble(f"{tile.name} ", value, (f", {more}" * bool(more), "dim"))
+            case blocks.Pairs(pairs):
+                yield _pairs(pairs)
+            case Table():
+                yield _Fitted(block)
+            case blocks.Footnotes(texts):
+                yield from _footnotes(texts)
+            case blocks.Columns(columns):
+                for column in columns:
+                    yield from _blocks(column)
+            case _:  # a drawing, or what is shown on demand
+                pass
+
+
+def _text(text: str, style: str = "") -> Text:
+    return Text("".join(piece for piece, _ in blocks.spans(text)), style)
+
+
+def _pairs(pairs: Sequence[tuple[str, str]]) -> Grid:
+    grid = Grid.grid(padding=(0, 2))
+    grid.add_column(overflow="fold", max_width=LONGEST)
+    grid.add_column(overflow="fold", style="dim")
+    for name, said in pairs:
+        told = _text(name).plain
+        # A long name breaks between its stages.
+        spaced = told.replace("+", " +") if len(told) > 24 else told
+        grid.add_row(Text(spaced), Text(words.plain(said)))
+    return grid
+
+
+def _footnotes(texts: Sequence[str]) -> Iterator[Text]:
+    for number, text in enumerate(texts, 1):
+        yield Text(f"{words.superscript((number,))} {words.plain(text)}", "dim")
 
 
 @dataclass(frozen=True, slots=True)
 class _Fitted:
-    """The table, drawn as wide as the console that prints it allows."""
+    """A table, drawn as wide as the console that prints it allows."""
 
     table: Table
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield _table(self.table, width=options.max_width)
+        table = self.table
+        # Where there is little room, columns that can be spared go, and what stands under values.
+        for spare, detailed in ((2, True), (1, True), (1, False), (0, False)):
+            columns = [
+                (index, column)
+                for index, column in enumerate(table.columns)
+                if column.spare <= spare and column.kind != "bar"
+            ]
+            draw = partial(_cell, detailed=detailed, narrow=spare < 2)
+            used = sum(_width(table, index, draw) + 2 for index, _ in columns)
+            if used + min(NAME, max((cell_len(line.name) for line in table.lines), default=0)) <= (
+                options.max_width
+            ):
+                break
+        plain = partial(_cell, detailed=False, narrow=spare < 2)
+        room = max(12, options.max_width - sum(_width(table, n, plain) + 2 for n, _ in columns))
+        grid = Grid(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
+        grid.add_column(table.heading, overflow="fold", min_width=min(room, NAME))
+        units = any(column.unit for column in table.columns)
+        for _, column in columns:
+            head = Text.assemble(column.title, (f"\n{column.unit}" if units else "", "dim"))
+            side: Literal["left", "right"] = "left" if column.left else "right"
+            grid.add_column(head, justify=side, overflow="fold")
+        for part in table.parts:
+            if part.owned:
+                title = Text(_wrapped(part.title, room), "bold green" if part.winner else "bold")
+                grid.add_row(title)
+            for line in part.lines:
+                style = "bold green" if line.winner else "dim" if line.state == "error" else ""
+                name = line.name.rpartition("/")[2] if part.owned and not detailed else line.name
+                name = f"{'▸' * line.winner}{'  ' * part.owned}{name}"
+                cells = (draw(line.cells[index]) for index, _ in columns)
+                grid.add_row(Text(_wrapped(name, room)), *cells, style=style)
+        yield grid
+        yield from _footnotes(table.footnotes)
+        shown = {"", *(column.key for _, column in columns)}
+        yield from (Text(text, "dim") for key, text in table.remarks if key in shown)
 
 
-@dataclass(frozen=True, slots=True)
-class _FittedAcross:
-    """The table of models and targets, as wide as the console that prints it allows."""
-
-    wide: Across
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        width = options.max_width
-        yield from _across(self.wide, narrow=width < NARROW, tight=width < TIGHT)
-
-
-@dataclass(frozen=True, slots=True)
-class _FittedRemarks:
-    """What is said under that table, but of columns that it leaves out."""
-
-    wide: Across
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        narrow = options.max_width < NARROW
-        for text in self.wide.remarks:
-            if not (narrow and text.startswith(f"«{VERSUS_HOST}»")):
-                yield Text(text, "dim")
-
-
-def render_terminal(result: RunResult) -> tuple[RenderableType, ...]:
-    """Draw the table, why each other candidate lost and, last, the verdict.
-
-    The table fits the console that prints it: a narrow one gets the essential columns only.
-    """
-    facts = gather(result)
-    names, _ = short_names(facts.rows)
-    parts: list[RenderableType] = []
-    table = build(result)
-    if facts.several:
-        parts.append(Text(f"On {words.plain(facts.target)}", style="bold"))
-    parts.append(_Fitted(table))
-    if table.common:
-        parts.append(Text(f"Every candidate also has {', '.join(table.common)}.", "dim"))
-    parts += _footnotes(table.footnotes)
-    parts += [*(Text(said, "dim") for said in standing(result)), Text()]
-    there = places(result, facts)
-    # The rest of the models would fill screens; the page and the Markdown have them.
-    shown = subject(facts)
-    if wide := across(facts, there, [facts.reference, shown] if shown else ()):
-        parts += [Text("On every target", style="bold"), _FittedAcross(wide)]
-        parts += [*_footnotes(wide.footnotes), _FittedRemarks(wide)]
-        parts += [Text(), _places(there), Text()]
-    if missing := gaps(facts):
-        grid = _grid()
-        for whose, why in map(gap_words, missing):
-            grid.add_row(Text(whose), Text(why))
-        parts += [Rule("What a target did not give", align="left", style="dim"), grid, Text()]
-    parts += _reasons("Why the others were not chosen", losers(facts), names)
-    parts += _reasons("Failed", failed(facts), names)
-    parts.append(_verdict(result))
-    return tuple(parts)
-
-
-def _verdict(result: RunResult) -> Panel:
-    facts = gather(result)
-    head = headline(result, facts)
-    colour = "red" if head.grave else COLOURS.get(head.state, "white")
-    lines = [Text(head.sentence, style="bold red" if head.grave else "bold")]
-    if head.subject or head.detail:
-        joined = ": ".join(part for part in (head.subject, head.detail) if part)
-        lines.append(Text(joined))
-    said = (*figures(facts, subject(facts)), *differing(facts, subject(facts)))
-    lines += [Text(figure, style="dim") for figure in said]
-    lines += [
-        Text.assemble(
-            (f"{MARKS.get(state, '?')} ", COLOURS.get(state, "white")),
-            limit,
-            (f" — {reason}" if reason else "", "dim"),
-        )
-        for limit, state, reason in budget_lines(result, subject(facts))
-    ]
-    title = Text(f" {head.badge} ", style=f"bold {colour}")
-    return Panel(Group(*lines), title=title, title_align="left", border_style=colour)
-
-
-def _spaced(name: str) -> str:
-    """Let a long name break between its stages."""
-    return name.replace("+", " +") if len(name) > 24 else name
+def _width(table: Table, index: int, draw: Callable[[Cell], Text]) -> int:
+    """Give the width of a column; what stands under a state is wrapped."""
+    column = table.columns[index]
+    texts = [draw(line.cells[index]).plain for line in table.lines]
+    if column.kind == "state":
+        texts = [text.partition("\n")[0] for text in texts]
+    every = (column.title, column.unit, *texts)
+    return max(cell_len(line) for text in every for line in text.split("\n"))
 
 
 def _wrapped(name: str, width: int) -> str:
     """Break a name that is too long for its column after its stages, not inside one."""
     lines = [""]
-    for part in re.findall(r"[^+]*\+?", name):
+    for part in re.findall(r"[^+]*\+|[^+]+", words.harmless(name)):
         if lines[-1] and cell_len(lines[-1] + part) > width:
             lines.append("")
         lines[-1] += part
     return "\n".join(lines)
 
 
-def _reasons(
-    heading: str, rows: Sequence[tuple[Row, str]], names: Mapping[str, str]
-) -> list[RenderableType]:
-    if not rows:
-        return []
-    grid = _grid()
-    for row, why in rows:
-        grid.add_row(Text(_spaced(names[row.name])), Text(words.plain(why)))
-    return [Rule(heading, align="left", style="dim"), grid, Text()]
-
-
-def _grid() -> RichTable:
-    grid = RichTable.grid(padding=(0, 2))
-    grid.add_column(overflow="fold", max_width=44)
-    grid.add_column(overflow="fold", style="dim")
-    return grid
-
-
-def _footnotes(texts: Sequence[str]) -> list[Text]:
-    return [
-        Text(f"{words.superscript((number,))} {text}", style="dim")
-        for number, text in enumerate(texts, start=1)
-    ]
-
-
-def _places(there: Sequence[Place]) -> RichTable:
-    """Say what each target is, a line each."""
-    grid = _grid()
-    for place in there:
-        harness = f"harness {place.harness}" if place.harness else ""
-        told = place.error or "; ".join(filter(None, [place.title, ", ".join(place.isa), harness]))
-        grid.add_row(Text(place.name), Text(told or "not described"))
-    return grid
-
-
-def _across(wide: Across, *, narrow: bool, tight: bool) -> Iterator[RenderableType]:
-    """Draw one small table per model, with the same widths in all."""
-    shown = [n for n, column in enumerate(wide.columns) if column.essential or not narrow]
-    names = [line.target for group in wide.groups for line in group.lines]
-    if tight:
-        names = [name.rpartition("/")[2] for name in names]
-    heads = [_head(wide.columns[n]) for n in shown]
-    cells = [
-        [_cell(line.cells[n], "", tight=tight, short=narrow) for n in shown]
-        for group in wide.groups
-        for line in group.lines
-    ]
-    widths = [
-        max(cell_len(part) for text in column for part in text.plain.splitlines())
-        for column in zip(heads, *cells, strict=True)
-    ]
-    first = max(map(cell_len, names), default=0) + 2
-    heading = _row(first, widths)
-    heading.add_row("", *heads, style="bold")
-    yield heading
-    lines = iter(zip(names, cells, strict=True))
-    for group in wide.groups:
-        yield Text(group.name, style="bold green" if group.winner else "bold")
-        drawn = _row(first, widths)
-        for _ in group.lines:
-            name, found = next(lines)
-            drawn.add_row(Text(f"  {name}"), *found)
-        yield drawn
-
-
-def _row(first: int, widths: Sequence[int]) -> RichTable:
-    drawn = RichTable.grid(padding=(0, 1), pad_edge=False)
-    drawn.add_column(width=first, overflow="fold")
-    for width in widths:
-        drawn.add_column(width=width, justify="right", overflow="fold")
-    return drawn
-
-
-def _width(table: Table, index: int) -> int:
-    """Give the width of a column without its intervals."""
-    texts = [line.cells[index] for line in table.lines]
-    values = (cell_len(cell.text + words.superscript(cell.notes)) for cell in texts)
-    return max(cell_len(table.columns[index].title), *values)
-
-
-def _table(table: Table, *, width: int) -> RichTable:
-    narrow, tight = width < NARROW, width < TIGHT
-    shown = [n for n, column in enumerate(table.columns) if column.essential or not narrow]
-    if tight and NAME + sum(_width(table, n) + 2 for n in shown) > width:
-        shown = [n for n in shown if table.columns[n].key != "smaller"]  # the size says it too
-    room = max(12, width - sum(_width(table, n) + 2 for n in shown))
-    drawn = RichTable(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
-    drawn.add_column("", overflow="fold", min_width=12 if tight else NAME)
-    for index in shown:
-        drawn.add_column(_head(table.columns[index]), justify=_side(table.columns[index]))
-    before = ""
-    for line in table.lines:
-        if before == "reference" and line.row.kind != before:
-            drawn.add_section()
-        before = line.row.kind
-        style = "bold green" if line.winner else "dim" if line.state == "error" else ""
-        name = Text(_wrapped(f"{'▸' if line.winner else ''}{line.name}", room))
-        drawn.add_row(
-            name, *(_cell(line.cells[n], line.state, tight=tight) for n in shown), style=style
-        )
-    return drawn
-
-
-def _side(column: Column) -> Literal["left", "right"]:
-    return "left" if column.key == "verdict" else "right"
-
-
-def _head(column: Column) -> Text:
-    return Text.assemble(column.title, (f"\n{column.unit}" if column.unit else "\n", "dim"))
-
-
-def _cell(cell: Cell, state: str, *, tight: bool, short: bool = False) -> Text:
-    missing = cell.text == NOT_MEASURED
-    text = Text(words.MISSING if missing and short else cell.text)
-    text.stylize("strike" if cell.invalid else "dim" if missing else "")
-    if cell.text in ("misses budget", "undecided", "failed"):
-        text.stylize(COLOURS.get(state, ""))
+def _cell(cell: Cell, *, detailed: bool, narrow: bool) -> Text:
+    text = Text(words.plain((narrow and cell.short) or cell.text))
+    text.stylize("strike" if cell.invalid else "dim" if cell.tone == "quiet" else "")
+    text.stylize(COLOURS.get(cell.tone, "") if cell.tone != "pass" else "")
     text.append(words.superscript(cell.notes))
-    if cell.detail and not tight:
-        text.append(f"\n{cell.detail}", style="dim not bold")
+    if cell.detail and detailed:
+        text.append(f"\n{words.plain(cell.detail)}", "dim not bold")
     return text

@@ -8,43 +8,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 from edgecompress.report import words
+from edgecompress.report.blocks import Block, Pairs
+from edgecompress.report.blocks import name as named
 from edgecompress.report.facts import Facts, display_name
-from edgecompress.report.table import Cell, Notes, cell_of
-from edgecompress.values import Measurement, Row
+from edgecompress.report.table import Cell, Column, Notes, Table, cell_of, table_of
+from edgecompress.values import Measurement, Row, find
 
 DATA = ("file", "label")
 """Prefixes of slices of the data, which `edgecompress.report.panels` draws."""
-OPERATOR = "operator"
+OPERATOR, OPERATORS = "operator", "Time by operator"
 KINDS = {
     "dot_product": "integer dot products",
     "fma": "fused multiply-adds",
     "multiply_add": "integer multiply-adds",
     "load_store": "loads and stores",
 }
+STYLE = "sticky fit side"
 SHOWN = 12
 """Operators and nodes that are shown; the rest is summed up."""
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
-    """A small table: `heading` names its first column, `columns` are (title, unit).
-
-    `texts` stand under it: a name and what is said of it.
-    """
-
-    title: str
-    heading: str
-    columns: tuple[tuple[str, str], ...]
-    lines: tuple[tuple[str, tuple[Cell, ...]], ...]
-    footnotes: tuple[str, ...] = ()
-    remark: str = ""
-    texts: tuple[tuple[str, str], ...] = ()
-
-
-def sides(facts: Facts, row: Row | None) -> tuple[Side, ...]:
+def sides(facts: Facts, row: Row | None) -> tuple[Table, ...]:
     """Lay out what is known of `row` beside the main configuration."""
     if row is None:
         return ()
@@ -52,12 +39,26 @@ def sides(facts: Facts, row: Row | None) -> tuple[Side, ...]:
     return tuple(one for one in found if one is not None)
 
 
+def in_floating_point(facts: Facts, row: Row) -> tuple[Block, ...]:
+    """Name the nodes of a quantized graph that ran in floating point, and why."""
+    out: dict[str, str] = {}
+    for measured in _profiled(facts, row).values():
+        for one in measured:
+            kept = one.conditions.get("float")
+            for name, why in kept.items() if isinstance(kept, Mapping) else ():
+                out.setdefault(str(name), f"ran in floating point: {why}")
+    shown = [(named(name), why) for name, why in [*out.items()][:SHOWN]]
+    if len(out) > SHOWN:
+        shown.append((f"{len(out) - SHOWN} more", "are in results.json"))
+    return (Pairs(tuple(shown)),) if shown else ()
+
+
 def prefix_of(one: Measurement) -> str:
     """Give what stands before the colon of a slice; empty for the main configuration."""
     return (one.slice or "").partition(":")[0]
 
 
-def _settings(facts: Facts, row: Row) -> Side | None:
+def _settings(facts: Facts, row: Row) -> Table | None:
     apart = (*DATA, OPERATOR, "kind", "")
     varied = [one for one in row.measurements if prefix_of(one) not in apart]
     if not varied:
@@ -69,31 +70,31 @@ def _settings(facts: Facts, row: Row) -> Side | None:
     for target in dict.fromkeys(one.target for one in varied):
         slices = dict.fromkeys(one.slice for one in varied if one.target == target)
         for slice_ in (None, *slices):
-            found = [_exact(row, metric, target, slice_) for metric, _ in metrics]
+            found = [
+                find(row.measurements, metric, target=target, slice=slice_) for metric, _ in metrics
+            ]
             name = _setting(slice_, found)
             if facts.several and target:
                 name = f"{words.plain(target)}: {name}"
             lines.append((name, tuple(cell_of(one, notes) for one in found)))
-    columns = tuple((words.short(metric), words.UNITS.get(unit, unit)) for metric, unit in metrics)
-    return Side("Other settings", "Setting", columns, tuple(lines), tuple(notes.texts))
+    columns = (Column(metric, words.short(metric), words.sign(unit)) for metric, unit in metrics)
+    return table_of("Other settings", "Setting", columns, lines, notes.texts, style=STYLE)
 
 
 def _setting(slice_: str | None, found: Iterable[Measurement | None]) -> str:
     """Name a setting: ``4 threads``, ``batch 8``, ``arena off``; the main one by its conditions."""
     if slice_ is None:
         threads = next((one.conditions.get("threads") for one in found if one is not None), None)
-        return f"as in the table, {_threads(threads)}" if threads else "as in the table"
+        return (
+            f"as in the table, {words.counted(threads, 'thread')}" if threads else "as in the table"
+        )
     key, _, value = words.plain(slice_).partition(":")
     if key == "threads":
-        return _threads(value)
+        return words.counted(value, "thread")
     return f"{key.replace('_', ' ')} {value}".strip()
 
 
-def _threads(count: object) -> str:
-    return f"{count} thread" + ("" if str(count) == "1" else "s")
-
-
-def _kinds(facts: Facts, row: Row) -> Side | None:
+def _kinds(facts: Facts, row: Row) -> Table | None:
     """Compare the instructions of `row` with those of the stock export, by kind."""
     rows = [row, *([facts.reference] if facts.reference else [])]
     every = [one for each in rows for one in each.measurements if one.metric == "instructions"]
@@ -106,27 +107,28 @@ def _kinds(facts: Facts, row: Row) -> Side | None:
     for target in dict.fromkeys(one.target for one in every):
         for each in rows:
             cells = tuple(
-                _millions(_exact(each, "instructions", target, slice_), notes)
+                _millions(
+                    find(each.measurements, "instructions", target=target, slice=slice_), notes
+                )
                 for slice_ in (None, *(f"kind:{kind}" for kind in kinds))
             )
             if not all(cell.missing for cell in cells):
                 lines.append((f"{words.plain(target)}: {display_name(each)}", cells))
     names = ("all", *(KINDS.get(kind, kind.replace("_", " ")) for kind in kinds))
-    return Side(
-        "Instructions per inference",
-        "Target and model",
-        tuple((name, "million") for name in names),
-        tuple(lines),
-        tuple(notes.texts),
+    remark = (
         "One inference on one thread. Counts are not cycles: they say which kernels run, and no "
-        "time follows from them.",
+        "time follows from them."
     )
+    columns = (Column(name, name, "million") for name in names)
+    title, heading = "Instructions per inference", "Target and model"
+    table = table_of(title, heading, columns, lines, notes.texts, style=STYLE)
+    return replace(table, remarks=(("", remark),))
 
 
 def _millions(found: Measurement | None, notes: Notes) -> Cell:
     if found is None or not math.isfinite(found.value):
         return cell_of(found, notes)
-    return Cell(words.significant(found.value / 1e6))
+    return Cell(words.millions(found))
 
 
 def _profiled(facts: Facts, row: Row) -> dict[str | None, list[Measurement]]:
@@ -138,7 +140,7 @@ def _profiled(facts: Facts, row: Row) -> dict[str | None, list[Measurement]]:
     return dict(sorted(found.items(), key=lambda pair: pair[0] != facts.target))
 
 
-def _operators(facts: Facts, row: Row) -> Side | None:
+def _operators(facts: Facts, row: Row) -> Table | None:
     """Rank operators by their time on the first target; shares are of all operators."""
     found = _profiled(facts, row)
     if not found:
@@ -162,33 +164,16 @@ def _operators(facts: Facts, row: Row) -> Side | None:
         reason = next((one.invalid for one in measured if one.invalid), None)
         if reason:
             notes.number(f"{target}: {reason}")
-    return Side(
-        "Time by operator",
-        "Operator",
-        tuple((words.plain(target or "Time"), "ms, share") for target in times),
-        tuple(lines),
-        tuple(notes.texts),
+    remark = (
         "One inference, by ONNX Runtime's own profile, which slows each node down a little: "
-        "shares say more than sums.",
-        _floats(found),
+        "shares say more than sums."
     )
+    columns = (Column("time", target or "Time", "ms, share") for target in times)
+    table = table_of(OPERATORS, "Operator", columns, lines, notes.texts, style=STYLE)
+    return replace(table, remarks=(("", remark),))
 
 
-def _floats(found: dict[str | None, list[Measurement]]) -> tuple[tuple[str, str], ...]:
-    """Name the nodes of a quantized graph that ran in floating point, and why."""
-    out: dict[str, str] = {}
-    for measured in found.values():
-        for one in measured:
-            kept = one.conditions.get("float")
-            for name, why in kept.items() if isinstance(kept, Mapping) else ():
-                text = f"ran in floating point: {words.plain(why)}"
-                out.setdefault(words.plain(name), text)
-    rest = len(out) - SHOWN
-    shown = tuple(out.items())[:SHOWN]
-    return (*shown, (f"{rest} more", "are in results.json")) if rest > 0 else shown
-
-
-def _nodes(facts: Facts, row: Row) -> Side | None:
+def _nodes(facts: Facts, row: Row) -> Table | None:
     """Rank the slowest single nodes on the first target."""
     found = _profiled(facts, row)
     target, measured = next(iter(found.items()), (None, []))
@@ -201,15 +186,11 @@ def _nodes(facts: Facts, row: Row) -> Side | None:
     if not layers:
         return None
     layers.sort(key=lambda layer: -layer[1])
-    return Side(
-        "Slowest nodes",
-        "Node of the graph",
-        ((words.plain(target or "Time"), "ms, share"),),
-        tuple(
-            (name, (Cell(words.significant(ms), f"{share:.0%}"),))
-            for name, ms, share in layers[:SHOWN]
-        ),
+    lines = (
+        (name, (Cell(words.significant(ms), f"{share:.0%}"),)) for name, ms, share in layers[:SHOWN]
     )
+    column = Column("time", target or "Time", "ms, share")
+    return table_of("Slowest nodes", "Node of the graph", (column,), lines, style=STYLE)
 
 
 def _shared(times: Mapping[str, float], names: Sequence[str]) -> Cell:
@@ -218,14 +199,3 @@ def _shared(times: Mapping[str, float], names: Sequence[str]) -> Cell:
     if not mine:
         return Cell()
     return Cell(words.significant(sum(mine)), f"{sum(mine) / total:.0%}" if total > 0 else "")
-
-
-def _exact(row: Row, metric: str, target: str | None, slice_: str | None) -> Measurement | None:
-    return next(
-        (
-            one
-            for one in row.measurements
-            if (one.metric, one.target, one.slice) == (metric, target, slice_)
-        ),
-        None,
-    )

@@ -30,15 +30,22 @@ def sign(unit: str) -> str:
     return UNITS.get(unit, unit)
 
 
-_BIDI = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
+NAME_MARKS = "\ue000", "\ue001"
+"""Characters for private use that mark a name in a text (`edgecompress.report.blocks.name`)."""
+_UNWANTED = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A), *map(ord, NAME_MARKS)])
 
 
-def plain(text: object) -> str:
-    """Make any text harmless on one line: no control characters, no direction overrides."""
+def harmless(text: object) -> str:
+    """Keep a text on one line: no control characters, no direction overrides, no marks."""
     clean = "".join(
         " " if unicodedata.category(character) == "Cc" else character for character in str(text)
     )
-    return re.sub(r" {2,}", " ", clean.translate(_BIDI)).strip()
+    return clean.translate(_UNWANTED)
+
+
+def plain(text: object) -> str:
+    """Make any text `harmless`, without blanks that stand at its ends or side by side."""
+    return re.sub(r" {2,}", " ", harmless(text)).strip()
 
 
 def title(metric: str) -> str:
@@ -141,9 +148,26 @@ def span(interval: tuple[float, float] | None, unit: str, *, sign: bool = False)
     return f"{number(interval[0], unit)}–{number(interval[1], unit)}"
 
 
+def turned(lost: Measurement) -> tuple[str, str]:
+    """Write a loss as a change, a loss being negative: the change, and its interval."""
+    low_high = lost.interval and (-lost.interval[1], -lost.interval[0])
+    return signed(-lost.value, lost.unit), span(low_high, lost.unit, sign=True)
+
+
+def counted(number: object, what: str) -> str:
+    """Write a number of things: ``1 thread``, ``4 threads``."""
+    text = f"{number:,}" if isinstance(number, int) else f"{number}"
+    return f"{text} {what}{'' if text == '1' else 's'}"
+
+
 def measured(found: Measurement | None) -> str:
     """Write a measurement with its unit; ``–`` when it is missing."""
     return MISSING if found is None else with_unit(found.value, found.unit)
+
+
+def millions(found: Measurement) -> str:
+    """Write a count in millions."""
+    return significant(found.value / 1e6)
 
 
 def limit_words(limit: Limit) -> str:

@@ -72,7 +72,7 @@ def test_it_names_the_culprit_and_writes_a_page(
     out = place / "out"
     assert ask(place, "-o", str(out), "--top", "3") == 0
     said = capsys.readouterr().out
-    worst = said.split("\n")[1]
+    worst = said.split("\n")[2]  # below the heading and its units
     assert worst.split()[0].startswith("encoder/layer.1/output/dense") and "both" in worst
     assert f"Culprits: {CULPRIT} (error" in said and "mostly by its input" in said
     assert "6 of 12 validation examples" in said and "more; --top shows them" in said

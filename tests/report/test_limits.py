@@ -10,6 +10,7 @@ from edgecompress.report import evidence
 from edgecompress.report.facts import Facts, gather
 from edgecompress.report.languages import Language, languages
 from edgecompress.report.limits import FEW, few, limits, listed
+from edgecompress.report.markdown import render_blocks
 from edgecompress.report.panels import slices
 from edgecompress.values import Measurement, Row, RunResult
 
@@ -126,7 +127,9 @@ def test_a_board_that_fell_silent_is_named(several: RunResult) -> None:
 
 def test_references_stand_beside_the_model(several: RunResult) -> None:
     facts, row = winner(several)
-    drawn = {table.title: table.text for table in evidence.tables(several, facts, row)}
+    drawn = {
+        table.caption: render_blocks((table,)) for table in evidence.tables(several, facts, row)
+    }
     assert list(drawn)[:3] == [
         "Size and answers", "Speed and memory on local", "Speed and memory on pi5",
     ]  # fmt: skip

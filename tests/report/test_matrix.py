@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from browsing import SIDEWAYS, WIDTHS, open_page
 
+from edgecompress.report.html import render_html
+from edgecompress.report.markdown import render_markdown
 from edgecompress.report.matrix.document import to_json
-from edgecompress.report.matrix.html import render_html
-from edgecompress.report.matrix.markdown import render_markdown
+from edgecompress.report.matrix.page import build, matrix_page, state_words
 from edgecompress.report.matrix.summary import LOST, SCORE, describe, groups, means
-from edgecompress.report.matrix.table import build, state_words
 from edgecompress.report.matrix.values import CellResult, MatrixResult
 from edgecompress.report.words import duration
 from edgecompress.values import Measurement, Row, RunResult, Verdict
@@ -164,8 +164,8 @@ def test_what_is_not_to_be_trusted_or_failed_is_said(matrix: MatrixResult) -> No
     assert table.lines[2].cells[faster].invalid
     assert not table.lines[4].cells[faster].invalid
     assert table.footnotes == ("the machine was busy", "not made: seed 8: StageError: diverged")
-    assert table.lines[4].cells[0].notes == (2,)
-    spread = table.lines[4].cells[0].detail
+    assert table.lines[4].cells[1].notes == (2,)
+    spread = table.lines[4].cells[1].detail
     assert spread == words_of(0.79 - 0.6 * 0.3**4, 0.81 - 0.6 * 0.3**4)
 
 
@@ -189,7 +189,7 @@ def test_json_and_markdown(matrix: MatrixResult) -> None:
     assert document["seconds"]["cpu_per_finished_cell"] == 500.0
     assert [one["state"] for one in document["cells"]][-2:] == ["failed", "waiting"]
     assert document["groups"][0]["lines"][0]["readings"]["score"]["count"] == 3
-    text = render_markdown(matrix)
+    text = render_markdown(matrix_page(matrix))
     assert "## Mean of 3 languages" in text
     assert "| 50% pruned before fine-tuning | dynamic |" in text
     assert "training diverged" in text
@@ -197,7 +197,7 @@ def test_json_and_markdown(matrix: MatrixResult) -> None:
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_page(browser: Any, matrix: MatrixResult, tmp_path: Path, width: str) -> None:
-    open_page(browser, render_html(matrix), tmp_path, width)
+    open_page(browser, render_html(matrix_page(matrix)), tmp_path, width)
     assert browser.execute_script(SIDEWAYS) == 0, "the page scrolls sideways"
     assert browser.find_element("id", "verdict").text == "mini"
     headings = [one.text for one in browser.find_elements("css selector", "h2")]
@@ -222,7 +222,8 @@ def test_hostile_text_stays_text(browser: Any, matrix: MatrixResult, tmp_path: P
         return replace(one, values=values, result=replace(one.result, rows=rows))
 
     cells = tuple(map(spoil, matrix.cells))
-    page = render_html(replace(matrix, name=HOSTILE, cells=cells, command=HOSTILE))
+    evil = replace(matrix, name=HOSTILE, cells=cells, command=HOSTILE)
+    page = render_html(matrix_page(evil))
     open_page(browser, page, tmp_path, "desk")
     assert "owned" not in browser.title or browser.title == HOSTILE
     assert not browser.find_elements("css selector", "img, section b")

@@ -10,6 +10,7 @@ from browsing import SIDEWAYS, WIDTHS, open_page
 from hostile_results import hostile, hostile_flips
 
 from edgecompress.report.html import render_html
+from edgecompress.report.run_page import run_page
 from edgecompress.values import Row, RunResult, Verdict
 
 
@@ -25,7 +26,7 @@ def requests(browser: Any) -> list[str]:
 def test_what_a_person_sees(
     browser: Any, result: RunResult, tmp_path: Path, width: str, theme: str
 ) -> None:
-    open_page(browser, render_html(result), tmp_path, width, theme)
+    open_page(browser, render_html(run_page(result)), tmp_path, width, theme)
     assert browser.execute_script(SIDEWAYS) == 0, "the page scrolls sideways"
     heading = browser.find_element("id", "verdict")
     assert heading.is_displayed()
@@ -45,7 +46,7 @@ def test_what_a_person_sees(
 
 
 def test_text_can_be_told_from_its_ground(browser: Any, result: RunResult, tmp_path: Path) -> None:
-    page = render_html(result)
+    page = render_html(run_page(result))
     for theme in ("light", "dark"):
         open_page(browser, page, tmp_path, "phone", theme)
         for selector in ("h1", ".quiet", ".badge.fail", ".plot .tick", ".tile dt"):
@@ -71,7 +72,7 @@ return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
 def test_a_reader_of_the_phone_reaches_every_column(
     browser: Any, result: RunResult, tmp_path: Path
 ) -> None:
-    open_page(browser, render_html(result), tmp_path, "phone")
+    open_page(browser, render_html(run_page(result)), tmp_path, "phone")
     box = browser.find_element("css selector", "#all ~ .scroll")
     browser.execute_script("arguments[0].scrollLeft = 1e6", box)
     first = browser.find_element("css selector", "tr.winner th")
@@ -85,7 +86,7 @@ def test_a_reader_of_the_phone_reaches_every_column(
 def test_hostile_names_are_only_text(
     browser: Any, result: RunResult, tmp_path: Path, width: str
 ) -> None:
-    open_page(browser, render_html(hostile(result), hostile_flips()), tmp_path, width)
+    open_page(browser, render_html(run_page(hostile(result), hostile_flips())), tmp_path, width)
     assert len(browser.find_elements("css selector", ".flips li")) == 2
     assert browser.find_elements("css selector", ".confusion td.slip")
     assert "<img src=x" in browser.title
@@ -96,12 +97,12 @@ def test_hostile_names_are_only_text(
 
 
 def test_nothing_names_a_network_address(result: RunResult) -> None:
-    page = render_html(result)
+    page = render_html(run_page(result))
     assert "http:" not in page
     assert "https:" not in page
     assert "default-src 'none'" in page
     assert len(page.encode()) < 500_000
-    assert render_html(result) == page, "the same result gives the same page"
+    assert render_html(run_page(result)) == page, "the same result gives the same page"
 
 
 def test_pages_of_poor_results_are_drawn(result: RunResult) -> None:
@@ -111,6 +112,6 @@ def test_pages_of_poor_results_are_drawn(result: RunResult) -> None:
         (Row("a", "candidate", error="disk full", lost="disk full"),),
         result.rows[:1],
     ):
-        page = render_html(replace(result, rows=rows, winner=None, verdict=verdict))
+        page = render_html(run_page(replace(result, rows=rows, winner=None, verdict=verdict)))
         assert "Undecided" in page
         assert 'class="plot"' not in page

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from edgecompress.report import svg
 from edgecompress.report.csvfile import table_csv
 from edgecompress.report.html import render_html
-from edgecompress.report.table import build
+from edgecompress.report.main_table import build
+from edgecompress.report.run_page import run_page
 from edgecompress.values import RunResult
 
 MAIN = "#all ~ .scroll"
@@ -46,7 +47,7 @@ def column(browser: Any, number: int) -> list[str]:
 def test_no_column_hides_on_a_desk(
     browser: Any, result: RunResult, tmp_path: Path, theme: str
 ) -> None:
-    open_page(browser, render_html(result), tmp_path, "desk", theme)
+    open_page(browser, render_html(run_page(result)), tmp_path, "desk", theme)
     box = browser.find_element("css selector", MAIN)
     hidden = "return arguments[0].scrollWidth - arguments[0].clientWidth"
     assert browser.execute_script(hidden, box) <= 0
@@ -58,7 +59,7 @@ def test_no_column_hides_on_a_desk(
 def test_every_number_is_seen_on_a_phone_without_scrolling_sideways(
     browser: Any, result: RunResult, tmp_path: Path
 ) -> None:
-    open_page(browser, render_html(result), tmp_path, "phone")
+    open_page(browser, render_html(run_page(result)), tmp_path, "phone")
     assert browser.execute_script(SIDEWAYS) == 0
     winner = browser.find_element("css selector", f"{MAIN} tr.winner")
     for text in ("18.2", "4.97", "3.22", "156"):
@@ -76,7 +77,7 @@ def test_every_number_is_seen_on_a_phone_without_scrolling_sideways(
 def test_labels_of_points_do_not_overlap(
     browser: Any, result: RunResult, tmp_path: Path, width: str
 ) -> None:
-    open_page(browser, render_html(result), tmp_path, width)
+    open_page(browser, render_html(run_page(result)), tmp_path, width)
     for plot in ("#plot-1", "#plot-2"):
         labels = boxes(browser, f"{plot} text.label")
         texts = [one.text for one in browser.find_elements("css selector", f"{plot} text.label")]
@@ -129,7 +130,7 @@ def test_a_table_is_sorted_by_pointer_and_keyboard(
 ) -> None:
     from selenium.webdriver.common.keys import Keys
 
-    open_page(browser, render_html(result), tmp_path, "desk")
+    open_page(browser, render_html(run_page(result)), tmp_path, "desk")
     references = [
         row.text for row in browser.find_elements("css selector", f"{MAIN} tbody tr.row")[:3]
     ]
@@ -163,7 +164,7 @@ def test_a_table_is_sorted_by_pointer_and_keyboard(
 def test_the_page_is_whole_without_script(browser: Any, result: RunResult, tmp_path: Path) -> None:
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
-        open_page(browser, render_html(result), tmp_path, "desk")
+        open_page(browser, render_html(run_page(result)), tmp_path, "desk")
         assert browser.find_elements("css selector", "th button") == []
         assert len(browser.find_elements("css selector", f"{MAIN} tr.row")) == 12
         assert len(browser.find_elements("css selector", ".plot .mark title")) == 2 * 11
@@ -174,7 +175,7 @@ def test_the_page_is_whole_without_script(browser: Any, result: RunResult, tmp_p
 
 
 def test_the_parts_say_what_they_show(result: RunResult) -> None:
-    page = render_html(result)
+    page = render_html(run_page(result))
     assert "28 November 2026, 09:05 UTC, took 12 min" in page
     assert "edgecompress.load(&#34;bundle&#34;)" in page
     assert "Words of the test split" in page
@@ -182,7 +183,7 @@ def test_the_parts_say_what_they_show(result: RunResult) -> None:
     assert "1 of " in page and "readings lie beyond the axis" in page
     assert "by 2" not in page.partition("misses budget")[2][:200]
     bare = replace(result, started="", seconds=0.0, answers={}, winner=None)
-    page = render_html(bare)
+    page = render_html(run_page(bare))
     for text in ("took", "edgecompress.load", "What it takes for what", "Answers that changed"):
         assert text not in page
 
@@ -197,11 +198,11 @@ def test_the_parts_say_what_they_show(result: RunResult) -> None:
     ],
 )
 def test_damaged_counts_are_left_out(result: RunResult, answers: dict[str, Any]) -> None:
-    assert "What it takes for what" not in render_html(replace(result, answers=answers))
+    assert "What it takes for what" not in render_html(run_page(replace(result, answers=answers)))
 
 
 def test_the_table_goes_into_a_spreadsheet(result: RunResult) -> None:
-    page = render_html(result)
+    page = render_html(run_page(result))
     link = page.partition('href="data:text/csv;charset=utf-8,')[2].partition('"')[0]
     lines = list(csv.reader(io.StringIO(unquote(link).removeprefix("\ufeff"))))
     assert len(lines) == 1 + len(result.rows)
@@ -219,7 +220,7 @@ def test_the_table_goes_into_a_spreadsheet(result: RunResult) -> None:
 
 
 def test_hostile_texts_do_not_leave_their_place(result: RunResult) -> None:
-    page = render_html(hostile(result), hostile_flips())
+    page = render_html(run_page(hostile(result), hostile_flips()))
     assert HOSTILE not in page
     assert page.count("<script>") == 1
     assert page.count("</script>") == 1

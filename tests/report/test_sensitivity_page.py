@@ -6,7 +6,8 @@ from typing import Any
 
 from hostile_results import HOSTILE
 
-from edgecompress.report.sensitivity import render_sensitivity
+from edgecompress.report.html import render_html
+from edgecompress.report.sensitivity import sensitivity_page
 
 
 def item(layer: str, what: str, kind: str, error: float) -> dict[str, Any]:
@@ -24,18 +25,22 @@ def document(items: list[dict[str, Any]]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def rendered(document: dict[str, Any]) -> str:
+    return render_html(sensitivity_page(document))
+
+
 def test_a_convolution_is_called_one_and_a_table_an_embedding_table() -> None:
-    page = render_sensitivity(document([item("conv", "int8", "convolution", 0.1)]))
+    page = rendered(document([item("conv", "int8", "convolution", 0.1)]))
     assert "convolution’s weight, 8 bits" in page
     assert "embedding table" not in page
-    page = render_sensitivity(document([item("words", "int8", "table", 0.0)]))
+    page = rendered(document([item("words", "int8", "table", 0.0)]))
     assert "embedding table, 8 bits" in page
     assert "convolution" not in page
 
 
 def test_a_large_model_of_hostile_names_is_a_small_page() -> None:
     items = [item(f"/layer.{n}/{HOSTILE}", "both", "linear", 10.0**-n) for n in range(150)]
-    page = render_sensitivity(document(items))
+    page = rendered(document(items))
     assert HOSTILE not in page
     assert page.count("<script>") == 1
     assert len(page.encode()) < 500_000
@@ -44,7 +49,7 @@ def test_a_large_model_of_hostile_names_is_a_small_page() -> None:
         for dB in (200.0, 40.0, -3.0)
     ]
     compared = {"model": HOSTILE, "other": HOSTILE, "about": HOSTILE, "says": HOSTILE}
-    page = render_sensitivity({**compared, "tensors": tensors})
+    page = rendered({**compared, "tensors": tensors})
     assert HOSTILE not in page
     assert page.count('class="mark"') == 3
     assert "exact" in page

@@ -10,10 +10,12 @@ from rich.console import Console
 from edgecompress.report import words
 from edgecompress.report.facts import gather, short_names
 from edgecompress.report.ground import cpu_flags, machine
+from edgecompress.report.main_table import build
 from edgecompress.report.markdown import code, escape, render_markdown
-from edgecompress.report.panels import losers, slices, stage_lines
+from edgecompress.report.panels import journey, losers, slices
+from edgecompress.report.run_page import run_page
 from edgecompress.report.sentence import headline
-from edgecompress.report.table import Table, build
+from edgecompress.report.table import Table
 from edgecompress.report.terminal import render_terminal
 from edgecompress.report.words import limit_words, number, signed
 from edgecompress.values import Limit, Measurement, Row, RunResult, Verdict
@@ -28,7 +30,7 @@ def cells(table: Table, name: str) -> dict[str, str]:
 def terminal(result: RunResult, width: int) -> str:
     out = io.StringIO()
     console = Console(file=out, width=width, force_terminal=False)
-    for part in render_terminal(result):
+    for part in render_terminal(run_page(result)):
         console.print(part)
     return out.getvalue()
 
@@ -103,7 +105,7 @@ def test_a_run_of_nothing_finished_still_has_a_report(result: RunResult) -> None
     bare = replace(
         result, rows=(row,), winner=None, verdict=Verdict("budget", "fail", "none", float("inf"))
     )
-    assert "No candidate was finished" in render_markdown(bare)
+    assert "No candidate was finished" in render_markdown(run_page(bare))
     assert "disk full" in terminal(bare, 80)
 
 
@@ -112,7 +114,7 @@ def test_a_model_without_data_has_no_accuracy_columns() -> None:
     verdict = Verdict("budget", "pass", "no budget was set")
     bare = RunResult("n", None, {}, (row,), "x", verdict, "size", (), {}, {})
     assert [column.key for column in build(bare).columns] == ["verdict", "size"]
-    assert "Chosen" in render_markdown(bare)
+    assert "Chosen" in render_markdown(run_page(bare))
 
 
 def test_two_targets_give_two_tables(result: RunResult) -> None:
@@ -133,7 +135,7 @@ def test_two_targets_give_two_tables(result: RunResult) -> None:
     assert gather(both).targets == ("local", far)
     assert cells(build(both, far), "static")["latency"] == "41.0|40.0–42.0"
     assert "measured on local" in build(both, far).footnotes
-    assert render_markdown(both).count("onnx-fp32-tuned") == 2
+    assert render_markdown(run_page(both)).count("onnx-fp32-tuned") == 2
 
 
 def test_names_leave_out_what_all_have() -> None:
@@ -164,12 +166,14 @@ def test_stages_may_lack_anything() -> None:
         {"stage": "quantize", "size_bytes": 20e6, "metric": "f1", "value": 0.83, "latency_ms": 3},
         {"stage": "x", "size": "many", "f1": float("nan")},
     )
-    lines = stage_lines(Row("a", "candidate", stages=entries))  # type: ignore[arg-type]
-    assert [line.size.text for line in lines] == ["90.0", "–", "20.0", "–"]
-    assert lines[2].size.change == "−70.0"
-    assert lines[2].size.good is True
-    assert lines[2].accuracy.good is False
-    assert lines[0].took == "4.00 s"
+    table = journey(Row("a", "candidate", stages=entries))  # type: ignore[arg-type]
+    assert table is not None
+    assert [column.title for column in table.columns] == ["Size", "F1", "p50", "Took"]
+    size, accuracy, _, took = zip(*(line.cells for line in table.lines), strict=True)
+    assert [cell.text for cell in size] == ["90.0", "–", "20.0", "–"]
+    assert (size[2].detail, size[2].tone) == ("−70.0", "up")
+    assert accuracy[2].tone == "down"
+    assert took[0].text == "4.00 s"
 
 
 def test_every_other_candidate_says_why_it_lost(result: RunResult) -> None:
@@ -196,7 +200,7 @@ def test_words() -> None:
 
 
 def test_markdown(result: RunResult) -> None:
-    text = render_markdown(result)
+    text = render_markdown(run_page(result))
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert len(lines) == 2 + 12
     assert len({line.replace("\\|", "").count("|") for line in lines}) == 1

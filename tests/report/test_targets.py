@@ -12,18 +12,21 @@ import pytest
 from browsing import SIDEWAYS, WIDTHS, open_page
 from rich.console import Console
 
-from edgecompress.report.across import NOT_MEASURED, Across, across, differing
+from edgecompress.report.across import across, differing
+from edgecompress.report.blocks import name
 from edgecompress.report.document import from_json, to_json
 from edgecompress.report.facts import gather
 from edgecompress.report.html import render_html
+from edgecompress.report.main_table import build
 from edgecompress.report.markdown import render_markdown
 from edgecompress.report.panels import readings
 from edgecompress.report.places import Place, description, gap_words, gaps, places
 from edgecompress.report.plot import draw
+from edgecompress.report.run_page import run_page
 from edgecompress.report.sentence import headline
-from edgecompress.report.table import build
+from edgecompress.report.table import NOT_MEASURED, Cell, Table
 from edgecompress.report.terminal import render_terminal
-from edgecompress.report.variants import sides
+from edgecompress.report.variants import in_floating_point, sides
 from edgecompress.report.words import limit_words, title, with_unit
 from edgecompress.values import Limit, Measurement, RunResult
 
@@ -35,25 +38,29 @@ HOSTILE = "</script><img src=x onerror=\"document.title='owned'\"><b>bold</b>"
 def terminal(result: RunResult, width: int) -> str:
     out = io.StringIO()
     console = Console(file=out, width=width, force_terminal=False)
-    for part in render_terminal(result):
+    for part in render_terminal(run_page(result)):
         console.print(part)
     return out.getvalue()
 
 
-def wide(result: RunResult) -> Across:
+def wide(result: RunResult) -> Table:
     facts = gather(result)
     found = across(facts, places(result, facts))
     assert found is not None
     return found
 
 
-def cells(table: Across, name: str, target: str) -> dict[str, str]:
-    group = next(group for group in table.groups if group.row.name == name)
-    line = next(line for line in group.lines if line.target == target)
+def cells(table: Table, name: str, target: str) -> dict[str, str]:
+    group = next(part for part in table.parts if part.key == name)
+    line = next(line for line in group.lines if line.name == target)
     return {
         column.key: f"{cell.text}|{cell.detail}".rstrip("|")
         for column, cell in zip(table.columns, line.cells, strict=True)
     }
+
+
+def by_name(table: Table) -> dict[str, tuple[Cell, ...]]:
+    return {line.name: line.cells for line in table.lines}
 
 
 def test_each_target_has_its_own_numbers(several: RunResult) -> None:
@@ -78,20 +85,20 @@ def test_each_target_has_its_own_numbers(several: RunResult) -> None:
 
 def test_what_is_not_measured_says_why(several: RunResult) -> None:
     table = wide(several)
-    group = next(group for group in table.groups if group.row.name == "static")
-    silent = next(line for line in group.lines if line.target == "pi5")
+    group = next(part for part in table.parts if part.key == "static")
+    silent = next(line for line in group.lines if line.name == "pi5")
     latency, accuracy = silent.cells[0], silent.cells[3]
     assert (latency.text, accuracy.text) == (NOT_MEASURED, NOT_MEASURED)
     assert "said nothing for 120 s" in table.footnotes[latency.notes[0] - 1]
-    emulated = next(line for line in group.lines if line.target == "x86-avx2")
+    emulated = next(line for line in group.lines if line.name == "x86-avx2")
     assert "wall time and memory" in table.footnotes[emulated.cells[0].notes[0] - 1]
     assert "200 of 1,756 examples" in table.footnotes[emulated.cells[3].notes[0] - 1]
-    assert any("counts are not cycles" in text for text in table.remarks)
+    assert any("counts are not cycles" in text for _, text in table.remarks)
 
 
 def test_a_reading_that_is_not_valid_is_struck_out(several: RunResult) -> None:
     table = wide(several)
-    group = next(group for group in table.groups if group.row.name == "heads+ffn+inc_static")
+    group = next(part for part in table.parts if part.key == "heads+ffn+inc_static")
     cell = group.lines[0].cells[0]
     assert cell.invalid
     assert "throttled" in table.footnotes[cell.notes[0] - 1]
@@ -107,11 +114,12 @@ def test_energy_that_nobody_measured_is_said_once(several: RunResult) -> None:
     )
     table = wide(replace(several, rows=rows))
     assert "energy" not in {column.key for column in table.columns}
-    assert "Energy is not measured." in table.remarks
+    assert ("", "Energy is not measured.") in table.remarks
     reason = "no meter: put the user into the group that may read it"
     asked = Measurement("energy", math.nan, "mJ", "pi5", samples=0, invalid=reason)
     rows = (*rows[:-1], replace(rows[-2], measurements=(*rows[-2].measurements, asked)))
-    assert f"Energy is not measured: {reason}." in wide(replace(several, rows=rows)).remarks
+    said = [text for _, text in wide(replace(several, rows=rows)).remarks]
+    assert f"Energy is not measured: {reason}." in said
 
 
 def test_what_a_target_did_not_give_is_gathered(several: RunResult) -> None:
@@ -119,7 +127,7 @@ def test_what_a_target_did_not_give_is_gathered(several: RunResult) -> None:
     whose, why = gap_words(gap)
     assert whose == "pi5: profile, evaluate on validation, evaluate on test of static"
     assert why.startswith("pi@raspberrypi.local: the board said nothing")
-    _, lines = readings(gather(several), next(r for r in several.rows if r.name == "static"))
+    lines = readings(gather(several), next(r for r in several.rows if r.name == "static")).lines
     assert not any(line.name.lower().startswith(("profile", "evaluate")) for line in lines)
 
 
@@ -155,32 +163,36 @@ def test_variants_never_stand_for_the_main_figures(several: RunResult, result: R
     assert finished == [line.cells for line in build(result).lines if line.state != "error"]
     facts = gather(varied)
     assert headline(varied, facts).sentence == headline(result, gather(result)).sentence
-    ours = draw(varied, facts, build(varied))
-    assert ours == draw(result, gather(result), build(result))
+    ours = draw(varied, facts)
+    assert ours == draw(result, gather(result))
 
 
 def test_other_settings_stand_beside_the_main_one(several: RunResult) -> None:
     facts = gather(several)
-    settings, kinds, operators, nodes = sides(facts, facts.winner)
-    lines = dict(settings.lines)
-    names = [title for title, _ in settings.columns]
+    winner = facts.winner
+    assert winner is not None
+    settings, kinds, operators, nodes = sides(facts, winner)
+    lines = by_name(settings)
+    names = [column.title for column in settings.columns]
     assert names == ["p50", "Throughput", "Peak mem."]
     assert lines["local: as in the table, 1 thread"][0].text == "3.22"
     assert lines["pi5: 4 threads"][0].text == "5.10"
     assert lines["local: batch 8"][0].invalid
     assert settings.footnotes == ("throttled: too hot",)
     assert lines["local: arena off"][2].text == "120"
-    assert [cell.text for cell in dict(kinds.lines)[f"{A72}: heads+ffn+static"]] == [
+    assert [cell.text for cell in by_name(kinds)[f"{A72}: heads+ffn+static"]] == [
         "271", "27.1", "13.5", "83.9",
     ]  # fmt: skip
-    assert "not cycles" in kinds.remark
-    name, (first, second) = operators.lines[0]
-    assert (name, first.text, first.detail) == ("MatMulIntegerToFloat", "1.96", "61%")
+    assert "not cycles" in kinds.remarks[0][1]
+    best = operators.lines[0]
+    first, second = best.cells
+    assert (best.name, first.text, first.detail) == ("MatMulIntegerToFloat", "1.96", "61%")
     assert second.text == "9.03"
-    assert operators.lines[-1][0] == "2 others"
+    assert operators.lines[-1].name == "2 others"
     why = "ran in floating point: the quantizer left this as it was"
-    assert operators.texts == (("/Attention/a", why),)
-    assert nodes.lines[0][0] == "/MatMulIntegerToFloat/a"
+    (floats,) = in_floating_point(facts, winner)
+    assert floats.pairs == ((name("/Attention/a"), why),)
+    assert nodes.lines[0].name == "/MatMulIntegerToFloat/a"
     assert len(nodes.lines) == 12
 
 
@@ -192,9 +204,9 @@ def test_a_run_on_this_machine_alone_looks_as_before(result: RunResult) -> None:
     assert places(alone, facts) == ()
     assert across(facts, ()) is None
     assert sides(facts, facts.winner) == ()
-    assert render_markdown(alone) == render_markdown(result)
-    assert render_html(alone) == render_html(result)
-    assert "every target" not in render_html(result)[:200_000].lower()
+    assert render_markdown(run_page(alone)) == render_markdown(run_page(result))
+    assert render_html(run_page(alone)) == render_html(run_page(result))
+    assert "every target" not in render_html(run_page(result))[:200_000].lower()
 
 
 def test_targets_are_described(several: RunResult) -> None:
@@ -220,7 +232,7 @@ def test_a_target_of_which_nothing_is_known_is_still_named(several: RunResult) -
     bare = replace(several, environment={})
     assert [place.name for place in places(bare, gather(bare))] == list(TARGETS)
     assert isinstance(places(bare, gather(bare))[0], Place)
-    assert "Where and on what" in render_html(bare)
+    assert "Where and on what" in render_html(run_page(bare))
 
 
 def test_units_of_what_targets_measure() -> None:
@@ -239,11 +251,11 @@ def test_units_of_what_targets_measure() -> None:
 def test_results_on_several_targets_are_read_back(several: RunResult) -> None:
     again = from_json(to_json(several))
     assert to_json(again) == to_json(several)
-    assert render_markdown(again) == render_markdown(several)
+    assert render_markdown(run_page(again)) == render_markdown(run_page(several))
 
 
 def test_markdown_holds_every_target(several: RunResult) -> None:
-    text = render_markdown(several)
+    text = render_markdown(run_page(several))
     assert "On `local`:" in text
     assert "|  | pi5 | 14.8 (14.6–15.1) |" in text
     assert "Instructions per inference of `heads+ffn+static`" in text
@@ -272,7 +284,7 @@ def test_the_terminal_keeps_to_its_width(several: RunResult, width: int) -> None
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_what_a_person_sees(browser: Any, several: RunResult, tmp_path: Path, width: str) -> None:
-    open_page(browser, render_html(several), tmp_path, width)
+    open_page(browser, render_html(run_page(several)), tmp_path, width)
     assert browser.execute_script(SIDEWAYS) == 0, "the page scrolls sideways"
     assert browser.get_log("browser") == []
     rows = browser.find_elements("css selector", ".across tr.row")
@@ -307,7 +319,7 @@ def test_hostile_targets_are_only_text(browser: Any, several: RunResult, tmp_pat
     )
     named = {f"{name}{HOSTILE}": {"error": HOSTILE} for name in TARGETS}
     named[f"pi5{HOSTILE}"] = {"board": HOSTILE, "isa": [HOSTILE], "libraries": {"numpy": HOSTILE}}
-    page = render_html(replace(several, rows=rows, environment={"targets": named}))
+    page = render_html(run_page(replace(several, rows=rows, environment={"targets": named})))
     open_page(browser, page, tmp_path, "phone")
     bold = ".plot text tspan[style*=bold]"
     assert browser.find_elements("css selector", f"img, body b:not(.bar b), {bold}") == []

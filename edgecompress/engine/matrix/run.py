@@ -168,12 +168,14 @@ def read_cell(cell: Cell, folder: Path, key: str) -> CellResult:
 
 def write(folder: Path, result: MatrixResult) -> None:
     """Write the combined result; ``matrix.json`` last."""
+    from edgecompress.report.html import render_html
+    from edgecompress.report.markdown import render_markdown
     from edgecompress.report.matrix.document import to_json
-    from edgecompress.report.matrix.html import render_html
-    from edgecompress.report.matrix.markdown import render_markdown
+    from edgecompress.report.matrix.page import matrix_page
 
-    replace_file(folder / "matrix.html", render_html(result))
-    replace_file(folder / "matrix.md", render_markdown(result))
+    page = matrix_page(result)
+    replace_file(folder / "matrix.html", render_html(page))
+    replace_file(folder / "matrix.md", render_markdown(page))
     replace_file(folder / "matrix.json", to_json(result))
 
 

@@ -9,28 +9,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-
-from markupsafe import Markup
+from dataclasses import replace
 
 from edgecompress.report import svg, words
+from edgecompress.report.blocks import LegendKey
 from edgecompress.report.matrix.summary import AFTER, BEFORE, SCORE, Group, Line, Spread
 from edgecompress.report.plot import Quantity, scale, scaled
 
 DENSE = "as fine-tuned"
 KINDS = {DENSE: "#12a37f", BEFORE: "#3d82d6", AFTER: "#d07a1e", "made smaller": "#9a63c9"}
 """Colours, legible on both themes, by what was done to the weights."""
-SHAPES: tuple[svg.Shape, ...] = ("circle", "square", "diamond", "triangle", "cross", "star")
+SHAPES: dict[svg.Shape, str] = {
+    "circle": "●", "square": "■", "diamond": "◆", "triangle": "▲", "cross": "✚", "star": "★",
+}  # fmt: skip
+"""Symbols, and how the legend writes them."""
 DASHES = ("", "4 4", "1 4", "8 3 2 3")
 TEACHER = "#8b95a1"
-
-
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """A drawing and what it shows."""
-
-    title: str
-    figure: Markup
 
 
 def schemes(groups: Sequence[Group]) -> tuple[str, ...]:
@@ -41,13 +35,15 @@ def schemes(groups: Sequence[Group]) -> tuple[str, ...]:
     return tuple(sorted(found, key=lambda one: one != "fp32"))
 
 
-def kinds(groups: Sequence[Group]) -> dict[str, str]:
-    """Give the colour of every kind of model that there is."""
+def legend(groups: Sequence[Group], order: Sequence[str]) -> tuple[LegendKey, ...]:
+    """Say what the colours and symbols mean."""
     found = {_kind(line) for group in groups for line in group.lines if line.kind == "candidate"}
-    return {kind: colour for kind, colour in KINDS.items() if kind in found}
+    colours = (LegendKey(kind, colour) for kind, colour in KINDS.items() if kind in found)
+    symbols = (LegendKey(scheme, symbol=SHAPES[_shape(scheme, order)]) for scheme in order)
+    return *colours, *symbols, LegendKey("the teacher", TEACHER, look="bound")
 
 
-def draw(group: Group, order: Sequence[str]) -> tuple[Drawn, ...]:
+def draw(group: Group, order: Sequence[str]) -> tuple[svg.Plot, ...]:
     """Draw a group; `order` are the schemes of the whole page, so that symbols stay the same."""
     points = [line for line in group.lines if line.kind == "candidate" and _score(line)]
     if len(points) < 2:
@@ -55,14 +51,18 @@ def draw(group: Group, order: Sequence[str]) -> tuple[Drawn, ...]:
     drawn = []
     score = words.title(group.primary or "score")
     if sum(line.sparsity is not None for line in points) > 1:
-        drawn.append(Drawn(f"{score} against sparsity", _sparsity(group, points, order)))
+        drawn.append(replace(_sparsity(group, points, order), title=f"{score} against sparsity"))
     for metric, title in (("size", "Size, MB"), ("download_size", "Compressed download, MB")):
         mine = [line for line in points if metric in line.readings]
         if len(mine) > 1:
             axis = Quantity(metric, title, "bytes", None)
             name = f"{score} against {'size' if metric == 'size' else 'the compressed download'}"
-            drawn.append(Drawn(name, _costs(group, mine, axis, order)))
+            drawn.append(replace(_costs(group, mine, axis, order), title=name))
     return tuple(drawn)
+
+
+def _shape(scheme: str, order: Sequence[str]) -> svg.Shape:
+    return [*SHAPES][order.index(scheme) % len(SHAPES)]
 
 
 def _kind(line: Line) -> str:
@@ -93,13 +93,13 @@ def _mark(line: Line, x: float, colour: str, group: Group, order: Sequence[str])
         _points(found.value),
         colour,
         _hover(line, group),
-        shape=SHAPES[order.index(line.scheme) % len(SHAPES)],
+        shape=_shape(line.scheme, order),
         size=5.0,
         between=_between(found, group),
     )
 
 
-def _sparsity(group: Group, points: Sequence[Line], order: Sequence[str]) -> Markup:
+def _sparsity(group: Group, points: Sequence[Line], order: Sequence[str]) -> svg.Plot:
     """Draw a line per way of pruning and scheme; the model as it is stands at 0."""
     series = dict.fromkeys(
         (line.series, line.scheme) for line in points if line.sparsity is not None
@@ -125,7 +125,7 @@ def _sparsity(group: Group, points: Sequence[Line], order: Sequence[str]) -> Mar
     return _finish(group, across, marks, lines)
 
 
-def _costs(group: Group, points: Sequence[Line], axis: Quantity, order: Sequence[str]) -> Markup:
+def _costs(group: Group, points: Sequence[Line], axis: Quantity, order: Sequence[str]) -> svg.Plot:
     """Draw every model as a point: accuracy against what it costs."""
     marks = []
     for kind in KINDS:
@@ -139,7 +139,7 @@ def _costs(group: Group, points: Sequence[Line], axis: Quantity, order: Sequence
 
 def _finish(
     group: Group, across: svg.Axis, marks: Sequence[svg.Mark], lines: Sequence[svg.Line] = ()
-) -> Markup:
+) -> svg.Plot:
     """Add the teacher's accuracy and the vertical axis."""
     teacher = group.line("teacher")
     base = _score(teacher) if teacher else None
@@ -147,13 +147,13 @@ def _finish(
     shown += [_points(base.value)] if base else []
     where = f" on {group.split}" if group.split else ""
     name = words.title(group.primary or "score")
-    return svg.draw(
+    return svg.Plot(
         across,
         svg.linear(shown, f"{name}{where}, points"),
-        marks,
-        lines=lines,
-        guides=[svg.Guide(TEACHER, y=_points(base.value))] if base else (),
-        name=f"{name} of {len(marks)} models; the same figures are in the table below",
+        tuple(marks),
+        f"{name} of {len(marks)} models; the same figures are in the table below",
+        lines=tuple(lines),
+        guides=(svg.Guide(TEACHER, y=_points(base.value)),) if base else (),
     )
 
 

@@ -9,7 +9,8 @@ import math
 import pytest
 from rich.console import Console
 
-from edgecompress.cli._profile_table import print_profile, to_json_lines
+from edgecompress.report.profile_page import profile_page, to_json_lines
+from edgecompress.report.terminal import print_page
 from edgecompress.values import Measurement
 
 BUSY = "other load: the process had its core for 41% of the time; stop other work"
@@ -26,7 +27,8 @@ def operator(name: str, value: float, **conditions: object) -> Measurement:
 
 def printed(found: list[Measurement], reference: str | None = None) -> str:
     stream = io.StringIO()
-    print_profile("m.onnx", found, reference, Console(file=stream, width=80, highlight=False))
+    console = Console(file=stream, width=80, highlight=False)
+    print_page(profile_page("m.onnx", found, reference), console)
     text = stream.getvalue()
     assert max(len(line) for line in text.splitlines()) <= 80
     return text
