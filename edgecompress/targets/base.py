@@ -232,10 +232,11 @@ class Launcher(Protocol):
         """Whether wall time means nothing there."""
         ...
 
-    def carry(self, files: tuple[Path, ...]) -> str:
+    def carry(self, files: tuple[Path, ...], progress: Progress | None) -> str:
         """Have `files` at the target, together in one folder; give the path of the first there.
 
-        The first is the graph or the tokenizer, the others are its external data.
+        The first is the graph or the tokenizer, the others are its external data. `progress` is
+        told how far their sending is.
         """
         ...
 

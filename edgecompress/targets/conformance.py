@@ -66,7 +66,7 @@ def check_target(spec: TargetSpec, *, clean: bool = False) -> tuple[Measurement,
     _check_spec(spec)
     target = spec.open()
     try:
-        report = _check_description(spec, target)
+        report, emulated = _check_description(spec, target)
         with temporary() as folder:
             models = _models(folder)
             _check_failure(target, models[0])
@@ -74,7 +74,7 @@ def check_target(spec: TargetSpec, *, clean: bool = False) -> tuple[Measurement,
             if "answers" in target.metrics:
                 _check_answers(target, models)
             _check_refusals(target, models[0])
-            found = _measured(spec, target, report.can, models[0])
+            found = _measured(spec, target, report.can, models[0], emulated)
     finally:
         target.close()
     _promise(not _left_behind(), target, "leaves an agent behind")
@@ -101,15 +101,16 @@ def _check_spec(spec: TargetSpec) -> None:
     _promise(fits, spec, f"has the URL {spec.url}, which does not look like {spec.form}")
 
 
-def _check_description(spec: TargetSpec, target: Target) -> TargetReport:
+def _check_description(spec: TargetSpec, target: Target) -> tuple[TargetReport, bool]:
     _promise(target.name == spec.name, target, f"is called {spec.name} in its specification")
     unknown = target.metrics - set(MEASURES)
     _promise(not unknown, target, f"claims {_listed(unknown)}; there are {', '.join(MEASURES)}")
     report = spec.check()
     more = set(report.can) - target.metrics
     _promise(not more, target, f"claims {_listed(more)} when it is checked, and not in `metrics`")
+    facts = target.describe()
     try:
-        json.dumps([target.describe(), report.facts])
+        json.dumps([facts, report.facts])
     except TypeError as error:
         raise TargetError(f"{target.name} describes itself in what is no JSON: {error}") from None
     same = target.fingerprint() == target.fingerprint()
@@ -120,7 +121,7 @@ def _check_description(spec: TargetSpec, target: Target) -> TargetReport:
         target,
         f"cannot measure {_listed(silent)} now, and has no finding that says why",
     )
-    return report
+    return report, bool(facts.get("emulated"))
 
 
 def _models(folder: Path) -> tuple[OnnxModel, OnnxModel]:
@@ -213,7 +214,7 @@ def _check_refusals(target: Target, model: OnnxModel) -> None:
 
 
 def _measured(
-    spec: TargetSpec, target: Target, can: Sequence[str], model: OnnxModel
+    spec: TargetSpec, target: Target, can: Sequence[str], model: OnnxModel, emulated: bool
 ) -> tuple[Measurement, ...]:
     """Measure all that can be measured now; a metric that is claimed and cannot has its finding."""
     shared = (Candidate(model), (), CLOCK, target)
@@ -230,7 +231,6 @@ def _measured(
             measured = probe.measure()
             _promise(bool(measured), target, f"claims {probe.needs}, and gives nothing of it")
             found += measured
-    emulated = bool(target.describe().get("emulated"))
     for one in found:
         which = f"{one.metric} ({one.slice or 'whole'})"
         said = math.isfinite(one.value) or one.invalid

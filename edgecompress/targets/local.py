@@ -73,7 +73,7 @@ class Local:
         with machine_lock(progress):
             return run_job(job, folder, self, progress)
 
-    def carry(self, files: tuple[Path, ...]) -> str:
+    def carry(self, files: tuple[Path, ...], progress: Progress | None) -> str:  # noqa: ARG002
         """Give the path of the first of `files`, which are here already."""
         return str(files[0].absolute())  # a link's target may lack the external data
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from edgecompress.targets.base import Job, Launcher, Progress, Readings
 from edgecompress.targets.jobs import read_readings, write_job
+
+ALONE = {"cold": "cold starts", "instructions": "counting instructions"}
+"""Modes in which each model has processes of its own, as what ran before would show; what is told
+of each process."""
 
 
 def run_job(job: Job, folder: Path, launcher: Launcher, progress: Progress | None) -> Readings:
@@ -18,23 +23,23 @@ def run_job(job: Job, folder: Path, launcher: Launcher, progress: Progress | Non
         When the target cannot be reached, the agent fails or falls silent, or its readings are
         damaged.
     """
-    if job.mode != "cold":
-        return _once(job, folder, launcher, progress)
-    found = []
-    total = len(job.models) * job.cold_starts
+
+    def once(job: Job, folder: Path, tell: Progress | None) -> Readings:
+        write_job(job, folder, partial(launcher.carry, progress=progress))
+        launcher.launch(folder, job, tell)
+        return read_readings(job, folder, launcher.name, emulated=launcher.emulated)
+
+    if job.mode not in ALONE:
+        return once(job, folder, progress)
+    starts = job.cold_starts if job.mode == "cold" else 1
+    found: list[list[Readings]] = []
     for index, model in enumerate(job.models):
         alone = replace(job, feeds=(job.feeds[model.feeds],), models=(replace(model, feeds=0),))
-        starts = []
-        for start in range(job.cold_starts):
-            readings = _once(alone, folder / f"{index}-{start}", launcher, None)
-            starts.append(readings.cold[0][0])
+        found.append([])
+        for start in range(starts):
+            found[-1].append(once(alone, folder / f"{index}-{start}", None))
             if progress is not None:
-                progress(index * job.cold_starts + start + 1, total, "cold starts")
-        found.append(tuple(starts))
-    return Readings(cold=tuple(found))
-
-
-def _once(job: Job, folder: Path, launcher: Launcher, progress: Progress | None) -> Readings:
-    write_job(job, folder, launcher.carry)
-    launcher.launch(folder, job, progress)
-    return read_readings(job, folder, launcher.name, emulated=launcher.emulated)
+                progress(index * starts + start + 1, len(job.models) * starts, ALONE[job.mode])
+    if job.mode == "cold":
+        return Readings(cold=tuple(tuple(one.cold[0][0] for one in each) for each in found))
+    return Readings(instructions=tuple(each[0].instructions[0] for each in found))

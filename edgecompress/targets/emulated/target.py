@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgecompress.errors import TargetError
@@ -107,17 +107,9 @@ class Emulated:
         now = ready(self.cpu.url, progress)
         if job.mode == "instructions" and now.plugin is None:
             raise TargetError(f"{self.name}: instructions are not measured: {now.reason}")
-        if job.mode == "answers":
-            return run_job(job, folder, self, progress)
-        found: list[Json] = []
-        for index, model in enumerate(job.models):  # alone, or what ran before it would show
-            alone = replace(job, feeds=(job.feeds[model.feeds],), models=(replace(model, feeds=0),))
-            found += run_job(alone, folder / str(index), self, None).instructions
-            if progress is not None:
-                progress(index + 1, len(job.models), "counting instructions")
-        return Readings(instructions=tuple(found))
+        return run_job(job, folder, self, progress)
 
-    def carry(self, files: tuple[Path, ...]) -> str:
+    def carry(self, files: tuple[Path, ...], progress: Progress | None) -> str:  # noqa: ARG002
         """Give the path of the first of `files`, which the emulated program finds as it is."""
         return str(files[0].resolve())
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -123,7 +122,7 @@ class Ssh:
             falls silent.
         """
         self._require_libraries()
-        return run_job(job, folder, _WithProgress(self, progress), progress)
+        return run_job(job, folder, self, progress)
 
     def _require_libraries(self) -> None:
         libraries = self.describe()["libraries"]
@@ -231,25 +230,3 @@ class Ssh:
         if boot and board.shell.boot and boot != board.shell.boot:
             return ": the board was rebooted"
         return ", though it can be reached now"
-
-
-@dataclass(frozen=True, slots=True)
-class _WithProgress:
-    """The target as `run_job` uses it, telling how far the sending of models is."""
-
-    target: Ssh
-    progress: Progress | None
-
-    @property
-    def name(self) -> str:
-        return self.target.name
-
-    @property
-    def emulated(self) -> bool:
-        return self.target.emulated
-
-    def carry(self, files: tuple[Path, ...]) -> str:
-        return self.target.carry(files, self.progress)
-
-    def launch(self, folder: Path, job: Job, progress: Progress | None) -> None:
-        self.target.launch(folder, job, progress)
