@@ -8,6 +8,7 @@ marks that turn a line's direction).
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Unicode's categories of characters that do something, or stand for none that is known."""
@@ -40,3 +41,14 @@ def shortened(text: str, most: int) -> str:
         return text
     head = (most - 1) * 2 // 3
     return f"{text[:head]}…{text[head + 1 - most :]}"
+
+
+LISTED = 8
+"""Names that a sentence lists; how many more there are is said."""
+
+
+def listed(names: Sequence[str], most: int = LISTED) -> str:
+    """Join names as a sentence does: ``a, b and c``; of many the first, and how many more."""
+    if len(names) > most:
+        return f"{', '.join(names[:most])} and {len(names) - most} more"
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))

@@ -20,16 +20,16 @@ class Model:
         self.gate.set()
 
     def __call__(self, questions: Sequence[Question]) -> Iterator[tuple[int, str]]:
-        self.batches.append([str(question.text) for question in questions])
+        self.batches.append([str(question.asked["text"]) for question in questions])
         for place, question in enumerate(questions):
             assert self.gate.wait(10)
-            if question.text == "fail":
+            if question.asked["text"] == "fail":
                 raise RuntimeError("as a library might")
-            yield place, str(question.text).upper()
+            yield place, str(question.asked["text"]).upper()
 
 
 def texts(*found: str) -> list[Question]:
-    return [Question(text=text) for text in found]
+    return [Question({"text": text}) for text in found]
 
 
 def with_batcher(

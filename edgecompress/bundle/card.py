@@ -28,7 +28,7 @@ from edgecompress.report.blocks import (
 )
 from edgecompress.report.facts import HERE, Facts, display_name, gather, scored, size_ratio
 from edgecompress.report.languages import LABEL, Languages, languages
-from edgecompress.report.limits import FEW, limits, listed
+from edgecompress.report.limits import FEW, limits
 from edgecompress.report.markdown import render_markdown
 from edgecompress.report.panels import Slices, slices
 from edgecompress.report.places import described, places
@@ -36,8 +36,9 @@ from edgecompress.report.sentence import headline
 from edgecompress.report.standing import standing
 from edgecompress.report.steps import in_words, quantized
 from edgecompress.report.table import Cell, Column, table_of
-from edgecompress.tasks import task
+from edgecompress.tasks import task, task_names
 from edgecompress.values import Json, Row, RunResult, Step, find
+from edgecompress.words import listed
 
 CARD = "README.md"
 """The card's name in the evidence: what file browsers and hubs show first."""
@@ -46,10 +47,6 @@ WRITTEN = (
     "Every figure and every limit here was written by edgecompress from what was measured; nothing "
     "was added by hand."
 )
-_TASKS = {
-    "token-classification": "labels the words of a text (token classification)",
-    "text-classification": "gives a text one label (text classification)",
-}
 _USES = {
     "train": "learning and calibration",
     "validation": "choosing and stopping",
@@ -238,9 +235,9 @@ def _dataset(manifest: Manifest, data: object) -> str:
 
 def _results(manifest: Manifest, facts: Facts, row: Row, data: object) -> Json | None:
     """Give the scores on test as an entry of a model index; None where there is none."""
-    if manifest.task is None:
+    if manifest.task not in task_names():
         return None
-    names = [one.name for one in task(manifest.task).metrics]
+    names = [one.name for one in task(str(manifest.task)).metrics]
     found = [(name, scored(row, name, facts, "test")) for name in names]
     metrics = [
         {"type": one.metric, "value": round(one.value, 4), "name": words.title(name)}
@@ -276,7 +273,7 @@ def _named(table: Slices, spoken: Languages) -> Slices:
 
 def _facts(manifest: Manifest, facts: Facts, row: Row) -> Iterator[tuple[str, str]]:
     """Give names and texts (Markdown) of what stands first; an empty text is left out."""
-    yield "Task", _TASKS.get(manifest.task or "", manifest.task or "not known")
+    yield "Task", _does(manifest) or manifest.task or "not known"
     labels = [name(one) for one in manifest.labels]
     yield f"Labels ({len(labels)})", listed(labels, 40)
     size = find(row.measurements, "size")
@@ -299,6 +296,11 @@ def _facts(manifest: Manifest, facts: Facts, row: Row) -> Iterator[tuple[str, st
     yield "Licence", str(licence) if licence else unknown
 
 
+def _does(manifest: Manifest) -> str:
+    """Say what models of the bundle's task do; empty where that is not known."""
+    return task(str(manifest.task)).does if manifest.task in task_names() else ""
+
+
 def _teacher(manifest: Manifest, facts: Facts) -> str:
     given = manifest.recipe.get("teacher")
     known = given if isinstance(given, Mapping) else {}
@@ -316,14 +318,14 @@ def _teacher(manifest: Manifest, facts: Facts) -> str:
 
 def _purpose(manifest: Manifest, facts: Facts, spoken: Languages) -> str:
     """Say what it can be used for, no further than it was measured."""
-    task = _TASKS.get(manifest.task or "", "gives numbers for numbers: its task is not known")
+    does = _does(manifest) or "gives numbers for numbers: its task is not known"
     tongues = f" in {listed([one.name for one in spoken.known], 30)}" if spoken.known else ""
     here = "the machine that ran the recipe"
     where = listed([here if one == HERE else words.plain(one) for one in facts.targets], 8)
     asked = f" It was measured on {where}." if where else ""
     return (
         f"For programs that run on a CPU without a network and need what this model does: it "
-        f"{task}{tongues}, for texts like those it was tested on.{asked} Whether it is good enough "
+        f"{does}{tongues}, for texts like those it was tested on.{asked} Whether it is good enough "
         "for a purpose is for the tables below and your own data to say."
     )
 

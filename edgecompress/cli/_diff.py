@@ -103,7 +103,7 @@ def diff(
                 task = _task(found)
                 examples = _examples(data, form, (text_column, label_column), task)
                 examples += _of_recipe(recipe, settings, split) if recipe else ()
-                flips = _ask((before, old), (after, new), examples, threads)
+                flips = _ask(task, (before, old), (after, new), examples, threads)
     except EdgeCompressError as error:
         if exit_code:
             error.exit_code = TROUBLE
@@ -161,7 +161,9 @@ def _of_recipe(recipe: Path, settings: Sequence[str], split: str) -> tuple[Examp
     return tuple(loaded.data.read(split))  # type: ignore[arg-type]  # click has checked it
 
 
-def _ask(old: Place, new: Place, examples: Sequence[Example], threads: int | None) -> Flips:
+def _ask(
+    task: str, old: Place, new: Place, examples: Sequence[Example], threads: int | None
+) -> Flips:
     """Ask one bundle after the other, so that only one model is in memory."""
     from edgecompress.comparison.flips import ask, compare_answers
     from edgecompress.runtime import load
@@ -172,7 +174,7 @@ def _ask(old: Place, new: Place, examples: Sequence[Example], threads: int | Non
         with click.progressbar(examples, label=f"asking {name}", file=sys.stderr) as bar:
             answers.append(list(ask(predictor, bar)))
         del predictor
-    return compare_answers(examples, *answers)
+    return compare_answers(task, examples, *answers)
 
 
 def _print(parts: Iterable[Section]) -> None:

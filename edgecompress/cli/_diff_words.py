@@ -74,9 +74,11 @@ def answer_sections(found: Flips, shown: int) -> Iterator[Section]:
         notes.append(f"{counts}, of {found.labelled:,} texts whose answer is known.")
     if found.metric and found.old_score is not None and found.new_score is not None:
         old, new = found.old_score, found.new_score
+        unit = declared(found.metric).unit
+        change = f"{words.signed(new - old, unit)} {words.sign(unit)}".rstrip()
         notes.append(
-            f"{words.title(found.metric)}: {words.number(old, 'fraction')} → "
-            f"{words.number(new, 'fraction')} ({words.signed(new - old, 'fraction')} points)."
+            f"{words.title(found.metric)}: {words.number(old, unit)} → {words.number(new, unit)} "
+            f"({change})."
         )
     if found.p_value is not None and found.flips:
         notes.append(

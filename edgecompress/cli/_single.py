@@ -23,7 +23,7 @@ _DATA_OPTIONS = (
     click.option("--recipe", metavar="RECIPE", default=None,
                  help="Take task, data, seed and targets from this recipe."),
     click.option("--task", default=None,
-                 help="token-classification, text-classification or masked-lm."),
+                 help="What it does, such as token-classification."),
     click.option("--format", default=None, help="Of the data files: conll, tsv, text …"),
     click.option("--train", multiple=True, type=click.Path(path_type=Path), help="Training file."),
     click.option("--validation", multiple=True, type=click.Path(path_type=Path),

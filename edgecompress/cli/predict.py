@@ -20,12 +20,13 @@ from edgecompress.errors import DataError
 from edgecompress.runtime.lines import Source, arriving
 
 if TYPE_CHECKING:
-    from edgecompress.runtime import Prediction, Predictor
+    from edgecompress.runtime import Predictor
+    from edgecompress.runtime.predictor import Question
+    from edgecompress.tasks.asking import Form
 
 _STDIN = Path("<stdin>")
 _INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 _JSON_LINES = (".jsonl", ".ndjson")
-ASKED = ("text", "words")
 _BEFORE_TUNING = 64  # texts: a short list ends sooner without
 
 
@@ -47,9 +48,9 @@ class AutoOr(click.ParamType[Any]):
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A text or a list of words, and what else stood in its line."""
+    """What is asked, and what else stood in its line."""
 
-    item: str | list[str]
+    item: Question
     further: dict[str, Any] = field(default_factory=dict)
 
 
@@ -172,7 +173,7 @@ def _answer_lines(
         for line in group:
             number += 1
             try:
-                asked += _asked(line, number, name, jsonl=jsonl)
+                asked += _asked(line, number, name, predictor.forms if jsonl else None)
             except DataError as error:
                 wrong = error
                 break
@@ -187,7 +188,7 @@ def _write(predictor: Predictor, asked: Iterable[_Asked], as_json: bool) -> None
     """Write each answer when it is there."""
     waiting: list[_Asked] = []
 
-    def items() -> Iterator[str | Sequence[str]]:
+    def items() -> Iterator[Question]:
         for each in asked:
             waiting.append(each)
             yield each.item
@@ -197,10 +198,10 @@ def _write(predictor: Predictor, asked: Iterable[_Asked], as_json: bool) -> None
         if as_json:
             say_json(json.dumps({**further, **said.to_json()}, ensure_ascii=False))
         else:
-            say(_for_people(said))
+            say(predictor.describe(said))
 
 
-def _asked(line: bytes, number: int, file: Path, *, jsonl: bool) -> list[_Asked]:
+def _asked(line: bytes, number: int, file: Path, forms: Sequence[Form] | None) -> list[_Asked]:
     """Read a line: one question, or none where a blank line divides JSON lines."""
     try:
         text = line.decode("utf-8")
@@ -209,57 +210,48 @@ def _asked(line: bytes, number: int, file: Path, *, jsonl: bool) -> list[_Asked]
             f"not UTF-8 ({error.reason}); convert the text first", file=file, line=number
         ) from None
     text = text.removeprefix("\ufeff") if number == 1 else text
-    if not jsonl:
+    if forms is None:
         return [_Asked(text.removesuffix("\r"))]
-    return [_document(text, number, file)] if text.strip() else []
+    return [_document(text, number, file, forms)] if text.strip() else []
 
 
-def _document(line: str, number: int, file: Path) -> _Asked:
+def _document(line: str, number: int, file: Path, forms: Sequence[Form]) -> _Asked:
     try:
         document = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise DataError(f"not JSON ({error})", file=file, line=number) from None
-    if isinstance(document, dict) and not document.keys() & {"text", "words"}:
+    fields = {field.name: field for form in forms for field in form}
+    if isinstance(document, dict) and not document.keys() & fields.keys():
         near = next(
             (f'; is {json.dumps(key[:40], ensure_ascii=False)} meant to be "{close[0]}"?'
-             for key in document if (close := difflib.get_close_matches(key, ASKED, n=1))),
+             for key in document if (close := difflib.get_close_matches(key, fields, n=1))),
             "",
         )  # fmt: skip
+        names = " nor ".join(f'"{name}"' for name in fields)
         raise DataError(
-            f'asks nothing: there is neither "text" nor "words" in it{near}', file=file, line=number
+            f"asks nothing: there is {'neither' if len(fields) > 1 else 'no'} {names} in it{near}",
+            file=file,
+            line=number,
         )
     if isinstance(document, dict):
-        words, text = document.pop("words", None), document.pop("text", None)
-        item = text if words is None else words
-        parts = item if isinstance(item, list) else [item]
-        is_text = words is None and isinstance(text, str)
-        if is_text or (isinstance(words, list) and all(isinstance(word, str) for word in words)):
-            if any("\ud800" <= letter <= "\udfff" for part in parts for letter in part):
+        # Of several forms the later one counts: words say more than the text that they make.
+        names_of = [[field.name for field in form] for form in forms]
+        held = [
+            names for names in names_of if all(document.get(name) is not None for name in names)
+        ]
+        asked = {name: document[name] for name in (held[-1] if held else ())}
+        if asked and all(fields[name].fits(value) for name, value in asked.items()):
+            if _surrogate(asked):
                 raise DataError(
                     "holds half of a surrogate pair, which is no character", file=file, line=number
                 )
-            return _Asked(item, document)
-    raise DataError(
-        'a line must be an object with "text" (a string) or "words" (a list of strings)',
-        file=file,
-        line=number,
+            return _Asked(asked, {k: v for k, v in document.items() if k not in fields})
+    wanted = " or ".join(
+        " and ".join(f'"{field.name}" ({field.what})' for field in form) for form in forms
     )
+    raise DataError(f"a line must be an object with {wanted}", file=file, line=number)
 
 
-def _for_people(said: Prediction) -> str:
-    text = " ".join(said.text.split())
-    if said.label is not None:
-        return f"{said.label}  {said.score:.1%}  {text}"
-    width = max((len(entity.label) for entity in said.entities), default=0)
-    lines = [
-        f"  {entity.label:{width}}  {entity.score:6.1%}  {' '.join(entity.text.split())}"
-        f"  [{entity.start}:{entity.end}]"
-        for entity in said.entities
-    ]
-    lines = lines or ["  nothing found"]
-    lines += [
-        f"  of the word [{start}:{end}] only the beginning was read: it has more pieces than the "
-        "model takes at once"
-        for start, end in said.shortened
-    ]
-    return "\n".join([text, *lines])
+def _surrogate(asked: dict[str, Any]) -> bool:
+    text = json.dumps(asked, ensure_ascii=False)
+    return any("\ud800" <= letter <= "\udfff" for letter in text)

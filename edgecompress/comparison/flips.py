@@ -9,25 +9,25 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from edgecompress.errors import DataError
-from edgecompress.runtime.prediction import Entity, Prediction, find_entities
+from edgecompress.tasks import task as find_task
+from edgecompress.tasks.answers import Answer, Findings, joined
+from edgecompress.tasks.scoring import value_of
 from edgecompress.textfiles import TAG, conll_sentences, read_lines, tsv_rows
-from edgecompress.texts import label_of, tags_of, text_example, text_of, words_example, words_of
+from edgecompress.texts import text_example, words_example
 from edgecompress.values import Example, Json
 
 if TYPE_CHECKING:
-    from edgecompress.runtime import Predictor
+    from edgecompress.runtime import Prediction, Predictor
 
-FORMATS = ("conll", "tsv", "text")
+FORMATS = {"conll": "tags", "tsv": "label", "text": None}
+"""Forms of files, and what their answers are called (`Task.target`)."""
 Verdict = Literal["right to wrong", "wrong to right", "wrong to wrong", ""]
 VERDICTS: tuple[Verdict, ...] = ("right to wrong", "wrong to right", "wrong to wrong")
-
-Answer = tuple[tuple[str, str, int, int], ...] | str
-"""A label, or the entities found: (text, type, first word, last word)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +38,9 @@ class Flip:
     """
 
     text: str
-    old: Answer
-    new: Answer
-    known: Answer | None = None
+    old: Findings
+    new: Findings
+    known: Findings | None = None
     verdict: Verdict = ""
     source: str = ""
 
@@ -69,9 +69,9 @@ class Flips:
     parts : tuple of Part
         By source, where there are several.
     metric : str or None
-        ``accuracy`` or ``f1`` (of spans) of the labelled texts; None without any.
+        The task's first metric over the labelled texts; None without any.
     old_score, new_score : float or None
-        Fractions.
+        In its unit.
     p_value : float or None
         Two-sided exact McNemar test of right to wrong against wrong to right: how likely so uneven
         a split is where neither bundle is better.
@@ -161,7 +161,7 @@ def read_examples(
     names = _names(files)
     for file in files:
         found = form or _format(file, task)
-        if (found == "conll") is not (task == "token-classification") and found != "text":
+        if FORMATS[found] not in (None, find_task(task).target):
             raise DataError(f"{found} files do not hold what {task} answers", file=file)
         before = len(out)
         source = names[file]
@@ -193,7 +193,7 @@ def _names(files: Sequence[Path]) -> dict[Path, str]:
 def _format(file: Path, task: str) -> str:
     if file.suffix == ".tsv":
         return "tsv"
-    if task == "token-classification":
+    if find_task(task).target == FORMATS["conll"]:
         first = next((line.split() for line in read_lines(file) if line.strip()), [])
         if first[:1] == ["-DOCSTART-"] or (len(first) == 2 and TAG.fullmatch(first[1])):
             return "conll"
@@ -201,44 +201,54 @@ def _format(file: Path, task: str) -> str:
 
 
 def ask(predictor: Predictor, examples: Iterable[Example]) -> Iterator[Prediction]:
-    """Ask a bundle, one text at a time, as it was measured."""
-    for example in examples:
-        if words_of(example):
-            yield predictor.predict_words(words_of(example))
-        else:
-            yield predictor.predict(text_of(example))
+    """Ask a bundle, one example at a time, as it was measured."""
+    return map(predictor.answer, examples)
 
 
 def compare_answers(
-    examples: Sequence[Example], old: Iterable[Prediction], new: Iterable[Prediction]
+    task: str, examples: Sequence[Example], old: Iterable[Prediction], new: Iterable[Prediction]
 ) -> Flips:
     """Compare two bundles' answers to `examples`, in their order."""
+    kind = find_task(task)
     flips: list[Flip] = []
     totals: dict[str, list[int]] = {}
-    scores = _Scores()
-    for example, before, after in zip(examples, old, new, strict=True):
-        a, b, known = _answer(before), _answer(after), _known(example)
+    scored: list[tuple[Example, Answer, Answer]] = []
+    for example, *said in zip(examples, old, new, strict=True):
+        before, after = (one.answer for one in said)
+        if before is None or after is None:
+            raise TypeError("only answers that a bundle has just given are compared")
+        a, b = (kind.findings(one, example) for one in (before, after))
         verdict: Verdict = ""
+        right = kind.right(example)
+        known = None if right is None else kind.findings(right, example)
         if known is not None:
-            scores.add(a, b, known)
+            scored.append((example, before, after))
             verdict = _verdict(a == known, b == known)
         if a != b:
-            flips.append(Flip(before.text, a, b, known, verdict, example.source))
+            flips.append(Flip(said[0].text, a, b, known, verdict, example.source))
         total = totals.setdefault(example.source, [0, 0, 0, 0])
         total[0] += 1
         total[1] += a != b
         total[2] += a != b and verdict == "right to wrong"
         total[3] += a != b and verdict == "wrong to right"
     worse, better = (sum(total[index] for total in totals.values()) for index in (2, 3))
-    return Flips(
+    found = Flips(
         asked=sum(total[0] for total in totals.values()),
-        labelled=scores.count,
+        labelled=len(scored),
         flips=tuple(flips),
         parts=tuple(Part(name, *total) for name, total in totals.items()) * (len(totals) > 1),
-        metric=scores.metric,
-        old_score=scores.value(0),
-        new_score=scores.value(1),
-        p_value=mcnemar(worse, better) if scores.count else None,
+    )
+    if not scored:
+        return found
+    metric = kind.metrics[0]
+    asked, *given = zip(*scored, strict=True)
+    scores = [value_of(metric, joined(each), asked, ())[0] for each in given]
+    return replace(
+        found,
+        metric=metric.name,
+        old_score=scores[0],
+        new_score=scores[1],
+        p_value=mcnemar(worse, better),
     )
 
 
@@ -256,39 +266,11 @@ def mcnemar(worse: int, better: int) -> float:
     return min(1.0, 2 * tail / 2**total)
 
 
-def in_words(answer: Answer) -> str:
+def in_words(found: Findings) -> str:
     """Write an answer for people: ``swa``; ``Abuja LOC, Buhari PER``; ``nothing``."""
-    if isinstance(answer, str):
-        return answer
-    return ", ".join(f"{text} {kind}" for text, kind, _, _ in answer) or "nothing"
-
-
-class _Scores:
-    """Counts of both bundles towards accuracy or span F1."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.metric: str | None = None
-        self._hits, self._said, self._there = [0, 0], [0, 0], 0
-
-    def add(self, old: Answer, new: Answer, known: Answer) -> None:
-        self.count += 1
-        self.metric = "accuracy" if isinstance(known, str) else "f1"
-        self._there += 1 if isinstance(known, str) else len(known)
-        for index, answer in enumerate((old, new)):
-            if isinstance(answer, str):
-                self._hits[index] += answer == known
-                self._said[index] += 1
-            else:
-                self._hits[index] += len(set(answer) & set(known))
-                self._said[index] += len(answer)
-
-    def value(self, index: int) -> float | None:
-        """Give F1, which is the accuracy where there is one answer for each text."""
-        if not self.count:
-            return None
-        total = self._said[index] + self._there
-        return 2 * self._hits[index] / total if total else 0.0
+    if isinstance(found, str):
+        return found
+    return ", ".join(one.words for one in found) or "nothing"
 
 
 def _verdict(before: bool, after: bool) -> Verdict:
@@ -297,29 +279,5 @@ def _verdict(before: bool, after: bool) -> Verdict:
     return "right to wrong" if before else "wrong to right"
 
 
-def _answer(said: Prediction) -> Answer:
-    return said.label if said.label is not None else _spans(said.words, said.tags)
-
-
-def _known(example: Example) -> Answer | None:
-    if words_of(example) and tags_of(example):
-        return _spans(words_of(example), tags_of(example))
-    return label_of(example) or None
-
-
-def _spans(words: Sequence[str], tags: Sequence[str]) -> Answer:
-    """Join tags into entities, placed by their words, as the evaluation counts them."""
-    places = [(index, index + 1) for index in range(len(words))]
-    found: tuple[Entity, ...] = find_entities("", places, tags, [1.0] * len(words))
-    return tuple(
-        (" ".join(words[one.start : one.end]), one.label, one.start, one.end - 1) for one in found
-    )
-
-
-def _answer_json(answer: Answer) -> object:
-    if isinstance(answer, str):
-        return answer
-    return [
-        {"text": text, "label": kind, "first_word": first, "last_word": last}
-        for text, kind, first, last in answer
-    ]
+def _answer_json(found: Findings) -> object:
+    return found if isinstance(found, str) else [dict(one.data) for one in found]

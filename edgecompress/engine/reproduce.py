@@ -382,7 +382,7 @@ def _compared(
     for split, examples in data.items():
         if not examples:
             continue
-        asked = compare_answers(examples, *(ask(each, examples) for each in predictors))
+        asked = compare_answers(a.task, examples, *(ask(each, examples) for each in predictors))
         if asked.metric and asked.old_score is not None and asked.new_score is not None:
             scores.append(
                 Score(

@@ -19,16 +19,11 @@ from edgecompress.errors import DataError, EdgeCompressError, RecipeError
 from edgecompress.progress import Reporter
 from edgecompress.reading import read_json
 from edgecompress.store import Store, default_store
+from edgecompress.tasks import task as find_task
+from edgecompress.tasks import task_names
 from edgecompress.values import CANDIDATE_BYTES, Candidate, Json, Measurement, OnnxModel
 from edgecompress.writing import put, sweep, writing
 from edgecompress.yamlfile import Settings, YamlFile, apply_settings
-
-ARCHITECTURES = {
-    "ForTokenClassification": "token-classification",
-    "ForSequenceClassification": "text-classification",
-    "ForMaskedLM": "masked-lm",
-}
-"""Endings of a Hugging Face config's architecture, and the task that each means."""
 
 
 def guess_task(model: Path) -> str | None:
@@ -46,9 +41,10 @@ def guess_task(model: Path) -> str | None:
     if (model / "config.json").is_file():
         named = _described(model / "config.json").get("architectures")
         for architecture in named if isinstance(named, list) else ():
-            for ending, task in ARCHITECTURES.items():
-                if str(architecture).endswith(ending):
-                    return task
+            for task in map(find_task, task_names()):
+                # Its first one: a model that was saved as ForPreTraining is one of several kinds.
+                if str(architecture).endswith(task.head_classes[0]):
+                    return task.name
     return None
 
 

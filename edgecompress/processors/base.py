@@ -42,6 +42,10 @@ class Processor(ABC):
             When a file is missing or damaged.
         """
 
+    def gives(self, name: str, dtype: type[np.generic]) -> bool:  # noqa: ARG002
+        """Say whether rows of this kind have an input of this name and type, as far as is known."""
+        return True
+
     @abstractmethod
     def batch(self, feeds: Sequence[Feed], names: Sequence[str]) -> dict[str, Array]:
         """Put rows together, each padded to the longest.

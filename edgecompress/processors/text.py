@@ -28,6 +28,10 @@ TOKENIZER_BYTES = 128 * 2**20  # those of a million pieces have 60 MB; a file is
 CHUNK = 1024  # sentences per call of the tokenizer: bounds the memory its Encoding objects take
 
 
+INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
+"""What texts give."""
+
+
 @dataclass(frozen=True, eq=False)
 class TextProcessor(Processor):
     """A tokenizer with what a model needs to know of it; make one with `TextProcessor.load`.
@@ -173,6 +177,10 @@ class TextProcessor(Processor):
             for text, encoding in zip(texts, found, strict=True)
         ]
 
+    def gives(self, name: str, dtype: type[np.generic]) -> bool:
+        """Say whether texts have such an input."""
+        return name in INPUTS and issubclass(dtype, np.integer)
+
     def batch(self, feeds: Sequence[Feed], names: Sequence[str]) -> dict[str, Array]:
         """Put rows of ``input_ids`` together, padded on the right: int64 (batch, length) each.
 
@@ -180,7 +188,7 @@ class TextProcessor(Processor):
         ----------
         feeds : sequence of mapping of str to ndarray
         names : sequence of str
-            Of ``input_ids``, ``attention_mask``, ``token_type_ids`` and ``position_ids``.
+            Of `INPUTS`.
         """
         chosen = [feed["input_ids"] for feed in feeds]
         length = max((len(ids) for ids in chosen), default=0)

@@ -12,13 +12,13 @@ from edgecompress.report.languages import Languages
 from edgecompress.report.panels import SliceLine, Slices, budget_lines
 from edgecompress.report.steps import quantized, trained
 from edgecompress.report.table import sampled
+from edgecompress.tasks import task, task_names
 from edgecompress.values import Row, RunResult, find
+from edgecompress.words import listed
 
 FEW = 100
 """Examples below which a slice's figure is called uncertain: the 95 % interval of a share of 100
 examples reaches 1.96 · 0.5 / √100, about 10 points, to either side."""
-SHOWN = 8
-"""Names that a sentence lists; how many more there are is said."""
 
 
 def limits(
@@ -76,27 +76,13 @@ def few(table: Slices) -> tuple[SliceLine, ...]:
     return tuple(line for line in table.lines if line.count < FEW)
 
 
-def listed(names: Sequence[str], most: int = SHOWN) -> str:
-    """Join names as a sentence does: ``a, b and c``; of many the first, and how many more."""
-    if len(names) > most:
-        return f"{', '.join(names[:most])} and {len(names) - most} more"
-    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
-
-
 def _scope(result: RunResult, spoken: Languages, labels: Sequence[str]) -> Iterator[str]:
     if spoken.known:
         tongues = listed([one.name for one in spoken.known], 30)
         yield f"It was measured on {tongues}; of any other language nothing is known."
     yield "It was measured on texts like those of its data; of other kinds nothing is known."
-    if result.task == "text-classification" and labels:
-        yield (
-            f"It gives every text one of its {len(labels)} labels, also a text that none of them "
-            "fits."
-        )
-    if result.task == "token-classification":
-        kinds = dict.fromkeys(one.partition("-")[2] for one in labels if "-" in one)
-        if kinds:
-            yield f"It finds {listed(list(kinds), 30)}, and nothing else."
+    if result.task in task_names() and (scope := task(str(result.task)).scope(labels)):
+        yield scope
 
 
 def _loss(facts: Facts, row: Row) -> Iterator[str]:
@@ -186,14 +172,10 @@ def _places(facts: Facts, row: Row) -> Iterator[str]:
         yield "No time that can be trusted was measured anywhere."
 
 
-def _windows(task: str | None, longest: int | None) -> Iterator[str]:
-    if longest is None or task is None:
+def _windows(name: str | None, longest: int | None) -> Iterator[str]:
+    joined = task(name).windows if name in task_names() else ""
+    if longest is None or not joined:
         return
-    joined = (
-        "whose answers are averaged"
-        if task == "text-classification"
-        else "which meet between two words and do not see each other"
-    )
     yield (
         f"It reads {longest:,} pieces of its tokenizer at once. A longer text is read in several "
         f"windows, {joined}; nothing is cut off."

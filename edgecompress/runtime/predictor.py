@@ -7,7 +7,7 @@ answers. So what was measured is what is deployed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -17,27 +17,37 @@ from edgecompress.bundle import load_manifest, verify_bundle
 from edgecompress.bundle.digests import core_digest
 from edgecompress.bundle.manifest import Manifest, newer_runtime
 from edgecompress.errors import BundleError, DataError
+from edgecompress.examples import input_length
 from edgecompress.models.session import ORT_ERRORS, VERSION, first_line
 from edgecompress.runtime import threads as thread_counts
 from edgecompress.runtime.batching import length_batches
-from edgecompress.runtime.prediction import Prediction, Question, find_entities
+from edgecompress.runtime.prediction import Prediction
 from edgecompress.runtime.sessions import open_session
-from edgecompress.texts import text_example, words_example
+from edgecompress.texts import running_text
 from edgecompress.values import Example
 
 if TYPE_CHECKING:
-    from edgecompress.processors import TextProcessor
+    from edgecompress.processors import Processor
     from edgecompress.tasks import Rows, Task
+    from edgecompress.tasks.asking import Form
+
+Question = str | Sequence[str] | Mapping[str, Any] | Example
+"""What a bundle may be asked; its task says which of these it takes."""
 
 BATCH = 8
 """Rows of a batch where batches do not change answers (docs/runtime.md has what it gains)."""
 
 _AHEAD = 16  # batches of texts that are sorted by length together
 _AHEAD_CHARACTERS = 1_000_000  # of such texts: bounds memory where texts are long
-_TUNING_WORDS = (10, 40)  # short inputs: a phrase and a sentence
-_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
 _LOGITS = ("tensor(float)", "tensor(float16)", "tensor(double)")
-_DTYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
+_DTYPES: dict[str, type[np.generic]] = {
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(uint8)": np.uint8,
+    "tensor(bool)": np.bool_,
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+}
 
 
 def load(
@@ -67,8 +77,7 @@ def load(
     BundleError
         When the bundle is damaged, has no text side, or ONNX Runtime refuses its model.
     """
-    from edgecompress.processors import TextProcessor
-    from edgecompress.tasks import task
+    from edgecompress.tasks import load_processor, task
 
     for name, value in (("threads", threads), ("batch", batch)):
         if isinstance(value, int) and value < 1:
@@ -82,16 +91,15 @@ def load(
         )
     try:
         kind = task(manifest.task)
-        preprocessor = TextProcessor.load(directory / manifest.preprocessor)
+        processor = load_processor(kind.name, directory / manifest.preprocessor)
     except DataError as error:
         raise BundleError(f"{directory}: {error}") from None
-    if not kind.labelled:
+    if not kind.forms:
         raise BundleError(
-            f"{directory}: {manifest.task} guesses hidden words and answers nothing by itself; "
-            f"open {manifest.model} with onnxruntime"
+            f"{directory}: {manifest.task} {kind.refusal}; open {manifest.model} with onnxruntime"
         )
     fixed = threads if isinstance(threads, int) else None
-    predictor = Predictor(directory, manifest, kind, preprocessor, threads=fixed, batch=batch)
+    predictor = Predictor(directory, manifest, kind, processor, threads=fixed, batch=batch)
     if threads == "auto" and not predictor.tuned:
         predictor.tune()
     return predictor
@@ -115,23 +123,23 @@ class Predictor:
         directory: Path,
         manifest: Manifest,
         task: Task,
-        preprocessor: TextProcessor,
+        processor: Processor,
         *,
         threads: int | None,
         batch: int | None,
     ) -> None:
         self.manifest = manifest
         self._directory, self._model = directory, directory / manifest.model
-        self._task, self._preprocessor = task, preprocessor
-        self._tags_words = task.name == "token-classification"
+        self._task, self._processor = task, processor
         known = threads or thread_counts.remembered(self._memory())
         self.tuned = known is not None
         self._open(known or thread_counts.usable_cores())
         inputs = self._session.get_inputs()
         self._dtypes = {found.name: _DTYPES.get(found.type) for found in inputs}
-        unknown = [name for name, kind in self._dtypes.items() if name not in _INPUTS or not kind]
-        if unknown:
-            raise BundleError(f"{self._model}: wants an input {unknown[0]!r} that no text gives")
+        for name, dtype in self._dtypes.items():
+            if dtype is None or not processor.gives(name, dtype):
+                what = f"an input {name!r} that no {processor.kind} gives"
+                raise BundleError(f"{self._model}: wants {what}")
         sizes = {found.shape[0] for found in inputs if found.shape}
         self._fixed_batch = any(isinstance(size, int) for size in sizes)
         if self._fixed_batch and (batch or 1) > 1:
@@ -182,7 +190,7 @@ class Predictor:
             When a text is not valid Unicode.
         """
         if isinstance(text, str):
-            return self._answer([self._question(text)])[0]
+            return self.answer(text)
         return list(self.stream(_text(item) for item in text))
 
     def predict_words(self, words: Sequence[str]) -> Prediction:
@@ -200,10 +208,31 @@ class Predictor:
         """
         if isinstance(words, str):
             raise TypeError("words must be a list of words, not one text; use predict for texts")
-        return self._answer([self._question(words)])[0]
+        return self.answer(tuple(words))
 
-    def stream(self, texts: Iterable[str | Sequence[str]]) -> Iterator[Prediction]:
+    def answer(self, question: Question) -> Prediction:
+        """Answer whatever the bundle's task takes: a text, words, a mapping, an example.
+
+        Raises
+        ------
+        DataError
+            When it takes something else; the text says what.
+        """
+        return self._answer([self._example(question)])[0]
+
+    def describe(self, said: Prediction) -> str:
+        """Write an answer for a person, on one line or a few."""
+        return self._task.describe(said.said)
+
+    @property
+    def forms(self) -> tuple[Form, ...]:
+        """What a question may hold."""
+        return self._task.forms
+
+    def stream(self, texts: Iterable[Question]) -> Iterator[Prediction]:
         """Answer texts, or lists of words, one after the other, in their order and lazily.
+
+        Mappings and examples are answered, too, as `answer` takes them.
 
         No more is read ahead than 16 batches, which are sorted by length together; with a `batch`
         of 1 nothing is. So memory does not grow with the number of texts.
@@ -213,16 +242,16 @@ class Predictor:
         TypeError, DataError
             As `predict` and `predict_words`.
         """
-        waiting = (self._question(item) for item in texts)
+        waiting = (self._example(item) for item in texts)
         for first in waiting:
-            chunk, size = [first], len(first.text)
+            chunk, size = [first], _size(first)
             wanted = self.batch * _AHEAD if self.batch > 1 else 1
             while len(chunk) < wanted and size < _AHEAD_CHARACTERS:
                 following = next(waiting, None)
                 if following is None:
                     break
                 chunk.append(following)
-                size += len(following.text)
+                size += _size(following)
             yield from self._answer(chunk)
 
     def tune(self, limit_s: float = thread_counts.LIMIT_S) -> dict[int, float]:
@@ -245,13 +274,14 @@ class Predictor:
         if len(tried) == 1:
             self._use(tried[0])
             return {}
-        words = [[str(number % 100) for number in range(count)] for count in _TUNING_WORDS]
-        examples = [Example({"words": tuple(each), "text": " ".join(each)}) for each in words]
-        encoded = self._task.rows(examples, self._preprocessor, self.manifest.labels)
+        examples = self._task.trial()
+        if not examples:
+            return {}
+        rows = self._task.rows(examples, self._processor, self.manifest.labels)
 
         def prepare(count: int) -> Any:
             self._use(count)
-            return lambda: self._logits(encoded, 1)
+            return lambda: self._logits(rows, 1)
 
         times = thread_counts.fastest(prepare, tried, limit_s=limit_s)
         count = thread_counts.choose(times)
@@ -283,86 +313,27 @@ class Predictor:
             core = str(self._directory.absolute())
         return thread_counts.memory_file(core, VERSION)
 
-    def _question(self, item: str | Sequence[str]) -> Question:
-        if isinstance(item, str):
-            if not self._tags_words:
-                return Question(item)
-            from edgecompress.tasks.token_classification import split_words
+    def _example(self, item: Question) -> Example:
+        if isinstance(item, Example):
+            return self._task.ask(item.inputs)
+        return self._task.ask(item if isinstance(item, str | Mapping) else tuple(item))
 
-            return Question(item, split_words(item))
-        if not self._tags_words:
-            raise DataError(f"this bundle does {self._task.name}; it takes texts, not words")
-        spans, at = [], 0
-        for word in item:
-            spans.append((at, at + len(_text(word))))
-            at += len(word) + 1
-        return Question(" ".join(item), tuple(spans))
-
-    def _answer(self, questions: Sequence[Question]) -> list[Prediction]:
-        examples = [
-            text_example(text=each.text) if each.spans is None else words_example(words=each.words)
-            for each in questions
-        ]
-        encoded = self._task.rows(examples, self._preprocessor, self.manifest.labels)
-        logits = self._logits(encoded, self.batch if len(encoded) > 1 else 1)
-        answers = self._task.decode(logits, encoded)
-        rows: list[list[int]] = [[] for _ in questions]
-        for row, owner in enumerate(encoded.example.tolist()):
-            rows[owner].append(row)
+    def _answer(self, examples: Sequence[Example]) -> list[Prediction]:
+        rows = self._task.rows(examples, self._processor, self.manifest.labels)
+        answers = self._task.decode(self._logits(rows, self.batch if len(rows) > 1 else 1), rows)
         return [
-            self._tagged(question, found, confidence.tolist(), encoded, own)
-            if question.spans is not None
-            else self._classified(question, found[0], confidence[0], [logits[k] for k in own])
-            for question, found, confidence, own in zip(
-                questions, answers.labels, answers.confidence, rows, strict=True
-            )
+            Prediction(self._task.say(answer, example), self._task.unsent, answer)
+            for answer, example in zip(answers, examples, strict=True)
         ]
 
-    def _classified(
-        self, question: Question, label: str, score: float, logits: Sequence[np.ndarray[Any, Any]]
-    ) -> Prediction:
-        from edgecompress.tasks.base import softmax
-
-        # As `decode`: the mean over the text's windows, in float64.
-        mean = np.stack(logits).sum(axis=0, dtype=np.float64) / len(logits)
-        scores = dict(zip(self.manifest.labels, softmax(mean).tolist(), strict=True))
-        return Prediction(question.text, label, float(score), scores)
-
-    def _tagged(
-        self,
-        question: Question,
-        tags: tuple[str, ...],
-        confidence: Sequence[float],
-        encoded: Rows,
-        rows: Sequence[int],
-    ) -> Prediction:
-        spans, words = question.spans or (), question.words
-        return Prediction(
-            text=question.text,
-            entities=find_entities(question.text, spans, tags, confidence),
-            words=words,
-            tags=tags,
-            shortened=tuple(spans[word] for word in self._shortened(words, encoded, rows)),
-        )
-
-    def _shortened(self, words: Sequence[str], encoded: Rows, rows: Sequence[int]) -> Iterator[int]:
-        """Find words with more pieces than a row takes; only such a word fills a row alone."""
-        for row in rows:
-            inside = encoded.rows[row].place["words"]
-            if len(inside) == 1 and encoded.rows[row].cost >= self._preprocessor.max_length:
-                word = int(inside[0])
-                ((pieces, _),) = self._preprocessor.encode_words([(words[word],)])
-                if len(pieces) > self._preprocessor.capacity:
-                    yield word
-
-    def _logits(self, encoded: Rows, batch: int) -> list[np.ndarray[Any, Any]]:
-        """Run the model: logits of each row without its padding, float32."""
-        lengths = encoded.lengths.tolist()
+    def _logits(self, rows: Rows, batch: int) -> list[np.ndarray[Any, Any]]:
+        """Run the model: what it answers to each row without its padding, float32."""
+        lengths = rows.lengths.tolist()
         masked = "attention_mask" in self._dtypes
-        logits: list[np.ndarray[Any, Any]] = [np.empty(0)] * len(encoded)
+        logits: list[np.ndarray[Any, Any]] = [np.empty(0)] * len(rows)
         session = self._session  # `tune` may replace it meanwhile
-        for rows in length_batches(lengths, batch, padding=masked):
-            feed = encoded.batch(rows, tuple(self._dtypes))
+        for numbers in length_batches(lengths, batch, padding=masked):
+            feed = rows.batch(numbers, tuple(self._dtypes))
             typed = {name: value.astype(self._dtypes[name]) for name, value in feed.items()}
             try:
                 (output,) = session.run([self._output], typed)
@@ -370,18 +341,17 @@ class Predictor:
                 raise BundleError(
                     f"{self._model}: ONNX Runtime failed on this text ({first_line(error)})"
                 ) from None
-            output = self._checked(output, len(rows), max(lengths[row] for row in rows))
-            for row, values in zip(rows, output, strict=True):
-                logits[row] = self._task.compact(values, encoded.rows[row])
+            steps = (max(lengths[number] for number in numbers),) if rows.stepwise else ()
+            output = self._checked(output, (len(numbers), *steps, len(self.manifest.labels)))
+            for number, values in zip(numbers, output, strict=True):
+                logits[number] = self._task.compact(values, rows.rows[number])
         return logits
 
-    def _checked(self, output: np.ndarray[Any, Any], rows: int, longest: int) -> Any:
-        """Give logits as float32 (rows, classes) or (rows, tokens, classes), if they are some.
+    def _checked(self, output: np.ndarray[Any, Any], wanted: tuple[int, ...]) -> Any:
+        """Give logits as float32 (rows, classes) or (rows, steps, classes), if they are some.
 
         A graph may leave its shapes open, so that they are known only now.
         """
-        classes = len(self.manifest.labels)
-        wanted = (rows, longest, classes) if self._tags_words else (rows, classes)
         if output.shape and len(output.shape) == len(wanted):
             self._check_classes(output.shape[-1])
         if output.shape != wanted:
@@ -402,6 +372,11 @@ class Predictor:
             raise BundleError(
                 f"{self._model}: answers with {classes} classes, the manifest has {labels} labels"
             )
+
+
+def _size(example: Example) -> int:
+    """Characters of a text, else the length of other inputs."""
+    return len(running_text(example)) or input_length(example)
 
 
 def _text(value: Any) -> str:

@@ -25,7 +25,7 @@ def answerer(predictor: Predictor) -> Answer:
         done = 0
         if predictor.batch > 1 and len(questions) > 1:
             try:
-                for prediction in predictor.stream(map(_item, questions)):
+                for prediction in predictor.stream(question.asked for question in questions):
                     yield done, prediction
                     done += 1
             except EdgeCompressError:
@@ -36,14 +36,8 @@ def answerer(predictor: Predictor) -> Answer:
     return answer
 
 
-def _item(question: Question) -> str | Sequence[str]:
-    return question.words if question.words is not None else question.text or ""
-
-
 def _one(predictor: Predictor, question: Question) -> Outcome:
     try:
-        if question.words is not None:
-            return predictor.predict_words(question.words)
-        return predictor.predict(question.text or "")
+        return predictor.answer(question.asked)
     except EdgeCompressError as error:
         return error  # of this question alone; the others go on

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgecompress.service.limits import Limits
+from edgecompress.values import Json
 
-KEYS = ("text", "texts", "words")
-_HOW = 'send {"text": "…"}, {"texts": ["…", …]} or {"words": ["…", …]}'
+if TYPE_CHECKING:
+    from edgecompress.tasks.asking import Field, Form
 
 
 class RefusedError(Exception):
@@ -33,18 +36,14 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One text, whole or split into words: one of the two is there."""
+    """What one input is made of, by the names of its fields: ``{"text": "…"}``."""
 
-    text: str | None = None
-    words: tuple[str, ...] | None = None
+    asked: Json
 
     @property
     def characters(self) -> int:
-        """Length of the text, or of its words joined by blanks."""
-        if self.text is not None:
-            return len(self.text)
-        words = self.words or ()
-        return sum(map(len, words)) + max(len(words) - 1, 0)
+        """Length of the text, or of its words joined by blanks, and so of other strings."""
+        return _characters(list(self.asked.values()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +54,45 @@ class Asked:
     several: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What may be asked, by the tasks that there are: `forms`, and `several` of a form's inputs."""
+
+    forms: tuple[Form, ...]
+    several: Mapping[str, Field]
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Every key that a body may have."""
+        names = (name for form in self.forms for name in self._names(form))
+        return tuple(dict.fromkeys(names))
+
+    def _names(self, form: Form) -> Iterator[str]:
+        for field in form:
+            yield field.name
+            if field.several in self.several:
+                yield field.several
+
+    @property
+    def how(self) -> str:
+        """Say how to ask."""
+        samples = []
+        for form in self.forms:
+            samples.append("{" + ", ".join(f'"{one.name}": {one.sample}' for one in form) + "}")
+            if len(form) == 1 and form[0].several in self.several:
+                samples.append(f'{{"{form[0].several}": [{form[0].sample}, …]}}')
+        return f"send {_or(samples)}"
+
+
+@functools.cache
+def _known() -> _Known:
+    from edgecompress.tasks import task, task_names
+
+    forms = tuple(dict.fromkeys(form for name in task_names() for form in task(name).forms))
+    alone = [form[0] for form in forms if len(form) == 1]
+    return _Known(forms, {one.several: one for one in alone if one.several != one.name})
+
+
 def read_body(body: bytes, limits: Limits) -> Asked:
     """Read a request's JSON.
 
@@ -63,38 +101,54 @@ def read_body(body: bytes, limits: Limits) -> Asked:
     RefusedError
         400 when it is no JSON, 422 when it asks nothing that is known, 413 beyond a limit.
     """
+    known = _known()
     try:
         document = json.loads(body.decode("utf-8"))
     except UnicodeDecodeError:
-        raise RefusedError(400, f"the body is not UTF-8; {_HOW}") from None
+        raise RefusedError(400, f"the body is not UTF-8; {known.how}") from None
     except (ValueError, RecursionError) as error:
         # The decoder's own words give the place; they quote nothing of the body.
-        raise RefusedError(400, f"the body is not JSON ({error}); {_HOW}") from None
+        raise RefusedError(400, f"the body is not JSON ({error}); {known.how}") from None
     if not isinstance(document, dict):
-        raise RefusedError(422, f"the body must be a JSON object; {_HOW}")
-    given = [key for key in KEYS if key in document]
-    unknown = [key for key in document if key not in KEYS]
+        raise RefusedError(422, f"the body must be a JSON object; {known.how}")
+    unknown = [key for key in document if key not in known.keys]
     if unknown:
-        near = difflib.get_close_matches(unknown[0][:40], KEYS, n=1)
+        near = difflib.get_close_matches(unknown[0][:40], known.keys, n=1)
         meant = f"; did you mean {near[0]!r}?" if near else ";"
-        raise RefusedError(422, f"unknown key {_short(unknown[0])}{meant} {_HOW}")
-    if len(given) != 1:
-        raise RefusedError(422, f"exactly one of text, texts and words must be there; {_HOW}")
-    asked = _asked(given[0], document[given[0]])
+        raise RefusedError(422, f"unknown key {_short(unknown[0])}{meant} {known.how}")
+    asked = _asked(document, known)
     _check_sizes(asked, limits)
     return asked
 
 
-def _asked(key: str, value: Any) -> Asked:
-    if key == "text":
-        if not isinstance(value, str):
-            raise RefusedError(422, "text must be a string")
-        return Asked((Question(text=value),), several=False)
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise RefusedError(422, f"{key} must be a list of strings")
-    if key == "words":
-        return Asked((Question(words=tuple(value)),), several=False)
-    return Asked(tuple(Question(text=item) for item in value), several=True)
+def _asked(document: Json, known: _Known) -> Asked:
+    keys = set(document)
+    many = known.several.get(next(iter(keys))) if len(keys) == 1 else None
+    if many is not None:
+        items = document[many.several]
+        if not isinstance(items, list) or not all(map(many.fits, items)):
+            of_these = f"{many.what.removeprefix('a ')}s"
+            raise RefusedError(422, f"{many.several} must be a list of {of_these}")
+        return Asked(tuple(Question({many.name: item}) for item in items), several=True)
+    form = next((form for form in known.forms if {one.name for one in form} == keys), None)
+    if form is None:
+        names = " and".join(", ".join(known.keys).rsplit(",", 1))
+        raise RefusedError(422, f"exactly one of {names} must be there; {known.how}")
+    wrong = next((one for one in form if not one.fits(document[one.name])), None)
+    if wrong is not None:
+        raise RefusedError(422, f"{wrong.name} must be {wrong.what}")
+    return Asked((Question(document),), several=False)
+
+
+def _characters(value: Any) -> int:
+    if isinstance(value, str):
+        return len(value)
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return sum(map(_characters, parts)) + max(len(parts) - 1, 0)
+
+
+def _or(names: Sequence[str]) -> str:
+    return " or ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def _check_sizes(asked: Asked, limits: Limits) -> None:

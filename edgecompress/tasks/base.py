@@ -16,12 +16,16 @@ from numpy.typing import NDArray
 
 from edgecompress.errors import DataError, StageError
 from edgecompress.metrics import Metric
-from edgecompress.tasks.answers import Answers, Score
+from edgecompress.tasks.answers import Answer, Answers, Findings, Score
+from edgecompress.tasks.asking import TEXT, Form, read_question
 from edgecompress.tasks.rows import Row, Rows
 from edgecompress.tasks.scoring import scores, value_of
-from edgecompress.values import Example
+from edgecompress.texts import text_of
+from edgecompress.values import Example, Json
 
 Floats = NDArray[np.floating[Any]]
+
+TRIAL_WORDS = (10, 40)  # short inputs: a phrase and a sentence
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,27 @@ class Task(ABC):
     """Whether its classes are the labels of the data."""
     processor: ClassVar[str] = "text"
     """The kind of processor that makes its rows."""
+    forms: ClassVar[tuple[Form, ...]] = ((TEXT,),)
+    """What a question may hold: one of these, the usual one first; none where nothing is asked."""
+    refusal: ClassVar[str] = ""
+    """Why nothing can be asked, where there are no forms."""
+    target: ClassVar[str] = "label"
+    """What the right answer is called in data."""
+    unsent: ClassVar[tuple[str, ...]] = ()
+    """Keys of what `say` gives that Python is given and JSON is not."""
+    does: ClassVar[str] = ""
+    """What a model of it does, in words that go on from «it»."""
+    windows: ClassVar[str] = ""
+    """What happens to the windows of a long input, in words that go on from them."""
+    architectures: ClassVar[tuple[str, ...]] = ()
+    """Endings of the names of classes whose heads answer it, where `auto_class` does not say it."""
+    head_tensors: ClassVar[tuple[str, ...]] = ()
+    """Beginnings of the names of tensors that such heads have, in the families described here."""
+
+    @property
+    def head_classes(self) -> tuple[str, ...]:
+        """Endings of the names of classes whose heads answer it."""
+        return self.architectures or (self.auto_class.removeprefix("AutoModel"),)
 
     @abstractmethod
     def label_names(self, examples: Sequence[Example]) -> tuple[str, ...]:
@@ -146,9 +171,53 @@ class Task(ABC):
             None where `known` holds nothing to count, or the processor that is needed is None.
         """
 
-    @abstractmethod
-    def example(self, text: str) -> Example:
-        """Make an unlabelled example of a text that a person typed."""
+    def ask(self, question: Any) -> Example:
+        """Make an example of a question: a mapping in one of `forms`, or a value of one alone.
+
+        Raises
+        ------
+        DataError
+            When it is none; the text says what the task takes.
+        """
+        return Example(read_question(question, self.forms, self.name))
+
+    def say(self, answer: Answer, example: Example) -> Json:
+        """Say an answer in JSON: the label, its probability, and that of every class.
+
+        A text that was asked about stands first.
+        """
+        text = {"text": text_of(example)} if "text" in example.inputs else {}
+        said = {**text, "label": answer.labels[0], "score": float(answer.confidence[0])}
+        names, scores = (answer.details.get(key) for key in ("classes", "scores"))
+        if scores is not None and names is not None:
+            said["scores"] = dict(zip(names, scores.tolist(), strict=True))
+        return said
+
+    def describe(self, said: Json) -> str:
+        """Write what `say` gives for a person, on one line or a few."""
+        text = " ".join(str(said.get("text", "")).split())
+        return f"{said['label']}  {said['score']:.1%}  {text}".rstrip()
+
+    def right(self, example: Example) -> Answer | None:
+        """Give the answer that would be right; None where nobody has said it."""
+        if not example.target:
+            return None
+        labels = example.target if isinstance(example.target, tuple) else (str(example.target),)
+        return Answer(labels, np.ones(len(labels)))
+
+    def findings(self, answer: Answer, example: Example) -> Findings:  # noqa: ARG002
+        """Give what of an answer is compared with another's: the label, or what was found."""
+        return answer.labels[0]
+
+    def scope(self, labels: Sequence[str]) -> str:  # noqa: ARG002
+        """Say what a model with these classes cannot answer, for its card; empty for nothing."""
+        return ""
+
+    def trial(self) -> tuple[Example, ...]:
+        """Give two short inputs, by which the number of threads is chosen; none where it cannot."""
+        words = [tuple(str(number % 100) for number in range(count)) for count in TRIAL_WORDS]
+        usual = [form for form in self.forms if form == (TEXT,)]
+        return tuple(self.ask(" ".join(each)) for each in words) if usual else ()
 
 
 def softmax(logits: Floats) -> NDArray[np.float64]:

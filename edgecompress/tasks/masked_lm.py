@@ -25,6 +25,7 @@ from edgecompress.metrics import ANSWERS, Metric
 from edgecompress.processors.text import TextProcessor
 from edgecompress.tasks import metrics
 from edgecompress.tasks.answers import Answer, Answers
+from edgecompress.tasks.asking import Form
 from edgecompress.tasks.base import (
     Floats,
     Floor,
@@ -33,7 +34,7 @@ from edgecompress.tasks.base import (
 )
 from edgecompress.tasks.rows import IGNORED, Ids, Row, Rows
 from edgecompress.tasks.token_classification import windows
-from edgecompress.texts import running_text, text_example
+from edgecompress.texts import running_text
 from edgecompress.values import Example
 
 SHARE = 0.15
@@ -91,6 +92,13 @@ class MaskedLM(Task):
     auto_class: ClassVar[str] = "AutoModelForMaskedLM"
     metrics: ClassVar[tuple[Metric, ...]] = (LIKELIHOOD, GUESSED)
     labelled: ClassVar[bool] = False
+    forms: ClassVar[tuple[Form, ...]] = ()
+    refusal: ClassVar[str] = "guesses hidden words and answers nothing by itself"
+    windows: ClassVar[str] = "which meet between two words and do not see each other"
+    architectures: ClassVar[tuple[str, ...]] = ("ForMaskedLM", "ForPreTraining")
+    head_tensors: ClassVar[tuple[str, ...]] = (
+        *("cls.predictions.", "lm_head.", "vocab_", "generator_", "predictions.", "head."),
+    )
 
     def label_names(self, examples: Sequence[Example]) -> tuple[str, ...]:
         """Give none: the classes are the pieces of the vocabulary."""
@@ -206,10 +214,6 @@ class MaskedLM(Task):
         name = "always the most frequent piece"
         said = tokenizer.decode([best]) or tokenizer.id_to_token(best)
         return Floor(name, f"«{said}» in every place", answers)
-
-    def example(self, text: str) -> Example:
-        """Make an example of a typed text."""
-        return text_example(text=text)
 
 
 def hidden_words(text: str, share: float = SHARE) -> Ids:

@@ -1,7 +1,7 @@
-"""Metrics of labels: span F1 by seqeval, accuracy, macro F1, calibration error.
+"""Metrics of labels: span F1 as seqeval has it, accuracy, macro F1, calibration error.
 
 Most are made of counts per example, so that slices and resampled sets need one pass over the
-answers. seqeval comes with the [build] extra and is imported where it is used.
+answers.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecompress.errors import MissingExtraError
 from edgecompress.metrics import ANSWERS, Metric
 from edgecompress.tasks.answers import Answer, Answers, Score
+from edgecompress.tasks.entities import scored_spans
 from edgecompress.texts import label_of, tags_of
 from edgecompress.values import Example
 
@@ -38,16 +38,8 @@ def share_of_counts(counts: Floats) -> Floats:
 # Gold tags are read anew for every candidate, and most of what candidates say is the same.
 @functools.lru_cache(maxsize=1 << 16)
 def spans(tags: tuple[str, ...]) -> frozenset[tuple[str, int, int]]:
-    """Entities of one sentence as (type, first word, last word).
-
-    By seqeval's default reading of IOB2, the one of conlleval: an ``I-`` that does not go on
-    begins an entity.
-    """
-    try:
-        from seqeval.metrics.sequence_labeling import get_entities
-    except ImportError:
-        raise MissingExtraError("seqeval") from None
-    return frozenset(get_entities(list(tags)))
+    """Entities of one sentence as (type, first word, last word); see `scored_spans`."""
+    return frozenset(scored_spans(tags))
 
 
 def span_counts(answer: Answer, example: Example) -> tuple[int, int, int]:

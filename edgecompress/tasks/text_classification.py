@@ -25,7 +25,7 @@ from edgecompress.tasks.base import (
     softmax,
 )
 from edgecompress.tasks.rows import IGNORED, Row, Rows
-from edgecompress.texts import label_of, text_example, text_of
+from edgecompress.texts import label_of, text_of
 from edgecompress.values import Example
 
 
@@ -35,6 +35,9 @@ class TextClassification(Task):
     name: ClassVar[str] = "text-classification"
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
     metrics: ClassVar[tuple[Metric, ...]] = (metrics.ACCURACY, metrics.MACRO_F1, metrics.ECE)
+    does: ClassVar[str] = "gives a text one label (text classification)"
+    windows: ClassVar[str] = "whose answers are averaged"
+    head_tensors: ClassVar[tuple[str, ...]] = ("classifier.",)
 
     def label_names(self, examples: Sequence[Example]) -> tuple[str, ...]:
         """Give all labels, sorted."""
@@ -78,6 +81,7 @@ class TextClassification(Task):
         return Answers(
             tuple((rows.classes[winner],) for winner in winners),
             tuple(best[i : i + 1] for i in range(len(best))),
+            tuple({"classes": rows.classes, "scores": scores} for scores in probabilities),
         )
 
     def by_label(
@@ -106,6 +110,9 @@ class TextClassification(Task):
             lambda examples: Answers(((label,),) * len(examples), (share,) * len(examples)),
         )
 
-    def example(self, text: str) -> Example:
-        """Make an unlabelled example of a typed text."""
-        return text_example(text=text)
+    def scope(self, labels: Sequence[str]) -> str:
+        """Say that every text gets a label."""
+        if not labels:
+            return ""
+        all_of_them = f"It gives every text one of its {len(labels)} labels"
+        return f"{all_of_them}, also a text that none of them fits."

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from edgecompress.errors import DataError
 from edgecompress.metrics import Metric
 from edgecompress.tasks import metrics
-from edgecompress.tasks.answers import Answers, Score
+from edgecompress.tasks.answers import Answer, Answers, Finding, Findings, Score
+from edgecompress.tasks.asking import TEXT, WORDS, Form
 from edgecompress.tasks.base import (
     Floats,
     Floor,
@@ -27,9 +28,11 @@ from edgecompress.tasks.base import (
     label_id,
     softmax,
 )
+from edgecompress.tasks.entities import tagged_spans
 from edgecompress.tasks.rows import IGNORED, Row, Rows
-from edgecompress.texts import tags_of, words_example, words_of
-from edgecompress.values import Example
+from edgecompress.texts import tags_of, text_of, words_of
+from edgecompress.values import Example, Json
+from edgecompress.words import listed
 
 OUTSIDE = "O"
 
@@ -45,6 +48,12 @@ class TokenClassification(Task):
         metrics.RECALL,
         replace(metrics.ECE, whole=metrics.words_calibration),
     )
+    forms: ClassVar[tuple[Form, ...]] = ((TEXT,), (WORDS,))
+    target: ClassVar[str] = "tags"
+    unsent: ClassVar[tuple[str, ...]] = ("words", "tags")
+    does: ClassVar[str] = "labels the words of a text (token classification)"
+    windows: ClassVar[str] = "which meet between two words and do not see each other"
+    head_tensors: ClassVar[tuple[str, ...]] = ("classifier.",)
 
     def label_names(self, examples: Sequence[Example]) -> tuple[str, ...]:
         """Give ``O`` and then all other tags, sorted."""
@@ -100,7 +109,9 @@ class TokenClassification(Task):
             confidence[row.example][words] = probabilities.max(axis=-1)
             for word, winner in zip(words.tolist(), winners.tolist(), strict=True):
                 tags[row.example][word] = rows.classes[winner]
-        return Answers(tuple(tuple(sentence) for sentence in tags), tuple(confidence))
+        return Answers(
+            tuple(tuple(sentence) for sentence in tags), tuple(confidence), _shortened(rows)
+        )
 
     def by_label(
         self,
@@ -134,9 +145,95 @@ class TokenClassification(Task):
 
         return Floor("never an entity", f"«{OUTSIDE}» to every word", answers)
 
-    def example(self, text: str) -> Example:
-        """Split a typed text into words, punctuation apart; see `split_words`."""
-        return words_example(words=tuple(text[start:stop] for start, stop in split_words(text)))
+    def ask(self, question: Any) -> Example:
+        """Make an example of words, or of a text, which is split into words (`split_words`).
+
+        Its inputs hold the text, the words, and their places in the text as ``spans``.
+        """
+        inputs = super().ask(question).inputs
+        if "text" in inputs:
+            text = inputs["text"]
+            spans = split_words(text)
+            words = tuple(text[start:stop] for start, stop in spans)
+        else:
+            words, spans = inputs["words"], joined_spans(inputs["words"])
+            text = " ".join(words)
+        return Example({"text": text, "words": words, "spans": spans})
+
+    def say(self, answer: Answer, example: Example) -> Json:
+        """Say the entities in JSON, with their characters in the text, the words and their tags.
+
+        ``shortened`` is there where a word has more pieces than the model takes at once: its
+        characters. Of such a word only the beginning was read.
+        """
+        words = words_of(example)
+        text = text_of(example) or " ".join(words)
+        spans = example.inputs.get("spans") or joined_spans(words)
+        said: Json = {"text": text, "entities": []}
+        confidence = answer.confidence.tolist()
+        for kind, first, last in tagged_spans(answer.labels):
+            start, end = spans[first][0], spans[last][1]
+            score = sum(confidence[first : last + 1]) / (last + 1 - first)
+            said["entities"].append(
+                {"text": text[start:end], "label": kind, "start": start, "end": end, "score": score}
+            )
+        if "shortened" in answer.details:
+            said["shortened"] = [list(spans[word]) for word in answer.details["shortened"]]
+        return {**said, "words": list(words), "tags": list(answer.labels)}
+
+    def describe(self, said: Json) -> str:
+        """List the entities below their text."""
+        width = max((len(one["label"]) for one in said["entities"]), default=0)
+        lines = [
+            f"  {one['label']:{width}}  {one['score']:6.1%}  {' '.join(one['text'].split())}"
+            f"  [{one['start']}:{one['end']}]"
+            for one in said["entities"]
+        ]
+        lines = lines or ["  nothing found"]
+        lines += [
+            f"  of the word [{start}:{end}] only the beginning was read: it has more pieces than "
+            "the model takes at once"
+            for start, end in said.get("shortened", ())
+        ]
+        return "\n".join([" ".join(said["text"].split()), *lines])
+
+    def findings(self, answer: Answer, example: Example) -> Findings:
+        """Give the entities, placed by their words."""
+        words = words_of(example)
+        found = []
+        for kind, first, last in tagged_spans(answer.labels):
+            text = " ".join(words[first : last + 1])
+            data = {"text": text, "label": kind, "first_word": first, "last_word": last}
+            found.append(Finding(f"{text} {kind}", tuple(data.items())))
+        return tuple(found)
+
+    def scope(self, labels: Sequence[str]) -> str:
+        """Say which types of entities it finds."""
+        kinds = list(dict.fromkeys(one.partition("-")[2] for one in labels if "-" in one))
+        return f"It finds {listed(kinds, 30)}, and nothing else." if kinds else ""
+
+
+def joined_spans(words: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """Give each word's (start, stop) in the words joined by blanks."""
+    starts = np.cumsum([0, *(len(word) + 1 for word in words)]).tolist()
+    return tuple((start, start + len(word)) for start, word in zip(starts, words, strict=False))
+
+
+def _shortened(rows: Rows) -> tuple[dict[str, list[int]], ...]:
+    """Find words with more pieces than a row takes; only such a word fills a row alone."""
+    found: dict[int, list[int]] = {}
+    for row in rows:
+        inside = row.place["words"]
+        if len(inside) == 1 and row.cost >= rows.processor.max_length:
+            word = int(inside[0])
+            asked = words_of(rows.examples[row.example])[word]
+            ((pieces, _),) = rows.processor.encode_words([(asked,)])
+            if len(pieces) > rows.processor.capacity:
+                found.setdefault(row.example, []).append(word)
+    if not found:
+        return ()
+    each = (found.get(number) for number in range(len(rows.examples)))
+    return tuple({"shortened": words} if words else {} for words in each)
 
 
 def windows(first: NDArray[np.bool_], capacity: int) -> list[tuple[int, int]]:

@@ -22,18 +22,6 @@ from edgecompress.values import Example, Json
 Renaming = Mapping[str, str] | Literal["new"] | None
 """What a recipe says of a head: names for its classes, that a new one is wanted, or nothing."""
 
-ENDINGS = {
-    "token-classification": ("ForTokenClassification",),
-    "text-classification": ("ForSequenceClassification",),
-    "masked-lm": ("ForMaskedLM", "ForPreTraining"),
-}
-"""Of the names of classes whose heads answer a task."""
-PREFIXES = {
-    "token-classification": ("classifier.",),
-    "text-classification": ("classifier.",),
-    "masked-lm": ("cls.predictions.", "lm_head.", "vocab_", "generator_", "predictions.", "head."),
-}
-"""Of the names of tensors that such heads have, in all families that are described here."""
 UNNAMED = re.compile(r"LABEL_\d+")
 """What transformers calls the classes of a head that was given no names."""
 SHOWN = 20
@@ -89,8 +77,8 @@ def untrained(
     """
     named = config.get("architectures")
     architecture = str(named[0]) if isinstance(named, list) and named else ""
-    endings = ENDINGS.get(task, (find_task(task).auto_class.removeprefix("AutoModel"),))
-    labelled = find_task(task).labelled
+    kind = find_task(task)
+    endings, labelled = kind.head_classes, kind.labelled
     if not architecture and labelled:
         return (
             "its config.json names no `architectures`, so nobody knows what its head was trained "
@@ -98,7 +86,7 @@ def untrained(
         )
     if architecture and not architecture.endswith(endings):
         return f"it was saved as {architecture}, without a head for {task}"
-    prefixes = PREFIXES.get(task)
+    prefixes = kind.head_tensors
     if shapes is not None and prefixes and not any(name.startswith(prefixes) for name in shapes):
         return f"it says {architecture or 'nothing of a head'}, but holds no weights of such a head"
     if labelled and len(class_names(config)) == 1:

@@ -145,7 +145,7 @@ def _from_corpus(
 def _parts(example: Example, longest: int, in_words: bool) -> Iterator[Example]:
     """Give an example in the form of the training data, in parts of at most `longest` words."""
     if in_words and not words_of(example):
-        words = words_of(task("token-classification").example(text_of(example)))
+        words = words_of(task("token-classification").ask(text_of(example)))
     else:
         words = split_words(example)
     for part in np.array_split(np.arange(len(words)), max(1, -(-len(words) // longest))):

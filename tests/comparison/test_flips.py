@@ -59,7 +59,9 @@ def test_flips_are_told_by_what_they_cost(tmp_path: Path, bundles: tuple[Path, P
     assert [words_of(one) for one in examples] == [
         ("Muhammadu", "Buhari", "ya"), ("Abuja",), ("Ikeja",), ("ya",),
     ]  # fmt: skip
-    found = compare_answers(examples, *(ask(load(one), examples) for one in bundles))
+    found = compare_answers(
+        "token-classification", examples, *(ask(load(one), examples) for one in bundles)
+    )
     assert (found.asked, found.labelled, len(found.flips), found.share) == (4, 4, 2, 0.5)
     assert [(one.text, one.verdict) for one in found.flips] == [
         ("Abuja", "right to wrong"),
@@ -86,7 +88,9 @@ def test_texts_without_labels_flip_without_a_verdict(
         (tmp_path / name).write_text(text, encoding="utf-8")
     files = [tmp_path / "a.txt", tmp_path / "b.txt"]
     examples = read_examples(files, "token-classification")
-    found = compare_answers(examples, *(ask(load(one), examples) for one in bundles))
+    found = compare_answers(
+        "token-classification", examples, *(ask(load(one), examples) for one in bundles)
+    )
     assert (found.asked, found.labelled, found.metric, found.p_value) == (3, 0, None, None)
     assert {one.verdict for one in found.flips} == {""}
     assert [(one.source, one.asked, one.flipped) for one in found.parts] == [
@@ -102,7 +106,9 @@ def test_a_classifier_is_compared_by_its_label(
     file.write_text("tweet\tlabel\nsannu ina\thau\nhabari\thau\n", encoding="utf-8")
     examples = read_examples([file], "text-classification", text_column="tweet")
     bundle = make_bundle(classifier)
-    found = compare_answers(examples, *(ask(load(bundle), examples) for _ in range(2)))
+    found = compare_answers(
+        "text-classification", examples, *(ask(load(bundle), examples) for _ in range(2))
+    )
     assert (found.flips, found.metric, found.old_score) == ((), "accuracy", 0.5)
     assert found.p_value == 1.0
 

@@ -24,10 +24,11 @@ import edgecompress
 from edgecompress.errors import BundleError, DataError
 from edgecompress.processors import TextProcessor
 from edgecompress.runtime import Predictor, load
-from edgecompress.runtime.prediction import Entity, find_entities
-from edgecompress.tasks import task
+from edgecompress.runtime.prediction import Entity, Prediction
+from edgecompress.tasks import Answer, task
+from edgecompress.tasks.entities import tagged_spans
 from edgecompress.texts import words_example
-from edgecompress.values import Candidate, OnnxModel, SessionSettings
+from edgecompress.values import Candidate, Example, OnnxModel, SessionSettings
 
 MakeBundle = Callable[..., Path]
 
@@ -279,18 +280,18 @@ tag_names = st.sampled_from(["O", "B-PER", "I-PER", "E-PER", "S-PER", "B-LOC", "
 def test_entities_are_read_as_seqeval_reads_them(tags: list[str]) -> None:
     from seqeval.metrics.sequence_labeling import get_entities
 
-    text = "w " * len(tags)
-    spans = [(2 * i, 2 * i + 1) for i in range(len(tags))]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        expected = [(kind, 2 * first, 2 * last + 1) for kind, first, last in get_entities(tags)]
-    found = find_entities(text, spans, tags, [0.5] * len(tags))
-    assert [(entity.label, entity.start, entity.end) for entity in found] == expected
+        assert tagged_spans(tags) == get_entities(tags)
 
 
 def test_plain_tags_join_neighbours_and_scores_are_means() -> None:
-    found = find_entities("a b c", [(0, 1), (2, 3), (4, 5)], ["X", "X", "Y"], [0.4, 0.6, 1.0])
-    assert found == (Entity("a b", "X", 0, 3, 0.5), Entity("c", "Y", 4, 5, 1.0))
+    kind, asked = task("token-classification"), Example({"words": ("a", "b", "c")})
+    answer = Answer(("X", "X", "Y"), np.array([0.4, 0.6, 1.0]))
+    assert Prediction(kind.say(answer, asked)).entities == (
+        Entity("a b", "X", 0, 3, 0.5),
+        Entity("c", "Y", 4, 5, 1.0),
+    )
 
 
 def test_importing_loads_nothing_heavy() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -123,9 +123,9 @@ class Bundle:
         self.batch, self.calls = batch, []
 
     def _answer(self, item: Any) -> str:
-        if item == "bad":
+        if item.get("text") == "bad":
             raise DataError("not valid")
-        return f"<{item}>"
+        return f"<{item.get('text') or item['words']}>"
 
     def stream(self, items: Any) -> Iterator[str]:
         found = list(items)
@@ -133,22 +133,19 @@ class Bundle:
         for item in found:
             yield self._answer(item)
 
-    def predict(self, text: str) -> str:
-        self.calls.append(text)
-        return self._answer(text)
-
-    def predict_words(self, words: Sequence[str]) -> str:
-        self.calls.append(words)
-        return self._answer(words)
+    def answer(self, item: Any) -> str:
+        self.calls.append(item)
+        return self._answer(item)
 
 
 @pytest.mark.parametrize("batch", [1, 8])
 def test_questions_go_together_only_where_that_is_safe(batch: int) -> None:
     bundle = Bundle(batch)
-    questions = [*texts("a", "b"), Question(words=("c", "d"))]
+    questions = [*texts("a", "b"), Question({"words": ["c", "d"]})]
     answers = dict(answerer(bundle)(questions))  # type: ignore[arg-type]
-    assert list(answers.values()) == ["<a>", "<b>", "<('c', 'd')>"]
-    assert bundle.calls == ([["a", "b", ("c", "d")]] if batch > 1 else ["a", "b", ("c", "d")])
+    assert list(answers.values()) == ["<a>", "<b>", "<['c', 'd']>"]
+    asked = [{"text": "a"}, {"text": "b"}, {"words": ["c", "d"]}]
+    assert bundle.calls == ([asked] if batch > 1 else asked)
 
 
 @pytest.mark.parametrize("batch", [1, 8])

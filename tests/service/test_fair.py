@@ -141,7 +141,7 @@ def test_who_asks_one_after_the_other_is_not_held_up_by_long_texts_each_time() -
         model.gate.set()
         await asyncio.gather(running, first)
         for _ in range(19):
-            await batcher.ask([Question(text="m")], "modest")
+            await batcher.ask([Question({"text": "m"})], "modest")
         assert await long == ["Y" * 8_000] * 4  # and he who does not come back holds nobody up
         order = "".join(text[0] for batch in model.batches for text in batch)
         assert order.index("m" * 10) <= 2, order  # 20 × 201 characters are less than a long text

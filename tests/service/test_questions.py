@@ -39,13 +39,17 @@ def test_any_json(document: object) -> None:
         assert isinstance(document, dict)
         assert len(document) == 1
         assert len(found.questions) <= LIMITS.max_texts
-        assert all(len(question.text or "") <= LIMITS.max_text for question in found.questions)
+        assert all(question.characters <= LIMITS.max_text for question in found.questions)
 
 
 def test_what_is_asked() -> None:
-    assert read(b'{"text": "a"}') == Asked((Question(text="a"),), several=False)
-    assert read(b'{"words": ["a", "b"]}') == Asked((Question(words=("a", "b")),), several=False)
-    assert read(b'{"texts": ["a", ""]}') == Asked((Question("a"), Question("")), several=True)
+    assert read(b'{"text": "a"}') == Asked((Question({"text": "a"}),), several=False)
+    words = Question({"words": ["a", "b"]})
+    assert (
+        read(b'{"words": ["a", "b"]}') == Asked((words,), several=False) and words.characters == 3
+    )
+    two = (Question({"text": "a"}), Question({"text": ""}))
+    assert read(b'{"texts": ["a", ""]}') == Asked(two, several=True)
     assert read(b'{"texts": []}') == Asked((), several=True)
 
 

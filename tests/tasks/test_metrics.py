@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecompress.tasks import Answers, Score, task
+from edgecompress.tasks.entities import scored_spans
 from edgecompress.tasks.metrics import (
     ACCURACY,
     F1,
@@ -67,6 +68,16 @@ def test_span_counts_add_up_to_seqeval(pairs: list[list[tuple[str, str]]]) -> No
                 if "avg" not in kind and row["support"]:
                     found = value(scores, "f1", f"label:{kind}")
                     assert found == pytest.approx(row["f1-score"])
+
+
+@settings(deadline=None)
+@given(st.lists(st.text("BIESOLU.-XP_é", min_size=1, max_size=5), max_size=12))
+def test_spans_of_strange_tags_are_those_of_seqeval(tags: list[str]) -> None:
+    from seqeval.metrics.sequence_labeling import get_entities
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert scored_spans(tags) == get_entities(tags)
 
 
 def test_slices_tell_files_and_labels_apart() -> None:

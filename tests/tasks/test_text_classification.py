@@ -95,7 +95,7 @@ def test_tasks_are_found_by_name() -> None:
         task("text-clasification")
     with pytest.raises(DataError, match="there are masked-lm, text-classification"):
         task("xyz")
-    assert text_of(TASK.example("Di president")) == "Di president"
+    assert text_of(TASK.ask("Di president")) == "Di president"
 
 
 @settings(deadline=None)

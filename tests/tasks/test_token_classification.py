@@ -173,7 +173,7 @@ def test_typed_text_is_split_as_the_files_are() -> None:
         *("Al-Barnawi", "(", "shugaba", ")", ",", "ya", "ce", ":"),
         *("“", "A'a", "!", "”", "$3.5", "ẹ̀kọ́"),
     ]
-    assert words_of(TASK.example(text)) == tuple(words)
+    assert words_of(TASK.ask(text)) == tuple(words)
     assert split_words("  \n") == ()
 
 
