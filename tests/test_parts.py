@@ -112,6 +112,12 @@ def test_what_fails_for_a_part_and_what_takes_one_graph(place: Path, dynamic: Ca
     done = run(place, "sensitivity", "dynamic")
     assert done.returncode == 2
     assert "sensitivity takes one graph; name one of" in done.stderr
+    (place / "r.yaml").write_text("name: r\nmodel: dynamic\nstages: [fuse]\n")
+    for command in (("check", "r.yaml"), ("run", "r.yaml", "-o", "r")):
+        done = run(place, *command)
+        assert done.returncode == 2
+        assert "r.yaml:2: model: a run ends with a bundle, which holds one graph" in done.stderr
+    assert not (place / "r").exists()
     with pytest.raises(BundleError, match="holds one graph, and this model has encoder, decoder"):
         write_bundle(place / "bundle", dynamic, {}, {})
 

@@ -91,6 +91,7 @@ def check_models(recipe: Recipe, labels: Sequence[str]) -> None:
     check_sections(recipe)
     if spec is not None and spec.model is not None:
         _check(recipe, spec, rules, labels, ("teacher", "model"))
+    check_parts(recipe)
     if fields.model is not None and not _is_onnx(Path(fields.model)):
         named = TeacherSpec(model=fields.model, labels=fields.labels)
         _check(recipe, named, model_head(recipe), labels, ("model",))
@@ -170,6 +171,22 @@ def _check_one(recipe: Recipe, spec: TeacherSpec, rules: HeadRules, labels: Sequ
         labels_of_new(task, labels)
     elif find_task(task).labelled:
         check_labels(renamed(class_names(described), spec.labels), labels, rules.where)
+
+
+def check_parts(recipe: Recipe) -> None:
+    """Refuse a model of several graphs, of which no bundle can be made."""
+    if recipe.fields.model is None:
+        return
+    place = at_home(recipe.fields.model)
+    described = (place / "candidate.json").is_file()
+    found = Candidate.load(place).model if described else onnx_model_at(place)
+    if isinstance(found, OnnxModel) and found.parts:
+        raise recipe.source.error(
+            "a run ends with a bundle, which holds one graph, and this model has "
+            f"{', '.join(found.graphs)}; name one of them, or apply stages by their commands, as "
+            "`edgecompress quantize` does",
+            ("model",),
+        )
 
 
 def _is_onnx(path: Path) -> bool:

@@ -20,6 +20,7 @@ from edgecompress.engine.chains import Chain
 from edgecompress.engine.context import Splits
 from edgecompress.engine.floor import measured_floor
 from edgecompress.engine.given_answers import given_answers
+from edgecompress.engine.given_models import check_parts
 from edgecompress.engine.observation import descriptions
 from edgecompress.engine.origin import find_origin
 from edgecompress.engine.pipeline import (
@@ -101,6 +102,7 @@ def run(
         is no error: its row says why.
     """
     loaded = recipe if isinstance(recipe, Recipe) else load_recipe(Path(recipe), settings)
+    check_parts(loaded)
     folder = prepare_output(Path(output))
     place = Store(Path(store) if store else default_store())
     with writing_into(folder):
