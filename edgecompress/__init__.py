@@ -11,7 +11,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from edgecompress.api.bundles import (
+        diff_bundles,
+        pack_bundle,
+        show_bundle,
+        unpack_bundle,
+        verify_bundle,
+    )
     from edgecompress.api.measuring import evaluate, profile
+    from edgecompress.api.recipes import check, list_stages, reproduce, schema
+    from edgecompress.api.signing import sign_bundle
     from edgecompress.api.stages import (
         distil,
         export,
@@ -27,34 +36,51 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "__version__",
+    "check",
+    "diff_bundles",
     "distil",
     "evaluate",
     "export",
     "factorize",
     "finetune",
+    "list_stages",
     "load",
+    "pack_bundle",
     "profile",
     "prune",
     "quantize",
+    "reproduce",
     "run",
+    "schema",
+    "show_bundle",
+    "sign_bundle",
     "trim",
+    "unpack_bundle",
+    "verify_bundle",
 ]
 
-_STAGES = ("distil", "export", "factorize", "finetune", "prune", "quantize", "trim")
 _HOMES = {
-    "load": "edgecompress.runtime",
-    "run": "edgecompress.engine.run",
-    **dict.fromkeys(("evaluate", "profile"), "edgecompress.api.measuring"),
-    **dict.fromkeys(_STAGES, "edgecompress.api.stages"),
-}
-"""Where each public name is defined."""
+    "edgecompress.api.bundles": (
+        "diff_bundles", "pack_bundle", "show_bundle", "unpack_bundle", "verify_bundle",
+    ),
+    "edgecompress.api.measuring": ("evaluate", "profile"),
+    "edgecompress.api.recipes": ("check", "list_stages", "reproduce", "schema"),
+    "edgecompress.api.signing": ("sign_bundle",),
+    "edgecompress.api.stages": (
+        "distil", "export", "factorize", "finetune", "prune", "quantize", "trim",
+    ),
+    "edgecompress.engine.run": ("run",),
+    "edgecompress.runtime": ("load",),
+}  # fmt: skip
+"""Where the public names are defined."""
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    home = next((home for home, names in _HOMES.items() if name in names), None)
+    if home is None:
         raise AttributeError(f"module 'edgecompress' has no attribute {name!r}")
     try:
-        return getattr(importlib.import_module(_HOMES[name]), name)
+        return getattr(importlib.import_module(home), name)
     except ModuleNotFoundError as error:
         from edgecompress.errors import MissingExtraError
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from edgecompress.api.arguments import Place, Places, reporting, several
 from edgecompress.api.measured import Evaluation, ModelProfile, Profile
-from edgecompress.api.options import DataOptions, Place, Places, reporting, several, takes_data
+from edgecompress.api.options import DataOptions, takes_data
 from edgecompress.engine.single import evaluate_one, profile_models
 from edgecompress.errors import ArgumentError, DataError, EdgeCompressError
 from edgecompress.onnx_folders import onnx_in_folder

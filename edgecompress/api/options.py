@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
+from edgecompress.api.arguments import Place, Places, find_recipe, several
 from edgecompress.engine.recipe import Recipe
 from edgecompress.engine.single import single_recipe
-from edgecompress.progress import Reporter, Silent
-from edgecompress.resources import resource_folder
+from edgecompress.progress import Reporter
 from edgecompress.yamlfile import Settings, setting
 
-Place: TypeAlias = "str | os.PathLike[str]"
-Places: TypeAlias = "Place | Sequence[Place]"
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 DATA = """
@@ -108,37 +105,8 @@ def split_options(given: Mapping[str, Any]) -> tuple[DataOptions, dict[str, Any]
     return DataOptions(**said), {n: value for n, value in given.items() if n not in SHARED}
 
 
-def several(given: Any) -> tuple[Any, ...]:
-    """Give one value or several as a tuple."""
-    return (given,) if isinstance(given, str | int | os.PathLike) else tuple(given)
-
-
 def as_texts(settings: Settings) -> list[str]:
     """Write settings as the command line has them."""
     if isinstance(settings, Mapping):
         return [setting(key, value) for key, value in settings.items()]
     return list(settings)
-
-
-def find_recipe(name: Place) -> Path:
-    """Give the recipe's file: a path, or the name of one that is installed (``quickstart``)."""
-    path = Path(name)
-    if path.exists():
-        return path
-    shipped = resource_folder("models") / path.name
-    for candidate in (shipped, shipped.with_suffix(".yaml")):
-        if candidate.is_file():
-            return candidate
-    return path
-
-
-@contextlib.contextmanager
-def reporting(progress: bool | Reporter) -> Iterator[Reporter]:
-    """Give who is told how far the work is: bars and lines, or nobody."""
-    if progress is True:
-        from edgecompress.api.progress import TerminalReporter
-
-        with TerminalReporter() as reporter:
-            yield reporter
-    else:
-        yield progress or Silent()

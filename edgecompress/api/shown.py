@@ -113,7 +113,7 @@ def drawn(parts: Iterable[Section]) -> Iterator[RenderableType]:
         if part.lines:
             yield table
         for note in part.notes:
-            yield Text(note, style="dim")
+            yield Text(note, style="dim" if part.title else "")
         for warning in part.warnings:
             yield Text(warning, style="yellow")
 

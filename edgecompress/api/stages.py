@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from edgecompress.api.arguments import Place, reporting
 from edgecompress.api.made import StageResult, stage_result
-from edgecompress.api.options import Place, reporting, split_options, takes_data
+from edgecompress.api.options import split_options, takes_data
 from edgecompress.engine.single import apply_one
 from edgecompress.errors import ArgumentError
 

@@ -67,20 +67,3 @@ def list_matrix(matrix: Matrix, output: Path, only: Sequence[str]) -> None:
             took = duration(cell.seconds) if cell.seconds else ""
             say(f"{cell.name:<{width}}  {state:<8}  {took:>10}  {cell.reason or ''}".rstrip())
     say(state_words(result))
-
-
-def say_matrix(matrix: Matrix) -> None:
-    """Print what a matrix would do: its axes, its cells, and how much of the work they share."""
-    from edgecompress.engine.preflight import shared_work
-
-    for axis, values in matrix.axes.items():
-        say(f"axis {axis}: {', '.join(map(str, values))}")
-    for name, value in matrix.constants.items():
-        say(f"constant {name}: {value}")
-    recipes = [cell.recipe for cell in matrix.cells]
-    chains = {len(recipe.chains) for recipe in recipes}
-    each = f"{min(chains)}" if len(chains) == 1 else f"{min(chains)} to {max(chains)}"
-    total = sum(len(recipe.chains) for recipe in recipes)
-    say(f"{len(recipes)} cells of {each} candidates, {total} in all")
-    asked, made = shared_work(recipes)
-    say(f"{asked:,} stage uses, of which {made:,} are run: the others are shared")

@@ -1,4 +1,4 @@
-"""Options that several commands share, and how a recipe is found by name."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -32,17 +32,3 @@ KEY: Decorator = click.option(
     type=click.Path(path_type=Path),
     help="Public key: refuse a bundle that was not signed with it, before anything of it is used.",
 )
-
-
-def find_recipe(name: str) -> Path:
-    """Give the recipe's file: a path, or the name of one that is installed (``quickstart``)."""
-    path = Path(name)
-    if path.exists():
-        return path
-    from edgecompress.resources import resource_folder
-
-    shipped = resource_folder("models") / path.name
-    for candidate in (shipped, shipped.with_suffix(".yaml")):
-        if candidate.is_file():
-            return candidate
-    return path

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
+from edgecompress.api.signing import verify_with_key
 from edgecompress.cli._options import KEY
 from edgecompress.cli._output import say
-from edgecompress.cli._signature import verify_with_key
 
 _PLATFORMS = ("linux/amd64", "linux/arm64")
 

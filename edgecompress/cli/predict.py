@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from edgecompress.api.signing import verify_with_key
 from edgecompress.cli._options import KEY
 from edgecompress.cli._output import say, say_json
-from edgecompress.cli._signature import verify_with_key
 from edgecompress.errors import DataError
 from edgecompress.runtime.lines import Source, arriving
 

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
-from edgecompress.cli._output import say, say_json
-
-if TYPE_CHECKING:
-    from edgecompress.cli._diff_words import Section
-    from edgecompress.engine.reproduce import Reproduction
-    from edgecompress.quantization.graphs.differences import ModelDifferences
-
-MOST_TENSORS = 12
-"""Weights that are listed; ``--json`` has them all."""
+from edgecompress.cli._output import say_json, show
 
 
 @click.command(name="reproduce")
@@ -57,18 +49,7 @@ MOST_TENSORS = 12
 )
 @click.option("--yes", is_flag=True, help="Fetch the hub's models that the bundle names.")
 @click.option("--json", "as_json", is_flag=True, help="Write everything as one JSON document.")
-def command(
-    bundle: Path,
-    data_root: Path | None,
-    teacher: str | None,
-    model: str | None,
-    settings: tuple[str, ...],
-    store: Path | None,
-    output: Path | None,
-    threads: int | None,
-    yes: bool,
-    as_json: bool,
-) -> None:
+def command(as_json: bool, yes: bool, **options: Any) -> None:
     """Make BUNDLE again by its own recipe in a clean store, and compare the two.
 
     What stages decided by measuring is decided as it was; nothing is timed. Data, teacher and
@@ -79,25 +60,14 @@ def command(
 
     Exit code 0: not a byte of the core differs; 1: something does.
     """
-    from edgecompress.api.progress import TerminalReporter
-    from edgecompress.engine.reproduce import reproduce
-    from edgecompress.engine.same_inputs import Inputs
+    from edgecompress.api.recipes import reproduce
 
-    with TerminalReporter() as reporter:
-        found = reproduce(
-            bundle,
-            Inputs(data_root, teacher, model, settings),
-            store=store,
-            output=output,
-            threads=threads,
-            reporter=reporter,
-            fetch=lambda names: yes or _agreed(names),
-        )
+    found = reproduce(**options, yes=yes or _agreed)
     if as_json:
         say_json(json.dumps(found.to_json(), indent=1, ensure_ascii=False))
     else:
-        _show(found)
-    click.get_current_context().exit(0 if found.equal else 1)
+        show(found)
+    click.get_current_context().exit(found.exit_code)
 
 
 def _agreed(names: Sequence[str]) -> bool:
@@ -108,59 +78,3 @@ def _agreed(names: Sequence[str]) -> bool:
         f"The bundle names {' and '.join(map(repr, names))}: fetch it from the Hugging Face hub?"
     )
     return click.confirm(asked, err=True)
-
-
-def _show(found: Reproduction) -> None:
-    from edgecompress.cli._diff import _print as print_sections
-    from edgecompress.cli._diff_words import Section, sections
-
-    for note in found.notes:
-        say(f"note: {note}")
-    if found.equal:
-        say(f"the same bytes: all {len(found.unchanged)} files of the core")
-        return
-    total = len(found.unchanged) + len(found.differences.files)
-    say(f"different: {len(found.unchanged)} of {total} files of the core are the same")
-    parts = list(sections(found.differences))
-    if found.model is not None:
-        parts += _model(found.model)
-    if found.scores:
-        lines = tuple(
-            (
-                score.split,
-                score.metric,
-                f"{score.old:.4f}",
-                f"{score.new:.4f}",
-                f"{score.new - score.old:+.4f}",
-                f"{score.flipped} of {score.asked}",
-            )
-            for score in found.scores
-        )
-        heads = ("split", "metric", "recorded", "made again", "difference", "answers that differ")
-        parts.append(Section("Accuracy", heads, lines, right=2))
-    print_sections(parts)
-
-
-def _model(found: ModelDifferences) -> Iterator[Section]:
-    from edgecompress.cli._diff_words import Section
-
-    shown = found.tensors[:MOST_TENSORS]
-    lines = tuple(
-        (
-            one.name,
-            one.old or "none",
-            "" if one.differing is None else f"{one.differing:.1%}",
-            "" if one.largest is None else f"{one.largest:.3g}",
-            "" if one.scale is None else f"{one.scale:.3g}",
-        )
-        if one.old == one.new
-        else (one.name, one.old or "none", f"now {one.new or 'none'}", "", "")
-        for one in shown
-    )
-    notes = [] if found.same_graph else ["The graphs differ in operators or wiring."]
-    notes += [f"{name}: {old} → {new}" for name, (old, new) in found.operators.items()]
-    if len(found.tensors) > len(shown):
-        notes.append(f"… and {len(found.tensors) - len(shown)} more; --json has them all")
-    title = f"Weights: {len(found.tensors)} differ, {found.compared} are in both"
-    heads = ("weight", "type", "values that differ", "largest difference", "largest value")
-    yield Section(title, heads if lines else (), lines, tuple(notes), right=2)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from edgecompress.cli._options import SETTINGS, STORE, find_recipe
+from edgecompress.api.arguments import find_recipe
+from edgecompress.cli._options import SETTINGS, STORE
 
 
 @click.command(name="run")

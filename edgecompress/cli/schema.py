@@ -14,8 +14,6 @@ def command(fleet: bool) -> None:
     """
     import json
 
-    from edgecompress.engine.recipe import recipe_schema
-    from edgecompress.targets.fleet import fleet_schema
+    from edgecompress.api.recipes import schema
 
-    found = fleet_schema() if fleet else recipe_schema()
-    click.echo(json.dumps(found, indent=1, ensure_ascii=False))
+    click.echo(json.dumps(schema(fleet=fleet), indent=1, ensure_ascii=False))

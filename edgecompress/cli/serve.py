@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
+from edgecompress.api.signing import verify_with_key
 from edgecompress.cli._options import KEY
-from edgecompress.cli._signature import verify_with_key
 from edgecompress.service.limits import Limits
 
 _DEFAULT = Limits()

@@ -38,7 +38,7 @@ def command() -> None:
 @_FLEET
 def list_targets(file: Path | None) -> None:
     """List the fleet and what each target can measure; nothing is connected to."""
-    from edgecompress.cli._targets import named_specs, read_fleet
+    from edgecompress.targets.named import named_specs, read_fleet
     from edgecompress.targets.spec import can_measure
 
     fleet = read_fleet(file)
@@ -61,7 +61,7 @@ def check(context: click.Context, names: tuple[str, ...], file: Path | None) -> 
     """
     from concurrent.futures import ThreadPoolExecutor
 
-    from edgecompress.cli._targets import named_specs, read_fleet
+    from edgecompress.targets.named import named_specs, read_fleet
 
     specs = named_specs(read_fleet(file), names)
     with ThreadPoolExecutor(len(specs), thread_name_prefix="check") as pool:
@@ -84,8 +84,8 @@ def prepare(context: click.Context, names: tuple[str, ...], file: Path | None) -
     What is there already is kept. A board needs no network: wheels are carried over to it.
     """
     from edgecompress.api.progress import TerminalReporter
-    from edgecompress.cli._targets import named_specs, read_fleet
     from edgecompress.errors import EdgeCompressError
+    from edgecompress.targets.named import named_specs, read_fleet
 
     specs = named_specs(read_fleet(file), names)
     with TerminalReporter() as reporter:
@@ -123,7 +123,7 @@ def prepare(context: click.Context, names: tuple[str, ...], file: Path | None) -
 @click.pass_context
 def clean(context: click.Context, names: tuple[str, ...], file: Path | None) -> None:
     """Remove what was left on each NAME, and say how much that was."""
-    from edgecompress.cli._targets import named_specs, read_fleet
+    from edgecompress.targets.named import named_specs, read_fleet
 
     specs = named_specs(read_fleet(file), names)
     context.exit(_say([_done(spec, spec.clean) for spec in specs]))

@@ -13,7 +13,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 from edgecompress.bundle.packing import pack_bundle
-from edgecompress.cli import _diff
 from edgecompress.cli.bundle import command
 from edgecompress.errors import BundleError, DataError
 from edgecompress.values import Candidate, Measurement, OnnxModel, Row, RunResult, Verdict
@@ -169,13 +168,16 @@ def test_an_archive_is_compared_as_the_bundle_that_it_holds(
 def test_a_terminal_gets_tables(
     pair: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from edgecompress.cli._diff_words import sections
+    from rich.console import Console
+
+    from edgecompress.api.difference_sections import sections
+    from edgecompress.api.shown import drawn
     from edgecompress.comparison.differences import compare
     from edgecompress.comparison.side import read_side
 
     found = compare(*(read_side(Path(one)) for one in pair))
     monkeypatch.setenv("COLUMNS", "160")
-    _diff._print_rich(sections(found))
+    Console().print(*drawn(sections(found)))
     text = capsys.readouterr().out
     assert "Recipe" in text and "7 → 8" in text and "apart" in text
 

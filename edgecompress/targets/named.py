@@ -1,4 +1,4 @@
-"""The targets that the command line names."""
+"""The targets that a person names."""
 
 from __future__ import annotations
 

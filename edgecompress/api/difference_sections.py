@@ -6,9 +6,9 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from edgecompress.all_metrics import metric as declared
+from edgecompress.api.shown import Section
 from edgecompress.comparison.changes import Change
 from edgecompress.comparison.differences import Differences, Number, StageChange, shown_first
 from edgecompress.comparison.flips import VERDICTS, Flip, Flips, in_words
@@ -21,20 +21,6 @@ WIDTH = 60
 DECIDED = 8
 """Lines about one stage, and parts of the data, that are shown."""
 SIGNS = {"added": "+", "removed": "−", "changed": "~"}
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """A title, a table (its `heads` may be empty), and what stands under it.
-
-    `right` is the index of the first column of figures, which are set flush right.
-    """
-
-    title: str
-    heads: tuple[str, ...] = ()
-    lines: tuple[tuple[str, ...], ...] = ()
-    notes: tuple[str, ...] = ()
-    right: int | None = None
 
 
 def sections(found: Differences) -> Iterator[Section]:
