@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from edgecompress.targets.base import Job, JobModel, Launcher, Readings, Target
 from edgecompress.targets.kinds import named_by_url
-from edgecompress.targets.spec import Finding, TargetReport, TargetSpec, report_of
+from edgecompress.targets.spec import TargetFinding, TargetReport, TargetSpec, report_of
 
 __all__ = [
-    "Finding",
     "Job",
     "JobModel",
     "Launcher",
     "Readings",
     "Target",
+    "TargetFinding",
     "TargetReport",
     "TargetSpec",
     "open_target",

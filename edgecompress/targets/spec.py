@@ -42,7 +42,7 @@ class TargetFields(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class TargetFinding:
     """Something about a target that a person should know.
 
     Attributes
@@ -67,7 +67,7 @@ class TargetReport:
     host: str = ""
     facts: Json | None = None
     can: tuple[str, ...] = ()
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[TargetFinding, ...] = ()
     error: EdgeCompressError | None = None
 
     @property
@@ -90,7 +90,7 @@ def report_of(
     spec: TargetFields,
     target: Target,
     facts: Json,
-    findings: Iterable[Finding] = (),
+    findings: Iterable[TargetFinding] = (),
     host: str = "",
 ) -> TargetReport:
     """Gather what was found out about a target; what is to be said of its energy is added.
@@ -101,7 +101,7 @@ def report_of(
     target : Target
     facts : dict
         Its description.
-    findings : iterable of Finding
+    findings : iterable of TargetFinding
     host : str
         What was connected to.
     """
@@ -114,20 +114,20 @@ def report_of(
     return TargetReport(spec, host, facts, can, findings)
 
 
-def _energy(spec: TargetFields, facts: Json) -> Iterator[Finding]:
+def _energy(spec: TargetFields, facts: Json) -> Iterator[TargetFinding]:
     """Find what keeps energy from being measured."""
     if spec.meter is not None and not spec.meter.is_file():
         what = f"the power meter's file {spec.meter} is not there"
-        yield Finding(what, "let the meter write it, or correct `meter`", "missing")
+        yield TargetFinding(what, "let the meter write it, or correct `meter`", "missing")
     if spec.meter is None and facts.get("meters") == []:
         advice = "energy is not measured; name the CSV of an external meter as `meter`"
-        yield Finding("no energy meter that can be read", advice)
+        yield TargetFinding("no energy meter that can be read", advice)
 
 
-def governor(spec: TargetFields, facts: Json, command: str) -> Iterator[Finding]:
+def governor(spec: TargetFields, facts: Json, command: str) -> Iterator[TargetFinding]:
     """Find a frequency governor that moves the clock; `command` says how to set another."""
     if facts.get("governor") not in (None, "performance") and not spec.any_governor:
-        yield Finding(
+        yield TargetFinding(
             f"the frequency governor {facts['governor']}",
             f"times are marked invalid under it; {command} (or set any_governor)",
         )

@@ -50,7 +50,9 @@ class TorchModule:
             return [answer[name].numpy() for name in self._outputs]
 
 
-def open_any(entry: Mapping[str, Any], job: Mapping[str, Any], folder: Path) -> sessions.Opened:
+def open_any(
+    entry: Mapping[str, Any], job: Mapping[str, Any], folder: Path
+) -> sessions.LoadedModel:
     """Open a PyTorch model, or an ONNX one beside it."""
     if entry["kind"] == "torch":
         return TorchModule(entry, job, folder)
@@ -61,7 +63,7 @@ def open_any(entry: Mapping[str, Any], job: Mapping[str, Any], folder: Path) -> 
         *session["config_entries"],
         ("session.force_spinning_stop", "1"),
     ]
-    return sessions.Session({**entry, "session": session}, job, folder)
+    return sessions.OnnxSession({**entry, "session": session}, job, folder)
 
 
 def import_torch() -> None:

@@ -18,7 +18,7 @@ from boards import LightServer, Server, light_server
 
 from edgecompress.errors import TargetError
 from edgecompress.targets.ssh import rpc_server
-from edgecompress.targets.ssh.rpc_server import RefusedError, RpcServer
+from edgecompress.targets.ssh.rpc_server import RequestRefusedError, RpcServer
 from edgecompress.targets.ssh.target import Ssh
 from edgecompress.targets.ssh.transfer import file_digest
 
@@ -261,19 +261,19 @@ def test_the_rpc_server_refuses_what_leaves_the_cache(tmp_path: Path) -> None:
     entered = server.enter(str(tmp_path / "cache"))
     digest = "0" * 64
     for wrong in ("../x", "a/b", "..", "", "a\0b"):
-        with pytest.raises(RefusedError):
+        with pytest.raises(RequestRefusedError):
             server.state(digest, wrong, 1)
-        with pytest.raises(RefusedError):
+        with pytest.raises(RequestRefusedError):
             server.begin_environment(wrong)
     for wrong in ("../../etc", "0" * 63, "G" * 64):
-        with pytest.raises(RefusedError):
+        with pytest.raises(RequestRefusedError):
             server.state(wrong, "x", 1)
-        with pytest.raises(RefusedError):
+        with pytest.raises(RequestRefusedError):
             server.link(wrong, [])
     for wrong in ("/etc", f"{entered['session']}/..", str(tmp_path), f"{entered['session']}/../.."):
-        with pytest.raises(RefusedError):
+        with pytest.raises(RequestRefusedError):
             server.drop(wrong)
-    with pytest.raises(RefusedError):
+    with pytest.raises(RequestRefusedError):
         server.link(digest, [["../x", digest, "x"]])
     server.end()
 

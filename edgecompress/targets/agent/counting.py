@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecompress.targets.agent.arrays import Feed
-from edgecompress.targets.agent.sessions import Opened, cast
+from edgecompress.targets.agent.sessions import LoadedModel, cast
 
 _MARKER = 9999  # the file of the marker calls
 _START, _END = b"s", b"ee"  # told apart by their lengths
@@ -41,7 +41,7 @@ def count(
     items: Sequence[list[list[Feed]]],
     job: Mapping[str, Any],
     folder: Path,
-    open_model: Callable[[Mapping[str, Any], Mapping[str, Any], Path], Opened],
+    open_model: Callable[[Mapping[str, Any], Mapping[str, Any], Path], LoadedModel],
 ) -> list[dict[str, Any]]:
     """Count the instructions of one pass over its items, model by model.
 
@@ -72,7 +72,7 @@ def count(
     return found
 
 
-def _pass(model: Opened, items: list[list[Feed]]) -> None:
+def _pass(model: LoadedModel, items: list[list[Feed]]) -> None:
     for rows in items:
         for row in rows:
             model(row)

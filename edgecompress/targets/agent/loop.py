@@ -15,7 +15,7 @@ from edgecompress.targets.agent.arrays import Feed
 from edgecompress.targets.agent.energy import Watch
 from edgecompress.targets.agent.progress import Progress
 from edgecompress.targets.agent.sensors import counters, frequency_mhz, surroundings
-from edgecompress.targets.agent.sessions import Null, Opened
+from edgecompress.targets.agent.sessions import LoadedModel, Null
 
 WINDOW_ITEMS, WINDOW_NS = 8, 50_000_000
 STABLE = 0.05
@@ -50,7 +50,7 @@ def tokenizer(entry: Mapping[str, Any], folder: Path) -> Callable[[Any], list[Fe
 
 
 def _rounds(
-    models: Sequence[Opened],
+    models: Sequence[LoadedModel],
     items: Sequence[list[list[Feed]]],
     tokenize: Sequence[Callable[[Any], list[Feed]] | None],
     texts: Sequence[Any],
@@ -84,7 +84,7 @@ def _rounds(
 
 
 def warm_up(
-    models: Sequence[Opened],
+    models: Sequence[LoadedModel],
     items: Sequence[list[list[Feed]]],
     tokenize: Sequence[Callable[[Any], list[Feed]] | None],
     job: Mapping[str, Any],
@@ -131,7 +131,7 @@ def warm_up(
 
 
 def time_models(
-    models: Sequence[Opened],
+    models: Sequence[LoadedModel],
     items: Sequence[list[list[Feed]]],
     tokenize: Sequence[Callable[[Any], list[Feed]] | None],
     job: Mapping[str, Any],

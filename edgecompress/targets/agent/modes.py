@@ -25,12 +25,12 @@ from edgecompress.targets.agent.sensors import (
     pss_bytes,
     surroundings,
 )
-from edgecompress.targets.agent.sessions import Opened, cast, import_onnxruntime, open_onnx
+from edgecompress.targets.agent.sessions import LoadedModel, cast, import_onnxruntime, open_onnx
 
 MODES = ("time", "answers", "cold", "operators", "instructions")
 
 
-def _answers(model: Opened, items: list[list[Feed]], file: Path) -> None:
+def _answers(model: LoadedModel, items: list[list[Feed]], file: Path) -> None:
     """Run every row alone and write all outputs, aside first and then renamed."""
     progress, columns = Progress(len(items)), list[list[np.ndarray]]()
     for done, rows in enumerate(items):
@@ -54,7 +54,7 @@ def _cold(
     job: Mapping[str, Any],
     folder: Path,
     items: list[list[Feed]],
-    open_model: Callable[[Mapping[str, Any], Mapping[str, Any], Path], Opened],
+    open_model: Callable[[Mapping[str, Any], Mapping[str, Any], Path], LoadedModel],
 ) -> dict[str, Any]:
     """Load one model, run its first inference, then every item once for the memory's peak.
 
@@ -134,7 +134,7 @@ def _damaged(file: Path, error: Exception) -> NoReturn:
 
 def run_job(
     folder: Path,
-    open_model: Callable[[Mapping[str, Any], Mapping[str, Any], Path], Opened] = open_onnx,
+    open_model: Callable[[Mapping[str, Any], Mapping[str, Any], Path], LoadedModel] = open_onnx,
     import_runtime: Callable[[], None] = import_onnxruntime,
 ) -> None:
     """Do the job in `folder` and write its ``readings.json``."""

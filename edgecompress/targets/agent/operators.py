@@ -10,7 +10,7 @@ from typing import Any
 
 from edgecompress.targets.agent.arrays import Feed
 from edgecompress.targets.agent.progress import Progress
-from edgecompress.targets.agent.sessions import Session, cast
+from edgecompress.targets.agent.sessions import OnnxSession, cast
 
 ITEMS, PASSES = 16, 3
 """How many inputs, and how often each; the profile costs time and holds each node of each run."""
@@ -37,7 +37,7 @@ def profile_operators(
     for index, entry in enumerate(entries):
         if entry["path"] is None:
             sys.exit("the model that does nothing has no operators")
-        session = Session(entry, job, folder)
+        session = OnnxSession(entry, job, folder)
         fed = cast(items[index], session)[:ITEMS]
         for done in range(PASSES + 1):
             for rows in fed:

@@ -14,7 +14,7 @@ import numpy as np
 from edgecompress.targets.agent.arrays import Feed
 
 
-class Opened(Protocol):
+class LoadedModel(Protocol):
     """A loaded model: the dtype of each of its inputs, and a function from feed to outputs."""
 
     @property
@@ -37,7 +37,7 @@ class Null:
         return ()
 
 
-class Session:
+class OnnxSession:
     """An ONNX Runtime session on the CPU with the settings that belong to the model."""
 
     def __init__(self, entry: Mapping[str, Any], job: Mapping[str, Any], folder: Path) -> None:
@@ -86,9 +86,9 @@ def _dtype(name: str) -> np.dtype[Any]:
     return np.dtype({"float": "float32", "double": "float64"}.get(inner, inner))
 
 
-def open_onnx(entry: Mapping[str, Any], job: Mapping[str, Any], folder: Path) -> Opened:
+def open_onnx(entry: Mapping[str, Any], job: Mapping[str, Any], folder: Path) -> LoadedModel:
     """Open the job's `entry`; relative paths are below `folder`."""
-    return Null() if entry["path"] is None else Session(entry, job, folder)
+    return Null() if entry["path"] is None else OnnxSession(entry, job, folder)
 
 
 def import_onnxruntime() -> None:
@@ -96,7 +96,7 @@ def import_onnxruntime() -> None:
     import onnxruntime  # noqa: F401
 
 
-def cast(items: list[list[Feed]], model: Opened) -> list[list[Feed]]:
+def cast(items: list[list[Feed]], model: LoadedModel) -> list[list[Feed]]:
     """Give the model just those inputs that it has, in its dtypes."""
     return [
         [

@@ -58,7 +58,7 @@ def emulation_folder() -> Path:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class Emulation:
     """A processor that is ready to run programs.
 
     Attributes
@@ -163,7 +163,7 @@ def _digest(place: Path) -> str:
     return json_digest(found)
 
 
-def _ready(cpu: Cpu) -> Prepared | None:
+def _ready(cpu: Cpu) -> Emulation | None:
     """Give what is prepared already, all of it, or None."""
     emulator, system, counter = _places(cpu)
     if not (_whole(system) and _whole(counter)):
@@ -176,7 +176,7 @@ def _ready(cpu: Cpu) -> Prepared | None:
     else:
         return None
     reason = json.loads((counter / MARKER).read_text(encoding="utf-8"))["reason"]
-    return Prepared(cpu, command, system, None if reason else counter / plugin.FILE, reason)
+    return Emulation(cpu, command, system, None if reason else counter / plugin.FILE, reason)
 
 
 def prepared(cpu: str) -> bool:
@@ -220,7 +220,7 @@ def prepare(cpu: str, progress: Progress | None = None) -> Path:
     return ready(cpu, progress).view
 
 
-def ready(cpu: str, progress: Progress | None = None) -> Prepared:
+def ready(cpu: str, progress: Progress | None = None) -> Emulation:
     """Do what `prepare` does, and give all of it."""
     from filelock import FileLock
 
@@ -278,7 +278,7 @@ def _lacking(cpu: Cpu) -> list[str]:
     ]
 
 
-def _make(cpu: Cpu, folder: Path, progress: Progress | None) -> Prepared:
+def _make(cpu: Cpu, folder: Path, progress: Progress | None) -> Emulation:
     def tell(step: int, what: str) -> None:
         if progress is not None:
             progress(float(step), _STEPS, f"preparing {cpu.url}: {what}")
@@ -287,7 +287,7 @@ def _make(cpu: Cpu, folder: Path, progress: Progress | None) -> Prepared:
     command = _emulator(cpu, emulator, folder, tell)
     if not _whole(system):
         _build(system, folder, lambda aside, work: _root(cpu, command, aside, work, tell))
-    now = Prepared(cpu, command, system, None, None)
+    now = Emulation(cpu, command, system, None, None)
     if not _whole(counter):
         tell(4, "the plugin that counts instructions")
         _build(
@@ -336,7 +336,7 @@ def _root(
         root.add_wheels(aside, cpu.machine, work / "wheels")
     root.add_views(aside, cpu.machine, with_system=not host)
     tell(3, "a first import")
-    trial = Prepared(cpu, command, aside, None, None)
+    trial = Emulation(cpu, command, aside, None, None)
     environment = [f"{key}={value}" for key, value in trial.environment().items()]
     # Here bytecode is written: no later import has to compile again.
     environment.remove("PYTHONDONTWRITEBYTECODE=1")

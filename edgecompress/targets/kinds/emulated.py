@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from edgecompress.targets.base import Progress
 from edgecompress.targets.spec import (
-    Finding,
+    TargetFinding,
     TargetReport,
     TargetSpec,
     can_measure,
@@ -46,13 +46,13 @@ class EmulatedSpec(TargetSpec):
         target = self.open()
         if not prepared(self.url):
             advice = f"run: edgecompress targets prepare {self.name}"
-            missing = Finding("not prepared yet", advice, "missing")
+            missing = TargetFinding("not prepared yet", advice, "missing")
             return TargetReport(self, can=can_measure(target), findings=(missing,))
         reason = target.not_measured("instructions")
         facts = target.describe()
         for key in ("memory_bytes", "kernel", "cores"):  # those of the host
             facts.pop(key, None)
-        missing = Finding("instructions are not counted", reason or "", "missing")
+        missing = TargetFinding("instructions are not counted", reason or "", "missing")
         found = report_of(self, target, facts, (missing,) if reason else ())
         left_out = "instructions" if reason else None
         return replace(found, can=tuple(metric for metric in found.can if metric != left_out))

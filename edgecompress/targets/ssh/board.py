@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecompress.errors import TargetError
+from edgecompress.targets.base import Progress
 from edgecompress.targets.ssh.address import named
 from edgecompress.targets.ssh.connection import Link
 from edgecompress.targets.ssh.fields import SshFields
@@ -24,7 +25,6 @@ from edgecompress.targets.ssh.transfer import Files, TransferError, file_digest,
 MB = 1_000_000
 SPARE_BYTES = 20 * MB
 """What is left free on a board's disk beside the files that are sent."""
-Said = Callable[[float, float, str], None]
 
 
 @dataclass(slots=True)
@@ -107,7 +107,7 @@ class Board:
                 )
             return self._files
 
-    async def put(self, file: Path, said: Said | None = None) -> tuple[str, str, str]:
+    async def put(self, file: Path, said: Progress | None = None) -> tuple[str, str, str]:
         """Have a file on the board, by its content; go on where an earlier try ended.
 
         Returns
@@ -156,7 +156,7 @@ class Board:
                 f"{self.where}: {local.name} could not be stored in {self.shell.cache} ({error})"
             ) from None
 
-    async def gather(self, files: Sequence[Path], said: Said | None = None) -> str:
+    async def gather(self, files: Sequence[Path], said: Progress | None = None) -> str:
         """Have `files` on the board in one folder, placed as they are here; give the first's path.
 
         Raises

@@ -34,7 +34,7 @@ for m in (onnxruntime, numpy, tokenizers)}))"
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class BoardEnvironment:
     """What a board has now.
 
     Attributes
@@ -51,7 +51,7 @@ class Prepared:
     made: bool
 
 
-def prepare(spec: SshFields, progress: Progress | None = None) -> Prepared:
+def prepare(spec: SshFields, progress: Progress | None = None) -> BoardEnvironment:
     """Make a virtual environment in the board's cache folder; one that is there is kept.
 
     Whatever ended an earlier try, the next one goes on: files are not sent again, and a half-made
@@ -74,7 +74,7 @@ def prepare(spec: SshFields, progress: Progress | None = None) -> Prepared:
         if there is not None and there.get("key") == key:
             python = target.use("looking at it", lambda board: _works(board, versions))
             if python is not None:
-                return Prepared(python, versions, made=False)
+                return BoardEnvironment(python, versions, made=False)
         if progress is not None:
             progress(0, 1, "downloading wheels on this machine")
         pip, wheels = download(platform, spec.name)
@@ -136,7 +136,7 @@ async def _make(
     wheels: tuple[Path, ...],
     versions: dict[str, str],
     progress: Progress | None,
-) -> Prepared:
+) -> BoardEnvironment:
     carried = [await board.put(wheel, progress) for wheel in (pip, *wheels)]
     places = [path for path, _, _ in carried]
     if progress is not None:
@@ -158,7 +158,7 @@ async def _make(
         "finish_environment", key=key, base=board.spec.python or DEFAULT_PYTHON
     )
     await board.ask("forget", files=[[digest, name] for _, digest, name in carried])
-    return Prepared(str(finished), versions, made=True)
+    return BoardEnvironment(str(finished), versions, made=True)
 
 
 async def _spawn(board: Board, command: list[str]) -> str:

@@ -44,7 +44,7 @@ _NAME = re.compile(r"[^/\0]{1,200}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
-class RefusedError(Exception):
+class RequestRefusedError(Exception):
     """A request that cannot be done; the text says why."""
 
 
@@ -54,7 +54,7 @@ def _write(document: dict[str, Any]) -> None:
 
 def _whole(name: str) -> str:
     if not _NAME.fullmatch(name) or name in (".", ".."):
-        raise RefusedError(f"{name!r} is no name of a file")
+        raise RequestRefusedError(f"{name!r} is no name of a file")
     return name
 
 
@@ -125,7 +125,7 @@ class RpcServer:
     def cache(self) -> Path:
         """The cache folder, once it was entered."""
         if self._cache is None:
-            raise RefusedError("the cache folder was not entered")
+            raise RequestRefusedError("the cache folder was not entered")
         return self._cache
 
     def facts(self, modules: dict[str, str]) -> dict[str, Any]:
@@ -165,7 +165,7 @@ class RpcServer:
         folder = Path(cache)
         if not (folder / MARKER).is_file():
             if folder.is_dir() and any(folder.iterdir()):
-                raise RefusedError(
+                raise RequestRefusedError(
                     f"{cache} is there already and was not made by edgecompress; name an empty or "
                     "a new folder as `cache`"
                 )
@@ -173,7 +173,7 @@ class RpcServer:
             (folder / MARKER).write_text("made by edgecompress; `edgecompress targets clean`\n")
         info = folder.stat()
         if info.st_uid != os.geteuid() or info.st_mode & 0o022:
-            raise RefusedError(
+            raise RequestRefusedError(
                 f"{cache} belongs to another user or can be written by others, and programs would "
                 "be run from it; name a new folder as `cache`"
             )
@@ -211,7 +211,7 @@ class RpcServer:
 
     def _file(self, digest: str, name: str) -> Path:
         if not _DIGEST.fullmatch(digest):
-            raise RefusedError(f"{digest!r} is no digest")
+            raise RequestRefusedError(f"{digest!r} is no digest")
         return self.cache / "files" / digest / _whole(name)
 
     def state(self, digest: str, name: str, size: int) -> dict[str, Any]:
@@ -254,7 +254,7 @@ class RpcServer:
         `files` holds (relative path in the folder, digest, name) of each.
         """
         if not _DIGEST.fullmatch(digest):
-            raise RefusedError(f"{digest!r} is no digest")
+            raise RequestRefusedError(f"{digest!r} is no digest")
         folder = self.cache / "models" / digest
         if folder.is_dir():
             return str(folder)
@@ -277,7 +277,7 @@ class RpcServer:
     def job(self) -> str:
         """Make an empty folder for one job."""
         if self._session is None:
-            raise RefusedError("no session was begun")
+            raise RequestRefusedError("no session was begun")
         self._jobs += 1
         folder = self._session / str(self._jobs)
         folder.mkdir()
@@ -300,7 +300,7 @@ class RpcServer:
     def _own(self, path: str) -> Path:
         folder = Path(path)
         if self._session is None or folder.parent != self._session or ".." in folder.parts:
-            raise RefusedError(f"{path} is no folder of a job of this session")
+            raise RequestRefusedError(f"{path} is no folder of a job of this session")
         return folder
 
     def clean(self, cache: str) -> dict[str, Any]:
@@ -309,10 +309,10 @@ class RpcServer:
         if not folder.exists():
             return {"removed": 0}
         if not (folder / MARKER).is_file():
-            raise RefusedError(f"{cache} was not made by edgecompress, so it is left alone")
+            raise RequestRefusedError(f"{cache} was not made by edgecompress, so it is left alone")
         for session in (folder / "jobs").glob("*"):
             if session != self._session and self._alive(session):
-                raise RefusedError(
+                raise RequestRefusedError(
                     f"a job of another connection runs in {cache}; clean when it is over"
                 )
         size = _bytes_below(folder)
@@ -336,7 +336,7 @@ class RpcServer:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
-            raise RefusedError(
+            raise RequestRefusedError(
                 "another connection prepares it now; try again when it is over"
             ) from None
         self._prepare = descriptor
@@ -419,7 +419,7 @@ def _answer(server: RpcServer, request: dict[str, Any]) -> None:
             server.spawn(request["command"], number)
             return
         answer = {"id": number, "answer": getattr(server, what)(**request)}
-    except RefusedError as error:
+    except RequestRefusedError as error:
         answer = {"id": number, "refused": str(error)}
     except Exception as error:  # noqa: BLE001 - whatever it was, the host says it
         text = f"{type(error).__name__}: {error}"
