@@ -14,18 +14,8 @@ from typing import Any
 
 from edgecompress.bundle.manifest import Manifest
 from edgecompress.errors import MissingExtraError
-from edgecompress.report import evidence, words
-from edgecompress.report.blocks import (
-    Block,
-    Code,
-    Head,
-    Heading,
-    Items,
-    Page,
-    Paragraph,
-    Section,
-    name,
-)
+from edgecompress.report import blocks, evidence, words
+from edgecompress.report.blocks import Block, Items, Paragraph, Section, name
 from edgecompress.report.facts import HERE, Facts, display_name, gather, scored, size_ratio
 from edgecompress.report.languages import LABEL, Languages, languages
 from edgecompress.report.limits import FEW, limits
@@ -106,14 +96,14 @@ def render_card(manifest: Manifest, result: RunResult, *, longest: int | None = 
     told = limits(result, facts, row, manifest.labels, parts, spoken, longest)
     found = headline(result, facts)
     lead = f"It is {found.detail}." if found.detail else ""
-    head = Head(found.sentence, lead, found.badge) if facts.winner else Head(manifest.name)
+    verdict = blocks.Head(found.sentence, lead, found.badge)
     uneven = [block for one in parts for block in _uneven(one, display_name(base) if base else "")]
     alone = Paragraph("The figures were not taken apart: the data has one part only, or none.")
     missing = tuple(evidence.missing(facts, row))
     whole = Paragraph("Everything that this run measures is there and valid.")
-    page = Page(
+    page = blocks.Page(
         manifest.name,
-        head,
+        verdict if facts.winner else blocks.Head(manifest.name),
         (Paragraph(WRITTEN),),
         (
             Section("What it is", tuple(_about(manifest, facts, row))),
@@ -150,7 +140,7 @@ def _about(manifest: Manifest, facts: Facts, row: Row) -> Iterator[Block]:
 def _numbers(result: RunResult, facts: Facts, row: Row) -> Iterator[Block]:
     tables = [*evidence.tables(result, facts, row)]
     for table in tables:
-        yield from (Heading(table.caption), table)
+        yield from (blocks.Heading(table.caption), table)
     if not tables:
         yield Paragraph("Nothing was measured of this model.")
 
@@ -158,15 +148,15 @@ def _numbers(result: RunResult, facts: Facts, row: Row) -> Iterator[Block]:
 def _uneven(slices: Slices, base: str) -> Iterator[Block]:
     lines = []
     for one in slices.lines:
-        samples = f"{one.samples}{'*' * (one.count < FEW)}"
-        figures = (samples, one.teacher, one.shown, one.difference)
-        lines.append((one.name, map(Cell, figures)))
+        samples, *figures = one.cells
+        few = "*" * (one.after.samples < FEW)
+        lines.append((one.name, (replace(samples, text=f"{samples.text}{few}"), *figures)))
     heads = ("examples", base, "this model", "difference")
     columns = (Column(head, head) for head in heads)
     yield table_of(slices.heading, slices.heading, columns, lines)
     note = f"{slices.metric} on {slices.split}, in points; these differences have no interval, and "
     note += "small ones may be chance."
-    if any(one.count < FEW for one in slices.lines):
+    if any(one.after.samples < FEW for one in slices.lines):
         note += f" * Fewer than {FEW} examples: chance alone can move the figure by 10 points and "
         note += "more."
     yield Paragraph(note)
@@ -177,9 +167,10 @@ def _use(result: RunResult) -> Iterator[Block]:
         f"With {name('pip install edgecompress')} (onnxruntime, tokenizers, numpy and click; no "
         "torch), from the bundle's folder:"
     )
-    yield Code('edgecompress bundle verify .\nedgecompress predict . "some text"', language="sh")
+    shell = 'edgecompress bundle verify .\nedgecompress predict . "some text"'
+    yield blocks.Code(shell, language="sh")
     python = 'import edgecompress\n\nedgecompress.load(".").predict("some text")'
-    yield Code(python, language="python")
+    yield blocks.Code(python, language="python")
     made = f" Made by {name(result.command)}." if result.command else ""
     yield Paragraph(
         f"Beside this card lie {name('measurements.json')}, every number with its conditions, and "

@@ -243,26 +243,9 @@ class Only:
 
 
 Block = (
-    Paragraph
-    | Remark
-    | Heading
-    | Items
-    | Checks
-    | Pairs
-    | Tiles
-    | FactList
-    | Chips
-    | Table
-    | Footnotes
-    | Legend
-    | Plots
-    | Strips
-    | Quotes
-    | Code
-    | Folded
-    | Columns
-    | Only
-)
+    Paragraph | Remark | Heading | Items | Checks | Pairs | Tiles | FactList | Chips | Table
+    | Footnotes | Legend | Plots | Strips | Quotes | Code | Folded | Columns | Only
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,29 +10,10 @@ from edgecompress.report.blocks import Fact
 from edgecompress.values import Json
 
 CPU_FLAGS = (
-    "avx",
-    "avx2",
-    "avx_vnni",
-    "avx512f",
-    "avx512bw",
-    "avx512vl",
-    "avx512_vnni",
-    "avx512_bf16",
-    "amx_int8",
-    "amx_tile",
-    "amx_bf16",
-    "f16c",
-    "fma",
-    "neon",
-    "asimd",
-    "asimddp",
-    "asimdhp",
-    "i8mm",
-    "bf16",
-    "sve",
-    "sve2",
-    "fphp",
-)
+    "avx", "avx2", "avx_vnni", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16",
+    "amx_int8", "amx_tile", "amx_bf16", "f16c", "fma", "neon", "asimd", "asimddp", "asimdhp",
+    "i8mm", "bf16", "sve", "sve2", "fphp",
+)  # fmt: skip
 """The flags that decide which int8 and fp32 kernels ONNX Runtime uses."""
 
 NAMES = {

@@ -73,7 +73,7 @@ def limits(
 
 def few(table: Slices) -> tuple[SliceLine, ...]:
     """Give the lines of a table that rest on fewer than `FEW` examples."""
-    return tuple(line for line in table.lines if line.count < FEW)
+    return tuple(line for line in table.lines if line.after.samples < FEW)
 
 
 def _scope(result: RunResult, spoken: Languages, labels: Sequence[str]) -> Iterator[str]:
@@ -111,21 +111,22 @@ def _loss(facts: Facts, row: Row) -> Iterator[str]:
 def _uneven(result: RunResult, facts: Facts, table: Slices) -> Iterator[str]:
     """Say where it is weakest and where it loses most; parts with few examples come apart."""
     small = few(table)
-    sound = [line for line in table.lines if line not in small and not line.invalid]
+    sound = [line for line in table.lines if line not in small and not line.cells[2].invalid]
     if len(sound) > 1:
-        worst, best = (pick(sound, key=lambda line: line.value) for pick in (min, max))
+        worst, best = (pick(sound, key=lambda line: line.after.value) for pick in (min, max))
         yield (
             f"By {table.heading.lower()} it is weakest on {worst.name} ({table.metric} "
-            f"{worst.shown}) and best on {best.name} ({best.shown})."
+            f"{worst.cells[2].text}) and best on {best.name} ({best.cells[2].text})."
         )
         most = min(sound, key=lambda line: line.change)
         if most.change < 0:
             yield (
-                f"Against the teacher it loses most on {most.name}: {most.difference} points of "
-                f"{table.metric}, from {most.samples} examples{_beyond(result, facts, most)}."
+                f"Against the teacher it loses most on {most.name}: {most.cells[3].text} points "
+                f"of {table.metric}, from {most.cells[0].text} examples"
+                f"{_beyond(result, facts, most)}."
             )
     if small:
-        names = [f"{line.name} ({line.samples})" for line in small]
+        names = [f"{line.name} ({line.cells[0].text})" for line in small]
         yield (
             f"Fewer than {FEW} examples stand behind the figures of {listed(names)}: chance alone "
             "can move them by 10 points and more."

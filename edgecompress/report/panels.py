@@ -16,22 +16,31 @@ from edgecompress.values import Json, Measurement, Row, RunResult, find
 
 @dataclass(frozen=True, slots=True)
 class SliceLine:
-    """One file or label: teacher against the candidate shown.
+    """One file or label: what was measured of the teacher and of the candidate shown.
 
     `share` is the difference as a share of the largest one in the table, −1 to 1, for its bar.
-    `count`, `value` and `change` are the examples, the value shown and the difference as numbers.
     """
 
     name: str
-    samples: str
-    teacher: str
-    shown: str
-    difference: str
+    before: Measurement
+    after: Measurement
     share: float
-    invalid: str | None = None
-    count: int = 0
-    value: float = math.nan
-    change: float = math.nan
+
+    @property
+    def change(self) -> float:
+        """The difference."""
+        return self.after.value - self.before.value
+
+    @property
+    def cells(self) -> tuple[Cell, Cell, Cell, Cell]:
+        """Examples, teacher, candidate, and the difference."""
+        unit, why = self.after.unit, self.after.invalid or self.before.invalid
+        return (
+            Cell(f"{self.after.samples:,}", tone="quiet"),
+            Cell(words.number(self.before.value, unit)),
+            Cell(words.number(self.after.value, unit), invalid=bool(why), hover=why or ""),
+            Cell(words.signed(self.change, unit)),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,20 +197,14 @@ def _slices(facts: Facts, row: Row, teacher: Row, prefix: str, heading: str) -> 
             break
     if not pairs:
         return None
-    largest = max((abs(b.value - a.value) for _, a, b in pairs), default=0.0)
-    largest = largest if math.isfinite(largest) and largest > 0 else 1.0
+    changes = [abs(b.value - a.value) for _, a, b in pairs if math.isfinite(b.value - a.value)]
+    largest = max(changes, default=0.0) or 1.0
     lines = tuple(
         SliceLine(
-            name=words.plain(name.removeprefix(prefix)),
-            samples=f"{b.samples:,}",
-            teacher=words.number(a.value, a.unit),
-            shown=words.number(b.value, b.unit),
-            difference=words.signed(b.value - a.value, b.unit),
-            share=(b.value - a.value) / largest if math.isfinite(b.value - a.value) else 0.0,
-            invalid=b.invalid or a.invalid,
-            count=b.samples,
-            value=b.value,
-            change=b.value - a.value,
+            words.plain(name.removeprefix(prefix)),
+            a,
+            b,
+            (b.value - a.value) / largest if math.isfinite(b.value - a.value) else 0.0,
         )
         for name, a, b in sorted(pairs, key=lambda pair: pair[0])
     )
@@ -210,19 +213,7 @@ def _slices(facts: Facts, row: Row, teacher: Row, prefix: str, heading: str) -> 
 
 def slice_table(slices: Slices) -> Table:
     """Lay out parts of the data, each with a bar for the difference."""
-    lines = (
-        (
-            one.name,
-            (
-                Cell(one.samples, tone="quiet"),
-                Cell(one.teacher),
-                Cell(one.shown, invalid=bool(one.invalid), hover=one.invalid or ""),
-                Cell(one.difference),
-                Cell("", share=one.share),
-            ),
-        )
-        for one in slices.lines
-    )
+    lines = ((one.name, (*one.cells, Cell("", share=one.share))) for one in slices.lines)
     columns = (
         Column("n", "n", kind="count"),
         Column("teacher", "Teacher", slices.metric),

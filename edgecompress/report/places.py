@@ -7,39 +7,17 @@ import statistics
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from edgecompress.report import ground, words
-from edgecompress.report.blocks import (
-    PAGE,
-    PLAIN,
-    Block,
-    Chips,
-    Columns,
-    Fact,
-    FactList,
-    Heading,
-    Only,
-    Pairs,
-    Paragraph,
-    Remark,
-    name,
-)
+from edgecompress.report import blocks, ground, words
+from edgecompress.report.blocks import Block, Fact, name
 from edgecompress.report.facts import Facts, display_name, failures
 from edgecompress.values import Json, RunResult
 
 EMULATED = "emulated: wall time and memory mean nothing there, so they are not measured"
-_SHOWN = {
-    "board": "board",
-    "cpu": "processor",
-    "machine": "machine",
-    "cores": "cores",
-    "memory_bytes": "memory",
-    "system": "system",
-    "kernel": "kernel",
-    "libc": "C library",
-    "python": "Python",
-    "governor": "governor",
-}
-"""Keys of a description in the order shown, and what people call them."""
+_SHOWN = (
+    "board", "cpu", "machine", "cores", "memory_bytes", "system", "kernel", "libc", "python",
+    "governor",
+)  # fmt: skip
+"""Keys of a description in the order shown."""
 _HOSTS = ("cores", "memory_bytes", "kernel", "governor")
 """What an emulated machine shows of its host."""
 _LIBRARIES = ("onnxruntime", "numpy", "tokenizers")
@@ -47,23 +25,10 @@ _LIBRARIES = ("onnxruntime", "numpy", "tokenizers")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A target for people.
+    """A target for people; what is not known of it is empty (of `meters`, None).
 
-    Attributes
-    ----------
-    name : str
-    title : str
-        What it is in a few words; empty when that is not known.
-    facts : tuple of Fact
-    isa : tuple of str
-        Features that int8 and half precision kernels are chosen by.
-    harness : str
-        What the harness itself costs there; empty where nothing was timed.
-    emulated : bool
-    meters : tuple of str or None
-        Energy meters there; None when that is not known.
-    error : str
-        Why it could not be described; empty when it could.
+    `isa` are the features that int8 and half precision kernels are chosen by, `harness` what the
+    harness itself costs there, `error` why it could not be described.
     """
 
     name: str
@@ -99,26 +64,27 @@ def described(there: tuple[Place, ...]) -> tuple[Block, ...]:
     """Lay out what each target is: a card on the page, else a line."""
     if not there:
         return ()
-    cards = Columns(tuple(tuple(_card(place)) for place in there), cards=True)
+    cards = blocks.Columns(tuple(tuple(_card(place)) for place in there), cards=True)
     lines = []
     for place in there:
         harness = f"harness {place.harness}" if place.harness else ""
-        told = "; ".join(filter(None, [place.title, ", ".join(place.isa), harness]))
-        lines.append((name(place.name), place.error or told or "not described"))
-    return Only(PAGE, (cards,)), Only(PLAIN, (Pairs(tuple(lines)),))
+        text = "; ".join(filter(None, [place.title, ", ".join(place.isa), harness]))
+        lines.append((name(place.name), place.error or text or "not described"))
+    told = blocks.Pairs(tuple(lines))
+    return blocks.Only(blocks.PAGE, (cards,)), blocks.Only(blocks.PLAIN, (told,))
 
 
 def _card(place: Place) -> Iterator[Block]:
-    yield Heading(name(place.name))
+    yield blocks.Heading(name(place.name))
     if place.title:
-        yield Remark(place.title)
+        yield blocks.Remark(place.title)
     if place.error:
-        yield Paragraph(f"This target is not described: {place.error}")
+        yield blocks.Paragraph(f"This target is not described: {place.error}")
     if place.isa:
-        yield Chips(place.isa, "Features that kernels are chosen by")
-    yield FactList(place.facts)
+        yield blocks.Chips(place.isa, "Features that kernels are chosen by")
+    yield blocks.FactList(place.facts)
     if place.harness:
-        yield Remark(f"The harness itself takes {place.harness}.")
+        yield blocks.Remark(f"The harness itself takes {place.harness}.")
 
 
 def title(document: Json) -> str:
@@ -130,11 +96,7 @@ def title(document: Json) -> str:
 def description(document: Json) -> tuple[Fact, ...]:
     """Lay out a description (`edgecompress.targets.agent.describe`) as facts, all but its flags."""
     host = _HOSTS if document.get("emulated") else ()
-    shown = {name: document.get(key) for key, name in _SHOWN.items() if key not in host}
-    memory = shown.get("memory")
-    if isinstance(memory, int | float):
-        shown["memory"] = f"{words.significant(memory / 1e9)} GB"
-    facts = list(ground.machine(shown))
+    facts = [*ground.host({key: document.get(key) for key in _SHOWN if key not in host})]
     libraries = document.get("libraries")
     if isinstance(libraries, Mapping):
         text = ", ".join(
@@ -149,21 +111,17 @@ def description(document: Json) -> tuple[Fact, ...]:
 
 def gaps(facts: Facts) -> tuple[Gap, ...]:
     """Gather what targets did not give: equal reasons together."""
-    found: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    found: dict[tuple[str, str], tuple[dict[str, None], dict[str, None]]] = {}
     for row in facts.rows:
         for one in failures(row):
-            what = f"{one.metric} on {one.split}" if one.split else one.metric
             target = words.plain(one.target)
             reason = words.plain(one.invalid).removeprefix(f"{target}: ")
-            found.setdefault((target, reason), []).append((what, display_name(row)))
+            what, models = found.setdefault((target, reason), ({}, {}))
+            what[f"{one.metric} on {one.split}" if one.split else one.metric] = None
+            models[display_name(row)] = None
     return tuple(
-        Gap(
-            target,
-            tuple(dict.fromkeys(what for what, _ in pairs)),
-            tuple(dict.fromkeys(model for _, model in pairs)),
-            reason,
-        )
-        for (target, reason), pairs in found.items()
+        Gap(target, tuple(what), tuple(models), reason)
+        for (target, reason), (what, models) in found.items()
     )
 
 

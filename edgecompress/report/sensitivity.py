@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from edgecompress.report import blocks, svg, words
-from edgecompress.report.blocks import Dot, LegendKey, Strip, Strips
+from edgecompress.report.blocks import Dot, LegendKey, Strip, Strips, name
 from edgecompress.report.strips import over
 from edgecompress.report.table import Cell, Column, Line, Table, table_of
 from edgecompress.values import Json
@@ -104,7 +104,7 @@ def _costs_table(document: Json, items: Items, named: Callable[[str], str]) -> T
             _number(item["saves_bytes"] or None, ".2f", 1e-6),
             _number(item["saves_ms"], ".3f"),
         )
-        lines.append(Line(f"{named(item['layer'])}{culprit}", cells, hover=item["tensor"]))
+        lines.append(Line(f"{name(named(item['layer']))}{culprit}", cells, hover=item["tensor"]))
     columns = (
         Column("what", "Rounded", kind="words"),
         Column("weight", "Weight", spare=1, kind="words"),
@@ -120,7 +120,7 @@ def _costs_table(document: Json, items: Items, named: Callable[[str], str]) -> T
 def _tensors(errors: Items, named: Callable[[str], str]) -> Table:
     lines = [
         Line(
-            named(one["tensor"]),
+            name(named(one["tensor"])),
             (
                 Cell(one["op"]),
                 _number(one["mean_error"]),
@@ -195,5 +195,5 @@ def _ratios(errors: Items) -> svg.Plot:
         svg.linear([mark.y for mark in marks], "Signal to noise, dB"),
         tuple(marks),
         "Signal to noise of each tensor; the same figures are in the table below",
-        lines=(svg.Line(tuple((mark.x, mark.y) for mark in marks), COLOURS["both"]),),
+        lines=(svg.Polyline(tuple((mark.x, mark.y) for mark in marks), COLOURS["both"]),),
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from html import escape
 from typing import Literal
 
@@ -66,7 +66,7 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class Polyline:
     """A line through points, in their order."""
 
     points: tuple[tuple[float, float], ...]
@@ -94,7 +94,7 @@ class Plot:
     y: Axis
     marks: tuple[Mark, ...]
     name: str
-    lines: tuple[Line, ...] = ()
+    lines: tuple[Polyline, ...] = ()
     guides: tuple[Guide, ...] = ()
     title: str = ""
 
@@ -185,22 +185,20 @@ def _mark(mark: Mark, spot: tuple[float, float], ends: Sequence[float]) -> str:
     )
 
 
-@dataclass(slots=True)
-class _Room:
-    """What of the plot is taken: boxes as left, top, right, bottom."""
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom."""
 
-    taken: list[tuple[float, float, float, float]] = field(default_factory=list)
 
-    def covered(self, box: tuple[float, float, float, float]) -> float:
-        """Give how much of a box is taken or out of the plot."""
-        left, top, right, bottom = box
-        outside = max(0.0, LEFT - left) + max(0.0, right - WIDTH + 2) + max(0.0, TOP - 12 - top)
-        outside += max(0.0, bottom - HEIGHT + BOTTOM)
-        return outside * LETTER_HEIGHT + sum(
-            max(0.0, min(right, other[2]) - max(left, other[0]))
-            * max(0.0, min(bottom, other[3]) - max(top, other[1]))
-            for other in self.taken
-        )
+def _covered(box: Box, taken: Sequence[Box]) -> float:
+    """Give how much of a box is taken or out of the plot."""
+    left, top, right, bottom = box
+    outside = max(0.0, LEFT - left) + max(0.0, right - WIDTH + 2) + max(0.0, TOP - 12 - top)
+    outside += max(0.0, bottom - HEIGHT + BOTTOM)
+    return outside * LETTER_HEIGHT + sum(
+        max(0.0, min(right, other[2]) - max(left, other[0]))
+        * max(0.0, min(bottom, other[3]) - max(top, other[1]))
+        for other in taken
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +206,7 @@ class Label:
     """A text and the box that it takes; `lead` is its point, where that is far."""
 
     text: str
-    box: tuple[float, float, float, float]
+    box: Box
     lead: tuple[float, float] | None = None
 
 
@@ -226,7 +224,7 @@ def place_labels(marks: Sequence[Mark], spots: Sequence[tuple[float, float]]) ->
             groups.append((spot, [mark.label]))
         else:
             near.append(mark.label)
-    room = _Room([(a - 7, b - 7, a + 7, b + 7) for a, b in spots])
+    taken: list[Box] = [(a - 7, b - 7, a + 7, b + 7) for a, b in spots]
     found = []
     for (across, down), keys in groups:
         text = ", ".join(sorted(keys, key=lambda key: (not key.isdigit(), len(key), key)))
@@ -238,14 +236,14 @@ def place_labels(marks: Sequence[Mark], spots: Sequence[tuple[float, float]]) ->
                 angle = math.pi * (turn * 2 / sides - 0.5)
                 a = across + math.cos(angle) * (radius + (wide - CHARACTER) / 2)
                 b = down + math.sin(angle) * radius
-                covered = room.covered(_box(a, b, wide))
+                covered = _covered(_box(a, b, wide), taken)
                 if covered < best[0] - 0.01:
                     best = (covered, a, b)
             if best[0] == 0:
                 break
         _, a, b = best
         box = _box(a, b, wide)
-        room.taken.append(box)
+        taken.append(box)
         far = math.dist((a, b), (across, down)) > 20 + wide / 2
         found.append(Label(text, box, (across, down) if far else None))
     return found
@@ -262,7 +260,7 @@ def _labels(marks: Sequence[Mark], spots: Sequence[tuple[float, float]]) -> list
     return parts
 
 
-def _box(a: float, b: float, wide: float) -> tuple[float, float, float, float]:
+def _box(a: float, b: float, wide: float) -> Box:
     return a - wide / 2, b - LETTER_HEIGHT / 2, a + wide / 2, b + LETTER_HEIGHT / 2
 
 

@@ -47,30 +47,14 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One value.
+    """One value, and in small under it a `detail`: an interval, a share, a reason.
 
-    Attributes
-    ----------
-    text : str
-    detail : str
-        In small under it: an interval, a share, a reason.
-    invalid : bool
-        It must not be trusted; `notes` say why.
-    notes : tuple of int
-        Numbers of footnotes.
-    tone : str
-        A state (``pass``, ``fail``, ``undecided``, ``error``, ``chosen``), ``quiet``, ``up`` or
-        ``down`` (a change for the better or the worse), ``hit`` or ``slip`` (of a matrix).
-    share : float
-        Length of a bar, −1 to 1, or strength of the colour of a hit or slip.
-    hover : str
-        What a pointer sees.
-    link : str
-        An address beside the page.
-    order : float or None
-        What the column is sorted by, where that is not its text.
-    short : str
-        In place of the text where there is little room.
+    An `invalid` one must not be trusted; `notes` are the numbers of footnotes that say why. `tone`
+    is a state (``pass``, ``fail``, ``undecided``, ``error``, ``chosen``), ``quiet``, ``up`` or
+    ``down`` (a change for the better or the worse), ``hit`` or ``slip`` (of a matrix); `share` the
+    length of a bar, −1 to 1, or the strength of a hit's colour. `hover` is what a pointer sees,
+    `link` an address beside the page, `order` what the column is sorted by where that is not the
+    text, and `short` stands for the text where there is little room.
     """
 
     text: str = words.MISSING
@@ -122,26 +106,12 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table.
+    """A table: every line has a cell for every column.
 
-    Attributes
-    ----------
-    caption : str
-        What it shows, for who cannot see it.
-    heading : str
-        Of the column of names.
-    columns, parts
-        Every line has a cell for every column.
-    footnotes : tuple of str
-        By their numbers from 1.
-    remarks : tuple of (str, str)
-        The key of the column that a remark is about (empty: all of them), and its text.
-    style : str
-        ``cards``: a card per row where the table is too wide; ``fit``: no wider than it must be;
-        ``plain``; ``confusion``: a square of counts.
-    sortable : bool
-    download : str
-        Name of the file that its CSV is offered as.
+    `caption` says what it shows, `heading` stands above the names. Footnotes have numbers from 1;
+    a remark comes with the key of the column that it is about (empty: all). `style` is ``cards``
+    (a card per row where the table is too wide), ``fit`` (no wider than it must be), ``plain`` or
+    ``confusion`` (a square of counts). `download` names the file that its CSV is offered as.
     """
 
     caption: str

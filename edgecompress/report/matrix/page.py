@@ -13,12 +13,12 @@ from edgecompress.report.matrix.summary import (
     LOST,
     SCORE,
     Group,
+    Model,
     Spread,
     groups,
     mean_axis,
     means,
 )
-from edgecompress.report.matrix.summary import Line as Model
 from edgecompress.report.matrix.values import MatrixResult
 from edgecompress.report.table import Cell, Column, Line, Notes, Part, Table, filled
 

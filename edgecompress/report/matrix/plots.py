@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from edgecompress.report import svg, words
 from edgecompress.report.blocks import LegendKey
-from edgecompress.report.matrix.summary import AFTER, BEFORE, SCORE, Group, Line, Spread
+from edgecompress.report.matrix.summary import AFTER, BEFORE, SCORE, Group, Model, Spread
 from edgecompress.report.plot import Quantity, scale, scaled
 
 DENSE = "as fine-tuned"
@@ -65,11 +65,11 @@ def _shape(scheme: str, order: Sequence[str]) -> svg.Shape:
     return [*SHAPES][order.index(scheme) % len(SHAPES)]
 
 
-def _kind(line: Line) -> str:
+def _kind(line: Model) -> str:
     return line.series if line.series in KINDS else "made smaller"
 
 
-def _score(line: Line) -> Spread | None:
+def _score(line: Model) -> Spread | None:
     return line.readings.get(SCORE)
 
 
@@ -84,7 +84,9 @@ def _between(found: Spread, group: Group) -> tuple[float, float] | None:
     return _points(found.low), _points(found.high)
 
 
-def _mark(line: Line, x: float, colour: str, group: Group, order: Sequence[str]) -> svg.Mark | None:
+def _mark(
+    line: Model, x: float, colour: str, group: Group, order: Sequence[str]
+) -> svg.Mark | None:
     found = _score(line)
     if found is None:
         return None
@@ -99,13 +101,13 @@ def _mark(line: Line, x: float, colour: str, group: Group, order: Sequence[str])
     )
 
 
-def _sparsity(group: Group, points: Sequence[Line], order: Sequence[str]) -> svg.Plot:
+def _sparsity(group: Group, points: Sequence[Model], order: Sequence[str]) -> svg.Plot:
     """Draw a line per way of pruning and scheme; the model as it is stands at 0."""
     series = dict.fromkeys(
         (line.series, line.scheme) for line in points if line.sparsity is not None
     )
     marks: list[svg.Mark] = []
-    lines: list[svg.Line] = []
+    lines: list[svg.Polyline] = []
     for name, scheme in series:
         mine = [
             line
@@ -118,14 +120,14 @@ def _sparsity(group: Group, points: Sequence[Line], order: Sequence[str]) -> svg
         drawn = [_mark(line, 100 * (line.sparsity or 0.0), colour, group, order) for line in mine]
         found = [one for one in drawn if one is not None]
         dash = DASHES[order.index(scheme) % len(DASHES)]
-        lines.append(svg.Line(tuple((one.x, one.y) for one in found), colour, dash))
+        lines.append(svg.Polyline(tuple((one.x, one.y) for one in found), colour, dash))
         marks += found
     title = "Sparsity, % of the weights"
     across = svg.Axis(title, -4, 104, (0.0, 20.0, 40.0, 60.0, 80.0, 100.0))
     return _finish(group, across, marks, lines)
 
 
-def _costs(group: Group, points: Sequence[Line], axis: Quantity, order: Sequence[str]) -> svg.Plot:
+def _costs(group: Group, points: Sequence[Model], axis: Quantity, order: Sequence[str]) -> svg.Plot:
     """Draw every model as a point: accuracy against what it costs."""
     marks = []
     for kind in KINDS:
@@ -138,7 +140,7 @@ def _costs(group: Group, points: Sequence[Line], axis: Quantity, order: Sequence
 
 
 def _finish(
-    group: Group, across: svg.Axis, marks: Sequence[svg.Mark], lines: Sequence[svg.Line] = ()
+    group: Group, across: svg.Axis, marks: Sequence[svg.Mark], lines: Sequence[svg.Polyline] = ()
 ) -> svg.Plot:
     """Add the teacher's accuracy and the vertical axis."""
     teacher = group.line("teacher")
@@ -157,7 +159,7 @@ def _finish(
     )
 
 
-def _hover(line: Line, group: Group) -> tuple[str, ...]:
+def _hover(line: Model, group: Group) -> tuple[str, ...]:
     """Write what a pointer sees."""
     lines = [f"{words.plain(line.model)}, {words.plain(line.scheme)}"]
     for metric in (SCORE, "size", "download_size", "speedup"):

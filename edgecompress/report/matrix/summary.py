@@ -42,7 +42,7 @@ class Spread:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class Model:
     """One model of a group.
 
     Attributes
@@ -82,13 +82,13 @@ class Group:
 
     name: str
     values: Mapping[str, str | int | float | bool]
-    lines: tuple[Line, ...]
+    lines: tuple[Model, ...]
     of: int
     primary: str | None = None
     split: str | None = None
     mean: bool = False
 
-    def line(self, name: str) -> Line | None:
+    def line(self, name: str) -> Model | None:
         """Find a line by its name."""
         return next((line for line in self.lines if line.name == name), None)
 
@@ -142,7 +142,7 @@ def _group(key: tuple[str, ...], cells: Sequence[CellResult]) -> Group:
     )
 
 
-def _line(name: str, found: Sequence[tuple[CellResult, Row, Facts]]) -> Line:
+def _line(name: str, found: Sequence[tuple[CellResult, Row, Facts]]) -> Model:
     row = found[0][1]
     readings = {}
     for metric in METRICS:
@@ -158,7 +158,7 @@ def _line(name: str, found: Sequence[tuple[CellResult, Row, Facts]]) -> Line:
         if row.error
     )
     model, scheme, series, sparsity = describe(row)
-    return Line(name, row.kind, model, scheme, series, sparsity, readings, failures)
+    return Model(name, row.kind, model, scheme, series, sparsity, readings, failures)
 
 
 def _reading(row: Row, metric: str, facts: Facts) -> Measurement | None:
@@ -189,7 +189,7 @@ def describe(row: Row) -> tuple[str, str, str, float | None]:
     Returns
     -------
     model, scheme, series, sparsity
-        See `Line`.
+        See `Model`.
     """
     if row.kind == "reference":
         return ("the teacher" if row.name == "teacher" else words.plain(row.name)), "", "", None
@@ -223,7 +223,7 @@ def describe(row: Row) -> tuple[str, str, str, float | None]:
     return name, scheme, series, sparsity
 
 
-def _distinct(lines: tuple[Line, ...]) -> tuple[Line, ...]:
+def _distinct(lines: tuple[Model, ...]) -> tuple[Model, ...]:
     """Give lines that would read alike the candidate's own name."""
     shown = [(line.model, line.scheme) for line in lines]
     return tuple(
