@@ -10,34 +10,17 @@ from edgecompress.values import OnnxModel
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "*.pt", "*.pth", "*.safetensors.index.json")
 OURS = ("candidate.json", "manifest.json")
 USUAL = "model.onnx"
-
-
 PARTS = ("encoder", "decoder")
 """Graphs that belong together, each in a file of its name; Optimum adds ``_model``."""
 
 
-def parts_in_folder(folder: Path) -> dict[str, Path]:
-    """Give the graphs of a model of several parts that a folder, or its folder ``onnx``, holds.
+def onnx_model_at(place: Path) -> OnnxModel | None:
+    """Give the ONNX model that a path means: a file, or a folder of one graph or several parts.
 
     Returns
     -------
-    dict of str to Path
-        By part; empty where one of the parts is missing.
-    """
-    for place in (folder, folder / "onnx"):
-        found = {
-            name: file
-            for name in PARTS
-            for file in (place / f"{name}_model.onnx", place / f"{name}.onnx")
-            if file.is_file()
-        }
-        if len(found) == len(PARTS):
-            return found
-    return {}
-
-
-def onnx_model_at(place: Path) -> OnnxModel | None:
-    """Give the ONNX model that a path means: a file, or a folder of one graph or several parts.
+    OnnxModel or None
+        None where a folder is none that another tool wrote graphs into.
 
     Raises
     ------
@@ -46,12 +29,31 @@ def onnx_model_at(place: Path) -> OnnxModel | None:
     """
     if place.suffix == ".onnx" or place.is_file():
         return OnnxModel(place)
-    if any((place / name).is_file() for name in OURS):
-        return None
-    if parts := parts_in_folder(place):
+    if parts := _parts_in_folder(place):
         return OnnxModel.of({name: OnnxModel(file) for name, file in parts.items()})
     graph = onnx_in_folder(place)
     return OnnxModel(graph) if graph is not None else None
+
+
+def _parts_in_folder(folder: Path) -> dict[str, Path]:
+    """Give the graphs of a model of several parts by part; none where one of them is missing."""
+    for place in (folder, folder / "onnx") if _of_graphs(folder) else ():
+        found = {
+            name: file
+            for name in PARTS
+            for file in (place / f"{name}_model.onnx", place / f"{name}.onnx")
+            if file.is_file()
+        }
+        if len(found) == len(PARTS) and not (place / USUAL).is_file():
+            return found
+    return {}
+
+
+def _of_graphs(folder: Path) -> bool:
+    """Tell whether a folder is another tool's, and holds no PyTorch weights."""
+    if not folder.is_dir() or any((folder / name).is_file() for name in OURS):
+        return False
+    return not any(True for pattern in WEIGHTS for _ in folder.glob(pattern))
 
 
 def onnx_in_folder(folder: Path) -> Path | None:
@@ -68,11 +70,7 @@ def onnx_in_folder(folder: Path) -> Path | None:
     DataError
         When there are several, none of them ``model.onnx``, so that one must be named.
     """
-    if not folder.is_dir() or any((folder / name).is_file() for name in OURS):
-        return None
-    if not (folder / "config.json").is_file():
-        return None
-    if any(True for pattern in WEIGHTS for _ in folder.glob(pattern)):
+    if not _of_graphs(folder) or not (folder / "config.json").is_file():
         return None
     for place in (folder, folder / "onnx"):
         found = sorted(place.glob("*.onnx"))

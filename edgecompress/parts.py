@@ -7,7 +7,8 @@ not what a person gives. So no stage knows of parts, and a part's inputs are fil
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,8 @@ def applied_by_part(stage: Any, candidate: Candidate, context: Any) -> Candidate
     for name, one, inner in _each(candidate, context):
         inner.folder.mkdir(parents=True)
         inner.scratch.mkdir(parents=True, exist_ok=True)
-        found = _named(name, lambda o=one, i=inner, n=name: stage.for_part(n).apply(o, i))  # type: ignore[misc]
+        with _naming(name):
+            found = stage.for_part(name).apply(one, inner)
         model = found.model
         place = context.folder / "model" / name
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -102,24 +104,24 @@ def observed_by_part(observer: Any, candidate: Candidate, context: Any) -> tuple
     """
     found: list[Measurement] = []
     for name, one, inner in _each(candidate, context):
-        measured = _named(name, lambda o=one, i=inner, n=name: observer.for_part(n).observe(o, i))  # type: ignore[misc]
+        with _naming(name):
+            measured = observer.for_part(name).observe(one, inner)
         for each in measured:
             part = f"{SLICE}{name}" if each.slice is None else f"{each.slice} of {name}"
             found.append(replace(each, slice=part))
     return tuple(found)
 
 
-def _each(candidate: Candidate, context: Any) -> list[tuple[str, Candidate, PartContext]]:
-    assert isinstance(candidate.model, OnnxModel)  # noqa: S101 - as `several` says
-    return [
-        (name, Candidate(part, steps=candidate.steps), PartContext(context, name))
-        for name, part in candidate.model.parts
-    ]
+def _each(candidate: Candidate, context: Any) -> Iterator[tuple[str, Candidate, PartContext]]:
+    for name, part in candidate.model.parts if isinstance(candidate.model, OnnxModel) else ():
+        yield name, Candidate(part, steps=candidate.steps), PartContext(context, name)
 
 
-def _named(name: str, work: Callable[[], Any]) -> Any:
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Say in an error of which part it is."""
     try:
-        return work()
+        yield
     except StageError as error:
         raise StageError(f"{name}: {error}") from None
 

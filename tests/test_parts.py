@@ -17,6 +17,7 @@ from edgecompress.bundle import write_bundle
 from edgecompress.errors import BundleError, DataError
 from edgecompress.models.runner import open_onnx
 from edgecompress.models.synthetic import synthetic_items
+from edgecompress.onnx_folders import onnx_model_at
 from edgecompress.values import Candidate, OnnxModel
 
 
@@ -100,7 +101,7 @@ def test_profile_measures_each_part(place: Path, dynamic: Candidate) -> None:
     for metric in ("latency_p50", "load_memory"):
         parts = [each["slice"] for each in found if each["metric"] == metric]
         assert parts == ["part:encoder", "part:decoder"]
-    done = run(place, "profile", "dynamic", *fast)
+    done = run(place, "profile", "model", *fast)  # the folder as another tool wrote it
     assert done.returncode == 0, done.stderr
     assert "Part by part" in done.stdout
 
@@ -120,6 +121,31 @@ def test_what_fails_for_a_part_and_what_takes_one_graph(place: Path, dynamic: Ca
     assert not (place / "r").exists()
     with pytest.raises(BundleError, match="holds one graph, and this model has encoder, decoder"):
         write_bundle(place / "bundle", dynamic, {}, {})
+
+
+@pytest.mark.parametrize("name", ["encoder", "encoder_model"])
+def test_which_folders_are_a_model_of_parts(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "onnx"
+    write_two_parts(folder)
+    for part in ("encoder", "decoder"):
+        (folder / f"{part}.onnx").rename(folder / f"{name.replace('encoder', part)}.onnx")
+    found = onnx_model_at(tmp_path)
+    assert found is not None
+    assert [(part, one.path.name) for part, one in found.parts] == [
+        ("encoder", f"{name}.onnx"),
+        ("decoder", f"{name.replace('encoder', 'decoder')}.onnx"),
+    ]
+    # PyTorch weights beside them are the model, and so is a graph that is all of it.
+    (tmp_path / "model.safetensors").touch()
+    assert onnx_model_at(tmp_path) is None
+    (tmp_path / "model.safetensors").unlink()
+    (tmp_path / "config.json").write_text("{}")
+    (folder / "model.onnx").touch()
+    assert onnx_model_at(tmp_path) == OnnxModel(folder / "model.onnx")
+    (folder / "model.onnx").unlink()
+    (folder / f"{name}.onnx").unlink()
+    one = folder / f"{name.replace('encoder', 'decoder')}.onnx"
+    assert onnx_model_at(tmp_path) == OnnxModel(one)
 
 
 def test_parts_lie_in_the_candidate_s_folder(dynamic: Candidate, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from edgecompress.api.measured import Evaluation, ModelProfile, Profile
 from edgecompress.api.options import DataOptions, takes_data
 from edgecompress.engine.single import evaluate_one, profile_models
 from edgecompress.errors import ArgumentError, DataError, EdgeCompressError
-from edgecompress.onnx_folders import onnx_in_folder
+from edgecompress.onnx_folders import onnx_model_at
 
 
 @takes_data
@@ -165,7 +165,7 @@ def _check_model(model: Path) -> None:
     if not model.exists():
         raise DataError("there is no such model", file=model)
     known = ("candidate.json", "manifest.json", "config.json")
-    if onnx_in_folder(model) is not None:
+    if onnx_model_at(model) is not None:
         return
     if model.is_dir() and not any((model / name).is_file() for name in known):
         graphs = sorted(path.name for path in model.glob("*.onnx"))
