@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -28,43 +28,6 @@ WEIGHTED = frozenset(
 COMPUTED = frozenset({"MatMul", "FusedMatMul", "TransposeMatMul", "MultiHeadAttention"})
 QUANTIZED = ("Quantize", "Integer", "QLinear", "QGemm", "QAttention", "NBits", "Quantized")
 Reasons = Callable[[list[Feed]], Mapping[str, str]]
-
-
-@dataclass(frozen=True, slots=True)
-class OperatorRow:
-    """A line of the table of operators: times in ms per inference, `share` of all of them."""
-
-    operator: str
-    ms: float
-    share: float
-    calls: float
-    nodes: int
-    dtypes: str
-    float_nodes: tuple[tuple[str, str], ...] = ()
-
-
-def operators_table(measurements: Iterable[Measurement], target: str) -> list[OperatorRow]:
-    """Draw the table of a model's operators on one target, the slowest first.
-
-    `float_nodes` are the names of nodes that stayed in floating point, and why.
-    """
-    prefix = "operator:"
-    found = [
-        OperatorRow(
-            operator=str(measured.slice).removeprefix(prefix),
-            ms=measured.value,
-            share=measured.conditions["share"],
-            calls=measured.conditions["calls"],
-            nodes=measured.conditions["nodes"],
-            dtypes=", ".join(measured.conditions["dtypes"]),
-            float_nodes=tuple(measured.conditions.get("float", {}).items()),
-        )
-        for measured in measurements
-        if measured.metric == "operator_time"
-        and measured.target == target
-        and str(measured.slice).startswith(prefix)
-    ]
-    return sorted(found, key=lambda row: -row.ms)
 
 
 @dataclass(frozen=True, eq=False)

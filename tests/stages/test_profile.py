@@ -11,7 +11,6 @@ from quantized_models import two_layers
 
 from edgecompress.all_metrics import bounded
 from edgecompress.stages.profile import Profile
-from edgecompress.targets.operators import operators_table
 from edgecompress.values import Candidate, Measurement
 
 QUICK = Profile(warmup_ms=5, min_duration_ms=150, min_count=40, cold_starts=1, attempts=1)
@@ -103,16 +102,16 @@ def test_operators_of_a_quantized_model(tmp_path: Path) -> None:
     candidate = two_layers(tmp_path)
     stage = QUICK.model_copy(update={"operators": True, "cold_starts": 0})
     found = stage.observe(candidate, small_context(tmp_path))
-    table = operators_table(found, "local")
-    assert sum(row.share for row in table) == pytest.approx(1)
-    assert [row.ms for row in table] == sorted((row.ms for row in table), reverse=True)
-    rows = {row.operator: row for row in table}
-    assert rows["DynamicQuantizeMatMul"].nodes == 1
-    assert dict(rows["MatMul"].float_nodes) == {"kept": "excluded by the recipe"}
-    ((name, reason),) = rows["FusedMatMul"].float_nodes  # with its transpose
+    table = [one for one in found if one.metric == "operator_time"]
+    assert sum(one.conditions["share"] for one in table) == pytest.approx(1)
+    assert [one.value for one in table] == sorted((one.value for one in table), reverse=True)
+    rows = {str(one.slice).removeprefix("operator:"): one.conditions for one in table}
+    assert rows["DynamicQuantizeMatMul"]["nodes"] == 1
+    assert rows["MatMul"]["float"] == {"kept": "excluded by the recipe"}
+    ((name, reason),) = rows["FusedMatMul"]["float"].items()  # with its transpose
     assert name.startswith("computed")
     assert "no constant weight" in reason
-    assert not rows["Softmax"].float_nodes
+    assert "float" not in rows["Softmax"]
 
 
 def test_fields() -> None:
