@@ -1,8 +1,8 @@
 """Whether what somebody adds keeps its contract: each check proves it, or names what is broken.
 
 A third party runs these on its own task, format or processor as our tests run them on all of ours;
-`check_stage` and `check_target` stand beside what they check. The habit is scikit-learn's
-(`parametrize_with_checks`).
+`check_stage` and `check_target` stand beside what they check, and can be had here too. The habit is
+scikit-learn's (`parametrize_with_checks`).
 """
 
 from __future__ import annotations
@@ -19,12 +19,20 @@ from edgecompress.data import DataConfig, Split
 from edgecompress.errors import DataError, EdgeCompressError
 from edgecompress.processors import Array, Feed, Processor
 from edgecompress.stage import check_stage
+from edgecompress.targets.conformance import check_target
 from edgecompress.tasks import Answers, Row, Rows, Task
 from edgecompress.tasks.rows import IGNORED
 from edgecompress.tasks.scoring import counts_of
 from edgecompress.values import Example
 
-__all__ = ["ContractError", "check_processor", "check_reader", "check_stage", "check_task"]
+__all__ = [
+    "ContractError",
+    "check_processor",
+    "check_reader",
+    "check_stage",
+    "check_target",
+    "check_task",
+]
 
 
 class ContractError(EdgeCompressError):
