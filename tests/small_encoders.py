@@ -15,6 +15,7 @@ from edgecompress.values import Candidate, Example
 TASKS = {
     "token-classification": ("ForTokenClassification", ("O", "B-LOC", "B-PER")),
     "text-classification": ("ForSequenceClassification", ("person", "place")),
+    "masked-lm": ("ForMaskedLM", ()),
 }
 
 

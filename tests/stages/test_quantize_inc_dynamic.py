@@ -110,3 +110,16 @@ def test_quiet_hides_chatter_but_not_errors(caplog):
         logging.getLogger("neural_compressor.any").error("real")
     logging.getLogger("after").warning("heard again")
     assert [record.message for record in caplog.records] == ["real", "heard again"]
+
+
+def test_a_table_that_is_the_last_layer_too_is_stored_once(tmp_path):
+    candidate = write_encoder(tmp_path / "tied", "Bert", "masked-lm")
+    result = IncDynamic().apply(candidate, small_context(tmp_path / "1"))
+    decisions = result.steps[-1].decisions
+    assert "cls.predictions.decoder" in decisions["int8_linears"]
+    assert "bert.embeddings.word_embeddings" in decisions["int8_embeddings"]
+    assert decisions["exceptions"] == {}
+    graph = onnx.load(result.model.path).graph
+    pieces = open_session(result.model).get_outputs()[0].shape[-1]
+    tables = [t for t in graph.initializer if len(t.dims) == 2 and pieces in t.dims]
+    assert [tensor.data_type for tensor in tables] == [onnx.TensorProto.INT8]

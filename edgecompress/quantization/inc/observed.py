@@ -47,7 +47,7 @@ def observed_layers(graph_module: GraphModule) -> dict[str, ObservedLayer]:
             continue
         weight, scheme = _weight(graph_module, node.args[1]), _range(node.args[0])
         if weight is not None and scheme is not None:
-            found[_layer_path(node.args[1])] = ObservedLayer(weight, scheme or None)
+            found[_module(node)] = ObservedLayer(weight, scheme or None)
     return found
 
 
@@ -56,10 +56,10 @@ def layer_path(path: str) -> str:
     return ".".join(part for part in path.split(".") if part != SMOOTHED)
 
 
-def _layer_path(node: Any) -> str:
-    while isinstance(node, Node) and node.op != "get_attr" and node.args:
-        node = node.args[0]
-    return layer_path(str(node.target).removeprefix(WRAPPER).rpartition(".")[0])
+def _module(node: Node) -> str:
+    """Give the path of the module that called `node`: a tied weight has the name of another one."""
+    path, _ = list(node.meta["nn_module_stack"].values())[-1]
+    return layer_path(str(path).removeprefix(WRAPPER))
 
 
 def _weight(graph_module: GraphModule, node: Any) -> Quantized | None:

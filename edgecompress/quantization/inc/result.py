@@ -53,7 +53,7 @@ def write_observed(
         By the layer's path in the PyTorch model.
     smoothed : sequence of SmoothedGroup
     fp32 : mapping of str to str
-        Paths of layers and tables, and why they stay fp32 where nothing was found for them.
+        Paths of the linear layers, and why they stay fp32 where nothing was found for them.
     tables : (int, int)
         Bits and block of embedding tables.
     path : Path
@@ -79,7 +79,7 @@ def write_observed(
             weights[layer.weights[0]] = one.weight
             if one.range is not None:
                 ranges[layer.data] = one.range
-        elif layer.kind in LINEAR or layer.node in fp32:
+        elif layer.kind in LINEAR:
             left[layer.node] = fp32.get(layer.node, NO_LAYER)
     if missing:
         raise StageError(f"the exported graph has no linear layer for {min(missing)}")
@@ -92,7 +92,6 @@ def write_observed(
         least_table=0.0,
         embedding_bits=bits,
         embedding_block=block,
-        share=False,
     )
     model = OnnxModel(path, source.session)
     coverage, reasons = write_proven(

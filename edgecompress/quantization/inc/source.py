@@ -79,15 +79,12 @@ class Prepared:
     ----------
     module : LogitsOnly
         With its tables rounded and, where asked for, smoothed.
-    tied : dict of str to str
-        Paths of the tables that stay fp32, and the reason.
     smoothed : list of SmoothedGroup
     linears : dict of str to str
         Path of each linear layer in the model, and in `module`.
     """
 
     module: LogitsOnly
-    tied: dict[str, str]
     smoothed: list[SmoothedGroup]
     linears: dict[str, str]
 
@@ -150,7 +147,7 @@ class Source:
     def prepare(self, smooth: Smooth | None) -> Prepared:
         """Load the module, round its tables and smooth its linear layers."""
         module = load_module(self.model)
-        tied = round_tables(module, *self.tables)
+        round_tables(module, *self.tables)
         wrapped = LogitsOnly(module, self.names).eval()
         smoothed = [] if smooth is None else smooth_linears(wrapped, self._texts(), smooth)
         linears = {
@@ -158,7 +155,7 @@ class Source:
             for name, part in wrapped.named_modules()
             if isinstance(part, torch.nn.Linear)
         }
-        return Prepared(wrapped, tied, smoothed, linears)
+        return Prepared(wrapped, smoothed, linears)
 
     def export(self, prepared: Prepared) -> Any:
         """Give the graph that Neural Compressor quantizes, both axes dynamic."""
@@ -211,7 +208,7 @@ class Source:
         found = observed_layers(graph)
         if not found:
             raise StageError("Neural Compressor quantized no linear layer of this model")
-        fp32 = dict.fromkeys(prepared.linears, UNTOUCHED) | prepared.tied
+        fp32 = dict.fromkeys(prepared.linears, UNTOUCHED)
         fp32 |= dict.fromkeys(config.exclude, EXCLUDED)
         model, decisions = write_observed(
             self.exported, found, prepared.smoothed, fp32, self.tables, path
@@ -260,37 +257,25 @@ class Source:
         return [tensors(feed) for feed in self.texts]
 
 
-def round_tables(module: Any, bits: Bits, block: int) -> dict[str, str]:
+def round_tables(module: Any, bits: Bits, block: int) -> None:
     """Round the embedding tables of `module` in place, as they will be stored.
 
-    So activation ranges are those behind the quantized tables.
-
-    Returns
-    -------
-    dict of str to str
-        Paths of the tables that stay in fp32, and the reason.
+    So activation ranges are those behind the quantized tables. A table that is a linear layer's
+    weight, too, stays as it is: Neural Compressor quantizes it as that.
     """
-    users: dict[int, list[str]] = {}
-    for name, parameter in module.named_parameters(remove_duplicate=False):
-        users.setdefault(id(parameter), []).append(name)
-    tied: dict[str, str] = {}
-    for path, part in module.named_modules():
-        if not isinstance(part, torch.nn.Embedding):
-            continue
-        others = [name for name in users[id(part.weight)] if name != f"{path}.weight"]
-        if others:
-            tied[path] = f"its table is shared with {', '.join(others)}"
+    owners = [id(weight) for _, weight in module.named_parameters(remove_duplicate=False)]
+    for part in module.modules():
+        if not isinstance(part, torch.nn.Embedding) or owners.count(id(part.weight)) > 1:
             continue
         table = part.weight.detach().numpy()
+        fitting = fitting_block(table.shape[1], block) if bits == 4 else None
+        rounded = (
+            dequantize_blocks(quantize_block_table(table, fitting))
+            if fitting
+            else dequantize(quantize_rows(table), axis=0)
+        )
         with torch.no_grad():
-            fitting = fitting_block(table.shape[1], block) if bits == 4 else None
-            rounded = (
-                dequantize_blocks(quantize_block_table(table, fitting))
-                if fitting
-                else dequantize(quantize_rows(table), axis=0)
-            )
             part.weight.copy_(torch.from_numpy(rounded))
-    return tied
 
 
 def input_names(module: Any) -> tuple[str, ...]:
