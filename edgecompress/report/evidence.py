@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from edgecompress.all_metrics import metric as declared
+from edgecompress.machine_metrics import MACHINES
 from edgecompress.metrics import ANSWERS, OBSERVERS
 from edgecompress.report import words
 from edgecompress.report.across import across, differing
@@ -26,21 +27,10 @@ from edgecompress.report.table import (
 from edgecompress.report.variants import sides
 from edgecompress.values import Measurement, Row, RunResult, find
 
-SIZES = ("size", "download_size", "compression", "parameters")
-TIMES = (
-    "latency_p50",
-    "latency_p90",
-    "latency_p99",
-    "end_to_end_p50",
-    "speedup",
-    "load_time",
-    "first_inference",
-    "peak_memory",
-    "memory_rise",
-    "pss",
-    "energy",
-)
-EXPECTED = ("latency_p50", "speedup", "peak_memory", "energy")
+SIZES = tuple(one.name for one in MACHINES if one.needs is None)
+_TIMED = [one for one in MACHINES if one.needs in ("latency", "memory", "energy") and one.bounded]
+TIMES = tuple(one.name for one in _TIMED if one.unit in ("ms", "x", "bytes", "mJ"))
+EXPECTED = tuple(one.name for one in _TIMED if one.headline)
 """What a reader looks for on every real target, and is told of where there is none."""
 
 

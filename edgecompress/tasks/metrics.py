@@ -151,63 +151,33 @@ def calibration_error(
 
 
 F1 = Metric(
-    "f1",
-    "F1",
-    "harmonic mean of precision and recall: of entities, or of one label",
-    higher_is_better=True,
-    needs=ANSWERS,
-    best="most accurate",
-    counts=span_counts,
-    value=f1_of_counts,
-)
+    "f1", "F1", "harmonic mean of precision and recall: of entities, or of one label",
+    higher_is_better=True, needs=ANSWERS, best="most accurate",
+    counts=span_counts, value=f1_of_counts,
+)  # fmt: skip
 PRECISION = Metric(
-    "precision",
-    "Precision",
-    "share of the entities found that are right",
-    higher_is_better=True,
-    needs=ANSWERS,
-    by_file=False,
-    counts=lambda answer, example: span_counts(answer, example)[:2],
-    value=share_of_counts,
-)
+    "precision", "Precision", "share of the entities found that are right",
+    higher_is_better=True, needs=ANSWERS, by_file=False,
+    counts=lambda answer, example: span_counts(answer, example)[:2], value=share_of_counts,
+)  # fmt: skip
 RECALL = Metric(
-    "recall",
-    "Recall",
-    "share of the right entities that are found",
-    higher_is_better=True,
-    needs=ANSWERS,
-    by_file=False,
-    counts=lambda answer, example: span_counts(answer, example)[::2],
-    value=share_of_counts,
-)
+    "recall", "Recall", "share of the right entities that are found",
+    higher_is_better=True, needs=ANSWERS, by_file=False,
+    counts=lambda answer, example: span_counts(answer, example)[::2], value=share_of_counts,
+)  # fmt: skip
 ACCURACY = Metric(
-    "accuracy",
-    "Accuracy",
-    "share of the answers that are right",
-    higher_is_better=True,
-    needs=ANSWERS,
-    best="most accurate",
-    counts=hit_counts,
-    value=share_of_counts,
-)
+    "accuracy", "Accuracy", "share of the answers that are right",
+    higher_is_better=True, needs=ANSWERS, best="most accurate",
+    counts=hit_counts, value=share_of_counts,
+)  # fmt: skip
 MACRO_F1 = Metric(
-    "macro_f1",
-    "Macro F1",
-    "mean of the F1 of every label",
-    higher_is_better=True,
-    needs=ANSWERS,
-    best="most accurate",
-    whole=macro_f1,
-)
+    "macro_f1", "Macro F1", "mean of the F1 of every label",
+    higher_is_better=True, needs=ANSWERS, best="most accurate", whole=macro_f1,
+)  # fmt: skip
 ECE = Metric(
-    "ece",
-    "Calibration error (ECE)",
+    "ece", "Calibration error (ECE)",
     "expected calibration error: how far the probabilities lie from how often it is right",
-    needs=ANSWERS,
-    caution=(
-        "Its probabilities miss how often it is right by {value} on average (expected calibration "
-        "error, {split}): do not read them as certainties."
-    ),
-    by_file=False,
-    whole=texts_calibration,
-)
+    needs=ANSWERS, by_file=False, whole=texts_calibration,
+    caution="Its probabilities miss how often it is right by {value} on average (expected "
+    "calibration error, {split}): do not read them as certainties.",
+)  # fmt: skip
