@@ -14,8 +14,8 @@ from pydantic import (
 )
 
 from edgecompress.stage import Context, Kind, Transform
-from edgecompress.training.fresh import Fresh
 from edgecompress.training.schedule_fields import ScheduleFields
+from edgecompress.training.student_shape import StudentShape
 from edgecompress.training.teachers import TeacherUse
 from edgecompress.training.transfer import Transfer
 from edgecompress.values import Candidate, Example, Json, TorchModel
@@ -64,7 +64,7 @@ class Distil(ScheduleFields, Transform):
     """Several teachers, or one for each data file; what none of them teaches, the recipe's teacher
     does. Their probabilities are averaged; hidden states, relations and embeddings are the first's
     that applies."""
-    student: Fresh | None = None
+    student: StudentShape | None = None
     """Train a new model of this smaller shape instead of the one that the stage is given."""
     transfer: Transfer | None = None
     """Text without labels to learn from, too."""
@@ -118,22 +118,24 @@ class Distil(ScheduleFields, Transform):
         from edgecompress.training.distillation import Teaching
         from edgecompress.training.encoding import make_rows
         from edgecompress.training.fit import fit
-        from edgecompress.training.lessons import decisions, make_lessons
         from edgecompress.training.masking import hiding
         from edgecompress.training.relations import captured
+        from edgecompress.training.supervision import decisions, supervise
         from edgecompress.training.teachers import open_teachers
 
         examples = self._examples(candidate, context)
         teachers = open_teachers(self.teachers, candidate, examples, context)
         module = self._student(candidate, context.seed, load_module)
         rows = hiding(make_rows(candidate, examples, module), self.masking)
-        lessons = make_lessons(teachers, rows, module, self._plan(), context)
+        supervisions = supervise(teachers, rows, module, self._plan(), context)
         held_out = make_rows(candidate, context.validation, module) if context.validation else None
-        layers = {lesson.relations.ours for lesson in lessons if lesson.relations}
-        beside = nn.ModuleList(lesson.beside for lesson in lessons)
+        layers = {
+            supervision.relations.ours for supervision in supervisions if supervision.relations
+        }
+        projections = nn.ModuleList(supervision.projections for supervision in supervisions)
         with captured(module, layers) as caught:
             counts = self._row_weights(rows.example, len(context.train))
-            teaching = Teaching(rows, lessons, self._plan().weights, counts, caught)
+            teaching = Teaching(rows, supervisions, self._plan().weights, counts, caught)
             outcome = fit(
                 module,
                 rows,
@@ -143,10 +145,10 @@ class Distil(ScheduleFields, Transform):
                 context,
                 hidden_states=teaching.reads_hidden_states,
                 freeze_embeddings=self.freeze_embeddings,
-                beside=beside if any(True for _ in beside.parameters()) else None,
+                projections=projections if any(True for _ in projections.parameters()) else None,
             )
         model = save_module(module, context.folder / "model")
-        decided = outcome.as_json() | decisions(teachers, lessons)
+        decided = outcome.as_json() | decisions(teachers, supervisions)
         if len(examples) > len(context.train):
             decided["transfer_examples"] = len(examples) - len(context.train)
         return candidate.with_model(model, learned_ranges=outcome.ranges, **decided)
@@ -180,7 +182,7 @@ class Distil(ScheduleFields, Transform):
 
     def _plan(self) -> Any:
         from edgecompress.training.distillation import Weights
-        from edgecompress.training.lessons import Plan
+        from edgecompress.training.supervision import Plan
 
         weights = Weights(
             logits=self.logits_weight,

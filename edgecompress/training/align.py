@@ -26,19 +26,19 @@ Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class Units:
+class AlignedSpans:
     """What is compared with what, each unit a run of tokens on both sides.
 
     Attributes
     ----------
-    row : int64 (units,)
+    row : int64 (spans,)
         The student's row, rising.
-    ours, ours_count : int64 (units,)
+    ours, ours_count : int64 (spans,)
         First token in the student's row, and how many.
-    its, its_count : int64 (units,)
+    its, its_count : int64 (spans,)
         First token among all of the teacher's rows laid end to end, and how many.
     starts : int64 (rows + 1,)
-        Where the units of each of the student's rows begin.
+        Where the spans of each of the student's rows begin.
     """
 
     row: Ids
@@ -48,11 +48,11 @@ class Units:
     its_count: Ids
     starts: Ids
 
-    def of(self, rows: Ids) -> Units:
-        """Give the units of some rows; `row` then counts these, from 0."""
+    def of(self, rows: Ids) -> AlignedSpans:
+        """Give the spans of some rows; `row` then counts these, from 0."""
         counts = self.starts[rows + 1] - self.starts[rows]
         at = runs(self.starts[rows], counts)
-        return Units(
+        return AlignedSpans(
             np.repeat(np.arange(len(rows)), counts),
             self.ours[at],
             self.ours_count[at],
@@ -68,9 +68,9 @@ class Alignment:
 
     Attributes
     ----------
-    units : Units
+    spans : AlignedSpans
         Whose hidden states are compared.
-    answers : Units
+    answers : AlignedSpans
         Where answers are compared: the words' first pieces. A task that gives one answer a text
         has none.
     first_row, row_count : int64 (student's rows,)
@@ -80,8 +80,8 @@ class Alignment:
         Words that are compared as a whole, and not at all, because their pieces differ.
     """
 
-    units: Units
-    answers: Units
+    spans: AlignedSpans
+    answers: AlignedSpans
     first_row: Ids
     row_count: Ids
     pooled: int = 0
@@ -102,9 +102,9 @@ def align(ours: TorchRows, its: TorchRows, asked: Ids) -> Alignment:
     rows = len(ours)
     first_row, row_count = _partner_rows(ours, its, asked)
     mine, other = _spans(ours, None), _spans(its, asked)
-    answers = _joined_answers(mine, other, rows) if mine.tags else _no_units(rows)
-    units, pooled, left_out = _joined(ours, its, mine, other, (first_row, row_count))
-    return Alignment(units, answers, first_row, row_count, pooled, left_out)
+    answers = _joined_answers(mine, other, rows) if mine.tags else _no_spans(rows)
+    spans, pooled, left_out = _joined(ours, its, mine, other, (first_row, row_count))
+    return Alignment(spans, answers, first_row, row_count, pooled, left_out)
 
 
 def runs(starts: Ids, counts: Ids) -> Ids:
@@ -238,15 +238,15 @@ def _words_by_offsets(text: str, offsets: Sequence[tuple[int, int]]) -> Ids:
     return np.where(inside, word[np.clip(ends, 0, len(text) - 1)], -1)
 
 
-def _joined_answers(ours: _Spans, its: _Spans, rows: int) -> Units:
+def _joined_answers(ours: _Spans, its: _Spans, rows: int) -> AlignedSpans:
     _, a, b = np.intersect1d(ours.key, its.key, assume_unique=True, return_indices=True)
     one = np.ones(len(a), dtype=np.int64)
-    return _units(rows, ours.row[a], ours.at[a], one, its.flat[b], one)
+    return _aligned(rows, ours.row[a], ours.at[a], one, its.flat[b], one)
 
 
 def _joined(
     ours: TorchRows, its: TorchRows, mine: _Spans, other: _Spans, partners: tuple[Ids, Ids]
-) -> tuple[Units, int, int]:
+) -> tuple[AlignedSpans, int, int]:
     left, right = np.flatnonzero(mine.whole), np.flatnonzero(other.whole)
     _, a, b = np.intersect1d(
         mine.key[left], other.key[right], assume_unique=True, return_indices=True
@@ -271,8 +271,8 @@ def _joined(
     joined = [np.concatenate([part[i] for part in parts]) for i in range(5)]
     # Counted against what the student knows of the examples that this teacher was asked.
     known = int((partners[1][mine.row] > 0).sum()) if len(mine.row) else 0
-    units = _units(len(ours), *joined)
-    return units, int((~same).sum()), known - len(a)
+    spans = _aligned(len(ours), *joined)
+    return spans, int((~same).sum()), known - len(a)
 
 
 def _identical(
@@ -351,15 +351,19 @@ def _partner_rows(ours: TorchRows, its: TorchRows, asked: Ids) -> tuple[Ids, Ids
     )
 
 
-def _units(rows: int, row: Ids, ours: Ids, ours_count: Ids, its: Ids, its_count: Ids) -> Units:
+def _aligned(
+    rows: int, row: Ids, ours: Ids, ours_count: Ids, its: Ids, its_count: Ids
+) -> AlignedSpans:
     order = np.lexsort((ours, row))
     starts = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=rows))]).astype(np.int64)
-    return Units(row[order], ours[order], ours_count[order], its[order], its_count[order], starts)
+    return AlignedSpans(
+        row[order], ours[order], ours_count[order], its[order], its_count[order], starts
+    )
 
 
-def _no_units(rows: int) -> Units:
+def _no_spans(rows: int) -> AlignedSpans:
     none = np.zeros(0, dtype=np.int64)
-    return Units(none, none, none, none, none, np.zeros(rows + 1, dtype=np.int64))
+    return AlignedSpans(none, none, none, none, none, np.zeros(rows + 1, dtype=np.int64))
 
 
 def _flat(arrays: Any) -> Ids:

@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from edgecompress.training.align import Alignment, Ids, Units, runs
+from edgecompress.training.align import AlignedSpans, Alignment, Ids, runs
 from edgecompress.training.layer_maps import Mixture, Pairs
-from edgecompress.training.live import LiveOutputs
 from edgecompress.training.losses import (
     Distance,
     averaged,
@@ -22,6 +21,7 @@ from edgecompress.training.losses import (
     relation_loss,
     softened,
 )
+from edgecompress.training.online_teacher import OnlineTeacher
 from edgecompress.training.outputs import TeacherOutputs
 from edgecompress.training.relations import ROLES
 from edgecompress.training.rows import TorchRows
@@ -50,12 +50,12 @@ class Relations:
 
 
 @dataclass(frozen=True, eq=False)
-class Lesson:
+class Supervision:
     """What one teacher says of a student's rows.
 
     Attributes
     ----------
-    outputs : TeacherOutputs or LiveOutputs
+    outputs : TeacherOutputs or OnlineTeacher
     alignment : Alignment
     answers : numpy.ndarray
         float64 (rows,): how much its answer counts for a row; 0 where it does not teach.
@@ -65,20 +65,20 @@ class Lesson:
     pairs : sequence of (int, int)
         Student's and teacher's layers to compare, from 0.
     relations : Relations or None
-    beside : Beside
+    projections : Projections
         What is trained with the student to make them comparable.
     """
 
-    outputs: TeacherOutputs | LiveOutputs
+    outputs: TeacherOutputs | OnlineTeacher
     alignment: Alignment
     answers: np.ndarray
     inner: np.ndarray
     pairs: Pairs
     relations: Relations | None
-    beside: Beside
+    projections: Projections
 
 
-class Beside(nn.Module):
+class Projections(nn.Module):
     """Linear maps from the student's width to the teacher's, and the mixture of its layers.
 
     Parameters
@@ -117,7 +117,7 @@ class Teaching:
     ----------
     rows : TorchRows
         The student's.
-    lessons : sequence of Lesson
+    supervisions : sequence of Supervision
         One for each teacher.
     weights : Weights
     row_weights : numpy.ndarray or None
@@ -127,7 +127,7 @@ class Teaching:
     """
 
     rows: TorchRows
-    lessons: Sequence[Lesson]
+    supervisions: Sequence[Supervision]
     weights: Weights
     row_weights: np.ndarray | None
     captured: Mapping[str, torch.Tensor]
@@ -160,43 +160,43 @@ class Teaching:
         if not (self.reads_hidden_states or chosen.relations):
             return total
         parts = [
-            (lesson, at, lesson.alignment.units.of(numbers[at]))
-            for lesson in self.lessons
-            if len(at := np.flatnonzero(lesson.inner[numbers]))
+            (supervision, at, supervision.alignment.spans.of(numbers[at]))
+            for supervision in self.supervisions
+            if len(at := np.flatnonzero(supervision.inner[numbers]))
         ]
-        everything = sum(len(units.row) for _, _, units in parts)
-        for lesson, at, units in parts:
-            if len(units.row):
-                said = self._inner(lesson, output, at, units, numbers[at], length)
-                total = total + said * (len(units.row) / everything)
+        everything = sum(len(spans.row) for _, _, spans in parts)
+        for supervision, at, spans in parts:
+            if len(spans.row):
+                said = self._inner(supervision, output, at, spans, numbers[at], length)
+                total = total + said * (len(spans.row) / everything)
         return total
 
     def _answers(self, logits: torch.Tensor, numbers: Ids, length: int) -> torch.Tensor:
         """Compare answers where they are read: nobody asked the teacher about inner pieces."""
         temperature = self.weights.temperature
         flat = logits.flatten(0, -2)
-        first = self.lessons[0].outputs
-        if isinstance(first, LiveOutputs):
+        first = self.supervisions[0].outputs
+        if isinstance(first, OnlineTeacher):
             # Both answered the hidden places only, in the same order.
             its = first.guesses(numbers).to(logits.device)
             return divergence(flat, softened(its, temperature), temperature)
         found = []
-        for lesson in self.lessons:
-            at = np.flatnonzero(lesson.answers[numbers] > 0)
+        for supervision in self.supervisions:
+            at = np.flatnonzero(supervision.answers[numbers] > 0)
             asked = numbers[at]
             if logits.ndim == 3:
-                units = lesson.alignment.answers.of(asked)
-                row, ours = at[units.row], at[units.row] * length + units.ours
-                starts, counts = units.its, units.its_count
+                spans = supervision.alignment.answers.of(asked)
+                row, ours = at[spans.row], at[spans.row] * length + spans.ours
+                starts, counts = spans.its, spans.its_count
             else:
                 row = ours = at
                 starts, counts = (
-                    lesson.alignment.first_row[asked],
-                    lesson.alignment.row_count[asked],
+                    supervision.alignment.first_row[asked],
+                    supervision.alignment.row_count[asked],
                 )
             if len(ours):
-                its = lesson.outputs.of("logits", starts, counts).to(logits.device)
-                share = lesson.answers[numbers[row]]
+                its = supervision.outputs.of("logits", starts, counts).to(logits.device)
+                share = supervision.answers[numbers[row]]
                 found.append((ours, softened(its, temperature), share))
         if not found:
             return logits.float().sum() * 0
@@ -212,45 +212,53 @@ class Teaching:
         return divergence(flat.index_select(0, place), wanted, temperature, counts_of)
 
     def _inner(
-        self, lesson: Lesson, output: Any, at: Ids, units: Units, numbers: Ids, length: int
+        self,
+        supervision: Supervision,
+        output: Any,
+        at: Ids,
+        spans: AlignedSpans,
+        numbers: Ids,
+        length: int,
     ) -> torch.Tensor:
-        """Compare what lies inside both models, for the rows that a lesson has in a batch.
+        """Compare what lies inside both models, for the rows that a supervision has in a batch.
 
-        `at` are their places in the batch, `numbers` their numbers, `units` theirs.
+        `at` are their places in the batch, `numbers` their numbers, `spans` theirs.
         """
         chosen, device = self.weights, output.logits.device
-        take = _Pool(at[units.row] * length + units.ours, units.ours_count, device)
-        row_weights = unit_weights = None
+        take = _Pool(at[spans.row] * length + spans.ours, spans.ours_count, device)
+        row_weights = span_weights = None
         if self.row_weights is not None:
             row_weights = torch.from_numpy(self.row_weights[numbers]).to(device)
-            unit_weights = row_weights[torch.from_numpy(units.row).to(device)]
+            span_weights = row_weights[torch.from_numpy(spans.row).to(device)]
 
         def its(name: str) -> torch.Tensor:
-            return lesson.outputs.of(name, units.its, units.its_count).to(device)
+            return supervision.outputs.of(name, spans.its, spans.its_count).to(device)
 
         def distance(states: torch.Tensor, index: int, wanted: torch.Tensor) -> torch.Tensor:
-            mapped = lesson.beside(take(states), index)
-            return hidden_loss(mapped, wanted, chosen.distance, unit_weights)
+            mapped = supervision.projections(take(states), index)
+            return hidden_loss(mapped, wanted, chosen.distance, span_weights)
 
         total = torch.zeros((), device=device)
         if chosen.hidden:
-            mixture = lesson.beside.mixture
+            mixture = supervision.projections.mixture
             if mixture is not None:
                 layers = range(mixture.scores.shape[1])
                 wanted = mixture(torch.stack([its(f"hidden-{layer}") for layer in layers]))
-            for index, (student, teacher) in enumerate(lesson.pairs):
+            for index, (student, teacher) in enumerate(supervision.pairs):
                 one = its(f"hidden-{teacher}") if mixture is None else wanted[index]
                 found = distance(output.hidden_states[student + 1], index, one)
-                total = total + chosen.hidden / len(lesson.pairs) * found
+                total = total + chosen.hidden / len(supervision.pairs) * found
         if chosen.embeddings:
             found = distance(output.hidden_states[0], -1, its("embeddings"))
             total = total + chosen.embeddings * found
-        if chosen.relations and lesson.relations is not None:
-            layout = _Layout(units, device)
+        if chosen.relations and supervision.relations is not None:
+            layout = _Layout(spans, device)
             for role in ROLES:
-                mine = layout(take(self.captured[f"{role}-{lesson.relations.ours}"]))
-                other = layout(its(f"{role}-{lesson.relations.its}"))
-                found = relation_loss(mine, other, layout.real, lesson.relations.heads, row_weights)
+                mine = layout(take(self.captured[f"{role}-{supervision.relations.ours}"]))
+                other = layout(its(f"{role}-{supervision.relations.its}"))
+                found = relation_loss(
+                    mine, other, layout.real, supervision.relations.heads, row_weights
+                )
                 total = total + chosen.relations * found
         return total
 
@@ -274,12 +282,12 @@ class _Pool:
 
 
 class _Layout:
-    """Units one after the other, float (units, width) → (rows, most units of a row, width)."""
+    """Spans one after the other, float (spans, width) → (rows, most spans of a row, width)."""
 
-    def __init__(self, units: Units, device: torch.device) -> None:
-        counts = np.diff(units.starts)
+    def __init__(self, spans: AlignedSpans, device: torch.device) -> None:
+        counts = np.diff(spans.starts)
         most = int(counts.max())
-        place = units.row * most + np.arange(len(units.row)) - units.starts[units.row]
+        place = spans.row * most + np.arange(len(spans.row)) - spans.starts[spans.row]
         self.place = torch.from_numpy(place).to(device)
         self.shape = (len(counts), most)
         real = np.arange(most)[None, :] < counts[:, None]

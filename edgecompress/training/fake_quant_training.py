@@ -28,7 +28,7 @@ from edgecompress.training.fake_quant import (
     fitting_block,
 )
 from edgecompress.training.gradual import Held
-from edgecompress.training.loop import Regulation
+from edgecompress.training.loop import StepConstraint
 from edgecompress.training.qat_fields import Qat
 from edgecompress.training.rows import TorchRows
 from edgecompress.training.together import current_team
@@ -36,7 +36,7 @@ from edgecompress.values import Json
 
 
 class FakeQuantized:
-    """Rounds a module's linear layers and tables (a `training.loop.Regulation`).
+    """Rounds a module's linear layers and tables (a `training.loop.StepConstraint`).
 
     Parameters
     ----------
@@ -213,7 +213,7 @@ class FakeQuantized:
 
 @contextmanager
 def fake_quantized(
-    module: Any, plan: Qat | None, rows: TorchRows, seed: int, during: Regulation | None
+    module: Any, plan: Qat | None, rows: TorchRows, seed: int, constraint: StepConstraint | None
 ) -> Iterator[Held]:
     """Give what to train under: `module` rounds as `plan` says; call its `finish` after that.
 
@@ -224,15 +224,15 @@ def fake_quantized(
     plan : Qat or None
     rows : TorchRows
     seed : int
-    during : Regulation or None
+    constraint : StepConstraint or None
         A further one, asked last.
     """
     if plan is None:
-        yield Held([], during)
+        yield Held([], constraint)
         return
     own = FakeQuantized(module, plan, rows, seed)
     try:
-        yield Held([own], during)
+        yield Held([own], constraint)
     finally:
         own.close()
 

@@ -15,7 +15,7 @@ from edgecompress.training.devices import autocast, memory_at_hand, moved, train
 from edgecompress.training.embedding import only_used_rows
 from edgecompress.training.fake_quant_training import fake_quantized
 from edgecompress.training.gradual import held
-from edgecompress.training.loop import Outcome, Regulation, Schedule, train
+from edgecompress.training.loop import Outcome, Schedule, StepConstraint, train
 from edgecompress.training.rows import TorchRows
 from edgecompress.training.together import current_team
 
@@ -33,8 +33,8 @@ def fit(
     *,
     hidden_states: bool = False,
     freeze_embeddings: bool = False,
-    beside: nn.Module | None = None,
-    during: Regulation | None = None,
+    projections: nn.Module | None = None,
+    constraint: StepConstraint | None = None,
 ) -> Outcome:
     """Train `module` in place and leave it with the weights of the best epoch.
 
@@ -61,9 +61,9 @@ def fit(
         Whether the loss reads ``output.hidden_states``.
     freeze_embeddings : bool
         Leave all embeddings as they are.
-    beside : torch.nn.Module, optional
+    projections : torch.nn.Module, optional
         What else to train, such as projections; not part of the model.
-    during : Regulation, optional
+    constraint : StepConstraint, optional
         What holds the weights to something from step to step.
 
     Raises
@@ -84,18 +84,18 @@ def fit(
 
     module.eval()
     module.to(device)
-    if beside is not None:
-        beside.to(device)
+    if projections is not None:
+        projections.to(device)
     with (
         memory_at_hand(),
         only_used_rows(module, rows.used_ids, freeze=freeze_embeddings),
-        fake_quantized(module, schedule.qat, rows, context.seed, during) as rounding,
+        fake_quantized(module, schedule.qat, rows, context.seed, constraint) as rounding,
         held(module, schedule.gradual, rounding) as holding,
         rows.reading(module),
     ):
         tensors = {n: p for n, p in module.named_parameters() if p.requires_grad}
-        if beside is not None:
-            tensors |= {f"beside.{name}": p for name, p in beside.named_parameters()}
+        if projections is not None:
+            tensors |= {f"projections.{name}": p for name, p in projections.named_parameters()}
         outcome = train(
             tensors,
             rows.lengths,

@@ -19,7 +19,7 @@ from edgecompress.surgery.families import blocks
 from edgecompress.surgery.heads_and_neurons import keep_heads_and_neurons
 from edgecompress.training.gradual_fields import Gradual
 from edgecompress.training.importance import keep_best
-from edgecompress.training.loop import Regulation
+from edgecompress.training.loop import StepConstraint
 from edgecompress.training.sparsity import GradualMagnitude, KeptZeros
 from edgecompress.training.together import current_team
 from edgecompress.values import Json
@@ -30,7 +30,7 @@ examples as `prune.structured` looks at."""
 
 
 class GradualStructure:
-    """Heads and neurons go along a schedule, the least important first (a `Regulation`).
+    """Heads and neurons go along a schedule, the least important first (a `StepConstraint`).
 
     A mask is multiplied onto each head's output and each neuron's activation. Its gradients in
     training are what the loss says of the part: the moving average of their squares over rows is
@@ -139,13 +139,13 @@ class Held:
     ----------
     own : sequence
         Those that have something to finish: `GradualStructure`, `GradualMagnitude`, `KeptZeros`.
-    during : Regulation or None
+    constraint : StepConstraint or None
         A further one, asked last.
     """
 
-    def __init__(self, own: Sequence[Any], during: Regulation | None) -> None:
+    def __init__(self, own: Sequence[Any], constraint: StepConstraint | None) -> None:
         self.own = own
-        self.parts: Sequence[Regulation] = own if during is None else [*own, during]
+        self.parts: Sequence[StepConstraint] = own if constraint is None else [*own, constraint]
         self.tensors: Mapping[str, torch.Tensor] = {
             f"{index}.{name}": tensor
             for index, part in enumerate(self.parts)
@@ -173,7 +173,7 @@ class Held:
 
 
 @contextmanager
-def held(module: Any, plan: Gradual | None, during: Regulation | None) -> Iterator[Held]:
+def held(module: Any, plan: Gradual | None, constraint: StepConstraint | None) -> Iterator[Held]:
     """Give what to train under: zeros stay and `plan` is followed; call its `finish` after that.
 
     Parameters
@@ -181,7 +181,7 @@ def held(module: Any, plan: Gradual | None, during: Regulation | None) -> Iterat
     module : transformers.PreTrainedModel
         Masks are on it while inside.
     plan : Gradual or None
-    during : Regulation or None
+    constraint : StepConstraint or None
         A further one, asked last.
 
     Raises
@@ -194,7 +194,7 @@ def held(module: Any, plan: Gradual | None, during: Regulation | None) -> Iterat
         own.append((GradualStructure if plan.structured else GradualMagnitude)(module, plan))
     own.append(KeptZeros(module))
     try:
-        yield Held(own, during)
+        yield Held(own, constraint)
     finally:
         for part in own:
             if isinstance(part, GradualStructure):

@@ -107,7 +107,7 @@ class Outcome:
         return {path: (low, high) for path, (low, high) in found.items()}
 
 
-class Regulation(Protocol):
+class StepConstraint(Protocol):
     """What holds a training to something from step to step: masks of pruned weights, a schedule.
 
     Attributes
@@ -134,7 +134,7 @@ def train(
     seed: int,
     scratch: Path,
     progress: Progress,
-    during: Regulation | None = None,
+    constraint: StepConstraint | None = None,
     team: Team = ALONE,
     begin: Callable[[int], None] | None = None,
 ) -> Outcome:
@@ -157,7 +157,7 @@ def train(
         Where the state of the last finished epoch is kept.
     progress : callable
         Told (batches done, all batches, ``epoch i of n``).
-    during : Regulation, optional
+    constraint : StepConstraint, optional
         Asked after every step; an epoch at whose end it is not settled cannot be the best one.
     team : Team
         With whom; all processes call this with the same tensors and rows.
@@ -174,8 +174,8 @@ def train(
     StageError
         When the loss or the gradient stops being a number; the last good epoch stays in `scratch`.
     """
-    if during is not None:
-        tensors = {**tensors, **{f"during.{name}": t for name, t in during.tensors.items()}}
+    if constraint is not None:
+        tensors = {**tensors, **{f"constraint.{name}": t for name, t in constraint.tensors.items()}}
     trained = {name: tensor for name, tensor in tensors.items() if tensor.requires_grad}
     optimizer = _optimizer(trained, schedule)
     plan = [sum(1 for _ in batches(lengths, schedule, seed, e)) for e in range(schedule.epochs)]
@@ -201,8 +201,8 @@ def train(
                 batch = f"{len(rows)} rows of {int(lengths[rows].min())} to {longest} tokens"
                 raise AgreedError(_diverged(value, where, batch, done, total_steps, schedule, state,
                                             place))  # fmt: skip
-            if during is not None:
-                during.after_step(done + 1, total_steps)
+            if constraint is not None:
+                constraint.after_step(done + 1, total_steps)
             total, seen = total + value * len(rows), seen + len(rows)
             what = f"epoch {epoch + 1} of {schedule.epochs}"
             progress(done + 1, total_steps, what)
@@ -212,7 +212,7 @@ def train(
             with torch.no_grad():
                 reached = score()
         reached = team.meet(f"the end of epoch {epoch + 1}", reached)[0]
-        if during is not None and not during.settled(sum(plan[: epoch + 1]), total_steps):
+        if constraint is not None and not constraint.settled(sum(plan[: epoch + 1]), total_steps):
             reached = None
         state = state.after(total / seen, reached)
         if state.best == epoch + 1:

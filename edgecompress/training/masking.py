@@ -27,7 +27,7 @@ Ids = np.ndarray
 
 
 @dataclass
-class Drawn:
+class MaskState:
     """What changes from epoch to epoch and batch to batch: the one mutable part of `MaskedRows`.
 
     Attributes
@@ -53,7 +53,7 @@ class MaskedRows(TorchRows):
     """Rows of the task masked-lm."""
 
     masking: Masking = field(default_factory=Masking)
-    drawn: Drawn = field(default_factory=Drawn)
+    mask_state: MaskState = field(default_factory=MaskState)
 
     def feed(self, rows: Sequence[int] | np.ndarray) -> dict[str, torch.Tensor]:
         """Give a batch's inputs with what is hidden in this epoch, int64 (batch, length) each."""
@@ -64,14 +64,14 @@ class MaskedRows(TorchRows):
             row, label = self.masked(number)
             ids[place, : len(row)] = torch.from_numpy(row)
             places.append(place * ids.shape[1] + np.flatnonzero(label != IGNORED))
-        if self.drawn.narrow:
-            self.drawn.places = torch.from_numpy(np.concatenate(places))
+        if self.mask_state.narrow:
+            self.mask_state.places = torch.from_numpy(np.concatenate(places))
         return found
 
     def targets(self, rows: Sequence[int] | np.ndarray, length: int) -> torch.Tensor:
         """Give the hidden pieces: int64 (batch, length), or (1, hidden) while `reading`."""
         labels = [self.masked(number)[1] for number in np.asarray(rows).tolist()]
-        if self.drawn.narrow:
+        if self.mask_state.narrow:
             every = np.concatenate(labels)
             return torch.from_numpy(every[every != IGNORED][None])
         found = np.full((len(labels), length), IGNORED, dtype=np.int64)
@@ -82,11 +82,11 @@ class MaskedRows(TorchRows):
     def masked(self, number: int) -> tuple[Ids, Ids]:
         """Give a row with its hidden pieces, and these pieces: int64 (length,) each."""
         row, label = self.rows[number].feed["input_ids"], self.rows[number].target["labels"]
-        if self.drawn.epoch is None:
+        if self.mask_state.epoch is None:
             return row, label
         whole = np.where(label != IGNORED, label, row)
         at = self.rows[number].place["positions"]
-        random = np.random.default_rng((self.drawn.seed, self.drawn.epoch, number))
+        random = np.random.default_rng((self.mask_state.seed, self.mask_state.epoch, number))
         chosen = at[self._chosen(self.rows[number].place["words"], random)]
         label = np.full_like(whole, IGNORED)
         label[chosen] = whole[chosen]
@@ -121,7 +121,7 @@ class MaskedRows(TorchRows):
 
     def begin(self, epoch: int, seed: int) -> None:
         """Draw what is hidden anew."""
-        self.drawn.epoch, self.drawn.seed = epoch, seed
+        self.mask_state.epoch, self.mask_state.seed = epoch, seed
 
     @contextmanager
     def reading(self, module: Any) -> Iterator[None]:
@@ -133,19 +133,23 @@ class MaskedRows(TorchRows):
         """
 
         def only_hidden(_part: Any, _given: Any, output: Any) -> Any:
-            places, self.drawn.places = self.drawn.places, None
+            places, self.mask_state.places = self.mask_state.places, None
             # None while other rows are fed to the module, such as those that it is scored on.
             if places is not None:
                 output.last_hidden_state = only(output.last_hidden_state, places)
             return output
 
         handle = module.base_model.register_forward_hook(only_hidden)
-        self.drawn.narrow = True
+        self.mask_state.narrow = True
         try:
             yield
         finally:
             handle.remove()
-            self.drawn.narrow, self.drawn.places, self.drawn.epoch = False, None, None
+            self.mask_state.narrow, self.mask_state.places, self.mask_state.epoch = (
+                False,
+                None,
+                None,
+            )
 
     def outputs(
         self, module: Any, fast: bool = False, tick: Callable[[int], None] | None = None

@@ -15,7 +15,7 @@ from edgecompress.values import Json
 
 
 class KeptZeros:
-    """Holds the zeros of a module's marked matrices (a `training.loop.Regulation`).
+    """Holds the zeros of a module's marked matrices (a `training.loop.StepConstraint`).
 
     The optimizer may move a zero in its step, by momentum if not by a gradient; it is set back
     before anything is computed with it. Which entries are zero is read when training begins, so
@@ -50,7 +50,7 @@ class KeptZeros:
 
 
 class GradualMagnitude:
-    """Single weights go along a schedule, those of least magnitude first (a `Regulation`).
+    """Single weights go along a schedule, those of least magnitude first (a `StepConstraint`).
 
     What is zero once stays so. Source: Zhu & Gupta, 2017.
 

@@ -19,7 +19,7 @@ from edgecompress.stages.prune.layers import Layers
 from edgecompress.stages.prune.structured import Structured
 from edgecompress.surgery.model import load_module
 from edgecompress.texts import words_of
-from edgecompress.training.fresh import Fresh
+from edgecompress.training.student_shape import Fresh
 from edgecompress.values import SessionSettings, directory_digests
 
 CASES = {

@@ -92,8 +92,8 @@ def pieces_of(rows):
     return found
 
 
-def slow_units(ours, its):
-    """Units as a set of (row, student's places, teacher's row, its places)."""
+def slow_spans(ours, its):
+    """AlignedSpans as a set of (row, student's places, teacher's row, its places)."""
     mine, other = pieces_of(ours), pieces_of(its)
     found = set()
     for row, (number, text, words, whole) in enumerate(mine):
@@ -109,7 +109,7 @@ def slow_units(ours, its):
     return found
 
 
-def fast_units(units, its, specials):
+def fast_spans(units, its, specials):
     starts = np.concatenate([[0], np.cumsum(its.lengths)])
     found = set()
     for i in range(len(units.row)):
@@ -136,7 +136,7 @@ def test_tags_are_aligned_as_the_slow_way_does(texts, extra, other, order, longe
     teacher = unigram([f"▁{p}" for p in other]) if sentencepiece else wordpiece(other, 12, order)
     its = rows_of(examples, teacher, "token-classification")
     found = align(ours, its, np.arange(len(examples)))
-    assert fast_units(found.units, its, specials=False) == slow_units(ours, its)
+    assert fast_spans(found.spans, its, specials=False) == slow_spans(ours, its)
     # Every word has its first piece somewhere on either side.
     answers = found.answers
     assert len(answers.row) == sum(len(words) for words in texts)
@@ -158,7 +158,7 @@ def test_texts_are_aligned_as_the_slow_way_does(texts, extra, other, longest, se
     teacher = unigram([f"▁{p}" for p in other]) if sentencepiece else wordpiece(other)
     its = rows_of(examples, teacher, "text-classification")
     found = align(ours, its, np.arange(len(examples)))
-    assert fast_units(found.units, its, specials=False) == slow_units(ours, its)
+    assert fast_spans(found.spans, its, specials=False) == slow_spans(ours, its)
     assert len(found.answers.row) == 0
     for row, number in enumerate(ours.example):
         beside = np.arange(found.first_row[row], found.first_row[row] + found.row_count[row])
@@ -173,16 +173,16 @@ def test_the_same_tokenizer_is_token_beside_token():
     rows = rows_of(examples, wordpiece([]), "token-classification")
     found = align(rows, rows, np.arange(3))
     every = int(rows.lengths.sum())
-    assert len(found.units.row) == every
-    assert found.units.its.tolist() == list(range(every))
-    assert (found.units.ours_count == 1).all()
+    assert len(found.spans.row) == every
+    assert found.spans.its.tolist() == list(range(every))
+    assert (found.spans.ours_count == 1).all()
     assert (found.pooled, found.left_out) == (0, 0)
     # A teacher that was asked about some examples only.
     some = rows_of((examples[2],), wordpiece([]), "token-classification")
     found = align(rows, some, np.array([2]))
-    assert set(found.units.row.tolist()) == {2}
+    assert set(found.spans.row.tolist()) == {2}
     assert found.row_count.tolist() == [0, 0, 1]
-    assert found.units.its.tolist() == list(range(7))
+    assert found.spans.its.tolist() == list(range(7))
 
 
 def test_what_trimming_changes_is_pooled_and_the_rest_stays_exact():
@@ -192,7 +192,7 @@ def test_what_trimming_changes_is_pooled_and_the_rest_stays_exact():
     its = rows_of(examples, whole, "token-classification")
     found = align(ours, its, np.arange(2))
     # [CLS] ab ##c ##d ab c ##d [SEP] beside [CLS] abcd ab c ##d [SEP]
-    batch = found.units.of(np.array([1, 0]))
+    batch = found.spans.of(np.array([1, 0]))
     assert batch.starts.tolist() == [0, 5, 11]
     assert batch.ours[5:].tolist() == [0, 1, 4, 5, 6, 7]
     assert batch.ours_count[5:].tolist() == [1, 3, 1, 1, 1, 1]
@@ -207,7 +207,7 @@ def test_a_word_that_one_side_cuts_off_is_left_out():
     found = align(ours, its, np.arange(1))
     assert found.left_out == 1
     assert len(found.answers.row) == 2
-    assert found.units.ours_count.max() == 1
+    assert found.spans.ours_count.max() == 1
 
 
 @pytest.mark.parametrize("given", [([5, 0], [2, 3]), ([], []), ([3, 1, 9], [1, 0, 2])])

@@ -8,9 +8,9 @@ from helpers import small_context, tagged_examples, tiny_teacher
 from edgecompress.surgery.model import load_module
 from edgecompress.training.distillation import Teaching, Weights
 from edgecompress.training.encoding import make_rows
-from edgecompress.training.lessons import Plan, make_lessons
 from edgecompress.training.losses import averaged, divergence, hidden_loss, softened
 from edgecompress.training.relations import captured
+from edgecompress.training.supervision import Plan, supervise
 from edgecompress.training.teachers import Opened
 
 EXAMPLES = tagged_examples(6, 3)
@@ -34,11 +34,11 @@ def found_and_outputs(models, shares, row_weights, path):
     rows = make_rows(student, EXAMPLES, modules[0])
     opened = [Opened("t", t, share) for t, share in zip(teachers, shares, strict=True)]
     plan = Plan(WEIGHTS, "last", None, None)
-    lessons = make_lessons(opened, rows, modules[0], plan, small_context(path))
+    supervisions = supervise(opened, rows, modules[0], plan, small_context(path))
     numbers = np.arange(len(EXAMPLES))
     feed = rows.feed(numbers)
     with captured(modules[0], ()) as caught:
-        teaching = Teaching(rows, lessons, WEIGHTS, row_weights, caught)
+        teaching = Teaching(rows, supervisions, WEIGHTS, row_weights, caught)
         output = modules[0](**feed, output_hidden_states=True)
         loss = teaching.loss(output, feed["attention_mask"].bool(), numbers)
     alone = [[m(**rows.feed([row]), output_hidden_states=True) for row in numbers] for m in modules]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class Fresh(BaseModel):
+class StudentShape(BaseModel):
     """The shape of a student of the same family and with the same tokenizer; null: as it is."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
@@ -32,7 +32,7 @@ class Fresh(BaseModel):
     spread layers; of those the heads, neurons and channels with the largest weights."""
 
     @model_validator(mode="after")
-    def _heads_divide(self) -> Fresh:
+    def _heads_divide(self) -> StudentShape:
         if self.hidden_size and self.heads and self.hidden_size % self.heads:
             raise ValueError(f"heads ({self.heads}) must divide hidden_size ({self.hidden_size})")
         return self

@@ -18,9 +18,9 @@ from edgecompress.errors import StageError
 from edgecompress.processors import TextProcessor
 from edgecompress.surgery.hidden import hidden_size
 from edgecompress.tasks.rows import IGNORED
-from edgecompress.training.align import Alignment, Ids, Units, same_pieces
+from edgecompress.training.align import AlignedSpans, Alignment, Ids, same_pieces
 from edgecompress.training.devices import training_device
-from edgecompress.training.masking import Drawn, MaskedRows
+from edgecompress.training.masking import MaskedRows, MaskState
 from edgecompress.training.relations import captured
 
 
@@ -43,7 +43,7 @@ class TeacherRows(MaskedRows):
         return found
 
 
-class LiveOutputs:
+class OnlineTeacher:
     """A teacher that is asked batch by batch; takes the place of `TeacherOutputs`.
 
     Parameters
@@ -93,7 +93,7 @@ class LiveOutputs:
             student.classes,
             input_names,
             student.masking,
-            Drawn(),
+            MaskState(),
             table,
         )
         self.module = load().to(training_device())
@@ -131,7 +131,7 @@ class LiveOutputs:
 
     def _ask(self, rows: Ids) -> None:
         """Run the teacher on a batch, once for all that is asked about it."""
-        now = (self.student.drawn.epoch, self.student.drawn.seed, rows.tobytes())
+        now = (self.student.mask_state.epoch, self.student.mask_state.seed, rows.tobytes())
         if now == self.asked:
             return
         device = next(self.module.parameters()).device
@@ -141,8 +141,8 @@ class LiveOutputs:
             self.rows.reading(self.module),
             captured(self.module, self.layers) as caught,
         ):
-            if self.student.drawn.epoch is not None:
-                self.rows.begin(self.student.drawn.epoch, self.student.drawn.seed)
+            if self.student.mask_state.epoch is not None:
+                self.rows.begin(self.student.mask_state.epoch, self.student.mask_state.seed)
             feed = {name: value.to(device) for name, value in self.rows.feed(rows).items()}
             output = self.module(**feed, output_hidden_states=several)
             self.said = {"logits": output.logits[0].clone()}
@@ -163,8 +163,8 @@ def token_by_token(rows: MaskedRows) -> Alignment:
     row = np.repeat(np.arange(len(lengths)), lengths)
     flat = np.arange(begin[-1])
     one = np.ones(len(flat), dtype=np.int64)
-    units = Units(row, flat - begin[row], one, flat, one, begin)
+    spans = AlignedSpans(row, flat - begin[row], one, flat, one, begin)
     nothing = np.zeros(0, dtype=np.int64)
-    none = Units(nothing, nothing, nothing, nothing, nothing, np.zeros(len(begin), np.int64))
+    none = AlignedSpans(nothing, nothing, nothing, nothing, nothing, np.zeros(len(begin), np.int64))
     each = np.arange(len(lengths))
-    return Alignment(units, none, each, np.ones(len(lengths), dtype=np.int64))
+    return Alignment(spans, none, each, np.ones(len(lengths), dtype=np.int64))

@@ -1,4 +1,4 @@
-"""From opened teachers to lessons: what each must give, read from the cache or computed once."""
+"""What a student is told by its teachers: their outputs, aligned with its rows."""
 
 from __future__ import annotations
 
@@ -20,10 +20,16 @@ from edgecompress.stage import Context
 from edgecompress.surgery.families import blocks
 from edgecompress.surgery.model import load_module, read_config
 from edgecompress.training.align import Alignment, Ids, align
-from edgecompress.training.distillation import Beside, Lesson, Relations, Weights, rows_for
+from edgecompress.training.distillation import (
+    Projections,
+    Relations,
+    Supervision,
+    Weights,
+    rows_for,
+)
 from edgecompress.training.layer_maps import LayerMap, layer_pairs
-from edgecompress.training.live import LiveOutputs, token_by_token
 from edgecompress.training.masking import MaskedRows
+from edgecompress.training.online_teacher import OnlineTeacher, token_by_token
 from edgecompress.training.outputs import TeacherOutputs, output_names, teacher_outputs
 from edgecompress.training.relations import relation_heads, relation_widths
 from edgecompress.training.rows import TorchRows
@@ -50,9 +56,9 @@ class Plan:
     relation_heads: int | None
 
 
-def make_lessons(
+def supervise(
     teachers: Sequence[Opened], rows: TorchRows, module: Any, plan: Plan, context: Context
-) -> list[Lesson]:
+) -> list[Supervision]:
     """Prepare what each teacher says of the student's rows.
 
     Parameters
@@ -85,7 +91,7 @@ def make_lessons(
         width = outputs.width(names[1]) if len(names) > 1 else 0
         ours = int(next(blocks(module)).linear("ffn_out").out_features)
         states = bool(plan.weights.hidden or plan.weights.embeddings)
-        beside = Beside(
+        projections = Projections(
             pairs,
             ours,
             width if states else ours,
@@ -96,7 +102,7 @@ def make_lessons(
         answers = opened.weights[rows.example]
         inner = (answers > 0) & ~taken
         taken |= inner
-        found.append(Lesson(outputs, alignment, answers, inner, pairs, relations, beside))
+        found.append(Supervision(outputs, alignment, answers, inner, pairs, relations, projections))
     return found
 
 
@@ -107,7 +113,7 @@ def _said(
     names: Sequence[str],
     teachers: int,
     context: Context,
-) -> tuple[TeacherOutputs | LiveOutputs, Alignment]:
+) -> tuple[TeacherOutputs | OnlineTeacher, Alignment]:
     """Give what a teacher says of the rows, and what of it stands beside what of the student's."""
     preprocessor = TextProcessor.load(_folder(opened.candidate))
     load = functools.cache(functools.partial(_load, opened.candidate))
@@ -115,18 +121,18 @@ def _said(
     if isinstance(rows, MaskedRows):
         if teachers > 1 or isinstance(opened.candidate.model, OnnxModel):
             raise StageError("masked-lm is taught by one teacher, in PyTorch; name one")
-        return LiveOutputs(load, rows, preprocessor, taken, names), token_by_token(rows)
+        return OnlineTeacher(load, rows, preprocessor, taken, names), token_by_token(rows)
     its = rows_for(rows, preprocessor, asked, taken)
     outputs = teacher_outputs(opened.candidate, its, names, load, context)
     return outputs, align(rows, its, asked)
 
 
-def decisions(teachers: Sequence[Opened], lessons: Sequence[Lesson]) -> Json:
+def decisions(teachers: Sequence[Opened], supervisions: Sequence[Supervision]) -> Json:
     """Give what was settled about the comparison, as a step's decisions."""
-    first = lessons[0]
+    first = supervisions[0]
     found: Json = {"layer_pairs": [list(pair) for pair in first.pairs]}
-    if first.beside.mixture is not None:
-        found |= first.beside.mixture.as_json()
+    if first.projections.mixture is not None:
+        found |= first.projections.mixture.as_json()
     if first.relations is not None:
         relations = first.relations
         found["relations"] = {
@@ -134,13 +140,13 @@ def decisions(teachers: Sequence[Opened], lessons: Sequence[Lesson]) -> Json:
             "teacher_layer": relations.its,
             "heads": relations.heads,
         }
-    pieces = [lesson.alignment for lesson in lessons]
+    pieces = [supervision.alignment for supervision in supervisions]
     if any(alignment.pooled or alignment.left_out for alignment in pieces):
         found["words"] = {
             "compared_whole": sum(alignment.pooled for alignment in pieces),
             "left_out": sum(alignment.left_out for alignment in pieces),
         }
-    if len(lessons) > 1:
+    if len(supervisions) > 1:
         found["teachers"] = [
             {
                 "examples": int(np.count_nonzero(opened.weights)),

@@ -7,7 +7,7 @@ import transformers
 from edgecompress.errors import StageError
 from edgecompress.surgery.families import blocks
 from edgecompress.surgery.model import load_module, save_module
-from edgecompress.training.fresh import Fresh
+from edgecompress.training.student_shape import StudentShape
 
 SIZES = {
     "vocab_size": 50,
@@ -39,7 +39,7 @@ def model(request, tmp_path):
 
 
 def test_the_same_shape_is_the_same_model(model):
-    before, after = load_module(model).state_dict(), Fresh().make(model, 1).state_dict()
+    before, after = load_module(model).state_dict(), StudentShape().make(model, 1).state_dict()
     assert before.keys() == after.keys()
     for name, tensor in before.items():
         assert torch.equal(tensor, after[name]), name
@@ -58,7 +58,7 @@ def test_a_smaller_one_begins_with_the_largest_of_evenly_spread_layers(model, tm
             for role in ("output", "ffn_out"):
                 block.part(role).weight[channels] *= 9
     source = save_module(module, tmp_path / "known")
-    small = Fresh(layers=2, hidden_size=16, heads=2, intermediate_size=3).make(source, 1)
+    small = StudentShape(layers=2, hidden_size=16, heads=2, intermediate_size=3).make(source, 1)
     assert [block.heads for block in blocks(small)] == [2, 2]
     before = list(blocks(module))
     for block, origin in zip(blocks(small), (before[0], before[3]), strict=True):
@@ -80,14 +80,14 @@ def test_a_smaller_one_begins_with_the_largest_of_evenly_spread_layers(model, tm
 
 
 def test_new_weights_depend_on_the_seed_alone(model):
-    shape = Fresh(layers=2, hidden_size=24, heads=3, intermediate_size=30, init="random")
+    shape = StudentShape(layers=2, hidden_size=24, heads=3, intermediate_size=30, init="random")
     one, two, other = (shape.make(model, seed).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert any(not torch.equal(one[name], other[name]) for name in one)
 
 
 def test_a_larger_one_takes_what_fits(model):
-    large = Fresh(layers=5, heads=8, intermediate_size=60).make(model, 1)
+    large = StudentShape(layers=5, heads=8, intermediate_size=60).make(model, 1)
     assert torch.isfinite(large(input_ids=torch.tensor([[3, 7]])).logits).all()
     found = [block.part("ffn_in").weight for block in blocks(large)]
     origin = [block.part("ffn_in").weight for block in blocks(load_module(model))]
@@ -96,4 +96,4 @@ def test_a_larger_one_takes_what_fits(model):
 
 def test_heads_that_do_not_divide(model):
     with pytest.raises(StageError, match="4 heads do not divide the hidden size 30"):
-        Fresh(hidden_size=30).make(model, 1)
+        StudentShape(hidden_size=30).make(model, 1)
