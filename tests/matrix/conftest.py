@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from helpers import tagged_examples, tiny_teacher
 
+from edgecompress.texts import tags_of, words_of
 from edgecompress.values import Example
 
 RECIPE = """\
@@ -96,7 +97,7 @@ def place(tmp_path: Path, teacher: Path) -> Path:
 def write_conll(file: Path, examples: Iterable[Example]) -> None:
     """Write sentences as words and tags."""
     sentences = [
-        "".join(f"{word} {tag}\n" for word, tag in zip(one.words, one.tags, strict=True))
+        "".join(f"{word} {tag}\n" for word, tag in zip(words_of(one), tags_of(one), strict=True))
         for one in examples
     ]
     file.write_text("\n".join(sentences))
