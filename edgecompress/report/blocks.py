@@ -274,13 +274,13 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page: `opening` belongs to its head; `contents` lists the sections first."""
+    """A page: `opening` belongs to its head; so many of its sections as `contents` are listed first."""
 
     title: str
     head: Head
     opening: tuple[Block, ...]
     sections: tuple[Section, ...]
-    contents: bool = False
+    contents: int = 0
 
 
 def shown(blocks: tuple[Block, ...], medium: Medium) -> Iterator[Block]:

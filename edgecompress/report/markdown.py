@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from edgecompress.report import blocks, words
 from edgecompress.report.blocks import Block, Fact, Page
@@ -39,11 +39,6 @@ def code(text: str) -> str:
     fence = "`" * (max((len(run) for run in re.findall("`+", clean)), default=0) + 1)
     pad = " " if clean.startswith("`") or clean.endswith("`") else ""
     return f"{fence}{pad}{clean}{pad}{fence}"
-
-
-def render_blocks(some: Iterable[Block]) -> str:
-    """Write blocks, a blank line between them."""
-    return "\n\n".join(_blocks(tuple(some)))
 
 
 def _blocks(some: tuple[Block, ...]) -> Iterator[str]:

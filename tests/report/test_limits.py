@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 
 from edgecompress.report import evidence
+from edgecompress.report.blocks import Head, Page
 from edgecompress.report.facts import Facts, gather
 from edgecompress.report.languages import Language, languages
 from edgecompress.report.limits import FEW, few, limits, listed
-from edgecompress.report.markdown import render_blocks
+from edgecompress.report.markdown import render_markdown
 from edgecompress.report.panels import slices
 from edgecompress.values import Measurement, Row, RunResult
 
@@ -128,7 +129,8 @@ def test_a_board_that_fell_silent_is_named(several: RunResult) -> None:
 def test_references_stand_beside_the_model(several: RunResult) -> None:
     facts, row = winner(several)
     drawn = {
-        table.caption: render_blocks((table,)) for table in evidence.tables(several, facts, row)
+        table.caption: render_markdown(Page("", Head("t"), (table,), ())).removeprefix("# t\n\n")
+        for table in evidence.tables(several, facts, row)
     }
     assert list(drawn)[:3] == [
         "Size and answers", "Speed and memory on local", "Speed and memory on pi5",

@@ -59,7 +59,7 @@ def matrix_page(matrix: MatrixResult) -> blocks.Page:
             blocks.Section("Cells that failed", tuple(_failures(matrix)), "failed"),
             blocks.Section("To go on, or to make it again", tuple(_again(matrix)), "again", FILES),
         ),
-        contents=len(sections) > 1,
+        contents=len(sections) if len(sections) > 1 else 0,
     )
 
 
