@@ -274,7 +274,7 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page: `opening` belongs to its head; so many of its sections as `contents` are listed first."""
+    """A page: `opening` belongs to its head; its first `contents` sections are listed there."""
 
     title: str
     head: Head
