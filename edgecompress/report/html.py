@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections import defaultdict
+from functools import cache
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -26,6 +27,26 @@ BREAKS = r"(?<!^)([+._/,=-])|(?=\()|(?<=[a-z]{3})(?=[A-Z])"
 
 def render_html(page: Page) -> str:
     """Draw `page` as one HTML file; whatever text it holds is escaped."""
+    counts: dict[str, itertools.count[int]] = defaultdict(lambda: itertools.count(1))
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            page=page,
+            sections=sections(page, "page"),
+            shown=lambda blocks: shown(blocks, "page"),
+            marks=MARKS,
+            draw=lambda plot: Markup(svg.draw(plot)),  # noqa: S704 - it escapes its texts
+            csv=lambda table: Markup(_data_link(table_csv(table))),  # noqa: S704 - percent-encoded
+            number=lambda what: next(counts[what]),
+            kind=_kind,
+            quote=quote,
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
     made = Environment(
         loader=PackageLoader("edgecompress.report"),
         autoescape=True,
@@ -35,19 +56,7 @@ def render_html(page: Page) -> str:
         lstrip_blocks=True,
     )
     made.filters |= {"breakable": _breakable, "lines": _lines}
-    counts: dict[str, itertools.count[int]] = defaultdict(lambda: itertools.count(1))
-    template = made.get_template("page.html.j2")
-    return template.render(
-        page=page,
-        sections=sections(page, "page"),
-        shown=lambda blocks: shown(blocks, "page"),
-        marks=MARKS,
-        draw=lambda plot: Markup(svg.draw(plot)),  # noqa: S704 - it escapes its texts
-        csv=lambda table: Markup(_data_link(table_csv(table))),  # noqa: S704 - percent-encoded
-        number=lambda what: next(counts[what]),
-        kind=_kind,
-        quote=quote,
-    )
+    return made
 
 
 def _kind(block: Block) -> str:

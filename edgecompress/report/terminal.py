@@ -45,8 +45,8 @@ def render_terminal(page: Page) -> tuple[RenderableType, ...]:
     if not head.badge:
         return (*parts, *opening, *lead)
     colour = COLOURS.get(head.state, "white")
-    sentence = Text(head.sentence, f"bold {colour}" if head.state == "error" else "bold")
-    title = Text(f" {head.badge} ", f"bold {colour}")
+    sentence = _text(head.sentence, f"bold {colour}" if head.state == "error" else "bold")
+    title = _text(f" {head.badge} ", f"bold {colour}")
     body = Group(sentence, *lead, *opening)
     return (*parts, Text(), Panel(body, title=title, title_align="left", border_style=colour))
 
@@ -72,12 +72,14 @@ def _blocks(some: tuple[Block, ...]) -> Iterator[RenderableType]:
             case blocks.Checks(lines):
                 for text, state, why in lines:
                     mark = (f"{MARKS.get(state, '?')} ", COLOURS.get(state, "white"))
-                    yield Text.assemble(mark, text, (f" — {why}" if why else "", "dim"))
+                    yield Text.assemble(mark, _text(text), _text(f" — {why}" * bool(why), "dim"))
             case blocks.Tiles(tiles):
                 for tile in tiles:
-                    value = Text(f"{tile.value} {tile.unit}", "strike" if tile.invalid else "")
+                    value = _text(f"{tile.value} {tile.unit}", "strike" if tile.invalid else "")
                     more = ", ".join(filter(None, (tile.gain, tile.detail)))
-                    yield Text.assemble(f"{tile.name} ", value, (f", {more}" * bool(more), "dim"))
+                    yield Text.assemble(
+                        _text(f"{tile.name} "), value, _text(f", {more}" * bool(more), "dim")
+                    )
             case blocks.Pairs(pairs):
                 yield _pairs(pairs)
             case Table():
@@ -136,10 +138,10 @@ class _Fitted:
         plain = partial(_cell, detailed=False, narrow=spare < 2)
         room = max(12, options.max_width - sum(_width(table, n, plain) + 2 for n, _ in columns))
         grid = Grid(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
-        grid.add_column(table.heading, overflow="fold", min_width=min(room, NAME))
+        grid.add_column(_text(table.heading), overflow="fold", min_width=min(room, NAME))
         units = any(column.unit for column in table.columns)
         for _, column in columns:
-            head = Text.assemble(column.title, (f"\n{column.unit}" if units else "", "dim"))
+            head = _text(column.title).append(f"\n{words.plain(column.unit)}" * units, "dim")
             side: Literal["left", "right"] = "left" if column.left else "right"
             grid.add_column(head, justify=side, overflow="fold")
         for part in table.parts:
@@ -155,7 +157,7 @@ class _Fitted:
         yield grid
         yield from _footnotes(table.footnotes)
         shown = {"", *(column.key for _, column in columns)}
-        yield from (Text(text, "dim") for key, text in table.remarks if key in shown)
+        yield from (_text(text, "dim") for key, text in table.remarks if key in shown)
 
 
 def _width(table: Table, index: int, draw: Callable[[Cell], Text]) -> int:
