@@ -15,7 +15,7 @@ from edgecompress.models.storage import StoredModel, read_model
 from edgecompress.quantization.arithmetic.blocks import Bits
 from edgecompress.quantization.graphs.constants import lift_constants
 from edgecompress.quantization.graphs.folding import find_groups
-from edgecompress.quantization.graphs.layers import find_layers, name_nodes
+from edgecompress.quantization.graphs.layers import find_layers, name_nodes, names_read_inside
 from edgecompress.quantization.inc.observed import ObservedLayer
 from edgecompress.quantization.inc.smoothing import SmoothedGroup
 from edgecompress.quantization.observe.learned import module_path
@@ -110,18 +110,37 @@ def _smoothed_graph(source: OnnxModel, smoothed: Sequence[SmoothedGroup]) -> Sto
     name_nodes(stored)
     lift_constants(stored)
     nodes = {node.name: node for node in stored.proto.graph.node}
+    named: set[str] = set()
     for layer in find_layers(stored):
         name = module_path(layer.node)
         if name and name not in nodes:
             nodes[name] = nodes[layer.node]
             nodes[name].name = name
+            named.add(name)
+    _shorten(stored, named)
     if not smoothed:
         return stored
     factors = {path: group.factors for group in smoothed for path in group.paths}
     # A node multiplies, as in PyTorch: nothing is folded into what stands before the layers.
     groups = [replace(group, folds=()) for group in find_groups(stored)]
-    named = {group.data: factors.get(group.layers[0].node) for group in groups if group.weights}
-    return smooth(stored, groups, {data: each for data, each in named.items() if each is not None})
+    found = {group.data: factors.get(group.layers[0].node) for group in groups if group.weights}
+    return smooth(stored, groups, {data: each for data, each in found.items() if each is not None})
+
+
+def _shorten(stored: StoredModel, named: set[str]) -> None:
+    """Give what is between the layers numbers for names: in a small model they weigh most."""
+    graph = stored.proto.graph
+    kept = {value.name for value in (*graph.input, *graph.output, *graph.initializer)}
+    kept |= names_read_inside(graph.node)
+    short = {name: name for name in kept}
+    for number, node in enumerate(graph.node):
+        if node.name not in named:
+            node.name = f"{node.op_type}_{number}"
+        for place, name in enumerate(node.output):
+            if name and name not in kept:
+                short[name] = node.output[place] = f"_{len(short)}"
+    for node in graph.node:
+        node.input[:] = [short.get(name, name) for name in node.input]
 
 
 def parity(
