@@ -18,8 +18,9 @@ if TYPE_CHECKING:
         unpack_bundle,
         verify_bundle,
     )
-    from edgecompress.api.measuring import evaluate, profile
+    from edgecompress.api.measuring import evaluate, profile, sensitivity
     from edgecompress.api.recipes import check, list_stages, reproduce, schema
+    from edgecompress.api.running import run
     from edgecompress.api.signing import sign_bundle
     from edgecompress.api.stages import (
         distil,
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
         quantize,
         trim,
     )
-    from edgecompress.engine.run import run
     from edgecompress.runtime import load
 
 __version__ = "0.1.0"
@@ -52,6 +52,7 @@ __all__ = [
     "reproduce",
     "run",
     "schema",
+    "sensitivity",
     "show_bundle",
     "sign_bundle",
     "trim",
@@ -63,13 +64,13 @@ _HOMES = {
     "edgecompress.api.bundles": (
         "diff_bundles", "pack_bundle", "show_bundle", "unpack_bundle", "verify_bundle",
     ),
-    "edgecompress.api.measuring": ("evaluate", "profile"),
+    "edgecompress.api.measuring": ("evaluate", "profile", "sensitivity"),
     "edgecompress.api.recipes": ("check", "list_stages", "reproduce", "schema"),
+    "edgecompress.api.running": ("run",),
     "edgecompress.api.signing": ("sign_bundle",),
     "edgecompress.api.stages": (
         "distil", "export", "factorize", "finetune", "prune", "quantize", "trim",
     ),
-    "edgecompress.engine.run": ("run",),
     "edgecompress.runtime": ("load",),
 }  # fmt: skip
 """Where the public names are defined."""

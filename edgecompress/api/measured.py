@@ -6,12 +6,17 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 
+from edgecompress.api.paged import Paged
 from edgecompress.api.shown import Section, Shown
 from edgecompress.choose import show
 from edgecompress.engine.floor import Standing
 from edgecompress.engine.observation import failures
 from edgecompress.errors import EdgeCompressError, TargetError
-from edgecompress.values import Measurement
+from edgecompress.report import blocks
+from edgecompress.report.blocks import Page
+from edgecompress.report.profile_page import profile_page, to_json_lines
+from edgecompress.report.sensitivity import sensitivity_page
+from edgecompress.values import Json, Measurement
 
 
 def measurement_table(found: Iterable[Measurement], title: str = "") -> Section:
@@ -75,7 +80,7 @@ class Evaluation(Shown):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class ModelProfile(Shown):
+class ModelProfile(Paged):
     """What was measured of one model, or the `error` that says why nothing could be.
 
     `reference` is the model that it was interleaved with.
@@ -93,16 +98,21 @@ class ModelProfile(Shown):
             return self.error.exit_code
         return TargetError.exit_code if failures(self.measurements) else 0
 
-    def sections(self) -> Iterator[Section]:
-        """Lay out the measurements."""
+    def page(self) -> Page:
+        """Lay out the measurements, or say why there are none."""
         if self.error is None:
-            yield measurement_table(self.measurements, self.model)
-        else:
-            yield Section(self.model, warnings=(str(self.error),))
+            return profile_page(self.model, self.measurements, self.reference)
+        said = (blocks.Paragraph(str(self.error)),)
+        section = blocks.Section(self.model, said)
+        return blocks.Page(self.model, blocks.Head(self.model), (), (section,))
+
+    def to_json_lines(self) -> str:
+        """Write a JSON object a line for each measurement."""
+        return to_json_lines(self.model, self.measurements)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Profile(Shown):
+class Profile(Paged):
     """What was measured of each of `models`."""
 
     models: tuple[ModelProfile, ...]
@@ -117,7 +127,34 @@ class Profile(Shown):
         """The greatest of the models'."""
         return max(model.exit_code for model in self.models)
 
-    def sections(self) -> Iterator[Section]:
+    def page(self) -> Page:
         """Lay out the measurements of each."""
-        for model in self.models:
-            yield from model.sections()
+        pages = [model.page() for model in self.models]
+        title = ", ".join(page.title for page in pages)
+        sections = tuple(section for page in pages for section in page.sections)
+        return blocks.Page(title, blocks.Head(title), (), sections)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Sensitivity(Paged):
+    """What quantizing each layer costs, or where two models differ.
+
+    Attributes
+    ----------
+    document : dict
+        All that was measured, as ``sensitivity.json`` holds it.
+    top : int
+        Lines of the table that are printed.
+    """
+
+    document: Json
+    top: int = 20
+
+    @property
+    def culprits(self) -> tuple[str, ...]:
+        """The layers that cost far more than others."""
+        return tuple(self.document.get("culprits", ()))
+
+    def page(self) -> Page:
+        """Lay out the costs, the worst first (of a comparison: in the graph's order)."""
+        return sensitivity_page(self.document, self.top)

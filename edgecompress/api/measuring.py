@@ -8,11 +8,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgecompress.api.arguments import Place, Places, reporting, several
-from edgecompress.api.measured import Evaluation, ModelProfile, Profile
+from edgecompress.api.measured import Evaluation, ModelProfile, Profile, Sensitivity
 from edgecompress.api.options import DataOptions, takes_data
+from edgecompress.engine.sensitivity import Question, write_files
+from edgecompress.engine.sensitivity import sensitivity as measured_sensitivity
 from edgecompress.engine.single import evaluate_one, profile_models
 from edgecompress.errors import ArgumentError, DataError, EdgeCompressError
 from edgecompress.onnx_folders import onnx_model_at
+
+PARTS = {
+    "all": ("both", "weight", "activation", "int8", "int4"),
+    "layers": ("both", "int8"),
+    "weights": ("weight", "int8", "int4"),
+    "activations": ("activation",),
+}
+"""What `sensitivity` rounds, by the name that a person gives."""
 
 
 @takes_data
@@ -154,6 +164,89 @@ def profile(
             for name, one in zip(names, found, strict=True)
         )
     )
+
+
+@takes_data
+def sensitivity(
+    model: Place,
+    *,
+    output: Place | None = None,
+    compare: Place | None = None,
+    data: Place | None = None,
+    preprocessor: Place | None = None,
+    samples: int = 64,
+    parts: Literal["all", "layers", "weights", "activations"] = "all",
+    layer: str | tuple[str, ...] = (),
+    activations: Literal["dynamic", "static"] = "dynamic",
+    reduce_range: bool = False,
+    per_tensor: bool = False,
+    time: bool = False,
+    top: int = 20,
+    **options: Any,
+) -> Sensitivity:
+    """Measure what quantizing each layer of an fp32 model costs, and name the culprits.
+
+    Each weight, input and table is rounded alone, and the outputs are compared with fp32: on a
+    sample of the validation data with `recipe`, else on `data` or made-up inputs.
+
+    Parameters
+    ----------
+    model : path
+        An ONNX file, a candidate's or a bundle's directory.
+    output : path, optional
+        Folder for sensitivity.json and sensitivity.html.
+    compare : path, optional
+        Its quantized form: compare both tensor by tensor, in the graph's order.
+    data : path, optional
+        Samples in place of validation examples: an .npz with an array for each input, a folder of
+        .npz, .npy or images, or texts (.txt, .csv, .tsv).
+    preprocessor : path, optional
+        Folder with the tokenizer of `data`, or its preprocessor_config.json.
+    samples : int
+        How many examples or inputs.
+    parts : {"all", "layers", "weights", "activations"}
+        Whole layers only, weights only, inputs only, or everything.
+    layer : str or sequence of str
+        Measure these layers or weights only.
+    activations : {"dynamic", "static"}
+        How inputs of layers get their ranges.
+    reduce_range : bool
+        Weights in 7 bits: x86 without VNNI.
+    per_tensor : bool
+        One scale for a whole weight.
+    time : bool
+        Also time what each layer's int8 saves.
+    top : int
+        Lines of the table that are printed.
+    DATA
+
+    Returns
+    -------
+    Sensitivity
+
+    Raises
+    ------
+    EdgeCompressError
+        When the model is no ONNX model in fp32, or the data are at fault.
+    """
+    said = DataOptions(**options)
+    recipe = said.build(model)
+    ask = Question(
+        samples=samples,
+        data=Path(data) if data else None,
+        preprocessor=Path(preprocessor) if preprocessor else None,
+        activations=activations,
+        parts=PARTS[parts],
+        layers=several(layer),
+        timed=time,
+        scheme={"reduce_range": reduce_range, "per_channel": not per_tensor},
+    )
+    other = Path(compare) if compare else None
+    with reporting(said.progress) as reporter:
+        found = measured_sensitivity(recipe, ask, other, said.store_path, reporter)
+    if output is not None:
+        write_files(found, Path(output))
+    return Sensitivity(found, top)
 
 
 def _absolute(place: Place | None) -> str | None:

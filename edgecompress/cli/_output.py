@@ -13,6 +13,7 @@ import click
 from edgecompress.words import printable, shortened
 
 if TYPE_CHECKING:
+    from edgecompress.api.paged import Paged
     from edgecompress.api.shown import Shown
 
 
@@ -37,7 +38,7 @@ def _escaped(sign: str) -> str:
     )
 
 
-def show(found: Shown) -> None:
+def show(found: Shown | Paged) -> None:
     """Print what a function of the API gave: with rich at a terminal, in whole lines elsewhere."""
     if sys.stdout.isatty():
         try:

@@ -65,7 +65,6 @@ def command(as_json: bool, **options: Any) -> int:
     """  # noqa: D301  (click's own sign for lines that stay)
     from edgecompress.api.measuring import profile
     from edgecompress.cli._output import say_error
-    from edgecompress.report.profile_page import profile_page, to_json_lines
     from edgecompress.report.terminal import print_page
 
     for name in ("threads", "affinity", "batch"):
@@ -78,7 +77,7 @@ def command(as_json: bool, **options: Any) -> int:
         if one.error is not None:
             say_error(f"{one.model}: {one.error}")
         elif as_json:
-            click.echo(to_json_lines(one.model, one.measurements), nl=False)
+            click.echo(one.to_json_lines(), nl=False)
         else:
-            print_page(profile_page(one.model, one.measurements, one.reference))
+            print_page(one.page())
     return found.exit_code

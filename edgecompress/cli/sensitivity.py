@@ -8,21 +8,13 @@ from typing import Any
 
 import click
 
-from edgecompress.cli._output import say, say_json
+from edgecompress.cli._output import say, say_json, show
 from edgecompress.cli._single import data_options
-
-_PARTS = {
-    "all": ("both", "weight", "activation", "int8", "int4"),
-    "layers": ("both", "int8"),
-    "weights": ("weight", "int8", "int4"),
-    "activations": ("activation",),
-}
-
 
 _OPTIONS = (
     click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), default=None,
                  help="Folder for sensitivity.json and sensitivity.html."),
-    click.option("--compare", "other", type=click.Path(exists=True, path_type=Path), default=None,
+    click.option("--compare", type=click.Path(exists=True, path_type=Path), default=None,
                  help="Its quantized form: compare both tensor by tensor, in the graph's order."),
     click.option("--data", type=click.Path(exists=True, path_type=Path), default=None,
                  help="Samples in place of validation examples: an .npz with an array for each "
@@ -32,15 +24,16 @@ _OPTIONS = (
                  help="Folder with the tokenizer of --data, or its preprocessor_config.json."),
     click.option("--samples", type=click.IntRange(min=1), default=64, show_default=True,
                  help="How many examples or inputs."),
-    click.option("--parts", type=click.Choice(list(_PARTS)), default="all", show_default=True,
+    click.option("--parts", type=click.Choice(["all", "layers", "weights", "activations"]),
+                 default="all", show_default=True,
                  help="Whole layers only, weights only, inputs only, or everything."),
-    click.option("--layer", "layers", multiple=True, metavar="NAME",
+    click.option("--layer", multiple=True, metavar="NAME",
                  help="Measure this layer or weight only (repeatable)."),
     click.option("--activations", type=click.Choice(["dynamic", "static"]), default="dynamic",
                  show_default=True, help="How inputs of layers get their ranges."),
     click.option("--reduce-range", is_flag=True, help="Weights in 7 bits: x86 without VNNI."),
     click.option("--per-tensor", is_flag=True, help="One scale for a whole weight."),
-    click.option("--time", "timed", is_flag=True, help="Also time what each layer's int8 saves."),
+    click.option("--time", is_flag=True, help="Also time what each layer's int8 saves."),
     click.option("--top", type=click.IntRange(min=1), default=20, show_default=True,
                  help="Lines of the table that are printed."),
     click.option("--json", "as_json", is_flag=True, help="Print JSON in place of the table."),
@@ -57,7 +50,7 @@ def _own_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("model")
 @_own_options
 @data_options
-def command(model: str, output: Path | None, other: Path | None, **options: Any) -> None:
+def command(as_json: bool, **options: Any) -> None:
     """Measure what quantizing each layer of the fp32 MODEL costs, and name the culprits.
 
     Each weight, input and table is rounded alone, and the outputs are compared with fp32: on a
@@ -65,45 +58,12 @@ def command(model: str, output: Path | None, other: Path | None, **options: Any)
     """
     import json
 
-    from edgecompress.api.options import split_options
-    from edgecompress.api.progress import TerminalReporter
-    from edgecompress.cli import _sensitivity as work
-    from edgecompress.engine.pipeline import Pipeline
-    from edgecompress.engine.run import read_splits
-    from edgecompress.store import Store, default_store
+    from edgecompress.api.measuring import sensitivity
 
-    said, options = split_options(options)
-    recipe = said.build(model)
-    ask = work.Question(
-        samples=options["samples"],
-        data=options["data"],
-        preprocessor=options["preprocessor"],
-        activations=options["activations"],
-        parts=_PARTS[options["parts"]],
-        layers=tuple(options["layers"]),
-        timed=options["timed"],
-        scheme={
-            "reduce_range": options["reduce_range"],
-            "per_channel": not options["per_tensor"],
-        },
-    )
-    place = Store(said.store_path or default_store())
-    place.sweep()
-    with TerminalReporter() as reporter:
-        pipeline = Pipeline(recipe, place, read_splits(recipe)[0], reporter)
-        try:
-            found = (
-                work.measured(pipeline, ask)
-                if other is None
-                else work.compared(pipeline, other, ask)
-            )
-        finally:
-            pipeline.close()
-    if output is not None:
-        work.write_files(found, output)
-    if options["as_json"]:
-        say_json(json.dumps(found, ensure_ascii=False))
-    else:
-        work.show(found, options["top"])
-        if output is not None:
-            say(f"wrote {output / 'sensitivity.html'}")
+    found = sensitivity(**options)
+    if as_json:
+        say_json(json.dumps(found.document, ensure_ascii=False))
+        return
+    show(found)
+    if options["output"] is not None:
+        say(f"wrote {options['output'] / 'sensitivity.html'}")

@@ -48,6 +48,7 @@ from edgecompress.values import (
     find,
 )
 from edgecompress.writing import replace_file, writing_into
+from edgecompress.yamlfile import Settings
 
 TEACHER, STOCK, TUNED = "teacher", "onnx-fp32", "onnx-fp32-tuned"
 
@@ -65,7 +66,7 @@ def run(
     recipe: Path | str | Recipe,
     output: Path | str,
     *,
-    settings: Sequence[str] = (),
+    settings: Settings = (),
     store: Path | str | None = None,
     reporter: Reporter | None = None,
     command: str = "",
@@ -79,8 +80,8 @@ def run(
         The YAML file, or a recipe that is loaded already.
     output : Path or str
         Directory to write; new, empty, or an earlier run's.
-    settings : sequence of str
-        ``key=value`` laid over the recipe.
+    settings : mapping of str to object, or sequence of str
+        Laid over the recipe, by key or as ``key=value``.
     store : Path or str, optional
         Where results are kept between runs; else ``EDGECOMPRESS_STORE``, else the user's cache.
     reporter : Reporter, optional

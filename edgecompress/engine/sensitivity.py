@@ -9,19 +9,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgecompress.engine.pipeline import Pipeline
+from edgecompress.engine.recipe import Recipe
+from edgecompress.engine.run import read_splits
 from edgecompress.errors import DataError, EdgeCompressError, StageError
 from edgecompress.onnx_folders import onnx_in_folder
+from edgecompress.progress import Reporter
+from edgecompress.store import Store, default_store
 from edgecompress.texts import label_of, tags_of
 from edgecompress.values import Candidate, Json, OnnxModel, json_digest
 from edgecompress.writing import replace_file
 
 if TYPE_CHECKING:
-    from edgecompress.engine.pipeline import Pipeline
     from edgecompress.models.outputs import Samples
     from edgecompress.quantization.plan.scheme import Scheme
 
 MODULE = "edgecompress.quantization.search.sensitivity"
-FILE_WIDTH = 120
 MOST_MADE = 256
 """Made-up inputs are all alike: more of them say no more, and all are held at once."""
 MOST_BYTES = 2**28
@@ -338,6 +341,25 @@ def _say(worst: Sequence[Any], blamed: Sequence[str]) -> str:
     return "Culprits: " + "; ".join(said) + "."
 
 
+def sensitivity(
+    recipe: Recipe, ask: Question, other: Path | None, store: Path | None, reporter: Reporter
+) -> Json:
+    """Measure the sensitivity of a recipe's model, or compare it with its quantized form `other`.
+
+    Raises
+    ------
+    EdgeCompressError
+        When the model or the data is at fault.
+    """
+    place = Store(store or default_store())
+    place.sweep()
+    pipeline = Pipeline(recipe, place, read_splits(recipe)[0], reporter)
+    try:
+        return measured(pipeline, ask) if other is None else compared(pipeline, other, ask)
+    finally:
+        pipeline.close()
+
+
 def write_files(document: Json, output: Path) -> None:
     """Write ``sensitivity.json`` and ``sensitivity.html`` into a folder.
 
@@ -359,16 +381,3 @@ def write_files(document: Json, output: Path) -> None:
             replace_file(output / name, make())
     except OSError as error:
         raise EdgeCompressError(f"{output} cannot be written ({error.strerror})") from None
-
-
-def show(document: Json, top: int) -> None:
-    """Print the table, the worst first (of a comparison: in the graph's order)."""
-    from rich.console import Console
-
-    from edgecompress.report.sensitivity import sensitivity_page
-    from edgecompress.report.terminal import print_page
-
-    console = Console(highlight=False)
-    if not console.is_terminal:  # a file has no edge at which names would be folded
-        console.width = FILE_WIDTH
-    print_page(sensitivity_page(document, top), console)
