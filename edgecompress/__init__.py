@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from edgecompress.api.asking import predict
     from edgecompress.api.bundles import (
         diff_bundles,
         pack_bundle,
@@ -18,9 +19,11 @@ if TYPE_CHECKING:
         unpack_bundle,
         verify_bundle,
     )
+    from edgecompress.api.imaging import image
     from edgecompress.api.measuring import evaluate, profile, sensitivity
     from edgecompress.api.recipes import check, list_stages, reproduce, schema
     from edgecompress.api.running import run
+    from edgecompress.api.serving import serve
     from edgecompress.api.signing import sign_bundle
     from edgecompress.api.stages import (
         distil,
@@ -31,21 +34,33 @@ if TYPE_CHECKING:
         quantize,
         trim,
     )
+    from edgecompress.api.targets import (
+        check_targets,
+        clean_targets,
+        list_targets,
+        prepare_targets,
+    )
     from edgecompress.runtime import load
 
 __version__ = "0.1.0"
 __all__ = [
     "__version__",
     "check",
+    "check_targets",
+    "clean_targets",
     "diff_bundles",
     "distil",
     "evaluate",
     "export",
     "factorize",
     "finetune",
+    "image",
     "list_stages",
+    "list_targets",
     "load",
     "pack_bundle",
+    "predict",
+    "prepare_targets",
     "profile",
     "prune",
     "quantize",
@@ -53,6 +68,7 @@ __all__ = [
     "run",
     "schema",
     "sensitivity",
+    "serve",
     "show_bundle",
     "sign_bundle",
     "trim",
@@ -61,6 +77,12 @@ __all__ = [
 ]
 
 _HOMES = {
+    "edgecompress.api.asking": ("predict",),
+    "edgecompress.api.imaging": ("image",),
+    "edgecompress.api.serving": ("serve",),
+    "edgecompress.api.targets": (
+        "check_targets", "clean_targets", "list_targets", "prepare_targets",
+    ),
     "edgecompress.api.bundles": (
         "diff_bundles", "pack_bundle", "show_bundle", "unpack_bundle", "verify_bundle",
     ),

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from edgecompress.api.signing import verify_with_key
 from edgecompress.cli._options import KEY
 from edgecompress.cli._output import say, say_json
 from edgecompress.errors import DataError
@@ -119,17 +118,10 @@ def command(
         raise click.UsageError("--jsonl reads a file or standard input; leave the texts out")
     if tune and threads != "auto":
         raise click.UsageError("--tune finds the number of threads; leave --threads out")
-    from edgecompress.runtime import load
+    from edgecompress.api.asking import open_bundle
 
-    if key is not None:
-        verify_with_key(bundle, key, evidence=False)
     try:
-        predictor = load(
-            bundle,
-            threads=None if threads == "auto" else threads,
-            batch=None if batch == "auto" else batch,
-            verify=verify and key is None,
-        )
+        predictor = open_bundle(bundle, threads=threads, batch=batch, verify=verify, key=key)
         if tune:
             _tune(predictor)
             if not (file or texts):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
-from edgecompress.api.signing import verify_with_key
 from edgecompress.cli._options import KEY
 from edgecompress.service.limits import Limits
 
@@ -113,24 +113,7 @@ _SECONDS = click.FloatRange(min=0, min_open=True, max=86_400)
     help="Seconds to answer what was accepted, once told to stop.",
 )
 @KEY
-def command(
-    bundle: Path,
-    host: str,
-    port: int,
-    threads: int | None,
-    workers: int | None,
-    max_batch: int,
-    max_delay_ms: float,
-    max_queue: int,
-    max_body: int,
-    max_text: int,
-    texts_per_request: int,
-    max_connections: int,
-    read_timeout: float,
-    timeout: float,
-    grace: float,
-    key: Path | None,
-) -> None:
+def command(**options: Any) -> None:
     """Answer over HTTP with the model in BUNDLE: /predict, /health and /metrics.
 
     \b
@@ -142,56 +125,14 @@ def command(
 
     There is no encryption and no password: put a proxy in front of what faces a network.
     """  # noqa: D301 - click's own mark for a line to leave alone
-    from edgecompress.service import require
+    from edgecompress.api.serving import serve
 
-    require()
-    from edgecompress.runtime import load
-    from edgecompress.runtime.threads import usable_cores
-    from edgecompress.service.answering import answerer
-    from edgecompress.service.app import Service
-    from edgecompress.service.server import bind, run, served
-
-    limits = Limits(
-        max_batch=max_batch,
-        max_delay_ms=max_delay_ms,
-        max_queue=max_queue,
-        max_body_bytes=max_body,
-        max_text=max_text,
-        max_texts=texts_per_request,
-        max_connections=max_connections,
-        read_timeout_s=read_timeout,
-        timeout_s=timeout,
-        grace_s=grace,
-    )
-    if key is not None:
-        verify_with_key(bundle, key, evidence=False)
-    with bind(host, port) as listener:
-        predictor = load(bundle, threads=threads or "auto", verify=key is None)
-        workers = workers or max(1, usable_cores() // predictor.threads)
-        together = predictor.batch > 1
-        service = Service(
-            served(bundle, predictor),
-            answerer(predictor),
-            limits,
-            workers=workers,
-            together=together,
-        )
-        what = f"{service.served.name} ({service.served.task})"
-        how = f"{_count(workers, 'worker')} of {_count(predictor.threads, 'thread')}, " + (
-            "texts together" if together else "one text at a time"
-        )
-        stopped = run(service, listener, lambda place: _say(f"serving {what} on {place} ({how})"))
-    _say(
-        f"stopped after {stopped.answered} answered requests; {stopped.unanswered} left unanswered"
-    )
-    if stopped.unanswered:
+    served = serve(**options, started=_say)
+    _say(str(served))
+    if served.unanswered:
         # A thread is still computing, and Python would wait for it: the grace is over.
         sys.stderr.flush()
         os._exit(1)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _say(text: str) -> None:

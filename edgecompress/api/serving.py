@@ -1,0 +1,136 @@
+"""Answering over HTTP with the model in a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgecompress.api.arguments import Place
+from edgecompress.api.signing import verify_with_key
+from edgecompress.service import require
+from edgecompress.service.limits import Limits
+
+DEFAULT = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """How many requests were answered before the service stopped, and how many were not."""
+
+    answered: int
+    unanswered: int
+
+    def __str__(self) -> str:
+        return f"stopped after {self.answered} answered requests; {self.unanswered} left unanswered"
+
+
+def serve(
+    bundle: Place,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    threads: int | None = None,
+    workers: int | None = None,
+    max_batch: int = DEFAULT.max_batch,
+    max_delay_ms: float = DEFAULT.max_delay_ms,
+    max_queue: int = DEFAULT.max_queue,
+    max_body: int = DEFAULT.max_body_bytes,
+    max_text: int = DEFAULT.max_text,
+    texts_per_request: int = DEFAULT.max_texts,
+    max_connections: int = DEFAULT.max_connections,
+    read_timeout: float = DEFAULT.read_timeout_s,
+    timeout: float = DEFAULT.timeout_s,
+    grace: float = DEFAULT.grace_s,
+    key: Place | None = None,
+    started: Callable[[str], None] | None = None,
+) -> Served:
+    """Answer over HTTP until SIGTERM or Ctrl-C: /predict, /health and /metrics.
+
+    There is no encryption and no password: put a proxy in front of what faces a network.
+
+    Parameters
+    ----------
+    bundle : path
+    host : str
+        Address to listen on; 0.0.0.0 lets everyone in who reaches this machine.
+    port : int
+        Port to listen on; 0 takes any free one.
+    threads : int, optional
+        Threads within an inference; else measured once on this machine.
+    workers : int, optional
+        Inferences at the same time; else as many as the cores have room for.
+    max_batch : int
+        Most texts that a worker takes at once.
+    max_delay_ms : float
+        How long to wait for more texts, where the model may answer them together.
+    max_queue : int
+        Most texts that wait; beyond, requests get 503.
+    max_body : int
+        Most bytes of a request's body.
+    max_text : int
+        Most characters of a text.
+    texts_per_request : int
+        Most texts in one request; never more than the queue holds.
+    max_connections : int
+        Most open connections; beyond, one that waits for its client makes room.
+    read_timeout : float
+        Seconds until a request's head has arrived, and then until its body has.
+    timeout : float
+        Seconds from a request's first line to its answer; beyond, 504.
+    grace : float
+        Seconds to answer what was accepted, once told to stop.
+    key : path, optional
+        Public key: refuse a bundle that was not signed with it.
+    started : callable, optional
+        Given a sentence that says what is served where, once it is.
+
+    Raises
+    ------
+    EdgeCompressError
+        When the bundle is damaged or the address cannot be taken.
+    """
+    require()
+    from edgecompress.runtime import load
+    from edgecompress.runtime.threads import usable_cores
+    from edgecompress.service.answering import answerer
+    from edgecompress.service.app import Service
+    from edgecompress.service.server import bind, run, served
+
+    limits = Limits(
+        max_batch=max_batch,
+        max_delay_ms=max_delay_ms,
+        max_queue=max_queue,
+        max_body_bytes=max_body,
+        max_text=max_text,
+        max_texts=texts_per_request,
+        max_connections=max_connections,
+        read_timeout_s=read_timeout,
+        timeout_s=timeout,
+        grace_s=grace,
+    )
+    place = Path(bundle)
+    if key is not None:
+        verify_with_key(place, key, evidence=False)
+    with bind(host, port) as listener:
+        predictor = load(place, threads=threads or "auto", verify=key is None)
+        workers = workers or max(1, usable_cores() // predictor.threads)
+        together = predictor.batch > 1
+        service = Service(
+            served(place, predictor),
+            answerer(predictor),
+            limits,
+            workers=workers,
+            together=together,
+        )
+        what = f"{service.served.name} ({service.served.task})"
+        how = f"{_count(workers, 'worker')} of {_count(predictor.threads, 'thread')}, " + (
+            "texts together" if together else "one text at a time"
+        )
+        tell = started or (lambda _said: None)
+        stopped = run(service, listener, lambda at: tell(f"serving {what} on {at} ({how})"))
+    return Served(stopped.answered, stopped.unanswered)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
