@@ -73,7 +73,7 @@ def test_the_page_does_what_it_says(said: dict[str, Any]) -> None:
     ("name", "words"),
     [
         ("small", ["quantize.dynamic", "before", "smaller"]),
-        ("scores", ["95 % interval", "f1", "validation"]),
+        ("scores", ["95 % interval", "f1", "local"]),
         ("costs", ["exported", "small", "On local"]),
         ("layers", ["Measured on"]),
         ("plan", ["tiny: token-classification, seed 5", "train: 24 examples"]),
