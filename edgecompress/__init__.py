@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     )
     from edgecompress.api.imaging import image
     from edgecompress.api.measuring import evaluate, profile, sensitivity
-    from edgecompress.api.recipes import check, list_stages, reproduce, schema
+    from edgecompress.api.recipes import check, list_stages, schema
+    from edgecompress.api.reproducing import reproduce
     from edgecompress.api.running import run
     from edgecompress.api.serving import serve
     from edgecompress.api.signing import sign_bundle
@@ -87,7 +88,8 @@ _HOMES = {
         "diff_bundles", "pack_bundle", "show_bundle", "unpack_bundle", "verify_bundle",
     ),
     "edgecompress.api.measuring": ("evaluate", "profile", "sensitivity"),
-    "edgecompress.api.recipes": ("check", "list_stages", "reproduce", "schema"),
+    "edgecompress.api.recipes": ("check", "list_stages", "schema"),
+    "edgecompress.api.reproducing": ("reproduce",),
     "edgecompress.api.running": ("run",),
     "edgecompress.api.signing": ("sign_bundle",),
     "edgecompress.api.stages": (

@@ -60,7 +60,7 @@ def command(as_json: bool, yes: bool, **options: Any) -> None:
 
     Exit code 0: not a byte of the core differs; 1: something does.
     """
-    from edgecompress.api.recipes import reproduce
+    from edgecompress.api.reproducing import reproduce
 
     found = reproduce(**options, yes=yes or _agreed)
     if as_json:
