@@ -179,6 +179,8 @@ class Task(ABC):
         DataError
             When it is none; the text says what the task takes.
         """
+        if not self.forms:
+            raise DataError(f"{self.name} {self.refusal or 'is asked nothing'}")
         return Example(read_question(question, self.forms, self.name))
 
     def say(self, answer: Answer, example: Example) -> Json:
@@ -200,7 +202,7 @@ class Task(ABC):
 
     def right(self, example: Example) -> Answer | None:
         """Give the answer that would be right; None where nobody has said it."""
-        if not example.target:
+        if example.target is None:
             return None
         labels = example.target if isinstance(example.target, tuple) else (str(example.target),)
         return Answer(labels, np.ones(len(labels)))
