@@ -79,7 +79,7 @@ def test_bad_data_ends_with_a_sentence_and_nothing_half_written(tmp_path: Path) 
     data = ["--data", str(tmp_path / "calib.npz")]
     made = CliRunner().invoke(cli, [*arguments, "--scheme", "static", *data])
     assert isinstance(made.exception, DataError) and made.exception.exit_code == 2
-    assert "there is no array x; the model takes x (float batch × 16)" in str(made.exception)
+    assert "there is no array x; the model takes x (float32 batch × 16)" in str(made.exception)
     assert not output.exists()
     made = CliRunner().invoke(cli, [*arguments, *data])
     assert made.exit_code == 2 and "add --scheme static" in made.output
