@@ -38,6 +38,7 @@ def cnn(file: Path) -> Path:
     import torch
     from torch import nn
 
+    torch.manual_seed(0)
     model = nn.Sequential(
         nn.Conv2d(3, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU(),
         nn.Conv2d(8, 16, 3, stride=2), nn.ReLU(),
