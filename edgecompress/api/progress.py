@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import html
 import signal
 import threading
 import time
@@ -61,6 +62,7 @@ class TerminalReporter:
             expand=True,
             refresh_per_second=self.per_second,
         )
+        self.note = _NotebookBar() if self.console.is_jupyter else None
         self.whole = self.bar.add_task("the whole run", total=None, what="", visible=False)
         self.piece = self.bar.add_task("starting", total=None, what="")
 
@@ -81,6 +83,8 @@ class TerminalReporter:
             if kind is KeyboardInterrupt and self.title:
                 self.end("interrupted")
         finally:
+            if self.note:
+                self.note.show("", 0, 0)
             if self.drawn:  # else it was not started, and stopping prints an empty line
                 self.bar.stop()
                 atexit.unregister(self.bar.stop)
@@ -121,7 +125,10 @@ class TerminalReporter:
         what = plain(what)
         self.bar.update(self.piece, completed=done, total=total, what=what)
         now = time.monotonic()
-        if self.drawn or now - self.spoken < QUIET_S:
+        if self.note and now - self.spoken >= 1 / self.per_second:
+            self.spoken = now
+            self.note.show(f"{self.title}  {what}", done, total)
+        if self.drawn or self.note or now - self.spoken < QUIET_S:
             return
         self.spoken = now
         seconds = self.bar.tasks[self.piece].time_remaining
@@ -166,6 +173,21 @@ class TerminalReporter:
         each = sum(self.spent) / len(self.spent)
         current = max(0.0, each - (now - self.section_started))
         return f"about {clock(current + each * (self.sections - self.done))} left"
+
+
+class _NotebookBar:
+    """A bar in a notebook's cell, drawn anew in its place; finished lines stand beside it."""
+
+    def __init__(self) -> None:
+        from IPython.display import HTML, display
+
+        self.html = HTML
+        self.place = display(HTML(""), display_id=True)
+
+    def show(self, text: str, done: float, total: float) -> None:
+        """Draw it; an empty text takes it away."""
+        bar = f'<progress value="{done / total if total else 0:.3f}"></progress> '
+        self.place.update(self.html(f"{bar}{html.escape(text)}" if text else ""))
 
 
 class _Bars(Progress):
