@@ -290,7 +290,8 @@ def test_single_stages_are_one_stage_recipes(place, first, tmp_path):
     for command, model, output, more in steps:
         done = edgecompress(command, model, "-o", tmp_path / output, *like, *more)
         assert done.returncode == 0, f"{command}: {done.stderr}"
-        assert "smaller" in done.stdout
+        # Of so small a model the graph is larger than the weights alone.
+        assert ("larger" if command == "export" else "smaller") in done.stdout
     done = edgecompress("quantize", tmp_path / "onnx" / "model" / "model.onnx", *store,
                         "-o", tmp_path / "alone.onnx")  # fmt: skip
     assert done.returncode == 0, done.stderr
