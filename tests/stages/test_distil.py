@@ -19,7 +19,7 @@ from edgecompress.stages.prune.layers import Layers
 from edgecompress.stages.prune.structured import Structured
 from edgecompress.surgery.model import load_module
 from edgecompress.texts import words_of
-from edgecompress.training.student_shape import Fresh
+from edgecompress.training.student_shape import StudentShape
 from edgecompress.values import SessionSettings, directory_digests
 
 CASES = {
@@ -138,7 +138,7 @@ def test_a_student_with_other_pieces(task, taught, tmp_path):
         layer_map="uniform",
         embedding_weight=0.1,
         relation_weight=0.1,
-        student=Fresh(init="random"),
+        student=StudentShape(init="random"),
     )
     context = small_context(tmp_path, train=train, validation=validation, teacher=teacher)
     decisions = check_stage(stage, other, context).steps[-1].decisions
@@ -227,7 +227,7 @@ def test_an_onnx_teacher_gives_answers_only(taught, tmp_path):
 def test_a_fresh_student(taught, tmp_path):
     train, validation = CASES["token-classification"]
     teacher, _ = taught["token-classification"]
-    shape = Fresh(layers=2, hidden_size=16, heads=2, intermediate_size=24, init="random")
+    shape = StudentShape(layers=2, hidden_size=16, heads=2, intermediate_size=24, init="random")
     stage = Distil(epochs=4, learning_rate=3e-3, layer_map="uniform", student=shape)
     context = small_context(tmp_path, train=train, validation=validation, teacher=teacher)
     result = check_stage(stage, teacher, context)
@@ -335,7 +335,7 @@ def test_who_cannot_teach_whom(taught, tmp_path):
         Distil(relation_weight=1, relation_heads=3),
     )
     refused("relation_layer is 3; .* 0 to 2", Distil(relation_weight=1, relation_layer=3))
-    refused("5 heads do not divide the hidden size 32", Distil(student=Fresh(heads=5)))
+    refused("5 heads do not divide the hidden size 32", Distil(student=StudentShape(heads=5)))
     shallow = tiny_teacher(tmp_path / "one", train, "token-classification", layers=1)
     refused("has only one", Distil(layer_map="learned"), teacher=shallow)
     for message, fields in (
