@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edgecompress.api.asking import predict
     from edgecompress.api.bundles import (
-        diff_bundles,
         pack_bundle,
         show_bundle,
         unpack_bundle,
         verify_bundle,
     )
+    from edgecompress.api.differences import diff_bundles
     from edgecompress.api.imaging import image
     from edgecompress.api.measuring import evaluate, profile, sensitivity
     from edgecompress.api.recipes import check, list_stages, schema
@@ -84,8 +84,9 @@ _HOMES = {
     "edgecompress.api.targets": (
         "check_targets", "clean_targets", "list_targets", "prepare_targets",
     ),
+    "edgecompress.api.differences": ("diff_bundles",),
     "edgecompress.api.bundles": (
-        "diff_bundles", "pack_bundle", "show_bundle", "unpack_bundle", "verify_bundle",
+        "pack_bundle", "show_bundle", "unpack_bundle", "verify_bundle",
     ),
     "edgecompress.api.measuring": ("evaluate", "profile", "sensitivity"),
     "edgecompress.api.recipes": ("check", "list_stages", "schema"),

@@ -6,11 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgecompress.api.difference_sections import answer_sections, sections
 from edgecompress.api.shown import Section, Shown
 from edgecompress.bundle.manifest import Manifest
-from edgecompress.comparison.differences import Differences
-from edgecompress.comparison.flips import Flips
 from edgecompress.values import Json
 
 LIBRARIES = (
@@ -86,34 +83,6 @@ class SignedBundle(Shown):
     def sections(self) -> Iterator[Section]:
         """Name the files."""
         yield Section("", notes=(f"{self.directory}: signed ({', '.join(self.files)})",))
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class BundleDifferences(Shown):
-    """What differs between two bundles and, where they were asked, between their answers.
-
-    `shown` is how many flipped answers are listed when it is printed.
-    """
-
-    differences: Differences
-    flips: Flips | None = None
-    shown: int = 20
-
-    @property
-    def same_core(self) -> bool:
-        """Whether all that deploys is the same, to the byte."""
-        return self.differences.same_core
-
-    def to_json(self) -> Json:
-        """Give all of it as JSON."""
-        answers = self.flips.to_json() if self.flips else None
-        return {**self.differences.to_json(), "answers": answers}
-
-    def sections(self) -> Iterator[Section]:
-        """Lay out what differs."""
-        yield from sections(self.differences)
-        if self.flips:
-            yield from answer_sections(self.flips, max(0, self.shown))
 
 
 @dataclass(frozen=True, slots=True, repr=False)

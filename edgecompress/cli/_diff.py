@@ -66,7 +66,7 @@ def diff(as_json: bool, exit_code: bool, **options: Any) -> None:
     deploys) differ in a byte, and 2 when something fails; measurements alone differ from day to
     day, and are no difference then.
     """
-    from edgecompress.api.bundles import diff_bundles
+    from edgecompress.api.differences import diff_bundles
 
     try:
         found = diff_bundles(**options)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -106,3 +108,30 @@ def test_one_digest_names_a_core_everywhere(tagger: Candidate, make_bundle: Make
 def test_show_of_what_is_no_bundle(tmp_path: Path) -> None:
     result = CliRunner().invoke(command, ["show", str(tmp_path)])
     assert isinstance(result.exception, BundleError)
+
+
+WITHOUT_NUMPY = """
+import sys
+
+class Refused:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("numpy", "onnxruntime", "tokenizers"):
+            raise ImportError(name)
+
+sys.meta_path.insert(0, Refused())
+from edgecompress.cli.main import main
+
+main(["bundle", *sys.argv[1:]])
+"""
+
+
+@pytest.mark.parametrize("command", ["verify", "show"])
+def test_an_image_for_another_processor_is_verified_where_numpy_is_not(
+    command: str, tagger: Candidate, make_bundle: MakeBundle
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_NUMPY, command, str(make_bundle(tagger))],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
