@@ -123,8 +123,9 @@ def quantize(
         "dynamic", "static", "weights", "auto", "smooth", "half" (ONNX in); "inc_static",
         "inc_dynamic", "inc_auto" (PyTorch in).
     data : path, optional
-        Calibration data for static, smooth and weights with gptq, of any graph: an .npz with an
-        array for each input, a folder of .npz, .npy or images, or texts (.txt, .csv, .tsv).
+        Inputs of any graph, which static, smooth and weights with gptq calibrate on and half and
+        weights compare their answers on: an .npz with an array for each input, a folder of
+        .npz, .npy or images, or texts (.txt, .csv, .tsv).
     preprocessor : path, optional
         Folder with the tokenizer of `data`, or its preprocessor_config.json.
     force : bool
@@ -137,8 +138,8 @@ def quantize(
     """
     given = {"inputs": data, "preprocessor": preprocessor}
     files = {field: str(Path(place).absolute()) for field, place in given.items() if place}
-    if files and scheme in ("dynamic", "half"):
-        raise ArgumentError(f"{scheme} needs no data; to calibrate with it add --scheme static")
+    if files and scheme == "dynamic":
+        raise ArgumentError("dynamic needs no data; to calibrate with it add --scheme static")
     if files and scheme.startswith(("auto", "inc_")):
         raise ArgumentError(
             f"{scheme} takes no --data but a task's files: --train FILE --validation FILE "

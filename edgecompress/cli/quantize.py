@@ -23,8 +23,9 @@ EXISTING = click.Path(path_type=Path, exists=True)
 @click.option(
     "--data",
     type=EXISTING,
-    help="Calibration data for static, smooth and weights with gptq, of any graph: an .npz with an "
-    "array for each input, a folder of .npz, .npy or images, or texts (.txt, .csv, .tsv).",
+    help="Inputs of any graph: static, smooth and weights with gptq calibrate on them, and all of "
+    "these and half compare their answers on them. An .npz with an array for each input, a folder "
+    "of .npz, .npy or images, or texts (.txt, .csv, .tsv).",
 )
 @click.option(
     "--tokenizer",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,10 @@ def test_bad_data_ends_with_a_sentence_and_nothing_half_written(tmp_path: Path) 
     assert not output.exists()
     made = CliRunner().invoke(cli, [*arguments, *data])
     assert made.exit_code == 2 and "add --scheme static" in made.output
+    for scheme in ("half", "weights"):
+        made = CliRunner().invoke(cli, [*arguments, "--scheme", scheme, *data])
+        assert isinstance(made.exception, DataError) and "no array x" in str(made.exception)
+        assert not output.exists()
 
 
 def test_the_stage_keeps_its_contract_and_counts(tmp_path: Path) -> None:
@@ -208,7 +213,6 @@ def test_a_large_model_keeps_external_data(tmp_path: Path, monkeypatch: pytest.M
     ("given", "expected"),
     [
         (["--scheme", "auto", "--data", "."], "auto takes no --data but a task's files"),
-        (["--scheme", "half", "--data", "."], "half needs no data"),
         (["--scheme", "static"], "or to `edgecompress quantize` also --data PATH"),
         (["--scheme", "weights", "--set", "bits=3"], "did you mean 'embedding_bits' or"),
     ],
@@ -230,3 +234,39 @@ def test_layers_that_stay_in_fp32_are_named(tmp_path: Path) -> None:
     assert made.exit_code == 0, made.output
     assert "in fp32: " in made.output
     assert "(convolutions are quantized by quantize.static only)" in made.output
+
+
+@pytest.mark.parametrize("scheme", ["half", "weights"])
+def test_a_graph_that_no_made_up_input_fits_is_compared_on_given_ones(
+    scheme: str, tmp_path: Path
+) -> None:
+    """Rows of a table are looked up by what is computed of the input: most numbers lead outside."""
+    rng = np.random.default_rng(0)
+    weights = {
+        "table": rng.normal(size=(5, 32)).astype(np.float32),
+        "w": rng.normal(size=(32, 64)).astype(np.float32),
+        "thousand": np.float32(1000),
+    }
+    nodes = [
+        helper.make_node("Mul", ["x", "thousand"], ["large"]),
+        helper.make_node("Cast", ["large"], ["row"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["table", "row"], ["found"]),
+        helper.make_node("MatMul", ["found", "w"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "lookup",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 3, 64])],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    opset = [helper.make_opsetid("", 18)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "m.onnx")
+    np.savez(tmp_path / "given.npz", x=(rng.integers(0, 5, (8, 3)) / 1000).astype(np.float32))
+    arguments = ["quantize", str(tmp_path / "m.onnx"), "--scheme", scheme]
+    given = ["--data", str(tmp_path / "given.npz"), "-o", str(tmp_path / "small")]
+    made = CliRunner().invoke(cli, [*arguments, *given])
+    assert made.exit_code == 0, made.output
+    step = json.loads((tmp_path / "small" / "candidate.json").read_text())["steps"][-1]
+    assert step["measured"]["answers"]["samples"] == 8
+    assert step["measured"]["answers"]["outputs"]["y"]["error"] < 0.2

@@ -10,7 +10,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from edgecompress.errors import EdgeCompressError, StageError
@@ -132,6 +131,8 @@ class _Judge:
             feeds, self.what = judging_samples(self.stage, self.candidate, self.context)
             self.names, self.expected = outputs_of(self.source, feeds, reference=True)
         except EdgeCompressError as error:
+            if getattr(self.stage, "inputs", None):
+                raise  # whoever gives inputs wants to hear what is wrong with them
             return str(error)
         self.feeds = list(feeds[: len(self.expected)])
         return ""
@@ -220,12 +221,12 @@ def judging_samples(
     from edgecompress.models.graph import signature
     from edgecompress.models.inputs import encode_rows, onnx_model, typed_feed
     from edgecompress.models.synthetic import made_feeds
-    from edgecompress.quantization.observe.calibration_data import CalibrationFields
+    from edgecompress.quantization.observe.calibration_data import InputFiles
 
     source = onnx_model(candidate)
-    if isinstance(stage, CalibrationFields) and stage.inputs is not None:
-        data = stage.calibration_data(candidate, source, context)
-        return list(islice(data.feeds(), MOST_SAMPLES)), "calibration samples"
+    if isinstance(stage, InputFiles) and stage.inputs is not None:
+        most = min(getattr(stage, "samples", None) or MOST_SAMPLES, MOST_SAMPLES)
+        return list(stage.given_data(candidate, source, most).feeds()), "calibration samples"
     specs = signature(source)
     examples = (context.validation or context.train)[:MOST_SAMPLES]
     rows = encode_rows(candidate, examples)

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from edgecompress.errors import StageError
-from edgecompress.quantization.prove.judging import Judged
+from edgecompress.quantization.observe.calibration_data import InputFiles
+from edgecompress.quantization.prove.judging import MOST_SAMPLES, Judged
 from edgecompress.stage import Context, Kind
 from edgecompress.values import Candidate, Json, Measurement, OnnxModel, find
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 LOCAL = "local"
 
 
-class Half(Judged):
+class Half(InputFiles, Judged):
     """Store weights in fp16 or bf16, and compute in them where that is faster."""
 
     accepts: ClassVar[tuple[Kind, ...]] = (OnnxModel,)
@@ -72,11 +73,10 @@ class Half(Judged):
         upgraded = context.scratch / "upgraded"
         source, stored, decided = with_opset(onnx_model(candidate), LEAST_OPSET, upgraded)
         check_halvable(stored)
-        feeds = parity_feeds(
-            candidate,
-            context.validation or context.train,
-            source,
-            context.seed,
+        feeds = (
+            list(self.given_data(candidate, source, MOST_SAMPLES).feeds())
+            if self.inputs
+            else parity_feeds(candidate, context.validation or context.train, source, context.seed)
         )
         expected = answers(source, feeds)
         model = OnnxModel(context.folder / "model" / "model.onnx", source.session)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from edgecompress.models.storage import StoredModel
     from edgecompress.quantization.arithmetic.blocks import Blocks
 
-CALIBRATION_FIELDS = tuple(CalibrationFields.model_fields)
+CALIBRATION_FIELDS = ("calibration", "samples")
 
 
 class Weights(CalibrationFields, TableTypes, Judged):
