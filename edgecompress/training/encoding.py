@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgecompress.errors import DataError, StageError
-from edgecompress.tasks import load_processor, takes_examples, task
+from edgecompress.tasks import rows_of, takes_examples
 from edgecompress.tasks.masked_lm import MaskedLM
 from edgecompress.training.masking import MaskedRows
 from edgecompress.training.rows import TorchRows
@@ -24,16 +24,14 @@ def make_rows(candidate: Candidate, examples: Sequence[Example], module: Any) ->
     DataError
         When there is no example, or one of them has a label that the candidate lacks.
     """
-    if candidate.task is None or not takes_examples(candidate):
+    if not takes_examples(candidate):
         raise StageError("training needs a model with a task and a tokenizer; this one has none")
     if not examples:
         raise DataError("there are no examples to train on; check the data's train files")
-    found = task(candidate.task)
-    processor = load_processor(candidate.task, candidate.preprocessor)
-    rows = found.rows(examples, processor, candidate.labels)
-    kind = MaskedRows if isinstance(found, MaskedLM) else TorchRows
+    rows = rows_of(candidate, examples)
+    kind = MaskedRows if isinstance(rows.task, MaskedLM) else TorchRows
     names = rows.inputs_of(inspect.signature(module.forward).parameters)
-    return kind(rows.rows, examples, found, processor, candidate.labels, input_names=names)
+    return kind(rows.rows, examples, rows.task, rows.processor, rows.classes, input_names=names)
 
 
 def labelled_rows(candidate: Candidate, examples: Sequence[Example], module: Any) -> TorchRows:
