@@ -57,24 +57,26 @@ def predict(
     verify: bool = True,
     key: Place | None = None,
 ) -> Predictions:
-    """Answer texts with the model in a bundle; `load` keeps one open for many calls.
+    """Answer texts with the model in `bundle`.
 
     Parameters
     ----------
     bundle : path
+        Its directory.
     texts : str or iterable
         One text, or several; also what else the bundle's task takes, such as lists of words.
     threads : int or "auto"
-        Threads to use; "auto" is what was found to be fastest on this machine, or else one per
+        Threads to use. auto: what was found to be fastest on this machine, or else one per
         physical core.
     batch : int or "auto"
-        Texts to answer at once; "auto" is 8, but 1 for a model whose answers depend on the batch.
+        Texts to answer at once where that many are there. auto: 8, but 1 for a model with
+        dynamic int8, whose answers depend on what else is in the batch.
     tune : bool
         Find the number of threads first, and remember it.
     verify : bool
         Compare the bundle with its digests first.
     key : path, optional
-        Public key: refuse a bundle that was not signed with it.
+        Public key: refuse a bundle that was not signed with it, before anything of it is used.
 
     Raises
     ------
@@ -82,6 +84,10 @@ def predict(
         When `threads` is given together with `tune`.
     BundleError, DataError
         When the bundle is damaged or cannot answer such a question.
+
+    See Also
+    --------
+    edgecompress.load : keeps a bundle open for many calls.
     """
     if tune and threads != "auto":
         raise ArgumentError("--tune finds the number of threads; leave --threads out")

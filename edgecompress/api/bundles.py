@@ -26,11 +26,12 @@ if TYPE_CHECKING:
 def verify_bundle(
     bundle: Place, *, core_only: bool = False, key: Place | None = None
 ) -> VerifiedBundle:
-    """Compare every byte of a bundle, a directory or a .tar.zst, with its digests.
+    """Compare every byte of `bundle`, a directory or a .tar.zst, with its digests.
 
     Parameters
     ----------
     bundle : path
+        Directory or archive.
     core_only : bool
         Leave the evidence out; it may be missing.
     key : path, optional
@@ -50,9 +51,14 @@ def verify_bundle(
 
 
 def show_bundle(bundle: Place) -> BundleSummary:
-    """Say what a bundle, a directory or a .tar.zst, holds: task, labels, size, steps, versions.
+    """Say what `bundle`, a directory or a .tar.zst, holds: task, labels, size, steps, versions.
 
     The digests of a directory are not checked.
+
+    Parameters
+    ----------
+    bundle : path
+        Directory or archive.
 
     Raises
     ------
@@ -64,13 +70,14 @@ def show_bundle(bundle: Place) -> BundleSummary:
 
 
 def pack_bundle(bundle: Place, output: Place | None = None, *, core: bool = False) -> PackedBundle:
-    """Verify the directory of a bundle and write it as one file, NAME.tar.zst.
+    """Verify the directory `bundle` and write it as one file, NAME.tar.zst.
 
     Equal bundles give equal files. `tar --zstd -xf` reads them, too.
 
     Parameters
     ----------
     bundle : path
+        Its directory.
     output : path, optional
         File to write.
     core : bool
@@ -88,17 +95,18 @@ def pack_bundle(bundle: Place, output: Place | None = None, *, core: bool = Fals
 def unpack_bundle(
     file: Place, output: Place | None = None, *, max_size: float = 4.0, key: Place | None = None
 ) -> UnpackedBundle:
-    """Unpack an archive, verify it and put it into place, whole or not at all.
+    """Unpack the archive `file`, verify it and put it into place, whole or not at all.
 
     Parameters
     ----------
     file : path
+        Archive to unpack.
     output : path, optional
         Directory to make.
     max_size : float
-        Gigabytes; an archive that holds more is refused.
+        Refuse an archive that holds more gigabytes.
     key : path, optional
-        Public key: refuse a bundle that was not signed with it.
+        Public key: refuse a bundle that was not signed with it, before anything of it is used.
 
     Raises
     ------

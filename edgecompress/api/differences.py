@@ -67,13 +67,19 @@ def diff_bundles(
     verify: bool = True,
     progress: bool | Reporter = True,
 ) -> BundleDifferences:
-    """Say what differs between two bundles, directories or archives, and in their answers.
+    """Say what differs between two bundles, `old` and `new`, directories or archives.
+
+    Compared are model and labels, recipe, code and libraries, data, stages with what they decided,
+    files, and the numbers beside the bundles with their intervals. With `data` or `recipe` both
+    answer the same texts, one at a time on this machine, and every answer that flips is counted;
+    where the data has labels, also whether it got better or worse.
 
     Parameters
     ----------
     old, new : path
+        Directories or archives.
     data : path or sequence of paths
-        Ask both bundles the texts of these files: CoNLL, TSV, or one text a line.
+        Ask both bundles the texts of this file: CoNLL, TSV, or one text a line.
     format : {"conll", "tsv", "text"}, optional
         What the files of `data` are; else told from each file.
     text_column, label_column : str
@@ -81,11 +87,11 @@ def diff_bundles(
     recipe : path, optional
         Ask both bundles the examples of this recipe's data.
     settings : mapping of str to object
-        Laid over the recipe.
+        Laid over `recipe`.
     split : {"train", "validation", "test"}
-        Which split of the recipe. Who chooses between bundles by test has no test any more.
+        Which split of `recipe`. Who chooses between bundles by test has no test any more.
     show : int
-        How many flipped answers are listed when the result is printed.
+        How many flipped answers to list.
     threads : int, optional
         Threads to answer with.
     verify : bool

@@ -43,20 +43,29 @@ def image(
     key: Place | None = None,
     tell: Callable[[str], None] = warnings.warn,
 ) -> BuiltImages:
-    """Build a container image of a bundle with docker, podman or buildah.
+    """Build a container image of `bundle` with docker, podman or buildah.
+
+    The image holds the bundle's core, the base install and the service. It runs without root and
+    with a read-only file system:
+
+        docker run --rm --read-only --network none NAME "a text"
+
+    Packages are installed by hash. With `fetch` or `wheels` the build asks no package index.
 
     With `output` nothing is built: the image is put together from the base, the wheels and the
-    bundle, and has the same ID wherever that is done.
+    bundle, and has the same ID wherever that is done. `docker load`, `podman load` and `skopeo
+    copy` take the archive; its packages are listed beside it, in FILE.cdx.json.
 
     Parameters
     ----------
     bundle : path
+        Its directory.
     tag : str, optional
         Name of the image; else the bundle's name.
-    platform : str or sequence of str
-        "linux/amd64", "linux/arm64" or both: what it is to run on; else this machine's.
+    platform : one or several of {"linux/amd64", "linux/arm64"}, optional
+        What it is to run on; else this machine's.
     engine : {"auto", "docker", "podman", "buildah"}
-        What builds it; "auto" takes the first that works.
+        What builds it; auto takes the first that works.
     base : str, optional
         Base image with Python 3.11, best with its digest; with `output` also an archive.
     install_base : str, optional
@@ -68,9 +77,9 @@ def image(
     context_only : path, optional
         Write the build context to this folder and build nothing.
     output : path, optional
-        Write the image as an archive that any engine loads.
+        Put the image together here and write it as an archive that any engine loads.
     key : path, optional
-        Public key: refuse a bundle that was not signed with it.
+        Public key: refuse a bundle that was not signed with it, before anything of it is used.
     tell : callable
         Given what a person should know and that is no error, such as a base that may change.
 

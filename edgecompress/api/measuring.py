@@ -33,12 +33,14 @@ def evaluate(
     teacher: Place | None = None,
     **options: Any,
 ) -> Evaluation:
-    """Measure the accuracy of a model: an ONNX or PyTorch candidate, a bundle, a directory.
+    """Measure the accuracy of `model`: an ONNX or PyTorch candidate, a bundle, a directory.
 
     Parameters
     ----------
     model : path or str
+        What to measure.
     split : {"validation", "test"}
+        On which data.
     teacher : path or str, optional
         Compare with this model: agreement and drop.
     DATA
@@ -99,15 +101,15 @@ def profile(
     batch : int or sequence of int
         Also measure the throughput of so many inputs at once.
     min_duration_ms : float, optional
-        Time at least so long.
+        Time at least so long (on the command line with its unit, such as 10s).
     any_governor : bool
         Accept times under a frequency governor other than performance.
     operators : bool
         Also say which operators took the time.
     size : mapping of str to int, optional
         Sizes of axes that the graph leaves open, by their name there or as input.axis.
-    bound : mapping of str to int or (int, int), optional
-        Values of an input lie from 0 to below this, or from the first to below the second.
+    bound : mapping of str to bounds, optional
+        Values of an input lie from 0 to below N, or with LOW:HIGH (in Python a pair) from LOW on.
     inputs : path, optional
         An .npz: feed these arrays, named as the inputs; 0/name, 1/name … for several items.
     compare : bool
@@ -184,7 +186,7 @@ def sensitivity(
     top: int = 20,
     **options: Any,
 ) -> Sensitivity:
-    """Measure what quantizing each layer of an fp32 model costs, and name the culprits.
+    """Measure what quantizing each layer of the fp32 `model` costs, and name the culprits.
 
     Each weight, input and table is rounded alone, and the outputs are compared with fp32: on a
     sample of the validation data with `recipe`, else on `data` or made-up inputs.
@@ -207,7 +209,7 @@ def sensitivity(
     parts : {"all", "layers", "weights", "activations"}
         Whole layers only, weights only, inputs only, or everything.
     layer : str or sequence of str
-        Measure these layers or weights only.
+        Measure this layer or weight only.
     activations : {"dynamic", "static"}
         How inputs of layers get their ranges.
     reduce_range : bool

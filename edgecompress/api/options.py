@@ -9,30 +9,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from edgecompress.api.arguments import Place, Places, find_recipe, several
+from edgecompress.api.arguments import Place, Places, described, find_recipe, several
 from edgecompress.engine.recipe import Recipe
 from edgecompress.engine.single import single_recipe
 from edgecompress.progress import Reporter
 from edgecompress.yamlfile import Settings, setting
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-DATA = """
-    recipe : path or str, optional
-        Take task, data, seed and targets from this recipe: a file, or a name such as "quickstart".
-    task : str, optional
-        "token-classification", "text-classification", "masked-lm" …; else the model's or recipe's.
-    format : str, optional
-        Of the data files: "conll", "tsv", "text" …
-    train, validation, test : path or sequence of paths
-        Data files.
-    recipe_settings : mapping of str to object
-        Fields of the recipe, such as ``{"data.root": "DIR", "seed": 3}``.
-    store : path, optional
-        Where results are kept between calls; the user's cache folder when left out.
-    progress : bool or Reporter
-        Whether to show how far the work is; a `Reporter` is told.
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +78,7 @@ def takes_data(function: Function) -> Function:
         if one.kind is one.VAR_KEYWORD and one.name != "options"
     ]
     function.__signature__ = own.replace(parameters=[*mine, *shared, *rest])  # type: ignore[attr-defined]
-    function.__doc__ = (function.__doc__ or "").replace("\n    DATA\n", DATA)
+    function.__doc__ = described(function.__doc__ or "")
     return function
 
 

@@ -21,7 +21,7 @@ from edgecompress.yamlfile import Settings, YamlFile
 
 
 def check(recipe: Place, *, settings: Settings = ()) -> CheckedRecipe:
-    """Check a recipe whole: keys, order of stages, data files, targets; nothing is run.
+    """Check `recipe` whole: keys, order of stages, data files, targets; nothing is run.
 
     Of a recipe with a `matrix:` every cell is checked, and the first is shown.
 
@@ -29,8 +29,8 @@ def check(recipe: Place, *, settings: Settings = ()) -> CheckedRecipe:
     ----------
     recipe : path or str
         The YAML file, or the name of one that is installed ("quickstart").
-    settings : mapping of str to object
-        Laid over the recipe: ``{"data.root": "DIR", "stages.distil.epochs": 2}``.
+    settings : mapping of str to object, optional
+        Set any field of the recipe, such as data.root=DIR or stages.distil.epochs=2.
 
     Raises
     ------
@@ -74,6 +74,11 @@ class StageFields(Shown):
 def list_stages(name: str | None = None) -> StageList | StageFields:
     """List all stages, or the fields of the stage `name` with their defaults.
 
+    Parameters
+    ----------
+    name : str, optional
+        Of a stage.
+
     Raises
     ------
     RecipeError
@@ -98,5 +103,13 @@ def list_stages(name: str | None = None) -> StageList | StageFields:
 
 
 def schema(*, fleet: bool = False) -> Json:
-    """Give the JSON Schema of recipes, or of fleets (targets.yaml) with every kind of target."""
+    """Give the JSON Schema of recipes (stages included).
+
+    Saved and named in an editor's YAML settings it gives completion and checks while typing.
+
+    Parameters
+    ----------
+    fleet : bool
+        Of fleets (targets.yaml), with every kind of target.
+    """
     return fleet_schema() if fleet else recipe_schema()

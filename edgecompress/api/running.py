@@ -32,10 +32,13 @@ def run(
     store: Place | None = None,
     progress: bool | Reporter = True,
 ) -> Run | MatrixRun | MatrixCells:
-    """Run a recipe: compress, measure, choose, bundle and report.
+    """Run `recipe`: compress, measure, choose, bundle and report.
 
-    What is finished is kept, and the same call goes on. A recipe with a `matrix:` is run once per
-    cell, into OUTPUT/CELL, and all cells are shown together in OUTPUT/matrix.html.
+    Exit code 0: a winner keeps the budget; 3: no candidate does; 4: undecided, because a
+    measurement is missing or invalid. What is finished is kept, and the same command goes on.
+
+    A recipe with a `matrix:` is run once per cell, into OUTPUT/CELL, and all cells are shown
+    together in OUTPUT/matrix.html; exit code 1: a cell failed.
 
     Parameters
     ----------
@@ -43,12 +46,14 @@ def run(
         The YAML file, or the name of one that is installed ("quickstart").
     output : path
         Directory to write: results.json, report.html, report.md, bundle/, candidates/.
-    settings : mapping of str to object
-        Laid over the recipe: ``{"data.root": "DIR", "stages.distil.epochs": 2}``.
+    settings : mapping of str to object, optional
+        Set any field of the recipe, such as data.root=DIR or stages.distil.epochs=2.
     deterministic : bool
-        Train with one thread, so that the bytes are the same on machines with any number of cores.
+        Train with one thread (field threads=1), so that the bytes are the same on machines with any
+        number of cores.
     only : str or sequence of str
-        Of a recipe with a matrix, run these cells only: ``["language=hau", "seed=7"]``.
+        Of a recipe with a matrix, run these cells only, such as language=hau,seed=7 (values of one
+        axis are alternatives).
     cells : bool
         List the matrix's cells and how far each is; run nothing.
     store : path, optional

@@ -45,13 +45,20 @@ def serve(
     key: Place | None = None,
     started: Callable[[str], None] | None = None,
 ) -> Served:
-    """Answer over HTTP until SIGTERM or Ctrl-C: /predict, /health and /metrics.
+    """Answer over HTTP with the model in `bundle`: /predict, /health and /metrics.
+
+        curl -d '{"text": "…"}' http://127.0.0.1:8000/predict
+
+    A body holds "text" (one text), "texts" (a list of them) or "words" (one text, split already);
+    answers are those of `edgecompress predict --json`. SIGTERM and Ctrl-C stop accepting, answer
+    what was accepted and end with exit code 0; with 1 when `grace` was too short for that.
 
     There is no encryption and no password: put a proxy in front of what faces a network.
 
     Parameters
     ----------
     bundle : path
+        Its directory.
     host : str
         Address to listen on; 0.0.0.0 lets everyone in who reaches this machine.
     port : int
@@ -81,7 +88,7 @@ def serve(
     grace : float
         Seconds to answer what was accepted, once told to stop.
     key : path, optional
-        Public key: refuse a bundle that was not signed with it.
+        Public key: refuse a bundle that was not signed with it, before anything of it is used.
     started : callable, optional
         Given a sentence that says what is served where, once it is.
 

@@ -29,11 +29,15 @@ def verify_with_key(directory: Path, key: Place | None, *, evidence: bool) -> Ma
 def sign_bundle(
     directory: Place, *, key: Place, password_file: Place | None = None
 ) -> SignedBundle:
-    """Verify a bundle, then write signatures beside its lists of digests.
+    """Sign `directory`: verify it, then write signatures beside its lists of digests.
+
+    Signatures are no part of the lists, so a bundle that is signed, or signed again, is the same
+    bundle. `edgecompress bundle verify --key PUBLIC DIRECTORY` checks them.
 
     Parameters
     ----------
     directory : path
+        The bundle's.
     key : path
         Private Ed25519 key: PEM (openssl genpkey -algorithm ed25519) or OpenSSH's.
     password_file : path, optional

@@ -21,35 +21,24 @@ Corpus: TypeAlias = "Place | Sequence[Place | Mapping[str, Any]]"
 
 @takes_data
 def export(model: Place, output: Place, **fields: Any) -> StageResult:
-    """Export a PyTorch model to ONNX and prove that the answers are the same.
+    """Export the PyTorch `model` to ONNX and prove that the answers are the same.
 
     Parameters
     ----------
-    model : path or str
-        A candidate's or Hugging Face directory, or a hub id.
-    output : path
-        Directory to write; a file name ending in .onnx writes the model alone.
-    DATA
-    **fields
-        Fields of the stage: `edgecompress stages export` lists them.
-
-    Returns
-    -------
-    StageResult
-
-    Raises
-    ------
-    EdgeCompressError
-        When the model, the data, a field or the output is at fault, or the stage fails.
+    MODEL_AND_OUTPUT
+    DATA_AND_FIELDS
     """
     return _apply("export", model, output, fields)
 
 
 @takes_data
 def finetune(model: Place, output: Place, **fields: Any) -> StageResult:
-    """Fine-tune a model (a directory or a hub id) on labelled data.
+    """Fine-tune `model` (a directory or a hub id) on labelled data.
 
-    Parameters, result and errors are those of `export`; the fields are those of `finetune`.
+    Parameters
+    ----------
+    MODEL_AND_OUTPUT
+    DATA_AND_FIELDS
     """
     return _apply("finetune", model, output, fields)
 
@@ -58,25 +47,29 @@ def finetune(model: Place, output: Place, **fields: Any) -> StageResult:
 def distil(
     model: Place, output: Place, *, teacher: Place | None = None, **fields: Any
 ) -> StageResult:
-    """Train a model, the student, to answer like the teacher.
-
-    Parameters, result and errors are those of `export`; the fields are those of `distil`.
+    """Train `model`, the student, to answer like the teacher.
 
     Parameters
     ----------
+    MODEL_AND_OUTPUT
     teacher : path or str, optional
         Directory or hub id; else the recipe's teacher.
+    DATA_AND_FIELDS
     """
     return _apply("distil", model, output, fields, teacher)
 
 
 @takes_data
 def factorize(model: Place, output: Place, **fields: Any) -> StageResult:
-    """Make products of low rank of a PyTorch model's embedding and linear layers.
+    """Make products of low rank of the PyTorch `model`'s embedding and linear layers.
 
-    Parameters, result and errors are those of `export`; the fields are those of `factorize`:
-    ``embedding=128`` gives the word embedding that rank, ``linear={"energy": 0.9}`` the linear
+    The field embedding=128 gives the word embedding that rank, linear={"energy": 0.9} the linear
     layers ranks that keep that share of what they compute on the training texts.
+
+    Parameters
+    ----------
+    MODEL_AND_OUTPUT
+    DATA_AND_FIELDS
     """
     return _apply("factorize", model, output, fields)
 
@@ -89,14 +82,17 @@ def prune(
     method: Literal["structured", "layers", "magnitude"] | str = "structured",
     **fields: Any,
 ) -> StageResult:
-    """Remove heads and neurons, or whole layers, of a PyTorch model for good.
+    """Remove heads and neurons, or whole layers, of the PyTorch `model` for good.
 
-    Parameters, result and errors are those of `export`; the fields are those of ``prune.METHOD``.
+    With `method` magnitude its smallest weights become zero (fields: sparsity=0.8, or
+    pattern="2:4"): no inference gets faster by that, but the compressed download gets smaller.
 
     Parameters
     ----------
+    MODEL_AND_OUTPUT
     method : str
-        "structured", "layers" or "magnitude", which makes the smallest weights zero.
+        structured, layers or magnitude.
+    DATA_AND_FIELDS
     """
     return _apply(f"prune.{method}", model, output, fields)
 
@@ -112,27 +108,23 @@ def quantize(
     force: bool = False,
     **fields: Any,
 ) -> StageResult:
-    """Quantize a model to int8; dynamic needs no data and no recipe.
-
-    Parameters, result and errors are those of `export`; the fields are those of
-    ``quantize.SCHEME``.
+    """Quantize `model` to int8; dynamic needs no data and no recipe.
 
     Parameters
     ----------
+    MODEL_AND_OUTPUT
     scheme : str
-        "dynamic", "static", "weights", "auto", "smooth", "half" (ONNX in); "inc_static",
-        "inc_dynamic", "inc_auto" (PyTorch in).
+        dynamic, static, weights, auto, smooth, half (ONNX in); inc_static, inc_dynamic, inc_auto
+        (PyTorch in).
     data : path, optional
-        Inputs of any graph, which static, smooth and weights with gptq calibrate on and half and
-        weights compare their answers on: an .npz with an array for each input, a folder of
-        .npz, .npy or images, or texts (.txt, .csv, .tsv).
+        Inputs of any graph: static, smooth and weights with gptq calibrate on them, and all of
+        these and half compare their answers on them. An .npz with an array for each input, a folder
+        of .npz, .npy or images, or texts (.txt, .csv, .tsv).
     preprocessor : path, optional
         Folder with the tokenizer of `data`, or its preprocessor_config.json.
     force : bool
         Keep the result although its answers are no longer those of the fp32 model.
-
-    Raises
-    ------
+    DATA_AND_FIELDS
     ArgumentError
         When the scheme takes no such data.
     """
@@ -161,16 +153,17 @@ def trim(
     rows: int | None = None,
     **fields: Any,
 ) -> StageResult:
-    """Remove the word pieces that a corpus does not need from a PyTorch model for good.
+    """Remove the word pieces that a corpus does not need from the PyTorch `model` for good.
 
-    Parameters, result and errors are those of `export`; the fields are those of
-    ``vocabulary.trim`` or, with `rows`, of ``vocabulary.share``.
+    Its tokenizer goes with it; what that costs on validation text is said. With `rows` the
+    tokenizer stays as it is, and pieces share rows of the embedding (vocabulary.share).
 
     Parameters
     ----------
-    corpus : str, path or sequence of them
+    MODEL_AND_OUTPUT
+    corpus : str or sequence of str
         Text that says which pieces are needed: "train" (when left out), a file with one text a
-        line, ``conll:FILE`` or ``tsv:FILE``, or a mapping as in a recipe.
+        line, or conll:FILE or tsv:FILE; from Python also a mapping as in a recipe.
     keep : int, optional
         How many pieces to keep.
     coverage : float, optional
@@ -179,9 +172,7 @@ def trim(
         Single characters to keep: all, those of the corpus' scripts, or those it uses.
     rows : int, optional
         Instead of dropping pieces, let rare ones use the rows of similar ones: how many rows.
-
-    Raises
-    ------
+    DATA_AND_FIELDS
     ArgumentError
         When `rows` is given together with `keep`, `coverage` or `alphabet`.
     """

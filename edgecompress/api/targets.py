@@ -125,12 +125,14 @@ def list_targets(*, targets: Place | None = None) -> TargetList:
 def check_targets(names: Names = (), *, targets: Place | None = None) -> CheckedTargets:
     """Connect to targets (else the whole fleet): what each is, and what is missing.
 
+    Exit code 1 when something is missing or a target cannot be reached.
+
     Parameters
     ----------
     names : str or sequence of str
         Names of the fleet, or URLs.
     targets : path, optional
-        File that names targets; see `list_targets`.
+        File that names targets; else the targets.yaml of this folder or of your configuration.
 
     Raises
     ------
@@ -155,7 +157,7 @@ def prepare_targets(
     names : str or sequence of str
         Names of the fleet, or URLs.
     targets : path, optional
-        File that names targets; see `list_targets`.
+        File that names targets; else the targets.yaml of this folder or of your configuration.
     progress : bool or Reporter
         Whether to show how far the work is; a `Reporter` is told.
     """
@@ -174,7 +176,7 @@ def clean_targets(names: Names, *, targets: Place | None = None) -> TargetsDone:
     names : str or sequence of str
         Names of the fleet, or URLs.
     targets : path, optional
-        File that names targets; see `list_targets`.
+        File that names targets; else the targets.yaml of this folder or of your configuration.
     """
     specs = named_specs(_fleet(targets), several(names))
     return TargetsDone(tuple(_done(spec, spec.clean) for spec in specs))

@@ -1,1 +1,1 @@
-"""The command line: one file per command."""
+"""The command line: options and what is printed; the work is that of `edgecompress.api`."""

@@ -5,7 +5,9 @@ Names, labels and versions come from bundles, recipes and boards that nobody has
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -59,3 +61,14 @@ def say_error(text: str, start: str = "edgecompress") -> None:
     """Say an error on standard error, in one line of bearable length."""
     line = printable(" ".join(text.split("\n")))
     click.echo(f"{start}: {shortened(line, LONGEST_MESSAGE)}", err=True)
+
+
+@contextlib.contextmanager
+def usage_errors() -> Iterator[None]:
+    """Show what excludes each other as click shows a wrong option: with the command's usage."""
+    from edgecompress.errors import ArgumentError
+
+    try:
+        yield
+    except ArgumentError as error:
+        raise click.UsageError(str(error)) from None

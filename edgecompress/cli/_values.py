@@ -4,21 +4,36 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any, Literal
 
 import click
 
-Callback = Callable[[click.Context, click.Parameter, str | None], tuple[int, ...] | None]
+Callback = Callable[[click.Context, click.Parameter, str | None], tuple[int, ...]]
 MILLISECONDS = {"ms": 1.0, "s": 1e3, "min": 6e4}
+
+
+class AutoOr(click.ParamType[Any]):
+    """A whole number from 1, or ``auto``."""
+
+    name = "auto|N"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | Literal["auto"]:
+        """Read what was typed."""
+        if value == "auto":
+            return "auto"
+        if not (str(value).isascii() and str(value).isdigit() and int(value) >= 1):
+            self.fail(f"{value!r} is neither auto nor a whole number from 1", param, ctx)
+        return int(value)
 
 
 def whole_numbers(least: int) -> Callback:
     """Give a callback that reads ``1,2,4``, each at least `least`; doubles count once."""
 
-    def read(
-        _ctx: click.Context, _param: click.Parameter, value: str | None
-    ) -> tuple[int, ...] | None:
+    def read(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[int, ...]:
         if value is None:
-            return None
+            return ()
         parts = [part.strip() for part in value.split(",")]
         if not all(part.isdecimal() and int(part) >= least for part in parts):
             raise click.BadParameter(

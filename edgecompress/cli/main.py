@@ -1,4 +1,4 @@
-"""The command ``edgecompress``: finds one command per file here, and turns errors into exit codes.
+"""The command ``edgecompress``: finds the commands, and turns errors into exit codes.
 
 Commands import what they need inside their functions, so that ``--help`` is quick.
 """
@@ -9,14 +9,12 @@ import errno
 import importlib
 import logging
 import os
-import pkgutil
 import sys
 import warnings
 from collections.abc import Sequence
 
 import click
 
-import edgecompress.cli as commands
 from edgecompress import __version__
 from edgecompress.cli._output import say_error
 from edgecompress.errors import EdgeCompressError, MissingExtraError
@@ -29,26 +27,39 @@ DEBUG = "EDGECOMPRESS_DEBUG"
 """Variable of the environment that shows where an error came from."""
 
 
-class CommandFolder(click.Group):
-    """A group whose commands are the modules of ``edgecompress/cli`` (``_x.py`` is none)."""
+MODULES = {
+    "bundle": ("bundle",),
+    "image": ("image",),
+    "measure": ("evaluate", "profile", "sensitivity"),
+    "one_stage": ("distil", "export", "factorize", "finetune", "prune", "quantize", "trim"),
+    "predict": ("predict",),
+    "recipes": ("check", "run", "schema", "stages"),
+    "reproduce": ("reproduce",),
+    "serve": ("serve",),
+    "targets": ("targets",),
+}
+"""The commands of each module here."""
+
+
+class Commands(click.Group):
+    """A group that imports the module of a command when it is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        """Names of all commands, by file name."""
-        names = (module.name for module in pkgutil.iter_modules(commands.__path__))
-        return sorted(
-            name.replace("_", "-") for name in names if not name.startswith("_") and name != "main"
-        )
+        """Names of all commands, in the order of the alphabet."""
+        return sorted(name for names in MODULES.values() for name in names)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """Import one command's module."""
-        if cmd_name not in self.list_commands(ctx):
+        module = next((one for one, names in MODULES.items() if cmd_name in names), None)
+        if module is None:
             return None
-        module = importlib.import_module(f"edgecompress.cli.{cmd_name.replace('-', '_')}")
-        command: click.Command = module.command
-        return command
+        found: click.Command = getattr(
+            importlib.import_module(f"edgecompress.cli.{module}"), cmd_name
+        )
+        return found
 
 
-@click.group(cls=CommandFolder, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="edgecompress")
 def cli() -> None:
     """Make a transformer small for a CPU at the edge, and prove what it cost.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from edgecompress.cli._options import KEY
+from edgecompress.cli._functions import command_of
 from edgecompress.cli._output import say, say_json
 from edgecompress.errors import DataError
 from edgecompress.runtime.lines import Source, arriving
@@ -29,22 +29,6 @@ _JSON_LINES = (".jsonl", ".ndjson")
 _BEFORE_TUNING = 64  # texts: a short list ends sooner without
 
 
-class AutoOr(click.ParamType[Any]):
-    """A whole number from 1, or ``auto``."""
-
-    name = "auto|N"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int | Literal["auto"]:
-        """Read what was typed."""
-        if value == "auto":
-            return "auto"
-        if not (str(value).isascii() and str(value).isdigit() and int(value) >= 1):
-            self.fail(f"{value!r} is neither auto nor a whole number from 1", param, ctx)
-        return int(value)
-
-
 @dataclass(frozen=True, slots=True)
 class _Asked:
     """What is asked, and what else stood in its line."""
@@ -53,64 +37,46 @@ class _Asked:
     further: dict[str, Any] = field(default_factory=dict)
 
 
-@click.command(name="predict")
-@click.argument("bundle", type=click.Path(path_type=Path))
-@click.argument("texts", nargs=-1, metavar="[TEXT]...")
-@click.option(
-    "--input",
-    "file",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Read texts from a file, one a line; JSON lines if it ends in .jsonl or .ndjson.",
+_ALSO = (
+    click.Option(
+        ["--input", "file"],
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        help="Read texts from a file, one a line; JSON lines if it ends in .jsonl or .ndjson.",
+    ),
+    click.Option(["--jsonl"], is_flag=True, help='Read JSON lines, {"text": …} or {"words": […]}.'),
+    click.Option(["--json", "as_json"], is_flag=True, help="Write one JSON object a line."),
 )
-@click.option("--jsonl", is_flag=True, help='Read JSON lines, {"text": …} or {"words": […]}.')
-@click.option("--json", "as_json", is_flag=True, help="Write one JSON object a line.")
-@click.option(
-    "--threads",
-    type=AutoOr(),
-    metavar="auto|N",
-    default="auto",
-    show_default=True,
-    envvar="EDGECOMPRESS_THREADS",
-    help="Threads to use. auto: what was found to be fastest on this machine, or else one per "
-    "physical core; it is found after the first 64 texts of a file or pipe.",
+_MORE = """\
+Without TEXT and --input, or with `-`, texts are read from standard input, one a line. Answers
+come in the order of the texts, each as soon as it is there, and no more is read ahead than a
+pipe holds. With --jsonl, further keys of a line are given back in the answer, so that answers
+can be joined to what they belong to.
+
+With --threads auto the number is found after the first 64 texts of a file or pipe; with --tune
+first, and nothing else is done without texts.
+"""
+
+
+@command_of(
+    "asking.predict",
+    also=_ALSO,
+    changes={
+        "texts": {"type": str, "nargs": -1, "required": False, "metavar": "[TEXT]..."},
+        "threads": {"envvar": "EDGECOMPRESS_THREADS"},
+    },
+    more=_MORE,
 )
-@click.option(
-    "--batch",
-    type=AutoOr(),
-    metavar="auto|N",
-    default="auto",
-    show_default=True,
-    help="Texts to answer at once where that many are there. auto: 8, but 1 for a model with "
-    "dynamic int8, whose answers depend on what else is in the batch.",
-)
-@click.option(
-    "--tune",
-    is_flag=True,
-    help="Find the number of threads first, say it and remember it; nothing else without texts.",
-)
-@click.option(
-    "--verify/--no-verify", default=True, help="Compare the bundle with its digests first."
-)
-@KEY
-def command(
-    bundle: Path,
+def predict(
+    _function: Any,
     texts: tuple[str, ...],
     file: Path | None,
     jsonl: bool,
     as_json: bool,
-    threads: int | Literal["auto"],
-    batch: int | Literal["auto"],
     tune: bool,
-    verify: bool,
-    key: Path | None,
-) -> None:
-    """Answer for each TEXT with the model in BUNDLE.
-
-    Without TEXT and --input, or with `-`, texts are read from standard input, one a line. Answers
-    come in the order of the texts, each as soon as it is there, and no more is read ahead than a
-    pipe holds. With --jsonl, further keys of a line are given back in the answer, so that answers
-    can be joined to what they belong to.
-    """
+    threads: int | Literal["auto"],
+    **options: Any,
+) -> int:
+    """Write answers as they come: no list of all of them is made."""
     typed = bool(texts) and texts != ("-",)
     if file and texts:
         raise click.UsageError("--input takes the place of the texts; leave them out")
@@ -121,11 +87,11 @@ def command(
     from edgecompress.api.asking import open_bundle
 
     try:
-        predictor = open_bundle(bundle, threads=threads, batch=batch, verify=verify, key=key)
+        predictor = open_bundle(threads=threads, **options)
         if tune:
             _tune(predictor)
             if not (file or texts):
-                return
+                return 0
         if typed:
             _write(predictor, map(_Asked, texts), as_json)
         elif file:
@@ -144,7 +110,8 @@ def command(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         # The usual end of a pipe that has none; every answer that was made is written.
-        click.get_current_context().exit(_INTERRUPTED)
+        return _INTERRUPTED
+    return 0
 
 
 def _tune(predictor: Predictor) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgecompress.cli._functions import command_of
 from edgecompress.cli._output import say, say_error
 from edgecompress.words import printable
 
@@ -14,74 +15,50 @@ if TYPE_CHECKING:
     from edgecompress.api.targets import TargetList, TargetsDone
     from edgecompress.targets import TargetReport
 
-_FLEET = click.option(
-    "--targets",
-    metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="File that names targets; else the targets.yaml of this folder or of your configuration.",
+_FLEET = {
+    "metavar": "FILE",
+    "type": click.Path(exists=True, dir_okay=False, path_type=Path),
+}
+_NAMES = {"argument": True, "nargs": -1, "metavar": "NAME…"}
+
+
+@command_of("targets.list_targets", changes={"targets": _FLEET})
+def _list(function: Any, **options: Any) -> None:
+    _say_fleet(function(**options))
+
+
+@command_of(
+    "targets.check_targets",
+    changes={"names": {**_NAMES, "metavar": "[NAME…]"}, "targets": _FLEET},
 )
-_NAMES = click.argument("names", nargs=-1, required=True, metavar="NAME…")
-
-
-@click.group(name="targets")
-def command() -> None:
-    """Look at targets, set them up, and clean them.
-
-    NAME is a name of the fleet file (targets.yaml), or a URL; `list` shows what URLs there are.
-    """
-
-
-@command.command(name="list")
-@_FLEET
-def list_targets(targets: Path | None) -> None:
-    """List the fleet and what each target can measure; nothing is connected to."""
-    from edgecompress.api.targets import list_targets
-
-    _say_fleet(list_targets(targets=targets))
-
-
-@command.command(name="check")
-@click.argument("names", nargs=-1, metavar="[NAME…]")
-@_FLEET
-@click.pass_context
-def check(context: click.Context, names: tuple[str, ...], targets: Path | None) -> None:
-    """Connect to each NAME (else the whole fleet): what it is, and what is missing.
-
-    Exit code 1 when something is missing or a target cannot be reached.
-    """
-    from edgecompress.api.targets import check_targets
-
-    found = check_targets(names, targets=targets)
+def _check(function: Any, **options: Any) -> int:
+    found = function(**options)
     for index, report in enumerate(found.reports):
         if index:
             say()
         _say_report(report)
-    context.exit(found.exit_code)
+    code: int = found.exit_code
+    return code
 
 
-@command.command(name="prepare")
-@_NAMES
-@_FLEET
-@click.pass_context
-def prepare(context: click.Context, names: tuple[str, ...], targets: Path | None) -> None:
-    """Set each NAME up: a board's virtual environment, or an emulated processor.
-
-    What is there already is kept. A board needs no network: wheels are carried over to it.
-    """
-    from edgecompress.api.targets import prepare_targets
-
-    context.exit(_say(prepare_targets(names, targets=targets)))
+def _do(function: Any, **options: Any) -> int:
+    return _say(function(**options))
 
 
-@command.command(name="clean")
-@_NAMES
-@_FLEET
-@click.pass_context
-def clean(context: click.Context, names: tuple[str, ...], targets: Path | None) -> None:
-    """Remove what was left on each NAME, and say how much that was."""
-    from edgecompress.api.targets import clean_targets
+_BOTH = {"names": _NAMES, "targets": _FLEET}
+targets = click.Group(
+    "targets",
+    help="""Look at targets, set them up, and clean them.
 
-    context.exit(_say(clean_targets(names, targets=targets)))
+    NAME is a name of the fleet file (targets.yaml), or a URL; `list` shows what URLs there are.
+    """,
+    commands={
+        "list": _list,
+        "check": _check,
+        "prepare": command_of("targets.prepare_targets", changes=_BOTH)(_do),
+        "clean": command_of("targets.clean_targets", changes=_BOTH)(_do),
+    },
+)
 
 
 def _say(found: TargetsDone) -> int:

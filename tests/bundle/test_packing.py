@@ -24,7 +24,7 @@ from edgecompress.bundle.digests import EVIDENCE_LIST, is_evidence, list_text, l
 from edgecompress.bundle.names import Names
 from edgecompress.bundle.packing import opened, pack_bundle, unpack_bundle
 from edgecompress.bundle.tarball import header, read_tar, whole_size, write_tar
-from edgecompress.cli.bundle import command
+from edgecompress.cli.bundle import bundle as command
 from edgecompress.errors import BundleError, MissingExtraError
 from edgecompress.values import Candidate, directory_digests
 

@@ -22,7 +22,7 @@ from edgecompress.bundle.signature import (
     sign_bundle,
     verify_signed,
 )
-from edgecompress.cli.bundle import command
+from edgecompress.cli.bundle import bundle as command
 from edgecompress.cli.main import cli
 from edgecompress.errors import BundleError, DataError, EdgeCompressError
 from edgecompress.values import Candidate, file_digest

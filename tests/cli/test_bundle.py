@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from edgecompress.bundle.digests import core_digest
-from edgecompress.cli.bundle import command
+from edgecompress.cli.bundle import bundle as command
 from edgecompress.cli.main import cli
 from edgecompress.comparison.side import read_side
 from edgecompress.errors import BundleError

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from edgecompress.bundle.packing import pack_bundle
-from edgecompress.cli.bundle import command
+from edgecompress.cli.bundle import bundle as command
 from edgecompress.errors import BundleError, DataError
 from edgecompress.values import Candidate, Measurement, OnnxModel, Row, RunResult, Verdict
 

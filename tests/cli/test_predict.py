@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from edgecompress.cli.predict import command
+from edgecompress.cli.predict import predict as command
 from edgecompress.errors import BundleError, DataError
 from edgecompress.values import Candidate
 

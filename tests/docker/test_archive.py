@@ -13,7 +13,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
 
-from edgecompress.cli.image import command
+from edgecompress.cli.image import image as command
 from edgecompress.errors import ImageError
 from edgecompress.images.sbom import Package, render_image_sbom
 from edgecompress.values import Candidate

@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from edgecompress.cli.image import command
+from edgecompress.cli.image import image as command
 from edgecompress.errors import BundleError, ImageError
 from edgecompress.images.context import default_base, read_lock, wheels_for, write_context
 from edgecompress.images.engines import build_command, find_engine

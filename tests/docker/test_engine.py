@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 import edgecompress
-from edgecompress.cli.image import command
+from edgecompress.cli.image import image as command
 from edgecompress.images.archive import ENVIRONMENT, SETTINGS
 from edgecompress.images.context import read_lock
 from edgecompress.images.engines import build

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from edgecompress.cli.serve import command
+from edgecompress.cli.serve import serve as command
 from edgecompress.service.metrics import Metrics
 
 TEXT = (Path(__file__).parents[2] / "docs" / "service.md").read_text(encoding="utf-8")

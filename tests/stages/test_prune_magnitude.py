@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from helpers import labelled_texts, small_context, tagged_examples, tiny_teacher
 from pydantic import ValidationError
 
-from edgecompress.cli.prune import command
+from edgecompress.cli.one_stage import prune as command
 from edgecompress.engine.recipe import build_recipe
 from edgecompress.errors import RecipeError, StageError
 from edgecompress.stage import check_stage
