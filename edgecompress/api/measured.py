@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from edgecompress.api.paged import Paged
 from edgecompress.api.shown import Section, Shown
@@ -14,7 +13,8 @@ from edgecompress.engine.observation import failures
 from edgecompress.errors import EdgeCompressError, TargetError
 from edgecompress.report import blocks
 from edgecompress.report.blocks import Page
-from edgecompress.report.profile_page import profile_page, to_json_lines
+from edgecompress.report.document import measurement_lines
+from edgecompress.report.profile_page import profile_page
 from edgecompress.report.sensitivity import sensitivity_page
 from edgecompress.values import Json, Measurement
 
@@ -60,7 +60,7 @@ class Evaluation(Shown):
 
     def to_json_lines(self) -> str:
         """Write a JSON object a line for each measurement."""
-        return "\n".join(json.dumps(asdict(one), ensure_ascii=False) for one in self.measurements)
+        return measurement_lines(self.measurements)
 
     def _beaten(self) -> Iterator[Section]:
         """Say what answering everything alike scores, and where the model is no better."""
@@ -108,7 +108,7 @@ class ModelProfile(Paged):
 
     def to_json_lines(self) -> str:
         """Write a JSON object a line for each measurement."""
-        return to_json_lines(self.model, self.measurements)
+        return measurement_lines(self.measurements, model=self.model)
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -9,7 +9,7 @@ from edgecompress.errors import DataError
 
 if TYPE_CHECKING:
     from edgecompress.api.arguments import Place
-    from edgecompress.api.bundled import SignedBundle
+    from edgecompress.api.bundles import SignedBundle
     from edgecompress.bundle.manifest import Manifest
 
 LONGEST_PASSWORD = 4096
@@ -48,7 +48,7 @@ def sign_bundle(
     BundleError, DataError
         When the bundle is damaged, or the key or the password cannot be read.
     """
-    from edgecompress.api.bundled import SignedBundle
+    from edgecompress.api.bundles import SignedBundle
     from edgecompress.bundle.signature import read_private_key
     from edgecompress.bundle.signature import sign_bundle as sign_directory
 

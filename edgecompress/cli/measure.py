@@ -62,7 +62,7 @@ def profile(function: Any, as_json: bool, **options: Any) -> int:
         if one.error is not None:
             say_error(f"{one.model}: {one.error}")
         elif as_json:
-            click.echo(one.to_json_lines(), nl=False)
+            say_json(one.to_json_lines())
         else:
             print_page(one.page())
     code: int = found.exit_code

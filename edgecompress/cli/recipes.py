@@ -40,7 +40,7 @@ def run(function: Any, output: Path, **options: Any) -> int:
     """Print the tables, and what to do next."""
     from rich.console import Console
 
-    from edgecompress.api.ran import MatrixCells, Run
+    from edgecompress.api.running import MatrixCells, Run
     from edgecompress.report.terminal import print_page
 
     found = function(output=output, **options)

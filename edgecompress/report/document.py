@@ -54,9 +54,28 @@ def measurements_json(measurements: Sequence[Measurement]) -> str:
     DataError
         When one holds something that JSON cannot, naming where.
     """
-    document = _clean([asdict(measurement) for measurement in measurements], "measurements")
-    _explain(document)
+    document = _documents(measurements)
     return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def measurement_lines(measurements: Sequence[Measurement], **more: str) -> str:
+    """Write a line of JSON for each measurement, begun by what `more` says of all of them.
+
+    Raises
+    ------
+    DataError
+        When one holds something that JSON cannot, naming where.
+    """
+    return "".join(
+        json.dumps({**more, **one}, ensure_ascii=False, allow_nan=False) + "\n"
+        for one in _documents(measurements)
+    )
+
+
+def _documents(measurements: Sequence[Measurement]) -> list[Json]:
+    found: list[Json] = _clean([asdict(one) for one in measurements], "measurements")
+    _explain(found)
+    return found
 
 
 def _explain(measurements: Sequence[Json]) -> None:

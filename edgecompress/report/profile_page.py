@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
 
 from edgecompress.all_metrics import metric
 from edgecompress.metrics import OBSERVERS
@@ -31,17 +29,6 @@ _HEADINGS = {
     "arena": "With the memory arena off",
     "batch": "In batches",
 }
-
-
-def to_json_lines(model: str, found: Iterable[Measurement]) -> str:
-    """Write measurements as JSON lines; a number that could not be had is null."""
-    lines = []
-    for measurement in found:
-        entry = {"model": model, **asdict(measurement)}
-        if not math.isfinite(measurement.value):
-            entry["value"] = None
-        lines.append(json.dumps(entry, ensure_ascii=False))
-    return "".join(f"{line}\n" for line in lines)
 
 
 def profile_page(

@@ -18,9 +18,9 @@ PAGE = page("python.md")
 RECIPE = """\
 name: tiny
 task: token-classification
-teacher: {model: model}
+model: exported
 data: {format: conll, train: [train.txt], validation: [dev.txt], test: [test.txt]}
-stages: [export, quantize.dynamic]
+stages: [quantize.dynamic]
 profile: {min_duration_ms: 100, min_count: 16, warmup_ms: 10, cold_starts: 1}
 minimize: size
 """

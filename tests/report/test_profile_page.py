@@ -9,7 +9,9 @@ import math
 import pytest
 from rich.console import Console
 
-from edgecompress.report.profile_page import profile_page, to_json_lines
+from edgecompress.api.measured import Evaluation
+from edgecompress.report.document import measurement_lines
+from edgecompress.report.profile_page import profile_page
 from edgecompress.report.terminal import print_page
 from edgecompress.values import Measurement
 
@@ -141,10 +143,17 @@ def test_names_are_only_text(hostile):
 
 
 def test_json_has_no_nan():
+    """Neither in values nor in intervals and conditions, whichever command writes the lines."""
     absent = Measurement("energy", math.nan, "mJ", "local", samples=0, invalid="no meter")
-    lines = to_json_lines("m.onnx", [ms("latency_p50", 1.5), absent]).splitlines()
-    first, second = (json.loads(line, parse_constant=pytest.fail) for line in lines)
-    assert first["model"] == "m.onnx"
+    odd = Measurement(
+        "f1", math.nan, "fraction", interval=(0.1, math.inf), conditions={"x": [math.nan]}
+    )
+    lines = measurement_lines([ms("latency_p50", 1.5), absent, odd], model="m.onnx").splitlines()
+    first, second, third = (json.loads(line, parse_constant=pytest.fail) for line in lines)
+    assert next(iter(first)) == "model" and first["model"] == "m.onnx"
     assert first["value"] == 1.5
     assert second["value"] is None
     assert second["invalid"] == "no meter"
+    assert third["value"] is None and third["interval"] is None and third["invalid"]
+    scored = Evaluation("m", "test", (odd,)).to_json_lines()
+    assert json.loads(scored, parse_constant=pytest.fail)["conditions"] == {"x": [None]}
