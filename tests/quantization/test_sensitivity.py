@@ -3,8 +3,10 @@
 import json
 
 import numpy as np
+import onnx
 import pytest
 from helpers import tagged_examples
+from onnx import TensorProto, helper, numpy_helper
 from planted import CULPRIT, planted_encoder
 
 from edgecompress.errors import StageError
@@ -84,6 +86,42 @@ def test_rounding_is_what_the_quantizer_does(planted, samples, ranges, tmp_path)
             expected, found = session.run(None, feed)[0], switched.run(feed, extra)[0]
             assert np.abs(found - plain).max() > 1e-6  # it is rounded
             np.testing.assert_allclose(found, expected, atol=2e-5 * np.abs(plain).max())
+
+
+@pytest.mark.parametrize("uneven", [False, True], ids=["tied", "unlike rows"])
+@pytest.mark.parametrize("ranges", [None, {"rows": (-60.0, 60.0)}])
+def test_a_table_is_rounded_as_it_is_stored(tmp_path, uneven, ranges):
+    """A tied one with the layer's scale for each row, and one of very unlike rows with its own."""
+    nodes = [helper.make_node("Gather", ["table", "ids"], ["rows"], "embed")]
+    if uneven:
+        nodes.append(helper.make_node("MatMul", ["rows", "square"], ["y"], "layer"))
+    else:
+        nodes.append(helper.make_node("Transpose", ["table"], ["turned"], perm=[1, 0]))
+        nodes.append(helper.make_node("MatMul", ["rows", "turned"], ["y"], "layer"))
+    random = np.random.default_rng(1)
+    sizes = np.logspace(-3, 1, 30, dtype=np.float32)[:, None]
+    weights = {"table": random.standard_normal((30, 8), np.float32) * sizes}
+    weights |= {"square": random.standard_normal((8, 8), np.float32)} if uneven else {}
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info("ids", TensorProto.INT64, ["batch"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", "width"])],
+        [numpy_helper.from_array(values, name) for name, values in weights.items()],
+    )
+    model = OnnxModel(tmp_path / "m.onnx")
+    opsets = [helper.make_opsetid("", 18)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), model.path)
+    scheme = Scheme(ranges=ranges)
+    switched = Switched(model, tmp_path / "switched", scheme)
+    write_model(rewrite(read_model(model.path), scheme)[0], tmp_path / "q.onnx")
+    feed = {"ids": np.arange(30)}
+    plain = switched.run(feed, {})[0]
+    expected = open_session(OnnxModel(tmp_path / "q.onnx")).run(None, feed)[0]
+    found = switched.run(feed, switched.feed_of(switched.units))[0]
+    least = np.abs(plain).max(axis=1, keepdims=True)  # rows differ by four orders of magnitude
+    assert (np.abs(found - expected) <= 1e-4 * least + 1e-6 * least.max()).all()
+    assert np.abs(found - plain).max() > 1e-3
 
 
 def test_a_pass_goes_on_where_it_was(planted, samples, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from edgecompress.errors import StageError
@@ -96,7 +96,8 @@ class _Planner:
         self.unfit |= regions.left
         reasons = {layer.node: self._reason(layer) for layer in self.layers}
         done = [layer for layer in self.layers if not reasons[layer.node]]
-        shared = self._shared_weights(done)
+        eights = (x for x in done if x.kind != "table" or self._block_of_table(x) is None)
+        shared = shared_tables(eights, scheme)
         by_rows = {name for name, form in fitness.forms.items() if form == "rows"}
         return QuantPlan(
             {layer.node: self._layer(layer, shared, by_rows) for layer in done},
@@ -123,14 +124,7 @@ class _Planner:
                 block=self._block_of_linear(layer) or 0,
                 search=scheme.search,
             )
-        return LayerPlan(
-            self._kernel(layer),
-            self._activation(layer),
-            per_channel=scheme.per_channel,
-            reduce_range=scheme.reduce_range,
-            unsigned=scheme.unsigned_weights,
-            symmetric=scheme.symmetric_weights,
-        )
+        return linear_plan(scheme, self._kernel(layer), self._activation(layer))
 
     def _kernel(self, layer: Layer) -> Kernel:
         if layer.kind == "table":
@@ -220,23 +214,37 @@ class _Planner:
             return scheme.unfit[layer.data]
         return layer.refused
 
-    def _shared_weights(self, done: list[Layer]) -> set[str]:
-        """Find the tables that are also the weight of a linear layer, and can be stored once.
 
-        The layer's scale for each output is one for each row of the table. With a zero point of 0
-        a row that is looked up needs nothing else.
-        """
-        scheme = self.scheme
-        if scheme.unsigned_weights or not scheme.symmetric_weights:
-            return set()
-        if scheme.linears != "int8" or not scheme.share:
-            return set()
-        looked_up = {
-            layer.weights[0]
-            for layer in done
-            if layer.kind == "table" and self._block_of_table(layer) is None
-        }
-        multiplied = [layer for layer in done if layer.kind in {"matmul", "gemm"}]
-        turned = {layer.weights[0] for layer in multiplied if layer.transposed}
-        straight = {layer.weights[0] for layer in multiplied if not layer.transposed}
-        return (looked_up & turned) - straight
+def linear_plan(scheme: Scheme, kernel: Kernel, activation: Activation) -> LayerPlan:
+    """Give the plan of a linear layer of 8 bits, with the types that `scheme` asks for."""
+    return LayerPlan(
+        kernel,
+        activation,
+        per_channel=scheme.per_channel,
+        reduce_range=scheme.reduce_range,
+        unsigned=scheme.unsigned_weights,
+        symmetric=scheme.symmetric_weights,
+    )
+
+
+def shared_tables(layers: Iterable[Layer], scheme: Scheme) -> set[str]:
+    """Find the tables of 8 bits that are also the weight of a linear layer: they are stored once.
+
+    The layer's scale for each output is one for each row of the table. With a zero point of 0
+    a row that is looked up needs nothing else.
+
+    Parameters
+    ----------
+    layers : iterable of Layer
+        Those that are quantized, without tables of 4 bits.
+    scheme : Scheme
+    """
+    if scheme.unsigned_weights or not scheme.symmetric_weights:
+        return set()
+    if scheme.linears != "int8" or not scheme.share:
+        return set()
+    readers = [(layer.weights[0], layer.kind, layer.transposed) for layer in layers]
+    looked_up = {name for name, kind, _ in readers if kind == "table"}
+    multiplied = [(name, turned) for name, kind, turned in readers if kind in {"matmul", "gemm"}]
+    turned = {name for name, turned in multiplied if turned}
+    return (looked_up & turned) - {name for name, turned in multiplied if not turned}

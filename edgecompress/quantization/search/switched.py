@@ -24,17 +24,13 @@ from edgecompress.quantization.arithmetic.blocks import (
     fitting_block,
     quantize_block_table,
 )
-from edgecompress.quantization.arithmetic.weights import (
-    asymmetric,
-    dequantize,
-    quantize_linear,
-    quantize_table,
-    scalar,
-    symmetric,
-)
+from edgecompress.quantization.arithmetic.weights import asymmetric, dequantize, scalar, symmetric
 from edgecompress.quantization.graphs.layers import Layer, names_read
+from edgecompress.quantization.plan.fitness import table_form
+from edgecompress.quantization.plan.planning import linear_plan, shared_tables
 from edgecompress.quantization.plan.scheme import Scheme
 from edgecompress.quantization.search.units import LINEAR, Unit, find_units
+from edgecompress.quantization.write.draft import quantize_weight
 from edgecompress.values import Feed, OnnxModel
 
 Array = np.ndarray[Any, Any]
@@ -73,6 +69,7 @@ class Switched:
                 "export it again with a newer opset"
             )
         self.tensors = {t.name: t for t in self.source.proto.graph.initializer}
+        self.shared = shared_tables((x for unit in self.units for x in unit.layers), scheme)
         folder.mkdir(parents=True, exist_ok=True)
         written = OnnxModel(folder / "switched.onnx", model.session)
         write_model(_with_switches(self.source, self.units, scheme), written.path)
@@ -121,23 +118,22 @@ class Switched:
         return found
 
     def _rounded(self, name: str, layer: Layer, bits: int) -> Array:
+        """Round a weight as the writer stores it, and give its real values back."""
         weight = self.source.array(self.tensors[name])
-        if layer.kind not in LINEAR:
-            block = fitting_block(weight.shape[-1], self.scheme.embedding_block)
-            if bits == 4 and layer.kind == "table" and block:
-                return dequantize_blocks(
-                    quantize_block_table(weight, block, search=self.scheme.search)
-                )
-            return dequantize(quantize_table(weight))
-        made = quantize_linear(
-            np.ascontiguousarray(weight.T) if layer.transposed else weight,
-            per_channel=self.scheme.per_channel,
-            reduce_range=self.scheme.reduce_range,
-            unsigned=self.scheme.unsigned_weights,
-            symmetric=self.scheme.symmetric_weights,
-        )
-        back = dequantize(made)
-        return np.ascontiguousarray(back.T) if layer.transposed else back
+        block = fitting_block(weight.shape[-1], self.scheme.embedding_block)
+        if bits == 4 and layer.kind == "table" and block:
+            return dequantize_blocks(quantize_block_table(weight, block, search=self.scheme.search))
+        if layer.kind in LINEAR:
+            form = "transposed" if layer.transposed else "linear"
+        elif name in self.shared:
+            form = "transposed"
+        else:
+            form = table_form(weight)[0] if layer.kind == "table" else ""
+        how = linear_plan(self.scheme, "integers", "none")
+        made = quantize_weight(weight, form or "table", how)
+        if form == "transposed":
+            return np.ascontiguousarray(dequantize(made).T)
+        return dequantize(made, axis=0 if form == "rows" else -1)
 
 
 def _switch(layer: Layer) -> str:

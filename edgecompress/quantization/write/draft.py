@@ -35,6 +35,45 @@ FIXED = True
 """Of an activation's range, beside one that is found at run time."""
 
 
+def quantize_weight(
+    weight: np.ndarray[Any, Any],
+    form: str,
+    how: LayerPlan,
+    least: np.ndarray[Any, Any] | None = None,
+) -> Quantized:
+    """Quantize a weight to 8 bits in the form in which a layer reads it.
+
+    Parameters
+    ----------
+    weight : ndarray, float32
+    form : str
+        ``linear``, ``transposed`` (the integers are turned), ``table`` (one scale), ``rows`` (one
+        for each row), ``recurrent``, or what begins with ``filters``.
+    how : LayerPlan
+    least : ndarray, optional
+        The smallest scales of a convolution's filters.
+    """
+    if form == "table":
+        return quantize_table(weight)
+    if form == "rows":
+        return quantize_rows(weight)
+    if form.startswith("filters"):
+        return quantize_filters(
+            weight, per_channel=how.per_channel, reduce_range=how.reduce_range, least=least
+        )
+    if form == "recurrent":
+        return quantize_recurrent(
+            weight, per_channel=how.per_channel, reduce_range=how.reduce_range
+        )
+    return quantize_linear(
+        np.ascontiguousarray(weight.T) if form == "transposed" else weight,
+        per_channel=how.per_channel,
+        reduce_range=how.reduce_range,
+        unsigned=how.unsigned,
+        symmetric=how.symmetric,
+    )
+
+
 class Draft:
     """New nodes and initializers; each weight and each input is quantized once.
 
@@ -92,31 +131,11 @@ class Draft:
         """
         if (name, form) in self.weights:
             return self.weights[name, form]
-        array = self.model.array(self.sources[name])
-        made: Quantized
         ready = self.plan.codes.get(name)
-        if form == "table":
-            made = quantize_table(array)
-        elif form == "rows":
-            made = quantize_rows(array)
-        elif isinstance(ready, Quantized):
+        if isinstance(ready, Quantized) and form in ("linear", "transposed"):
             made = ready
-        elif form.startswith("filters"):
-            made = quantize_filters(
-                array, per_channel=how.per_channel, reduce_range=how.reduce_range, least=least
-            )
-        elif form == "recurrent":
-            made = quantize_recurrent(
-                array, per_channel=how.per_channel, reduce_range=how.reduce_range
-            )
         else:
-            made = quantize_linear(
-                np.ascontiguousarray(array.T) if form == "transposed" else array,
-                per_channel=how.per_channel,
-                reduce_range=how.reduce_range,
-                unsigned=how.unsigned,
-                symmetric=how.symmetric,
-            )
+            made = quantize_weight(self.model.array(self.sources[name]), form, how, least)
         if form.startswith("filters") and (same := self._same_filters(name, made)):
             self.weights[name, form] = same
             return same
