@@ -21,7 +21,6 @@ from edgecompress.quantization.inc.smoothing import SmoothedGroup
 from edgecompress.quantization.observe.learned import module_path
 from edgecompress.quantization.plan.planning import plan_of
 from edgecompress.quantization.plan.scheme import Scheme
-from edgecompress.quantization.prove.proof import check_model
 from edgecompress.quantization.prove.proven import write_proven
 from edgecompress.quantization.search.units import LINEAR
 from edgecompress.quantization.write.smooth import smooth
@@ -94,14 +93,14 @@ def write_observed(
         embedding_block=block,
     )
     model = OnnxModel(path, source.session)
-    coverage, reasons = write_proven(
+    proven = write_proven(
         lambda: _smoothed_graph(source, smoothed),
         lambda graph, missed: plan_of(graph, replace(scheme, as_integers=missed)),
         model,
     )
-    check_model(model)
-    parts = (replace(part, name=part.name.removesuffix("_quant")) for part in coverage.parts)
-    return model, replace(coverage, parts=tuple(parts)).to_json(reasons | left)
+    ran = proven.coverage
+    parts = (replace(part, name=part.name.removesuffix("_quant")) for part in ran.parts)
+    return model, replace(ran, parts=tuple(parts)).to_json(dict(proven.plan.left) | left)
 
 
 def _smoothed_graph(source: OnnxModel, smoothed: Sequence[SmoothedGroup]) -> StoredModel:

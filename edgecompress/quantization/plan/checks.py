@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection
 from difflib import get_close_matches
 
 from onnx import TensorProto
@@ -14,13 +14,13 @@ from edgecompress.quantization.graphs.constants import lift_constants
 from edgecompress.quantization.graphs.layers import (
     INSIDE,
     Kind,
-    Layer,
     find_layers,
     name_nodes,
     values_inside,
 )
 from edgecompress.quantization.graphs.normalizations import fold_normalizations
 from edgecompress.quantization.plan.planning import regions_of
+from edgecompress.quantization.plan.quant_plan import QuantPlan
 from edgecompress.quantization.plan.scheme import NOT_ASKED, Scheme
 
 QUANTIZED = frozenset(
@@ -94,25 +94,18 @@ def check_quantizable(model: StoredModel, but: Collection[Kind] = ()) -> None:
     )
 
 
-def check_quantized(layers: Iterable[Layer], reasons: Mapping[str, str]) -> None:
-    """Refuse a result in which every layer was left alone: it would be a copy.
-
-    Parameters
-    ----------
-    layers : iterable of Layer
-        Of the graph before it was rewritten.
-    reasons : mapping of str to str
-        What `rewrite` gave.
+def check_quantized(plan: QuantPlan) -> None:
+    """Refuse a plan that leaves every layer alone: its result would be a copy.
 
     Raises
     ------
     StageError
         With the reasons, the most frequent first.
     """
-    if any(layer.node not in reasons for layer in layers):
+    if plan.layers:
         return
-    counted = Counter(reasons.values()).most_common(3)
-    told = "; ".join(f"{reason} ({count} of {len(reasons)} layers)" for reason, count in counted)
+    counted = Counter(plan.left.values()).most_common(3)
+    told = "; ".join(f"{reason} ({count} of {len(plan.left)} layers)" for reason, count in counted)
     raise StageError(f"nothing was quantized: {told}")
 
 

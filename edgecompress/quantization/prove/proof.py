@@ -267,34 +267,6 @@ def coverage(model: OnnxModel, feeds: Sequence[Feed] | None = None) -> Coverage:
     return Coverage(tuple(parts), dict(sorted(operators.items())))
 
 
-def coverage_beside(model: OnnxModel, source: OnnxModel) -> tuple[Coverage, Json]:
-    """Read what of `model` runs as int8 where no inputs are at hand but made-up ones.
-
-    Made-up inputs do not suit every graph (a vision model of another image size). Where its
-    `source` refuses them as well, the quantized graph is read as ONNX Runtime optimised it, unrun.
-
-    Returns
-    -------
-    coverage : Coverage
-    decided : dict
-        ``unproven``: why it was not run; empty where it was.
-
-    Raises
-    ------
-    StageError
-        When only the quantized model cannot be run.
-    """
-    try:
-        return coverage(model), {}
-    except StageError as error:
-        try:
-            coverage(source)
-        except StageError:
-            told = "not run: made-up inputs do not fit the model, and no others were given"
-            return coverage(model, ()), {"unproven": told}
-        raise error from None
-
-
 def check_model(model: OnnxModel) -> None:
     """Check that `model` is valid ONNX and that ONNX Runtime loads it.
 

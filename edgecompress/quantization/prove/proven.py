@@ -3,19 +3,45 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from onnx import TensorProto
 
+from edgecompress.errors import StageError
 from edgecompress.models.storage import StoredModel, read_model, write_model
 from edgecompress.quantization.plan.quant_plan import QuantPlan
-from edgecompress.quantization.prove.proof import Coverage, coverage
+from edgecompress.quantization.prove.proof import Coverage, check_model, coverage
 from edgecompress.quantization.write.writer import write_plan
-from edgecompress.values import Feed, OnnxModel
+from edgecompress.values import Feed, Json, OnnxModel
 
 Planned = Callable[[StoredModel, frozenset[str]], QuantPlan]
 """Gives a graph's plan, with the weights of these names as integers that need no QDQ pairs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """A model that was written, and what was seen of it.
+
+    Attributes
+    ----------
+    coverage : Coverage
+        What runs as int8.
+    plan : QuantPlan
+        What it was written by.
+    unproven : str
+        Why it was not run; empty where it was.
+    """
+
+    coverage: Coverage
+    plan: QuantPlan
+    unproven: str = ""
+
+    def to_json(self, reasons: Mapping[str, str] | None = None) -> Json:
+        """Give what a stage writes into its decisions; `reasons` are better than the plan's."""
+        found = self.coverage.to_json({**self.plan.left, **(reasons or {})})
+        return found | ({"unproven": self.unproven} if self.unproven else {})
 
 
 def write_proven(
@@ -23,7 +49,10 @@ def write_proven(
     planned: Planned,
     model: OnnxModel,
     feeds: Sequence[Feed] | None = None,
-) -> tuple[Coverage, dict[str, str]]:
+    *,
+    beside: OnnxModel | None = None,
+    written: Callable[[], None] = lambda: None,
+) -> Proven:
     """Quantize a graph into a file and prove what of it runs as int8.
 
     A layer that ONNX Runtime computes in fp32 in spite of its QDQ pairs is written another way:
@@ -38,12 +67,17 @@ def write_proven(
         Where to write, and the session settings to run it with; its folder is made.
     feeds : sequence of dict, optional
         As `coverage` takes them.
+    beside : OnnxModel, optional
+        The fp32 model. Made-up inputs do not suit every graph (a vision model of another image
+        size): where it refuses them as well, the quantized graph is read as ONNX Runtime optimised
+        it, unrun.
+    written : callable
+        Called before the proof.
 
-    Returns
-    -------
-    coverage : Coverage
-    reasons : dict of str to str
-        Why layers were left alone, by node name.
+    Raises
+    ------
+    StageError
+        When ONNX Runtime refuses the result.
     """
     model.directory.mkdir(parents=True, exist_ok=True)
     missed: frozenset[str] = frozenset()
@@ -51,12 +85,31 @@ def write_proven(
         stored = read()
         plan = planned(stored, missed)
         write_model(write_plan(stored, plan), model.path)
-        found = coverage(model, feeds)
+        del stored  # it holds the quantized weights
+        written()
+        found, unproven = _coverage(model, feeds, beside)
         # A convolution that stays in fp32 takes the integers from under its neighbours: once more.
         more = missed_weights(found) - missed
         if not more or not plan.ranges:
-            return found, dict(plan.left)
+            check_model(model)
+            return Proven(found, plan, unproven)
         missed |= more
+
+
+def _coverage(
+    model: OnnxModel, feeds: Sequence[Feed] | None, beside: OnnxModel | None
+) -> tuple[Coverage, str]:
+    try:
+        return coverage(model, feeds), ""
+    except StageError:
+        if beside is None:
+            raise
+        try:
+            coverage(beside)
+        except StageError:
+            told = "not run: made-up inputs do not fit the model, and no others were given"
+            return coverage(model, ()), told
+        raise
 
 
 def stored_twice(path: Path) -> list[str]:

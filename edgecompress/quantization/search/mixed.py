@@ -56,8 +56,8 @@ def write_mixed(
         return mixed_plan(stored, assignment, replace(base, as_integers=missed), ranges)
 
     if assignment.having("static"):
-        found, _ = write_proven(lambda: read_model(source.path), planned, model)
-        return model, found
+        proven = write_proven(lambda: read_model(source.path), planned, model)
+        return model, proven.coverage
     stored = read_model(source.path)
     target.parent.mkdir(parents=True, exist_ok=True)
     write_model(write_plan(stored, planned(stored, frozenset())), target)

@@ -35,12 +35,12 @@ class Dynamic(LinearTypes, TableTypes, Judged):
             When the model is too old to quantize, or ONNX Runtime refuses the result.
         """
         from edgecompress.models.inputs import onnx_model
-        from edgecompress.models.storage import write_model
+        from edgecompress.models.storage import read_model
         from edgecompress.quantization.graphs.opset import with_opset
         from edgecompress.quantization.plan.checks import check_excluded, check_quantizable
+        from edgecompress.quantization.plan.planning import plan_of
         from edgecompress.quantization.plan.scheme import LEAST_OPSET, Scheme
-        from edgecompress.quantization.prove.proof import check_model, coverage_beside
-        from edgecompress.quantization.write.writer import rewrite
+        from edgecompress.quantization.prove.proven import write_proven
 
         upgraded = context.scratch / "upgraded"
         least = LEAST_OPSET["dynamic"]
@@ -59,15 +59,15 @@ class Dynamic(LinearTypes, TableTypes, Judged):
         )
         check_excluded(stored, scheme)
         context.progress(0, 2, "quantizing weights")
-        quantized, reasons = rewrite(stored, scheme)
         model = OnnxModel(context.folder / "model" / "model.onnx", source.session)
-        model.directory.mkdir(parents=True, exist_ok=True)
-        write_model(quantized, model.path)
-        del stored, quantized
-        context.progress(1, 2, "reading what runs as int8")
-        check_model(model)
+        proven = write_proven(
+            lambda: read_model(source.path),
+            lambda graph, _: plan_of(graph, scheme),
+            model,
+            beside=source,
+            written=lambda: context.progress(1, 2, "reading what runs as int8"),
+        )
         types = self.types_json("uint8")  # the only type of DynamicQuantizeLinear
-        found, unproven = coverage_beside(model, source)
-        decided |= found.to_json(reasons) | unproven
+        decided |= proven.to_json()
         shutil.rmtree(upgraded, ignore_errors=True)
         return candidate.with_model(model, **decided, preset=self.preset, types=types)

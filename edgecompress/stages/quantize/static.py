@@ -86,7 +86,6 @@ class Static(CalibrationFields, LinearTypes, TableTypes, Judged):
         )
         from edgecompress.quantization.plan.planning import plan_of
         from edgecompress.quantization.plan.scheme import LEAST_OPSET, Scheme
-        from edgecompress.quantization.prove.proof import check_model
         from edgecompress.quantization.prove.proven import write_proven
 
         exclude = frozenset(self.exclude)
@@ -122,15 +121,15 @@ class Static(CalibrationFields, LinearTypes, TableTypes, Judged):
         )
         model = OnnxModel(context.folder / "model" / "model.onnx", source.session)
         feeds = list(islice(data.feeds(), PROOF_SAMPLES)) if self.inputs else None
-        found, reasons = write_proven(
+        proven = write_proven(
             lambda: read_model(source.path),
             lambda graph, missed: plan_of(graph, replace(scheme, as_integers=missed)),
             model,
             feeds,
         )
-        check_model(model)
         shutil.rmtree(upgraded, ignore_errors=True)
-        decided |= found.to_json(reasons | {n: unlearned[n] for n in reasons if n in unlearned})
+        left = proven.plan.left
+        decided |= proven.to_json({n: why for n, why in unlearned.items() if n in left})
         decided |= {"calibrated_on": data.count, "ranges": ranges_json(ranges)}
         decided |= {"preset": self.preset, "types": self.types_json(self.activation)}
         return candidate.with_model(model, **decided)

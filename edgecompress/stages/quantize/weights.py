@@ -22,6 +22,7 @@ from edgecompress.values import Candidate, OnnxModel
 if TYPE_CHECKING:
     from edgecompress.models.storage import StoredModel
     from edgecompress.quantization.arithmetic.blocks import Blocks
+    from edgecompress.quantization.plan.quant_plan import QuantPlan
 
 CALIBRATION_FIELDS = ("calibration", "samples")
 
@@ -84,8 +85,7 @@ class Weights(CalibrationFields, TableTypes, Judged):
             When the calibration set or files of inputs are missing or malformed.
         """
         from edgecompress.models.inputs import onnx_model
-        from edgecompress.models.storage import write_model
-        from edgecompress.quantization.graphs.layers import find_layers
+        from edgecompress.models.storage import read_model
         from edgecompress.quantization.graphs.opset import with_opset
         from edgecompress.quantization.observe.channels import one_thread
         from edgecompress.quantization.plan.checks import (
@@ -93,9 +93,9 @@ class Weights(CalibrationFields, TableTypes, Judged):
             check_quantizable,
             check_quantized,
         )
+        from edgecompress.quantization.plan.planning import plan_of
         from edgecompress.quantization.plan.scheme import LEAST_OPSET, Scheme
-        from edgecompress.quantization.prove.proof import check_model, coverage_beside
-        from edgecompress.quantization.write.writer import rewrite
+        from edgecompress.quantization.prove.proven import write_proven
 
         upgraded = context.scratch / "upgraded"
         source, stored, decided = with_opset(
@@ -123,16 +123,21 @@ class Weights(CalibrationFields, TableTypes, Judged):
             held=held,
         )
         context.progress(0, 2, "quantizing weights")
-        layers = find_layers(stored)
-        quantized, reasons = rewrite(stored, scheme)
-        check_quantized(layers, reasons)
         model = OnnxModel(context.folder / "model" / "model.onnx", source.session)
-        model.directory.mkdir(parents=True, exist_ok=True)
-        write_model(quantized, model.path)
-        context.progress(1, 2, "reading what runs in how many bits")
-        check_model(model)
-        found, unproven = coverage_beside(model, source)
-        decided |= found.to_json(reasons) | unproven
+
+        def planned(graph: StoredModel, _: frozenset[str]) -> QuantPlan:
+            plan = plan_of(graph, scheme)
+            check_quantized(plan)
+            return plan
+
+        proven = write_proven(
+            lambda: read_model(source.path),
+            planned,
+            model,
+            beside=source,
+            written=lambda: context.progress(1, 2, "reading what runs in how many bits"),
+        )
+        decided |= proven.to_json()
         shutil.rmtree(upgraded, ignore_errors=True)
         return candidate.with_model(model, **decided)
 
