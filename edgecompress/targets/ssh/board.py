@@ -20,7 +20,7 @@ from edgecompress.targets.ssh.connection import Link
 from edgecompress.targets.ssh.fields import SshFields
 from edgecompress.targets.ssh.rpc_client import BoardError, RpcClient
 from edgecompress.targets.ssh.shell import ShellFacts
-from edgecompress.targets.ssh.transfer import Files, TransferError, file_digest, open_files
+from edgecompress.targets.ssh.transfer import Files, TransferError, known_digest, open_files
 
 MB = 1_000_000
 SPARE_BYTES = 20 * MB
@@ -91,9 +91,7 @@ class Board:
     async def facts(self) -> dict[str, Any]:
         """Describe the board, once per connection."""
         if self._facts is None:
-            from edgecompress.targets.ssh.rpc_client import agent_modules
-
-            self._facts = await self.ask("facts", modules=agent_modules())
+            self._facts = await self.ask("facts")
         return self._facts
 
     async def files(self) -> Files:
@@ -122,7 +120,7 @@ class Board:
             When the board cannot store it.
         """
         files = await self.files()
-        digest = await asyncio.to_thread(file_digest, file)
+        digest = await asyncio.to_thread(known_digest, file)
         size, name = file.stat().st_size, file.name
         for _ in range(3):
             state = await self.ask("state", digest=digest, name=name, size=size)

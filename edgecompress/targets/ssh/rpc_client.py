@@ -8,13 +8,13 @@ import functools
 import json
 import shlex
 from collections.abc import Callable
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import asyncssh
 
 from edgecompress.targets import agent
+from edgecompress.targets.ssh import rpc_server
 from edgecompress.targets.ssh.connection import Link, LostError, losses
 
 HEARTBEAT_S = 5.0
@@ -43,14 +43,17 @@ class BoardError(Exception):
 
 
 @functools.cache
-def agent_modules() -> dict[str, str]:
-    """Give the source of each module of the agent."""
-    folder = Path(str(agent.__file__)).parent
-    return {
-        file.stem: file.read_text(encoding="utf-8")
-        for file in sorted(folder.glob("*.py"))
+def _program() -> str:
+    """Give the source that the board's Python is to run: RPC server and agent, and their start."""
+    modules = {
+        f"{package.__name__}.{file.stem}": file.read_text(encoding="utf-8")
+        for package in (agent, rpc_server)
+        for file in sorted(Path(str(package.__file__)).parent.glob("*.py"))
         if not file.stem.startswith("__")
     }
+    boot = modules.pop(f"{rpc_server.__name__}.boot")
+    main = f"{rpc_server.__name__}.server"
+    return f"{boot}\n\nstart({main!r}, {modules!r}, {SILENCE_S!r})\n"
 
 
 class RpcClient:
@@ -71,13 +74,11 @@ class RpcClient:
         ------
         LostError, BoardError
         """
-        source = resources.files(__package__).joinpath("rpc_server.py").read_text(encoding="utf-8")
-        code = json.dumps(f"{source}\n\nmain({SILENCE_S!r})\n")
         command = f"exec {shlex.quote(python)} -c {shlex.quote(_BOOT)}"
         async with losses(silence_s):
             process = await link.ssh.create_process(command, encoding=None)
             found = cls(process, silence_s)
-            process.stdin.write(code.encode() + b"\n")
+            process.stdin.write(json.dumps(_program()).encode() + b"\n")
         await found._read(lambda said: "ready" in said)
         found._beats = asyncio.create_task(heartbeats(process.stdin))
         return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import hashlib
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Protocol
 import asyncssh
 
 from edgecompress.targets.ssh.connection import LOST, Link, LostError, losses
+from edgecompress.values import file_digest
 
 BLOCK = 1 << 20
 """Bytes between two checks that the board still answers."""
@@ -184,15 +184,11 @@ async def open_files(link: Link, silence_s: float, marker: str) -> tuple[Files, 
 
 
 @functools.lru_cache(maxsize=4096)
-def _digest(file: str, _size: int, _changed_ns: int) -> str:
-    hashed = hashlib.sha256()
-    with Path(file).open("rb") as stream:
-        while block := stream.read(BLOCK):
-            hashed.update(block)
-    return hashed.hexdigest()
+def _digest(file: Path, _size: int, _changed_ns: int) -> str:
+    return file_digest(file)
 
 
-def file_digest(file: Path) -> str:
+def known_digest(file: Path) -> str:
     """SHA-256 of a file; read once as long as it does not change."""
     found = file.stat()
-    return _digest(str(file.resolve()), found.st_size, found.st_mtime_ns)
+    return _digest(file.resolve(), found.st_size, found.st_mtime_ns)

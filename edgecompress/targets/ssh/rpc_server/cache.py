@@ -1,55 +1,26 @@
-"""What runs on the board beside the agent: a small process that owns the cache folder there.
-
-Its source is sent over the connection and run by the board's own Python (3.9 or later, standard
-library only), so nothing is installed. It does what SFTP cannot (compare digests, link, sweep) and
-ends with the connection: it removes its own job folders then, whatever happened. It sleeps in
-`select` between two requests, so it takes nothing from a timing.
-
-Requests and answers are JSON, one a line; an empty line is a heartbeat. Layout of the cache::
-
-    .edgecompress            the folder was made by us, so that it may be removed again
-    files/<sha256>/<name>    what was carried over, by content; <name>.part is not whole yet
-    models/<digest>/…        hard links to them, side by side as a graph needs its external data
-    jobs/<session>/<number>/ one job each; a session's folder goes with its RPC server
-    venv -> venv-<key>       what `edgecompress targets prepare` made
-"""
+"""The cache folder on the board: what was carried there by content, sessions, the environment."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import hashlib
-import importlib
-import importlib.abc
-import importlib.machinery
 import json
 import os
-import platform
 import re
-import select
 import shutil
 import signal
-import subprocess
-import sys
-import sysconfig
 import tempfile
 import time
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+from edgecompress.targets.ssh.rpc_server.messages import RequestRefusedError, write
 
 MARKER = ".edgecompress"
-AGENT = "edgecompress.targets.agent"
 ENVIRONMENT = "edgecompress.json"
 _NAME = re.compile(r"[^/\0]{1,200}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-
-
-class RequestRefusedError(Exception):
-    """A request that cannot be done; the text says why."""
-
-
-def _write(document: dict[str, Any]) -> None:
-    os.write(1, b"\n" + json.dumps(document).encode() + b"\n")
 
 
 def _whole(name: str) -> str:
@@ -68,7 +39,7 @@ def _bytes_below(folder: Path) -> int:
     return sum(seen.values())
 
 
-def _end_agents(folder: Path) -> None:
+def end_agents(folder: Path) -> None:
     """Kill the processes that were given a path in `folder`: agents that hang, or lost their host.
 
     SSH itself cannot: OpenSSH passes no signal to a session of root.
@@ -83,43 +54,14 @@ def _end_agents(folder: Path) -> None:
                 os.kill(int(found.name), signal.SIGKILL)
 
 
-class Sources(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
-    """Imports the agent's modules from their source, without a file."""
-
-    def __init__(self, modules: dict[str, str]) -> None:
-        parts = AGENT.split(".")
-        self._sources = {".".join(parts[:end]): "" for end in range(1, len(parts) + 1)}
-        self._sources.update({f"{AGENT}.{name}": text for name, text in modules.items()})
-
-    def find_spec(
-        self, fullname: str, _path: object, _target: object = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        """Find one of them; all others are found as usual."""
-        if fullname not in self._sources:
-            return None
-        return importlib.machinery.ModuleSpec(fullname, self, is_package=self.is_package(fullname))
-
-    def is_package(self, fullname: str) -> bool:
-        """Whether it is one of the packages that the modules lie in."""
-        return f"{AGENT}.".startswith(f"{fullname}.")
-
-    def get_source(self, fullname: str) -> str:
-        """Give a module's source."""
-        return self._sources[fullname]
-
-
-class RpcServer:
-    """The requests, one method each; a method's arguments are the request's other keys."""
+class Cache:
+    """The requests that are about its files, one method each."""
 
     def __init__(self) -> None:
         self._cache: Path | None = None
-        self._session: Path | None = None
         self._lock: int | None = None
-        self._jobs = 0
-        self.child: subprocess.Popen[bytes] | None = None
-        self.child_id = 0
-        self._log: IO[bytes] | None = None
-        self._prepare: int | None = None
+        self._session: Path | None = None
+        self._preparing: int | None = None
 
     @property
     def cache(self) -> Path:
@@ -127,19 +69,6 @@ class RpcServer:
         if self._cache is None:
             raise RequestRefusedError("the cache folder was not entered")
         return self._cache
-
-    def facts(self, modules: dict[str, str]) -> dict[str, Any]:
-        """Describe the machine with the agent's own modules, which are sent along as source."""
-        sys.meta_path.insert(0, Sources(modules))
-        described = importlib.import_module(f"{AGENT}.describe").describe()
-        wheels = {
-            "implementation": sys.implementation.name,
-            "version": list(sys.version_info[:2]),
-            "machine": platform.machine(),
-            "soabi": sysconfig.get_config_var("SOABI") or "",
-            "base": getattr(sys, "_base_executable", sys.executable),
-        }
-        return {"described": described, "wheels": wheels}
 
     def look(self, cache: str) -> dict[str, Any]:
         """Say what is in the cache folder and how much room there is, and write nothing."""
@@ -183,7 +112,7 @@ class RpcServer:
         swept = 0
         for old in sorted((folder / "jobs").iterdir()):
             if not self._alive(old):
-                _end_agents(old)
+                end_agents(old)
                 shutil.rmtree(old, ignore_errors=True)
                 swept += 1
         self._session = Path(tempfile.mkdtemp(dir=folder / "jobs"))
@@ -240,7 +169,7 @@ class RpcServer:
                 hashed.update(block)
                 if time.monotonic() - said > 2:
                     said = time.monotonic()
-                    _write({"working": True})
+                    write({"working": True})
             os.fsync(stream.fileno())
         if hashed.hexdigest() != digest:
             part.unlink()
@@ -273,35 +202,6 @@ class RpcServer:
                 raise
             shutil.rmtree(aside)  # another session was first
         return str(folder)
-
-    def job(self) -> str:
-        """Make an empty folder for one job."""
-        if self._session is None:
-            raise RequestRefusedError("no session was begun")
-        self._jobs += 1
-        folder = self._session / str(self._jobs)
-        folder.mkdir()
-        return str(folder)
-
-    def files(self, path: str) -> dict[str, int]:
-        """Name the files in a job's folder, with their bytes."""
-        return {
-            found.name: found.stat().st_size
-            for found in sorted(self._own(path).iterdir())
-            if found.is_file()
-        }
-
-    def drop(self, path: str) -> None:
-        """End what still runs in a job's folder, and remove it."""
-        folder = self._own(path)
-        _end_agents(folder)
-        shutil.rmtree(folder)
-
-    def _own(self, path: str) -> Path:
-        folder = Path(path)
-        if self._session is None or folder.parent != self._session or ".." in folder.parts:
-            raise RequestRefusedError(f"{path} is no folder of a job of this session")
-        return folder
 
     def clean(self, cache: str) -> dict[str, Any]:
         """Remove a cache folder of ours and say how many bytes that freed."""
@@ -339,7 +239,7 @@ class RpcServer:
             raise RequestRefusedError(
                 "another connection prepares it now; try again when it is over"
             ) from None
-        self._prepare = descriptor
+        self._preparing = descriptor
         folder = self.cache / f"venv-{_whole(key)}"
         if folder.exists():
             shutil.rmtree(folder)
@@ -357,99 +257,12 @@ class RpcServer:
         for old in self.cache.glob("venv-*"):
             if old != folder:
                 shutil.rmtree(old, ignore_errors=True)
-        if self._prepare is not None:
-            os.close(self._prepare)
-            self._prepare = None
+        if self._preparing is not None:
+            os.close(self._preparing)
+            self._preparing = None
         return str(self.cache / "venv" / "bin" / "python")
 
     def forget(self, files: list[list[str]]) -> None:
         """Remove carried files, given as (digest, name), that are of no more use."""
         for digest, name in files:
             shutil.rmtree(self._file(digest, name).parent, ignore_errors=True)
-
-    def spawn(self, command: list[str], request: int) -> None:
-        """Start a program; its end is the answer, see `reap`."""
-        self._log = tempfile.TemporaryFile(dir=self._session)  # noqa: SIM115 - closed by `reap`
-        self.child_id = request
-        self.child = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            # A program that outlives us must hold the lock still.
-            pass_fds=() if self._prepare is None else (self._prepare,),
-            env={
-                **os.environ,
-                "PIP_CONFIG_FILE": os.devnull,
-                "TMPDIR": str(self._session),
-                "ORT_DISABLE_TELEMETRY": "1",  # it would write below ~/.cache
-            },
-        )
-
-    def reap(self) -> None:
-        """Answer for the program that was started, if it has ended."""
-        if self.child is None or self._log is None or self.child.poll() is None:
-            return
-        with self._log as log:
-            log.seek(0)
-            said = log.read()[-4000:].decode("utf-8", "replace")
-        answer = {"status": self.child.returncode, "said": said}
-        self.child = None
-        _write({"id": self.child_id, "answer": answer})
-
-    def end(self) -> None:
-        """End what was started and remove the session's folder."""
-        if self.child is not None:
-            os.killpg(self.child.pid, signal.SIGKILL)
-            self.child.wait()
-        if self._session is not None:
-            _end_agents(self._session)
-            for _ in range(20):  # it may have been writing
-                shutil.rmtree(self._session, ignore_errors=True)
-                if not self._session.exists():
-                    break
-                time.sleep(0.1)
-
-
-def _answer(server: RpcServer, request: dict[str, Any]) -> None:
-    number, what = request.pop("id"), request.pop("do")
-    try:
-        if what == "spawn":
-            server.spawn(request["command"], number)
-            return
-        answer = {"id": number, "answer": getattr(server, what)(**request)}
-    except RequestRefusedError as error:
-        answer = {"id": number, "refused": str(error)}
-    except Exception as error:  # noqa: BLE001 - whatever it was, the host says it
-        text = f"{type(error).__name__}: {error}"
-        answer = {"id": number, "failed": text, "errno": getattr(error, "errno", None)}
-    _write(answer)
-
-
-def main(silence_s: float) -> None:
-    """Answer requests until standard input ends, or nothing came for `silence_s` seconds."""
-    server = RpcServer()
-    waiting, heard, said = b"", time.monotonic(), time.monotonic()
-    try:
-        _write({"ready": True})
-        while True:
-            ready, _, _ = select.select([0], [], [], silence_s if server.child is None else 0.2)
-            now = time.monotonic()
-            if ready:
-                block = os.read(0, 65536)
-                if not block:
-                    return
-                waiting, heard = waiting + block, now
-            elif now - heard > silence_s:
-                return
-            *lines, waiting = waiting.split(b"\n")
-            for line in lines:
-                if line.strip():
-                    _answer(server, json.loads(line))
-            server.reap()
-            if server.child is not None and now - said > 2:
-                said = now
-                _write({"working": True})
-    finally:
-        server.end()
