@@ -13,13 +13,12 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
 from edgecompress.bundle.digests import bundle_files, is_evidence
 from edgecompress.bundle.directory import move_into_place, verify_bundle
 from edgecompress.bundle.names import Names
-from edgecompress.bundle.tarball import read_tar, whole_size, write_tar
+from edgecompress.bundle.tarball import file_pieces, read_tar, whole_size, write_tar
 from edgecompress.bundle.zstdframe import MAGIC, Frame, import_zstandard, write_frame
 from edgecompress.errors import BundleError, EdgeCompressError
 from edgecompress.reading import at_home
@@ -28,7 +27,6 @@ from edgecompress.writing import put, temporary, writing
 SUFFIX = ".tar.zst"
 FOLDER = "bundle/"
 MOST_BYTES = 4 * 10**9
-_PIECE = 1 << 20
 
 
 def pack_bundle(directory: Path, output: Path | None = None, *, core: bool = False) -> Path:
@@ -69,8 +67,8 @@ def pack_bundle(directory: Path, output: Path | None = None, *, core: bool = Fal
         _check_replaced(output)
         sizes = {FOLDER + name: (place / name).stat().st_size for name in names}
         with writing(output) as aside, (aside / "made").open("xb") as stream:
-            pieces = write_tar(sizes, partial(_content, place))
-            write_frame(zstandard, pieces, whole_size(sizes), stream)
+            tar = write_tar(sizes, lambda name: file_pieces(place / name.removeprefix(FOLDER)))
+            write_frame(zstandard, tar, whole_size(sizes), stream)
             stream.flush()
             os.fsync(stream.fileno())
             put(aside / "made", output)
@@ -156,12 +154,6 @@ def opened(bundle: Path) -> Iterator[Path]:
 def is_core(directory: Path) -> bool:
     """Whether a bundle came without its evidence, as ``pack --core`` makes it."""
     return not any(is_evidence(name) for name in bundle_files(directory))
-
-
-def _content(place: Path, name: str) -> Iterator[bytes]:
-    with (place / name.removeprefix(FOLDER)).open("rb") as file:
-        while piece := file.read(_PIECE):
-            yield piece
 
 
 def _unpack(archive: Path, made: Path, most_bytes: int, check: Callable[..., object]) -> None:

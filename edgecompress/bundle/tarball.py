@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import IO
 
 from edgecompress.errors import BundleError
 
@@ -83,6 +85,18 @@ def _cut(name: str) -> tuple[bytes, bytes]:
     return text[:at], text[at + 1 :]
 
 
+def pieces(stream: IO[bytes]) -> Iterator[bytes]:
+    """Give what a stream still holds, a MiB at a time."""
+    while piece := stream.read(1 << 20):
+        yield piece
+
+
+def file_pieces(file: Path) -> Iterator[bytes]:
+    """Give a file's bytes, a MiB at a time."""
+    with file.open("rb") as stream:
+        yield from pieces(stream)
+
+
 def whole_size(sizes: Mapping[str, int]) -> int:
     """Give the bytes of the archive of files with these sizes."""
     blocks = sum(1 + -(-size // BLOCK) for size in sizes.values()) + 2
@@ -90,7 +104,7 @@ def whole_size(sizes: Mapping[str, int]) -> int:
 
 
 def write_tar(
-    sizes: Mapping[str, int], content: Callable[[str], Iterable[bytes]]
+    sizes: Mapping[str, int], content: Callable[[str], Iterable[bytes]], time_s: int = 0
 ) -> Iterator[bytes]:
     """Give the archive's bytes in pieces.
 
@@ -100,6 +114,8 @@ def write_tar(
         Bytes of each file, by its name in the archive.
     content : callable
         Gives a file's bytes in pieces.
+    time_s : int
+        What the headers say of when the files were changed.
 
     Raises
     ------
@@ -108,7 +124,7 @@ def write_tar(
     """
     written = 0
     for name in sorted(sizes):
-        yield header(name, sizes[name])
+        yield header(name, sizes[name], time_s=time_s)
         found = 0
         for piece in content(name):
             found += len(piece)

@@ -20,6 +20,7 @@ from typing import IO, Any
 
 from edgecompress.bundle.names import safe_path
 from edgecompress.bundle.strictjson import strict_json
+from edgecompress.bundle.tarball import pieces
 from edgecompress.errors import ImageError
 from edgecompress.images.layer import MOST_BYTES, Layer
 from edgecompress.values import Json
@@ -27,7 +28,6 @@ from edgecompress.values import Json
 _MOST_JSON = 4 << 20
 _MOST_LAYERS = 120  # Docker takes 127
 _MOST_MEMBERS = 100_000
-_PIECE = 1 << 20
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _INDEXES = ("application/vnd.oci.image.index.v1+json",
             "application/vnd.docker.distribution.manifest.list.v2+json")  # fmt: skip
@@ -60,7 +60,7 @@ class Bounded:
 
     def read(self, size: int = -1) -> bytes:
         """Give up to `size` bytes, of which there may not be many."""
-        if not 0 <= size <= 64 * _PIECE:
+        if not 0 <= size <= 64 << 20:
             raise tarfile.ReadError("has a header of more than 64 MiB")
         return self._stream.read(size)
 
@@ -249,7 +249,7 @@ def _take(store: _Folder | _Archive, name: str, diff_id: str, file: Path) -> Lay
                 "has layers in zstandard; copy it with: skopeo copy --dest-compress-format gzip"
             )
         stream = gzip.GzipFile(fileobj=stored) if first[:2] == _GZIP else stored
-        while piece := stream.read(_PIECE):
+        for piece in pieces(stream):
             digest.update(piece)
             size += written.write(piece)
             if size > MOST_BYTES:

@@ -24,7 +24,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from edgecompress.bundle.names import safe_path
-from edgecompress.bundle.tarball import BLOCK, RECORD, header
+from edgecompress.bundle.tarball import BLOCK, RECORD, file_pieces, header, pieces
 from edgecompress.errors import ImageError
 from edgecompress.images.wheel import EPOCH
 
@@ -32,7 +32,7 @@ SITE = "opt/edgecompress"
 """Where packages lie in the image."""
 MOST_BYTES = 8 * 10**9
 """What one wheel may hold, unpacked, and what one layer of a base may have."""
-_PIECE = 1 << 20
+_MOST_METADATA = 4 << 20
 _METADATA = re.compile(r"[^/]+\.dist-info/METADATA")
 _UNPACKED = ("purelib", "platlib", "data")
 _LEFT_OUT = ("scripts", "headers")  # nobody calls the one or compiles with the other
@@ -129,7 +129,7 @@ def folder_members(folder: Path, into: str) -> dict[str, Member]:
     """Give the files of `folder` as members below `into`."""
     return {
         f"{into}/{path.relative_to(folder).as_posix()}": Member(
-            path.stat().st_size, partial(_pieces, path)
+            path.stat().st_size, partial(file_pieces, path)
         )
         for path in folder.rglob("*")
         if path.is_file()
@@ -191,7 +191,7 @@ def wheel_metadata(wheel: zipfile.ZipFile) -> Message:
         When there is none, or more than one.
     """
     found = [info for info in wheel.infolist() if _METADATA.fullmatch(info.filename)]
-    if len(found) != 1 or found[0].file_size > 4 * _PIECE:
+    if len(found) != 1 or found[0].file_size > _MOST_METADATA:
         raise ImageError(f"{wheel.filename}: is no wheel with one METADATA of a fit size")
     text = b"".join(_inflated(wheel, found[0])).decode("utf-8", "replace")
     return Parser().parsestr(text, headersonly=True)
@@ -220,13 +220,6 @@ def _placed(wheel: zipfile.ZipFile, info: zipfile.ZipInfo) -> str | None:
 def _inflated(wheel: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
     try:
         with wheel.open(info) as stream:
-            while piece := stream.read(_PIECE):
-                yield piece
+            yield from pieces(stream)
     except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise ImageError(f"{wheel.filename}: {info.filename} cannot be read ({error})") from None
-
-
-def _pieces(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as stream:
-        while piece := stream.read(_PIECE):
-            yield piece

@@ -14,12 +14,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from edgecompress.bundle.tarball import BLOCK, RECORD, header
+from edgecompress.bundle.tarball import file_pieces, write_tar
 from edgecompress.images.layer import Layer
 from edgecompress.images.wheel import EPOCH
 from edgecompress.values import Json
@@ -113,24 +113,16 @@ def write_archive(file: Path, config: Json, layers: Sequence[Layer], tag: str) -
 
 
 def _write(file: Path, texts: dict[str, bytes], blobs: dict[str, Layer]) -> None:
-    size = 0
+    sizes = {inside: len(text) for inside, text in texts.items()}
+    sizes |= {inside: layer.size for inside, layer in blobs.items()}
+
+    def content(inside: str) -> Iterable[bytes]:
+        return file_pieces(blobs[inside].file) if inside in blobs else [texts[inside]]
+
     with file.open("xb") as stream:
-        for inside in sorted({*texts, *blobs}):
-            layer = blobs.get(inside)
-            length = layer.size if layer else len(texts[inside])
-            size += stream.write(header(inside, length, time_s=EPOCH))
-            for piece in _pieces(layer.file) if layer else [texts[inside]]:
-                size += stream.write(piece)
-            size += stream.write(bytes(-size % BLOCK))
-        stream.write(bytes(-(size + 2 * BLOCK) % RECORD + 2 * BLOCK))
+        stream.writelines(write_tar(sizes, content, EPOCH))
         stream.flush()
         os.fsync(stream.fileno())
-
-
-def _pieces(file: Path) -> Iterator[bytes]:
-    with file.open("rb") as stream:
-        while piece := stream.read(1 << 20):
-            yield piece
 
 
 def _descriptor(kind: str, content: bytes) -> Json:

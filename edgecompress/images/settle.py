@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
+from edgecompress.bundle.tarball import pieces
 from edgecompress.errors import ImageError
 from edgecompress.images.base import Base, Bounded, read_base
 from edgecompress.images.contents import look
@@ -105,8 +106,7 @@ def _content(layer: tarfile.TarFile, member: tarfile.TarInfo) -> Iterator[bytes]
     stream = layer.extractfile(member)
     if stream is None:
         raise ImageError(f"{member.name}: is no file")
-    while piece := stream.read(1 << 20):
-        yield piece
+    yield from pieces(stream)
 
 
 def _settings(built: Base) -> Json:
