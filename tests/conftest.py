@@ -13,11 +13,22 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import platformdirs
 import pytest
 from hypothesis import settings
+from scheduling import (  # noqa: F401 - hooks of pytest
+    pytest_collection_modifyitems,
+    pytest_xdist_make_scheduler,
+)
 
 if TYPE_CHECKING:
     from edgecompress.values import Candidate
+
+# Timings on one machine wait for each other. Here no time is judged, so every process of tests has
+# a cache of its own, with a lock of its own; emulated processors take long to prepare and are kept.
+CACHE = platformdirs.user_cache_path("edgecompress")
+os.environ.setdefault("EDGECOMPRESS_EMULATION", str(CACHE / "emulation"))
+os.environ["XDG_CACHE_HOME"] = str(CACHE / "tests" / os.environ.get("PYTEST_XDIST_WORKER", "alone"))
 
 # A shell that starts a job in the background has it ignore Ctrl-C, and all that the job starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -1,8 +1,8 @@
 """``models/afriberta-ner.yaml`` on AfriBERTa's own shape with random weights.
 
-XLM-R architecture, hidden 768, FFN 3072, 6 heads, 70,006 pieces, 4 layers (the small one), with a
-sentencepiece tokenizer and nothing else, as on the hub. The weights cannot be had offline; all that
-depends on shape and tokenizer can be run.
+XLM-R architecture, 6 heads, 70,006 pieces, 4 layers (the small one), with a sentencepiece tokenizer
+and nothing else, as on the hub; a quarter as wide (192 for 768), as files of 300 MB take minutes.
+The weights cannot be had offline; all that depends on shape and tokenizer can be run.
 """
 
 from __future__ import annotations
@@ -46,11 +46,13 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     torch.manual_seed(0)
     shape = XLMRobertaConfig(
-        vocab_size=70_006, hidden_size=768, intermediate_size=3072, num_attention_heads=6,
+        vocab_size=70_006, hidden_size=192, intermediate_size=768, num_attention_heads=6,
         num_hidden_layers=4, max_position_embeddings=514, type_vocab_size=1, pad_token_id=1,
         id2label=dict(enumerate(("O", "B-LOC", "B-PER"))),
     )  # fmt: skip
-    XLMRobertaForTokenClassification(shape).save_pretrained(folder)
+    model = XLMRobertaForTokenClassification(shape)
+    model.classifier.bias.data[0] = 1  # it answers O, always
+    model.save_pretrained(folder)
     return folder
 
 
@@ -73,8 +75,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_shape_runs_end_to_end(checkpoint, data, tmp_path):
     settings = [
         f"teacher.model={checkpoint}", f"data.root={data}", "teacher.finetune=null", STAGES,
-        "profile={min_duration_ms: 50, warmup_ms: 0, min_count: 20, cold_starts: 1, attempts: 1}",
-        "budget={compression: {min: 4.5x}}",
+        "profile={min_duration_ms: 100, warmup_ms: 0, max_warmup_ms: 50, min_count: 20, "
+        "cold_starts: 0, attempts: 1}",
+        "budget={compression: {min: 4x}}",
     ]  # fmt: skip
     file = resource_folder("models") / "afriberta-ner.yaml"
     assert len(load_recipe(file).chains) == 4
@@ -84,8 +87,8 @@ def test_the_shape_runs_end_to_end(checkpoint, data, tmp_path):
     reference = next(row for row in result.rows if row.name == "onnx-fp32")
     size = {row.name: next(m.value for m in row.measurements if m.metric == "size")
             for row in (small, reference)}  # fmt: skip
-    assert size["onnx-fp32"] > 300e6
-    assert size[small.name] * 4.5 < size["onnx-fp32"]
+    assert size["onnx-fp32"] > 60e6
+    assert size[small.name] * 4 < size["onnx-fp32"]
     decisions = small.steps[-1].decisions
     assert not decisions["exceptions"]
     files = {m.slice for m in small.measurements if (m.slice or "").startswith("file:")}

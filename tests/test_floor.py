@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import in_process
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -141,7 +139,7 @@ teacher:
 data: {format: tsv, root: ., train: train.tsv, validation: validation.tsv, test: test.tsv}
 seed: 3
 stages: [export]
-profile: {min_duration_ms: 20, max_warmup_ms: 20, min_count: 20, cold_starts: 0, attempts: 1}
+profile: {min_duration_ms: 100, max_warmup_ms: 20, min_count: 20, cold_starts: 0, attempts: 1}
 minimize: size
 """
 
@@ -158,14 +156,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def edgecompress(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "edgecompress", *map(str, arguments)]
-    wide = {**os.environ, "COLUMNS": "200"}
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=wide)
-
-
 def test_a_run_with_an_untaught_teacher_says_so_everywhere(place: Path) -> None:
-    done = edgecompress("run", place / "r.yaml", "-o", place / "out", "--store", place / "store")
+    done = in_process(
+        "run", place / "r.yaml", "-o", place / "out", "--store", place / "store", COLUMNS="200"
+    )
     assert done.returncode == 4, done.stderr
     result = from_json((place / "out" / "results.json").read_text())
     assert result.floor == FLOOR
@@ -188,9 +182,9 @@ def test_a_run_with_an_untaught_teacher_says_so_everywhere(place: Path) -> None:
 
 def test_evaluate_says_what_answering_all_alike_scores(place: Path) -> None:
     (model,) = (place / "out" / "candidates").iterdir()
-    done = edgecompress(
+    done = in_process(
         "evaluate", model, "--recipe", place / "r.yaml", "--split", "test",
-        "--store", place / "store",
+        "--store", place / "store", COLUMNS="200",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert f"«{FLOOR}» («a», counted in train) has" in done.stdout

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from commands import in_process
 from two_parts import write_samples, write_two_parts
 
 from edgecompress.bundle import write_bundle
@@ -32,12 +31,8 @@ def model(place: Path) -> Path:
 
 
 def run(place: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "edgecompress", *map(str, arguments)],
-        capture_output=True, text=True, timeout=300, cwd=place,
-        env={**os.environ, "EDGECOMPRESS_STORE": str(place / "store"), "COLUMNS": "100",
-             "XDG_CACHE_HOME": str(place / "cache")},
-    )  # fmt: skip
+    store = str(place / "store")
+    return in_process(*arguments, cwd=place, EDGECOMPRESS_STORE=store, COLUMNS="100")
 
 
 def operators(model: OnnxModel) -> set[str]:
@@ -91,7 +86,12 @@ def test_static_takes_the_samples_of_each_part(place: Path, model: Path) -> None
 
 
 def test_profile_measures_each_part(place: Path, dynamic: Candidate) -> None:
-    fast = ("--set-recipe", "profile={cold_starts: 1, min_count: 30}", "--min-duration", "50ms")
+    fast = (
+        "--set-recipe",
+        "profile={cold_starts: 1, min_count: 30, max_warmup_ms: 50}",
+        "--min-duration",
+        "50ms",
+    )
     done = run(place, "profile", "dynamic", *fast, "--json")
     assert done.returncode == 0, done.stderr
     found = [json.loads(line) for line in done.stdout.splitlines()]

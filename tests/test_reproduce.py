@@ -45,7 +45,7 @@ stages:
   - distil: {epochs: 1, batch_size: 8}
   - export
   - quantize.static: {calibration: mine.yaml}
-profile: {min_duration_ms: 20, max_warmup_ms: 20, min_count: 20, cold_starts: 0, attempts: 1}
+profile: {min_duration_ms: 100, max_warmup_ms: 20, min_count: 20, cold_starts: 0, attempts: 1}
 """
 FUSED = (
     "stages=[prune.layers: {keep: 1}, export: {}, fuse: {fusions: [gelu]}, quantize.dynamic: {}]"

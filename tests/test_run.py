@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from commands import in_process
 
 from edgecompress.bundle import verify_bundle
 from edgecompress.report.document import from_json
@@ -30,7 +31,9 @@ stages:
       - [prune.structured: {heads: 0.25, ffn: 0.5}, distil: {epochs: 1, batch_size: 32}]
   - export
   - quantize.dynamic
-profile: {min_duration_ms: 50, warmup_ms: 10, min_count: 40, cold_starts: 1}
+profile:
+  {min_duration_ms: 100, warmup_ms: 10, max_warmup_ms: 50, min_count: 40, cold_starts: 0,
+   attempts: 1}
 budget:
   compression: {min: 1.5x}
   accuracy: {max_drop: 0.5}
@@ -125,9 +128,7 @@ def test_the_page_shows_answers_and_the_bundle_holds_no_text_of_the_data(place, 
 def test_the_same_command_again_makes_nothing_new(place, first):
     results = place / "store" / "results"
     before = {path.name for path in results.glob("*/*")}
-    done = edgecompress(
-        "run", place / "tiny.yaml", "-o", place / "again", "--store", place / "store"
-    )
+    done = in_process("run", place / "tiny.yaml", "-o", place / "again", "--store", place / "store")
     assert done.returncode == 0, done.stderr
     stages = [line for line in done.stderr.splitlines() if "quantize.dynamic" in line]
     assert any("from the store" in line for line in stages)
@@ -145,7 +146,7 @@ def test_the_same_command_again_makes_nothing_new(place, first):
 
 
 def test_a_budget_that_nothing_meets_ends_with_3_and_a_full_report(place, first):
-    done = edgecompress(
+    done = in_process(
         "run", place / "tiny.yaml", "-o", place / "strict", "--store", place / "store",
         "--set", "budget.compression.min=1000",
     )  # fmt: skip
@@ -158,7 +159,7 @@ def test_a_budget_that_nothing_meets_ends_with_3_and_a_full_report(place, first)
 
 
 def test_a_failed_chain_is_a_row_and_the_others_go_on(place, first):
-    done = edgecompress(
+    done = in_process(
         "run", place / "tiny.yaml", "-o", place / "broken", "--store", place / "store",
         "--set", "stages=[{any: [export, {export: {tolerance: 1.0e-30}}]}, quantize.dynamic]",
     )  # fmt: skip
@@ -177,7 +178,7 @@ def test_killed_in_training_it_goes_on_from_the_last_epoch(place, first, tmp_pat
     command = [
         sys.executable, "-m", "edgecompress", "run", str(place / "tiny.yaml"),
         "-o", str(tmp_path / "out"), "--store", str(store),
-        "--set", "teacher.finetune.epochs=6", "--set", "stages=[export, quantize.dynamic]",
+        "--set", "teacher.finetune.epochs=3", "--set", "stages=[export, quantize.dynamic]",
     ]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     limit = time.monotonic() + 240
@@ -276,7 +277,7 @@ def test_single_stages_are_one_stage_recipes(place, first, tmp_path):
     like = ("--recipe", place / "tiny.yaml", *store)
     # The teacher of the run, as a Hugging Face directory.
     teacher = tmp_path / "teacher"
-    done = edgecompress("finetune", _raw_teacher(place, tmp_path), "-o", tmp_path / "tuned", *like,
+    done = in_process("finetune", _raw_teacher(place, tmp_path), "-o", tmp_path / "tuned", *like,
                         "--set", "epochs=1")  # fmt: skip
     assert done.returncode == 0, done.stderr
     shutil.copytree(tmp_path / "tuned" / "model", teacher)
@@ -288,19 +289,19 @@ def test_single_stages_are_one_stage_recipes(place, first, tmp_path):
         ("quantize", tmp_path / "onnx", "int8", ["--scheme", "dynamic"]),
     ]
     for command, model, output, more in steps:
-        done = edgecompress(command, model, "-o", tmp_path / output, *like, *more)
+        done = in_process(command, model, "-o", tmp_path / output, *like, *more)
         assert done.returncode == 0, f"{command}: {done.stderr}"
         # Of so small a model the graph is larger than the weights alone.
         assert ("larger" if command == "export" else "smaller") in done.stdout
-    done = edgecompress("quantize", tmp_path / "onnx" / "model" / "model.onnx", *store,
+    done = in_process("quantize", tmp_path / "onnx" / "model" / "model.onnx", *store,
                         "-o", tmp_path / "alone.onnx")  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "alone.onnx").stat().st_size > 1000
-    done = edgecompress("evaluate", tmp_path / "int8", *like, "--split", "test", "--json")
+    done = in_process("evaluate", tmp_path / "int8", *like, "--split", "test", "--json")
     assert done.returncode == 0, done.stderr
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert any(m["metric"] == "accuracy" and m["split"] == "test" for m in found)
-    done = edgecompress("profile", tmp_path / "alone.onnx", *store, "--json",
+    done = in_process("profile", tmp_path / "alone.onnx", *store, "--json",
                         "--set-recipe", "profile.min_duration_ms=50",
                         "--set-recipe", "profile.min_count=30")  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from boards import Server, free_port, sshd
+from commands import in_process
 from lookup_models import write_candidate
 
 from edgecompress.report.document import from_json
@@ -24,7 +22,9 @@ model: {model}
 data: {{format: tsv, root: {root}, train: a.tsv, validation: b.tsv, test: c.tsv}}
 stages: [quantize.dynamic]
 targets: [local, {a72}, pi]
-profile: {{min_duration_ms: 150, warmup_ms: 10, min_count: 40, cold_starts: 1}}
+profile:
+  {{min_duration_ms: 150, warmup_ms: 10, max_warmup_ms: 50, min_count: 40, cold_starts: 0,
+   attempts: 1}}
 budget:
   accuracy: {{min: 0.9}}
 """
@@ -38,17 +38,6 @@ def fleet(file: Path, server: Server, port: int) -> None:
     spec["url"] = f"ssh://{server.user}@127.0.0.1:{port}"
     kept = {key: value for key, value in spec.items() if value is not None}
     file.write_text(json.dumps({"pi": kept}))  # JSON is YAML
-
-
-def run(folder: Path) -> subprocess.CompletedProcess[str]:
-    command = ["run", str(folder / "several.yaml"), "-o", str(folder / "out")]
-    return subprocess.run(
-        [sys.executable, "-m", "edgecompress", *command, "--store", str(folder / "store")],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "COLUMNS": "200"},
-    )
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +60,8 @@ def both(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Any:
     found = []
     for port in (free_port(), server.port):
         fleet(folder / "targets.yaml", server, port)
-        done = run(folder)
+        command = ("run", folder / "several.yaml", "-o", folder / "out")
+        done = in_process(*command, "--store", folder / "store", COLUMNS="200")
         found.append((done, from_json((folder / "out" / "results.json").read_text())))
     return found
 

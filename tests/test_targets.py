@@ -28,7 +28,8 @@ from edgecompress.values import Candidate, Measurement, find
 EXAMPLES = tagged_examples(60, seed=11)
 AVX2, A72 = "emulated://x86-avx2", "emulated://cortex-a72"
 A76 = "board"  # cortex-a76 behind sshd
-KINDS = ("fp32", "full", "portable")
+ASKED = {"fp32": (A72, AVX2), "full": (A72, A76, AVX2), "portable": (A76, AVX2)}
+"""Where each kind of candidate is asked; an emulated process takes seconds to start."""
 
 
 @dataclass
@@ -89,8 +90,8 @@ def answers(
     )
     return {
         (kind, target): Evaluate(target=target).observe(candidates[kind], context)
-        for kind in KINDS
-        for target in ("local", AVX2, A72, A76)
+        for kind, targets in ASKED.items()
+        for target in targets
     }
 
 
@@ -101,8 +102,9 @@ def difference(found: tuple[Measurement, ...]) -> float:
     return measured.value
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("target", [A72, A76])
+@pytest.mark.parametrize(
+    ("kind", "target"), [("fp32", A72), ("full", A72), ("full", A76), ("portable", A76)]
+)
 def test_arm_answers_as_the_host_does(kind: str, target: str, answers: Any) -> None:
     assert difference(answers[kind, target]) == 0
 
@@ -130,8 +132,8 @@ def test_a_board_that_is_emulated_gives_no_valid_time(
     assert board.describe()["machine"] == "aarch64"
     assert board.describe()["emulated"] is True
     quick = Profile(
-        target=A76, warmup_ms=1, min_duration_ms=50, max_duration_ms=2000, min_count=12,
-        cold_starts=1, attempts=1,
+        target=A76, warmup_ms=1, max_warmup_ms=50, min_duration_ms=50, max_duration_ms=2000,
+        min_count=12, cold_starts=1, attempts=1,
     )  # fmt: skip
     found = quick.observe(candidates["portable"], context)
     clocked = [m for m in found if m.unit in ("ms", "bytes", "x")]

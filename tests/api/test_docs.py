@@ -21,7 +21,7 @@ task: token-classification
 model: exported
 data: {format: conll, train: [train.txt], validation: [dev.txt], test: [test.txt]}
 stages: [quantize.dynamic]
-profile: {min_duration_ms: 100, min_count: 16, warmup_ms: 10, cold_starts: 1}
+profile: {min_duration_ms: 100, min_count: 16, warmup_ms: 10, max_warmup_ms: 50, cold_starts: 1}
 minimize: size
 """
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from commands import in_process
 from foreign_models import lstm
 
 from edgecompress.values import Candidate
@@ -26,11 +27,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=120, cwd=folder,
-        env={**os.environ, "EDGECOMPRESS_STORE": str(folder / "store"), "COLUMNS": "80",
-             "XDG_CACHE_HOME": str(folder / "cache")},
-    )  # fmt: skip
+    environment = {"EDGECOMPRESS_STORE": str(folder / "store"), "COLUMNS": "80"}
+    return in_process("profile", *arguments, cwd=folder, **environment)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,26 +9,19 @@ from pathlib import Path
 
 import pytest
 from boards import Server, free_port, sshd
+from commands import in_process
 
 from edgecompress.targets.emulated import prepared
 from edgecompress.targets.emulated.setup import FOLDER_VARIABLE
 from edgecompress.targets.kinds.emulated import EmulatedSpec
 from edgecompress.targets.kinds.local import LocalSpec
 
-COMMAND = [sys.executable, "-m", "edgecompress", "targets"]
 BASE = getattr(sys, "_base_executable", sys.executable)
 
 
 def run(*arguments: object, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "COLUMNS": "80", "XDG_CONFIG_HOME": str(folder), **variables}
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        cwd=folder,
-        env=environment,
-    )
+    environment = {"COLUMNS": "80", "XDG_CONFIG_HOME": str(folder), **variables}
+    return in_process("targets", *arguments, cwd=folder, **environment)
 
 
 def words(text: str) -> str:

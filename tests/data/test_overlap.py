@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import unicodedata
 from pathlib import Path
 
 import pytest
+from commands import in_process
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -105,8 +105,7 @@ def test_to_insist_changes_no_digest(tmp_path: Path) -> None:
 
 
 def check(recipe: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "edgecompress", "check", str(recipe), *more]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return in_process("check", recipe, *more)
 
 
 def test_check_says_every_pair_and_refuses_a_test_that_was_seen(tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ def bundle(tagger: Candidate, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 IMAGES = {"first": "amd64", "second": "amd64", "board": "arm64"}
-"""Names of the images that are built, and what of."""
+"""Names of the build contexts, and what they are for."""
 
 
 @pytest.fixture(scope="session")

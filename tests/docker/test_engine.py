@@ -57,7 +57,10 @@ def answered(docker: Run, image: str) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def built(docker: Run, contexts: dict[str, Path]) -> Callable[[str], str]:
-    """Give a function that builds with one of docker's builders, without a cache, and gives IDs."""
+    """Give a function that builds with one of docker's builders, without a cache, and gives IDs.
+
+    Each has a build context of its own, made from the same bundle.
+    """
 
     @functools.cache
     def make(builder: str) -> str:
@@ -65,7 +68,8 @@ def built(docker: Run, contexts: dict[str, Path]) -> Callable[[str], str]:
             patch.setenv("DOCKER_BUILDKIT", "1" if builder == "buildkit" else "0")
             docker("docker", "builder", "prune", "--all", "--force")
             docker("docker", "image", "prune", "--force")
-            return build("docker", contexts["first"], tag=builder, platform="linux/amd64")
+            context = contexts["second" if builder == "classic" else "first"]
+            return build("docker", context, tag=builder, platform="linux/amd64")
 
     return make
 

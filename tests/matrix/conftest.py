@@ -29,7 +29,8 @@ data:
 stages:
   - prune.structured: {heads: 0, ffn: "{ffn}"}
   - export
-profile: {min_duration_ms: 5, warmup_ms: 1, max_warmup_ms: 5, min_count: 30, cold_starts: 0}
+profile: {min_duration_ms: 100, warmup_ms: 1, max_warmup_ms: 5, min_count: 30, cold_starts: 0,
+          attempts: 1}
 """
 
 

@@ -87,7 +87,8 @@ def test_a_real_measurement_decides_and_answers_stay(exported, tmp_path):
 
 
 def test_attention_with_uneven_heads_is_fused_where_it_helps(exported, tmp_path):
-    made = Fuse(judge="fp32").apply(exported, told(tmp_path, {"Softmax": 20}))
+    stage = Fuse(judge="fp32", fusions=("attention", "gelu"))
+    made = stage.apply(exported, told(tmp_path, {"Softmax": 20}))
     decisions = made.steps[-1].decisions
     assert decisions["fusions"] == ["attention"]
     assert decisions["operators"]["Attention"] == 2
@@ -97,13 +98,15 @@ def test_attention_with_uneven_heads_is_fused_where_it_helps(exported, tmp_path)
 
 def test_only_one_way_to_fuse_attention_is_kept(exported, tmp_path):
     costs = {"Softmax": 20, "Attention": 1, "Erf": 10}
-    decisions = Fuse(judge="fp32").apply(exported, told(tmp_path, costs)).steps[-1].decisions
+    stage = Fuse(judge="fp32", fusions=("attention", "multi_head_attention", "gelu"))
+    decisions = stage.apply(exported, told(tmp_path, costs)).steps[-1].decisions
     assert decisions["fusions"] == ["multi_head_attention", "gelu"]
 
 
 def test_a_fusion_that_costs_time_is_left_out_and_switched_off(exported, tmp_path):
     costs = {"Softmax": 20, "SkipLayerNormalization": 30, "on": 15}
-    made = Fuse(judge="fp32").apply(exported, told(tmp_path, costs))
+    stage = Fuse(judge="fp32", fusions=("attention", "skip_layer_norm"))
+    made = stage.apply(exported, told(tmp_path, costs))
     decisions = made.steps[-1].decisions
     assert decisions["fusions"] == ["attention"]
     assert made.model.session.disabled_optimizers == (SESSION_SKIP,)
@@ -120,7 +123,7 @@ def test_where_nothing_helps_the_graph_stays(exported, tmp_path):
 
 def test_variants_are_judged_as_int8_unless_told_otherwise(exported, tmp_path):
     context = told(tmp_path, {})
-    made = Fuse().apply(exported, context)
+    made = Fuse(fusions=("attention", "skip_layer_norm")).apply(exported, context)
     assert all("DynamicQuantizeLinear" in counts for counts in context.seen)
     assert "DynamicQuantizeLinear" not in made.steps[-1].decisions["operators"]
 
@@ -136,7 +139,7 @@ def test_a_quantized_graph_gets_session_settings_only(exported, tmp_path):
 
 
 def test_a_fusion_that_changes_the_answers_is_dropped(exported, tmp_path):
-    stage = Fuse(judge="fp32", tolerance=1e-12)
+    stage = Fuse(judge="fp32", fusions=("layer_norm", "skip_layer_norm"), tolerance=1e-12)
     made = stage.apply(exported, told(tmp_path, {"LayerNormalization": 20, "Add": 5}))
     decisions = made.steps[-1].decisions
     dropped = made.steps[-1].measured["variants"]["skip_layer_norm"]
@@ -149,7 +152,7 @@ def test_it_fuses_other_families_and_text_models(tmp_path):
     source = Export().apply(encoder, small_context(tmp_path / "export"))
     context = told(tmp_path / "run", {"Softmax": 20})
     context.validation = labelled_texts(12)
-    made = Fuse(judge="fp32").apply(source, context)
+    made = Fuse(judge="fp32", fusions=("attention",)).apply(source, context)
     assert made.steps[-1].decisions["operators"]["Attention"] == 2
 
 

@@ -13,13 +13,10 @@ from edgecompress.all_metrics import bounded
 from edgecompress.stages.profile import Profile
 from edgecompress.values import Candidate, Measurement
 
-QUICK = Profile(warmup_ms=5, min_duration_ms=150, min_count=40, cold_starts=1, attempts=1)
+QUICK = Profile(
+    warmup_ms=5, max_warmup_ms=50, min_duration_ms=150, min_count=40, cold_starts=1, attempts=1
+)
 TEXTS = labelled_texts(12)
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 def by_metric(found: tuple[Measurement, ...]) -> dict[str, Measurement]:

@@ -59,7 +59,8 @@ def write_job(job: Job, folder: Path) -> None:
 
 def time_job(*models: JobModel, rows: int = 3, **fields: object) -> Job:
     feeds = feeds_from_rows([ROW] * rows, range(rows))
-    quick = {"warmup_ms": 1.0, "min_duration_ms": 20.0, "min_count": 12, "timeout_s": 60.0}
+    quick = {"warmup_ms": 1.0, "max_warmup_ms": 50.0, "min_duration_ms": 20.0, "min_count": 12,
+             "timeout_s": 60.0}  # fmt: skip
     return Job("time", models, (feeds,), **{**quick, **fields})  # type: ignore[arg-type]
 
 

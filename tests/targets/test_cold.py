@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,11 +14,6 @@ from edgecompress.targets.inputs import InputSettings
 from edgecompress.targets.local import Local
 from edgecompress.texts import words_example
 from edgecompress.values import Candidate
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 def test_six_starts_give_an_interval(tagger: Candidate) -> None:

@@ -33,11 +33,6 @@ from edgecompress.values import Json, OnnxModel
 PAGE = (Path(__file__).parents[2] / "docs" / "targets.md").read_text(encoding="utf-8")
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
 def test_this_machine_keeps_the_contract() -> None:
     found = check_target(LocalSpec(name="here", url="local"), clean=True)
     measured = {one.metric for one in found}

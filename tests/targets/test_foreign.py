@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from commands import in_process
 from foreign_models import FOREIGN
 from onnx import TensorProto, helper
 
@@ -30,11 +29,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def profile(*arguments: object, store: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "edgecompress", "profile", *map(str, arguments), *QUICK],
-        capture_output=True, text=True, timeout=300,
-        env={**os.environ, "EDGECOMPRESS_STORE": str(store), "COLUMNS": "80"},
-    )  # fmt: skip
+    environment = {"EDGECOMPRESS_STORE": str(store), "COLUMNS": "80"}
+    return in_process("profile", *arguments, *QUICK, **environment)
 
 
 def metrics(output: str, model: object) -> dict[str, float]:

@@ -42,7 +42,7 @@ def test_names() -> None:
 
 def test_readings_come_back(tagger: Candidate, tmp_path: Path) -> None:
     said: list[float] = []
-    quick = {"warmup_ms": 0.0, "min_duration_ms": 700.0, "min_count": 5}
+    quick = {"warmup_ms": 0.0, "max_warmup_ms": 50.0, "min_duration_ms": 700.0, "min_count": 5}
     readings = Local().run(
         Job("time", (JobModel(tagger.model), JobModel(None)), FEEDS, **quick),  # type: ignore[arg-type]
         tmp_path / "job",

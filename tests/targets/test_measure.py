@@ -21,16 +21,11 @@ from edgecompress.targets.operators import Operators
 from edgecompress.texts import words_example
 from edgecompress.values import Candidate, OnnxModel
 
-QUICK = Clock(warmup_ms=5.0, min_duration_ms=150.0, min_count=40, cold_starts=2)
+QUICK = Clock(warmup_ms=5.0, max_warmup_ms=50.0, min_duration_ms=150.0, min_count=40, cold_starts=2)
 SENTENCES = tuple(
     words_example(words=("muhammadu", "buhari", "na", "abuja")[:count], tags=("O",) * count)
     for count in (1, 2, 3, 4) * 5
 )
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 def test_ratios_to_the_first(tagger: Candidate) -> None:

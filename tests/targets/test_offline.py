@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import pytest
 from helpers import labelled_texts
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,11 +20,6 @@ from edgecompress.values import Candidate, OnnxModel
 
 QUICK = Clock(warmup_ms=1.0, max_warmup_ms=50.0, min_duration_ms=150.0, min_count=40)
 TEXTS = labelled_texts(40)
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 def doubling(path: Path, first: str | int, dtype: int = TensorProto.FLOAT) -> Candidate:

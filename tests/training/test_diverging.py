@@ -15,7 +15,9 @@ data: {{format: conll, root: {root}, train: train.txt, validation: dev.txt, test
 stages:
   - any: [[], [finetune: {{learning_rate: 1.0e+30}}]]
   - export
-profile: {{min_duration_ms: 20, warmup_ms: 5, min_count: 40, cold_starts: 1}}
+profile:
+  {{min_duration_ms: 100, warmup_ms: 5, max_warmup_ms: 50, min_count: 40, cold_starts: 0,
+   attempts: 1}}
 minimize: size
 """
 
