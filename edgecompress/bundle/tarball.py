@@ -14,7 +14,6 @@ from __future__ import annotations
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO
 
 from edgecompress.errors import BundleError
 
@@ -85,16 +84,16 @@ def _cut(name: str) -> tuple[bytes, bytes]:
     return text[:at], text[at + 1 :]
 
 
-def pieces(stream: IO[bytes]) -> Iterator[bytes]:
-    """Give what a stream still holds, a MiB at a time."""
-    while piece := stream.read(1 << 20):
+def pieces(read: Callable[[int], bytes]) -> Iterator[bytes]:
+    """Give all that a stream's `read` still gives, a MiB at a time."""
+    while piece := read(1 << 20):
         yield piece
 
 
 def file_pieces(file: Path) -> Iterator[bytes]:
     """Give a file's bytes, a MiB at a time."""
     with file.open("rb") as stream:
-        yield from pieces(stream)
+        yield from pieces(stream.read)
 
 
 def whole_size(sizes: Mapping[str, int]) -> int:

@@ -249,7 +249,7 @@ def _take(store: _Folder | _Archive, name: str, diff_id: str, file: Path) -> Lay
                 "has layers in zstandard; copy it with: skopeo copy --dest-compress-format gzip"
             )
         stream = gzip.GzipFile(fileobj=stored) if first[:2] == _GZIP else stored
-        for piece in pieces(stream):
+        for piece in pieces(stream.read):
             digest.update(piece)
             size += written.write(piece)
             if size > MOST_BYTES:

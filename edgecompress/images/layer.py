@@ -220,6 +220,6 @@ def _placed(wheel: zipfile.ZipFile, info: zipfile.ZipInfo) -> str | None:
 def _inflated(wheel: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
     try:
         with wheel.open(info) as stream:
-            yield from pieces(stream)
+            yield from pieces(stream.read)
     except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise ImageError(f"{wheel.filename}: {info.filename} cannot be read ({error})") from None

@@ -106,7 +106,7 @@ def _content(layer: tarfile.TarFile, member: tarfile.TarInfo) -> Iterator[bytes]
     stream = layer.extractfile(member)
     if stream is None:
         raise ImageError(f"{member.name}: is no file")
-    yield from pieces(stream)
+    yield from pieces(stream.read)
 
 
 def _settings(built: Base) -> Json:
