@@ -26,7 +26,7 @@ from peer_models import MAKERS, Feed, Given, Subject
 from peer_tools import Cost, Tool, Work, tools, watched
 
 from edgecompress.models.session import open_session
-from edgecompress.report.ground import CPU_FLAGS
+from edgecompress.report.environment import CPU_FLAGS
 from edgecompress.targets.agent.kernel import cpuinfo
 from edgecompress.targets.base import Clock
 from edgecompress.targets.inputs import InputSettings

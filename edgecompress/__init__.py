@@ -11,7 +11,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgecompress.api.asking import predict
     from edgecompress.api.bundles import (
         pack_bundle,
         show_bundle,
@@ -19,8 +18,9 @@ if TYPE_CHECKING:
         verify_bundle,
     )
     from edgecompress.api.differences import diff_bundles
-    from edgecompress.api.imaging import image
+    from edgecompress.api.images import image
     from edgecompress.api.measuring import evaluate, profile, sensitivity
+    from edgecompress.api.predicting import predict
     from edgecompress.api.recipes import check, list_stages, schema
     from edgecompress.api.reproducing import reproduce
     from edgecompress.api.running import run
@@ -78,8 +78,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "edgecompress.api.asking": ("predict",),
-    "edgecompress.api.imaging": ("image",),
+    "edgecompress.api.predicting": ("predict",),
+    "edgecompress.api.images": ("image",),
     "edgecompress.api.serving": ("serve",),
     "edgecompress.api.targets": (
         "check_targets", "clean_targets", "list_targets", "prepare_targets",

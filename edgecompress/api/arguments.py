@@ -16,8 +16,8 @@ from typing import Any, TypeAlias
 from edgecompress.progress import Reporter, Silent
 from edgecompress.resources import resource_folder
 
-Place: TypeAlias = "str | os.PathLike[str]"
-Places: TypeAlias = "Place | Sequence[Place]"
+StrPath: TypeAlias = "str | os.PathLike[str]"
+StrPaths: TypeAlias = "StrPath | Sequence[StrPath]"
 
 MODEL_AND_OUTPUT = """\
 model : path or str
@@ -75,7 +75,7 @@ def several(given: Any) -> tuple[Any, ...]:
     return (given,) if isinstance(given, str | int | os.PathLike) else tuple(given)
 
 
-def find_recipe(name: Place) -> Path:
+def find_recipe(name: StrPath) -> Path:
     """Give the recipe's file: a path, or the name of one that is installed (``quickstart``)."""
     path = Path(name)
     if path.exists():

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgecompress.api.arguments import Place
+from edgecompress.api.arguments import StrPath
 from edgecompress.api.shown import Section, Shown
 from edgecompress.api.signing import verify_with_key
 from edgecompress.bundle.directory import load_manifest
@@ -178,7 +178,7 @@ def _some(labels: tuple[str, ...], most: int = 12) -> str:
 
 
 def verify_bundle(
-    bundle: Place, *, core_only: bool = False, key: Place | None = None
+    bundle: StrPath, *, core_only: bool = False, key: StrPath | None = None
 ) -> VerifiedBundle:
     """Compare every byte of `bundle`, a directory or a .tar.zst, with its digests.
 
@@ -204,7 +204,7 @@ def verify_bundle(
     return VerifiedBundle(str(bundle), manifest, bool(manifest.evidence) and not core_only, signed)
 
 
-def show_bundle(bundle: Place) -> BundleSummary:
+def show_bundle(bundle: StrPath) -> BundleSummary:
     """Say what `bundle`, a directory or a .tar.zst, holds: task, labels, size, steps, versions.
 
     The digests of a directory are not checked.
@@ -223,7 +223,9 @@ def show_bundle(bundle: Place) -> BundleSummary:
         return BundleSummary.of(directory, load_manifest(directory))
 
 
-def pack_bundle(bundle: Place, output: Place | None = None, *, core: bool = False) -> PackedBundle:
+def pack_bundle(
+    bundle: StrPath, output: StrPath | None = None, *, core: bool = False
+) -> PackedBundle:
     """Verify the directory `bundle` and write it as one file, NAME.tar.zst.
 
     Equal bundles give equal files. `tar --zstd -xf` reads them, too.
@@ -247,7 +249,11 @@ def pack_bundle(bundle: Place, output: Place | None = None, *, core: bool = Fals
 
 
 def unpack_bundle(
-    file: Place, output: Place | None = None, *, max_size: float = 4.0, key: Place | None = None
+    file: StrPath,
+    output: StrPath | None = None,
+    *,
+    max_size: float = 4.0,
+    key: StrPath | None = None,
 ) -> UnpackedBundle:
     """Unpack the archive `file`, verify it and put it into place, whole or not at all.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgecompress.api.arguments import Place, Places, reporting, several
+from edgecompress.api.arguments import StrPath, StrPaths, reporting, several
 from edgecompress.api.difference_sections import answer_sections, sections
 from edgecompress.api.shown import Section, Shown
 from edgecompress.bundle.packing import opened
@@ -52,14 +52,14 @@ class BundleDifferences(Shown):
 
 
 def diff_bundles(
-    old: Place,
-    new: Place,
+    old: StrPath,
+    new: StrPath,
     *,
-    data: Places = (),
+    data: StrPaths = (),
     format: str | None = None,
     text_column: str = "text",
     label_column: str = "label",
-    recipe: Place | None = None,
+    recipe: StrPath | None = None,
     settings: Settings = (),
     split: str = "validation",
     show: int = 20,

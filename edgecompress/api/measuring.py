@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from edgecompress.api.arguments import Place, Places, reporting, several
-from edgecompress.api.measured import Evaluation, ModelProfile, Profile, Sensitivity
+from edgecompress.api.arguments import StrPath, StrPaths, reporting, several
+from edgecompress.api.measurements import Evaluation, ModelProfile, Profile, Sensitivity
 from edgecompress.api.options import DataOptions, takes_data
 from edgecompress.engine.sensitivity import Question, write_files
 from edgecompress.engine.sensitivity import sensitivity as measured_sensitivity
@@ -27,10 +27,10 @@ PARTS = {
 
 @takes_data
 def evaluate(
-    model: Place,
+    model: StrPath,
     *,
     split: Literal["validation", "test"] = "validation",
-    teacher: Place | None = None,
+    teacher: StrPath | None = None,
     **options: Any,
 ) -> Evaluation:
     """Measure the accuracy of `model`: an ONNX or PyTorch candidate, a bundle, a directory.
@@ -63,10 +63,10 @@ def evaluate(
 
 @takes_data
 def profile(
-    models: Places,
+    models: StrPaths,
     *,
     target: str | tuple[str, ...] = (),
-    targets: Place | None = None,
+    targets: StrPath | None = None,
     threads: int | tuple[int, ...] = (),
     affinity: int | tuple[int, ...] = (),
     arena: Literal["on", "off", "both"] | None = None,
@@ -76,9 +76,9 @@ def profile(
     operators: bool = False,
     size: Mapping[str, int] | None = None,
     bound: Mapping[str, int | tuple[int, int]] | None = None,
-    inputs: Place | None = None,
+    inputs: StrPath | None = None,
     compare: bool = False,
-    teacher: Place | None = None,
+    teacher: StrPath | None = None,
     **options: Any,
 ) -> Profile:
     """Measure size, latency, memory and more of models, on every target.
@@ -170,12 +170,12 @@ def profile(
 
 @takes_data
 def sensitivity(
-    model: Place,
+    model: StrPath,
     *,
-    output: Place | None = None,
-    compare: Place | None = None,
-    data: Place | None = None,
-    preprocessor: Place | None = None,
+    output: StrPath | None = None,
+    compare: StrPath | None = None,
+    data: StrPath | None = None,
+    preprocessor: StrPath | None = None,
     samples: int = 64,
     parts: Literal["all", "layers", "weights", "activations"] = "all",
     layer: str | tuple[str, ...] = (),
@@ -251,7 +251,7 @@ def sensitivity(
     return Sensitivity(found, top)
 
 
-def _absolute(place: Place | None) -> str | None:
+def _absolute(place: StrPath | None) -> str | None:
     return str(Path(place).absolute()) if place else None
 
 

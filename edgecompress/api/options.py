@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from edgecompress.api.arguments import Place, Places, described, find_recipe, several
+from edgecompress.api.arguments import StrPath, StrPaths, described, find_recipe, several
 from edgecompress.engine.recipe import Recipe
 from edgecompress.engine.single import single_recipe
 from edgecompress.progress import Reporter
@@ -22,14 +22,14 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 class DataOptions:
     """On which data a function works, and how it tells of it."""
 
-    recipe: Place | None = None
+    recipe: StrPath | None = None
     task: str | None = None
     format: str | None = None
-    train: Places = ()
-    validation: Places = ()
-    test: Places = ()
+    train: StrPaths = ()
+    validation: StrPaths = ()
+    test: StrPaths = ()
     recipe_settings: Settings = ()
-    store: Place | None = None
+    store: StrPath | None = None
     progress: bool | Reporter = True
 
     @property
@@ -39,11 +39,11 @@ class DataOptions:
 
     def build(
         self,
-        model: Place,
+        model: StrPath,
         stage: str | None = None,
         fields: Mapping[str, Any] | None = None,
         *,
-        teacher: Place | None = None,
+        teacher: StrPath | None = None,
         more: Mapping[str, Any] | None = None,
     ) -> Recipe:
         """Build the recipe of one stage, or of none; `more` are further fields of the recipe."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgecompress.api.arguments import Place, find_recipe
+from edgecompress.api.arguments import StrPath, find_recipe
 from edgecompress.api.shown import Section, Shown
 from edgecompress.engine.chains import find_stage
 from edgecompress.engine.matrix import read_matrix
@@ -116,7 +116,7 @@ def _matrix(matrix: Matrix) -> Iterator[str]:
     yield (f"{asked:,} stage uses, of which {made:,} are run: the others are shared")
 
 
-def check(recipe: Place, *, settings: Settings = ()) -> CheckedRecipe:
+def check(recipe: StrPath, *, settings: Settings = ()) -> CheckedRecipe:
     """Check `recipe` whole: keys, order of stages, data files, targets; nothing is run.
 
     Of a recipe with a `matrix:` every cell is checked, and the first is shown.

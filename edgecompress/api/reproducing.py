@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgecompress.api.arguments import Place, reporting
+from edgecompress.api.arguments import StrPath, reporting
 from edgecompress.api.difference_sections import sections
 from edgecompress.api.options import as_texts
 from edgecompress.api.shown import Section, Shown
@@ -105,14 +105,14 @@ def _model(found: ModelDifferences) -> Iterator[Section]:
 
 
 def reproduce(
-    bundle: Place,
+    bundle: StrPath,
     *,
-    data_root: Place | None = None,
-    teacher: Place | None = None,
-    model: Place | None = None,
+    data_root: StrPath | None = None,
+    teacher: StrPath | None = None,
+    model: StrPath | None = None,
     settings: Settings = (),
-    store: Place | None = None,
-    output: Place | None = None,
+    store: StrPath | None = None,
+    output: StrPath | None = None,
     threads: int | None = None,
     yes: bool | Callable[[Sequence[str]], bool] = False,
     progress: bool | Reporter = True,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgecompress.api.arguments import Place, find_recipe, reporting, several
+from edgecompress.api.arguments import StrPath, find_recipe, reporting, several
 from edgecompress.api.options import as_texts
 from edgecompress.api.paged import Paged
 from edgecompress.api.shown import Section, Shown
@@ -123,14 +123,14 @@ class MatrixCells(Shown):
 
 
 def run(
-    recipe: Place,
-    output: Place,
+    recipe: StrPath,
+    output: StrPath,
     *,
     settings: Settings = (),
     deterministic: bool = False,
     only: str | Sequence[str] = (),
     cells: bool = False,
-    store: Place | None = None,
+    store: StrPath | None = None,
     progress: bool | Reporter = True,
 ) -> Run | MatrixRun | MatrixCells:
     """Run `recipe`: compress, measure, choose, bundle and report.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgecompress.api.arguments import Place
+from edgecompress.api.arguments import StrPath
 from edgecompress.api.signing import verify_with_key
 from edgecompress.service import require
 from edgecompress.service.limits import Limits
@@ -26,7 +26,7 @@ class Served:
 
 
 def serve(
-    bundle: Place,
+    bundle: StrPath,
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
@@ -42,7 +42,7 @@ def serve(
     read_timeout: float = DEFAULT.read_timeout_s,
     timeout: float = DEFAULT.timeout_s,
     grace: float = DEFAULT.grace_s,
-    key: Place | None = None,
+    key: StrPath | None = None,
     started: Callable[[str], None] | None = None,
 ) -> Served:
     """Answer over HTTP with the model in `bundle`: /predict, /health and /metrics.

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from edgecompress.errors import DataError
 
 if TYPE_CHECKING:
-    from edgecompress.api.arguments import Place
+    from edgecompress.api.arguments import StrPath
     from edgecompress.api.bundles import SignedBundle
     from edgecompress.bundle.manifest import Manifest
 
 LONGEST_PASSWORD = 4096
 
 
-def verify_with_key(directory: Path, key: Place | None, *, evidence: bool) -> Manifest:
+def verify_with_key(directory: Path, key: StrPath | None, *, evidence: bool) -> Manifest:
     """Verify a bundle's directory and, with a public key, its signatures."""
     if key is None:
         from edgecompress.bundle import verify_bundle
@@ -27,7 +27,7 @@ def verify_with_key(directory: Path, key: Place | None, *, evidence: bool) -> Ma
 
 
 def sign_bundle(
-    directory: Place, *, key: Place, password_file: Place | None = None
+    directory: StrPath, *, key: StrPath, password_file: StrPath | None = None
 ) -> SignedBundle:
     """Sign `directory`: verify it, then write signatures beside its lists of digests.
 

@@ -10,17 +10,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from edgecompress.api.arguments import Place, reporting
-from edgecompress.api.made import StageResult, stage_result
+from edgecompress.api.arguments import StrPath, reporting
 from edgecompress.api.options import split_options, takes_data
+from edgecompress.api.stage_results import StageResult, stage_result
 from edgecompress.engine.single import apply_one
 from edgecompress.errors import ArgumentError
 
-Corpus: TypeAlias = "Place | Sequence[Place | Mapping[str, Any]]"
+Corpus: TypeAlias = "StrPath | Sequence[StrPath | Mapping[str, Any]]"
 
 
 @takes_data
-def export(model: Place, output: Place, **fields: Any) -> StageResult:
+def export(model: StrPath, output: StrPath, **fields: Any) -> StageResult:
     """Export the PyTorch `model` to ONNX and prove that the answers are the same.
 
     Parameters
@@ -32,7 +32,7 @@ def export(model: Place, output: Place, **fields: Any) -> StageResult:
 
 
 @takes_data
-def finetune(model: Place, output: Place, **fields: Any) -> StageResult:
+def finetune(model: StrPath, output: StrPath, **fields: Any) -> StageResult:
     """Fine-tune `model` (a directory or a hub id) on labelled data.
 
     Parameters
@@ -45,7 +45,7 @@ def finetune(model: Place, output: Place, **fields: Any) -> StageResult:
 
 @takes_data
 def distil(
-    model: Place, output: Place, *, teacher: Place | None = None, **fields: Any
+    model: StrPath, output: StrPath, *, teacher: StrPath | None = None, **fields: Any
 ) -> StageResult:
     """Train `model`, the student, to answer like the teacher.
 
@@ -60,7 +60,7 @@ def distil(
 
 
 @takes_data
-def factorize(model: Place, output: Place, **fields: Any) -> StageResult:
+def factorize(model: StrPath, output: StrPath, **fields: Any) -> StageResult:
     """Make products of low rank of the PyTorch `model`'s embedding and linear layers.
 
     The field embedding=128 gives the word embedding that rank, linear={"energy": 0.9} the linear
@@ -76,8 +76,8 @@ def factorize(model: Place, output: Place, **fields: Any) -> StageResult:
 
 @takes_data
 def prune(
-    model: Place,
-    output: Place,
+    model: StrPath,
+    output: StrPath,
     *,
     method: Literal["structured", "layers", "magnitude"] | str = "structured",
     **fields: Any,
@@ -99,12 +99,12 @@ def prune(
 
 @takes_data
 def quantize(
-    model: Place,
-    output: Place,
+    model: StrPath,
+    output: StrPath,
     *,
     scheme: str = "dynamic",
-    data: Place | None = None,
-    preprocessor: Place | None = None,
+    data: StrPath | None = None,
+    preprocessor: StrPath | None = None,
     force: bool = False,
     **fields: Any,
 ) -> StageResult:
@@ -143,8 +143,8 @@ def quantize(
 
 @takes_data
 def trim(
-    model: Place,
-    output: Place,
+    model: StrPath,
+    output: StrPath,
     *,
     corpus: Corpus = (),
     keep: int | None = None,
@@ -208,10 +208,10 @@ def _texts(corpus: Corpus) -> list[Any]:
 
 def _apply(
     stage: str,
-    model: Place,
-    output: Place,
+    model: StrPath,
+    output: StrPath,
     given: Mapping[str, Any],
-    teacher: Place | None = None,
+    teacher: StrPath | None = None,
 ) -> StageResult:
     options, fields = split_options(given)
     recipe = options.build(model, stage, fields, teacher=teacher)

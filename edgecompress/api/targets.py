@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgecompress.api.arguments import Place, reporting, several
+from edgecompress.api.arguments import StrPath, reporting, several
 from edgecompress.api.shown import Section, Shown
 from edgecompress.errors import EdgeCompressError
 from edgecompress.progress import Reporter
@@ -104,7 +104,7 @@ class TargetsDone(Shown):
         )
 
 
-def list_targets(*, targets: Place | None = None) -> TargetList:
+def list_targets(*, targets: StrPath | None = None) -> TargetList:
     """List the fleet and what each target can measure; nothing is connected to.
 
     Parameters
@@ -122,7 +122,7 @@ def list_targets(*, targets: Place | None = None) -> TargetList:
     return TargetList(fleet.file, tuple(lines), urls)
 
 
-def check_targets(names: Names = (), *, targets: Place | None = None) -> CheckedTargets:
+def check_targets(names: Names = (), *, targets: StrPath | None = None) -> CheckedTargets:
     """Connect to targets (else the whole fleet): what each is, and what is missing.
 
     Exit code 1 when something is missing or a target cannot be reached.
@@ -146,7 +146,7 @@ def check_targets(names: Names = (), *, targets: Place | None = None) -> Checked
 
 
 def prepare_targets(
-    names: Names, *, targets: Place | None = None, progress: bool | Reporter = True
+    names: Names, *, targets: StrPath | None = None, progress: bool | Reporter = True
 ) -> TargetsDone:
     """Set targets up: a board's virtual environment, or an emulated processor.
 
@@ -168,7 +168,7 @@ def prepare_targets(
         )
 
 
-def clean_targets(names: Names, *, targets: Place | None = None) -> TargetsDone:
+def clean_targets(names: Names, *, targets: StrPath | None = None) -> TargetsDone:
     """Remove what was left on targets, and say how much that was.
 
     Parameters
@@ -182,7 +182,7 @@ def clean_targets(names: Names, *, targets: Place | None = None) -> TargetsDone:
     return TargetsDone(tuple(_done(spec, spec.clean) for spec in specs))
 
 
-def _fleet(file: Place | None) -> Fleet:
+def _fleet(file: StrPath | None) -> Fleet:
     return read_fleet(Path(file) if file else None)
 
 
@@ -230,7 +230,7 @@ def _done(spec: TargetSpec, work: Callable[[], str]) -> TargetDone:
 
 def target_facts(report: TargetReport) -> list[str]:
     """Lay out a description in a few lines."""
-    from edgecompress.report.places import title
+    from edgecompress.report.targets import title
 
     known = report.facts or {}
     lines = [title(known)]

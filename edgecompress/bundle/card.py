@@ -16,16 +16,16 @@ from edgecompress.bundle.manifest import Manifest
 from edgecompress.errors import MissingExtraError
 from edgecompress.report import blocks, evidence, words
 from edgecompress.report.blocks import Block, Items, Paragraph, Section, name
+from edgecompress.report.details import Slices, slices
 from edgecompress.report.facts import HERE, Facts, display_name, gather, scored, size_ratio
+from edgecompress.report.floor import floor_and_overlaps
+from edgecompress.report.headline import headline
 from edgecompress.report.languages import LABEL, Languages, languages
 from edgecompress.report.limits import FEW, limits
 from edgecompress.report.markdown import render_markdown
-from edgecompress.report.panels import Slices, slices
-from edgecompress.report.places import described, places
-from edgecompress.report.sentence import headline
-from edgecompress.report.standing import standing
 from edgecompress.report.steps import in_words, quantized
 from edgecompress.report.table import Cell, Column, table_of
+from edgecompress.report.targets import describe_targets, target_blocks
 from edgecompress.tasks import task, task_names
 from edgecompress.values import Json, Row, RunResult, Step, find
 from edgecompress.words import listed
@@ -113,7 +113,7 @@ def render_card(manifest: Manifest, result: RunResult, *, longest: int | None = 
                 "How it was measured",
                 (
                     Items(tuple(evidence.method(result, facts, row))),
-                    *described(places(result, facts)),
+                    *target_blocks(describe_targets(result, facts)),
                 ),
             ),
             Section("The numbers", tuple(_numbers(result, facts, row))),
@@ -353,7 +353,7 @@ def _file_names(files: object) -> str:
 
 def _data(manifest: Manifest, result: RunResult) -> Iterator[Block]:
     yield from _splits(manifest, result)
-    yield Items((*_sources(manifest, result), *standing(result)))
+    yield Items((*_sources(manifest, result), *floor_and_overlaps(result)))
 
 
 def _sources(manifest: Manifest, result: RunResult) -> Iterator[str]:

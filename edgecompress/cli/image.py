@@ -12,7 +12,7 @@ from edgecompress.cli._output import say, usage_errors
 
 
 @command_of(
-    "imaging.image",
+    "images.image",
     changes={
         "wheels": {"type": click.Path(path_type=Path, exists=True, file_okay=False)},
         "context_only": {"metavar": "DIR"},

@@ -58,7 +58,7 @@ first, and nothing else is done without texts.
 
 
 @command_of(
-    "asking.predict",
+    "predicting.predict",
     also=_ALSO,
     changes={
         "texts": {"type": str, "nargs": -1, "required": False, "metavar": "[TEXT]..."},
@@ -84,7 +84,7 @@ def predict(
         raise click.UsageError("--jsonl reads a file or standard input; leave the texts out")
     if tune and threads != "auto":
         raise click.UsageError("--tune finds the number of threads; leave --threads out")
-    from edgecompress.api.asking import open_bundle
+    from edgecompress.api.predicting import open_bundle
 
     try:
         predictor = open_bundle(threads=threads, **options)

@@ -10,9 +10,7 @@ from edgecompress.all_metrics import metric as declared
 from edgecompress.machine_metrics import MACHINES
 from edgecompress.metrics import ANSWERS, OBSERVERS
 from edgecompress.report import words
-from edgecompress.report.across import across, differing
 from edgecompress.report.facts import HERE, Facts, display_name, scored
-from edgecompress.report.places import gap_words, gaps, places
 from edgecompress.report.steps import quantized
 from edgecompress.report.table import (
     Cell,
@@ -24,7 +22,9 @@ from edgecompress.report.table import (
     sampled,
     table_of,
 )
-from edgecompress.report.variants import sides
+from edgecompress.report.targets import describe_targets, gap_words, gaps
+from edgecompress.report.targets_table import differing, targets_table
+from edgecompress.report.variants import variant_tables
 from edgecompress.values import Measurement, Row, RunResult, find
 
 SIZES = tuple(one.name for one in MACHINES if one.needs is None)
@@ -121,10 +121,12 @@ def tables(result: RunResult, facts: Facts, row: Row) -> Iterator[Table]:
         where = f" on {target}" if facts.several or target != HERE else ""
         yield from _table(f"Speed and memory{where}", [*rows, row], lines)
     only = [one for one in (facts.reference, row if facts.winner else None) if one]
-    if wide := across(facts, places(result, facts), only):
+    if wide := targets_table(facts, describe_targets(result, facts), only):
         yield replace(wide, caption="On every target")
     yield from (
-        replace(side, remarks=()) for side in sides(facts, row) if side.heading == "Setting"
+        replace(side, remarks=())
+        for side in variant_tables(facts, row)
+        if side.heading == "Setting"
     )
 
 

@@ -11,8 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from edgecompress.report import blocks, ground, panels, places, plot, strips, variants, words
-from edgecompress.report.across import across, differing
+from edgecompress.report import blocks, details, environment, plot, strips, targets, variants, words
 from edgecompress.report.answers import Flip, Flips
 from edgecompress.report.blocks import (
     EVERYWHERE,
@@ -30,9 +29,10 @@ from edgecompress.report.blocks import (
 )
 from edgecompress.report.confusions import confusions
 from edgecompress.report.facts import REFERENCE, Facts, display_name, gather, short_names
+from edgecompress.report.floor import floor_and_overlaps
+from edgecompress.report.headline import headline
 from edgecompress.report.main_table import build
-from edgecompress.report.sentence import headline
-from edgecompress.report.standing import standing
+from edgecompress.report.targets_table import differing, targets_table
 from edgecompress.report.tiles import tiles
 from edgecompress.values import Row, RunResult
 
@@ -58,10 +58,10 @@ def run_page(result: RunResult, flips: Flips | None = None) -> blocks.Page:
         Examples whose answers changed, with their texts: for the page of the one who has the data.
     """
     facts = gather(result)
-    shown, head = panels.subject(facts), headline(result, facts)
+    shown, head = details.subject(facts), headline(result, facts)
     end = "" if not head.detail or head.detail.endswith(".") else "."
     subject = name(head.subject) if head.subject else ""
-    limits = blocks.Checks(panels.budget_lines(result, shown))
+    limits = blocks.Checks(details.budget_lines(result, shown))
     return blocks.Page(
         f"{result.name}: {head.badge}",
         blocks.Head(
@@ -82,11 +82,11 @@ def run_page(result: RunResult, flips: Flips | None = None) -> blocks.Page:
 def _sections(
     result: RunResult, facts: Facts, shown: Row | None, flips: Flips | None
 ) -> Iterator[Section]:
-    there = places.places(result, facts)
+    there = targets.describe_targets(result, facts)
     chosen = "Why the others were not chosen" if facts.winner else "Why none was chosen"
     alone = Only(PAGE, (Remark("These could not be made; the others went on without them."),))
-    lost = _reasons(facts, panels.losers(facts))
-    failed = _reasons(facts, panels.failed(facts))
+    lost = _reasons(facts, details.losers(facts))
+    failed = _reasons(facts, details.failed(facts))
     about = f"{name(display_name(shown))}" if shown else ""
     for title, anchor, media, inner in (
         ("All models", "all", EVERYWHERE, _models(result, facts)),
@@ -127,36 +127,36 @@ def _models(result: RunResult, facts: Facts) -> Iterator[Block]:
     if common := short_names(facts.rows)[1]:
         yield Remark(f"Every candidate also has {', '.join(map(name, common))}.")
     yield build(result, download=f"{_file_name(result.name)}.csv")
-    if told := standing(result):
+    if told := floor_and_overlaps(result):
         yield blocks.Items(told)
 
 
 def _targets(
-    facts: Facts, shown: Row | None, there: tuple[places.Place, ...], about: str
+    facts: Facts, shown: Row | None, there: tuple[targets.DescribedTarget, ...], about: str
 ) -> Iterator[Block]:
     first = [row for row in (facts.reference, shown) if shown and row]
-    table = across(facts, there, first)
+    table = targets_table(facts, there, first)
     if table is None:
         return
     yield from (blocks.Paragraph(f"{about}: {text}.") for text in differing(facts, shown))
     yield table
     rest = [row for row in facts.rows if first and row not in first]
-    others = across(facts, there, rest) if rest else None
+    others = targets_table(facts, there, rest) if rest else None
     if others and others.parts:
         title = f"The other models on every target ({len(others.parts)})"
         yield blocks.Folded(title, (replace(others, remarks=()),))
-    yield from places.described(there)
+    yield from targets.target_blocks(there)
     if gaps := _gaps(facts):
         yield from (Heading("What a target did not give"), *gaps)
 
 
 def _gaps(facts: Facts) -> tuple[Block, ...]:
-    pairs = tuple(places.gap_words(gap) for gap in places.gaps(facts))
+    pairs = tuple(targets.gap_words(gap) for gap in targets.gaps(facts))
     return (blocks.Pairs(pairs),) if pairs else ()
 
 
 def _sides(facts: Facts, shown: Row | None, about: str) -> Iterator[Block]:
-    found = variants.sides(facts, shown)
+    found = variants.variant_tables(facts, shown)
     if shown is None or not found:
         return
     yield Only(PAGE, (Remark(f"{about}; no limit of the budget is about these figures."),))
@@ -200,7 +200,7 @@ def _spread(facts: Facts) -> Iterator[Block]:
 
 
 def _journeys(facts: Facts, shown: Row | None) -> Iterator[Block]:
-    found = {row.name: table for row in facts.candidates if (table := panels.journey(row))}
+    found = {row.name: table for row in facts.candidates if (table := details.journey(row))}
     if shown and (table := found.pop(shown.name, None)):
         where = f", accuracy on the first target that answers and time on {name(facts.target)}"
         yield Remark(
@@ -214,7 +214,7 @@ def _journeys(facts: Facts, shown: Row | None) -> Iterator[Block]:
 
 
 def _slices(facts: Facts, shown: Row | None, about: str) -> Iterator[Block]:
-    found = panels.slices(facts, shown)
+    found = details.slices(facts, shown)
     if found:
         same = len({one.metric for one in found}) == 1
         yield Remark(
@@ -222,7 +222,7 @@ def _slices(facts: Facts, shown: Row | None, about: str) -> Iterator[Block]:
             f"the {found[0].split} split"
             f"{f', as {name(facts.target)} answered' if facts.several else ''}."
         )
-        yield blocks.Columns(tuple((panels.slice_table(one),) for one in found))
+        yield blocks.Columns(tuple((details.slice_table(one),) for one in found))
 
 
 def _flips(flips: Flips, about: str) -> Iterator[Block]:
@@ -269,7 +269,7 @@ def _reasons(facts: Facts, found: Sequence[tuple[Row, str]]) -> tuple[Block, ...
 
 
 def _readings(facts: Facts, shown: Row | None) -> Iterator[Block]:
-    table = panels.readings(facts, shown)
+    table = details.readings(facts, shown)
     if table.lines:
         title = f"{len(table.lines)} metrics of {len(table.columns)} models"
         yield blocks.Folded(title, (table,))
@@ -277,14 +277,14 @@ def _readings(facts: Facts, shown: Row | None) -> Iterator[Block]:
 
 def _ground(result: RunResult, facts: Facts) -> Block:
     here = {key: value for key, value in result.environment.items() if key != "targets"}
-    important, flags = ground.cpu_flags(here)
+    important, flags = environment.cpu_flags(here)
     title = "This machine, which ran the recipe" if facts.several else "Machine"
-    machine: list[Block] = [Heading(title), blocks.FactList(ground.host(here))]
+    machine: list[Block] = [Heading(title), blocks.FactList(environment.host(here))]
     machine += [blocks.Chips(important, "CPU flags that matter")] if important else []
     every = blocks.Paragraph(name(" ".join(flags)))
     machine += [blocks.Folded(f"All {len(flags)} CPU flags", (every,))] if flags else []
     known = {key: one for key, one in result.data.items() if key not in ("floor", "overlaps")}
-    data = ground.machine(known)
+    data = environment.machine(known)
     beside: tuple[Block, ...] = (Heading("Data"), blocks.FactList(data))
     return blocks.Columns((tuple(machine), *((beside,) if data else ())))
 

@@ -18,7 +18,7 @@ from edgecompress.report.table import Cell, Column, Notes, Table, cell_of, table
 from edgecompress.values import Measurement, Row, find
 
 DATA = ("file", "label")
-"""Prefixes of slices of the data, which `edgecompress.report.panels` draws."""
+"""Prefixes of slices of the data, which `edgecompress.report.details` draws."""
 OPERATOR, OPERATORS = "operator", "Time by operator"
 KINDS = {
     "dot_product": "integer dot products",
@@ -31,7 +31,7 @@ SHOWN = 12
 """Operators and nodes that are shown; the rest is summed up."""
 
 
-def sides(facts: Facts, row: Row | None) -> tuple[Table, ...]:
+def variant_tables(facts: Facts, row: Row | None) -> tuple[Table, ...]:
     """Lay out what is known of `row` beside the main configuration."""
     if row is None:
         return ()

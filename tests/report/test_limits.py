@@ -8,11 +8,11 @@ import pytest
 
 from edgecompress.report import evidence
 from edgecompress.report.blocks import Head, Page
+from edgecompress.report.details import slices
 from edgecompress.report.facts import Facts, gather
 from edgecompress.report.languages import Language, languages
 from edgecompress.report.limits import FEW, few, limits, listed
 from edgecompress.report.markdown import render_markdown
-from edgecompress.report.panels import slices
 from edgecompress.values import Measurement, Row, RunResult
 
 

@@ -9,7 +9,7 @@ import math
 import pytest
 from rich.console import Console
 
-from edgecompress.api.measured import Evaluation
+from edgecompress.api.measurements import Evaluation
 from edgecompress.report.document import measurement_lines
 from edgecompress.report.profile_page import profile_page
 from edgecompress.report.terminal import print_page

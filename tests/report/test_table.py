@@ -8,13 +8,13 @@ import pytest
 from rich.console import Console
 
 from edgecompress.report import words
+from edgecompress.report.details import journey, losers, slices
+from edgecompress.report.environment import cpu_flags, machine
 from edgecompress.report.facts import gather, short_names
-from edgecompress.report.ground import cpu_flags, machine
+from edgecompress.report.headline import headline
 from edgecompress.report.main_table import build
 from edgecompress.report.markdown import code, escape, render_markdown
-from edgecompress.report.panels import journey, losers, slices
 from edgecompress.report.run_page import run_page
-from edgecompress.report.sentence import headline
 from edgecompress.report.table import Table
 from edgecompress.report.terminal import render_terminal
 from edgecompress.report.words import limit_words, number, signed

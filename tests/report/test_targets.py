@@ -12,21 +12,27 @@ import pytest
 from browsing import SIDEWAYS, WIDTHS, open_page
 from rich.console import Console
 
-from edgecompress.report.across import across, differing
 from edgecompress.report.blocks import name
+from edgecompress.report.details import readings
 from edgecompress.report.document import from_json, to_json
 from edgecompress.report.facts import gather
+from edgecompress.report.headline import headline
 from edgecompress.report.html import render_html
 from edgecompress.report.main_table import build
 from edgecompress.report.markdown import render_markdown
-from edgecompress.report.panels import readings
-from edgecompress.report.places import Place, description, gap_words, gaps, places
 from edgecompress.report.plot import draw
 from edgecompress.report.run_page import run_page
-from edgecompress.report.sentence import headline
 from edgecompress.report.table import NOT_MEASURED, Cell, Table
+from edgecompress.report.targets import (
+    DescribedTarget,
+    describe_targets,
+    description,
+    gap_words,
+    gaps,
+)
+from edgecompress.report.targets_table import differing, targets_table
 from edgecompress.report.terminal import render_terminal
-from edgecompress.report.variants import in_floating_point, sides
+from edgecompress.report.variants import in_floating_point, variant_tables
 from edgecompress.report.words import limit_words, title, with_unit
 from edgecompress.values import Limit, Measurement, RunResult
 
@@ -45,7 +51,7 @@ def terminal(result: RunResult, width: int) -> str:
 
 def wide(result: RunResult) -> Table:
     facts = gather(result)
-    found = across(facts, places(result, facts))
+    found = targets_table(facts, describe_targets(result, facts))
     assert found is not None
     return found
 
@@ -171,7 +177,7 @@ def test_other_settings_stand_beside_the_main_one(several: RunResult) -> None:
     facts = gather(several)
     winner = facts.winner
     assert winner is not None
-    settings, kinds, operators, nodes = sides(facts, winner)
+    settings, kinds, operators, nodes = variant_tables(facts, winner)
     lines = by_name(settings)
     names = [column.title for column in settings.columns]
     assert names == ["p50", "Throughput", "Peak mem."]
@@ -201,16 +207,16 @@ def test_a_run_on_this_machine_alone_looks_as_before(result: RunResult) -> None:
     alone = replace(
         result, environment={**result.environment, "targets": {"local": {"cpu": "x", "flags": "q"}}}
     )
-    assert places(alone, facts) == ()
-    assert across(facts, ()) is None
-    assert sides(facts, facts.winner) == ()
+    assert describe_targets(alone, facts) == ()
+    assert targets_table(facts, ()) is None
+    assert variant_tables(facts, facts.winner) == ()
     assert render_markdown(run_page(alone)) == render_markdown(run_page(result))
     assert render_html(run_page(alone)) == render_html(run_page(result))
     assert "every target" not in render_html(run_page(result))[:200_000].lower()
 
 
 def test_targets_are_described(several: RunResult) -> None:
-    here, board, old, unknown = places(several, gather(several))
+    here, board, old, unknown = describe_targets(several, gather(several))
     assert board.title == "Raspberry Pi 5 Model B Rev 1.0 · Cortex-A76"
     assert board.isa == ("dotprod", "fp16")
     assert board.harness == "11.2 µs per call, median of 9 jobs"
@@ -230,8 +236,8 @@ def test_a_description_may_lack_anything(document: dict[str, Any]) -> None:
 
 def test_a_target_of_which_nothing_is_known_is_still_named(several: RunResult) -> None:
     bare = replace(several, environment={})
-    assert [place.name for place in places(bare, gather(bare))] == list(TARGETS)
-    assert isinstance(places(bare, gather(bare))[0], Place)
+    assert [place.name for place in describe_targets(bare, gather(bare))] == list(TARGETS)
+    assert isinstance(describe_targets(bare, gather(bare))[0], DescribedTarget)
     assert "Where and on what" in render_html(run_page(bare))
 
 

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from edgecompress.report import blocks, ground, words
+from edgecompress.report import blocks, environment, words
 from edgecompress.report.blocks import Block, Fact, name
 from edgecompress.report.facts import Facts, display_name, failures
 from edgecompress.values import Json, RunResult
@@ -24,7 +24,7 @@ _LIBRARIES = ("onnxruntime", "numpy", "tokenizers")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class DescribedTarget:
     """A target for people; what is not known of it is empty (of `meters`, None).
 
     `isa` are the features that int8 and half precision kernels are chosen by, `harness` what the
@@ -51,16 +51,16 @@ class Gap:
     reason: str
 
 
-def places(result: RunResult, facts: Facts) -> tuple[Place, ...]:
+def describe_targets(result: RunResult, facts: Facts) -> tuple[DescribedTarget, ...]:
     """Describe every target; none where there is only this machine."""
     if not facts.several:
         return ()
     described = result.environment.get("targets")
     known = described if isinstance(described, Mapping) else {}
-    return tuple(_place(name, known.get(name), facts) for name in facts.targets)
+    return tuple(_describe(name, known.get(name), facts) for name in facts.targets)
 
 
-def described(there: tuple[Place, ...]) -> tuple[Block, ...]:
+def target_blocks(there: tuple[DescribedTarget, ...]) -> tuple[Block, ...]:
     """Lay out what each target is: a card on the page, else a line."""
     if not there:
         return ()
@@ -74,7 +74,7 @@ def described(there: tuple[Place, ...]) -> tuple[Block, ...]:
     return blocks.Only(blocks.PAGE, (cards,)), blocks.Only(blocks.PLAIN, (told,))
 
 
-def _card(place: Place) -> Iterator[Block]:
+def _card(place: DescribedTarget) -> Iterator[Block]:
     yield blocks.Heading(name(place.name))
     if place.title:
         yield blocks.Remark(place.title)
@@ -96,7 +96,7 @@ def title(document: Json) -> str:
 def description(document: Json) -> tuple[Fact, ...]:
     """Lay out a description (`edgecompress.targets.agent.describe`) as facts, all but its flags."""
     host = _HOSTS if document.get("emulated") else ()
-    facts = [*ground.host({key: document.get(key) for key in _SHOWN if key not in host})]
+    facts = [*environment.host({key: document.get(key) for key in _SHOWN if key not in host})]
     libraries = document.get("libraries")
     if isinstance(libraries, Mapping):
         text = ", ".join(
@@ -132,17 +132,17 @@ def gap_words(gap: Gap) -> tuple[str, str]:
     return f"{gap.target}: {', '.join(gap.what)} of {models}", gap.reason
 
 
-def _place(name: str, document: object, facts: Facts) -> Place:
+def _describe(name: str, document: object, facts: Facts) -> DescribedTarget:
     harness = _harness(name, facts)
     if not isinstance(document, Mapping):
         document = {"error": "nothing is known of it"}
     if document.get("error"):
         emulated = name.startswith("emulated://")
         error = words.plain(document["error"]).removeprefix(f"{words.plain(name)}: ")
-        return Place(words.plain(name), harness=harness, emulated=emulated, error=error)
+        return DescribedTarget(words.plain(name), harness=harness, emulated=emulated, error=error)
     known = dict(document)
     isa = known.get("isa")
-    return Place(
+    return DescribedTarget(
         words.plain(name),
         title=title(known),
         facts=description(known),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from edgecompress.api.arguments import Place, several
+from edgecompress.api.arguments import StrPath, several
 from edgecompress.api.shown import Section, Shown
 from edgecompress.api.signing import verify_with_key
 from edgecompress.errors import ArgumentError
@@ -29,18 +29,18 @@ class BuiltImages(Shown):
 
 
 def image(
-    bundle: Place,
+    bundle: StrPath,
     *,
     tag: str | None = None,
     platform: str | tuple[str, ...] = (),
     engine: Literal["auto", "docker", "podman", "buildah"] | str = "auto",
     base: str | None = None,
     install_base: str | None = None,
-    wheels: Place | None = None,
+    wheels: StrPath | None = None,
     fetch: bool = False,
-    context_only: Place | None = None,
-    output: Place | None = None,
-    key: Place | None = None,
+    context_only: StrPath | None = None,
+    output: StrPath | None = None,
+    key: StrPath | None = None,
     tell: Callable[[str], None] = warnings.warn,
 ) -> BuiltImages:
     """Build a container image of `bundle` with docker, podman or buildah.

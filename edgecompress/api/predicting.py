@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from edgecompress.api.arguments import Place
+from edgecompress.api.arguments import StrPath
 from edgecompress.api.shown import Section, Shown
 from edgecompress.api.signing import verify_with_key
 from edgecompress.errors import ArgumentError
@@ -48,14 +48,14 @@ class Predictions(Shown):
 
 
 def predict(
-    bundle: Place,
+    bundle: StrPath,
     texts: str | Iterable[Question],
     *,
     threads: Auto = "auto",
     batch: Auto = "auto",
     tune: bool = False,
     verify: bool = True,
-    key: Place | None = None,
+    key: StrPath | None = None,
 ) -> Predictions:
     """Answer texts with the model in `bundle`.
 
@@ -99,12 +99,12 @@ def predict(
 
 
 def open_bundle(
-    bundle: Place,
+    bundle: StrPath,
     *,
     threads: Auto = "auto",
     batch: Auto = "auto",
     verify: bool = True,
-    key: Place | None = None,
+    key: StrPath | None = None,
 ) -> Predictor:
     """Verify a bundle, with its signatures where there is a key, and open it."""
     if key is not None:

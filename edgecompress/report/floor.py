@@ -9,7 +9,7 @@ from edgecompress.report import words
 from edgecompress.values import FLOOR, Row, RunResult, Verdict
 
 
-def standing(result: RunResult) -> tuple[str, ...]:
+def floor_and_overlaps(result: RunResult) -> tuple[str, ...]:
     """Say what the floor answers, and for every two splits how many texts stand in both."""
     return (*_floor(result), *_shared(result))
 

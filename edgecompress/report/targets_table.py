@@ -11,7 +11,6 @@ from dataclasses import replace
 
 from edgecompress.report import words
 from edgecompress.report.facts import Facts, failures, short_names
-from edgecompress.report.places import EMULATED, Place
 from edgecompress.report.table import (
     NOT_MEASURED,
     Cell,
@@ -25,21 +24,24 @@ from edgecompress.report.table import (
     loss_cell,
     sampled,
 )
+from edgecompress.report.targets import EMULATED, DescribedTarget
 from edgecompress.values import Measurement, Row, find
 
 VERSUS_HOST = "vs host"
 ABSENT = Cell(NOT_MEASURED, tone="quiet", short=words.MISSING)
 
-_Make = Callable[[Row, Place, Notes], Cell]
+_Make = Callable[[Row, DescribedTarget, Notes], Cell]
 
 
-def across(facts: Facts, places: tuple[Place, ...], only: Sequence[Row] = ()) -> Table | None:
+def targets_table(
+    facts: Facts, places: tuple[DescribedTarget, ...], only: Sequence[Row] = ()
+) -> Table | None:
     """Lay out models on all targets; None where there is only this machine.
 
     Parameters
     ----------
     facts : Facts
-    places : tuple of Place
+    places : tuple of DescribedTarget
         What the targets are.
     only : sequence of Row, optional
         The models to show; all of them when it is empty.
@@ -97,10 +99,10 @@ def _columns(facts: Facts) -> list[tuple[Column, _Make]]:
     def loss(metric: str) -> _Make:
         return lambda row, place, notes: loss_cell(_at(row, metric, place, facts.split), notes)
 
-    def unlike(row: Row, place: Place, notes: Notes) -> Cell:
+    def unlike(row: Row, place: DescribedTarget, notes: Notes) -> Cell:
         return _as(_at(row, "host_difference", place, facts.split), _percent, notes)
 
-    def instructions(row: Row, place: Place, notes: Notes) -> Cell:
+    def instructions(row: Row, place: DescribedTarget, notes: Notes) -> Cell:
         return _as(_at(row, "instructions", place), words.millions, notes)
 
     return [
@@ -120,7 +122,9 @@ def _columns(facts: Facts) -> list[tuple[Column, _Make]]:
     ]
 
 
-def _at(row: Row, metric: str, place: Place, split: str | None = None) -> Measurement | None:
+def _at(
+    row: Row, metric: str, place: DescribedTarget, split: str | None = None
+) -> Measurement | None:
     return next(
         (
             one
@@ -132,7 +136,7 @@ def _at(row: Row, metric: str, place: Place, split: str | None = None) -> Measur
     )
 
 
-def _physical(row: Row, metric: str, place: Place, notes: Notes) -> Cell:
+def _physical(row: Row, metric: str, place: DescribedTarget, notes: Notes) -> Cell:
     """Write what only a real machine has; where it is missing, say so and why."""
     found = _at(row, metric, place)
     if found is not None:
@@ -148,7 +152,7 @@ def _or_not_measured(cell: Cell) -> Cell:
     return replace(ABSENT, notes=cell.notes) if cell.text == "n/a" else cell
 
 
-def _answered(row: Row, facts: Facts, place: Place, notes: Notes) -> Cell:
+def _answered(row: Row, facts: Facts, place: DescribedTarget, notes: Notes) -> Cell:
     found = _at(row, facts.primary or "", place, facts.split)
     if found is not None:
         return replace(cell_of(found, notes, sampled(found)), detail="")
@@ -156,7 +160,7 @@ def _answered(row: Row, facts: Facts, place: Place, notes: Notes) -> Cell:
     return replace(ABSENT, notes=(notes.number(failed),)) if failed else Cell()
 
 
-def _failed(row: Row, observer: str, split: str | None, place: Place) -> str:
+def _failed(row: Row, observer: str, split: str | None, place: DescribedTarget) -> str:
     """Give why a target failed, empty where it did not; the reason mostly names it already."""
     for one in failures(row):
         if (one.metric, one.target, one.split) == (observer, place.name, split):
@@ -177,7 +181,7 @@ def _as(found: Measurement | None, write: Callable[[Measurement], str], notes: N
 
 
 def _remarks(
-    facts: Facts, places: tuple[Place, ...], shown: set[str]
+    facts: Facts, places: tuple[DescribedTarget, ...], shown: set[str]
 ) -> tuple[tuple[str, str], ...]:
     said = {
         "differs": "«Unlike host» is the share of answers that differ from this machine's to the "

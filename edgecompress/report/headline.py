@@ -16,7 +16,7 @@ from edgecompress.report.facts import (
     speedup,
     state,
 )
-from edgecompress.report.standing import below_floor
+from edgecompress.report.floor import below_floor
 from edgecompress.values import RunResult
 
 STATES = {"pass": "Budget kept", "fail": "Budget missed", "undecided": "Undecided"}
