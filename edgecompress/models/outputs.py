@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +43,14 @@ class Samples:
         """Name of the task's metric; None where there is no label to compare with."""
         return self.rows.task.metrics[0].name if self.rows is not None and self.examples else None
 
+    def score(self, logits: Iterable[Array]) -> float | None:
+        """Give the task's metric of the first outputs, (1, …) each; None where there is none."""
+        if self.rows is None or not self.examples:
+            return None
+        kind = self.rows.task
+        kept = [kind.compact(one[0], row) for row, one in zip(self.rows, logits, strict=True)]
+        return kind.quality(kind.decode(kept, self.rows), self.examples, self.labels)
+
 
 @dataclass(frozen=True, slots=True)
 class Cost:
@@ -81,7 +89,7 @@ class Judge:
         total = sum(len(one) for one in flat)
         mean = sum(float(one.sum()) for one in flat) / max(total, 1)
         self.variance = sum(float(np.square(one - mean).sum()) for one in flat)
-        self.reference = self._score([found[0] for found in self.expected])
+        self.reference = samples.score([found[0] for found in self.expected])
 
     def cost(self, run: Run, progress: Callable[[], None] = lambda: None) -> Cost:
         """Run another model on all samples and compare; `progress` is told after each."""
@@ -106,18 +114,8 @@ class Judge:
             return None
         if not all(np.isfinite(one).all() for one in logits):
             return self.reference  # no answer can be read: all is lost
-        score = self._score(logits)
+        score = self.samples.score(logits)
         return None if score is None else self.reference - score
-
-    def _score(self, logits: Sequence[Array]) -> float | None:
-        """Give the task's metric of the first outputs, (1, …) each."""
-        found = self.samples
-        if found.rows is None or not found.examples:
-            return None
-        kind, rows = found.rows.task, found.rows
-        kept = [kind.compact(one[0], row) for row, one in zip(rows, logits, strict=True)]
-        answers = kind.decode(kept, rows)
-        return kind.quality(answers, found.examples, found.labels)
 
 
 def _floats(outputs: Sequence[Array]) -> Array:

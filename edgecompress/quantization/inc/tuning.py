@@ -15,29 +15,28 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from edgecompress.errors import DataError, StageError
 from edgecompress.models.inputs import encode_rows, typed_feed
-from edgecompress.models.outputs import Samples
-from edgecompress.models.session import open_session
+from edgecompress.models.outputs import Run, Samples
+from edgecompress.models.runner import TorchRunner, open_onnx
 from edgecompress.quantization.inc.config import IncConfig, Smooth
 from edgecompress.quantization.inc.config import Scheme as IncScheme
 from edgecompress.quantization.inc.library import LIBRARY_ERRORS
-from edgecompress.quantization.inc.source import Prepared, Source, tensors
+from edgecompress.quantization.inc.source import Prepared, Source
 from edgecompress.quantization.observe.learned import module_path
 from edgecompress.quantization.plan.scheme import Scheme
 from edgecompress.quantization.search.sensitivity import measure
 from edgecompress.surgery.model import load_module
-from edgecompress.tasks import Rows
-from edgecompress.values import Example, Json, OnnxModel
+from edgecompress.values import Example, Json
+from edgecompress.writing import replace_file
 
 MODEL = "model.onnx"
 RANKED_ON = 16
@@ -176,20 +175,9 @@ class Ledger:
 
     def save(self) -> None:
         """Write what is known, in one step."""
-        trials = [
-            {
-                "plan": one.plan.to_json(),
-                "score": one.score,
-                "outcome": one.outcome,
-                "seconds": one.seconds,
-                "decisions": one.decisions,
-            }
-            for one in self.trials
-        ]
+        trials = [{**asdict(one), "plan": one.plan.to_json()} for one in self.trials]
         document = {"baseline": self.baseline, "seconds": self.seconds, "trials": trials}
-        aside = self.file.with_suffix(".part")
-        aside.write_text(json.dumps(document), encoding="utf-8")
-        aside.replace(self.file)
+        replace_file(self.file, json.dumps(document))
 
 
 class _EnoughError(Exception):
@@ -215,12 +203,9 @@ class Tuner:
                 "without them use quantize.inc_dynamic"
             )
         self.source, self.settings, self.ledger = source, settings, ledger
-        self.rows, self.judged = rows, examples
-
-    @property
-    def metric(self) -> str:
-        """The metric's name."""
-        return self.rows.task.metrics[0].name
+        feeds = tuple(typed_feed(rows, [row], source.specs) for row in range(len(rows.lengths)))
+        self.samples = Samples(feeds, rows, tuple(examples), source.candidate.labels)
+        self.metric = rows.task.metrics[0].name
 
     @property
     def goal(self) -> float:
@@ -236,7 +221,7 @@ class Tuner:
             When the model answers nothing right, or every plan failed.
         """
         if self.ledger.baseline is None:
-            self.ledger.baseline = self._torch_score()
+            self.ledger.baseline = self._score(_torch_run(load_module(self.source.model)))
             self.ledger.save()
         if self.ledger.baseline <= 0:
             raise StageError(
@@ -327,7 +312,7 @@ class Tuner:
             path = ledger.path(len(ledger.trials))
             try:
                 made, decisions = source.write(model, prepared, plan, path)
-                score = self._score(made)
+                score = self._score(open_onnx(made).values)
             except StageError as error:
                 self._failed(plan, error)
                 return 0.0
@@ -348,35 +333,13 @@ class Tuner:
         outcome = " ".join(str(error).split())[:300] or type(error).__name__
         self.ledger.add(Trial(plan, None, outcome, 0.0, {}), self.goal)
 
-    def _torch_score(self) -> float:
-        """Score the unquantized model, one example at a time as all others."""
-        module = load_module(self.source.model)
+    def _score(self, run: Run) -> float:
+        """Give the metric of a model that is asked one example at a time, as it is deployed."""
+        found = self.samples.score(run(feed)[0] for feed in self.samples.feeds)
+        return 0.0 if found is None else found
 
-        def answer(row: int) -> np.ndarray[Any, Any]:
-            feed = typed_feed(self.rows, [row], self.source.specs)
-            named = dict(zip(feed, tensors(feed), strict=True))
-            with torch.inference_mode():
-                logits: np.ndarray[Any, Any] = module(**named, return_dict=False)[0].numpy()
-            return logits[0]
 
-        return self._scored(answer, self.rows)
-
-    def _score(self, model: OnnxModel) -> float:
-        """Score an ONNX model by the answers that ONNX Runtime gives, as it will be deployed."""
-        session = open_session(model)
-
-        def answer(row: int) -> np.ndarray[Any, Any]:
-            found: np.ndarray[Any, Any] = session.run(
-                None, typed_feed(self.rows, [row], self.source.specs)
-            )[0]
-            return found[0]
-
-        return self._scored(answer, self.rows)
-
-    def _scored(self, answer: Callable[[int], np.ndarray[Any, Any]], rows: Rows) -> float:
-        labels = self.source.candidate.labels
-        logits = [
-            rows.task.compact(answer(row), rows.rows[row]) for row in range(len(rows.lengths))
-        ]
-        answers = rows.task.decode(logits, rows)
-        return rows.task.quality(answers, self.judged, labels)
+def _torch_run(module: Any) -> Run:
+    """Ask a PyTorch module as an ONNX model is asked."""
+    runner = TorchRunner(module, ["logits"])
+    return lambda feed: list(runner(feed).values())

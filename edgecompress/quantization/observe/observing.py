@@ -16,7 +16,7 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from edgecompress.errors import StageError
-from edgecompress.models.session import ORT_ERRORS, open_session
+from edgecompress.models.session import ORT_ERRORS, first_line, open_session
 from edgecompress.models.storage import read_model, write_model
 from edgecompress.quantization.graphs.layers import name_nodes
 from edgecompress.values import Feed, OnnxModel
@@ -89,9 +89,8 @@ def observed(
         try:
             outputs = dict(zip(asked, session.run(asked, feed) if asked else (), strict=True))
         except ORT_ERRORS as error:
-            first = str(error).strip().splitlines()[0]
             raise StageError(
-                f"calibration sample {count} does not fit the model ({first})"
+                f"calibration sample {count} does not fit the model ({first_line(error)})"
             ) from None
         given = {name: feed[name] for name in names if name in inputs}
         yield count, {n: without_padding((outputs | given)[n], feed) for n in names}

@@ -16,7 +16,7 @@ import onnxruntime as ort
 from onnx import ValueInfoProto
 
 from edgecompress.errors import StageError
-from edgecompress.models.session import ORT_ERRORS, open_session
+from edgecompress.models.session import ORT_ERRORS, first_line, open_session
 from edgecompress.models.storage import read_model, write_model
 from edgecompress.quantization.graphs.layers import name_nodes
 from edgecompress.values import Feed, Json, OnnxModel
@@ -183,8 +183,7 @@ def _run(session: ort.InferenceSession, names: Sequence[str], feed: Feed) -> lis
     try:
         return list(session.run(list(names), {k: v for k, v in feed.items() if k in taken}))
     except ORT_ERRORS as error:
-        first = str(error).strip().splitlines()[0]
-        raise StageError(f"a sample does not fit the model ({first})") from None
+        raise StageError(f"a sample does not fit the model ({first_line(error)})") from None
 
 
 def worst_step(errors: Sequence[TensorError]) -> TensorError | None:

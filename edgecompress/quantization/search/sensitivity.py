@@ -21,6 +21,7 @@ from edgecompress.quantization.plan.scheme import Scheme
 from edgecompress.quantization.search.switched import Part, Switched
 from edgecompress.quantization.search.units import Unit, chosen_units
 from edgecompress.values import Json, OnnxModel
+from edgecompress.writing import replace_file
 
 What = Literal["both", "weight", "activation", "int8", "int4"]
 """What is rounded: of a linear layer its weight, its input or both; of a table its bits."""
@@ -173,9 +174,7 @@ def measure(
                 break
             of = shared[unit.inputs] if what == "activation" else [unit]
             item = _measured(switched, judge, of, what)
-            aside = saved.with_suffix(".aside")
-            aside.write_text(json.dumps(item.to_json()), encoding="utf-8")
-            aside.replace(saved)
+            replace_file(saved, json.dumps(item.to_json()))
         items.append(item)
     facts = {"metric": samples.metric, "reference": judge.reference, "samples": len(samples.feeds)}
     return items, facts

@@ -17,7 +17,7 @@ import numpy as np
 from onnx import NodeProto, TensorProto, helper
 
 from edgecompress.errors import StageError
-from edgecompress.models.session import ORT_ERRORS, open_session
+from edgecompress.models.session import ORT_ERRORS, first_line, open_session
 from edgecompress.models.storage import StoredModel, read_model, write_model
 from edgecompress.quantization.arithmetic.blocks import (
     dequantize_blocks,
@@ -113,8 +113,7 @@ class Switched:
         try:
             found: list[Array] = self.session.run(self.names, {**sample, **extra})
         except ORT_ERRORS as error:
-            first = str(error).strip().splitlines()[0]
-            raise StageError(f"a sample does not fit the model ({first})") from None
+            raise StageError(f"a sample does not fit the model ({first_line(error)})") from None
         return found
 
     def _rounded(self, name: str, layer: Layer, bits: int) -> Array:

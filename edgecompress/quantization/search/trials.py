@@ -16,6 +16,7 @@ from edgecompress.quantization.plan.scheme import Scheme
 from edgecompress.quantization.search.mixed import write_mixed
 from edgecompress.quantization.search.units import Assignment
 from edgecompress.values import Json, Measurement, OnnxModel, find, json_digest
+from edgecompress.writing import replace_file
 
 AT_ONCE = 5
 """Models that are timed interleaved in one job; more would not lie in memory together."""
@@ -146,9 +147,7 @@ class Trials:
 
     def _save(self) -> None:
         self.saved["seconds"] = round(self.elapsed, 3)
-        aside = self.file.with_suffix(".aside")
-        aside.write_text(json.dumps(self.saved), encoding="utf-8")
-        aside.replace(self.file)
+        replace_file(self.file, json.dumps(self.saved))
 
     @property
     def elapsed(self) -> float:

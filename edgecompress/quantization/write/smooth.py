@@ -19,7 +19,7 @@ from edgecompress.errors import StageError
 from edgecompress.models.storage import StoredModel
 from edgecompress.quantization.arithmetic.weights import asymmetric, quantize_linear
 from edgecompress.quantization.graphs.folding import Group, find_groups, scale_slot
-from edgecompress.quantization.graphs.layers import name_nodes
+from edgecompress.quantization.graphs.layers import name_nodes, names_read
 from edgecompress.quantization.observe.channels import Channels
 
 Array = np.ndarray[Any, Any]
@@ -196,14 +196,7 @@ def _multiply(model: StoredModel, group: Group, factors: Array) -> None:
 
 def _without_unused(model: StoredModel) -> StoredModel:
     graph = model.proto.graph
-    used: set[str] = set()
-    pending = [graph]
-    while pending:
-        inner = pending.pop()
-        used.update(value.name for value in inner.output)
-        for node in inner.node:
-            used.update(node.input)
-            pending += [found.g for found in node.attribute if found.HasField("g")]
+    used = names_read(graph.node) | {value.name for value in graph.output}
     kept = [tensor for tensor in graph.initializer if tensor.name in used]
     names = {tensor.name for tensor in kept}
     graph.ClearField("initializer")
