@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -111,6 +114,57 @@ def test_an_excluded_convolution_and_what_hangs_on_it_stay(network: Path, tmp_pa
     decided = made.steps[-1].decisions
     assert list(decided["exceptions"].values()) == ["excluded by the recipe"]
     assert len(decided["int8_linears"]) == 4 and "pixels" not in decided["ranges"]
+
+
+@pytest.mark.parametrize("fields", [{}, {"method": "average", "exclude": True}])
+def test_a_recorded_plan_is_followed_without_observing(
+    network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fields: dict[str, object]
+) -> None:
+    convolutions = [n.name for n in onnx.load(network).graph.node if n.op_type == "Conv"]
+    given = {**fields, "exclude": tuple(convolutions[:1] if "exclude" in fields else ())}
+    stage = Static(inputs=str(network.with_name("calib.npz")), **given)  # type: ignore[arg-type]
+    candidate = Candidate(OnnxModel(network))
+    first = stage.apply(candidate, small_context(tmp_path / "a"))
+    record = json.loads(json.dumps(first.steps[-1].decisions))
+    assert len(json.dumps(record["plan"])) < 4_000  # no weights
+    monkeypatch.setattr(f"{Static.__module__}.seen_on", None)  # nothing is observed
+    again = stage.apply(candidate, small_context(tmp_path / "b", recorded=record))
+    assert again.model.path.read_bytes() == first.model.path.read_bytes()
+    assert again.steps[-1].decisions == first.steps[-1].decisions
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda record: record["plan"].update(fields="of another method"),
+        lambda record: record["plan"]["layers"][0].update(kernel="table"),
+        lambda record: record["plan"]["layers"][0].update(kernel="blocks"),
+        lambda record: record["plan"]["layers"][0]["nodes"].append("nowhere"),
+        lambda record: record["plan"]["layers"][0]["nodes"].pop(),
+        lambda record: record["plan"]["pairs"].clear(),
+        lambda record: record["ranges"].clear(),
+        lambda record: record.pop("plan"),
+    ],
+)
+def test_a_plan_of_another_graph_or_other_fields_is_made_anew(
+    network: Path, tmp_path: Path, change: Callable[[dict[str, Any]], object]
+) -> None:
+    stage = Static(inputs=str(network.with_name("calib.npz")))
+    candidate = Candidate(OnnxModel(network))
+    first = stage.apply(candidate, small_context(tmp_path / "a"))
+    record = json.loads(json.dumps(first.steps[-1].decisions))
+    change(record)
+    again = stage.apply(candidate, small_context(tmp_path / "b", recorded=record))
+    assert again.model.path.read_bytes() == first.model.path.read_bytes()
+    assert again.steps[-1].decisions == first.steps[-1].decisions
+
+
+def test_a_malformed_plan_is_refused(network: Path, tmp_path: Path) -> None:
+    stage = Static(inputs=str(network.with_name("calib.npz")))
+    for plan in ({"layers": [{"kernel": "odd", "nodes": []}]}, {"layers": {"a": 1}}, []):
+        record = {"plan": plan, "ranges": {}, "calibrated_on": 1}
+        with pytest.raises(StageError, match="no plan"):
+            stage.apply(Candidate(OnnxModel(network)), small_context(tmp_path, recorded=record))
 
 
 def test_dynamic_leaves_convolutions_with_a_reason(network: Path, tmp_path: Path) -> None:

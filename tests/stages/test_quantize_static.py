@@ -98,6 +98,19 @@ def test_the_same_data_and_seed_give_the_same_bytes(pair, tmp_path):
     assert made[0] == made[1]
 
 
+@pytest.mark.parametrize(
+    "fields", [{"method": "average", "activation": "int8"}, {"embedding_bits": 4}]
+)
+def test_a_recorded_plan_needs_no_examples(pair, tmp_path, fields):
+    torch_model, exported = pair
+    stage = Static(**fields)
+    context = small_context(tmp_path / "a", train=TASKS[torch_model.task](20))
+    first = stage.apply(exported, context)
+    again = stage.apply(exported, small_context(tmp_path / "b", recorded=first.steps[-1].decisions))
+    assert again.model.path.read_bytes() == first.model.path.read_bytes()
+    assert again.steps[-1].decisions == first.steps[-1].decisions
+
+
 def test_a_calibration_set_chooses_the_examples(pair, tmp_path):
     torch_model, exported = pair
     definition = tmp_path / "mine.yaml"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 
 from onnx import TensorProto
@@ -20,7 +20,7 @@ from edgecompress.quantization.graphs.layers import (
 )
 from edgecompress.quantization.graphs.normalizations import fold_normalizations
 from edgecompress.quantization.plan.planning import regions_of
-from edgecompress.quantization.plan.quant_plan import QuantPlan
+from edgecompress.quantization.plan.quant_plan import Kernel, QuantPlan
 from edgecompress.quantization.plan.scheme import NOT_ASKED, Scheme
 
 QUANTIZED = frozenset(
@@ -31,6 +31,17 @@ QUANTIZED = frozenset(
     }
 )
 """Operators that compute with, or decode, integer weights."""
+LINEAR: frozenset[Kernel] = frozenset({"qdq", "integers", "blocks"})
+KERNELS: Mapping[Kind, frozenset[Kernel]] = {
+    "matmul": LINEAR,
+    "gemm": LINEAR,
+    "attention": frozenset({"fused"}),
+    "conv": frozenset({"qdq"}),
+    "lstm": frozenset({"fused"}),
+    "table": frozenset({"blocks", "table", "rows", "shared"}),
+    "embed_layer_norm": frozenset({"fused"}),
+}
+"""What each kind of layer can be written as."""
 
 
 def linear_inputs(model: StoredModel, exclude: frozenset[str] = frozenset()) -> list[str]:
@@ -123,3 +134,24 @@ def check_excluded(model: StoredModel, scheme: Scheme) -> None:
         near = get_close_matches(name, known, n=1, cutoff=0.0)
         hint = f"; the nearest is {near[0]}" if near else ""
         raise StageError(f"exclude: the model has no layer or weight named {name}{hint}")
+
+
+def is_plan_of(plan: QuantPlan, model: StoredModel) -> bool:
+    """Whether a plan, which may come from a record, can be written of this graph (`ready`)."""
+    layers = find_layers(model)
+    sizes = {tensor.name: tensor.dims for tensor in model.proto.graph.initializer}
+    if {layer.node for layer in layers} != plan.layers.keys() | plan.left.keys():
+        return False
+    for layer in layers:
+        how = plan.layers.get(layer.node)
+        if how is None:
+            continue
+        fits = not layer.refused and how.kernel in KERNELS[layer.kind]
+        if how.kernel == "blocks":
+            width = sizes[layer.weights[0]][int(layer.kind == "table" or layer.transposed)]
+            fits = fits and how.block > 0 and width % how.block == 0
+        if how.activation in ("uint8", "int8"):
+            fits = fits and plan.pairs.get(layer.data, layer.data) in plan.ranges
+        if not fits or (layer.kind == "conv" and layer.data not in plan.pairs):
+            return False
+    return plan.ranges.keys() >= set(plan.pairs.values())

@@ -40,11 +40,16 @@ def plan_of(model: StoredModel, scheme: Scheme) -> QuantPlan:
             f"{form} quantization needs opset {LEAST_OPSET[form]} or newer, and this model has "
             f"{opset}: export it again with a newer opset"
         )
+    return _Planner(ready(model, static=form == "static"), scheme).plan()
+
+
+def ready(model: StoredModel, *, static: bool) -> StoredModel:
+    """Bring a graph, in place, into the form that a plan is of; give it."""
     name_nodes(model)
     lift_constants(model)
-    if form == "static":
+    if static:
         fold_normalizations(model)
-    return _Planner(model, scheme).plan()
+    return model
 
 
 def regions_of(

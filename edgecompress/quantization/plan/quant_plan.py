@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args
 
 from edgecompress.errors import StageError
 from edgecompress.quantization.arithmetic.blocks import Bits, Blocks
@@ -48,6 +48,26 @@ class LayerPlan:
     symmetric: bool = True
     search: bool = True
 
+    def to_json(self) -> Json:
+        """Give what differs from the defaults."""
+        given = {each.name: (getattr(self, each.name), each.default) for each in fields(self)}
+        return {name: value for name, (value, usual) in given.items() if value != usual}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> LayerPlan:
+        """Read what `to_json` gave.
+
+        Raises
+        ------
+        TypeError, ValueError
+            When it is none.
+        """
+        made = cls(**document)
+        known = made.kernel in get_args(Kernel) and made.activation in get_args(Activation)
+        if not known or made.bits not in (4, 8) or not isinstance(made.block, int):
+            raise ValueError(document)
+        return made
+
 
 @dataclass(frozen=True, slots=True)
 class QuantPlan:
@@ -86,18 +106,31 @@ class QuantPlan:
             {**self.codes, **other.codes},
         )
 
-    def to_json(self) -> Json:
-        """Give what `from_json` reads; `codes` are left out."""
+    def to_json(self, known: Container[str] = ()) -> Json:
+        """Give what `from_json` reads: layers that are written alike stand together.
+
+        `codes` are left out, and the ranges of tensors that are `known`.
+        """
+        alike: dict[LayerPlan, list[str]] = {}
+        for node, layer in self.layers.items():
+            alike.setdefault(layer, []).append(node)
         return {
-            "layers": {node: asdict(layer) for node, layer in self.layers.items()},
+            "layers": [{**layer.to_json(), "nodes": nodes} for layer, nodes in alike.items()],
             "left": dict(self.left),
-            "ranges": {name: list(ends) for name, ends in self.ranges.items()},
+            "ranges": {n: list(ends) for n, ends in self.ranges.items() if n not in known},
             "pairs": dict(self.pairs),
         }
 
     @classmethod
-    def from_json(cls, document: Any) -> QuantPlan:
+    def from_json(cls, document: Any, known: Any = None) -> QuantPlan:
         """Read a plan.
+
+        Parameters
+        ----------
+        document : object
+            What `to_json` gave, read from JSON.
+        known : object, optional
+            The ranges that were left out, by tensor.
 
         Raises
         ------
@@ -105,10 +138,16 @@ class QuantPlan:
             When it is none.
         """
         try:
+            layers = {
+                str(node): LayerPlan.from_json({k: v for k, v in group.items() if k != "nodes"})
+                for group in document["layers"]
+                for node in group["nodes"]
+            }
+            ranges = {**(known or {}), **document["ranges"]}
             return cls(
-                {str(node): LayerPlan(**layer) for node, layer in document["layers"].items()},
+                layers,
                 {str(node): str(reason) for node, reason in document["left"].items()},
-                {str(k): (float(v[0]), float(v[1])) for k, v in document["ranges"].items()},
+                {str(k): (float(v[0]), float(v[1])) for k, v in ranges.items()},
                 {str(k): str(v) for k, v in document["pairs"].items()},
             )
         except (KeyError, TypeError, ValueError, AttributeError, IndexError):

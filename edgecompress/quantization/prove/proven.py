@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,15 +38,15 @@ class Proven:
     plan: QuantPlan
     unproven: str = ""
 
-    def to_json(self, reasons: Mapping[str, str] | None = None) -> Json:
-        """Give what a stage writes into its decisions; `reasons` are better than the plan's."""
-        found = self.coverage.to_json({**self.plan.left, **(reasons or {})})
+    def to_json(self) -> Json:
+        """Give what a stage writes into its decisions."""
+        found = self.coverage.to_json(self.plan.left)
         return found | ({"unproven": self.unproven} if self.unproven else {})
 
 
 def write_proven(
     read: Callable[[], StoredModel],
-    planned: Planned,
+    planned: Planned | QuantPlan,
     model: OnnxModel,
     feeds: Sequence[Feed] | None = None,
     *,
@@ -62,7 +62,8 @@ def write_proven(
     ----------
     read : callable
         Gives the graph, once for each writing.
-    planned : callable
+    planned : callable or QuantPlan
+        A plan that was recorded is followed as it is.
     model : OnnxModel
         Where to write, and the session settings to run it with; its folder is made.
     feeds : sequence of dict, optional
@@ -83,14 +84,14 @@ def write_proven(
     missed: frozenset[str] = frozenset()
     while True:
         stored = read()
-        plan = planned(stored, missed)
+        plan = planned if isinstance(planned, QuantPlan) else planned(stored, missed)
         write_model(write_plan(stored, plan), model.path)
         del stored  # it holds the quantized weights
         written()
         found, unproven = _coverage(model, feeds, beside)
         # A convolution that stays in fp32 takes the integers from under its neighbours: once more.
         more = missed_weights(found) - missed
-        if not more or not plan.ranges:
+        if not more or not plan.ranges or plan is planned:
             check_model(model)
             return Proven(found, plan, unproven)
         missed |= more

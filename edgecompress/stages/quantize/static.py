@@ -11,20 +11,21 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import islice
-from typing import ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from edgecompress.quantization.observe.calibration_data import (
-    CalibrationData,
-    CalibrationFields,
-    seen_on,
-)
+from edgecompress.quantization.observe.calibration_data import CalibrationFields, seen_on
 from edgecompress.quantization.plan.presets import IntegerType, LinearTypes
 from edgecompress.quantization.plan.table_fields import TableTypes
 from edgecompress.quantization.prove.judging import Judged
 from edgecompress.stage import Context, Kind
-from edgecompress.values import Candidate, OnnxModel
+from edgecompress.values import Candidate, Json, OnnxModel, json_digest
+
+if TYPE_CHECKING:
+    from edgecompress.models.storage import StoredModel
+    from edgecompress.quantization.plan.quant_plan import QuantPlan
+    from edgecompress.quantization.prove.proven import Planned
 
 PROOF_SAMPLES = 2
 """Of given inputs, so many show what runs as int8; a graph's own inputs cannot be made up."""
@@ -77,33 +78,84 @@ class Static(CalibrationFields, LinearTypes, TableTypes, Judged):
         from edgecompress.models.inputs import onnx_model
         from edgecompress.models.storage import read_model
         from edgecompress.quantization.graphs.opset import with_opset
-        from edgecompress.quantization.observe.learned import learned_for
-        from edgecompress.quantization.observe.ranges import find_ranges, ranges_json, unfit_tensors
-        from edgecompress.quantization.plan.checks import (
-            check_excluded,
-            check_quantizable,
-            linear_inputs,
-        )
-        from edgecompress.quantization.plan.planning import plan_of
+        from edgecompress.quantization.plan.checks import check_excluded, check_quantizable
+        from edgecompress.quantization.plan.planning import ready
         from edgecompress.quantization.plan.scheme import LEAST_OPSET, Scheme
         from edgecompress.quantization.prove.proven import write_proven
 
-        exclude = frozenset(self.exclude)
         upgraded = context.scratch / "upgraded"
         source, stored, decided = with_opset(onnx_model(candidate), LEAST_OPSET["static"], upgraded)
         check_quantizable(stored)
-        check_excluded(stored, Scheme(exclude=exclude))
+        check_excluded(stored, Scheme(exclude=frozenset(self.exclude)))
+        planned: Planned | QuantPlan | None = self._recorded(stored, context.recorded or {})
+        if planned is not None and context.recorded:
+            decided |= {key: context.recorded[key] for key in ("calibrated_on", "ranges")}
+        else:
+            planned, observed = self._observe(candidate, source, stored, held, context)
+            decided |= observed
+        feeds = None
+        if self.inputs:
+            given = self.given_data(candidate, source, self.samples)
+            feeds = list(islice(given.feeds(), PROOF_SAMPLES))
+        model = OnnxModel(context.folder / "model" / "model.onnx", source.session)
+        proven = write_proven(
+            lambda: ready(read_model(source.path), static=True), planned, model, feeds
+        )
+        shutil.rmtree(upgraded, ignore_errors=True)
+        plan = proven.plan.to_json(decided["ranges"]) | {"fields": self._fields_digest()}
+        decided |= proven.to_json() | {"plan": plan}
+        decided |= {"preset": self.preset, "types": self.types_json(self.activation)}
+        return candidate.with_model(model, **decided)
+
+    def _fields_digest(self) -> str:
+        """Digest of the fields that a plan hangs on; the data behind names are not among them."""
+        places = {"inputs", "preprocessor", "calibration", "force"}
+        return json_digest(self.model_dump(mode="json", exclude=places))[:16]
+
+    def _recorded(self, stored: StoredModel, record: Json) -> QuantPlan | None:
+        """Give the plan by which the model was first made; None where fields or graph are others.
+
+        Raises
+        ------
+        StageError
+            When the record is malformed.
+        """
+        from edgecompress.quantization.plan.checks import is_plan_of
+        from edgecompress.quantization.plan.planning import ready
+        from edgecompress.quantization.plan.quant_plan import QuantPlan
+
+        if not {"plan", "ranges", "calibrated_on"} <= record.keys():
+            return None  # of an older edition
+        plan = QuantPlan.from_json(record["plan"], record["ranges"])
+        fits = record["plan"].get("fields") == self._fields_digest()
+        return plan if fits and is_plan_of(plan, ready(stored, static=True)) else None
+
+    def _observe(
+        self,
+        candidate: Candidate,
+        source: OnnxModel,
+        stored: StoredModel,
+        held: Mapping[str, str],
+        context: Context,
+    ) -> tuple[Planned, Json]:
+        """Find the ranges; give what plans by them, and what is recorded of them."""
+        from edgecompress.quantization.observe.learned import learned_for
+        from edgecompress.quantization.observe.ranges import find_ranges, ranges_json, unfit_tensors
+        from edgecompress.quantization.plan.checks import linear_inputs
+        from edgecompress.quantization.plan.planning import plan_of
+        from edgecompress.quantization.plan.scheme import Scheme
+
+        exclude, count = frozenset(self.exclude), 0
         unlearned: dict[str, str] = {}
         unfit: dict[str, str] = {}
         if self.ranges == "qat":
             ranges, unlearned = learned_for(stored, candidate.ranges)
             exclude |= frozenset(unlearned)
-            data = CalibrationData({}, 0, lambda: ())
         else:
             data = self.calibration_data(candidate, source, context)
             seen = seen_on(data, source, linear_inputs(stored, exclude), context)
             ranges = find_ranges(seen, self.method, self.percentile)
-            unfit = unfit_tensors(seen)
+            unfit, count = unfit_tensors(seen), data.count
         scheme = Scheme(
             per_channel=self.per_channel,
             reduce_range=self.reduce_range,
@@ -119,17 +171,10 @@ class Static(CalibrationFields, LinearTypes, TableTypes, Judged):
             symmetric_weights=self.symmetric,
             share=self.ranges != "qat",  # training has rounded the table with one scale
         )
-        model = OnnxModel(context.folder / "model" / "model.onnx", source.session)
-        feeds = list(islice(data.feeds(), PROOF_SAMPLES)) if self.inputs else None
-        proven = write_proven(
-            lambda: read_model(source.path),
-            lambda graph, missed: plan_of(graph, replace(scheme, as_integers=missed)),
-            model,
-            feeds,
-        )
-        shutil.rmtree(upgraded, ignore_errors=True)
-        left = proven.plan.left
-        decided |= proven.to_json({n: why for n, why in unlearned.items() if n in left})
-        decided |= {"calibrated_on": data.count, "ranges": ranges_json(ranges)}
-        decided |= {"preset": self.preset, "types": self.types_json(self.activation)}
-        return candidate.with_model(model, **decided)
+
+        def planned(graph: StoredModel, missed: frozenset[str]) -> QuantPlan:
+            plan = plan_of(graph, replace(scheme, as_integers=missed))
+            told = {node: unlearned[node] for node in plan.left if node in unlearned}
+            return replace(plan, left={**plan.left, **told})
+
+        return planned, {"calibrated_on": count, "ranges": ranges_json(ranges)}
