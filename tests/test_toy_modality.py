@@ -10,14 +10,12 @@ import tomllib
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-from extending import blocks, files
-from onnx import TensorProto, helper, numpy_helper
+import torch
+from extending import blocks, files, module
+from serving import running
 
-from edgecompress.values import Candidate, OnnxModel
-
-STEPS, HIDDEN = 12, 64
+STEPS = 12
 
 
 @pytest.fixture(scope="module")
@@ -41,32 +39,14 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A candidate whose graph tells by its mean which of two channels is larger."""
-    folder = tmp_path_factory.mktemp("numbers")
-    random = np.random.default_rng(0)
-    first = np.repeat([[1.0], [-1.0]], HIDDEN, 1) * random.uniform(0.5, 1, (1, HIDDEN))
-    second = np.stack((np.ones(HIDDEN), -np.ones(HIDDEN)), axis=-1) / 8
-    weights = {"w1": first.astype(np.float32), "w2": second.astype(np.float32)}
-    graph = helper.make_graph(
-        [
-            helper.make_node("MatMul", ["values", "w1"], ["hidden"]),
-            helper.make_node("ReduceMean", ["hidden", "axes"], ["mean"], keepdims=0),
-            helper.make_node("MatMul", ["mean", "w2"], ["logits"]),
-        ],
-        "numbers",
-        [helper.make_tensor_value_info("values", TensorProto.FLOAT, ["batch", "steps", 2])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 2])],
-        [
-            *(numpy_helper.from_array(value, name) for name, value in weights.items()),
-            numpy_helper.from_array(np.array([1]), "axes"),
-        ],
-    )
-    opset = [helper.make_opsetid("", 18)]
-    (folder / "model").mkdir()
-    file = folder / "model" / "model.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), file)
-    Candidate(OnnxModel(file), None, "number-sequences", ("first", "second")).save(folder)
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a teacher and a smaller student that nobody has trained."""
+    folder = tmp_path_factory.mktemp("models")
+    brought = module("numbers_model")
+    for name, width in (("teacher", 48), ("student", 32)):
+        torch.manual_seed(width)
+        config = brought.ReadingsConfig(width=width, id2label={0: "first", 1: "second"})
+        brought.ReadingsForNumberSequences(config).save_pretrained(folder / name)
     return folder
 
 
@@ -96,25 +76,91 @@ def run(*arguments: object, package: Path, folder: Path) -> subprocess.Completed
     )
 
 
-def test_a_recipe_from_the_graph_to_the_report(package, model, data, tmp_path):
-    recipe = tmp_path / "numbers.yaml"
+@pytest.fixture(scope="module")
+def made(package, models, data, tmp_path_factory):
+    """The folder where the page's recipe was checked and run."""
+    folder = tmp_path_factory.mktemp("run")
+    recipe = folder / "numbers.yaml"
     (text,) = blocks("yaml")
-    recipe.write_text(text.replace("MODEL", str(model)).replace("DATA", str(data)))
-    checked = run("check", recipe, package=package, folder=tmp_path)
+    places = {"TEACHER": models / "teacher", "STUDENT": models / "student", "DATA": data}
+    for name, place in places.items():
+        text = text.replace(name, str(place))
+    recipe.write_text(text)
+    checked = run("check", recipe, package=package, folder=folder)
     assert checked.returncode == 0, checked.stderr
-    done = run("run", recipe, "-o", "out", package=package, folder=tmp_path)
+    done = run("run", recipe, "-o", "out", package=package, folder=folder)
     assert done.returncode == 0, done.stderr
-    result = json.loads((tmp_path / "out" / "results.json").read_text())
+    return folder
+
+
+def test_a_recipe_from_the_teacher_to_the_report(made):
+    result = json.loads((made / "out" / "results.json").read_text())
     rows = {row["name"]: row for row in result["rows"]}
     best = rows[result["winner"]]
     found = {
         (m["metric"], m["split"]): m["value"] for m in best["measurements"] if m["slice"] is None
     }
     assert found["accuracy", "test"] > 0.8
-    assert best["steps"][0]["stage"] == "strip.notes"
-    assert (tmp_path / "out" / "bundle" / "manifest.json").is_file()
-    page = (tmp_path / "out" / "report.html").read_text()
+    stages = [step["stage"] for step in best["steps"]]
+    assert stages[1:6] == ["distil", "prune.magnitude", "finetune", "export", "strip.notes"]
+    assert best["steps"][3]["decisions"]["kept_zeros"]["sparsity"] > 0.29
+    assert (made / "out" / "bundle" / "manifest.json").is_file()
+    page = (made / "out" / "report.html").read_text()
     assert "number-sequences" in page and "always the most frequent class" in page
+    card = (made / "out" / "bundle" / "evidence" / "README.md").read_text()
+    assert "gives a sequence of readings one class" in card
+
+
+SECOND, FIRST = [[0.0, 2.5], [0.1, 1.9], [-0.2, 2.2]], [[2.5, 0.0]] * 9
+
+
+def test_a_bundle_answers_on_the_command_line_and_from_python(made, package):
+    question = json.dumps({"values": SECOND})
+    said = run("predict", "out/bundle", question, "--json", package=package, folder=made)
+    assert said.returncode == 0, said.stderr
+    answer = json.loads(said.stdout)
+    assert answer["label"] == "second" and set(answer["scores"]) == {"first", "second"}
+    lines = made / "asked.txt"
+    lines.write_text(
+        "\n".join(json.dumps({"values": v, "id": i}) for i, v in enumerate((FIRST, SECOND)))
+    )
+    said = run("predict", "out/bundle", "--input", lines, "--json", package=package, folder=made)
+    assert [json.loads(line)["label"] for line in said.stdout.splitlines()] == ["first", "second"]
+    wrong = run("predict", "out/bundle", "up or down", package=package, folder=made)
+    assert wrong.returncode == 1 and "not JSON" in wrong.stderr and "Traceback" not in wrong.stderr
+    code = f"""
+import edgecompress
+print(edgecompress.load("out/bundle").answer({SECOND}).label)
+print([one.label for one in edgecompress.predict("out/bundle", [{FIRST}, {{"values": {SECOND}}}])])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=made, env={**os.environ, "PYTHONPATH": str(package)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout.split("\n")[:2] == ["second", "['first', 'second']"], done.stderr
+
+
+def test_a_bundle_answers_over_http(made, package, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(package))
+    with running(made / "out" / "bundle") as server:
+        assert server.predict(values=SECOND).json["label"] == "second"
+        refused = server.predict(values=[[1.0]])
+        assert refused.status == 422 and "values must be a list of pairs" in refused.json["error"]
+        several = server.predict(sequences=[FIRST, SECOND]).json["answers"]
+        assert [one["label"] for one in several] == ["first", "second"]
+
+
+def test_two_bundles_are_compared(made, package):
+    recipe = (made / "numbers.yaml").read_text().replace("quantize.static: {samples: 32}", "half")
+    (made / "half.yaml").write_text(recipe.replace("[quantize.dynamic]", "[weights]"))
+    done = run("run", "half.yaml", "-o", "other", package=package, folder=made)
+    assert done.returncode == 0, done.stderr
+    found = run(
+        "bundle", "diff", "out/bundle", "other/bundle", "--recipe", "numbers.yaml",
+        package=package, folder=made,
+    )  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    assert "accuracy" in found.stdout.lower()
 
 
 def test_the_checks_of_the_page(package, data):

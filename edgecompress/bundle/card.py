@@ -58,9 +58,10 @@ def write_card(folder: Path, manifest: Manifest, result: RunResult) -> str:
     """
     longest = None
     if manifest.preprocessor and manifest.task:
-        from edgecompress.processors import TextProcessor
+        from edgecompress.tasks import load_processor
 
-        longest = TextProcessor.load(folder / manifest.preprocessor).max_length
+        processor = load_processor(manifest.task, folder / manifest.preprocessor)
+        longest = getattr(processor, "max_length", None)
     return render_card(manifest, result, longest=longest)
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from edgecompress.tasks.asking import Form
 
 _STDIN = Path("<stdin>")
+_TYPED = Path("TEXT")
 _INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 _JSON_LINES = (".jsonl", ".ndjson")
 _BEFORE_TUNING = 64  # texts: a short list ends sooner without
@@ -50,7 +51,8 @@ _MORE = """\
 Without TEXT and --input, or with `-`, texts are read from standard input, one a line. Answers
 come in the order of the texts, each as soon as it is there, and no more is read ahead than a
 pipe holds. With --jsonl, further keys of a line are given back in the answer, so that answers
-can be joined to what they belong to.
+can be joined to what they belong to. Where the model asks about no text, every TEXT and line is
+JSON.
 
 With --threads auto the number is found after the first 64 texts of a file or pipe; with --tune
 first, and nothing else is done without texts.
@@ -93,7 +95,11 @@ def predict(
             if not (file or texts):
                 return 0
         if typed:
-            _write(predictor, map(_Asked, texts), as_json)
+            asked: Iterable[_Asked] = map(_Asked, texts)
+            if not predictor.takes_text:
+                numbered = enumerate(texts, start=1)
+                asked = (_document(t, n, _TYPED, predictor.forms) for n, t in numbered)
+            _write(predictor, asked, as_json)
         elif file:
             jsonl |= file.suffix.lower() in _JSON_LINES
             with file.open("rb") as stream:
@@ -125,7 +131,7 @@ def _answer_lines(
     predictor: Predictor, stream: Source, name: Path, *, jsonl: bool, as_json: bool, tune: bool
 ) -> None:
     """Answer group after group of lines; a line that is wrong ends it behind those before it."""
-    number = 0
+    number, jsonl = 0, jsonl or not predictor.takes_text
     for group in arriving(stream, str(name)):
         asked: list[_Asked] = []
         wrong: DataError | None = None

@@ -36,6 +36,7 @@ from edgecompress.reading import at_home
 from edgecompress.runtime import load
 from edgecompress.store import Store
 from edgecompress.targets.agent.describe import describe
+from edgecompress.tasks import lacks_files
 from edgecompress.values import Candidate, Example, Json
 from edgecompress.writing import replace_file, sweep, temporary, writing
 from edgecompress.yamlfile import YamlFile, apply_settings
@@ -372,7 +373,7 @@ def _compared(
         from edgecompress.quantization.graphs.differences import compare_models
 
         result = replace(result, model=compare_models(old / a.model, new / b.model))
-    if a.task is None or a.preprocessor is None:
+    if a.task is None or lacks_files(a.task, a.preprocessor):
         return result
     data = {"validation": splits.validation, "test": test}
     if not any(data.values()):

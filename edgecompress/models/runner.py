@@ -15,7 +15,7 @@ import numpy as np
 
 from edgecompress.errors import StageError
 from edgecompress.models.specs import NUMBERS
-from edgecompress.values import Feed, OnnxModel, Runner, TensorSpec
+from edgecompress.values import Feed, OnnxModel, TensorSpec
 
 ALL_CORES = 0
 """As a number of threads: one for each physical core."""
@@ -168,7 +168,7 @@ def answers(model: OnnxModel, feeds: Iterable[Batch]) -> list[list[Any]]:
 
 
 def run_rows(
-    runner: Runner,
+    runner: Callable[[Batch], Feed],
     batch: Callable[[Sequence[int]], Batch],
     batches: Iterable[Iterable[int]],
     tick: Callable[[int], None] | None = None,
@@ -177,7 +177,8 @@ def run_rows(
 
     Parameters
     ----------
-    runner : Runner
+    runner : Runner or callable
+        Such as a task's `play` with a runner.
     batch : callable
         Gives the inputs of the rows with these numbers, padded to the longest of them.
     batches : iterable of iterable of int

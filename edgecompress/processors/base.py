@@ -6,6 +6,7 @@ folder ``preprocessor/`` of a candidate and of a bundle; equal digests make equa
 
 from __future__ import annotations
 
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from edgecompress.errors import DataError
 from edgecompress.values import Feed
 
 Array = np.ndarray[Any, Any]
@@ -28,8 +30,12 @@ class Processor(ABC):
     digest: str
     """SHA-256 over its files."""
 
+    files: ClassVar[tuple[str, ...]] = ()
+    """Their names in a checkpoint of Hugging Face's form."""
     needs_files: ClassVar[bool] = True
     """Whether it is nothing without files of its own; else a model may lack the folder."""
+    needs_family: ClassVar[bool] = False
+    """Whether its models must be of a family that `surgery.families` describes."""
 
     @classmethod
     @abstractmethod
@@ -42,9 +48,38 @@ class Processor(ABC):
             When a file is missing or damaged.
         """
 
+    @classmethod
+    def copy_files(cls, source: Path, folder: Path) -> None:
+        """Take its files out of the folder of a checkpoint, where it has some.
+
+        Raises
+        ------
+        DataError
+            When one is missing.
+        """
+        folder.mkdir(parents=True)
+        for name in cls.files:
+            if not (source / name).is_file():
+                raise DataError(f"{name} is missing, which the model's inputs need", file=source)
+            shutil.copyfile(source / name, folder / name)
+
+    def inputs(self, feed: Feed) -> tuple[str, ...]:  # noqa: ARG002
+        """Name the inputs that a batch of rows such as this one can have."""
+        return self.input_names
+
     def gives(self, name: str, dtype: type[np.generic]) -> bool:  # noqa: ARG002
         """Say whether rows of this kind have an input of this name and type, as far as is known."""
         return True
+
+    def axes(self, feed: Feed) -> dict[str, dict[int, str]]:
+        """Name the axes of a batch that may be of any size, by input; here the first alone.
+
+        Parameters
+        ----------
+        feed : mapping of str to ndarray
+            As `batch` gives it.
+        """
+        return {name: {0: "batch"} for name in feed}
 
     @abstractmethod
     def batch(self, feeds: Sequence[Feed], names: Sequence[str]) -> dict[str, Array]:

@@ -32,6 +32,16 @@ class TensorProcessor(Processor):
         """Make one."""
         return cls()
 
+    def axes(self, feed: Feed) -> dict[str, dict[int, str]]:
+        """Name the batch's axis and the one behind it, along which rows are padded."""
+        return {
+            name: dict(enumerate(("batch", "length")[: one.ndim])) for name, one in feed.items()
+        }
+
+    def inputs(self, feed: Feed) -> tuple[str, ...]:
+        """Name what a row has, and the mask of what is no padding."""
+        return tuple(dict.fromkeys((*feed, MASK)))
+
     def batch(self, feeds: Sequence[Feed], names: Sequence[str]) -> dict[str, Array]:
         """Stack arrays, padded with zeros to the longest."""
         made: dict[str, Array] = {}

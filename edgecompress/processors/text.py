@@ -55,6 +55,7 @@ class TextProcessor(Processor):
     """
 
     kind: ClassVar[str] = "text"
+    needs_family: ClassVar[bool] = True  # which says how many positions of a model are used
 
     tokenizer: Any
     max_length: int

@@ -77,21 +77,23 @@ def load(
     BundleError
         When the bundle is damaged, has no text side, or ONNX Runtime refuses its model.
     """
-    from edgecompress.tasks import load_processor, task
+    from edgecompress.tasks import lacks_files, load_processor, task
 
     for name, value in (("threads", threads), ("batch", batch)):
         if isinstance(value, int) and value < 1:
             raise ValueError(f"{name} must be at least 1, not {value}")
     directory = Path(path)
     manifest = verify_bundle(directory, evidence=False) if verify else load_manifest(directory)
-    if manifest.task is None or manifest.preprocessor is None:
-        raise BundleError(
-            f"{directory}: has no {'task' if manifest.task is None else 'tokenizer'}, so it cannot "
-            f"answer from text; open {manifest.model} with onnxruntime"
-        )
+    lacking = "task" if manifest.task is None else "tokenizer"
     try:
-        kind = task(manifest.task)
-        processor = load_processor(kind.name, directory / manifest.preprocessor)
+        kind = task(manifest.task) if manifest.task is not None else None
+        if kind is None or lacks_files(kind.name, manifest.preprocessor):
+            raise BundleError(
+                f"{directory}: has no {lacking}, so it cannot answer from text; open "
+                f"{manifest.model} with onnxruntime"
+            )
+        folder = directory / manifest.preprocessor if manifest.preprocessor else None
+        processor = load_processor(kind.name, folder)
     except DataError as error:
         raise BundleError(f"{directory}: {error}") from None
     if not kind.forms:
@@ -131,6 +133,7 @@ class Predictor:
         self.manifest = manifest
         self._directory, self._model = directory, directory / manifest.model
         self._task, self._processor = task, processor
+        self._classes = task.outputs[0].kind == "categorical"
         known = threads or thread_counts.remembered(self._memory())
         self.tuned = known is not None
         self._open(known or thread_counts.usable_cores())
@@ -146,7 +149,8 @@ class Predictor:
             raise DataError(f"{self._model}: takes one row at a time; leave batch {batch} out")
         self._batch = 1 if self._fixed_batch else batch
         outputs = {found.name: found for found in self._session.get_outputs()}
-        self._output = "logits" if "logits" in outputs else next(iter(outputs), "")
+        wanted = task.outputs[0].name
+        self._output = wanted if wanted in outputs else next(iter(outputs), "")
         answer = outputs.get(self._output)
         if answer is None or answer.type not in _LOGITS:
             said = "nothing" if answer is None else answer.type
@@ -228,6 +232,11 @@ class Predictor:
     def forms(self) -> tuple[Form, ...]:
         """What a question may hold."""
         return self._task.forms
+
+    @property
+    def takes_text(self) -> bool:
+        """Whether a line of text alone can be a question."""
+        return any(len(form) == 1 and form[0].fits("") for form in self.forms)
 
     def stream(self, texts: Iterable[Question]) -> Iterator[Prediction]:
         """Answer texts, or lists of words, one after the other, in their order and lazily.
@@ -332,17 +341,22 @@ class Predictor:
         masked = "attention_mask" in self._dtypes
         logits: list[np.ndarray[Any, Any]] = [np.empty(0)] * len(rows)
         session = self._session  # `tune` may replace it meanwhile
+
+        def ask(feed: Mapping[str, Any]) -> dict[str, Any]:
+            typed = {name: value.astype(self._dtypes[name]) for name, value in feed.items()}
+            return dict(zip([self._output], session.run([self._output], typed), strict=True))
+
         for numbers in length_batches(lengths, batch, padding=masked):
             feed = rows.batch(numbers, tuple(self._dtypes))
-            typed = {name: value.astype(self._dtypes[name]) for name, value in feed.items()}
             try:
-                (output,) = session.run([self._output], typed)
+                output = self._task.play(ask, feed)[self._output]
             except ORT_ERRORS as error:
                 raise BundleError(
                     f"{self._model}: ONNX Runtime failed on this text ({first_line(error)})"
                 ) from None
             steps = (max(lengths[number] for number in numbers),) if rows.stepwise else ()
-            output = self._checked(output, (len(numbers), *steps, len(self.manifest.labels)))
+            width = len(self.manifest.labels) if self._classes else output.shape[-1]
+            output = self._checked(output, (len(numbers), *steps, width))
             for number, values in zip(numbers, output, strict=True):
                 logits[number] = self._task.compact(values, rows.rows[number])
         return logits
@@ -368,7 +382,7 @@ class Predictor:
 
     def _check_classes(self, classes: object) -> None:
         labels = len(self.manifest.labels)
-        if isinstance(classes, int) and classes != labels:
+        if self._classes and isinstance(classes, int) and classes != labels:
             raise BundleError(
                 f"{self._model}: answers with {classes} classes, the manifest has {labels} labels"
             )

@@ -13,6 +13,7 @@ from pydantic import (
     model_validator,
 )
 
+from edgecompress.errors import StageError
 from edgecompress.stage import Context, Kind, Transform
 from edgecompress.training.schedule_fields import ScheduleFields
 from edgecompress.training.student_shape import StudentShape
@@ -157,11 +158,12 @@ class Distil(ScheduleFields, Transform):
         if self.transfer is None:
             return context.train
         from edgecompress.processors import TextProcessor
+        from edgecompress.tasks import load_processor
         from edgecompress.training.transfer import transfer_examples
 
-        preprocessor = (
-            TextProcessor.load(candidate.preprocessor) if candidate.preprocessor else None
-        )
+        preprocessor = load_processor(str(candidate.task), candidate.preprocessor)
+        if not isinstance(preprocessor, TextProcessor):
+            raise StageError(f"transfer takes text, and {candidate.task} asks about none")
         found = transfer_examples(
             self.transfer, context.train, context.seed, preprocessor, context.validation
         )

@@ -1,7 +1,11 @@
-"""Export a PyTorch model to ONNX with Optimum and prove that both give the same numbers."""
+"""Export a PyTorch model to ONNX and prove that both give the same numbers.
+
+Optimum writes what it knows; of other models PyTorch's own exporter follows two rows of the data.
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -9,6 +13,9 @@ from pydantic import Field
 from edgecompress.errors import StageError
 from edgecompress.stage import Context, Kind, Transform
 from edgecompress.values import Candidate, OnnxModel, TorchModel
+
+EXAMPLES = 2
+"""What PyTorch's exporter follows through a model; of a size of 1 it would keep no axis open."""
 
 
 class Export(Transform):
@@ -36,14 +43,18 @@ class Export(Transform):
         from edgecompress.models.storage import read_model
         from edgecompress.quantization.observe.learned import tensor_ranges
         from edgecompress.surgery.model import load_module
-        from edgecompress.surgery.onnx_export import export_onnx
+        from edgecompress.surgery.onnx_export import export_onnx, known_to_optimum
 
         if not isinstance(candidate.model, TorchModel):
             raise StageError("export takes a PyTorch model")
         module = load_module(candidate.model)
         model = OnnxModel(context.folder / "model" / "model.onnx")
         context.progress(0, 2, "tracing")
-        export_onnx(module, candidate.task, model.path, self.opset)
+        by_optimum = known_to_optimum(module, candidate.task)
+        if by_optimum:
+            export_onnx(module, candidate.task, model.path, self.opset)
+        else:
+            self._alone(module, candidate, context, model.path)
         context.progress(1, 2, "comparing with PyTorch")
         session = open_session(model)
         checked = self._compare(module, session, candidate, context, model)
@@ -56,11 +67,30 @@ class Export(Transform):
         return candidate.with_model(
             model,
             learned_ranges=learned,
-            exporter="optimum",
+            exporter="optimum" if by_optimum else "torch",
             opset=self.opset,
             dynamic_axes=dynamic,
             parity=checked,
         )
+
+    def _alone(self, module: Any, candidate: Candidate, context: Context, path: Path) -> None:
+        """Export a model that Optimum does not know, as its rows show what it is given."""
+        import inspect
+
+        from edgecompress.models.inputs import encode_rows
+        from edgecompress.surgery.onnx_export import export_alone
+
+        rows = encode_rows(candidate, (context.validation or context.train)[:EXAMPLES])
+        if rows is None:
+            raise StageError(
+                f"Optimum does not know models of the type {module.config.model_type!r}, and "
+                "PyTorch's exporter needs inputs to follow; name `data`"
+            )
+        names = rows.inputs_of(inspect.signature(module.forward).parameters)
+        feed = rows.batch(range(len(rows)), names)
+        axes = rows.processor.axes(feed)
+        outputs = [one.name for one in rows.task.outputs]
+        export_alone(module, feed, axes, outputs, path, self.opset)
 
     def _compare(
         self, module: Any, session: Any, candidate: Candidate, context: Context, model: OnnxModel
@@ -75,7 +105,7 @@ class Export(Transform):
         for feed in feeds:
             with torch.inference_mode():
                 tensors = {name: torch.from_numpy(value) for name, value in feed.items()}
-                expected = module(**tensors, return_dict=True)[0].numpy()
+                expected = module(**tensors)[0].numpy()
             found = session.run(None, feed)[:1]
             gap = largest_difference([expected], found, feed)
             worst = max(worst, gap)

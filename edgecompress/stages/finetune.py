@@ -35,7 +35,7 @@ class Finetune(ScheduleFields, Transform):
         from edgecompress.surgery.model import load_module, save_module
         from edgecompress.training.encoding import labelled_rows, make_rows
         from edgecompress.training.fit import fit
-        from edgecompress.training.losses import hard_loss
+        from edgecompress.training.losses import task_loss
         from edgecompress.training.masking import hiding
 
         module = load_module(candidate.model)
@@ -45,10 +45,8 @@ class Finetune(ScheduleFields, Transform):
             module,
             rows,
             held_out,
-            lambda output, mask, numbers: hard_loss(
-                output.logits,
-                rows.targets(numbers, mask.shape[1]).to(mask.device),
-                self.label_smoothing,
+            lambda output, numbers: task_loss(
+                rows.task, output, rows.taught(numbers), self.label_smoothing
             ),
             self.training_schedule(),
             context,

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from edgecompress.errors import StageError
-from edgecompress.surgery.families import family_of, word_embedding
+from edgecompress.surgery.families import find_family, word_embedding
 from edgecompress.surgery.patterns import Pattern
 
 
@@ -29,13 +29,14 @@ def prunable(module: Any, matrices: Sequence[str]) -> dict[str, Any]:
     StageError
         When the model has none of a kind.
     """
-    base, family = module.base_model, family_of(module.config)
+    base, family = module.base_model, find_family(module.config)
+    embeddings = family.embeddings if family else "embedding"
     inside = {id(part) for part in base.modules()}
     below = {
         id(part)
         for path, part in base.named_modules()
         # What ELECTRA and ALBERT widen their embeddings with is called after them, too.
-        if path.startswith(family.embeddings) or "embedding" in path
+        if path.startswith(embeddings) or "embedding" in path
     }
     table = word_embedding(module) if "embeddings" in matrices else None
     found: dict[str, dict[str, Any]] = {kind: {} for kind in matrices}

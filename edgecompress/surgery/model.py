@@ -27,20 +27,24 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from edgecompress.errors import DataError, StageError
-from edgecompress.surgery.families import blocks, family_of
+from edgecompress.surgery.families import (
+    Family,
+    blocks,
+    family_of,
+    find_family,
+    needs_family,
+)
 from edgecompress.surgery.hidden import hidden_size, keep_hidden
 from edgecompress.surgery.layers import keep_layers
 from edgecompress.surgery.low_rank import make_low_rank, ranks
 from edgecompress.surgery.sharing import make_shared, shared
 from edgecompress.surgery.sparsity import read_record, write_record
 from edgecompress.surgery.tying import metadata, read_tied, shared_names, tie
+from edgecompress.tasks import task, task_names
 from edgecompress.values import Json, Model, OnnxModel, TorchModel
 
 FORMAT = 2
 """Of surgery.json, as it is written; older ones are read."""
-
-HEADS = ("ForTokenClassification", "ForSequenceClassification", "ForMaskedLM")
-"""The heads that a model may have; the name of its class ends in one of them."""
 
 
 def load_module(model: Model, attention: str = "eager") -> Any:
@@ -111,20 +115,10 @@ def save_module(module: Any, directory: Path) -> TorchModel:
     StageError
         When the files cannot be written.
     """
-    found = list(blocks(module))
-    heads = [block.heads for block in found]
-    neurons = [block.neurons for block in found]
     config = type(module.config).from_dict(module.config.to_dict())
     config.architectures = [type(module).__name__]
-    family = family_of(config)
-    config.num_hidden_layers = len(family.run_layers(module))
-    if len(set(neurons)) == 1:
-        setattr(config, family.neurons_field, neurons[0])
-    width = getattr(config, family.neurons_field)
-    numbers = family.layer_numbers(module)
-    even = all(h == config.num_attention_heads for h in heads) and all(n == width for n in neurons)
-    hidden = hidden_size(module)
-    narrow = hidden != config.hidden_size
+    family = find_family(config)
+    document = _surgery(module, config, family) if family else {}
     # Contiguous, because a slice of a larger matrix would be written with all of its storage.
     tied = shared_names(module)
     tensors = {
@@ -135,16 +129,7 @@ def save_module(module: Any, directory: Path) -> TorchModel:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         config.save_pretrained(directory)
-        if not even or narrow or numbers or ranks(module) or shared(module):
-            document = {
-                "format": FORMAT,
-                "heads": heads,
-                "neurons": neurons,
-                "ranks": ranks(module),
-                **({"shared": shared(module)} if shared(module) else {}),
-                **({"hidden": hidden} if narrow else {}),
-                **({"layers": numbers} if numbers else {}),
-            }
+        if document:
             text = json.dumps(document) + "\n"
             (directory / "surgery.json").write_text(text, encoding="utf-8")
         write_record(module, directory)
@@ -152,6 +137,32 @@ def save_module(module: Any, directory: Path) -> TorchModel:
     except (SafetensorError, OSError) as error:
         raise StageError(f"the model cannot be written to {directory}: {error}") from None
     return TorchModel(directory)
+
+
+def _surgery(module: Any, config: Any, family: Family) -> Json:
+    """Give what a configuration cannot say, empty for nothing; `config` is told what it can."""
+    found = list(blocks(module))
+    heads = [block.heads for block in found]
+    neurons = [block.neurons for block in found]
+    config.num_hidden_layers = len(family.run_layers(module))
+    if len(set(neurons)) == 1:
+        setattr(config, family.neurons_field, neurons[0])
+    width = getattr(config, family.neurons_field)
+    numbers = family.layer_numbers(module)
+    even = all(h == config.num_attention_heads for h in heads) and all(n == width for n in neurons)
+    hidden = hidden_size(module)
+    narrow = hidden != config.hidden_size
+    if even and not (narrow or numbers or ranks(module) or shared(module)):
+        return {}
+    return {
+        "format": FORMAT,
+        "heads": heads,
+        "neurons": neurons,
+        "ranks": ranks(module),
+        **({"shared": shared(module)} if shared(module) else {}),
+        **({"hidden": hidden} if narrow else {}),
+        **({"layers": numbers} if numbers else {}),
+    }
 
 
 def read_config(directory: Path) -> Any:
@@ -164,6 +175,7 @@ def read_config(directory: Path) -> Any:
     """
     from transformers import AutoConfig
 
+    register_models()
     file = directory / "config.json"
     if not file.is_file():
         raise DataError("the model's configuration is missing", file=file)
@@ -176,12 +188,29 @@ def read_config(directory: Path) -> Any:
         kind = locals().get("kind")
         cause = " ".join(str(error).split())[:200]
         raise DataError(f"damaged or unknown configuration ({kind}: {cause})", file=file) from None
-    family_of(config)
+    if needs_family(config.architectures):
+        family_of(config)
     return config
 
 
+def register_models() -> None:
+    """Tell transformers' auto classes of the classes that tasks bring (`Task.models`)."""
+    import transformers
+
+    for one in map(task, task_names()):
+        for model in one.models():
+            config: Any = model.config_class  # type: ignore[attr-defined]
+            transformers.AutoConfig.register(config.model_type, config, exist_ok=True)
+            getattr(transformers, one.auto_class).register(config, model, exist_ok=True)
+
+
+def head_names() -> tuple[str, ...]:
+    """Give the heads that a model may have; the name of its class ends in one of them."""
+    return tuple(sorted({task(name).head_classes[0] for name in task_names()}, reverse=True))
+
+
 def model_class(config: Any, directory: Path) -> Any:
-    """Give the transformers class that config.json names.
+    """Give the class that config.json names: of transformers, or one that a task brings.
 
     Raises
     ------
@@ -191,11 +220,13 @@ def model_class(config: Any, directory: Path) -> Any:
     import transformers
 
     name = next(iter(config.architectures or ()), "")
-    if not name.endswith(HEADS) or not hasattr(transformers, name):
-        wanted = " or ".join(f"…{head}" for head in HEADS)
+    brought = {model.__name__: model for one in task_names() for model in task(one).models()}
+    found = brought.get(name) or getattr(transformers, name, None)
+    if found is None or not name.endswith(head_names()):
+        wanted = " or ".join(f"…{head}" for head in head_names())
         file = directory / "config.json"
         raise DataError(f"architectures names {name or 'nothing'}; need {wanted}", file=file)
-    return getattr(transformers, name)
+    return found
 
 
 def empty_module(cls: Any, config: Any, attention: str = "eager") -> Any:
@@ -204,7 +235,8 @@ def empty_module(cls: Any, config: Any, attention: str = "eager") -> Any:
 
     if attention == "sdpa" and not cls._supports_sdpa:
         attention = "eager"
-    for field, value in family_of(config).settings:
+    family = find_family(config)
+    for field, value in family.settings if family else ():
         setattr(config, field, value)
     with init_empty_weights(include_buffers=False):
         return cls._from_config(config, attn_implementation=attention, dtype=torch.float32)

@@ -100,7 +100,8 @@ def encoded_feeds(
         When the candidate has no task or no processor, or wants inputs that its rows do not give.
     """
     rows = rows_of(candidate, [question(example) for example in examples])
-    names: tuple[str, ...] = rows.processor.input_names
+    first = next((row.feed for row in rows), {})
+    names: tuple[str, ...] = rows.processor.inputs(first)
     if isinstance(candidate.model, OnnxModel):
         names = tuple(spec.name for spec in signature(candidate.model))
     made = [rows.batch([row], names) for row in range(len(rows))]

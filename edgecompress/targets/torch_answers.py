@@ -7,6 +7,7 @@ ten times as long.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -34,7 +35,9 @@ def torch_answers(
     if not isinstance(candidate.model, TorchModel):
         raise DataError("a PyTorch model is needed to answer examples here")
     rows = rows_of(candidate, examples)
-    runner = TorchRunner(load_module(candidate.model), ["logits"])
+    wanted = rows.task.outputs[0].name
+    runner = TorchRunner(load_module(candidate.model), [wanted])
+    ask = partial(rows.task.play, runner)
     names = rows.inputs_of({spec.name for spec in runner.specs})
     order = np.argsort(rows.lengths, kind="stable").tolist()
     batches = [order[start : start + BATCH_SIZE] for start in range(0, len(order), BATCH_SIZE)]
@@ -44,6 +47,6 @@ def torch_answers(
         if progress:
             progress(done, len(order), "answering")
 
-    for number, found in run_rows(runner, lambda some: rows.batch(some, names), batches, tick):
-        outputs[number] = rows.task.compact(found["logits"], rows.rows[number])
+    for number, found in run_rows(ask, lambda some: rows.batch(some, names), batches, tick):
+        outputs[number] = rows.task.compact(found[wanted], rows.rows[number])
     return rows.task.decode(outputs, rows)

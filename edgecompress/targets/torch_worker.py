@@ -36,11 +36,7 @@ class TorchModule:
         self._module = load_module(TorchModel(folder / entry["path"]))
         self._outputs = tuple(job.get("outputs") or ("logits",))
         known = inspect.signature(self._module.forward).parameters
-        self.dtypes: dict[str, np.dtype[Any]] = {
-            name: np.dtype(np.int64)
-            for name in ("input_ids", "attention_mask", "token_type_ids")
-            if name in known
-        }
+        self.dtypes: dict[str, np.dtype[Any] | None] = dict.fromkeys(known)
 
     def __call__(self, feed: Feed, /) -> Sequence[np.ndarray]:
         """Run one inference."""

@@ -15,7 +15,7 @@ from edgecompress.errors import DataError
 from edgecompress.processors import Processor, processor_class
 from edgecompress.provenance import code_digest
 from edgecompress.tasks.answers import Answer, Answers, Score
-from edgecompress.tasks.base import Floor, Task
+from edgecompress.tasks.base import Floor, Output, Task
 from edgecompress.tasks.rows import Row, Rows
 from edgecompress.values import Candidate, Example
 
@@ -24,11 +24,13 @@ __all__ = [
     "Answer",
     "Answers",
     "Floor",
+    "Output",
     "Row",
     "Rows",
     "Score",
     "Task",
     "foreign_code",
+    "lacks_files",
     "load_processor",
     "rows_of",
     "takes_examples",
@@ -85,12 +87,14 @@ def load_processor(name: str, directory: Path | None) -> Processor:
     return processor_class(task(name).processor).load(directory)
 
 
+def lacks_files(name: str, preprocessor: object) -> bool:
+    """Say whether the processor of the task `name` needs files and has none."""
+    return preprocessor is None and processor_class(task(name).processor).needs_files
+
+
 def takes_examples(candidate: Candidate) -> bool:
     """Say whether examples can be turned into rows for a candidate: by its task and its files."""
-    if candidate.task is None:
-        return False
-    needs_files = processor_class(task(candidate.task).processor).needs_files
-    return candidate.preprocessor is not None or not needs_files
+    return candidate.task is not None and not lacks_files(candidate.task, candidate.preprocessor)
 
 
 def rows_of(candidate: Candidate, examples: Sequence[Example]) -> Rows:

@@ -7,9 +7,9 @@ One task per file; its file's name, with dashes, is its name: ``token_classifica
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from edgecompress.tasks.asking import TEXT, Form, read_question
 from edgecompress.tasks.rows import Row, Rows
 from edgecompress.tasks.scoring import scores, value_of
 from edgecompress.texts import text_of
-from edgecompress.values import Example, Json
+from edgecompress.values import Example, Feed, Json
 
 Floats = NDArray[np.floating[Any]]
 
@@ -47,6 +47,26 @@ class Floor:
     answers: Callable[[Sequence[Example]], Answers]
 
 
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One thing that a model of a task gives: a tensor by its name, and what it is trained to.
+
+    Attributes
+    ----------
+    name : str
+        In the module's answer and among the graph's outputs.
+    kind : {"categorical", "vector"}
+        Scores of classes along the last axis, or plain numbers. It says what the loss is, and how
+        far a student is from its teacher (`edgecompress.training.losses`).
+    target : str
+        The right answer among a row's `Row.target`.
+    """
+
+    name: str = "logits"
+    kind: Literal["categorical", "vector"] = "categorical"
+    target: str = "labels"
+
+
 class Task(ABC):
     """A kind of question: how to encode it, what to learn from, how to read and score answers."""
 
@@ -56,6 +76,8 @@ class Task(ABC):
     """Name of the transformers class that loads a model for it."""
     metrics: ClassVar[tuple[Metric, ...]]
     """What its answers are scored by; the first stands for the task."""
+    outputs: ClassVar[tuple[Output, ...]] = (Output(),)
+    """What its models give; of the first one answers are read."""
     labelled: ClassVar[bool] = True
     """Whether its classes are the labels of the data."""
     processor: ClassVar[str] = "text"
@@ -76,6 +98,14 @@ class Task(ABC):
     """Endings of the names of classes whose heads answer it, where `auto_class` does not say it."""
     head_tensors: ClassVar[tuple[str, ...]] = ()
     """Beginnings of the names of tensors that such heads have, in the families described here."""
+
+    def models(self) -> tuple[type, ...]:
+        """Give classes that answer it and that transformers lacks, each with its configuration's.
+
+        They are subclasses of `transformers.PreTrainedModel` with a ``config_class``, and are
+        loaded as transformers' own: by ``config.json`` and safetensors.
+        """
+        return ()
 
     @property
     def head_classes(self) -> tuple[str, ...]:
@@ -109,6 +139,42 @@ class Task(ABC):
             When an example holds a label that is not among `classes`.
         """
 
+    def loss(self, outputs: Any, targets: Mapping[str, Any]) -> Any | None:  # noqa: ARG002
+        """Give the loss of a batch, where the kinds of the `outputs` do not say it; here they do.
+
+        Parameters
+        ----------
+        outputs : mapping of str to torch.Tensor
+            The module's answer, (batch, …) each.
+        targets : mapping of str to torch.Tensor
+            The rows' targets, padded along their first axis with `IGNORED` or NaN.
+
+        Returns
+        -------
+        torch.Tensor or None
+            A scalar.
+        """
+        return None
+
+    def distance(self, student: Any, teacher: Any) -> Any | None:  # noqa: ARG002
+        """Give how far a student's answers are from its teacher's, where their kind says it not.
+
+        Parameters
+        ----------
+        student, teacher : torch.Tensor
+            Of the first output, float (answers, width).
+
+        Returns
+        -------
+        torch.Tensor or None
+            float (answers,).
+        """
+        return None
+
+    def play(self, runner: Callable[[Mapping[str, Any]], Feed], feed: Mapping[str, Any]) -> Feed:
+        """Ask a model about a batch: here once; what generates asks again and again."""
+        return runner(feed)
+
     def compact(self, output: Floats, row: Row) -> Floats:
         """Keep of a row's output what `decode` reads of it: here what is no padding.
 
@@ -118,7 +184,12 @@ class Task(ABC):
             Of one row of a batch; the first axis has a place for each step where the rows of the
             task are stepwise.
         """
-        return output[: row.cost] if row.target["labels"].ndim else output
+        return output[: row.cost] if self.stepwise(row) else output
+
+    def stepwise(self, row: Row) -> bool:
+        """Whether the answer to a row has a part for each of its steps, by the row's target."""
+        first = self.outputs[0]
+        return row.target[first.target].ndim > (first.kind == "vector")
 
     @abstractmethod
     def decode(self, outputs: Sequence[Floats], rows: Rows) -> Answers:

@@ -37,7 +37,8 @@ class Row:
     place : mapping of str to ndarray
         What decoding needs to know: positions of words, offsets, an image's own size.
     target : mapping of str to ndarray
-        What it should teach: ``labels``, int64 () or (length,), `IGNORED` where nobody said it.
+        What it should teach: ``labels``, int64 () or (length,), `IGNORED` where nobody said it;
+        other numbers as floats, NaN where nobody did.
     """
 
     feed: Feed
@@ -90,12 +91,15 @@ class Rows:
     @property
     def stepwise(self) -> bool:
         """Whether a row has an answer for each of its steps, and not one for all."""
-        return any(row.target["labels"].ndim > 0 for row in self.rows[:1])
+        return any(self.task.stepwise(row) for row in self.rows[:1])
 
-    def inputs_of(self, known: Collection[str]) -> tuple[str, ...]:
-        """Name the inputs that these rows give, of those that a model knows."""
-        first = (name for row in self.rows[:1] for name in row.feed)
-        given = self.processor.input_names or tuple(first)
+    def inputs_of(self, known: Collection[str], processor: Any = None) -> tuple[str, ...]:
+        """Name the inputs that these rows give, of those that a model knows.
+
+        `processor` is another model's, where it is asked instead.
+        """
+        first = next((row.feed for row in self.rows), {})
+        given = (processor or self.processor).inputs(first)
         return tuple(name for name in given if name in known)
 
     def batch(self, numbers: Sequence[int], names: Sequence[str]) -> dict[str, Array]:
@@ -109,24 +113,21 @@ class Rows:
         processor: Processor = self.processor
         return processor.batch([self.rows[number].feed for number in numbers], names)
 
-    def labels(self, numbers: Sequence[int], length: int) -> Ids:
-        """Give what some rows should teach, padded with `IGNORED`.
+    def targets(self, numbers: Sequence[int]) -> dict[str, Array]:
+        """Give what some rows should teach, by name, padded as `stacked` does.
 
         Returns
         -------
-        int64 (batch, length) where each step has a label, (batch,) where the row has one
+        dict of str to ndarray
+            ``labels``: int64 (batch, length) where each step has a label, (batch,) where the row
+            has one.
         """
-        chosen = [self.rows[number].target["labels"] for number in numbers]
-        if all(label.ndim == 0 for label in chosen):
-            return np.array(chosen, dtype=np.int64)
-        value = np.full((len(chosen), length), IGNORED, dtype=np.int64)
-        for row, label in enumerate(chosen):
-            value[row, : len(label)] = label
-        return value
+        chosen = [self.rows[number].target for number in numbers]
+        return {name: stacked([one[name] for one in chosen]) for name in chosen[0]}
 
     def labelled(self) -> Ids:
-        """Give the numbers of the rows that have a label, int64 (labelled,)."""
-        has = [bool(np.any(row.target["labels"] != IGNORED)) for row in self.rows]
+        """Give the numbers of the rows that teach something, int64 (labelled,)."""
+        has = [any(map(_said, row.target.values())) for row in self.rows]
         return np.flatnonzero(has)
 
     def digest(self) -> str:
@@ -141,6 +142,23 @@ class Rows:
     def subset(self, numbers: Ids) -> Any:
         """Give the rows with these numbers; the examples stay as they are."""
         return replace(self, rows=tuple(self.rows[number] for number in numbers.tolist()))
+
+
+def _said(target: Array) -> bool:
+    whole = np.issubdtype(target.dtype, np.integer)
+    return bool(np.any(target != IGNORED) if whole else not np.isnan(target).all())
+
+
+def stacked(targets: Sequence[Array]) -> Array:
+    """Put targets together, padded along their first axis with `IGNORED`, or NaN where floats."""
+    if not targets[0].ndim:
+        return np.stack(targets)
+    fill = IGNORED if np.issubdtype(targets[0].dtype, np.integer) else np.nan
+    shape = (len(targets), max(map(len, targets)), *targets[0].shape[1:])
+    value = np.full(shape, fill, dtype=targets[0].dtype)
+    for row, target in enumerate(targets):
+        value[row, : len(target)] = target
+    return value
 
 
 def input_ids(rows: Rows) -> list[Ids]:

@@ -4,6 +4,7 @@ Where both divide text into the same pieces, token stands beside token. Where a 
 other pieces (the vocabulary was trimmed, or is another one), the word as a whole stands beside the
 word: the mean over its pieces on either side. A word that one of the two cut off or divided between
 two rows is left out. Answers are read at a word's first piece, so that they always have a partner.
+Of what is no text, step stands beside step.
 
 Everything is worked out once for all rows, with arrays; a batch then only picks its part.
 """
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecompress.errors import StageError
 from edgecompress.processors.text import CHUNK, TextProcessor
 from edgecompress.tasks.rows import input_ids
 from edgecompress.texts import text_of, words_of
@@ -98,13 +100,34 @@ def align(ours: TorchRows, its: TorchRows, asked: Ids) -> Alignment:
         The teacher's, of some of the student's examples.
     asked : numpy.ndarray
         int64 (teacher's examples,): which of the student's examples each is, rising.
+
+    Raises
+    ------
+    StageError
+        When rows that are no text have other lengths for the teacher.
     """
     rows = len(ours)
     first_row, row_count = _partner_rows(ours, its, asked)
+    if not isinstance(ours.processor, TextProcessor):
+        return _steps(ours, its, first_row, row_count)
     mine, other = _spans(ours, None), _spans(its, asked)
     answers = _joined_answers(mine, other, rows) if mine.tags else _no_spans(rows)
     spans, pooled, left_out = _joined(ours, its, mine, other, (first_row, row_count))
     return Alignment(spans, answers, first_row, row_count, pooled, left_out)
+
+
+def _steps(ours: TorchRows, its: TorchRows, first_row: Ids, row_count: Ids) -> Alignment:
+    """Put step beside step, in the rows that the teacher was asked about."""
+    rows = np.flatnonzero(row_count)
+    there = first_row[rows]
+    counts = ours.lengths[rows]
+    if ours.stepwise and not np.array_equal(counts, its.lengths[there]):
+        raise StageError("a row has other steps for the teacher than for the student")
+    begin = np.concatenate([[0], np.cumsum(its.lengths)])[:-1].astype(np.int64)
+    row, at = np.repeat(rows, counts), runs(np.zeros_like(counts), counts)
+    one = np.ones(len(row), dtype=np.int64)
+    spans = _aligned(len(ours), row, at, one, np.repeat(begin[there], counts) + at, one)
+    return Alignment(spans, spans, first_row, row_count)
 
 
 def runs(starts: Ids, counts: Ids) -> Ids:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from edgecompress.errors import DataError
-from edgecompress.surgery.families import family_of
+from edgecompress.surgery.families import find_family
 from edgecompress.surgery.hidden import hidden_size, keep_hidden
 from edgecompress.surgery.model import load_module, save_module
 from edgecompress.tasks import task as find_task
@@ -30,7 +30,7 @@ def with_head(module: Any, task: str, labels: Sequence[str], seed: int) -> Any:
         Gives its body away.
     task : str
     labels : sequence of str
-        The classes of the new head; none for masked-lm.
+        The classes of the new head; none where the task has none.
     seed : int
         Of the weights of the head.
 
@@ -54,16 +54,17 @@ def with_head(module: Any, task: str, labels: Sequence[str], seed: int) -> Any:
     if type(config) not in mapping:
         raise DataError(f"models of the type {config.model_type!r} have no head for {task}")
     cls = mapping[type(config)]
-    for field, value in family_of(config).settings:
+    family = find_family(config)
+    for field, value in family.settings if family else ():
         setattr(config, field, value)
     body = module.base_model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         made = cls._from_config(config, attn_implementation="eager", dtype=torch.float32)
-    width = hidden_size(module)
-    if width != hidden_size(made):
+    width = hidden_size(module) if family else 0
+    if family and width != hidden_size(made):
         keep_hidden(made, range(width))
-    # A pooler belongs to the head; the body of masked-lm has none.
+    # A pooler belongs to the head; the body under a head that guesses pieces has none.
     pooler = getattr(made.base_model, "pooler", None)
     if hasattr(body, "pooler"):
         body.pooler = pooler

@@ -10,16 +10,19 @@ import numpy as np
 import torch
 from torch import nn
 
+from edgecompress.tasks import Output
 from edgecompress.training.align import AlignedSpans, Alignment, Ids, runs
 from edgecompress.training.layer_maps import Mixture, Pairs
 from edgecompress.training.losses import (
     Distance,
+    Kind,
     averaged,
     divergence,
-    hard_loss,
     hidden_loss,
+    mean,
     relation_loss,
     softened,
+    task_loss,
 )
 from edgecompress.training.online_teacher import OnlineTeacher
 from edgecompress.training.outputs import TeacherOutputs
@@ -137,26 +140,25 @@ class Teaching:
         """Whether the loss needs ``output.hidden_states``."""
         return bool(self.weights.hidden or self.weights.embeddings)
 
-    def loss(self, output: Any, mask: torch.Tensor, numbers: np.ndarray) -> torch.Tensor:
+    def loss(self, output: Any, numbers: np.ndarray) -> torch.Tensor:
         """Weigh the student's distances from the teachers and from the labels.
 
         Parameters
         ----------
         output : transformers.ModelOutput
-            The student's logits and hidden states of a batch.
-        mask : torch.Tensor
-            bool (batch, length): real tokens.
+            The student's outputs and hidden states of a batch.
         numbers : numpy.ndarray
             int64 (batch,): the batch's rows.
         """
-        chosen, length = self.weights, int(mask.shape[1])
+        chosen, length = self.weights, int(self.rows.lengths[numbers].max())
+        answers = self.rows.task.outputs
         # So that there is a gradient even when nothing of a batch can be compared.
-        total = output.logits.float().sum() * 0
-        if chosen.logits:
-            total = total + chosen.logits * self._answers(output.logits, numbers, length)
+        total = output[answers[0].name].float().sum() * 0
+        for one in answers if chosen.logits else ():
+            total = total + chosen.logits * self._answers(one, output[one.name], numbers, length)
         if chosen.labels:
-            targets = self.rows.targets(numbers, length).to(output.logits.device)
-            total = total + chosen.labels * hard_loss(output.logits, targets)
+            taught = self.rows.taught(numbers)
+            total = total + chosen.labels * task_loss(self.rows.task, output, taught)
         if not (self.reads_hidden_states or chosen.relations):
             return total
         parts = [
@@ -171,9 +173,9 @@ class Teaching:
                 total = total + said * (len(spans.row) / everything)
         return total
 
-    def _answers(self, logits: torch.Tensor, numbers: Ids, length: int) -> torch.Tensor:
+    def _answers(self, of: Output, logits: torch.Tensor, numbers: Ids, length: int) -> torch.Tensor:
         """Compare answers where they are read: nobody asked the teacher about inner pieces."""
-        temperature = self.weights.temperature
+        temperature, kind = self.weights.temperature, of.kind
         flat = logits.flatten(0, -2)
         first = self.supervisions[0].outputs
         if isinstance(first, OnlineTeacher):
@@ -184,7 +186,7 @@ class Teaching:
         for supervision in self.supervisions:
             at = np.flatnonzero(supervision.answers[numbers] > 0)
             asked = numbers[at]
-            if logits.ndim == 3:
+            if self.rows.stepwise:
                 spans = supervision.alignment.answers.of(asked)
                 row, ours = at[spans.row], at[spans.row] * length + spans.ours
                 starts, counts = spans.its, spans.its_count
@@ -195,21 +197,29 @@ class Teaching:
                     supervision.alignment.row_count[asked],
                 )
             if len(ours):
-                its = supervision.outputs.of("logits", starts, counts).to(logits.device)
+                its = supervision.outputs.of(of.name, starts, counts).to(logits.device)
                 share = supervision.answers[numbers[row]]
-                found.append((ours, softened(its, temperature), share))
+                found.append((ours, its, share))
         if not found:
             return logits.float().sum() * 0
+        ours, said, _ = found[0]
         if len(found) == 1:
-            ours, wanted, _ = found[0]
+            wanted = softened(said, temperature, kind)
         else:
-            ours, wanted = _together(found, len(flat))
+            ours, wanted = _together(
+                [(at, softened(its, temperature, kind), share) for at, its, share in found],
+                len(flat),
+                kind,
+            )
         counts_of = None
         if self.row_weights is not None:
-            row = ours // length if logits.ndim == 3 else ours
+            row = ours // length if self.rows.stepwise else ours
             counts_of = torch.from_numpy(self.row_weights[numbers[row]]).to(logits.device)
-        place = torch.from_numpy(ours).to(logits.device)
-        return divergence(flat.index_select(0, place), wanted, temperature, counts_of)
+        mine = flat.index_select(0, torch.from_numpy(ours).to(logits.device))
+        own = self.rows.task.distance(mine, said) if len(found) == 1 else None
+        if own is not None:
+            return mean(own, counts_of)
+        return divergence(mine, wanted, temperature, counts_of, kind)
 
     def _inner(
         self,
@@ -299,7 +309,7 @@ class _Layout:
 
 
 def _together(
-    found: Sequence[tuple[Ids, torch.Tensor, np.ndarray]], places: int
+    found: Sequence[tuple[Ids, torch.Tensor, np.ndarray]], places: int, kind: Kind
 ) -> tuple[Ids, torch.Tensor]:
     """Average several teachers' answers, each at places of its own: (places, mean answers)."""
     shares = np.zeros((len(found), places))
@@ -311,7 +321,7 @@ def _together(
     taught = np.flatnonzero(shares.sum(0))
     index = torch.from_numpy(taught).to(answers[0].device)
     weights = torch.from_numpy(shares[:, taught]).to(answers[0])
-    return taught, averaged([answer[index] for answer in answers], weights)
+    return taught, averaged([answer[index] for answer in answers], weights, kind)
 
 
 def rows_for(rows: TorchRows, preprocessor: Any, asked: Ids, names: tuple[str, ...]) -> TorchRows:
@@ -321,7 +331,7 @@ def rows_for(rows: TorchRows, preprocessor: Any, asked: Ids, names: tuple[str, .
     ----------
     rows : TorchRows
         The student's.
-    preprocessor : TextProcessor
+    preprocessor : Processor
         The teacher's.
     asked : numpy.ndarray
         int64: the numbers of the examples, rising.

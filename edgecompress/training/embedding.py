@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from edgecompress.errors import StageError
 from edgecompress.surgery.families import family_of, word_embedding, word_path
 from edgecompress.surgery.sharing import rows_of_pieces
 from edgecompress.surgery.sparsity import carry
@@ -57,7 +58,7 @@ class UsedRows(nn.Module):
 
 
 @contextmanager
-def only_used_rows(module: Any, used: np.ndarray, freeze: bool = False) -> Iterator[None]:
+def only_used_rows(module: Any, used: np.ndarray | None, freeze: bool = False) -> Iterator[None]:
     """While inside, `module` trains only the used rows of its word embedding (or none).
 
     Where the embedding is a product, the rows are those of its table; what widens them is trained.
@@ -66,11 +67,17 @@ def only_used_rows(module: Any, used: np.ndarray, freeze: bool = False) -> Itera
     ----------
     module : transformers.PreTrainedModel
         Its word embedding is changed in place on leaving.
-    used : numpy.ndarray
-        int64: ids that occur in the training data; duplicates are fine.
+    used : numpy.ndarray or None
+        int64: ids that occur in the training data; duplicates are fine. None: what it is trained on
+        is no text, and it is trained whole.
     freeze : bool
         Train no row at all, nor positions and token types.
     """
+    if used is None:
+        if freeze:
+            raise StageError("freeze_embeddings: the model reads no text; leave it out")
+        yield
+        return
     family = family_of(module.config)
     base = module.base_model
     original = word_embedding(module)

@@ -19,8 +19,8 @@ from edgecompress.training.loop import Outcome, Schedule, StepConstraint, train
 from edgecompress.training.rows import TorchRows
 from edgecompress.training.together import current_team
 
-Loss = Callable[[Any, torch.Tensor, np.ndarray], torch.Tensor]
-"""From a module's output, its attention mask (batch, length) and the row numbers to a scalar."""
+Loss = Callable[[Any, np.ndarray], torch.Tensor]
+"""From a module's output and the row numbers to a scalar."""
 
 
 def fit(
@@ -75,9 +75,10 @@ def fit(
 
     def value(numbers: np.ndarray) -> torch.Tensor:
         feed = {name: moved(tensor, device) for name, tensor in rows.feed(numbers).items()}
+        states = {"output_hidden_states": True} if hidden_states else {}
         with autocast(device.type):
-            output = module(**feed, output_hidden_states=hidden_states)
-            return loss(output, feed["attention_mask"].bool(), numbers)
+            output = module(**feed, **states)
+            return loss(output, numbers)
 
     def score() -> float | None:
         return None if validation is None else validation.primary_score(module)

@@ -5,19 +5,76 @@ All losses are means over what counts (labelled tokens, real tokens) and ignore 
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 from torch.nn import functional
 
+from edgecompress.errors import StageError
+from edgecompress.tasks import Task
 from edgecompress.tasks.rows import IGNORED
+
+Kind = Literal["categorical", "vector"]
+"""What an output holds (`tasks.Output`)."""
 
 Distance = Literal["normalized", "mse", "cosine"]
 
 NOTHING = -1e9
 """A score whose softmax is 0; finite, because 0 · infinity is no number in the divergence."""
+
+
+def task_loss(
+    task: Task, outputs: Any, targets: Mapping[str, torch.Tensor], smoothing: float = 0.0
+) -> torch.Tensor:
+    """Give the loss of a batch: the task's own, or the sum of those of its outputs' kinds.
+
+    Parameters
+    ----------
+    task : Task
+    outputs : mapping of str to torch.Tensor
+        The module's answer.
+    targets : mapping of str to torch.Tensor
+        On any device.
+    smoothing : float
+        See `hard_loss`; of no other kind of output.
+
+    Raises
+    ------
+    StageError
+        When smoothing is asked for and no output is of classes.
+    """
+    device = outputs[task.outputs[0].name].device
+    there = {name: target.to(device) for name, target in targets.items()}
+    own = task.loss(outputs, there)
+    classes = own is None and any(one.kind == "categorical" for one in task.outputs)
+    if smoothing and not classes:
+        raise StageError(f"label_smoothing: {task.name} has no classes to smooth; leave it out")
+    if own is not None:
+        found: torch.Tensor = own
+        return found
+    parts = [
+        hard_loss(outputs[one.name], there[one.target], smoothing)
+        if one.kind == "categorical"
+        else vector_loss(outputs[one.name], there[one.target])
+        for one in task.outputs
+    ]
+    return functools.reduce(torch.add, parts)
+
+
+def vector_loss(found: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Mean squared difference from the right numbers; NaN where nobody has said them.
+
+    Parameters
+    ----------
+    found, targets : torch.Tensor
+        float (…), of one shape.
+    """
+    known = ~targets.isnan()
+    gap = torch.where(known, found.float() - targets.nan_to_num(), 0.0)
+    return gap.square().sum() / known.sum().clamp(min=1)
 
 
 def hard_loss(logits: torch.Tensor, targets: torch.Tensor, smoothing: float = 0.0) -> torch.Tensor:
@@ -79,13 +136,17 @@ def soft_loss(
     return divergence(student, softened(teacher, temperature), temperature, weights)
 
 
-def softened(logits: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Logarithms of the probabilities at a temperature, float32 (…, classes)."""
+def softened(logits: torch.Tensor, temperature: float, kind: Kind = "categorical") -> torch.Tensor:
+    """Logarithms of probabilities at a temperature, float32 (…, classes); vectors as they are."""
+    if kind == "vector":
+        return logits.float()
     return functional.log_softmax(logits.float() / temperature, dim=-1)
 
 
-def averaged(answers: Sequence[torch.Tensor], weights: torch.Tensor) -> torch.Tensor:
-    """Average several teachers' probabilities.
+def averaged(
+    answers: Sequence[torch.Tensor], weights: torch.Tensor, kind: Kind = "categorical"
+) -> torch.Tensor:
+    """Average several teachers' probabilities, or vectors.
 
     Probabilities, not logits: a teacher that is sure of nothing must not dilute by its scale
     (the ensemble of Hinton et al., 2015).
@@ -93,7 +154,7 @@ def averaged(answers: Sequence[torch.Tensor], weights: torch.Tensor) -> torch.Te
     Parameters
     ----------
     answers : sequence of torch.Tensor
-        Logarithms of probabilities, float (tokens, classes) each.
+        From `softened`, float (tokens, classes) each.
     weights : torch.Tensor
         float (teachers, tokens): how much each teacher counts for a token; not all 0.
 
@@ -102,8 +163,11 @@ def averaged(answers: Sequence[torch.Tensor], weights: torch.Tensor) -> torch.Te
     torch.Tensor
         Logarithms of the weighted means, float (tokens, classes).
     """
-    shares = (weights / weights.sum(0)).log()
-    return torch.logsumexp(torch.stack(tuple(answers)) + shares[..., None], dim=0)
+    shares = weights / weights.sum(0)
+    every = torch.stack(tuple(answers))
+    if kind == "vector":
+        return (every * shares[..., None]).sum(0)
+    return torch.logsumexp(every + shares.log()[..., None], dim=0)
 
 
 def divergence(
@@ -111,22 +175,27 @@ def divergence(
     wanted: torch.Tensor,
     temperature: float,
     weights: torch.Tensor | None = None,
+    kind: Kind = "categorical",
 ) -> torch.Tensor:
     """Kullback-Leibler divergence of softened logits from `wanted`, times temperature squared.
+
+    Of vectors it is the mean squared distance.
 
     Parameters
     ----------
     student : torch.Tensor
         Logits, float (tokens, classes).
     wanted : torch.Tensor
-        Logarithms of probabilities, float (tokens, classes).
+        From `softened`, float (tokens, classes).
     weights : torch.Tensor, optional
         float (tokens,).
     """
+    if kind == "vector":
+        return mean((student.float() - wanted).square().mean(-1), weights)
     each = functional.kl_div(
         softened(student, temperature), wanted, reduction="none", log_target=True
     )
-    return _mean(each.sum(-1), weights) * (temperature * temperature)
+    return mean(each.sum(-1), weights) * (temperature * temperature)
 
 
 def hidden_loss(
@@ -152,11 +221,11 @@ def hidden_loss(
     """
     ours, its = student.float(), teacher.float()
     if distance == "cosine":
-        return _mean(1 - functional.cosine_similarity(ours, its, dim=-1), weights)
+        return mean(1 - functional.cosine_similarity(ours, its, dim=-1), weights)
     if distance == "normalized":
         width = (its.shape[-1],)
         ours, its = functional.layer_norm(ours, width), functional.layer_norm(its, width)
-    return _mean((ours - its).square().mean(-1), weights)
+    return mean((ours - its).square().mean(-1), weights)
 
 
 def relation_loss(
@@ -204,7 +273,8 @@ def _relations(vectors: torch.Tensor, real: torch.Tensor, heads: int) -> torch.T
     return functional.log_softmax(scores, dim=-1)
 
 
-def _mean(each: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+def mean(each: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+    """Mean of what each answer or token adds, float (tokens,), weighted by `weights`."""
     if weights is None:
         return each.sum() / max(1, len(each))
     return (each * weights).sum() / weights.sum().clamp(min=torch.finfo(torch.float32).tiny)

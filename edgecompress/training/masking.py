@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from edgecompress.tasks.masked_lm import compact_logits, mask_id
-from edgecompress.tasks.rows import IGNORED
+from edgecompress.tasks.rows import IGNORED, stacked
 from edgecompress.training.loop import autocast
 from edgecompress.training.masking_fields import Masking
 from edgecompress.training.rows import TorchRows, even_batches
@@ -68,16 +68,13 @@ class MaskedRows(TorchRows):
             self.mask_state.places = torch.from_numpy(np.concatenate(places))
         return found
 
-    def targets(self, rows: Sequence[int] | np.ndarray, length: int) -> torch.Tensor:
+    def targets(self, numbers: Sequence[int]) -> dict[str, np.ndarray]:
         """Give the hidden pieces: int64 (batch, length), or (1, hidden) while `reading`."""
-        labels = [self.masked(number)[1] for number in np.asarray(rows).tolist()]
+        labels = [self.masked(number)[1] for number in numbers]
         if self.mask_state.narrow:
             every = np.concatenate(labels)
-            return torch.from_numpy(every[every != IGNORED][None])
-        found = np.full((len(labels), length), IGNORED, dtype=np.int64)
-        for place, label in enumerate(labels):
-            found[place, : len(label)] = label
-        return torch.from_numpy(found)
+            return {"labels": every[every != IGNORED][None]}
+        return {"labels": stacked(labels)}
 
     def masked(self, number: int) -> tuple[Ids, Ids]:
         """Give a row with its hidden pieces, and these pieces: int64 (length,) each."""

@@ -102,11 +102,14 @@ class TeacherOutputs:
 
 
 def output_names(
-    hidden: Iterable[int] = (), embeddings: bool = False, relations: Iterable[int] = ()
+    hidden: Iterable[int] = (),
+    embeddings: bool = False,
+    relations: Iterable[int] = (),
+    answers: Sequence[str] = ("logits",),
 ) -> tuple[str, ...]:
-    """Name the outputs that losses need, ``logits`` always among them."""
+    """Name the outputs that losses need, the `answers` of the task always among them."""
     return (
-        "logits",
+        *answers,
         *(["embeddings"] if embeddings else []),
         *(f"hidden-{layer}" for layer in sorted(set(hidden))),
         *(f"{role}-{layer}" for layer in sorted(set(relations)) for role in ROLES),
@@ -175,11 +178,12 @@ def _files(
         "tokenizer": rows.processor.digest,
         "rows": rows.digest(),
     }
+    answers = {one.name for one in rows.task.outputs}
     found: dict[str, np.ndarray] = {}
     for name in names:
         folder = context.cached({**common, "output": name}, lambda into, n=name: build(n, into))  # type: ignore[misc]
         flat = np.memmap(folder / f"{name}.f16", dtype=np.float16, mode="r")
-        per_row = name == "logits" and not rows.stepwise
+        per_row = name in answers and not rows.stepwise
         count = len(rows) if per_row else int(rows.lengths.sum())
         found[name] = flat.reshape(count, -1)
     shutil.rmtree(aside, ignore_errors=True)
@@ -194,7 +198,8 @@ def _run(
     files: dict[str, np.memmap[Any, Any]] = {}
     done = 0
     inner = {int(name.split("-")[1]) for name in names if name.startswith("query-")}
-    states = {"output_hidden_states": True} if len(names) > 1 else {}
+    answers = {one.name for one in rows.task.outputs}
+    states = {"output_hidden_states": True} if set(names) - answers else {}
     device = torch.device("cpu")
     if isinstance(module, torch.nn.Module):  # an ONNX teacher is none
         device = training_device()
@@ -206,8 +211,9 @@ def _run(
             with torch.inference_mode(), autocast(device.type):
                 output = module(**feed, **states)
             for name in names:
-                array = _half(_value(name, output, caught))
-                per_row = array.ndim == 2
+                own = name in answers
+                array = _half(output[name] if own else _value(name, output, caught))
+                per_row = own and not rows.stepwise
                 if name not in files:
                     shape = (len(rows) if per_row else int(starts[-1]), array.shape[-1])
                     files[name] = _mapped(folder / f"{name}.f16", shape)
@@ -224,8 +230,6 @@ def _run(
 
 
 def _value(name: str, output: Any, caught: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    if name == "logits":
-        return output.logits
     # hidden_states[0] is what goes into the first layer; layer i's output is entry i + 1.
     if name == "embeddings":
         return output.hidden_states[0]

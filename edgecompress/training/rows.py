@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from edgecompress.models.runner import TorchRunner, run_rows
+from edgecompress.processors import TextProcessor
 from edgecompress.tasks import Rows
 from edgecompress.tasks.rows import input_ids
 from edgecompress.training.devices import autocast
@@ -38,15 +39,16 @@ class TorchRows(Rows):
         found = self.batch(np.asarray(rows).tolist(), self.input_names)
         return {name: torch.from_numpy(array) for name, array in found.items()}
 
-    def targets(self, rows: Sequence[int] | np.ndarray, length: int) -> torch.Tensor:
-        """Give a batch's labels, int64 (batch, length) or (batch,), -100 where there is none."""
-        return torch.from_numpy(self.labels(np.asarray(rows).tolist(), length))
+    def taught(self, rows: Sequence[int] | np.ndarray) -> dict[str, torch.Tensor]:
+        """Give what a batch should teach (`Rows.targets`)."""
+        found = self.targets(np.asarray(rows).tolist())
+        return {name: torch.from_numpy(array) for name, array in found.items()}
 
     def begin(self, epoch: int, seed: int) -> None:
         """Get ready for an epoch, from 0; most rows are the same in all of them."""
 
     def reading(self, module: Any) -> AbstractContextManager[None]:  # noqa: ARG002
-        """While inside, `module` may answer only what `targets` asks for; here it answers all."""
+        """While inside, `module` may answer only what `taught` asks for; here it answers all."""
         return nullcontext()
 
     def outputs(
@@ -69,13 +71,15 @@ class TorchRows(Rows):
         """
         device = next(module.parameters()).device
         precision = partial(autocast, device.type) if fast else nullcontext
-        runner = TorchRunner(module, ["logits"], precision)
+        wanted = self.task.outputs[0].name
+        runner = TorchRunner(module, [wanted], precision)
+        ask = partial(self.task.play, runner)
         batches = even_batches(self.lengths)
         found: list[np.ndarray] = [np.zeros(0, np.float32)] * len(self)
         for row, given in run_rows(
-            runner, lambda some: self.batch(some, self.input_names), batches, tick
+            ask, lambda some: self.batch(some, self.input_names), batches, tick
         ):
-            found[row] = self.task.compact(given["logits"], self.rows[row]).copy()
+            found[row] = self.task.compact(given[wanted], self.rows[row]).copy()
         return found
 
     def primary_score(self, module: Any) -> float:
@@ -84,8 +88,13 @@ class TorchRows(Rows):
         return self.task.quality(answers, self.examples, self.classes)
 
     @property
-    def used_ids(self) -> np.ndarray:
-        """All token ids that a batch of these rows can hold, int64 (ids,), ascending."""
+    def used_ids(self) -> np.ndarray | None:
+        """All token ids that a batch of these rows can hold, int64 (ids,), ascending.
+
+        None where rows are no text.
+        """
+        if not isinstance(self.processor, TextProcessor):
+            return None
         return np.unique(np.concatenate([[self.processor.pad_id], *input_ids(self)]))
 
 

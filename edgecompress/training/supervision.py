@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,10 +14,11 @@ import torch
 from edgecompress.errors import StageError
 from edgecompress.models.graph import signature
 from edgecompress.models.runner import ALL_CORES, open_onnx
-from edgecompress.processors import TextProcessor
 from edgecompress.stage import Context
-from edgecompress.surgery.families import blocks
-from edgecompress.surgery.model import load_module, read_config
+from edgecompress.surgery.families import find_family
+from edgecompress.surgery.hidden import hidden_size
+from edgecompress.surgery.model import load_module, model_class, read_config
+from edgecompress.tasks import load_processor, task
 from edgecompress.training.align import Alignment, Ids, align
 from edgecompress.training.distillation import (
     Projections,
@@ -77,6 +77,7 @@ def supervise(
     StageError
         When a loss needs what a teacher does not give, or layers or heads do not fit.
     """
+    answers = [one.name for one in rows.task.outputs]
     plans = [_fit(opened, module, plan) for opened in teachers]  # says no before hours of work
     taken = np.zeros(len(rows), dtype=bool)
     found = []
@@ -86,23 +87,22 @@ def supervise(
             range(layers) if layers else (teacher for _, teacher in pairs),
             embeddings=bool(plan.weights.embeddings),
             relations=() if relations is None else (relations.its,),
+            answers=answers,
         )
         outputs, alignment = _said(opened, rows, asked, names, len(teachers), context)
-        width = outputs.width(names[1]) if len(names) > 1 else 0
-        ours = int(next(blocks(module)).linear("ffn_out").out_features)
         states = bool(plan.weights.hidden or plan.weights.embeddings)
         projections = Projections(
             pairs,
-            ours,
-            width if states else ours,
+            hidden_size(module) if states else 0,
+            outputs.width(names[len(answers)]) if states else 0,
             bool(plan.weights.embeddings),
             layers,
             context.seed,
         )
-        answers = opened.weights[rows.example]
-        inner = (answers > 0) & ~taken
+        shares = opened.weights[rows.example]
+        inner = (shares > 0) & ~taken
         taken |= inner
-        found.append(Supervision(outputs, alignment, answers, inner, pairs, relations, projections))
+        found.append(Supervision(outputs, alignment, shares, inner, pairs, relations, projections))
     return found
 
 
@@ -115,9 +115,9 @@ def _said(
     context: Context,
 ) -> tuple[TeacherOutputs | OnlineTeacher, Alignment]:
     """Give what a teacher says of the rows, and what of it stands beside what of the student's."""
-    preprocessor = TextProcessor.load(_folder(opened.candidate))
+    preprocessor: Any = load_processor(rows.task.name, opened.candidate.preprocessor)
     load = functools.cache(functools.partial(_load, opened.candidate))
-    taken = _input_names(opened.candidate, preprocessor)
+    taken = rows.inputs_of(_inputs(opened.candidate), preprocessor)
     if isinstance(rows, MaskedRows):
         if teachers > 1 or isinstance(opened.candidate.model, OnnxModel):
             raise StageError("masked-lm is taught by one teacher, in PyTorch; name one")
@@ -178,6 +178,14 @@ def _fit(
                 f"inside; set {' and '.join(wanted)} to 0, or name the PyTorch model"
             )
         return (), None, None
+    if not (weights.hidden or weights.relations or weights.embeddings):
+        return (), None, None
+    if find_family(module.config) is None:
+        raise StageError(
+            f"models of the type {module.config.model_type!r} are not described, so that only "
+            "their answers can be compared; set hidden_weight, embedding_weight and "
+            "relation_weight to 0"
+        )
     ours, its = int(module.config.num_hidden_layers), _layers(opened.candidate)
     pairs = layer_pairs(plan.layer_map, ours, its) if weights.hidden else ()
     mixed = its if weights.hidden and plan.layer_map == "learned" else None
@@ -202,22 +210,13 @@ def _layers(teacher: Candidate) -> int:
     return int(read_config(teacher.model.directory).num_hidden_layers)
 
 
-def _folder(teacher: Candidate) -> Any:
-    if teacher.preprocessor is None:
-        raise StageError("the teacher has no tokenizer")
-    return teacher.preprocessor
-
-
-def _input_names(teacher: Candidate, preprocessor: TextProcessor) -> tuple[str, ...]:
-    """Give the inputs that both a teacher and its tokenizer know."""
+def _inputs(teacher: Candidate) -> Collection[str]:
+    """Give the inputs that a teacher takes."""
     if isinstance(teacher.model, OnnxModel):
-        taken: Any = {spec.name for spec in signature(teacher.model)}
-    else:
-        import transformers
-
-        name = read_config(teacher.model.directory).architectures[0]
-        taken = inspect.signature(getattr(transformers, name).forward).parameters
-    return tuple(name for name in preprocessor.input_names if name in taken)
+        return {spec.name for spec in signature(teacher.model)}
+    directory = teacher.model.directory
+    found = model_class(read_config(directory), directory)
+    return inspect.signature(found.forward).parameters
 
 
 def _load(teacher: Candidate) -> Any:
@@ -225,10 +224,12 @@ def _load(teacher: Candidate) -> Any:
     if not isinstance(teacher.model, OnnxModel):
         return load_module(teacher.model)
     runner = open_onnx(teacher.model, ALL_CORES)
-    first = runner.outputs[0]
+    named = [one.name for one in task(str(teacher.task)).outputs]
 
-    def answer(**feed: torch.Tensor) -> SimpleNamespace:
+    def answer(**feed: torch.Tensor) -> dict[str, torch.Tensor]:
         found = runner({name: value.numpy() for name, value in feed.items()})
-        return SimpleNamespace(logits=torch.from_numpy(found[first]))
+        # One answer alone may be called otherwise in a graph.
+        its = found.values() if len(named) == 1 else (found[name] for name in named)
+        return {name: torch.from_numpy(value) for name, value in zip(named, its, strict=False)}
 
     return answer

@@ -1,8 +1,9 @@
 """Where a teacher comes from: a directory or hub id that is brought into our form.
 
 Whatever form a checkpoint has (sharded, older names, a head of another task, a slow tokenizer),
-what comes out is the one form that the other rooms read: config.json, model.safetensors,
-tokenizer.json and the tokenizer's configuration with the true longest input.
+what comes out is the one form that the other rooms read: config.json, model.safetensors, and the
+files of the task's processor (of text: tokenizer.json and its configuration with the true longest
+input).
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from safetensors import SafetensorError
 from edgecompress.checkpoint import check_folder, find_weights
 from edgecompress.errors import DataError
 from edgecompress.hub import model_folder
-from edgecompress.surgery.families import family_names, family_of
-from edgecompress.surgery.model import HEADS, load_module, save_module
+from edgecompress.processors import TextProcessor, processor_class
+from edgecompress.surgery.families import family_names, family_of, needs_family
+from edgecompress.surgery.model import head_names, load_module, register_models, save_module
 from edgecompress.surgery.sparsity import read_record
+from edgecompress.tasks import lacks_files
 from edgecompress.tasks import task as find_task
 from edgecompress.training.body import for_task, with_head
 from edgecompress.training.heads import (
@@ -53,7 +56,7 @@ def import_teacher(
     model : str
         A directory, or the id of a model on the Hugging Face hub. No code of it is ever run.
     task : str
-        ``token-classification``, ``text-classification`` or ``masked-lm``.
+        By its name.
     labels : sequence of str or None
         The data's labels: a trained head must have them, and a new one gets them.
     folder : Path
@@ -81,17 +84,23 @@ def import_teacher(
     described = check_folder(source)
     config = _config(source)
     weights = find_weights(source, trust)
-    tokenizer = read_tokenizer(source)
+    kind = processor_class(find_task(task).processor)
+    tokenizer = read_tokenizer(source) if issubclass(kind, TextProcessor) else None
     reason = new_head(untrained(described, task, weights.shapes), source.name, task, rules)
     if reason is None:
         names = renamed(class_names(described), rules.renaming) if find_task(task).labelled else ()
     else:
         names = labels_of_new(task, labels)
     module = _module(source, task, config, names, weights.pickle, reason is not None, seed)
-    _check_vocabulary(model, tokenizer, module)
+    if tokenizer is not None:
+        _check_vocabulary(model, tokenizer, module)
     save_module(module, folder / "model")
-    write_tokenizer(tokenizer, module, folder / "preprocessor")
-    made = Candidate(TorchModel(folder / "model"), folder / "preprocessor", task, names)
+    if tokenizer is not None:
+        write_tokenizer(tokenizer, module, folder / "preprocessor")
+    elif kind.needs_files:
+        kind.copy_files(source, folder / "preprocessor")
+    preprocessor = folder / "preprocessor" if kind.needs_files else None
+    made = Candidate(TorchModel(folder / "model"), preprocessor, task, names)
     if names:
         check_names(made, module, labels, rules)
     return made
@@ -106,7 +115,7 @@ def _from_candidate(
     rules: HeadRules,
 ) -> Candidate:
     """Copy a candidate of the task, or take the body of one of another task."""
-    if candidate.preprocessor is None:
+    if lacks_files(task, candidate.preprocessor):
         raise DataError("this candidate has no tokenizer")
     other = f"it answers {candidate.task}, not {task}" if candidate.task != task else None
     place = candidate.model.directory.parent.name
@@ -119,8 +128,9 @@ def _from_candidate(
         made = replace(candidate, model=TorchModel(folder / "model"), steps=(), labels=names)
     else:
         raise DataError("a teacher must be a PyTorch model; this candidate is ONNX")
-    shutil.copytree(candidate.preprocessor, folder / "preprocessor")
-    made = replace(made, preprocessor=folder / "preprocessor")
+    if candidate.preprocessor is not None:
+        shutil.copytree(candidate.preprocessor, folder / "preprocessor")
+        made = replace(made, preprocessor=folder / "preprocessor")
     if made.labels:
         module = load_module(made.model)
         check_names(made, module, labels, rules)
@@ -133,6 +143,7 @@ def _from_candidate(
 def _config(source: Path) -> Any:
     from transformers import AutoConfig
 
+    register_models()
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -141,7 +152,8 @@ def _config(source: Path) -> Any:
             f"no configuration that can be read for the teacher {source.name!r} "
             f"({_short(error)}); give a directory or a hub id of one of these kinds: {known}"
         ) from None
-    family_of(config)
+    if needs_family(config.architectures):
+        family_of(config)
     return config
 
 
@@ -180,7 +192,11 @@ def _module(
                 dtype=torch.float32,
                 output_loading_info=True,
             )
-            if fresh and names and next(iter(config.architectures or ()), "").endswith(HEADS):
+            if (
+                fresh
+                and names
+                and next(iter(config.architectures or ()), "").endswith(head_names())
+            ):
                 _renew_head(module)
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
         raise DataError(

@@ -19,6 +19,7 @@ from edgecompress.hub import check_name
 from edgecompress.onnx_files import model_digests
 from edgecompress.reading import at_home
 from edgecompress.stage import Context
+from edgecompress.tasks import takes_examples
 from edgecompress.values import Candidate, Example, Json, directory_digests
 
 
@@ -164,7 +165,7 @@ def _check(name: str, teacher: Candidate, student: Candidate) -> None:
             f"({', '.join(student.labels)}), in the same order; where they mean the same, name "
             "them so in the model's id2label (config.json)"
         )
-    if teacher.preprocessor is None:
+    if not takes_examples(teacher):
         raise StageError(f"{name} has no tokenizer")
 
 

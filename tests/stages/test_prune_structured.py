@@ -107,7 +107,7 @@ def test_taylor_is_the_gradient_of_each_example(trained):
     for row in range(6):
         feed = rows.feed([row])
         logits = module(**feed).logits[0]
-        targets = rows.targets([row], logits.shape[0])[0]
+        targets = rows.taught([row])["labels"][0]
         torch.nn.functional.cross_entropy(logits, targets).backward()
         effect = (kept["value"].grad * kept["value"]).sum((0, 1)).detach().double()
         expected += effect.square()

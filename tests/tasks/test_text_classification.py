@@ -31,7 +31,7 @@ def test_rows_and_targets(preprocessor: TextProcessor) -> None:
     encoded = TASK.rows(examples, preprocessor, LABELS)
     assert encoded.example.tolist() == [0, 1, 2]
     assert encoded.rows[1].feed["input_ids"].tolist() == [2, 3]
-    targets = encoded.labels([0, 1], 99)
+    targets = encoded.targets([0, 1])["labels"]
     assert targets.tolist() == [2, IGNORED]
     assert targets.dtype == np.int64
 

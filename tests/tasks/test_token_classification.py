@@ -133,7 +133,7 @@ def test_feed_pads_on_the_right(preprocessor: TextProcessor) -> None:
     inside = feed["attention_mask"].astype(bool)
     assert feed["input_ids"][0][inside[0]].tolist() == encoded.rows[1].feed["input_ids"].tolist()
     assert set(feed["input_ids"][~inside].tolist()) <= {preprocessor.pad_id}
-    targets = encoded.labels([1, 0], length)
+    targets = encoded.targets([1, 0])["labels"]
     assert targets.shape == (2, length)
     assert set(targets.ravel().tolist()) == {IGNORED}  # the examples bear no tags
     with pytest.raises(DataError, match="pixel_values"):

@@ -167,7 +167,7 @@ def _loss(candidate: Candidate, stage: Static | None, folder: Path) -> float:
     for row in range(len(rows)):
         feed = {name: tensor.numpy() for name, tensor in rows.feed([row]).items()}
         logits = torch.from_numpy(session.run(None, feed)[0])
-        targets = rows.targets([row], logits.shape[1])
+        targets = rows.taught([row])["labels"]
         total += float(torch.nn.functional.cross_entropy(logits[0], targets[0], ignore_index=-100))
     return total / len(rows)
 

@@ -104,10 +104,10 @@ def test_only_hidden_places_are_answered_and_as_before(teacher: Candidate, rows:
     rows.begin(2, seed=1)
     with torch.no_grad():
         whole = module(**rows.feed(numbers)).logits
-        targets = rows.targets(numbers, whole.shape[1])
+        targets = rows.taught(numbers)["labels"]
         with rows.reading(module):
             narrow = module(**rows.feed(numbers)).logits
-            wanted = rows.targets(numbers, whole.shape[1])
+            wanted = rows.taught(numbers)["labels"]
             # Rows that the module is scored on meanwhile are not touched by what was fed before.
             rows.feed(numbers)
             module(**rows.feed(numbers))

@@ -40,7 +40,7 @@ def found_and_outputs(models, shares, row_weights, path):
     with captured(modules[0], ()) as caught:
         teaching = Teaching(rows, supervisions, WEIGHTS, row_weights, caught)
         output = modules[0](**feed, output_hidden_states=True)
-        loss = teaching.loss(output, feed["attention_mask"].bool(), numbers)
+        loss = teaching.loss(output, numbers)
     alone = [[m(**rows.feed([row]), output_hidden_states=True) for row in numbers] for m in modules]
     return float(loss.detach()), rows, alone
 

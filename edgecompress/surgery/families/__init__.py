@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgecompress.errors import DataError
+from edgecompress.processors import processor_class
 from edgecompress.surgery.families._block import Block
 from edgecompress.surgery.families._family import Family, described
+from edgecompress.tasks import task, task_names
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,7 +37,9 @@ __all__ = [
     "family_named",
     "family_names",
     "family_of",
+    "find_family",
     "layer_list",
+    "needs_family",
     "word_embedding",
     "word_path",
 ]
@@ -93,8 +97,16 @@ def family_of(config: Any) -> Family:
     return family_named(str(getattr(config, "model_type", "") or ""))
 
 
+def find_family(config: Any) -> Family | None:
+    """Find the family of a transformers configuration; None where nobody describes it."""
+    try:
+        return family_of(config)
+    except DataError:
+        return None
+
+
 def check_directory(directory: Path) -> None:
-    """Refuse a model directory of an architecture that is not described; needs no torch.
+    """Refuse a model directory that needs a description and has none; needs no torch.
 
     A directory without a readable config.json is left to whoever opens it.
 
@@ -109,11 +121,18 @@ def check_directory(directory: Path) -> None:
     except (OSError, ValueError):
         return
     kind = document.get("model_type") if isinstance(document, dict) else None
-    if isinstance(kind, str):
+    if isinstance(kind, str) and needs_family(document.get("architectures")):
         try:
             family_named(kind)
         except DataError as error:
             raise DataError(error.message, file=file) from None
+
+
+def needs_family(architectures: Any) -> bool:
+    """Say whether a model must be of a described family: not if it answers to other than text."""
+    name = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
+    answers = [one for one in map(task, task_names()) if name.endswith(one.head_classes)]
+    return not answers or any(processor_class(one.processor).needs_family for one in answers)
 
 
 def layer_list(module: Any) -> nn.ModuleList:

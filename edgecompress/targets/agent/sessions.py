@@ -18,7 +18,7 @@ class LoadedModel(Protocol):
     """A loaded model: the dtype of each of its inputs, and a function from feed to outputs."""
 
     @property
-    def dtypes(self) -> Mapping[str, np.dtype[Any]]:
+    def dtypes(self) -> Mapping[str, np.dtype[Any] | None]:
         """Give the dtype of each input, by its name."""
         ...
 
@@ -30,7 +30,7 @@ class LoadedModel(Protocol):
 class Null:
     """The model that does nothing."""
 
-    dtypes: Mapping[str, np.dtype[Any]] = {}
+    dtypes: Mapping[str, np.dtype[Any] | None] = {}
 
     def __call__(self, _feed: Feed, /) -> Sequence[np.ndarray]:
         """Do nothing."""
@@ -97,11 +97,11 @@ def import_onnxruntime() -> None:
 
 
 def cast(items: list[list[Feed]], model: LoadedModel) -> list[list[Feed]]:
-    """Give the model just those inputs that it has, in its dtypes."""
+    """Give the model just those inputs that it has, in its dtypes where it says them."""
     return [
         [
             {
-                name: row[name].astype(kind, copy=False)
+                name: row[name] if kind is None else row[name].astype(kind, copy=False)
                 for name, kind in model.dtypes.items()
                 if name in row
             }

@@ -22,8 +22,8 @@ def mean_loss(module: Any, rows: TorchRows) -> float:
     for batch in even_batches(rows.lengths):
         feed = rows.feed(batch)
         with torch.inference_mode():
-            targets = rows.targets(batch, feed["input_ids"].shape[1])
-            total += float(example_losses(module(**feed).logits, targets).sum())
+            labels = rows.taught(batch)["labels"]
+            total += float(example_losses(module(**feed).logits, labels).sum())
     return total / max(1, len(rows))
 
 
@@ -78,8 +78,7 @@ class LayerEffects:
         total, count = 0.0, 0
         for number, (batch, _, output) in enumerate(self.runner.run(rest, self.before[position])):
             if self.measure == "loss":
-                targets = self.rows.targets(batch, output.logits.shape[1])
-                found = example_losses(output.logits, targets)
+                found = example_losses(output.logits, self.rows.taught(batch)["labels"])
             else:
                 answers = answered(self.rows, batch.tolist(), output.logits)
                 found = functional.kl_div(

@@ -103,8 +103,7 @@ def mask_gradients(
             if labels == "model":
                 loss = _own_loss(answered(rows, batch.tolist(), logits.float()), generator)
             else:
-                targets = rows.targets(batch, feed["input_ids"].shape[1])
-                loss = example_losses(logits, targets).sum()
+                loss = example_losses(logits, rows.taught(batch)["labels"]).sum()
             loss.backward()
             for meter, array in zip(meters, kept, strict=True):
                 array[batch] = meter.read(len(batch))
