@@ -127,7 +127,7 @@ def test_a_bundle_answers_on_the_command_line_and_from_python(made, package):
     said = run("predict", "out/bundle", "--input", lines, "--json", package=package, folder=made)
     assert [json.loads(line)["label"] for line in said.stdout.splitlines()] == ["first", "second"]
     wrong = run("predict", "out/bundle", "up or down", package=package, folder=made)
-    assert wrong.returncode == 1 and "not JSON" in wrong.stderr and "Traceback" not in wrong.stderr
+    assert wrong.returncode == 2 and "not JSON" in wrong.stderr and "Traceback" not in wrong.stderr
     code = f"""
 import edgecompress
 print(edgecompress.load("out/bundle").answer({SECOND}).label)
@@ -151,8 +151,12 @@ def test_a_bundle_answers_over_http(made, package, monkeypatch):
 
 
 def test_two_bundles_are_compared(made, package):
-    recipe = (made / "numbers.yaml").read_text().replace("quantize.static: {samples: 32}", "half")
-    (made / "half.yaml").write_text(recipe.replace("[quantize.dynamic]", "[weights]"))
+    recipe = (
+        (made / "numbers.yaml")
+        .read_text()
+        .replace("quantize.static: {samples: 32}", "quantize.half")
+    )
+    (made / "half.yaml").write_text(recipe.replace("[quantize.dynamic]", "[quantize.weights]"))
     done = run("run", "half.yaml", "-o", "other", package=package, folder=made)
     assert done.returncode == 0, done.stderr
     found = run(
