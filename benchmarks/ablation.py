@@ -19,7 +19,8 @@ import click
 from edgecompress.api.progress import TerminalReporter
 from edgecompress.engine.pipeline import Pipeline
 from edgecompress.engine.recipe import Recipe, build_recipe, load_recipe
-from edgecompress.engine.run import observers, read_splits
+from edgecompress.engine.run import observers
+from edgecompress.engine.splits import read_splits
 from edgecompress.store import Store, default_store
 from edgecompress.tasks import task
 from edgecompress.values import Json, find

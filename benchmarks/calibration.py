@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 import numpy as np
-from bare import BareContext
+from bare import bare_context
 
 from edgecompress.data.sample import stratified_sample
 from edgecompress.engine.recipe import load_recipe
@@ -102,7 +102,9 @@ def main(
     with tempfile.TemporaryDirectory(prefix="edgecompress-calibration-") as name:
         folder = Path(name)
         teacher = import_teacher(model, str(found.fields.task), None, folder / "teacher")
-        plain = Export().apply(teacher, BareContext(folder / "fp32", train, cache=folder / "cache"))
+        plain = Export().apply(
+            teacher, bare_context(folder / "fp32", train, cache=folder / "cache")
+        )
         exact = accuracy(plain, validation)
         click.echo(f"fp32: {100 * exact:.2f} on {len(validation)} validation sentences\n")
         heads = ["choice", "samples", *methods]
@@ -114,7 +116,7 @@ def main(
                 place = folder / "made"
                 stage = Static(calibration=file, method=method)
                 made = stage.apply(
-                    plain, BareContext(place, train, seed=seed, cache=folder / "cache")
+                    plain, bare_context(place, train, seed=seed, cache=folder / "cache")
                 )
                 row[method].append(100 * (exact - accuracy(made, validation)))
                 shutil.rmtree(place)

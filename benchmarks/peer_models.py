@@ -266,7 +266,7 @@ def make_gpt2(folder: Path, given: Given) -> Subject:  # noqa: ARG001
 
 def make_bert(folder: Path, given: Given) -> Subject:
     """Export the checkpoint given; accuracy is that of its task on all validation examples."""
-    from bare import BareContext
+    from bare import bare_context
 
     from edgecompress.models.inputs import encode_rows, typed_feed
     from edgecompress.models.session import input_specs, open_session
@@ -285,7 +285,7 @@ def make_bert(folder: Path, given: Given) -> Subject:
     with tempfile.TemporaryDirectory(prefix="edgecompress-peers-") as name:
         place = Path(name)
         teacher = import_teacher(given.model, str(found.fields.task), None, place / "teacher")
-        plain = Export(opset=OPSET).apply(teacher, BareContext(place / "fp32", (), validation[:8]))
+        plain = Export(opset=OPSET).apply(teacher, bare_context(place / "fp32", (), validation[:8]))
         assert isinstance(plain.model, OnnxModel)
         if not (folder / "model.onnx").exists():
             shutil.copy(plain.model.path, folder / "model.onnx")

@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 import numpy as np
-from bare import BareContext
+from bare import bare_context
 
 from edgecompress.data.sample import stratified_sample
 from edgecompress.engine.recipe import load_recipe
@@ -85,7 +85,7 @@ def quantized(
         for title, settings in fields.items():
             stage = {"dynamic": Dynamic, "static": Static}[name](**settings)
             place = folder / f"{name}-{title.replace(' ', '-')}"
-            made = stage.apply(plain, BareContext(place, train, validation, seed=7))
+            made = stage.apply(plain, bare_context(place, train, validation, seed=7))
             digest = file_digest(model_files(made.model)[0])
             decisions = made.steps[-1].decisions
             nodes = (*decisions["int8_linears"], *decisions["int8_embeddings"])
@@ -243,7 +243,7 @@ def main(
     with tempfile.TemporaryDirectory(prefix="edgecompress-presets-") as name:
         folder = Path(name)
         teacher = import_teacher(model, str(found.fields.task), None, folder / "teacher")
-        plain = Export().apply(teacher, BareContext(folder / "fp32", few, validation, seed=7))
+        plain = Export().apply(teacher, bare_context(folder / "fp32", few, validation, seed=7))
         entries = [Entry("fp32", [], plain), *quantized(plain, few, validation, folder)]
         same = {entry.nodes for entry in entries if entry.presets}
         lengths = [len(text_of(each)) + sum(map(len, words_of(each))) for each in validation]

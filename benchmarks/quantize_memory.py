@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import click
-from bare import BareContext
+from bare import bare_context
 
 from edgecompress.texts import text_example
 from edgecompress.values import Candidate, Example
@@ -73,7 +73,7 @@ def run_case(case: str, model: Path, folder: Path, length: int) -> None:
         labels = tuple(f"L{index}" for index in range(9))
         candidate = Candidate(onnx_model, make_preprocessor(folder), "text-classification", labels)
         stage = cast(Transform, stage_class(f"quantize.{case}")())
-        stage.apply(candidate, BareContext(folder, made_up_texts(length)))
+        stage.apply(candidate, bare_context(folder, made_up_texts(length)))
     elif case == "ort_dynamic":
         from onnxruntime.quantization import quantize_dynamic
 

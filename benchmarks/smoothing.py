@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 import numpy as np
-from bare import BareContext
+from bare import bare_context
 
 from edgecompress.data.sample import stratified_sample
 from edgecompress.engine.recipe import load_recipe
@@ -105,7 +105,7 @@ def main(
 
         def apply(stage: Transform, start: Candidate, place: str) -> Candidate:
             shutil.rmtree(folder / place, ignore_errors=True)
-            return stage.apply(start, BareContext(folder / place, train, cache=folder / "cache"))
+            return stage.apply(start, bare_context(folder / place, train, cache=folder / "cache"))
 
         teacher = import_teacher(model, str(found.fields.task), None, folder / "teacher")
         plain = apply(Export(), teacher, "fp32")

@@ -25,7 +25,7 @@ from typing import Any
 
 import click
 import numpy as np
-from bare import BareContext
+from bare import bare_context
 
 from edgecompress.data.conll import ConllData
 from edgecompress.intervals import interval_ranks
@@ -216,7 +216,7 @@ def with_finetune(
         turns.after(OURS, int(done))
         watch.start()
 
-    context = BareContext(folder / "made", train, seed=7, say=say)
+    context = bare_context(folder / "made", train, seed=7, say=say)
     turns.wait(OURS)
     watch.start()
     made = stage.apply(student, context)

@@ -23,7 +23,7 @@ from typing import Any, cast
 
 import click
 import numpy as np
-from bare import BareContext
+from bare import bare_context
 from quantize_memory import peak_bytes
 from xlmr_model import PIECES
 
@@ -80,7 +80,7 @@ def run_case(case: str, model: Path, folder: Path, samples: int, cap: float) -> 
         from edgecompress.stages.quantize.static import Static
 
         stage = Static(method="entropy", inputs=str(file), samples=samples)
-        stage.apply(Candidate(OnnxModel(model)), BareContext(folder / "made"))
+        stage.apply(Candidate(OnnxModel(model)), bare_context(folder / "made"))
     elif case == "onnxruntime":
         resource.setrlimit(resource.RLIMIT_AS, (int(cap * GB), int(cap * GB)))
         from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod

@@ -16,12 +16,13 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import click
 import numpy as np
-from bare import BareContext
+from bare import bare_context
 from xlmr_model import LABELS, PIECES, make_model, make_tokenizer, synthetic_texts
 
 from edgecompress.stage import Transform, stage_class
@@ -54,14 +55,6 @@ CHAINS: dict[str, list[tuple[str, dict[str, Any]]]] = {
 }
 TORCH_CHAINS = ("quantize.inc_static",)
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm")
-
-
-class TimedContext(BareContext):
-    """Lets a stage time its variants on this machine, as a run does."""
-
-    def measure(self, candidates: Sequence[Candidate]) -> list[tuple[Measurement, ...]]:
-        """Time candidates interleaved."""
-        return time_interleaved(candidates, self.validation, min_duration_ms=1000, min_count=60)
 
 
 @dataclass
@@ -108,11 +101,14 @@ class Workshop:
             shutil.rmtree(folder, ignore_errors=True)
             sampled = "samples" in stage_class(name).model_fields
             stage = stage_class(name)(**fields, **({"samples": self.samples} if sampled else {}))
-            context = TimedContext(
+            context = bare_context(
                 folder, self.train, self.validation, seed=7, cache=self.folder / "cache"
             )
+            timed = partial(
+                time_interleaved, examples=self.validation, min_duration_ms=1000, min_count=60
+            )
             click.echo(f"{place}", err=True)
-            made = cast(Transform, stage).apply(start, context)
+            made = cast(Transform, stage).apply(start, replace(context, measure=timed))
             self.keep(replace(made, preprocessor=start.preprocessor), folder)
         return Candidate.load(folder)
 

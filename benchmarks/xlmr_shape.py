@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import click
-from bare import BareContext
+from bare import bare_context
 from xlmr_model import LABELS, make_model, make_tokenizer, synthetic_texts
 
 from edgecompress.texts import words_example
@@ -65,7 +65,7 @@ def main(data: Path | None, keep: int, heads: float, ffn: float, samples: int) -
             start, before = time.perf_counter(), time.process_time()
             stage = cast(Transform, stage_class(step)(**fields))
             candidate = stage.apply(
-                candidate, BareContext(folder / str(index), examples, examples[:64])
+                candidate, bare_context(folder / str(index), examples, examples[:64])
             )
             took, cpu = time.perf_counter() - start, time.process_time() - before
             total, used = total + took, used + cpu

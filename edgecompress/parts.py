@@ -10,27 +10,11 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
+from edgecompress.context import Context
 from edgecompress.errors import StageError
 from edgecompress.values import Candidate, Json, Measurement, OnnxModel
-
-
-class PartContext:
-    """The context of a stage while it works on one part; all else is the whole model's."""
-
-    def __init__(self, context: Any, name: str) -> None:
-        self._context = context
-        self.folder: Path = context.folder / "parts" / name
-        self.scratch: Path = context.scratch / name
-        recorded = context.recorded or {}
-        self.recorded: Json | None = recorded.get("parts", {}).get(name)
-        self.reference = _part(context.reference, name)
-
-    def __getattr__(self, name: str) -> Any:
-        """Give what is the whole model's."""
-        return getattr(self._context, name)
 
 
 def _part(candidate: Candidate | None, name: str) -> Candidate | None:
@@ -46,7 +30,7 @@ def several(candidate: Candidate) -> bool:
     return isinstance(candidate.model, OnnxModel) and bool(candidate.model.parts)
 
 
-def applied_by_part(stage: Any, candidate: Candidate, context: Any) -> Candidate:
+def applied_by_part(stage: Any, candidate: Candidate, context: Context) -> Candidate:
     """Apply a transform to each part of a model; what it decides is kept by part.
 
     Parameters
@@ -94,7 +78,9 @@ def part_of(found: Measurement) -> str | None:
     return at.removeprefix(SLICE) if at is not None else None
 
 
-def observed_by_part(observer: Any, candidate: Candidate, context: Any) -> tuple[Measurement, ...]:
+def observed_by_part(
+    observer: Any, candidate: Candidate, context: Context
+) -> tuple[Measurement, ...]:
     """Measure each part of a model; a measurement's slice says of which part it is.
 
     Raises
@@ -112,9 +98,17 @@ def observed_by_part(observer: Any, candidate: Candidate, context: Any) -> tuple
     return tuple(found)
 
 
-def _each(candidate: Candidate, context: Any) -> Iterator[tuple[str, Candidate, PartContext]]:
+def _each(candidate: Candidate, context: Context) -> Iterator[tuple[str, Candidate, Context]]:
+    """Give each part as a model of its own, and what a stage is given that works on it."""
     for name, part in candidate.model.parts if isinstance(candidate.model, OnnxModel) else ():
-        yield name, Candidate(part, steps=candidate.steps), PartContext(context, name)
+        inner = replace(
+            context,
+            folder=context.folder / "parts" / name,
+            scratch=context.scratch / name,
+            recorded=(context.recorded or {}).get("parts", {}).get(name),
+            reference=_part(context.reference, name),
+        )
+        yield name, Candidate(part, steps=candidate.steps), inner
 
 
 @contextmanager

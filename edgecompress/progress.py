@@ -21,7 +21,7 @@ class Reporter(Protocol):
         """Say that a piece of work starts."""
         ...
 
-    def advance(self, done: float, total: float, what: str) -> None:
+    def advance(self, done: float, total: float, what: str = "") -> None:
         """Say how far the piece under way is."""
         ...
 
@@ -42,7 +42,7 @@ class Silent:
     def begin(self, title: str) -> None:
         """Say nothing."""
 
-    def advance(self, done: float, total: float, what: str) -> None:
+    def advance(self, done: float, total: float, what: str = "") -> None:
         """Say nothing."""
 
     def end(self, note: str) -> None:

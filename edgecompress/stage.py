@@ -15,19 +15,17 @@ import importlib
 import inspect
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import entry_points
-from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict
 
+from edgecompress.context import Context as Context
 from edgecompress.errors import StageError
 from edgecompress.onnx_files import model_digests
 from edgecompress.parts import applied_by_part, several
 from edgecompress.values import (
     Candidate,
-    Example,
     Json,
     Measurement,
     OnnxModel,
@@ -36,62 +34,6 @@ from edgecompress.values import (
 )
 
 Kind = type[TorchModel] | type[OnnxModel]
-
-
-class Context(Protocol):
-    """What a stage is given beside the candidate.
-
-    Attributes
-    ----------
-    folder : Path
-        New and empty; the stage writes its model into ``folder/"model"`` (and a changed
-        preprocessor into ``folder/"preprocessor"``).
-    scratch : Path
-        Kept when the process is killed: what a stage saves here it can resume from.
-    seed : int
-    train, validation : sequence of Example
-        The only splits that a stage may see.
-    teacher : Candidate or None
-        The untouched teacher, a `TorchModel`.
-    reference : Candidate or None
-        The teacher's stock fp32 export (an `OnnxModel`): what ratios are measured against. Only
-        observers are given it.
-    recorded : dict or None
-        What this step decided when the model was first made, as JSON: a stage that measures to
-        decide must decide the same again. None where it is free to decide.
-    """
-
-    folder: Path
-    scratch: Path
-    seed: int
-    train: Sequence[Example]
-    validation: Sequence[Example]
-    teacher: Candidate | None
-    reference: Candidate | None
-    recorded: Json | None
-
-    def measure(self, candidates: Sequence[Candidate]) -> list[tuple[Measurement, ...]]:
-        """Time ONNX candidates interleaved in one job on this machine.
-
-        Gives for each candidate ``latency_p50``, ``latency_p90``, ``latency_p99`` (ms) and
-        ``speedup`` (``x``: the first candidate's time over this one's, with its interval).
-        """
-        ...
-
-    def target(self, name: str) -> Any:
-        """Give the open target (an `edgecompress.targets.Target`) that the recipe calls `name`."""
-        ...
-
-    def cached(self, key: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
-        """Give the folder that `build` fills, made once per `key` (JSON) over all runs.
-
-        Put digests of every input into `key`. Used for teacher outputs.
-        """
-        ...
-
-    def progress(self, done: float, total: float, what: str = "") -> None:
-        """Say how far the stage is; `what` is a short phrase, such as ``epoch 2 of 6``."""
-        ...
 
 
 class Stage(BaseModel):

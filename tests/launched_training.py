@@ -6,6 +6,7 @@ each stage.
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 from helpers import small_context, tagged_examples, tiny_teacher
@@ -39,8 +40,8 @@ def apply_all(folder):
     store = Store(folder / "store")
     found = {}
     for name, stage in STAGES.items():
-        context = small_context(folder / name, train=TRAIN, validation=VALIDATION, teacher=teacher)
-        context.cached = lambda key, build: cached(store, key, build)
+        given = {"train": TRAIN, "validation": VALIDATION, "teacher": teacher}
+        context = small_context(folder / name, cached=partial(cached, store), **given)
         try:
             with together(stage, student, context, store, None):
                 result = stage.apply(student, context)

@@ -54,7 +54,7 @@ class Told(Silent):
     def end(self, note: str) -> None:
         self.said.append(note)
 
-    def advance(self, done: float, total: float, what: str) -> None:
+    def advance(self, done: float, total: float, what: str = "") -> None:
         self.said.append(what)
 
 

@@ -14,7 +14,7 @@ from edgecompress.bundle.packing import pack_bundle
 from edgecompress.engine.origin import find_origin, package_licence
 from edgecompress.engine.pipeline import Pipeline
 from edgecompress.engine.recipe import load_recipe
-from edgecompress.engine.run import read_splits
+from edgecompress.engine.splits import read_splits
 from edgecompress.provenance import package_digest
 from edgecompress.store import Store
 from edgecompress.texts import tags_of, words_of

@@ -19,13 +19,12 @@ from edgecompress.bundle import write_bundle
 from edgecompress.bundle.digests import CORE_LIST
 from edgecompress.cli.main import cli
 from edgecompress.comparison.side import read_side
-from edgecompress.engine.context import StageContext
 from edgecompress.engine.origin import find_origin
 from edgecompress.engine.pipeline import Pipeline
 from edgecompress.engine.recipe import load_recipe
 from edgecompress.engine.reproduce import MARKER, Reproduction, _clean, reproduce
-from edgecompress.engine.run import read_splits
 from edgecompress.engine.same_inputs import Inputs
+from edgecompress.engine.splits import read_splits
 from edgecompress.errors import DataError, EdgeCompressError, StageError
 from edgecompress.store import Store
 from edgecompress.values import Candidate, Measurement, Step, file_digest
@@ -107,7 +106,7 @@ def fused(place: Path, first: Path) -> Path:
     splits, test = read_splits(recipe)
     pipeline = Pipeline(recipe, Store(place / "one" / "store"), splits)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(StageContext, "measure", the_later_the_faster)
+        patch.setattr(Pipeline, "time", the_later_the_faster)
         made = pipeline.run_chain(recipe.chains[0], pipeline.open_start()).candidate
     parts = {"train": splits.train, "validation": splits.validation, "test": test}
     counts = {name: len(examples) for name, examples in parts.items()}
@@ -116,7 +115,7 @@ def fused(place: Path, first: Path) -> Path:
     return place / "fused"
 
 
-def the_later_the_faster(_: StageContext, candidates: Sequence[Candidate]) -> list[tuple]:
+def the_later_the_faster(_: Pipeline, candidates: Sequence[Candidate]) -> list[tuple]:
     """Stand for the timings by which `fuse` decides; the real ones are other ones every time."""
     return [
         (Measurement("latency_p50", 10.0 - at, "ms"), Measurement("speedup", 1.0 + at, "x"))
@@ -124,7 +123,7 @@ def the_later_the_faster(_: StageContext, candidates: Sequence[Candidate]) -> li
     ]
 
 
-def no_measuring(_: StageContext, candidates: Sequence[Candidate]) -> list[tuple]:
+def no_measuring(_: Pipeline, candidates: Sequence[Candidate]) -> list[tuple]:
     raise AssertionError("what was decided by measuring must be replayed")
 
 
@@ -159,7 +158,7 @@ def test_reproduce_says_that_the_bytes_are_the_same(
     place: Path, fused: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What `fuse` decided by measuring is replayed: measuring again might decide otherwise."""
-    monkeypatch.setattr(StageContext, "measure", no_measuring)
+    monkeypatch.setattr(Pipeline, "time", no_measuring)
     found = reproduce(fused, inputs(place), output=place / "made")
     assert found.equal, found.to_json()
     assert found.notes == ()

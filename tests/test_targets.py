@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +29,6 @@ AVX2, A72 = "emulated://x86-avx2", "emulated://cortex-a72"
 A76 = "board"  # cortex-a76 behind sshd
 ASKED = {"fp32": (A72, AVX2), "full": (A72, A76, AVX2), "portable": (A76, AVX2)}
 """Where each kind of candidate is asked; an emulated process takes seconds to start."""
-
-
-@dataclass
-class Context(SmallContext):
-    """A context that knows the board too."""
-
-    board: Target | None = None
-
-    def target(self, name: str) -> Target:
-        return self.board if name == A76 and self.board else open_target(name)
 
 
 @pytest.fixture(scope="module")
@@ -83,10 +72,10 @@ def answers(
     candidates: dict[str, Candidate], board: Target, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[tuple[str, str], tuple[Measurement, ...]]:
     """What each candidate scored on each target."""
-    context: Any = Context(
+    context = SmallContext(
         **{name: tmp_path_factory.mktemp(name) for name in ("folder", "scratch", "cache")},
         validation=EXAMPLES,
-        board=board,
+        targets={A76: board},
     )
     return {
         (kind, target): Evaluate(target=target).observe(candidates[kind], context)
@@ -124,10 +113,10 @@ def test_fp32_and_portable_weights_do_not(kind: str, answers: Any) -> None:
 def test_a_board_that_is_emulated_gives_no_valid_time(
     candidates: dict[str, Candidate], board: Target, tmp_path: Path
 ) -> None:
-    context: Any = Context(
+    context = SmallContext(
         **{name: tmp_path / name for name in ("folder", "scratch", "cache")},
         validation=EXAMPLES,
-        board=board,
+        targets={A76: board},
     )
     assert board.describe()["machine"] == "aarch64"
     assert board.describe()["emulated"] is True

@@ -120,7 +120,7 @@ class TerminalReporter:
         self.spoken = time.monotonic()
         self.bar.reset(self.piece, description=self.title, total=None, what="")
 
-    def advance(self, done: float, total: float, what: str) -> None:
+    def advance(self, done: float, total: float, what: str = "") -> None:
         """Move the bar; without a terminal, say now and then how far it is."""
         what = plain(what)
         self.bar.update(self.piece, completed=done, total=total, what=what)

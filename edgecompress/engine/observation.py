@@ -32,7 +32,7 @@ class Labelled(Silent):
     reporter: Reporter
     name: str
 
-    def advance(self, done: float, total: float, what: str) -> None:
+    def advance(self, done: float, total: float, what: str = "") -> None:
         """Say how far the work on this target is."""
         self.reporter.advance(done, total, f"{self.name} {what}")
 

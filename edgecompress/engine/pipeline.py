@@ -13,13 +13,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
+from edgecompress.context import Context
 from edgecompress.data.calibration import few_examples
 from edgecompress.determinism import steady
 from edgecompress.disturbance import may_pass
 from edgecompress.engine.chains import Chain, StageUse
-from edgecompress.engine.context import Splits, StageContext
 from edgecompress.engine.given_models import (
     check_sections,
     check_start,
@@ -29,6 +30,7 @@ from edgecompress.engine.given_models import (
 )
 from edgecompress.engine.observation import on_all, open_targets
 from edgecompress.engine.recipe import Recipe, TeacherSpec
+from edgecompress.engine.splits import Splits
 from edgecompress.errors import EdgeCompressError, StageError
 from edgecompress.hub import model_folder
 from edgecompress.onnx_folders import onnx_model_at
@@ -38,11 +40,11 @@ from edgecompress.provenance import candidate_digest, code_digest, library_versi
 from edgecompress.reading import at_home
 from edgecompress.stage import Observer, Stage, Transform, check_stage
 from edgecompress.store import Store, in_words
-from edgecompress.targets import Target
+from edgecompress.targets import Target, open_target
 from edgecompress.tasks import Answers, foreign_code
 from edgecompress.training.heads import HeadRules
 from edgecompress.training.teachers import model_identity
-from edgecompress.training.together import together
+from edgecompress.training.together import cached, together
 from edgecompress.values import (
     Candidate,
     Example,
@@ -321,12 +323,12 @@ class Pipeline:
             (folder / "measurements.json").write_text(text, encoding="utf-8")
 
         key = json_digest(document)
-        cached = self.store.get(key)
-        if cached:
-            found = _read_measurements(cached)
+        known = self.store.get(key)
+        if known:
+            found = _read_measurements(known)
             if not any(may_pass(measurement.invalid) for measurement in found):
                 return found
-            shutil.rmtree(cached, ignore_errors=True)
+            shutil.rmtree(known, ignore_errors=True)
         return _read_measurements(self._obtain(key, build, observer.stage_name()))
 
     def observe_test(
@@ -344,7 +346,7 @@ class Pipeline:
         )
 
     @contextmanager
-    def asking(self, reporter: Reporter | None = None) -> Iterator[StageContext]:
+    def asking(self, reporter: Reporter | None = None) -> Iterator[Context]:
         """Give a context for questions whose answers are not kept as a stage's result."""
         with temporary() as folder:
             yield self._context(folder / "work", folder, reporter)
@@ -378,26 +380,33 @@ class Pipeline:
             "seed": self.recipe.fields.seed,
         }
 
-    def _context(
-        self, folder: Path, scratch: Path, reporter: Reporter | None = None
-    ) -> StageContext:
+    def _context(self, folder: Path, scratch: Path, reporter: Reporter | None = None) -> Context:
         folder.mkdir(exist_ok=True)
-        threads = self.recipe.fields.profile.get("threads", 1)
-        threads = threads[0] if isinstance(threads, list | tuple) and threads else threads
-        return StageContext(
+        return Context(
             folder=folder,
             scratch=scratch,
+            cached=partial(cached, self.store),
             seed=self.recipe.fields.seed,
             train=self.splits.train,
             validation=self.splits.validation,
             teacher=self.teacher,
             reference=self.reference,
-            recorded=None,
-            store=self.store,
-            reporter=reporter or self.reporter,
-            timing={"threads": threads},
-            targets=self.targets,
+            measure=self.time,
+            target=self._target,
+            progress=(reporter or self.reporter).advance,
         )
+
+    def time(self, candidates: Sequence[Candidate]) -> list[tuple[Measurement, ...]]:
+        """Time ONNX candidates interleaved on this machine, on validation examples."""
+        from edgecompress.targets.measure import time_interleaved
+
+        threads = self.recipe.fields.profile.get("threads", 1)
+        threads = threads[0] if isinstance(threads, list | tuple) and threads else threads
+        return time_interleaved(candidates, self.splits.validation, threads=threads)
+
+    def _target(self, name: str) -> Target:
+        """Give the open target that the recipe calls `name`; this machine is always there."""
+        return self.targets[name] if name in self.targets else open_target(name)
 
     def _obtain(self, key: str, build: Callable[[Path, Path], None], what: str) -> Path:
         try:

@@ -14,7 +14,8 @@ from edgecompress.engine.chains import find_stage
 from edgecompress.engine.given_models import check_models, label_names
 from edgecompress.engine.observation import open_targets
 from edgecompress.engine.recipe import Recipe, TeacherSpec
-from edgecompress.engine.run import observers, read_splits
+from edgecompress.engine.run import observers
+from edgecompress.engine.splits import read_splits
 from edgecompress.errors import DataError
 from edgecompress.stage import Stage
 from edgecompress.targets import Target

@@ -22,13 +22,12 @@ from edgecompress.comparison.differences import Differences, compare
 from edgecompress.comparison.flips import ask, compare_answers
 from edgecompress.comparison.side import Side, read_side
 from edgecompress.engine.chains import Chain
-from edgecompress.engine.context import Splits
 from edgecompress.engine.origin import PLATFORM, find_origin
 from edgecompress.engine.pipeline import Pipeline
 from edgecompress.engine.recipe import Recipe, build_recipe
 from edgecompress.engine.recipe_paths import CORPORA, absolute_paths
-from edgecompress.engine.run import read_splits
 from edgecompress.engine.same_inputs import NOTHING_SAID, Inputs, check_inputs, left_to_the_bundle
+from edgecompress.engine.splits import Splits, read_splits
 from edgecompress.errors import BundleError, EdgeCompressError, RecipeError
 from edgecompress.progress import Reporter, Silent
 from edgecompress.provenance import installed, package_digest

@@ -14,10 +14,8 @@ from pathlib import Path
 
 from edgecompress.bundle.manifest import portable
 from edgecompress.choose import choose
-from edgecompress.data import Split
 from edgecompress.determinism import compute_threads
 from edgecompress.engine.chains import Chain
-from edgecompress.engine.context import Splits
 from edgecompress.engine.floor import measured_floor
 from edgecompress.engine.given_answers import given_answers
 from edgecompress.engine.given_models import check_parts
@@ -32,7 +30,8 @@ from edgecompress.engine.pipeline import (
 )
 from edgecompress.engine.recipe import Recipe, load_recipe
 from edgecompress.engine.run_directory import prepare_output, slug, write_directory
-from edgecompress.errors import DataError, StageError
+from edgecompress.engine.splits import read_splits
+from edgecompress.errors import StageError
 from edgecompress.progress import Reporter, Silent
 from edgecompress.provenance import candidate_digest
 from edgecompress.stage import Observer, stage_class
@@ -108,39 +107,6 @@ def run(
     place = Store(Path(store) if store else default_store())
     with writing_into(folder):
         return _run(loaded, folder, place, reporter or Silent(), command, keep)
-
-
-def read_splits(recipe: Recipe) -> tuple[Splits, tuple[Example, ...]]:
-    """Read and check all three splits; give train and validation, and test apart.
-
-    Raises
-    ------
-    DataError
-        When a file is missing or malformed, or a label is in no training example.
-    RecipeError
-        When the test mostly stands in another split and the recipe does not insist.
-    """
-    if recipe.data is None:
-        return Splits(), ()
-    from edgecompress.data import check_labels
-    from edgecompress.data.overlap import check_overlaps, overlaps
-
-    train, validation, test = (
-        recipe.data.read("train"),
-        recipe.data.read("validation"),
-        recipe.data.read("test"),
-    )
-    splits: dict[Split, tuple[Example, ...]]
-    splits = {"train": train, "validation": validation, "test": test}
-    check_labels(recipe.data, splits)
-    shared = overlaps(splits)
-    if recipe.data.seen_test == "refuse":
-        try:
-            check_overlaps(shared)
-        except DataError as error:
-            raise recipe.source.error(str(error), ("data", "test")) from None
-    digests = tuple((split, recipe.data.digest(split)) for split in ("train", "validation"))
-    return Splits(train, validation, digests, shared), test
 
 
 def observers(recipe: Recipe) -> Observers:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgecompress.engine.pipeline import Pipeline
 from edgecompress.engine.recipe import Recipe
-from edgecompress.engine.run import read_splits
+from edgecompress.engine.splits import read_splits
 from edgecompress.errors import DataError, EdgeCompressError, StageError
 from edgecompress.onnx_folders import onnx_in_folder
 from edgecompress.progress import Reporter

@@ -13,8 +13,9 @@ from pathlib import Path
 from edgecompress.engine.floor import Standing, measured_floor
 from edgecompress.engine.pipeline import Pipeline, export_use
 from edgecompress.engine.recipe import Recipe, build_recipe, load_recipe
-from edgecompress.engine.run import observers, read_splits
+from edgecompress.engine.run import observers
 from edgecompress.engine.run_directory import export_candidate
+from edgecompress.engine.splits import read_splits
 from edgecompress.errors import DataError, EdgeCompressError, RecipeError
 from edgecompress.progress import Reporter
 from edgecompress.reading import read_json

@@ -19,21 +19,26 @@ import functools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from edgecompress.context import Context
 from edgecompress.determinism import steady
 from edgecompress.errors import EdgeCompressError, StageError
 from edgecompress.launched import process_count
-from edgecompress.stage import Transform
 from edgecompress.store import Store
-from edgecompress.values import Candidate, Example, Json, json_digest
+from edgecompress.values import Candidate, Json, json_digest
 from edgecompress.writing import temporary
 
 LONG = timedelta(days=30)
 """How long the others wait for the main process, which may measure or quantize for hours."""
+
+
+SHARED = ("seed", "train", "validation", "teacher", "recorded")
+"""Fields of a stage's context that the other processes are sent; they measure and report nothing,
+and their folders are thrown away."""
 
 
 class AgreedError(StageError):
@@ -41,16 +46,24 @@ class AgreedError(StageError):
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
-    """What the main process tells the others of a stage."""
+class StageTask:
+    """What the main process tells the others of a stage.
 
-    stage: Transform
+    Attributes
+    ----------
+    stage : Transform
+    candidate : Candidate
+    given : dict
+        The fields of its `Context` that are the same in all processes.
+    store : Path
+        Of the main process.
+    threads : int or None
+        How many torch computes with.
+    """
+
+    stage: Any
     candidate: Candidate
-    seed: int
-    train: Sequence[Example]
-    validation: Sequence[Example]
-    teacher: Candidate | None
-    recorded: Json | None
+    given: Json
     store: Path
     threads: int | None
 
@@ -158,19 +171,19 @@ class Team:
                 at += size
             return flat[at]
 
-    def tell(self, task: Task | None) -> None:
+    def tell(self, task: StageTask | None) -> None:
         """Send all others a task, or None when there will be no more (main process)."""
         import torch
 
         torch.distributed.broadcast_object_list([task], src=0, group=self.control)
 
-    def hear(self) -> Task | None:
+    def hear(self) -> StageTask | None:
         """Wait for the next task (the other processes)."""
         import torch
 
         box: list[Any] = [None]
         torch.distributed.broadcast_object_list(box, src=0, group=self.control)
-        found: Task | None = box[0]
+        found: StageTask | None = box[0]
         return found
 
 
@@ -205,7 +218,7 @@ def current_team() -> Team:
 
 @contextmanager
 def together(
-    stage: Transform, candidate: Candidate, context: Any, store: Store, threads: int | None
+    stage: Any, candidate: Candidate, context: Context, store: Store, threads: int | None
 ) -> Iterator[None]:
     """While inside, the other processes apply `stage`, too (main process).
 
@@ -222,19 +235,8 @@ def together(
         yield
         return
     found = team()
-    found.tell(
-        Task(
-            stage,
-            candidate,
-            context.seed,
-            context.train,
-            context.validation,
-            context.teacher,
-            context.recorded,
-            store.root,
-            threads,
-        )
-    )
+    given = {name: getattr(context, name) for name in SHARED}
+    found.tell(StageTask(stage, candidate, given, store.root, threads))
     with _applying(found):
         yield
 
@@ -278,39 +280,6 @@ def cached(store: Store, key: Mapping[str, Any], build: Callable[[Path], None]) 
     return folder
 
 
-@dataclass
-class OtherContext:
-    """The `Context` of a stage in a process that is not the main one: its folders are thrown away.
-
-    It measures nothing: a stage that is `distributed` does not ask for it.
-    """
-
-    folder: Path
-    scratch: Path
-    seed: int
-    train: Sequence[Example]
-    validation: Sequence[Example]
-    teacher: Candidate | None
-    recorded: Json | None
-    store: Store
-    reference: Candidate | None = field(default=None)
-
-    def measure(self, candidates: Sequence[Candidate]) -> Any:  # noqa: ARG002
-        """Not for a distributed stage."""
-        raise StageError("a distributed stage cannot measure")
-
-    def target(self, name: str) -> Any:  # noqa: ARG002
-        """Not for a distributed stage."""
-        raise StageError("a distributed stage cannot measure")
-
-    def cached(self, key: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
-        """Give the folder that the main process fills."""
-        return cached(self.store, key, build)
-
-    def progress(self, done: float, total: float, what: str = "") -> None:
-        """Say nothing: the main process does."""
-
-
 def help_the_main_process() -> None:
     """Take part in every distributed stage that the main process tells of, until it is done."""
     found = team()
@@ -323,20 +292,12 @@ def help_the_main_process() -> None:
     found.accelerator.end_training()
 
 
-def _take_part(found: Team, task: Task) -> None:
+def _take_part(found: Team, task: StageTask) -> None:
     with temporary() as place, _applying(found):
         folders = place / "folder", place / "scratch"
         for folder in folders:
             folder.mkdir()
-        context = OtherContext(
-            *folders,
-            task.seed,
-            task.train,
-            task.validation,
-            task.teacher,
-            task.recorded,
-            Store(task.store),
-        )
+        context = Context(*folders, functools.partial(cached, Store(task.store)), **task.given)
         with steady(type(task.stage).__module__, task.threads):
             task.stage.apply(task.candidate, context)
 

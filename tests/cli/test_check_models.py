@@ -132,9 +132,8 @@ def test_checking_a_teacher_loads_no_torch(place: Path):
 
 @pytest.mark.parametrize("stage", ["export", None])
 def test_no_command_works_on_an_untrained_head(place: Path, stage: str | None, tmp_path: Path):
-    from edgecompress.engine.context import Splits
     from edgecompress.engine.pipeline import Pipeline
-    from edgecompress.engine.run import read_splits
+    from edgecompress.engine.splits import Splits, read_splits
     from edgecompress.progress import Silent
     from edgecompress.store import Store
 

@@ -42,7 +42,7 @@ class Recording:
     def begin(self, title: str) -> None:
         self.title = title
 
-    def advance(self, done: float, total: float, what: str) -> None:
+    def advance(self, done: float, total: float, what: str = "") -> None:
         """Nothing."""
 
     def end(self, note: str) -> None:

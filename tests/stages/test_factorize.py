@@ -135,8 +135,7 @@ class Slow:
 
 def test_what_is_slower_is_merged_back(trained, tmp_path):
     stage = Factorize(linear=8, multiple_of=8, measure=True)
-    context = small_context(tmp_path / "1", train=TRAIN)
-    context.measure = Slow({32})
+    context = small_context(tmp_path / "1", train=TRAIN, measure=Slow({32}))
     result = check_stage(stage, trained, context)
     decisions = result.steps[-1].decisions
     assert len(context.measure.asked) == 3
@@ -148,7 +147,6 @@ def test_what_is_slower_is_merged_back(trained, tmp_path):
     assert result.steps[-1].measured["products"]["32×8×64"]["speedup"] == 2.0
     # Made again, nothing is timed, and the same is decided.
     again = small_context(tmp_path / "2", train=TRAIN, recorded=decisions)
-    again.measure = None
     assert check_stage(stage, trained, again).steps[-1].decisions == decisions
     again = small_context(tmp_path / "3", train=TRAIN, recorded={"ranks": {WORDS: 8}, "whole": {}})
     with pytest.raises(StageError, match="names products that this recipe does not make"):

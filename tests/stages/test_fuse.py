@@ -1,6 +1,6 @@
 """`fuse`: fused graphs answer alike, and what measuring says decides."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import onnx
 import pytest
@@ -19,22 +19,22 @@ from edgecompress.targets.measure import time_interleaved
 from edgecompress.values import Measurement
 
 
-@dataclass
+@dataclass(frozen=True)
 class TimingContext(SmallContext):
     """Times as a run does, only shorter."""
 
-    def measure(self, candidates):
+    def time(self, candidates):
         return time_interleaved(candidates, self.validation, min_duration_ms=20, min_count=10)
 
 
-@dataclass
+@dataclass(frozen=True)
 class ToldContext(SmallContext):
     """Says that each operator of a graph, and each optimizer left on, costs what a table says."""
 
     costs: dict = field(default_factory=dict)
     seen: list = field(default_factory=list)
 
-    def measure(self, candidates):
+    def time(self, candidates):
         from edgecompress.quantization.graphs.fusion import operator_counts
 
         times = []
@@ -150,8 +150,7 @@ def test_a_fusion_that_changes_the_answers_is_dropped(exported, tmp_path):
 def test_it_fuses_other_families_and_text_models(tmp_path):
     encoder = write_encoder(tmp_path / "torch", "XLMRoberta", "text-classification")
     source = Export().apply(encoder, small_context(tmp_path / "export"))
-    context = told(tmp_path / "run", {"Softmax": 20})
-    context.validation = labelled_texts(12)
+    context = replace(told(tmp_path / "run", {"Softmax": 20}), validation=labelled_texts(12))
     made = Fuse(judge="fp32", fusions=("attention",)).apply(source, context)
     assert made.steps[-1].decisions["operators"]["Attention"] == 2
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from helpers import labelled_texts, small_context, tagged_examples, tiny_teacher
 
-from edgecompress.engine.context import Splits
 from edgecompress.engine.pipeline import Pipeline
 from edgecompress.engine.recipe import build_recipe
+from edgecompress.engine.splits import Splits
 from edgecompress.errors import BundleError, DataError
 from edgecompress.stages.evaluate import Evaluate
 from edgecompress.stages.export import Export

@@ -252,8 +252,7 @@ class Paced:
 
 def test_a_latency_target_measures_once_and_is_replayed(trained, tmp_path):
     stage = Structured(target={"latency": 0.6, "deployed": "fp32"}, samples=30, reconstruct=False)
-    context = small_context(tmp_path, train=TRAIN)
-    context.target = {"local": Paced()}.__getitem__
+    context = small_context(tmp_path, train=TRAIN, targets={"local": Paced()})
     result = check_stage(stage, trained, context)
     step = result.steps[-1]
     table = step.measured["table"]
@@ -265,21 +264,13 @@ def test_a_latency_target_measures_once_and_is_replayed(trained, tmp_path):
     assert sum(times) <= 0.6 * whole
     assert len(context.built) == (0 if table["invalid"] else 1)
 
-    class NoTarget:
-        """A context that cannot measure: what was decided is taken from the record."""
-
-        def __getattr__(self, name):
-            return getattr(again, name)
-
-        def target(self, name):
-            raise AssertionError("measured again")
-
-    again = small_context(tmp_path / "again", train=TRAIN, recorded=step.decisions)
-    replayed = stage.apply(trained, NoTarget())
+    # What was decided is taken from the record: there is no target that could measure again.
+    nowhere = {"train": TRAIN, "targets": {"local": None}}
+    again = small_context(tmp_path / "again", recorded=step.decisions, **nowhere)
+    replayed = stage.apply(trained, again)
     assert replayed.steps[-1].decisions == step.decisions
-    again.recorded = {"heads": [[0]], "neurons": [3]}
     with pytest.raises(StageError, match="has no record of how many heads and neurons"):
-        stage.apply(trained, NoTarget())
+        stage.apply(trained, replace(again, recorded={"heads": [[0]], "neurons": [3]}))
 
 
 def test_reconstruction_needs_no_training_to_help(trained, tmp_path):

@@ -20,7 +20,7 @@ from edgecompress.values import Candidate, Measurement
 FLOAT, INT8, STATIC = 10.0, 3.0, 4.0
 
 
-@dataclass
+@dataclass(frozen=True)
 class ToldContext(SmallContext):
     """Says how long a graph takes by its operators; stops with an error when it is told to."""
 
@@ -28,7 +28,7 @@ class ToldContext(SmallContext):
     stop_after: int = 1000
     narrow_is_slow: bool = False
 
-    def measure(self, candidates):
+    def time(self, candidates):
         if len(self.jobs) >= self.stop_after:
             raise KeyboardInterrupt
         self.jobs.append(len(candidates))
@@ -178,8 +178,7 @@ def test_it_goes_on_where_it_was_killed(planted, answered, tmp_path, monkeypatch
         stage.apply(planted, first)
     before = len(written)
     assert before > 2 and len(first.jobs) == 2
-    second = told(tmp_path / "second", answered)
-    second.scratch = first.scratch
+    second = told(tmp_path / "second", answered, scratch=first.scratch)
     made = stage.apply(planted, second)
     assert list(made.steps[-1].decisions["fp32"]) == [CULPRIT]
     whole = told(tmp_path / "whole", answered)

@@ -20,14 +20,14 @@ from edgecompress.stages.quantize.half import Half
 from edgecompress.values import Candidate, Measurement, OnnxModel
 
 
-@dataclass
+@dataclass(frozen=True)
 class ToldContext(SmallContext):
     """Says that the second candidate is `ratio` times as fast as the first."""
 
     ratio: float = 1.0
     invalid: str | None = None
 
-    def measure(self, candidates):
+    def time(self, candidates):
         ratios = [1.0, self.ratio]
         return [
             (

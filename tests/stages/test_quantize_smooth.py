@@ -1,5 +1,6 @@
 """`quantize.smooth`: fp32 answers stay, int8 answers come nearer, what it decided is replayed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -130,8 +131,7 @@ def test_the_same_bytes_again_and_the_record_is_followed(exported, tmp_path):
 def test_another_alpha_takes_no_further_pass(exported, tmp_path):
     said = []
     for name, alpha in (("a", "auto"), ("b", 0.7)):
-        context = small_context(tmp_path / name, **data())
-        context.cache = tmp_path / "cache"
+        context = replace(small_context(tmp_path / name, **data()), cache=tmp_path / "cache")
         context.cache.mkdir(exist_ok=True)
         Smooth(alpha=alpha).apply(exported, context)
         said.append(sum(what == "channels" for _, _, what in context.said))

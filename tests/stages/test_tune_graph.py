@@ -24,13 +24,13 @@ from edgecompress.stages.tune.graph import Graph
 from edgecompress.values import Candidate, Measurement, OnnxModel
 
 
-@dataclass
+@dataclass(frozen=True)
 class ToldContext(SmallContext):
     """Says how many times as fast as the first each graph is, by its file's name."""
 
     ratios: dict = field(default_factory=dict)
 
-    def measure(self, candidates):
+    def time(self, candidates):
         ratios = [self.ratios.get(each.model.path.stem, 1.0) for each in candidates]
         return [
             (

@@ -21,7 +21,7 @@ TOO_LONG = "session." + 3000 * "x"
 ENTRIES = {SPIN: ("0",)}
 
 
-@dataclass
+@dataclass(frozen=True)
 class ToldContext(SmallContext):
     """Says what each setting costs, with an interval of `width` around the ratio."""
 
@@ -30,7 +30,7 @@ class ToldContext(SmallContext):
     invalid: str | None = None
     jobs: list = field(default_factory=list)
 
-    def measure(self, candidates):
+    def time(self, candidates):
         times = []
         for candidate in candidates:
             settings = candidate.model.session

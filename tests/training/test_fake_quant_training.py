@@ -96,8 +96,7 @@ def test_what_is_trained_is_what_the_static_file_computes(family, task, plan, tm
 
 def test_with_a_teacher_and_with_pruned_heads_it_is_the_same(tmp_path):
     start = tiny_teacher(tmp_path / "new", TAGGED[0], "token-classification")
-    context = small_context(tmp_path / "d", train=TAGGED[0], validation=TAGGED[1])
-    context.teacher = start
+    context = small_context(tmp_path / "d", train=TAGGED[0], validation=TAGGED[1], teacher=start)
     stage = Distil(epochs=2, qat={}, gradual={"heads": 0.5, "ffn": 0.5, "every": 2})
     made = check_stage(stage, start, context)
     assert made.steps[-1].decisions["gradual"]["heads"]

@@ -192,13 +192,12 @@ def test_a_resumed_run_ends_in_the_same_model(plan, teacher, tmp_path):
 
     stage = Finetune(epochs=4, learning_rate=3e-3, gradual=plan)
     whole = applied(stage, teacher, tmp_path / "whole")
-    context = small_context(tmp_path / "broken", train=TRAIN, validation=DEV)
 
     def progress(done, total, what):
         if done == 22:  # in the third epoch of eight steps, while pruning
             raise KilledError
 
-    context.progress = progress
+    context = small_context(tmp_path / "broken", train=TRAIN, validation=DEV, progress=progress)
     with pytest.raises(KilledError):
         stage.apply(teacher, context)
     resumed = applied(stage, teacher, tmp_path / "broken")

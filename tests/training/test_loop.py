@@ -183,8 +183,8 @@ def finetune_small(path, kill_at=None):
         if done == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    context.progress = progress
-    result = Finetune(epochs=3, learning_rate=3e-3).apply(student, context)
+    stage = Finetune(epochs=3, learning_rate=3e-3)
+    result = stage.apply(student, replace(context, progress=progress))
     weights = (result.model.directory / "model.safetensors").read_bytes()
     return len(context.said), result.steps[-1].decisions, weights
 

@@ -142,18 +142,15 @@ def test_a_killed_training_goes_on_with_the_masks_of_its_epoch(tmp_path: Path):
     made = tiny_teacher(tmp_path / "new", TEXTS, "masked-lm", layers=1)
 
     def weights(path: Path, die_at: int | None) -> dict[str, torch.Tensor]:
-        context = small_context(path, train=TEXTS)
-
         def progress(done: float, _total: float, _what: str = "") -> None:
             if done == die_at:
                 raise KeyboardInterrupt
 
-        context.progress = progress  # type: ignore[method-assign]
+        context = small_context(path, train=TEXTS)
         stage = Finetune(epochs=3, learning_rate=1e-3)
         if die_at is not None:
             with pytest.raises(KeyboardInterrupt):
-                stage.apply(made, context)
-            context.progress = lambda *_: None  # type: ignore[method-assign]
+                stage.apply(made, replace(context, progress=progress))
         return load_module(stage.apply(made, context).model).state_dict()
 
     whole, resumed = weights(tmp_path / "a", None), weights(tmp_path / "b", 8)

@@ -27,8 +27,9 @@ from edgecompress.engine.given_models import check_models, label_names
 from edgecompress.engine.matrix.cells import Cell, Matrix, in_cell, select
 from edgecompress.engine.recipe import Recipe
 from edgecompress.engine.run import exit_code as exit_code_of_run
-from edgecompress.engine.run import observers, read_splits, run
+from edgecompress.engine.run import observers, run
 from edgecompress.engine.run_directory import prepare_output
+from edgecompress.engine.splits import read_splits
 from edgecompress.errors import DataError, DiskError, EdgeCompressError, RecipeError
 from edgecompress.progress import Reporter, Silent
 from edgecompress.reading import at_home
@@ -268,7 +269,7 @@ class _Note:
         """Pass on."""
         self.tell.begin(title)
 
-    def advance(self, done: float, total: float, what: str) -> None:
+    def advance(self, done: float, total: float, what: str = "") -> None:
         """Pass on."""
         self.tell.advance(done, total, what)
 
