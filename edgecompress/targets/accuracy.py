@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from edgecompress.all_metrics import metric
+from edgecompress.context import Context
 from edgecompress.data.sample import stratified_sample
 from edgecompress.errors import DataError
 from edgecompress.examples import inputs_json
 from edgecompress.provenance import code_digest
-from edgecompress.stage import Context
 from edgecompress.targets import torch_answers
 from edgecompress.targets.agent.arrays import pack, unpack
 from edgecompress.targets.archive import agent_digest

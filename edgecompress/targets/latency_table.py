@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from edgecompress.context import Context
 from edgecompress.errors import TargetError
-from edgecompress.stage import Context
 from edgecompress.targets.base import Target
 from edgecompress.targets.measure import time_interleaved
 from edgecompress.values import Candidate, Json, find

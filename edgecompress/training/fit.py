@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from edgecompress.stage import Context
+from edgecompress.context import Context
 from edgecompress.training.devices import autocast, memory_at_hand, moved, training_device
 from edgecompress.training.embedding import only_used_rows
 from edgecompress.training.fake_quant_training import fake_quantized

@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from edgecompress.context import Context
 from edgecompress.errors import StageError
 from edgecompress.onnx_files import model_digests
-from edgecompress.stage import Context
 from edgecompress.training.align import Ids, runs
 from edgecompress.training.devices import autocast, faster_dtype, moved, training_device
 from edgecompress.training.relations import ROLES, captured

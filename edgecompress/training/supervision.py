@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from edgecompress.context import Context
 from edgecompress.errors import StageError
 from edgecompress.models.graph import signature
 from edgecompress.models.runner import ALL_CORES, open_onnx
-from edgecompress.stage import Context
 from edgecompress.surgery.families import find_family
 from edgecompress.surgery.hidden import hidden_size
 from edgecompress.surgery.model import load_module, model_class, read_config

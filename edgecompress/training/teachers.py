@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, PositiveFloat
 
 from edgecompress.checkpoint import check_folder, find_weights, folder_digests
+from edgecompress.context import Context
 from edgecompress.errors import DataError, StageError
 from edgecompress.hub import check_name
 from edgecompress.onnx_files import model_digests
 from edgecompress.reading import at_home
-from edgecompress.stage import Context
 from edgecompress.tasks import takes_examples
 from edgecompress.values import Candidate, Example, Json, directory_digests
 

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from edgecompress.context import Context
 from edgecompress.determinism import torch_threads
 from edgecompress.errors import DataError, StageError
 from edgecompress.models import sizes
@@ -46,7 +47,6 @@ from edgecompress.quantization.prove.answers import (
     unpadded,
 )
 from edgecompress.quantization.prove.judging import ADVICE, NO_ANSWERS, answers_json
-from edgecompress.stage import Context
 from edgecompress.surgery.families import blocks, family_of, layer_list
 from edgecompress.surgery.model import load_module
 from edgecompress.surgery.onnx_export import export_onnx

@@ -201,9 +201,7 @@ class _Judge:
         return f"; they part at {worst.tensor}, which {worst.node} makes" if worst else ""
 
 
-def judging_samples(
-    stage: Transform, candidate: Candidate, context: Context
-) -> tuple[list[Feed], str]:
+def judging_samples(stage: Any, candidate: Candidate, context: Context) -> tuple[list[Feed], str]:
     """Choose what models are compared on: the stage's own data, examples, or made-up inputs.
 
     Returns
@@ -221,10 +219,9 @@ def judging_samples(
     from edgecompress.models.graph import signature
     from edgecompress.models.inputs import encode_rows, onnx_model, typed_feed
     from edgecompress.models.synthetic import made_feeds
-    from edgecompress.quantization.observe.calibration_data import InputFiles
 
     source = onnx_model(candidate)
-    if isinstance(stage, InputFiles) and stage.inputs is not None:
+    if getattr(stage, "inputs", None) is not None:
         most = min(getattr(stage, "samples", None) or MOST_SAMPLES, MOST_SAMPLES)
         return list(stage.given_data(candidate, source, most).feeds()), "calibration samples"
     specs = signature(source)

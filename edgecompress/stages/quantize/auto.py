@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from edgecompress.errors import StageError
-from edgecompress.quantization.plan.presets import LinearTypes
 from edgecompress.quantization.prove.judging import Judged
 from edgecompress.stage import Context, Kind
+from edgecompress.stages._fields.linear_types import LinearTypes
 from edgecompress.texts import label_of, tags_of
 from edgecompress.values import Candidate, Example, Json, Measurement, OnnxModel
 

@@ -10,10 +10,10 @@ import shutil
 from collections.abc import Mapping
 from typing import ClassVar
 
-from edgecompress.quantization.plan.presets import LinearTypes
-from edgecompress.quantization.plan.table_fields import TableTypes
 from edgecompress.quantization.prove.judging import Judged
 from edgecompress.stage import Context, Kind
+from edgecompress.stages._fields.linear_types import LinearTypes
+from edgecompress.stages._fields.tables import TableTypes
 from edgecompress.values import Candidate, OnnxModel
 
 

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from edgecompress.errors import StageError
-from edgecompress.quantization.observe.calibration_data import InputFiles
 from edgecompress.quantization.prove.judging import MOST_SAMPLES, Judged
 from edgecompress.stage import Context, Kind
+from edgecompress.stages._fields.inputs import InputFiles
 from edgecompress.values import Candidate, Json, Measurement, OnnxModel, find
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from edgecompress.errors import DataError
-from edgecompress.quantization.inc.fields import IncCalibration
 from edgecompress.stage import Context, Kind
+from edgecompress.stages._fields.inc import IncCalibration
 from edgecompress.values import Candidate, OnnxModel, TorchModel
 
 Alpha = Annotated[float, Field(ge=0, le=1)] | Literal["auto"]

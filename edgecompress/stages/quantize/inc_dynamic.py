@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from edgecompress.quantization.inc.fields import IncTables
 from edgecompress.stage import Context, Kind
+from edgecompress.stages._fields.inc import IncTables
 from edgecompress.values import Candidate, OnnxModel, TorchModel
 
 

@@ -6,8 +6,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from edgecompress.quantization.inc.fields import IncCalibration
 from edgecompress.stage import Context, Kind
+from edgecompress.stages._fields.inc import IncCalibration
 from edgecompress.values import Candidate, OnnxModel, TorchModel
 
 

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from edgecompress.errors import StageError
-from edgecompress.quantization.observe.calibration_data import CalibrationData, CalibrationFields
+from edgecompress.quantization.observe.calibration_data import CalibrationData
 from edgecompress.quantization.prove.judging import Judged
 from edgecompress.stage import Context, Kind
+from edgecompress.stages._fields.inputs import CalibrationFields
 from edgecompress.values import Candidate, Json, OnnxModel
 
 if TYPE_CHECKING:

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from edgecompress.quantization.observe.calibration_data import CalibrationFields, seen_on
-from edgecompress.quantization.plan.presets import IntegerType, LinearTypes
-from edgecompress.quantization.plan.table_fields import TableTypes
+from edgecompress.quantization.observe.calibration_data import seen_on
+from edgecompress.quantization.plan.presets import IntegerType
 from edgecompress.quantization.prove.judging import Judged
 from edgecompress.stage import Context, Kind
+from edgecompress.stages._fields.inputs import CalibrationFields
+from edgecompress.stages._fields.linear_types import LinearTypes
+from edgecompress.stages._fields.tables import TableTypes
 from edgecompress.values import Candidate, Json, OnnxModel, json_digest
 
 if TYPE_CHECKING:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import model_validator
 
-from edgecompress.quantization.observe.calibration_data import CalibrationData, CalibrationFields
-from edgecompress.quantization.plan.table_fields import TableTypes
+from edgecompress.quantization.observe.calibration_data import CalibrationData
 from edgecompress.quantization.prove.judging import Judged
 from edgecompress.stage import Context, Kind
+from edgecompress.stages._fields.inputs import CalibrationFields
+from edgecompress.stages._fields.tables import TableTypes
 from edgecompress.values import Candidate, OnnxModel
 
 if TYPE_CHECKING:

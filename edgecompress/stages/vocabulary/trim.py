@@ -17,9 +17,9 @@ from edgecompress.data.corpus import (
     corpus_identity,
     read_corpus,
 )
-from edgecompress.data.corpus_fields import ReadsCorpus
 from edgecompress.errors import StageError
 from edgecompress.stage import Context, Kind
+from edgecompress.stages._fields.corpus import ReadsCorpus
 from edgecompress.values import Candidate, Example, TorchModel
 
 

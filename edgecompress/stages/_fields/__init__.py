@@ -1,0 +1,1 @@
+"""Fields that several stages have in common; each file is one group of them."""
