@@ -63,6 +63,13 @@ MACHINES: tuple[Metric, ...] = (
     Metric("energy", "Energy per inference",
            "energy of one inference, idle power included; only where a meter can be read", "mJ",
            needs="energy", headline=True),
+    Metric("output_error", "Output error of one part rounded",
+           "the squared error of all outputs over their variance in fp32, with one part alone in "
+           "integers; slice `both:…`, `weight:…`, `activation:…`, `int8:…` or `int4:…` with the "
+           "layer", "relative", bounded=False),
+    Metric("signal_to_noise", "Signal to noise of a tensor",
+           "how far a tensor of a quantized model lies from its fp32 twin; slice `tensor:…`", "dB",
+           higher_is_better=True, bounded=False),
     Metric("instructions", "Instructions per inference",
            "instructions of one inference on an emulated processor, all and by kind (slice "
            "`kind:…`); no cycles", "count", needs="instructions", short="Per inference",

@@ -14,8 +14,6 @@ from numpy.typing import ArrayLike, NDArray
 
 ANSWERS = "answers"
 """What a target must be able to give for a metric of answers (see `Metric.needs`)."""
-OBSERVERS = ("profile", "evaluate")
-"""Names of what stands in the place of all that a target did not give."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import importlib
 import inspect
 import pkgutil
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import ClassVar, Self
 
@@ -121,10 +122,28 @@ class Observer(Stage, ABC):
     for each target of the recipe and keeps their results apart, so that a board that falls silent
     spoils nothing else.
 
-    ``by_part`` says that a model of several graphs is measured part by part.
+    ``by_part`` says that a model of several graphs is measured part by part; ``measures`` names the
+    metrics that its `files` tell of.
     """
 
     by_part: ClassVar[bool] = True
+    measures: ClassVar[tuple[str, ...]] = ()
+
+    def takes(self, candidate: Candidate) -> bool:
+        """Whether a run that names it measures `candidate`."""
+        return isinstance(candidate.model, self.accepts)
+
+    def files(self, model: str, found: Sequence[Measurement]) -> Mapping[str, str]:  # noqa: ARG002
+        """Give files that tell what was measured, by their names: pages, JSON.
+
+        Parameters
+        ----------
+        model : str
+            The model's name.
+        found : sequence of Measurement
+            Of the metrics in `measures`.
+        """
+        return {}
 
     @abstractmethod
     def observe(self, candidate: Candidate, context: Context) -> tuple[Measurement, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edgecompress.engine.observation import descriptions, failures, on_all, open_targets
+from edgecompress.engine.observation import descriptions, on_all, open_targets
 from edgecompress.engine.recipe import load_recipe
 from edgecompress.errors import RecipeError, TargetError
 from edgecompress.progress import Reporter, Silent
@@ -78,7 +78,7 @@ def test_a_silent_target_spoils_nothing_else() -> None:
     assert [(m.metric, m.target) for m in found] == [
         ("latency_p50", "pi4"), ("latency_p50", "here"), ("profile", "pi5"),
     ]  # fmt: skip
-    (lost,) = failures(found)
+    (lost,) = [one for one in found if one.failed]
     assert lost.invalid
     assert lost.invalid == "pi5: the connection was lost"
     assert math.isnan(lost.value)

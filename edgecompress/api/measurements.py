@@ -9,7 +9,6 @@ from edgecompress.api.paged import Paged
 from edgecompress.api.shown import Section, Shown
 from edgecompress.choose import show
 from edgecompress.engine.floor import Standing
-from edgecompress.engine.observation import failures
 from edgecompress.errors import EdgeCompressError, TargetError
 from edgecompress.report import blocks
 from edgecompress.report.blocks import Page
@@ -96,7 +95,7 @@ class ModelProfile(Paged):
         """0, or that of the error, or of a target that did not answer."""
         if self.error is not None:
             return self.error.exit_code
-        return TargetError.exit_code if failures(self.measurements) else 0
+        return TargetError.exit_code if any(one.failed for one in self.measurements) else 0
 
     def page(self) -> Page:
         """Lay out the measurements, or say why there are none."""

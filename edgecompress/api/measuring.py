@@ -10,19 +10,10 @@ from typing import Any, Literal
 from edgecompress.api.arguments import StrPath, StrPaths, reporting, several
 from edgecompress.api.measurements import Evaluation, ModelProfile, Profile, Sensitivity
 from edgecompress.api.options import DataOptions, takes_data
-from edgecompress.engine.sensitivity import Question, write_files
-from edgecompress.engine.sensitivity import sensitivity as measured_sensitivity
-from edgecompress.engine.single import evaluate_one, profile_models
+from edgecompress.engine.single import evaluate_one, observe_one, profile_models
 from edgecompress.errors import ArgumentError, DataError, EdgeCompressError
 from edgecompress.onnx_folders import onnx_model_at
-
-PARTS = {
-    "all": ("both", "weight", "activation", "int8", "int4"),
-    "layers": ("both", "int8"),
-    "weights": ("weight", "int8", "int4"),
-    "activations": ("activation",),
-}
-"""What `sensitivity` rounds, by the name that a person gives."""
+from edgecompress.writing import replace_file
 
 
 @takes_data
@@ -231,24 +222,42 @@ def sensitivity(
     EdgeCompressError
         When the model is no ONNX model in fp32, or the data are at fault.
     """
+    from edgecompress.stages.sensitivity import Sensitivity as Observer
+
     said = DataOptions(**options)
     recipe = said.build(model)
-    ask = Question(
+    observer = Observer(
+        inputs=os.fspath(data) if data else None,
+        preprocessor=os.fspath(preprocessor) if data and preprocessor else None,
         samples=samples,
-        data=Path(data) if data else None,
-        preprocessor=Path(preprocessor) if preprocessor else None,
         activations=activations,
-        parts=PARTS[parts],
+        parts=parts,
         layers=several(layer),
-        timed=time,
-        scheme={"reduce_range": reduce_range, "per_channel": not per_tensor},
+        time=time,
+        reduce_range=reduce_range,
+        per_channel=not per_tensor,
+        compare=os.fspath(compare) if compare else None,
     )
-    other = Path(compare) if compare else None
+    name = Path(str(recipe.fields.model)).name
+    title, what = f"sensitivity of {name}", "errors measured"
+    if compare:
+        title, what = f"comparing {name} with {Path(compare).name}", "tensors compared"
     with reporting(said.progress) as reporter:
-        found = measured_sensitivity(recipe, ask, other, said.store_path, reporter)
+        reporter.begin(title)
+        found = observe_one(recipe, observer, said.store_path, reporter)
+        reporter.end(f"{len(found)} {what}")
     if output is not None:
-        write_files(found, Path(output))
-    return Sensitivity(found, top)
+        _write(observer.files(name, found), Path(output))
+    return Sensitivity(observer.document(name, found), top)
+
+
+def _write(files: Mapping[str, str], output: Path) -> None:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            replace_file(output / name, text)
+    except OSError as error:
+        raise EdgeCompressError(f"{output} cannot be written ({error.strerror})") from None
 
 
 def _absolute(place: StrPath | None) -> str | None:

@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass
 from edgecompress.bundle.manifest import Manifest
 from edgecompress.comparison.changes import Change, Kind, changes
 from edgecompress.comparison.side import Side
-from edgecompress.metrics import OBSERVERS
 from edgecompress.report import words
 from edgecompress.values import Json, Measurement, Step
 
@@ -199,7 +198,7 @@ def _numbers(old: Sequence[Measurement], new: Sequence[Measurement]) -> Iterator
         return {
             (one.metric, one.target, one.split, one.slice): one
             for one in measured
-            if one.metric not in OBSERVERS
+            if not one.failed
         }
 
     if not old or not new:  # a remark says so

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgecompress.engine.learned_ranges import check_learned_ranges
-from edgecompress.stage import Kind, Stage, Transform, stage_class, stage_modules
+from edgecompress.stage import Kind, Observer, Stage, Transform, stage_class, stage_modules
 from edgecompress.validation import nearest, validated
 from edgecompress.values import OnnxModel, TorchModel
 from edgecompress.yamlfile import KeyPath, YamlFile
@@ -18,6 +18,8 @@ MAX_CANDIDATES = 500
 """More is a mistake in the forks, not a plan: at ten seconds each it is over an hour."""
 MAX_STAGES = 100
 """Of one chain; the longest that anybody has needed had about ten."""
+MEASURED = ("size", "profile", "evaluate")
+"""Observers that every run has."""
 NO_DATA = "give --train FILE --format NAME, or to `edgecompress quantize` also --data PATH"
 """What to do where there is no recipe to put data files into."""
 
@@ -113,6 +115,27 @@ def _each(item: Any, path: KeyPath, source: YamlFile) -> list[Any]:
 
 
 def _stage_use(item: Any, path: KeyPath, source: YamlFile) -> StageUse:
+    name, stage, path = _named(item, path, source)
+    if not isinstance(stage, Transform):
+        raise source.error("this stage measures; name it under `observers`", path)
+    return StageUse(name, stage, path)
+
+
+def observers_of(items: Sequence[Any], source: YamlFile) -> tuple[Observer, ...]:
+    """Make what a recipe's `observers` name."""
+    found = []
+    for index, item in enumerate(items):
+        name, stage, path = _named(item, ("observers", index), source)
+        if not isinstance(stage, Observer):
+            raise source.error("this stage makes a model; name it under `stages`", path)
+        if name in MEASURED:
+            raise source.error(f"{name} measures every model as it is; leave it out", path)
+        found.append(stage)
+    return tuple(found)
+
+
+def _named(item: Any, path: KeyPath, source: YamlFile) -> tuple[str, Stage, KeyPath]:
+    """Make the stage that an entry of a list names, and say where its fields stand."""
     parameters: Any = {}
     if isinstance(item, str):
         name = item
@@ -122,10 +145,8 @@ def _stage_use(item: Any, path: KeyPath, source: YamlFile) -> StageUse:
     else:
         raise source.error("a stage is a name, or one name with its fields (name: {…})", path)
     found = find_stage(str(name), source, path)
-    if not issubclass(found, Transform):
-        raise source.error("this stage measures; measuring is done after every chain", path)
     stage = validated(found, {} if parameters is None else parameters, path, source)
-    return StageUse(str(name), stage, path)
+    return str(name), stage, path
 
 
 def find_stage(name: str, source: YamlFile, path: KeyPath) -> type[Stage]:

@@ -8,14 +8,13 @@ command measures only what is missing.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from edgecompress.all_metrics import metric, metrics
 from edgecompress.engine.recipe import Recipe
 from edgecompress.errors import RecipeError, TargetError
-from edgecompress.metrics import OBSERVERS
 from edgecompress.parts import part_of
 from edgecompress.progress import Reporter, Silent
 from edgecompress.report import words
@@ -66,11 +65,6 @@ def failure(observer: str, target: str, reason: str, split: str | None = None) -
     return Measurement(
         observer, math.nan, "count", target, split, samples=0, invalid=reason
     )  # fmt: skip
-
-
-def failures(measurements: Iterable[Measurement]) -> tuple[Measurement, ...]:
-    """Find the measurements that stand for what a target did not give."""
-    return tuple(found for found in measurements if found.metric in OBSERVERS)
 
 
 def on_all(
@@ -135,7 +129,7 @@ def on_all(
 
 def _note(found: tuple[Measurement, ...], name: str | None = None) -> str:
     """Say in a few words what was measured, with the target's name where several were asked."""
-    failed = failures(found)
+    failed = [one for one in found if one.failed]
     if failed:
         return f"failed: {failed[0].invalid}"
     whole = {one.metric: one for one in found if one.slice is None}

@@ -5,6 +5,7 @@ Nothing here imports torch or onnxruntime, so that `edgecompress check` answers 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -13,13 +14,22 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgecompress.all_metrics import bounded
 from edgecompress.data import DataConfig, data_config
-from edgecompress.engine.chains import Chain, Given, chain_names, check_order, expand, find_stage
+from edgecompress.engine.chains import (
+    MEASURED,
+    Chain,
+    Given,
+    chain_names,
+    check_order,
+    expand,
+    find_stage,
+    observers_of,
+)
 from edgecompress.engine.quantities import Quantity, check_bound
 from edgecompress.engine.recipe_paths import absolute_paths, placeless
 from edgecompress.errors import DataError, RecipeError
 from edgecompress.metrics import Metric
 from edgecompress.onnx_folders import onnx_model_at
-from edgecompress.stage import Transform, stage_class, stage_modules
+from edgecompress.stage import Observer, Stage, Transform, stage_class, stage_modules
 from edgecompress.targets.fleet import Fleet, find_fleet, load_fleet
 from edgecompress.training.new_teacher import NewTeacher
 from edgecompress.validation import explain, nearest, validated
@@ -88,6 +98,9 @@ class RecipeFields(Strict):
     finds cores. Given, the bytes of a result do not depend on the number of cores."""
     stages: list[Any] = Field(default_factory=list)
     """Stages in order; `any:` forks into branches."""
+    observers: list[Any] = Field(default_factory=list)
+    """What else is measured of every model that it can be measured of: `sensitivity`, or one of
+    another package."""
     profile: dict[str, Any] = Field(default_factory=dict)
     """Fields of the `profile` stage: threads, durations, counts."""
     targets: list[str] = Field(default_factory=lambda: ["local"], min_length=1)
@@ -114,6 +127,7 @@ class Recipe:
     chains: tuple[Chain, ...]
     budget: tuple[Limit, ...]
     document: Json
+    observers: tuple[Observer, ...] = ()
     fleet: Fleet = field(default_factory=Fleet)
     written: Json = field(default_factory=dict)
     """The document without places: of a path its last part, and no folder of the data."""
@@ -188,6 +202,7 @@ def build_recipe(source: YamlFile, *, complete: bool = True) -> Recipe:
         except DataError as error:
             raise source.error(error.message, ("data",)) from None
     chains = expand(fields.stages, ("stages",), source)
+    observers = observers_of(fields.observers, source)
     start = OnnxModel if starts_as_onnx(fields.model) else TorchModel
     given = Given(data=fields.data is not None, teacher=fields.teacher is not None)
     for chain in chains:
@@ -204,6 +219,7 @@ def build_recipe(source: YamlFile, *, complete: bool = True) -> Recipe:
         fields=fields,
         data=data,
         chains=chains,
+        observers=observers,
         budget=budget,
         document=document,
         fleet=fleet,
@@ -291,20 +307,17 @@ def recipe_schema() -> Json:
     """JSON Schema of a recipe, stages included, for editors."""
     schema = RecipeFields.model_json_schema()
     definitions = schema.setdefault("$defs", {})
-    choices: list[Json] = []
-    names: list[str] = []
-    for name in sorted(stage_modules()):
+    listed: dict[type[Stage], list[Json]] = {Transform: [], Observer: []}
+    for name in sorted(set(stage_modules()) - set(MEASURED)):
         found = stage_class(name)
-        if not issubclass(found, Transform):
-            continue
         body = found.model_json_schema(ref_template="#/$defs/{model}")
         definitions.update(body.pop("$defs", {}))
         body["title"] = name
         for key, one in body.get("properties", {}).items():
             body["properties"][key] = {"anyOf": [one, {"$ref": "#/$defs/swept"}]}
-        choices.append({"type": "object", "properties": {name: {"anyOf": [body, {"type": "null"}]}},
-                        "required": [name], "additionalProperties": False})  # fmt: skip
-        names.append(name)
+        choice = {"type": "object", "properties": {name: {"anyOf": [body, {"type": "null"}]}},
+                  "required": [name], "additionalProperties": False}  # fmt: skip
+        listed[Transform if issubclass(found, Transform) else Observer].append(choice)
     branch = {
         "anyOf": [{"$ref": "#/$defs/stage"}, {"type": "array", "items": {"$ref": "#/$defs/stage"}}]
     }
@@ -314,7 +327,8 @@ def recipe_schema() -> Json:
         "required": ["any"],
         "additionalProperties": False,
     }
-    definitions["stage"] = {"anyOf": [{"enum": names}, *choices, fork]}
+    definitions["stage"] = {"anyOf": [_names(listed[Transform]), *listed[Transform], fork]}
+    definitions["observer"] = {"anyOf": [_names(listed[Observer]), *listed[Observer]]}
     definitions["swept"] = SWEPT
     schema["properties"]["matrix"] = {
         "type": "object",
@@ -322,6 +336,12 @@ def recipe_schema() -> Json:
         "per combination. An axis called seed, threads, task, model or minimize sets that field.",
     }
     schema["properties"]["stages"]["items"] = {"$ref": "#/$defs/stage"}
+    schema["properties"]["observers"]["items"] = {"$ref": "#/$defs/observer"}
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "edgecompress recipe"
     return schema
+
+
+def _names(choices: Sequence[Json]) -> Json:
+    """Say that a stage may be named alone, without fields."""
+    return {"enum": [name for choice in choices for name in choice["required"]]}

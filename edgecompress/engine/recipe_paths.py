@@ -38,8 +38,8 @@ def absolute_paths(document: Any, base: Path, corpora: Sequence[Path] | None = N
         (_inputs(result), "file"),
         *(
             (fields, key)
-            for fields in _mappings(result.get("stages"))
-            for key in ("calibration", "inputs", "preprocessor")
+            for fields in _mappings([result.get("stages"), result.get("observers")])
+            for key in ("calibration", "inputs", "preprocessor", "compare")
         ),
         *(
             (one, "model")

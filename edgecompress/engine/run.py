@@ -19,7 +19,7 @@ from edgecompress.engine.chains import Chain
 from edgecompress.engine.floor import measured_floor
 from edgecompress.engine.given_answers import given_answers
 from edgecompress.engine.given_models import check_parts
-from edgecompress.engine.observation import descriptions
+from edgecompress.engine.observation import descriptions, failure
 from edgecompress.engine.origin import find_origin
 from edgecompress.engine.pipeline import (
     Made,
@@ -41,6 +41,7 @@ from edgecompress.values import (
     Candidate,
     Example,
     Json,
+    Measurement,
     OnnxModel,
     Row,
     RunResult,
@@ -59,6 +60,7 @@ class Observers:
     size: Observer
     profile: Observer
     evaluate: Observer
+    others: tuple[Observer, ...] = ()
 
 
 def run(
@@ -118,8 +120,9 @@ def observers(recipe: Recipe) -> Observers:
         validated(stage_class(name), given, ("profile",), source)
         for name, given in (("size", {}), ("profile", fields), ("evaluate", {}))
     )
-    profile.check_inputs()
-    return Observers(size, profile, evaluate)
+    for one in (profile, *recipe.observers):
+        one.check_inputs()
+    return Observers(size, profile, evaluate, recipe.observers)
 
 
 def _run(
@@ -245,7 +248,9 @@ def _run_pipeline(
     if winner:
         counts = result.data["splits"]
         origin = find_origin(recipe, counts, pipeline.teacher, made[winner].candidate)
-    write_directory(folder, result, made, tell, origin, keep=keep, flips=flips)
+    write_directory(
+        folder, result, made, tell, origin, keep=keep, flips=flips, observers=watch.others
+    )
     return result
 
 
@@ -271,7 +276,23 @@ def _measured(row: Row, candidate: Candidate, pipeline: Pipeline, watch: Observe
     found = pipeline.observe(watch.size, candidate) + pipeline.observe(watch.profile, candidate)
     if pipeline.splits.validation:
         found += pipeline.observe(watch.evaluate, candidate)
+    for other in watch.others:
+        if other.takes(candidate):
+            found += _other(other, candidate, pipeline)
     return replace(row, measurements=row.measurements + found)
+
+
+def _other(observer: Observer, candidate: Candidate, pipeline: Pipeline) -> tuple[Measurement, ...]:
+    """Measure what the recipe names beside; where that fails, the reason stands in its place."""
+    name = observer.stage_name()
+    pipeline.reporter.begin(name)
+    try:
+        found = pipeline.observe(observer, candidate)
+    except StageError as error:
+        pipeline.reporter.end(f"failed: {error}")
+        return (failure(name, "local", str(error)),)
+    pipeline.reporter.end(f"{len(found)} measured")
+    return found
 
 
 def _tuned_row(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from edgecompress.engine.origin import Origin
@@ -13,6 +15,7 @@ from edgecompress.onnx_files import onnx_model_files
 from edgecompress.progress import Reporter
 from edgecompress.reading import at_home
 from edgecompress.report.answers import Flips
+from edgecompress.stage import Observer
 from edgecompress.values import Candidate, OnnxModel, RunResult
 from edgecompress.writing import private, put, replace_file, sweep
 
@@ -45,6 +48,7 @@ def write_directory(
     *,
     keep: bool = True,
     flips: Flips | None = None,
+    observers: Sequence[Observer] = (),
 ) -> None:
     """Write candidates (where `keep`), bundle, reports and, last, ``results.json``.
 
@@ -69,6 +73,11 @@ def write_directory(
             put(aside / "new", folder / "candidates")
         elif (folder / "candidates").exists():
             (folder / "candidates").rename(aside / "candidates")
+        _write_observed(aside / "told", result, observers)
+        if (aside / "told").exists():
+            put(aside / "told", folder / "observed")
+        elif (folder / "observed").exists():
+            (folder / "observed").rename(aside / "observed")
         if not result.winner and (folder / "bundle").exists():
             (folder / "bundle").rename(aside / "bundle")
     if result.winner:
@@ -91,6 +100,14 @@ def write_directory(
     replace_file(folder / "report.md", render_markdown(page))
     replace_file(folder / "results.json", to_json(result))
     tell.end(f"written to {folder}")
+
+
+def _write_observed(place: Path, result: RunResult, observers: Sequence[Observer]) -> None:
+    """Write what the recipe's own observers tell of each model, into a folder of its name."""
+    for observer, row in itertools.product(observers, result.rows):
+        found = [one for one in row.measurements if one.metric in observer.measures]
+        for name, text in (observer.files(row.name, found) if found else {}).items():
+            replace_file(place / slug(row.name) / name, text)
 
 
 def export_candidate(candidate: Candidate, target: Path) -> None:

@@ -19,6 +19,7 @@ from edgecompress.engine.splits import read_splits
 from edgecompress.errors import DataError, EdgeCompressError, RecipeError
 from edgecompress.progress import Reporter
 from edgecompress.reading import read_json
+from edgecompress.stage import Observer
 from edgecompress.store import Store, default_store
 from edgecompress.tasks import task as find_task
 from edgecompress.tasks import task_names
@@ -168,6 +169,17 @@ def evaluate_one(
             return found, measured_floor(pipeline, start, pipeline.splits.validation, split)
         test = recipe.data.read("test")
         return pipeline.observe_test(start, test), measured_floor(pipeline, start, test, split)
+    finally:
+        pipeline.close()
+
+
+def observe_one(
+    recipe: Recipe, observer: Observer, store: Path | None, reporter: Reporter
+) -> tuple[Measurement, ...]:
+    """Measure the recipe's model by one observer that is not asked on targets."""
+    pipeline, start = _open(recipe, store, reporter)
+    try:
+        return pipeline.observe(observer, start)
     finally:
         pipeline.close()
 

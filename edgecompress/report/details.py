@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgecompress.all_metrics import metric
-from edgecompress.metrics import ANSWERS, OBSERVERS
+from edgecompress.metrics import ANSWERS
 from edgecompress.report import words
 from edgecompress.report.facts import Facts, display_name, scored, state
 from edgecompress.report.table import Cell, Column, Table, filled, table_of
@@ -133,7 +133,7 @@ def readings(facts: Facts, row: Row | None) -> Table:
         (one.metric, one.split, one.target, one.unit)
         for each in rows
         for one in each.measurements
-        if one.slice is None and one.metric not in OBSERVERS
+        if one.slice is None and not one.failed
     )
     lines = []
     for name, split, target, unit in sorted(keys, key=lambda key: (words.place(key[0]), str(key))):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgecompress.all_metrics import metric
-from edgecompress.metrics import ANSWERS, OBSERVERS
+from edgecompress.metrics import ANSWERS
 from edgecompress.report import words
 from edgecompress.tasks import task, task_names
 from edgecompress.values import FLOOR, Measurement, Row, RunResult, Verdict, find
@@ -206,7 +206,7 @@ def scored(
 
 def failures(row: Row) -> tuple[Measurement, ...]:
     """Give what stands for all that a target did not give of `row`, with the reason."""
-    return tuple(one for one in row.measurements if one.metric in OBSERVERS and one.invalid)
+    return tuple(one for one in row.measurements if one.failed)
 
 
 def _nearest(result: RunResult) -> Row | None:

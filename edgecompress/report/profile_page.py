@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator, Sequence
 
 from edgecompress.all_metrics import metric
-from edgecompress.metrics import OBSERVERS
 from edgecompress.report import blocks, words
 from edgecompress.report.blocks import Block, Heading, Remark
 from edgecompress.report.table import Cell, Column, Notes, Table, table_of
@@ -67,7 +66,7 @@ def _size_words(found: Sequence[Measurement], reference: str | None) -> str:
 
 
 def _target(found: Sequence[Measurement], reference: str | None) -> Iterator[Block]:
-    failed = [each for each in found if each.metric in OBSERVERS and each.invalid]
+    failed = [each for each in found if each.failed]
     for each in failed:
         yield blocks.Paragraph(f"failed: {each.invalid}")
     absent = [each for each in found if each not in failed and not math.isfinite(each.value)]

@@ -158,3 +158,32 @@ def test_auto_runs_from_the_command_line(place: Path, tmp_path: Path) -> None:
     step = Candidate.load(tmp_path / "auto").steps[-1]
     assert step.decisions["verdict"]["state"] == "pass"
     assert step.measured["times"][0]["of"][0] == "fp32"
+
+
+def test_a_recipe_names_it_beside_what_every_run_measures(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = (place / "recipe.yaml").read_text() + (
+        "profile: {min_duration_ms: 10, min_count: 5, cold_starts: 0}\n"
+        "observers: [sensitivity: {samples: 6, parts: layers}, sensitivity: {layers: [nowhere]}]\n"
+    )
+    (place / "observed.yaml").write_text(recipe)
+    shared = ["--store", str(place / "store")]
+    assert run(["run", str(place / "observed.yaml"), "-o", str(tmp_path / "out"), *shared]) == 0
+    capsys.readouterr()
+    (folder,) = (tmp_path / "out" / "observed").iterdir()  # the int8 model is no fp32 model
+    assert folder.name == "onnx-fp32"
+    document = json.loads((folder / "sensitivity.json").read_text())
+    assert ask(place, "--parts", "layers", "--json") == 0
+    assert document == json.loads(capsys.readouterr().out) | {"model": "onnx-fp32"}
+    assert "no layer or weight named nowhere" in (tmp_path / "out" / "report.html").read_text()
+    for wrong, said in (
+        ("observers: [quantize.dynamic]", "name it under `stages`"),
+        ("observers: [evaluate]", "evaluate measures every model as it is"),
+        ("observers: [sensitivity: {sample: 3}]", "did you mean 'samples'"),
+        ("observers: [sensitivty]", "did you mean 'sensitivity'"),
+    ):
+        text = (place / "recipe.yaml").read_text() + wrong
+        (place / "wrong.yaml").write_text(text)
+        assert run(["check", str(place / "wrong.yaml")]) == 2
+        assert said in capsys.readouterr().err
