@@ -110,13 +110,12 @@ def test_a_killed_training_goes_on_to_the_same_bytes(tmp_path):
     stage = Finetune(epochs=3, learning_rate=2e-3, qat={"from": 0.4})
     whole = small_context(tmp_path / "a", train=TAGGED[0], validation=TAGGED[1])
     expected = check_stage(stage, start, whole)
-    cut = small_context(tmp_path / "b", train=TAGGED[0], validation=TAGGED[1])
 
     def stop(done, total, what=""):
         if done > 0.7 * total:
             raise KeyboardInterrupt
 
-    cut.progress = stop
+    cut = small_context(tmp_path / "b", train=TAGGED[0], validation=TAGGED[1], progress=stop)
     with pytest.raises(KeyboardInterrupt):
         stage.apply(start, cut)
     assert list(cut.scratch.glob("epoch-*"))
