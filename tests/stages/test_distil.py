@@ -299,13 +299,11 @@ def test_broken_off_and_resumed(taught, tmp_path):
     class KilledError(Exception):
         pass
 
-    broken = small_context(tmp_path / "broken", **fields)
-
     def progress(done, total, what):
         if what.startswith("epoch 3"):
             raise KilledError
 
-    broken.progress = progress
+    broken = small_context(tmp_path / "broken", progress=progress, **fields)
     with pytest.raises(KilledError):
         stage.apply(small, broken)
     resumed = small_context(tmp_path / "broken", **fields)
