@@ -17,6 +17,7 @@ from typing import Any
 import click
 
 from edgecompress.api.progress import TerminalReporter
+from edgecompress.engine.opening import open_start
 from edgecompress.engine.pipeline import Pipeline
 from edgecompress.engine.recipe import Recipe, build_recipe, load_recipe
 from edgecompress.engine.run import observers
@@ -117,7 +118,7 @@ def score(recipe: Recipe, store: Store) -> float:
     with TerminalReporter() as reporter:
         pipeline = Pipeline(recipe, store, splits, reporter)
         try:
-            made = pipeline.run_chain(recipe.chains[0], pipeline.open_start()).candidate
+            made = pipeline.run_chain(recipe.chains[0], open_start(pipeline)).candidate
             found = pipeline.observe(observers(recipe).evaluate, made)
         finally:
             pipeline.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -10,6 +11,7 @@ from edgecompress.errors import EdgeCompressError
 from edgecompress.machine_metrics import MACHINES
 from edgecompress.metrics import DIFFERENCES, Metric, undeclared
 from edgecompress.tasks import task, task_names
+from edgecompress.values import Measurement
 
 
 @functools.cache
@@ -41,6 +43,12 @@ def _of_task(name: str) -> tuple[Metric, ...]:
 def metric(name: str) -> Metric:
     """Find a metric by its name; one that nothing declares is made up from the name."""
     return metrics().get(name) or undeclared(name)
+
+
+def is_failure(found: Measurement) -> bool:
+    """Whether a measurement stands for all that an observer, whose name it has, did not give."""
+    nothing = found.samples == 0 and math.isnan(found.value) and found.invalid is not None
+    return nothing and found.metric not in metrics()
 
 
 def bounded() -> tuple[Metric, ...]:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -323,11 +322,6 @@ class Measurement:
     interval: tuple[float, float] | None = None
     invalid: str | None = None
     conditions: Json = field(default_factory=dict)
-
-    @property
-    def failed(self) -> bool:
-        """Whether it stands for all that an observer, whose name it has, could not measure."""
-        return self.invalid is not None and self.samples == 0 and math.isnan(self.value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from edgecompress.all_metrics import is_failure
 from edgecompress.engine.observation import descriptions, on_all, open_targets
 from edgecompress.engine.recipe import load_recipe
 from edgecompress.errors import RecipeError, TargetError
@@ -78,7 +79,7 @@ def test_a_silent_target_spoils_nothing_else() -> None:
     assert [(m.metric, m.target) for m in found] == [
         ("latency_p50", "pi4"), ("latency_p50", "here"), ("profile", "pi5"),
     ]  # fmt: skip
-    (lost,) = [one for one in found if one.failed]
+    (lost,) = [one for one in found if is_failure(one)]
     assert lost.invalid
     assert lost.invalid == "pi5: the connection was lost"
     assert math.isnan(lost.value)

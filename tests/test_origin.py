@@ -11,6 +11,7 @@ from helpers import tagged_examples
 
 from edgecompress.bundle import load_manifest, write_bundle
 from edgecompress.bundle.packing import pack_bundle
+from edgecompress.engine.opening import open_start
 from edgecompress.engine.origin import find_origin, package_licence
 from edgecompress.engine.pipeline import Pipeline
 from edgecompress.engine.recipe import load_recipe
@@ -67,7 +68,7 @@ def made(place: Path, root: str) -> tuple[Path, Store]:
     store = Store(place / "store")
     pipeline = Pipeline(recipe, store, splits)
     try:
-        winner = pipeline.run_chain(recipe.chains[0], pipeline.open_start()).candidate
+        winner = pipeline.run_chain(recipe.chains[0], open_start(pipeline)).candidate
     finally:
         pipeline.close()
     counts = {"train": len(splits.train), "validation": len(splits.validation), "test": len(test)}

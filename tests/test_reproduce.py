@@ -19,6 +19,7 @@ from edgecompress.bundle import write_bundle
 from edgecompress.bundle.digests import CORE_LIST
 from edgecompress.cli.main import cli
 from edgecompress.comparison.side import read_side
+from edgecompress.engine.opening import open_start
 from edgecompress.engine.origin import find_origin
 from edgecompress.engine.pipeline import Pipeline
 from edgecompress.engine.recipe import load_recipe
@@ -107,7 +108,7 @@ def fused(place: Path, first: Path) -> Path:
     pipeline = Pipeline(recipe, Store(place / "one" / "store"), splits)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Pipeline, "time", the_later_the_faster)
-        made = pipeline.run_chain(recipe.chains[0], pipeline.open_start()).candidate
+        made = pipeline.run_chain(recipe.chains[0], open_start(pipeline)).candidate
     parts = {"train": splits.train, "validation": splits.validation, "test": test}
     counts = {name: len(examples) for name, examples in parts.items()}
     found = asdict(find_origin(recipe, counts, pipeline.teacher, made))

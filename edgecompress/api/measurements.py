@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from edgecompress.all_metrics import is_failure
 from edgecompress.api.paged import Paged
 from edgecompress.api.shown import Section, Shown
 from edgecompress.choose import show
@@ -95,7 +96,7 @@ class ModelProfile(Paged):
         """0, or that of the error, or of a target that did not answer."""
         if self.error is not None:
             return self.error.exit_code
-        return TargetError.exit_code if any(one.failed for one in self.measurements) else 0
+        return TargetError.exit_code if any(is_failure(one) for one in self.measurements) else 0
 
     def page(self) -> Page:
         """Lay out the measurements, or say why there are none."""

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from edgecompress.all_metrics import is_failure
 from edgecompress.bundle.manifest import Manifest
 from edgecompress.comparison.changes import Change, Kind, changes
 from edgecompress.comparison.side import Side
@@ -198,7 +199,7 @@ def _numbers(old: Sequence[Measurement], new: Sequence[Measurement]) -> Iterator
         return {
             (one.metric, one.target, one.split, one.slice): one
             for one in measured
-            if not one.failed
+            if not is_failure(one)
         }
 
     if not old or not new:  # a remark says so

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgecompress.engine.learned_ranges import check_learned_ranges
+from edgecompress.errors import StageError
 from edgecompress.stage import Kind, Observer, Stage, Transform, stage_class, stage_modules
 from edgecompress.validation import nearest, validated
 from edgecompress.values import OnnxModel, TorchModel
@@ -91,7 +92,7 @@ def _expand_item(item: Any, path: KeyPath, source: YamlFile) -> list[Chain]:
             chains += expand(branch if isinstance(branch, list) else [branch], here, source)
             _check_number(len(chains), here, source)
         return chains
-    return [(_stage_use(one, path, source),) for one in _each(item, path, source)]
+    return [(stage_use(*_named(one, path, source), source),) for one in _each(item, path, source)]
 
 
 def _each(item: Any, path: KeyPath, source: YamlFile) -> list[Any]:
@@ -114,8 +115,9 @@ def _each(item: Any, path: KeyPath, source: YamlFile) -> list[Any]:
     ]
 
 
-def _stage_use(item: Any, path: KeyPath, source: YamlFile) -> StageUse:
-    name, stage, path = _named(item, path, source)
+def stage_use(name: str, fields: Any, path: KeyPath, source: YamlFile) -> StageUse:
+    """Make a stage of its fields, which stand at `path`; an unknown name gets the nearest one."""
+    stage = _made(name, fields, path, source)
     if not isinstance(stage, Transform):
         raise source.error("this stage measures; name it under `observers`", path)
     return StageUse(name, stage, path)
@@ -125,7 +127,8 @@ def observers_of(items: Sequence[Any], source: YamlFile) -> tuple[Observer, ...]
     """Make what a recipe's `observers` name."""
     found = []
     for index, item in enumerate(items):
-        name, stage, path = _named(item, ("observers", index), source)
+        name, fields, path = _named(item, ("observers", index), source)
+        stage = _made(name, fields, path, source)
         if not isinstance(stage, Observer):
             raise source.error("this stage makes a model; name it under `stages`", path)
         if name in MEASURED:
@@ -134,19 +137,18 @@ def observers_of(items: Sequence[Any], source: YamlFile) -> tuple[Observer, ...]
     return tuple(found)
 
 
-def _named(item: Any, path: KeyPath, source: YamlFile) -> tuple[str, Stage, KeyPath]:
-    """Make the stage that an entry of a list names, and say where its fields stand."""
-    parameters: Any = {}
+def _named(item: Any, path: KeyPath, source: YamlFile) -> tuple[str, Any, KeyPath]:
+    """Give the stage's name and fields of an entry of a list, and where the fields stand."""
     if isinstance(item, str):
-        name = item
-    elif isinstance(item, dict) and len(item) == 1:
-        name, parameters = next(iter(item.items()))
-        path = (*path, name)
-    else:
-        raise source.error("a stage is a name, or one name with its fields (name: {…})", path)
-    found = find_stage(str(name), source, path)
-    stage = validated(found, {} if parameters is None else parameters, path, source)
-    return str(name), stage, path
+        return item, {}, path
+    if isinstance(item, dict) and len(item) == 1:
+        name, fields = next(iter(item.items()))
+        return str(name), fields, (*path, name)
+    raise source.error("a stage is a name, or one name with its fields (name: {…})", path)
+
+
+def _made(name: str, fields: Any, path: KeyPath, source: YamlFile) -> Stage:
+    return validated(find_stage(name, source, path), {} if fields is None else fields, path, source)
 
 
 def find_stage(name: str, source: YamlFile, path: KeyPath) -> type[Stage]:
@@ -186,6 +188,19 @@ def check_order(
     if complete and current is not OnnxModel:
         last = chain[-1].path if chain else ("stages",)
         raise source.error("this chain ends in PyTorch; end it with export or a quantization", last)
+
+
+def export_use() -> StageUse:
+    """Give the stock export: the stage `export` with its defaults."""
+    stage = stage_class("export")()
+    if not isinstance(stage, Transform):
+        raise StageError("export must be a transform")
+    return StageUse("export", stage, ())
+
+
+def lossless_part(chain: Chain) -> Chain:
+    """Give the stages of a chain that change no answer: the fp32 reference may have them too."""
+    return tuple(use for use in chain if use.stage.lossless and use.name != "export")
 
 
 def chain_names(chains: Sequence[Chain]) -> tuple[str, ...]:

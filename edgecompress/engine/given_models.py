@@ -66,9 +66,8 @@ def model_head(recipe: Recipe) -> HeadRules:
     )
 
 
-def label_names(recipe: Recipe, train: Sequence[Example]) -> tuple[str, ...]:
-    """Give the labels of the training examples; none where a recipe has no task or no data."""
-    task = recipe.fields.task
+def label_names(task: str | None, train: Sequence[Example]) -> tuple[str, ...]:
+    """Give the labels of the training examples; none where there is no task or no data."""
     return find_task(task).label_names(train) if task and train else ()
 
 

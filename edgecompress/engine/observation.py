@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from edgecompress.all_metrics import metric, metrics
+from edgecompress.all_metrics import is_failure, metric, metrics
 from edgecompress.engine.recipe import Recipe
 from edgecompress.errors import RecipeError, TargetError
 from edgecompress.parts import part_of
@@ -129,7 +129,7 @@ def on_all(
 
 def _note(found: tuple[Measurement, ...], name: str | None = None) -> str:
     """Say in a few words what was measured, with the target's name where several were asked."""
-    failed = [one for one in found if one.failed]
+    failed = [one for one in found if is_failure(one)]
     if failed:
         return f"failed: {failed[0].invalid}"
     whole = {one.metric: one for one in found if one.slice is None}

@@ -21,29 +21,17 @@ from edgecompress.data.calibration import few_examples
 from edgecompress.determinism import steady
 from edgecompress.disturbance import may_pass
 from edgecompress.engine.chains import Chain, StageUse
-from edgecompress.engine.given_models import (
-    check_sections,
-    check_start,
-    folders_of,
-    model_head,
-    teacher_head,
-)
 from edgecompress.engine.observation import on_all, open_targets
-from edgecompress.engine.recipe import Recipe, TeacherSpec
+from edgecompress.engine.recipe import Recipe
 from edgecompress.engine.splits import Splits
 from edgecompress.errors import EdgeCompressError, StageError
-from edgecompress.hub import model_folder
-from edgecompress.onnx_folders import onnx_model_at
 from edgecompress.parts import observed_by_part, several
 from edgecompress.progress import Reporter, Silent
 from edgecompress.provenance import candidate_digest, code_digest, library_versions
-from edgecompress.reading import at_home
 from edgecompress.stage import Observer, Stage, Transform, check_stage
 from edgecompress.store import Store, in_words
 from edgecompress.targets import Target, open_target
 from edgecompress.tasks import Answers, foreign_code
-from edgecompress.training.heads import HeadRules
-from edgecompress.training.teachers import model_identity
 from edgecompress.training.together import cached, together
 from edgecompress.values import (
     Candidate,
@@ -52,7 +40,6 @@ from edgecompress.values import (
     Measurement,
     OnnxModel,
     Step,
-    TorchModel,
     json_digest,
 )
 from edgecompress.writing import temporary
@@ -112,109 +99,6 @@ class Pipeline:
         for target in self.targets.values():
             target.close()
 
-    def open_teacher(self) -> Candidate:
-        """Import or make the teacher, fine-tune it where the recipe says so, and remember it."""
-        spec = self.recipe.fields.teacher
-        if spec is None:
-            raise EdgeCompressError("this recipe names no teacher")
-        check_sections(self.recipe)
-        found = self.imported(spec, teacher_head(self.recipe))
-        if spec.finetune is not None:
-            found = self.apply(self._finetune_use(spec.finetune), found)
-        self.teacher = found
-        return found
-
-    def open_start(self) -> Candidate:
-        """Open what every chain starts from: ``model`` where it is named, else the teacher."""
-        if self.recipe.fields.teacher is not None:
-            self.open_teacher()
-        model = self.recipe.fields.model
-        if model is None:
-            if self.teacher is None:
-                raise EdgeCompressError("this recipe names neither a teacher nor a model")
-            return self.teacher
-        path = at_home(model)
-        spec = TeacherSpec(model=model, labels=self.recipe.fields.labels)
-        if (path / "candidate.json").is_file():
-            found = Candidate.load(path)
-            # Of a model of another task the body goes on, under a head that is trained then.
-            other = self.recipe.fields.task not in (None, found.task)
-            if isinstance(found.model, TorchModel) and (other or spec.labels):
-                return self.imported(spec, model_head(self.recipe))
-            check_start(self.recipe, found, self._label_names(found.task or ""))
-            return found
-        if (path / "manifest.json").is_file():
-            from edgecompress.bundle import load_bundle
-
-            return load_bundle(path)
-        graph = onnx_model_at(path)
-        if graph is not None:
-            return Candidate(graph)
-        return self.imported(spec, model_head(self.recipe))
-
-    def imported(self, spec: TeacherSpec, rules: HeadRules) -> Candidate:
-        """Bring a Hugging Face model or a new one into the store as a candidate.
-
-        `rules` say whether its head may be new.
-        """
-        task = self.recipe.fields.task or ""
-        if not task:
-            raise EdgeCompressError(
-                f"nothing says what {spec.model} is to answer; name its task (`task` in a recipe, "
-                "--task on the command line)"
-            )
-        labels = self._label_names(task)
-        module = "edgecompress.training.teacher"
-        key: Json = {"teacher": spec.model_dump(mode="json", exclude={"finetune"}), "task": task}
-        key |= {"labels": list(labels), "code": code_digest(module)}
-        key |= {"libraries": library_versions(module)}
-        key |= {"trained later": rules.trained_later}
-        place = model_folder(spec.model, folders_of(self.recipe)) if spec.model else Path()
-        if spec.model:
-            key["files"] = model_identity(place)
-            key["teacher"].pop("model")
-        key |= {"seed": self.recipe.fields.seed}
-        if spec.new:
-            key |= {"data": dict(self.splits.digests)}
-        digest = json_digest(key)
-
-        def build(folder: Path, _scratch: Path) -> None:
-            if spec.new:
-                made = spec.new.make(
-                    self.splits.train, task, labels, folder, self.recipe.fields.seed
-                )
-                origin = "new"
-            else:
-                from edgecompress.training.teacher import import_teacher
-
-                model = str(spec.model)
-                trusted = spec.trust == "pickle"
-                seed = self.recipe.fields.seed
-                asked = replace(rules, examples=self.splits.validation)
-                made = import_teacher(str(place), task, labels, folder, trusted, seed, asked)
-                origin = place.name if at_home(model).is_dir() else model
-            step = Step("teacher", {"from": origin}, key=digest)
-            replace(made, steps=(step,)).save(folder)
-
-        self.reporter.begin("teacher")
-        found = Candidate.load(self._obtain(digest, build, "teacher"))
-        self.reporter.end("a new one made" if spec.new else f"opened {spec.model}")
-        return found
-
-    def _finetune_use(self, fields: Json) -> StageUse:
-        from edgecompress.engine.chains import find_stage
-        from edgecompress.validation import validated
-
-        path = ("teacher", "finetune")
-        found = find_stage("finetune", self.recipe.source, path)
-        stage = validated(found, fields, path, self.recipe.source)
-        return StageUse("finetune", stage, path)
-
-    def _label_names(self, task: str) -> tuple[str, ...]:
-        from edgecompress.tasks import task as task_named
-
-        return task_named(task).label_names(self.splits.train) if self.splits.train and task else ()
-
     def run_chain(self, chain: Chain, start: Candidate) -> Made:
         """Apply every stage in order; what the store holds already is not made again."""
         path = [start]
@@ -260,7 +144,7 @@ class Pipeline:
             )
             replace(result, steps=(*candidate.steps, step)).save(folder)
 
-        made = Candidate.load(self._obtain(key, build, use.name))
+        made = Candidate.load(self.obtain(key, build, use.name))
         remark = few_examples(made.steps[-1].decisions)
         spent = "from the store" if known else f"{made.steps[-1].seconds:.1f} s"
         self.reporter.end(f"{spent}; {remark}" if remark else spent)
@@ -329,7 +213,7 @@ class Pipeline:
             if not any(may_pass(measurement.invalid) for measurement in found):
                 return found
             shutil.rmtree(known, ignore_errors=True)
-        return _read_measurements(self._obtain(key, build, observer.stage_name()))
+        return _read_measurements(self.obtain(key, build, observer.stage_name()))
 
     def observe_test(
         self, candidate: Candidate, test: Sequence[Example], name: str = "test"
@@ -408,7 +292,14 @@ class Pipeline:
         """Give the open target that the recipe calls `name`; this machine is always there."""
         return self.targets[name] if name in self.targets else open_target(name)
 
-    def _obtain(self, key: str, build: Callable[[Path, Path], None], what: str) -> Path:
+    def obtain(self, key: str, build: Callable[[Path, Path], None], what: str) -> Path:
+        """Take a result from the store, or let `build` make it.
+
+        Raises
+        ------
+        StageError
+            When building it fails in any way but those that our own errors tell.
+        """
         try:
             return self.store.obtain(key, build)
         except Exception as error:  # a stage may run any library: its failure is its chain's alone
@@ -445,25 +336,3 @@ def _read_measurements(folder: Path) -> tuple[Measurement, ...]:
         Measurement(**{**d, "interval": tuple(d["interval"]) if d["interval"] else None})
         for d in documents
     )
-
-
-def export_use() -> StageUse:
-    """Give the stock export: the stage `export` with its defaults."""
-    from edgecompress.stage import stage_class
-
-    stage = stage_class("export")()
-    if not isinstance(stage, Transform):
-        raise StageError("export must be a transform")
-    return StageUse("export", stage, ())
-
-
-def lossless_part(chain: Chain) -> Chain:
-    """Give the stages of a chain that change no answer: the fp32 reference may have them too."""
-    return tuple(use for use in chain if use.stage.lossless and use.name != "export")
-
-
-def with_session_of(candidate: Candidate, model: OnnxModel | TorchModel) -> Candidate:
-    """Give an ONNX candidate the session settings of another ONNX model."""
-    if isinstance(candidate.model, OnnxModel) and isinstance(model, OnnxModel):
-        return replace(candidate, model=replace(candidate.model, session=model.session))
-    return candidate

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from edgecompress.all_metrics import bounded
 from edgecompress.data.overlap import Overlap
-from edgecompress.engine.chains import find_stage
 from edgecompress.engine.given_models import check_models, label_names
 from edgecompress.engine.observation import open_targets
 from edgecompress.engine.recipe import Recipe, TeacherSpec
@@ -19,7 +18,6 @@ from edgecompress.engine.splits import read_splits
 from edgecompress.errors import DataError
 from edgecompress.stage import Stage
 from edgecompress.targets import Target
-from edgecompress.validation import validated
 from edgecompress.values import json_digest
 
 
@@ -61,7 +59,7 @@ def plan(recipe: Recipe) -> Plan:
                 use.stage.check_inputs()
             except DataError as error:
                 raise recipe.source.error(str(error), use.path) from None
-    labels = label_names(recipe, splits.train)
+    labels = label_names(recipe.fields.task, splits.train)
     check_models(recipe, labels)
     prefixes = {chain[:end] for chain in recipe.chains for end in range(1, len(chain) + 1)}
     runs = {tuple((use.name, use.stage.model_dump_json()) for use in prefix) for prefix in prefixes}
@@ -98,18 +96,15 @@ def shared_work(recipes: Sequence[Recipe]) -> tuple[int, int]:
     for recipe in recipes:
         fields = recipe.fields
         teacher = fields.teacher.model_dump(mode="json") if fields.teacher else {}
-        tuned = teacher.pop("finetune", None)
+        teacher.pop("finetune", None)
         given = {"task": fields.task, "seed": fields.seed, "threads": fields.threads}
         data = recipe.data.model_dump(mode="json") if recipe.data else None
         ground = json_digest({**given, "data": data})
         base = json_digest([ground, TeacherSpec(model=fields.model).model_dump(exclude={"finetune"})
                             if fields.model else teacher])  # fmt: skip
         origin = json_digest([ground, teacher])
-        tuning = find_stage("finetune", recipe.source, ("teacher", "finetune"))
-        first: tuple[str, ...] = ()
-        if tuned is not None:
-            stage = validated(tuning, tuned, ("teacher", "finetune"), recipe.source)
-            first = (f"finetune {_json(stage)}",)
+        tuned = recipe.teacher_finetune
+        first = () if tuned is None else (f"finetune {_json(tuned.stage)}",)
         asked += len(first)
         made |= {(origin, *first)} if first else set()
         start = (base,) if fields.model else (origin, *first)

@@ -18,11 +18,12 @@ from edgecompress.engine.chains import (
     MEASURED,
     Chain,
     Given,
+    StageUse,
     chain_names,
     check_order,
     expand,
-    find_stage,
     observers_of,
+    stage_use,
 )
 from edgecompress.engine.quantities import Quantity, check_bound
 from edgecompress.engine.recipe_paths import absolute_paths, placeless
@@ -127,6 +128,7 @@ class Recipe:
     chains: tuple[Chain, ...]
     budget: tuple[Limit, ...]
     document: Json
+    teacher_finetune: StageUse | None = None
     observers: tuple[Observer, ...] = ()
     fleet: Fleet = field(default_factory=Fleet)
     written: Json = field(default_factory=dict)
@@ -181,9 +183,9 @@ def build_recipe(source: YamlFile, *, complete: bool = True) -> Recipe:
         raise source.error("name a teacher, or a model to work on", ())
     if fields.teacher and (fields.teacher.model is None) == (fields.teacher.new is None):
         raise source.error("give either model or new", ("teacher",))
+    tuning = None
     if fields.teacher and fields.teacher.finetune is not None:
-        tuned: KeyPath = ("teacher", "finetune")
-        validated(find_stage("finetune", source, tuned), fields.teacher.finetune, tuned, source)
+        tuning = stage_use("finetune", fields.teacher.finetune, ("teacher", "finetune"), source)
     if fields.teacher and fields.task is None:
         raise source.error("a teacher needs a task", ("task",))
     if fields.task is not None:
@@ -219,6 +221,7 @@ def build_recipe(source: YamlFile, *, complete: bool = True) -> Recipe:
         fields=fields,
         data=data,
         chains=chains,
+        teacher_finetune=tuning,
         observers=observers,
         budget=budget,
         document=document,

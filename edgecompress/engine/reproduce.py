@@ -22,6 +22,7 @@ from edgecompress.comparison.differences import Differences, compare
 from edgecompress.comparison.flips import ask, compare_answers
 from edgecompress.comparison.side import Side, read_side
 from edgecompress.engine.chains import Chain
+from edgecompress.engine.opening import open_start
 from edgecompress.engine.origin import PLATFORM, find_origin
 from edgecompress.engine.pipeline import Pipeline
 from edgecompress.engine.recipe import Recipe, build_recipe
@@ -186,7 +187,7 @@ def reproduce(
             threads=threads,
         )
         try:
-            candidate = pipeline.run_chain(chain, pipeline.open_start()).candidate
+            candidate = pipeline.run_chain(chain, open_start(pipeline)).candidate
         finally:
             pipeline.close()
         target = folder / "bundle"

@@ -15,19 +15,14 @@ from pathlib import Path
 from edgecompress.bundle.manifest import portable
 from edgecompress.choose import choose
 from edgecompress.determinism import compute_threads
-from edgecompress.engine.chains import Chain
+from edgecompress.engine.chains import Chain, export_use, lossless_part
 from edgecompress.engine.floor import measured_floor
 from edgecompress.engine.given_answers import given_answers
 from edgecompress.engine.given_models import check_parts
 from edgecompress.engine.observation import descriptions, failure
+from edgecompress.engine.opening import open_start
 from edgecompress.engine.origin import find_origin
-from edgecompress.engine.pipeline import (
-    Made,
-    Pipeline,
-    export_use,
-    lossless_part,
-    with_session_of,
-)
+from edgecompress.engine.pipeline import Made, Pipeline
 from edgecompress.engine.recipe import Recipe, load_recipe
 from edgecompress.engine.run_directory import prepare_output, slug, write_directory
 from edgecompress.engine.splits import read_splits
@@ -45,6 +40,7 @@ from edgecompress.values import (
     OnnxModel,
     Row,
     RunResult,
+    TorchModel,
     find,
 )
 from edgecompress.writing import replace_file, writing_into
@@ -155,7 +151,7 @@ def _run_pipeline(
     for shared in splits.overlaps:
         tell.begin(f"{shared.within} and {shared.of}")
         tell.end(shared.words)
-    start = pipeline.open_start()
+    start = open_start(pipeline)
     if pipeline.teacher is not None:
         pipeline.reference = pipeline.apply(export_use(), pipeline.teacher)
     elif isinstance(start.model, OnnxModel):
@@ -305,12 +301,19 @@ def _tuned_row(
         if start is None:
             return replace(row, error="there is no fp32 export")
         found = pipeline.run_chain(lossless_part(chain), start).candidate
-        found = with_session_of(found, made[shown].candidate.model)
+        found = _with_session_of(found, made[shown].candidate.model)
         made[TUNED] = Made((found,))
         return _measured(replace(row, steps=found.steps), found, pipeline, watch)
     except StageError as error:
         pipeline.reporter.end(f"failed: {error}")
         return replace(row, error=str(error))
+
+
+def _with_session_of(candidate: Candidate, model: OnnxModel | TorchModel) -> Candidate:
+    """Give an ONNX candidate the session settings of another ONNX model."""
+    if isinstance(candidate.model, OnnxModel) and isinstance(model, OnnxModel):
+        return replace(candidate, model=replace(candidate.model, session=model.session))
+    return candidate
 
 
 def _stage_effects(

@@ -10,8 +10,10 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from edgecompress.engine.chains import export_use
 from edgecompress.engine.floor import Standing, measured_floor
-from edgecompress.engine.pipeline import Pipeline, export_use
+from edgecompress.engine.opening import open_start
+from edgecompress.engine.pipeline import Pipeline
 from edgecompress.engine.recipe import Recipe, build_recipe, load_recipe
 from edgecompress.engine.run import observers
 from edgecompress.engine.run_directory import export_candidate
@@ -220,7 +222,7 @@ def profile_models(
     pipeline = _pipeline(first, store, reporter)
     try:
         if compare:
-            earlier, later = (_other(pipeline, recipe).open_start() for recipe in recipes)
+            earlier, later = (open_start(_other(pipeline, recipe)) for recipe in recipes)
             if not isinstance(earlier.model, OnnxModel) or not isinstance(later.model, OnnxModel):
                 raise DataError("--compare takes two ONNX models; export what is in PyTorch")
             pipeline.reference = earlier
@@ -231,7 +233,7 @@ def profile_models(
                 reporter.section(Path(str(recipe.fields.model)).name)
             try:
                 other = _other(pipeline, recipe)
-                start = other.open_start()
+                start = open_start(other)
                 if other.teacher is not None:
                     other.reference = other.apply(export_use(), other.teacher)
                 found.append(_profiled(other, start))
@@ -266,4 +268,4 @@ def _pipeline(recipe: Recipe, store: Path | None, reporter: Reporter) -> Pipelin
 
 def _open(recipe: Recipe, store: Path | None, reporter: Reporter) -> tuple[Pipeline, Candidate]:
     pipeline = _pipeline(recipe, store, reporter)
-    return pipeline, pipeline.open_start()
+    return pipeline, open_start(pipeline)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from edgecompress.all_metrics import metric
+from edgecompress.all_metrics import is_failure, metric
 from edgecompress.metrics import ANSWERS
 from edgecompress.report import words
 from edgecompress.report.facts import Facts, display_name, scored, state
@@ -133,7 +133,7 @@ def readings(facts: Facts, row: Row | None) -> Table:
         (one.metric, one.split, one.target, one.unit)
         for each in rows
         for one in each.measurements
-        if one.slice is None and not one.failed
+        if one.slice is None and not is_failure(one)
     )
     lines = []
     for name, split, target, unit in sorted(keys, key=lambda key: (words.place(key[0]), str(key))):

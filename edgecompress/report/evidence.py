@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from edgecompress.all_metrics import is_failure
 from edgecompress.all_metrics import metric as declared
 from edgecompress.machine_metrics import MACHINES
 from edgecompress.metrics import ANSWERS
@@ -209,7 +210,7 @@ def missing(facts: Facts, row: Row) -> Iterator[str]:
     """Say what is not valid and what is not there, with the reason where one is known."""
     reasons: dict[tuple[str, str], list[str]] = {}
     for one in row.measurements:
-        if one.failed or not (one.invalid or not math.isfinite(one.value)):
+        if is_failure(one) or not (one.invalid or not math.isfinite(one.value)):
             continue
         why = words.plain(one.invalid or "the value is not a finite number")
         name = words.label(one.metric) + (f" ({words.plain(one.slice)})" if one.slice else "")
@@ -222,7 +223,7 @@ def missing(facts: Facts, row: Row) -> Iterator[str]:
             yield f"Not measured: {whose}: {why}."
     for target in facts.targets:
         mine = [one for one in row.measurements if one.target == target]
-        if not mine or any(one.failed for one in mine):
+        if not mine or any(is_failure(one) for one in mine):
             continue
         absent = [metric for metric in EXPECTED if not _any(mine, metric)]
         if absent and not _any(mine, "instructions"):

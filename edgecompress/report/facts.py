@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgecompress.all_metrics import metric
+from edgecompress.all_metrics import is_failure, metric
 from edgecompress.metrics import ANSWERS
 from edgecompress.report import words
 from edgecompress.tasks import task, task_names
@@ -206,7 +206,7 @@ def scored(
 
 def failures(row: Row) -> tuple[Measurement, ...]:
     """Give what stands for all that a target did not give of `row`, with the reason."""
-    return tuple(one for one in row.measurements if one.failed)
+    return tuple(one for one in row.measurements if is_failure(one))
 
 
 def _nearest(result: RunResult) -> Row | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from edgecompress.all_metrics import metric
+from edgecompress.all_metrics import is_failure, metric
 from edgecompress.report import blocks, words
 from edgecompress.report.blocks import Block, Heading, Remark
 from edgecompress.report.table import Cell, Column, Notes, Table, table_of
@@ -66,7 +66,7 @@ def _size_words(found: Sequence[Measurement], reference: str | None) -> str:
 
 
 def _target(found: Sequence[Measurement], reference: str | None) -> Iterator[Block]:
-    failed = [each for each in found if each.failed]
+    failed = [each for each in found if is_failure(each)]
     for each in failed:
         yield blocks.Paragraph(f"failed: {each.invalid}")
     absent = [each for each in found if each not in failed and not math.isfinite(each.value)]

@@ -132,6 +132,7 @@ def test_checking_a_teacher_loads_no_torch(place: Path):
 
 @pytest.mark.parametrize("stage", ["export", None])
 def test_no_command_works_on_an_untrained_head(place: Path, stage: str | None, tmp_path: Path):
+    from edgecompress.engine.opening import open_start
     from edgecompress.engine.pipeline import Pipeline
     from edgecompress.engine.splits import Splits, read_splits
     from edgecompress.progress import Silent
@@ -139,13 +140,13 @@ def test_no_command_works_on_an_untrained_head(place: Path, stage: str | None, t
 
     nameless = single_recipe("encoder", stage)
     with pytest.raises(EdgeCompressError, match=r"nothing says what .*encoder .*--task"):
-        Pipeline(nameless, Store(tmp_path / "store"), Splits(), Silent()).open_start()
+        open_start(Pipeline(nameless, Store(tmp_path / "store"), Splits(), Silent()))
     for settings in ((), ("task=masked-lm",)):
         recipe = single_recipe("encoder", stage, like=place / "r.yaml", data_settings=settings)
         splits, _ = read_splits(recipe)
         pipeline = Pipeline(recipe, Store(tmp_path / "store"), splits, Silent())
         with pytest.raises(EdgeCompressError, match=r"nobody has trained the head.*finetune"):
-            pipeline.open_start()
+            open_start(pipeline)
 
 
 def run_offline(place: Path, model: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from helpers import labelled_texts, small_context, tagged_examples, tiny_teacher
 
+from edgecompress.engine.opening import open_start
 from edgecompress.engine.pipeline import Pipeline
 from edgecompress.engine.recipe import build_recipe
 from edgecompress.engine.splits import Splits
@@ -61,7 +62,7 @@ def start(
     recipe = build_recipe(YamlFile(document, None, {}), complete=False)
     pipeline = Pipeline(recipe, Store(store), Splits(train, train, (("train", "x"),)))
     try:
-        return pipeline.open_start()
+        return open_start(pipeline)
     finally:
         pipeline.close()
 

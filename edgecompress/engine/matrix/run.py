@@ -305,7 +305,7 @@ class _Inputs:
             name = f"{recipe.fields.task} {_data_name(recipe)}"
             if name not in self.labels:
                 splits, _ = read_splits(recipe)
-                self.labels[name] = label_names(recipe, splits.train)
+                self.labels[name] = label_names(recipe.fields.task, splits.train)
             observers(recipe)
             check_models(recipe, self.labels[name])
             for chain in recipe.chains:

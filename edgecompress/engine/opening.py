@@ -1,0 +1,111 @@
+"""What every chain starts from: the teacher and the model of a recipe, opened or made."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from edgecompress.engine.given_models import (
+    check_sections,
+    check_start,
+    folders_of,
+    label_names,
+    model_head,
+    teacher_head,
+)
+from edgecompress.engine.pipeline import Pipeline
+from edgecompress.engine.recipe import TeacherSpec
+from edgecompress.errors import EdgeCompressError
+from edgecompress.hub import model_folder
+from edgecompress.onnx_folders import onnx_model_at
+from edgecompress.provenance import code_digest, library_versions
+from edgecompress.reading import at_home
+from edgecompress.training.heads import HeadRules
+from edgecompress.training.teachers import model_identity
+from edgecompress.values import Candidate, Json, Step, TorchModel, json_digest
+
+
+def open_start(pipeline: Pipeline) -> Candidate:
+    """Open ``model`` where the recipe names it, else the teacher, which the pipeline remembers."""
+    recipe = pipeline.recipe
+    if recipe.fields.teacher is not None:
+        pipeline.teacher = _open_teacher(pipeline, recipe.fields.teacher)
+    model = recipe.fields.model
+    if model is None:
+        if pipeline.teacher is None:
+            raise EdgeCompressError("this recipe names neither a teacher nor a model")
+        return pipeline.teacher
+    path = at_home(model)
+    spec = TeacherSpec(model=model, labels=recipe.fields.labels)
+    if (path / "candidate.json").is_file():
+        found = Candidate.load(path)
+        # Of a model of another task the body goes on, under a head that is trained then.
+        other = recipe.fields.task not in (None, found.task)
+        if isinstance(found.model, TorchModel) and (other or spec.labels):
+            return _imported(pipeline, spec, model_head(recipe))
+        check_start(recipe, found, label_names(found.task, pipeline.splits.train))
+        return found
+    if (path / "manifest.json").is_file():
+        from edgecompress.bundle import load_bundle
+
+        return load_bundle(path)
+    graph = onnx_model_at(path)
+    if graph is not None:
+        return Candidate(graph)
+    return _imported(pipeline, spec, model_head(recipe))
+
+
+def _open_teacher(pipeline: Pipeline, spec: TeacherSpec) -> Candidate:
+    """Import or make the teacher, and fine-tune it where the recipe says so."""
+    check_sections(pipeline.recipe)
+    found = _imported(pipeline, spec, teacher_head(pipeline.recipe))
+    tuning = pipeline.recipe.teacher_finetune
+    return found if tuning is None else pipeline.apply(tuning, found)
+
+
+def _imported(pipeline: Pipeline, spec: TeacherSpec, rules: HeadRules) -> Candidate:
+    """Bring a Hugging Face model or a new one into the store as a candidate.
+
+    `rules` say whether its head may be new.
+    """
+    recipe, splits = pipeline.recipe, pipeline.splits
+    task, seed = recipe.fields.task or "", recipe.fields.seed
+    if not task:
+        raise EdgeCompressError(
+            f"nothing says what {spec.model} is to answer; name its task (`task` in a recipe, "
+            "--task on the command line)"
+        )
+    labels = label_names(task, splits.train)
+    module = "edgecompress.training.teacher"
+    key: Json = {"teacher": spec.model_dump(mode="json", exclude={"finetune"}), "task": task}
+    key |= {"labels": list(labels), "code": code_digest(module)}
+    key |= {"libraries": library_versions(module)}
+    key |= {"trained later": rules.trained_later}
+    place = model_folder(spec.model, folders_of(recipe)) if spec.model else Path()
+    if spec.model:
+        key["files"] = model_identity(place)
+        key["teacher"].pop("model")
+    key |= {"seed": seed}
+    if spec.new:
+        key |= {"data": dict(splits.digests)}
+    digest = json_digest(key)
+
+    def build(folder: Path, _scratch: Path) -> None:
+        if spec.new:
+            made = spec.new.make(splits.train, task, labels, folder, seed)
+            origin = "new"
+        else:
+            from edgecompress.training.teacher import import_teacher
+
+            model = str(spec.model)
+            trusted = spec.trust == "pickle"
+            asked = replace(rules, examples=splits.validation)
+            made = import_teacher(str(place), task, labels, folder, trusted, seed, asked)
+            origin = place.name if at_home(model).is_dir() else model
+        step = Step("teacher", {"from": origin}, key=digest)
+        replace(made, steps=(step,)).save(folder)
+
+    pipeline.reporter.begin("teacher")
+    found = Candidate.load(pipeline.obtain(digest, build, "teacher"))
+    pipeline.reporter.end("a new one made" if spec.new else f"opened {spec.model}")
+    return found
