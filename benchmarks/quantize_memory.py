@@ -59,7 +59,7 @@ def run_case(case: str, model: Path, folder: Path, length: int) -> None:
     from edgecompress.models.fitting import row_of
     from edgecompress.models.graph import signature
     from edgecompress.models.session import input_specs, open_session
-    from edgecompress.models.sizes import Plan
+    from edgecompress.models.sizes import SizePlan
     from edgecompress.stage import Transform, stage_class
     from edgecompress.values import OnnxModel
 
@@ -68,7 +68,7 @@ def run_case(case: str, model: Path, folder: Path, length: int) -> None:
 
     if case == "inference":
         session = open_session(onnx_model)
-        session.run(None, row_of(input_specs(session), ranges, Plan(1, length)))
+        session.run(None, row_of(input_specs(session), ranges, SizePlan(1, length)))
     elif case in {"dynamic", "static"}:
         labels = tuple(f"L{index}" for index in range(9))
         candidate = Candidate(onnx_model, make_preprocessor(folder), "text-classification", labels)
@@ -87,7 +87,7 @@ def run_case(case: str, model: Path, folder: Path, length: int) -> None:
         from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 
         specs = signature(onnx_model)
-        feeds = (row_of(specs, ranges, Plan(1, length), s) for s in range(SAMPLES))
+        feeds = (row_of(specs, ranges, SizePlan(1, length), s) for s in range(SAMPLES))
 
         class Reader(CalibrationDataReader):  # type: ignore[misc]
             def get_next(self) -> Any:

@@ -11,7 +11,7 @@ from edgecompress.all_metrics import metric as declared
 from edgecompress.api.shown import Section
 from edgecompress.comparison.changes import Change
 from edgecompress.comparison.differences import Differences, Number, StageChange, shown_first
-from edgecompress.comparison.flips import VERDICTS, Flip, Flips, in_words
+from edgecompress.comparison.flips import VERDICTS, AnswerChange, AnswerChanges, in_words
 from edgecompress.comparison.side import Side
 from edgecompress.report import words
 from edgecompress.values import Measurement
@@ -49,7 +49,7 @@ def sections(found: Differences) -> Iterator[Section]:
         yield Section("To bear in mind", (), (), tuple(f"{one}." for one in found.remarks))
 
 
-def answer_sections(found: Flips, shown: int) -> Iterator[Section]:
+def answer_sections(found: AnswerChanges, shown: int) -> Iterator[Section]:
     """Lay out which answers flip; `shown` is how many of them are listed."""
     notes = [
         f"{len(found.flips):,} of {found.asked:,} answers differ "
@@ -236,7 +236,7 @@ def _figure(found: Measurement | None) -> str:
     return text + (f" ({between})" if between else "") + (" not valid" if found.invalid else "")
 
 
-def _flip(one: Flip, *, known: bool) -> tuple[str, ...]:
+def _flip(one: AnswerChange, *, known: bool) -> tuple[str, ...]:
     old, new, right = one.old, one.new, one.known
     if not isinstance(old, str) and not isinstance(new, str):
         both = set(old) & set(new)  # of a long answer only what differs can be seen on a line

@@ -12,7 +12,7 @@ from edgecompress.api.difference_sections import answer_sections, sections
 from edgecompress.api.shown import Section, Shown
 from edgecompress.bundle.packing import opened
 from edgecompress.comparison.differences import Differences, compare
-from edgecompress.comparison.flips import Flips, ask, compare_answers, read_examples
+from edgecompress.comparison.flips import AnswerChanges, ask, compare_answers, read_examples
 from edgecompress.comparison.side import read_side
 from edgecompress.errors import DataError, MissingExtraError
 from edgecompress.progress import Reporter
@@ -31,7 +31,7 @@ class BundleDifferences(Shown):
     """
 
     differences: Differences
-    flips: Flips | None = None
+    flips: AnswerChanges | None = None
     shown: int = 20
 
     @property
@@ -143,7 +143,7 @@ def _ask(
     examples: Sequence[Example],
     threads: int | None,
     reporter: Reporter,
-) -> Flips:
+) -> AnswerChanges:
     """Ask one bundle after the other, so that only one model is in memory."""
     answers = []
     for folder, name in bundles:

@@ -12,7 +12,7 @@ from edgecompress.api.shown import Section, Shown
 from edgecompress.engine.chains import find_stage
 from edgecompress.engine.matrix import read_matrix
 from edgecompress.engine.matrix.run import check_cells
-from edgecompress.engine.preflight import Plan, TargetPlan, plan
+from edgecompress.engine.preflight import RunPlan, TargetPlan, plan
 from edgecompress.engine.recipe import load_recipe, recipe_schema
 from edgecompress.stage import stage_class, stage_modules
 from edgecompress.targets.fleet import fleet_schema
@@ -30,13 +30,13 @@ class CheckedRecipe(Shown):
 
     Attributes
     ----------
-    plan : Plan
+    plan : RunPlan
         Its data, chains and targets; of a matrix, those of the first cell.
     matrix : Matrix or None
         All cells, where the recipe has a `matrix:`.
     """
 
-    plan: Plan
+    plan: RunPlan
     matrix: Matrix | None = None
 
     def sections(self) -> Iterator[Section]:
@@ -48,7 +48,7 @@ class CheckedRecipe(Shown):
         yield Section("", notes=(*lines, *_plan(self.plan)))
 
 
-def _plan(found: Plan) -> Iterator[str]:
+def _plan(found: RunPlan) -> Iterator[str]:
     """Say what one recipe would do."""
     fields = found.recipe.fields
     yield (f"{fields.name}: {fields.task or 'no task'}, seed {fields.seed}")

@@ -31,7 +31,7 @@ VERDICTS: tuple[Verdict, ...] = ("right to wrong", "wrong to right", "wrong to w
 
 
 @dataclass(frozen=True, slots=True)
-class Flip:
+class AnswerChange:
     """A text that the two bundles answer differently.
 
     `known` is the right answer, None where it is not known; `verdict` is empty then.
@@ -46,7 +46,7 @@ class Flip:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class SourceChanges:
     """Texts of one source (a data file): how many were asked, and how many answers flipped."""
 
     source: str
@@ -57,16 +57,16 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Flips:
+class AnswerChanges:
     """What two bundles answer to the same texts.
 
     Attributes
     ----------
     asked, labelled : int
         Texts, and how many of them have a known answer.
-    flips : tuple of Flip
+    flips : tuple of AnswerChange
         In the order of the texts.
-    parts : tuple of Part
+    parts : tuple of SourceChanges
         By source, where there are several.
     metric : str or None
         The task's first metric over the labelled texts; None without any.
@@ -79,8 +79,8 @@ class Flips:
 
     asked: int
     labelled: int
-    flips: tuple[Flip, ...]
-    parts: tuple[Part, ...] = ()
+    flips: tuple[AnswerChange, ...]
+    parts: tuple[SourceChanges, ...] = ()
     metric: str | None = None
     old_score: float | None = None
     new_score: float | None = None
@@ -207,10 +207,10 @@ def ask(predictor: Predictor, examples: Iterable[Example]) -> Iterator[Predictio
 
 def compare_answers(
     task: str, examples: Sequence[Example], old: Iterable[Prediction], new: Iterable[Prediction]
-) -> Flips:
+) -> AnswerChanges:
     """Compare two bundles' answers to `examples`, in their order."""
     kind = find_task(task)
-    flips: list[Flip] = []
+    flips: list[AnswerChange] = []
     totals: dict[str, list[int]] = {}
     scored: list[tuple[Example, Answer, Answer]] = []
     for example, *said in zip(examples, old, new, strict=True):
@@ -225,18 +225,19 @@ def compare_answers(
             scored.append((example, before, after))
             verdict = _verdict(a == known, b == known)
         if a != b:
-            flips.append(Flip(said[0].text, a, b, known, verdict, example.source))
+            flips.append(AnswerChange(said[0].text, a, b, known, verdict, example.source))
         total = totals.setdefault(example.source, [0, 0, 0, 0])
         total[0] += 1
         total[1] += a != b
         total[2] += a != b and verdict == "right to wrong"
         total[3] += a != b and verdict == "wrong to right"
     worse, better = (sum(total[index] for total in totals.values()) for index in (2, 3))
-    found = Flips(
+    found = AnswerChanges(
         asked=sum(total[0] for total in totals.values()),
         labelled=len(scored),
         flips=tuple(flips),
-        parts=tuple(Part(name, *total) for name, total in totals.items()) * (len(totals) > 1),
+        parts=tuple(SourceChanges(name, *total) for name, total in totals.items())
+        * (len(totals) > 1),
     )
     if not scored:
         return found

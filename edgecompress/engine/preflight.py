@@ -31,7 +31,7 @@ class TargetPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RunPlan:
     """A recipe's work: its data, its chains in order and its targets."""
 
     recipe: Recipe
@@ -43,7 +43,7 @@ class Plan:
     targets: tuple[TargetPlan, ...]
 
 
-def plan(recipe: Recipe) -> Plan:
+def plan(recipe: Recipe) -> RunPlan:
     """Check a recipe whole and say what it would do.
 
     Raises
@@ -70,7 +70,7 @@ def plan(recipe: Recipe) -> Plan:
         ("test", len(test)),
     )
     examples = counts if recipe.data else ()
-    return Plan(recipe, examples, splits.overlaps, labels, recipe.names, len(runs), targets)
+    return RunPlan(recipe, examples, splits.overlaps, labels, recipe.names, len(runs), targets)
 
 
 def _target_plan(one: Target) -> TargetPlan:

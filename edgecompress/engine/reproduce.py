@@ -57,7 +57,7 @@ measurements lie beside the bundle that it repeats.</p></html>
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
+class ScoreChange:
     """What both bundles answered to one split.
 
     `old` and `new` are fractions of `metric`; `flipped` of `asked` answers differ.
@@ -87,7 +87,7 @@ class Reproduction:
         Files of the core that are the same, to the byte.
     model : ModelDifferences or None
         Graph and weights, where the model's file differs.
-    scores : tuple of Score
+    scores : tuple of ScoreChange
         On validation and test, where what answers differs and there is data.
     """
 
@@ -96,7 +96,7 @@ class Reproduction:
     differences: Differences
     unchanged: tuple[str, ...]
     model: ModelDifferences | None = None
-    scores: tuple[Score, ...] = ()
+    scores: tuple[ScoreChange, ...] = ()
 
     def to_json(self) -> Json:
         """Give all of it as JSON."""
@@ -386,7 +386,7 @@ def _compared(
         asked = compare_answers(a.task, examples, *(ask(each, examples) for each in predictors))
         if asked.metric and asked.old_score is not None and asked.new_score is not None:
             scores.append(
-                Score(
+                ScoreChange(
                     split,
                     asked.metric,
                     asked.old_score,

@@ -22,7 +22,7 @@ LEAST_IR = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class DataPlace:
     """Where the bytes of a tensor lie."""
 
     file: Path
@@ -51,7 +51,7 @@ def attribute_tensors(proto: ModelProto) -> Iterator[TensorProto]:
         yield from (one.values, one.indices)
 
 
-def place_constants(proto: ModelProto, path: Path, places: dict[str, Place]) -> None:
+def place_constants(proto: ModelProto, path: Path, places: dict[str, DataPlace]) -> None:
     """Turn Constants whose values lie in another file into initializers, which are streamed."""
     if proto.ir_version < LEAST_IR:
         return
@@ -74,7 +74,7 @@ def place_constants(proto: ModelProto, path: Path, places: dict[str, Place]) -> 
         proto.graph.node.extend(kept)
 
 
-def external_place(tensor: TensorProto, path: Path) -> Place:
+def external_place(tensor: TensorProto, path: Path) -> DataPlace:
     """Find the bytes of a tensor that the model at `path` keeps in another file.
 
     Raises
@@ -104,7 +104,7 @@ def external_place(tensor: TensorProto, path: Path) -> Place:
             "model again",
             file=path,
         )
-    return Place(file, offset, length)
+    return DataPlace(file, offset, length)
 
 
 def _bytes_needed(tensor: TensorProto) -> int | None:
@@ -117,7 +117,7 @@ def _bytes_needed(tensor: TensorProto) -> int | None:
     return None if packed else dtype.itemsize * math.prod(tensor.dims)
 
 
-def bytes_of(place: Place) -> bytes:
+def bytes_of(place: DataPlace) -> bytes:
     """Read them."""
     with place.file.open("rb") as stream:
         stream.seek(place.offset)

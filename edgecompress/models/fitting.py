@@ -15,7 +15,7 @@ import numpy as np
 
 from edgecompress.errors import StageError
 from edgecompress.models.made import Range, Row, made_row
-from edgecompress.models.sizes import Plan, resolved
+from edgecompress.models.sizes import SizePlan, resolved
 from edgecompress.values import Runner, TensorSpec
 
 LENGTHS = (1, 16, 64, 256, 1024, 4096, 16384, 65536)
@@ -32,7 +32,7 @@ def is_open(specs: Sequence[TensorSpec]) -> bool:
 def row_of(
     specs: Sequence[TensorSpec],
     ranges: Mapping[str, Range],
-    plan: Plan,
+    plan: SizePlan,
     seed: int = 0,
     sizes: Mapping[str, int] | None = None,
     bound: frozenset[str] = frozenset(),
@@ -47,10 +47,10 @@ def fitting_plan(
     specs: Sequence[TensorSpec],
     ranges: Mapping[str, Range],
     runner: Runner,
-    asked: Plan,
+    asked: SizePlan,
     sizes: Mapping[str, int] | None = None,
-    known: Sequence[Plan] = (),
-) -> tuple[Plan | None, str]:
+    known: Sequence[SizePlan] = (),
+) -> tuple[SizePlan | None, str]:
     """Find a plan with which the graph runs: the one asked for, or the first other that does.
 
     Parameters
@@ -61,15 +61,15 @@ def fitting_plan(
         See `edgecompress.models.made.made_row`.
     runner : Runner
         What is run with a plan to see whether it fits.
-    asked : Plan
+    asked : SizePlan
     sizes : mapping, optional
         Sizes that a person set.
-    known : sequence of Plan
+    known : sequence of SizePlan
         Plans that fitted before: they are tried second.
 
     Returns
     -------
-    plan : Plan or None
+    plan : SizePlan or None
         None where no plan fits. One whose outputs are all empty is taken where no other is.
     why : str
         The first line of what ONNX Runtime said of `asked`; empty where that fits.
@@ -92,7 +92,7 @@ def fitting_plan(
     return empty, why
 
 
-def _plans(asked: Plan) -> Iterator[Plan]:
+def _plans(asked: SizePlan) -> Iterator[SizePlan]:
     yield replace(asked, masks=2)
     yield replace(asked, batch=1)
     yield replace(asked, batch=1, masks=2)
@@ -106,7 +106,9 @@ def _plans(asked: Plan) -> Iterator[Plan]:
     yield replace(asked, batch=1, length=1, past=asked.length)
 
 
-def _affordable(specs: Sequence[TensorSpec], plan: Plan, sizes: Mapping[str, int] | None) -> bool:
+def _affordable(
+    specs: Sequence[TensorSpec], plan: SizePlan, sizes: Mapping[str, int] | None
+) -> bool:
     """Tell whether a plan can be tried: attention over very many tokens would take all memory."""
     (shapes,) = resolved([specs], sizes or {}, plan)
     values = sum(math.prod(int(size) for size in shape) for shape in shapes.values())

@@ -33,7 +33,7 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 Channels = tuple[Number, Number, Number]
 
 
-class Size(BaseModel):
+class ImageSize(BaseModel):
     """A size as image processors write it."""
 
     height: Side = IMAGE_SIZE
@@ -46,7 +46,7 @@ def _of_edge(value: Any) -> Any:
     return {"height": value, "width": value} if isinstance(value, int) else value or None
 
 
-GivenSize = Annotated[Size | None, BeforeValidator(_of_edge)]
+GivenSize = Annotated[ImageSize | None, BeforeValidator(_of_edge)]
 
 
 def _yes_unless_said(value: Any) -> Any:
@@ -131,7 +131,7 @@ def _values(
         image = image.resize(wanted, library.Resampling.BILINEAR)
     values = np.asarray(image)
     if given.do_center_crop:
-        crop = given.crop_size or given.size or Size()
+        crop = given.crop_size or given.size or ImageSize()
         top, left = (values.shape[0] - crop.height) // 2, (values.shape[1] - crop.width) // 2
         values = values[max(top, 0) :, max(left, 0) :][: crop.height, : crop.width]
     _check_pixels(values.shape[:2], MAX_FED_PIXELS, file)
@@ -179,7 +179,7 @@ def _image_settings(folder: Path | None) -> ImageSettings:
 
 
 def _image_size(
-    size: Size | None, now: tuple[int, int], graph: tuple[int | None, int | None]
+    size: ImageSize | None, now: tuple[int, int], graph: tuple[int | None, int | None]
 ) -> tuple[int, int]:
     """Width and height to resize to; a `size` of shortest_edge keeps the proportions."""
     if size is not None and size.shortest_edge:

@@ -10,7 +10,7 @@ from edgecompress.errors import StageError
 from edgecompress.models.fitting import row_of
 from edgecompress.models.graph import signature
 from edgecompress.models.session import numbers
-from edgecompress.models.sizes import Plan
+from edgecompress.models.sizes import SizePlan
 from edgecompress.models.synthetic import made_feeds
 from edgecompress.tasks import Rows, rows_of, takes_examples
 from edgecompress.values import Candidate, Example, Feed, OnnxModel, TensorSpec
@@ -80,7 +80,7 @@ def parity_feeds(
             made_feeds(source, RANDOM_SHAPES, seed)
             if isinstance(source, OnnxModel)
             else [
-                row_of(source, ranges, Plan(*shape), seed + number)
+                row_of(source, ranges, SizePlan(*shape), seed + number)
                 for number, shape in enumerate(RANDOM_SHAPES)
             ]
         )

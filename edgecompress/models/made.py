@@ -10,7 +10,7 @@ import numpy as np
 
 from edgecompress.errors import DataError, RecipeError
 from edgecompress.models.graph import signature
-from edgecompress.models.sizes import DEFAULT, Plan
+from edgecompress.models.sizes import DEFAULT, SizePlan
 from edgecompress.models.specs import NUMBERS
 from edgecompress.values import OnnxModel, TensorSpec
 
@@ -45,7 +45,7 @@ def made_row(
     ranges: Mapping[str, Range],
     generator: np.random.Generator,
     bound: frozenset[str] = frozenset(),
-    plan: Plan = DEFAULT,
+    plan: SizePlan = DEFAULT,
 ) -> Row:
     """Make one value for each input.
 
@@ -63,7 +63,7 @@ def made_row(
     generator : numpy.random.Generator
     bound : frozenset of str
         Inputs whose ranges a person set: these are kept whatever the input is called.
-    plan : Plan
+    plan : SizePlan
 
     Raises
     ------
@@ -77,7 +77,7 @@ def made_row(
 
 
 def _array(
-    spec: TensorSpec, limits: Range, asked: bool, generator: np.random.Generator, plan: Plan
+    spec: TensorSpec, limits: Range, asked: bool, generator: np.random.Generator, plan: SizePlan
 ) -> np.ndarray[Any, Any]:
     """Make one input; `limits` are from the graph unless `asked` for."""
     shape = tuple(int(size) for size in spec.shape)
@@ -104,7 +104,7 @@ def _array(
     return np.asarray(generator.standard_normal(shape)).astype(dtype)
 
 
-def _told(word: str, plan: Plan) -> int | None:
+def _told(word: str, plan: SizePlan) -> int | None:
     """Give what an input tells the graph: how long another one is, or its sampling rate."""
     if re.search(r"(^|_)(len|lens|length|lengths|seqlen|seqlens)$", word):
         return plan.length

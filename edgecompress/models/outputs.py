@@ -18,7 +18,7 @@ Run = Callable[[Feed], list[Array]]
 
 
 @dataclass(frozen=True, slots=True)
-class Samples:
+class ComparedSamples:
     """What models are compared on: inputs, and where a task is known what their answers should be.
 
     Attributes
@@ -77,12 +77,12 @@ class Judge:
 
     Parameters
     ----------
-    samples : Samples
+    samples : ComparedSamples
     run : callable
         The fp32 model.
     """
 
-    def __init__(self, samples: Samples, run: Run) -> None:
+    def __init__(self, samples: ComparedSamples, run: Run) -> None:
         self.samples = samples
         self.expected = [run(feed) for feed in samples.feeds]
         flat = [_floats(found) for found in self.expected]

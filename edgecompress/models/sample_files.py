@@ -25,7 +25,7 @@ TEXT_COLUMN = "text"
 CHUNK = 256  # texts that are tokenized at a time
 
 
-class Source:
+class SampleSource:
     """An array in a file, of which only the header was read so far.
 
     Attributes
@@ -54,7 +54,7 @@ class Source:
         return self._stored.rows(whole=self.single)
 
 
-def array_sources(file: Path, specs: Sequence[TensorSpec]) -> Mapping[str, Source]:
+def array_sources(file: Path, specs: Sequence[TensorSpec]) -> Mapping[str, SampleSource]:
     """Read the headers of a ``.npz`` or ``.npy`` file.
 
     Raises
@@ -71,8 +71,8 @@ def array_sources(file: Path, specs: Sequence[TensorSpec]) -> Mapping[str, Sourc
         )
     found = stored_arrays(file)
     if file.suffix == ".npy":  # its one array has no name
-        return dict(zip([specs[0].name], map(Source, found.values()), strict=False))
-    return {name: Source(stored) for name, stored in found.items()}
+        return dict(zip([specs[0].name], map(SampleSource, found.values()), strict=False))
+    return {name: SampleSource(stored) for name, stored in found.items()}
 
 
 def _texts(file: Path) -> Iterator[str]:

@@ -18,7 +18,7 @@ from edgecompress.errors import DataError
 from edgecompress.models.image_files import IMAGES, image_rows
 from edgecompress.models.sample_files import (
     Array,
-    Source,
+    SampleSource,
     array_sources,
     count_texts,
     text_rows,
@@ -119,7 +119,7 @@ class Samples:
             for _ in range(count):
                 yield {n: np.asarray(next(it), dtype=dtypes[n]) for n, it in rows.items()}
 
-    def _checked(self, file: Path) -> tuple[Mapping[str, Source], int]:
+    def _checked(self, file: Path) -> tuple[Mapping[str, SampleSource], int]:
         """Open a file of arrays, and check it against the graph."""
         sources = array_sources(file, self.specs)
         batch, axes = batch_axes(self.specs)
@@ -266,12 +266,12 @@ def batch_axes(specs: Sequence[TensorSpec]) -> tuple[int, dict[str, int | None]]
     return batch, axes
 
 
-def _inner(source: Source) -> int:
+def _inner(source: SampleSource) -> int:
     """How many axes one sample of an array has."""
     return len(source.shape) - (0 if source.single else 1)
 
 
-def _repeated(source: Source, times: int) -> Iterator[Array]:
+def _repeated(source: SampleSource, times: int) -> Iterator[Array]:
     """Yield the samples of an array, each several times; what stands there once without end."""
     if source.constant:
         yield from repeat(next(source.rows()))
@@ -296,7 +296,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _fitted(
-    source: Source, spec: TensorSpec, axis: int | None, batch: int, file: Path
+    source: SampleSource, spec: TensorSpec, axis: int | None, batch: int, file: Path
 ) -> int | None:
     """Check an array against its input, and give its number of samples; None: one for all."""
     wanted, dtype = describe(spec), np.dtype(spec.dtype)

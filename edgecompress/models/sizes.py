@@ -51,7 +51,7 @@ _FUNCTIONS: dict[str, Callable[..., Fraction | int]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class SizePlan:
     """What open sizes are where nothing else says it.
 
     Attributes
@@ -80,11 +80,11 @@ class Plan:
     sounds: bool = False
 
 
-DEFAULT = Plan()
+DEFAULT = SizePlan()
 
 
 def resolved(
-    graphs: Sequence[Sequence[TensorSpec]], sizes: Mapping[str, int], plan: Plan = DEFAULT
+    graphs: Sequence[Sequence[TensorSpec]], sizes: Mapping[str, int], plan: SizePlan = DEFAULT
 ) -> list[dict[str, tuple[int, ...]]]:
     """Give the shape of every input of several graphs, equal names having equal sizes.
 
@@ -96,7 +96,7 @@ def resolved(
         Sizes by symbol, or by ``input.axis`` where an axis has no symbol. Those left out follow
         from their names: a batch is 1, an image 3 × 224 × 224, a length `LENGTH`; a symbol with
         ``total`` in it is past plus present, and ``past_length + 1`` is worked out.
-    plan : Plan
+    plan : SizePlan
         Other sizes than these.
 
     Returns
@@ -215,7 +215,7 @@ def _default(
     axis: int,
     known: Iterable[str],
     chosen: Mapping[str, int],
-    plan: Plan,
+    plan: SizePlan,
 ) -> int:
     """Choose a size by the name of the axis, else by its place."""
     word = name.lower()
@@ -229,14 +229,14 @@ def _default(
     return _by_place(spec, axis, plan) if size is None else size
 
 
-def _by_name(word: str, plan: Plan) -> int | None:
+def _by_name(word: str, plan: SizePlan) -> int | None:
     if plan.past is not None and "past" in word:
         return plan.past
     sizes = {1: plan.batch, 3: 3, PIXELS: plan.pixels, LENGTH: plan.length}
     return next((sizes[size] for pattern, size in _MEANINGS if re.search(pattern, word)), None)
 
 
-def _part(known: Iterable[str], chosen: Mapping[str, int], plan: Plan, *, past: bool) -> int:
+def _part(known: Iterable[str], chosen: Mapping[str, int], plan: SizePlan, *, past: bool) -> int:
     """Give the past (or present) length, where the graph has one: a total is their sum."""
     for name in sorted(known):
         word = name.lower()
@@ -247,7 +247,7 @@ def _part(known: Iterable[str], chosen: Mapping[str, int], plan: Plan, *, past: 
     return 0
 
 
-def _by_place(spec: TensorSpec, axis: int, plan: Plan) -> int:
+def _by_place(spec: TensorSpec, axis: int, plan: SizePlan) -> int:
     word = spec.name.lower()
     rank = len(spec.shape)
     if axis == 0 and not (plan.sounds and rank == 1):

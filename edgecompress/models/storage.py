@@ -19,7 +19,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from edgecompress.errors import DataError
 from edgecompress.models.external_data import (
-    Place,
+    DataPlace,
     attribute_tensors,
     bytes_of,
     external_place,
@@ -50,12 +50,12 @@ class StoredModel:
     ----------
     proto : ModelProto
         Complete but for the data of the initializers that `places` names.
-    places : dict of str to Place
+    places : dict of str to DataPlace
         By initializer name.
     """
 
     proto: ModelProto
-    places: dict[str, Place]
+    places: dict[str, DataPlace]
 
     def array(self, tensor: TensorProto) -> np.ndarray[Any, Any]:
         """Read the values of an initializer, from disk where they lie there.
@@ -98,7 +98,7 @@ def parsed_model(path: Path) -> StoredModel:
     """
     if not path.exists():
         raise DataError("the model is missing", file=path)
-    places: dict[str, Place] = {}
+    places: dict[str, DataPlace] = {}
     with reading(path, "not an ONNX model that can be read", (ValueError, RuntimeError)):
         check_messages(path)
         try:
@@ -113,7 +113,7 @@ def parsed_model(path: Path) -> StoredModel:
     return StoredModel(proto, places)
 
 
-def _parsed(path: Path, places: dict[str, Place]) -> ModelProto:
+def _parsed(path: Path, places: dict[str, DataPlace]) -> ModelProto:
     tensors: list[TensorProto] = []
     model_parts: list[bytes] = []
     graph_parts: list[bytes] = []
@@ -135,13 +135,13 @@ def _parsed(path: Path, places: dict[str, Place]) -> ModelProto:
 
 
 def _tensor(
-    data: MappedModel, at: int, end: int, path: Path, places: dict[str, Place]
+    data: MappedModel, at: int, end: int, path: Path, places: dict[str, DataPlace]
 ) -> TensorProto:
     kept: list[bytes] = []
     place = None
     for number, _, begin, first, last in fields(data, at, end):
         if number == RAW_DATA_OF_TENSOR and last - first > BIG_BYTES:
-            place = Place(path, first, last - first)
+            place = DataPlace(path, first, last - first)
         else:
             kept.append(data[begin:last])
     tensor = TensorProto()
@@ -229,7 +229,7 @@ def _copy_field(target: Any, field: Any, value: Any) -> None:
         getattr(target, field.name).CopyFrom(value)
 
 
-def _copy(place: Place, out: BinaryIO) -> None:
+def _copy(place: DataPlace, out: BinaryIO) -> None:
     with place.file.open("rb") as stream:
         stream.seek(place.offset)
         left = place.length

@@ -13,7 +13,7 @@ from edgecompress.models.fitting import fitting_plan, is_open, row_of
 from edgecompress.models.graph import graph_facts
 from edgecompress.models.made import Range, made_row, number_specs
 from edgecompress.models.runner import open_onnx
-from edgecompress.models.sizes import DEFAULT, Plan, resolved
+from edgecompress.models.sizes import DEFAULT, SizePlan, resolved
 from edgecompress.validation import nearest
 from edgecompress.values import Feed, OnnxModel, TensorSpec
 
@@ -107,12 +107,12 @@ def made_feeds(
         raise StageError(str(error)) from None
     ranges = _ranges([model], {})
     runner = open_onnx(model, packed=packed)
-    known: dict[tuple[int, int], Plan] = {}
+    known: dict[tuple[int, int], SizePlan] = {}
     feeds: list[Feed] = []
     for number, shape in enumerate(shapes):
         if shape not in known:
             plan, why = fitting_plan(
-                specs, ranges, runner, Plan(*shape), known=tuple(known.values())
+                specs, ranges, runner, SizePlan(*shape), known=tuple(known.values())
             )
             if plan is None:
                 raise StageError(
@@ -141,7 +141,7 @@ def _plan(
     specs: Sequence[TensorSpec],
     ranges: Mapping[str, Range],
     sizes: Mapping[str, int],
-) -> Plan:
+) -> SizePlan:
     """Give sizes that `model` takes on this machine, or the usual ones where none is found."""
     if not is_open(specs):
         return DEFAULT
@@ -158,7 +158,7 @@ def _items(
     bound: frozenset[str],
     count: int,
     seed: int,
-    plan: Plan,
+    plan: SizePlan,
 ) -> list[Feed]:
     generator = np.random.default_rng(seed)
     size = sum(

@@ -24,7 +24,7 @@ from edgecompress.texts import label_of, tags_of
 from edgecompress.values import Candidate, Json, Measurement, OnnxModel, find
 
 if TYPE_CHECKING:
-    from edgecompress.models.outputs import Samples
+    from edgecompress.models.outputs import ComparedSamples
     from edgecompress.quantization.plan.scheme import Scheme
     from edgecompress.quantization.search.sensitivity import Item
 
@@ -156,18 +156,18 @@ class Sensitivity(InputFiles, Observer):
 
     def _samples(
         self, candidate: Candidate, model: OnnxModel, context: Context
-    ) -> tuple[Samples, str]:
+    ) -> tuple[ComparedSamples, str]:
         """Give what models are compared on, and say what it is."""
         from edgecompress.data.sample import stratified_sample
         from edgecompress.models.graph import signature
         from edgecompress.models.inputs import encode_rows, typed_feed
-        from edgecompress.models.outputs import Samples
+        from edgecompress.models.outputs import ComparedSamples
         from edgecompress.models.synthetic import made_feeds
 
         if self.inputs is not None:
             feeds = tuple(self.given_data(candidate, model, self.samples).feeds())
             more = " (all that there are)" if len(feeds) < self.samples else ""
-            return Samples(feeds), f"{len(feeds)} samples of {Path(self.inputs).name}{more}"
+            return ComparedSamples(feeds), f"{len(feeds)} samples of {Path(self.inputs).name}{more}"
         specs, examples = signature(model), context.validation
         places = stratified_sample(examples, self.samples, context.seed)
         chosen = tuple(examples[place] for place in places)
@@ -184,15 +184,15 @@ class Sensitivity(InputFiles, Observer):
             made = made_feeds(model, ((1, 4 + 4 * (number % LENGTHS)) for number in range(count)))
             left = count < self.samples
             more = f" (no more are made, of {self.samples} asked for)" if left else ""
-            return Samples(tuple(made)), f"{count} made-up inputs{more}"
+            return ComparedSamples(tuple(made)), f"{count} made-up inputs{more}"
         feeds = tuple(typed_feed(rows, [row], specs) for row in range(len(rows.lengths)))
         labelled = all(tags_of(example) or label_of(example) for example in chosen)
         known = chosen if labelled or not rows.task.labelled else ()
         said = f"{len(chosen)} of {len(examples)} validation examples"
-        return Samples(feeds, rows, known, candidate.labels), said
+        return ComparedSamples(feeds, rows, known, candidate.labels), said
 
     def _scheme(
-        self, candidate: Candidate, model: OnnxModel, samples: Samples, context: Context
+        self, candidate: Candidate, model: OnnxModel, samples: ComparedSamples, context: Context
     ) -> Scheme:
         """Give how to round; static ranges come from training examples, else from the samples."""
         from edgecompress.data.calibration import CalibrationSet

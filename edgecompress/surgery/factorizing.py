@@ -178,19 +178,19 @@ def ranks_for_budget(
     return [hull[place][2] for hull, place in zip(hulls, chosen, strict=True)]
 
 
-Choice = tuple[int, float, int | None]
+RankChoice = tuple[int, float, int | None]
 """Weights of a choice, the share of the energy that it keeps, and its rank (None: whole)."""
 
 
-def _hull(inputs: int, outputs: int, energies: np.ndarray, multiple: int) -> list[Choice]:
+def _hull(inputs: int, outputs: int, energies: np.ndarray, multiple: int) -> list[RankChoice]:
     sums = np.cumsum(energies) / max(float(energies.sum()), 1e-300)
     most = min(largest_rank(inputs, outputs, multiple), len(energies))
-    choices: list[Choice] = [
+    choices: list[RankChoice] = [
         (rank * (inputs + outputs), float(sums[rank - 1]), rank)
         for rank in range(multiple, most + 1, multiple)
     ]
     choices.append((inputs * outputs, 1.0, None))
-    hull: list[Choice] = []
+    hull: list[RankChoice] = []
     for choice in choices:
         while len(hull) > 1 and _below(hull[-2], hull[-1], choice):
             hull.pop()
@@ -198,7 +198,7 @@ def _hull(inputs: int, outputs: int, energies: np.ndarray, multiple: int) -> lis
     return hull
 
 
-def _below(first: Choice, middle: Choice, last: Choice) -> bool:
+def _below(first: RankChoice, middle: RankChoice, last: RankChoice) -> bool:
     """Whether `middle` lies on or below the line from `first` to `last`."""
     return (middle[1] - first[1]) * (last[0] - first[0]) <= (last[1] - first[1]) * (
         middle[0] - first[0]

@@ -13,7 +13,7 @@ from small_encoders import write_encoder
 from edgecompress.errors import StageError
 from edgecompress.models.fitting import row_of
 from edgecompress.models.session import input_specs, open_session
-from edgecompress.models.sizes import Plan
+from edgecompress.models.sizes import SizePlan
 from edgecompress.models.storage import read_model, write_model
 from edgecompress.quantization.graphs.fusion import fuse
 from edgecompress.quantization.plan.checks import check_excluded
@@ -38,7 +38,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def padded_feed(model: OnnxModel) -> Feed:
     specs = input_specs(open_session(model))
-    feed = row_of(specs, {"input_ids": (0, 20)}, Plan(3, 9))
+    feed = row_of(specs, {"input_ids": (0, 20)}, SizePlan(3, 9))
     feed["attention_mask"][1, 5:] = 0
     return feed
 

@@ -12,7 +12,7 @@ from planted import CULPRIT, planted_encoder
 from edgecompress.errors import StageError
 from edgecompress.models.graph import signature
 from edgecompress.models.inputs import encode_rows, typed_feed
-from edgecompress.models.outputs import Judge, Samples
+from edgecompress.models.outputs import ComparedSamples, Judge
 from edgecompress.models.session import open_session
 from edgecompress.models.storage import read_model, write_model
 from edgecompress.quantization.plan.scheme import Scheme
@@ -35,7 +35,7 @@ def samples(planted):
     rows = encode_rows(planted, examples)
     specs = signature(planted.model)
     feeds = tuple(typed_feed(rows, [row], specs) for row in range(len(rows.lengths)))
-    return Samples(feeds, rows, examples, planted.labels)
+    return ComparedSamples(feeds, rows, examples, planted.labels)
 
 
 @pytest.fixture(scope="module")

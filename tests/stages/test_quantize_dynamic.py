@@ -83,14 +83,14 @@ from pathlib import Path
 sys.path[:0] = json.loads(sys.argv[3])
 from helpers import small_context
 from edgecompress.models.fitting import row_of
-from edgecompress.models.sizes import Plan
+from edgecompress.models.sizes import SizePlan
 from edgecompress.models.session import input_specs, open_session
 from edgecompress.stages.quantize.dynamic import Dynamic
 from edgecompress.values import Candidate, OnnxModel
 model = OnnxModel(Path(sys.argv[1]))
 if sys.argv[2] == "libraries":
     session = open_session(OnnxModel(model.path.with_name("small.onnx")))
-    session.run(None, row_of(input_specs(session), {}, Plan(1, 16)))
+    session.run(None, row_of(input_specs(session), {}, SizePlan(1, 16)))
 else:
     Dynamic().apply(Candidate(model), small_context(model.directory / "run"))
     assert "torch" not in sys.modules and "transformers" not in sys.modules

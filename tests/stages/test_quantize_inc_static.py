@@ -9,7 +9,7 @@ from small_encoders import relative_error, torch_logits, write_encoder
 from edgecompress.errors import DataError, StageError
 from edgecompress.models.fitting import row_of
 from edgecompress.models.session import input_specs, open_session
-from edgecompress.models.sizes import Plan
+from edgecompress.models.sizes import SizePlan
 from edgecompress.quantization.inc.result import parity
 from edgecompress.quantization.prove.proof import coverage
 from edgecompress.stage import check_stage
@@ -123,7 +123,7 @@ def test_an_unknown_calibration_set_is_named(classifier_model, tmp_path):
 
 def test_a_result_far_from_pytorch_is_an_error(quantized):
     session = open_session(quantized.model)
-    feeds = [row_of(input_specs(session), {}, Plan(*shape)) for shape in ((1, 5), (3, 9))]
+    feeds = [row_of(input_specs(session), {}, SizePlan(*shape)) for shape in ((1, 5), (3, 9))]
     logits = [session.run(None, feed)[0] for feed in feeds]
     assert parity(quantized.model, logits, feeds)["max_difference"] < 1e-3
     with pytest.raises(StageError, match="computes something else"):

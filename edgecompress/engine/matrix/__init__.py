@@ -4,6 +4,6 @@
 what all of them found together is drawn by `edgecompress.report.matrix`.
 """
 
-from edgecompress.engine.matrix.cells import Cell, Matrix, read_matrix, select
+from edgecompress.engine.matrix.cells import Matrix, MatrixCell, read_matrix, select
 
-__all__ = ["Cell", "Matrix", "read_matrix", "select"]
+__all__ = ["Matrix", "MatrixCell", "read_matrix", "select"]

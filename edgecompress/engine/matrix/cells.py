@@ -45,7 +45,7 @@ Scalar = str | int | float | bool
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class MatrixCell:
     """One recipe of the matrix.
 
     Attributes
@@ -69,7 +69,7 @@ class Matrix:
     name: str
     axes: Mapping[str, tuple[Scalar, ...]]
     constants: Mapping[str, Scalar]
-    cells: tuple[Cell, ...]
+    cells: tuple[MatrixCell, ...]
     source: YamlFile = field(repr=False, default=YamlFile({}, None, {}))
 
 
@@ -103,7 +103,7 @@ def read_matrix(file: Path, settings: Settings = ()) -> Matrix | None:
     source = YamlFile(document, file, parsed.lines)
     axes, constants = _axes(document.pop(MATRIX), source)
     _check_use(document, {**axes, **constants}, source)
-    cells: list[Cell] = []
+    cells: list[MatrixCell] = []
     for values in _combinations(axes):
         given = {**constants, **values}
 
@@ -140,7 +140,7 @@ def fill(document: Any, given: Mapping[str, Scalar]) -> Any:
     return PLACEHOLDER.sub(lambda hit: str(given.get(hit[1], hit[0])), document)
 
 
-def select(matrix: Matrix, only: Sequence[str]) -> tuple[Cell, ...]:
+def select(matrix: Matrix, only: Sequence[str]) -> tuple[MatrixCell, ...]:
     """Give the cells that `only` asks for, in order; all of them where it is empty.
 
     Parameters
@@ -272,7 +272,7 @@ def _cell(
     given: Mapping[str, Scalar],
     laid_over: Callable[[], Json],
     source: YamlFile,
-) -> Cell:
+) -> MatrixCell:
     name = "-".join(_slug(value) for value in values.values())
     document = laid_over()
     document |= {key: value for key, value in given.items() if key in SETS_FIELD}
@@ -283,7 +283,7 @@ def _cell(
         recipe = build_recipe(YamlFile(document, source.file, source.lines))
     except (RecipeError, DataError) as error:
         raise in_cell(error, name) from None
-    return Cell(name, dict(values), recipe)
+    return MatrixCell(name, dict(values), recipe)
 
 
 def in_cell(error: RecipeError | DataError, name: str) -> RecipeError | DataError:

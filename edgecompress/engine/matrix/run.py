@@ -24,7 +24,7 @@ from pathlib import Path
 from edgecompress import __version__
 from edgecompress.data import SPLITS
 from edgecompress.engine.given_models import check_models, label_names
-from edgecompress.engine.matrix.cells import Cell, Matrix, in_cell, select
+from edgecompress.engine.matrix.cells import Matrix, MatrixCell, in_cell, select
 from edgecompress.engine.recipe import Recipe
 from edgecompress.engine.run import exit_code as exit_code_of_run
 from edgecompress.engine.run import observers, run
@@ -148,7 +148,7 @@ def look(matrix: Matrix, output: Path) -> MatrixResult:
     return MatrixResult(matrix.name, matrix.axes, matrix.constants, cells)
 
 
-def read_cell(cell: Cell, folder: Path, key: str) -> CellResult:
+def read_cell(cell: MatrixCell, folder: Path, key: str) -> CellResult:
     """Read what an earlier run left of a cell; what was made of other inputs does not count."""
     waiting = CellResult(cell.name, cell.values)
     try:
@@ -180,7 +180,7 @@ def write(folder: Path, result: MatrixResult) -> None:
     replace_file(folder / "matrix.json", to_json(result))
 
 
-def _is_due(cell: Cell, known: MatrixResult) -> bool:
+def _is_due(cell: MatrixCell, known: MatrixResult) -> bool:
     """Whether a cell must be run: all but those that are finished and decided."""
     before = next(one for one in known.cells if one.name == cell.name)
     return before.result is None or exit_code_of_run(before.result) == 4
@@ -191,7 +191,7 @@ def _sections(recipe: Recipe) -> list[str]:
 
 
 def _run_cell(
-    cell: Cell,
+    cell: MatrixCell,
     place: Path,
     note: _Note,
     store: Path | str | None,
@@ -292,7 +292,7 @@ class _Inputs:
         self.data: dict[str, Json] = {}
         self.folders: dict[str, dict[str, str]] = {}
 
-    def check(self, cell: Cell) -> str:
+    def check(self, cell: MatrixCell) -> str:
         """Check all that can be checked before hours of work, and give the cell's key.
 
         Raises
@@ -318,7 +318,7 @@ class _Inputs:
             raise in_cell(error, cell.name) from None
         return self.key(cell)
 
-    def key(self, cell: Cell) -> str:
+    def key(self, cell: MatrixCell) -> str:
         """Give the digest of all that a cell's result depends on.
 
         Of the code its version is part of it, not its bytes: a finished cell is a result to keep.

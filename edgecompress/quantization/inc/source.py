@@ -127,7 +127,7 @@ class Source:
         self.names = input_names(module)
         self.specs = [TensorSpec(name, "int64", ("batch", "length")) for name in self.names]
         pieces = int(module.config.vocab_size)
-        self.traced = row_of(self.specs, {"input_ids": (0, pieces)}, sizes.Plan(*TRACED_SHAPE))
+        self.traced = row_of(self.specs, {"input_ids": (0, pieces)}, sizes.SizePlan(*TRACED_SHAPE))
         self.example = tensors(self.traced)
         rows = encode_rows(candidate, examples)
         self.examples = len(examples)

@@ -25,7 +25,7 @@ import torch
 
 from edgecompress.errors import DataError, StageError
 from edgecompress.models.inputs import encode_rows, typed_feed
-from edgecompress.models.outputs import Run, Samples
+from edgecompress.models.outputs import ComparedSamples, Run
 from edgecompress.models.runner import TorchRunner, open_onnx
 from edgecompress.quantization.inc.config import IncConfig, Smooth
 from edgecompress.quantization.inc.config import Scheme as IncScheme
@@ -204,7 +204,7 @@ class Tuner:
             )
         self.source, self.settings, self.ledger = source, settings, ledger
         feeds = tuple(typed_feed(rows, [row], source.specs) for row in range(len(rows.lengths)))
-        self.samples = Samples(feeds, rows, tuple(examples), source.candidate.labels)
+        self.samples = ComparedSamples(feeds, rows, tuple(examples), source.candidate.labels)
         self.metric = rows.task.metrics[0].name
 
     @property
@@ -243,7 +243,9 @@ class Tuner:
         source = self.source
         feeds = source.texts[:RANKED_ON] or [source.traced]
         folder = self.ledger.folder / "ranking"
-        items, _ = measure(source.exported, Samples(tuple(feeds)), Scheme(), folder, parts=["both"])
+        items, _ = measure(
+            source.exported, ComparedSamples(tuple(feeds)), Scheme(), folder, parts=["both"]
+        )
         items.sort(key=lambda item: -item.cost.error)
         paths = (module_path(item.layer) for item in items)
         return [path for path in paths if path in source.linears]

@@ -15,7 +15,7 @@ from statistics import median
 from typing import Literal
 
 from edgecompress.errors import StageError
-from edgecompress.models.outputs import Cost, Judge, Samples
+from edgecompress.models.outputs import ComparedSamples, Cost, Judge
 from edgecompress.quantization.graphs.fusion import is_quantized
 from edgecompress.quantization.plan.scheme import Scheme
 from edgecompress.quantization.search.switched import Part, Switched
@@ -110,7 +110,7 @@ def plan(units: Sequence[Unit], scheme: Scheme, parts: Collection[What]) -> list
 
 def measure(
     model: OnnxModel,
-    samples: Samples,
+    samples: ComparedSamples,
     scheme: Scheme,
     folder: Path,
     *,
@@ -126,7 +126,7 @@ def measure(
     ----------
     model : OnnxModel
         In fp32.
-    samples : Samples
+    samples : ComparedSamples
     scheme : Scheme
         With ``scheme.ranges`` inputs have these ranges, else those that they have at run time.
     folder : Path

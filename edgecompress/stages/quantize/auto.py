@@ -21,7 +21,7 @@ from edgecompress.texts import label_of, tags_of
 from edgecompress.values import Candidate, Example, Json, Measurement, OnnxModel
 
 if TYPE_CHECKING:
-    from edgecompress.models.outputs import Samples
+    from edgecompress.models.outputs import ComparedSamples
     from edgecompress.models.storage import StoredModel
     from edgecompress.quantization.plan.scheme import Scheme
     from edgecompress.quantization.search.sensitivity import Item
@@ -322,18 +322,18 @@ class _Work:
     def _measure(self, models: Sequence[OnnxModel]) -> list[tuple[Measurement, ...]]:
         return self.context.measure([replace(self.candidate, model=model) for model in models])
 
-    def _samples(self, count: int | None) -> Samples:
+    def _samples(self, count: int | None) -> ComparedSamples:
         """Give what models are judged on: validation examples, or made-up inputs without a task."""
         from edgecompress.models.graph import signature
         from edgecompress.models.inputs import encode_rows, typed_feed
-        from edgecompress.models.outputs import Samples
+        from edgecompress.models.outputs import ComparedSamples
         from edgecompress.models.synthetic import made_feeds
         from edgecompress.tasks import takes_examples
 
         specs = signature(self.source)
         if not takes_examples(self.candidate):
             self.notes.append("there is no task, so that made-up inputs were compared")
-            return Samples(
+            return ComparedSamples(
                 tuple(
                     made_feeds(
                         self.source,
@@ -351,7 +351,7 @@ class _Work:
         feeds = tuple(typed_feed(rows, [row], specs) for row in range(len(rows.lengths)))
         labelled = all(tags_of(example) or label_of(example) for example in examples)
         known = tuple(examples) if labelled or not rows.task.labelled else ()
-        return Samples(feeds, rows, known, self.candidate.labels)
+        return ComparedSamples(feeds, rows, known, self.candidate.labels)
 
     def _chosen(self, count: int | None) -> Sequence[Example]:
         from edgecompress.data.sample import stratified_sample

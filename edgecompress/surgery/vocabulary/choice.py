@@ -10,7 +10,7 @@ from edgecompress.surgery.vocabulary.pieces import PLACEHOLDER, Vocabulary, ance
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class PieceChoice:
     """The pieces that stay, by why they were taken.
 
     Attributes
@@ -42,7 +42,7 @@ def choose(
     coverage: float | None = None,
     min_count: int = 1,
     merges: bool = True,
-) -> Choice:
+) -> PieceChoice:
     """Choose the pieces to keep.
 
     Parameters
@@ -90,7 +90,7 @@ def choose(
             if len(kept) >= room:
                 break
             _take(piece, between(piece), kept, filled, room, whole)
-    return Choice(frozenset(needed), frozenset(used), frozenset(filled))
+    return PieceChoice(frozenset(needed), frozenset(used), frozenset(filled))
 
 
 def _nothing(_: str) -> frozenset[str]:
