@@ -14,6 +14,7 @@ from edgecompress.comparison.differences import Differences, Number, StageChange
 from edgecompress.comparison.flips import VERDICTS, AnswerChange, AnswerChanges, in_words
 from edgecompress.comparison.side import Side
 from edgecompress.report import words
+from edgecompress.report.table import NOT_MEASURED, Notes, cell_of, loss_cell
 from edgecompress.values import Measurement
 
 WIDTH = 60
@@ -219,21 +220,11 @@ def _signed(change: float, unit: str) -> str:
 
 def _figure(found: Measurement | None) -> str:
     """Write a value with its interval; a loss as a change, so that its sign is turned."""
-    if found is None:
-        return words.MISSING
-    if not math.isfinite(found.value):
-        return "not measured"
-    lost = declared(found.metric).lost
-    interval = found.interval
-    if lost:
-        turned = interval and (-interval[1], -interval[0])
-        text, between = (
-            words.signed(-found.value, found.unit),
-            words.span(turned, found.unit, sign=True),
-        )
-    else:
-        text, between = words.number(found.value, found.unit), words.span(interval, found.unit)
-    return text + (f" ({between})" if between else "") + (" not valid" if found.invalid else "")
+    if found is not None and not math.isfinite(found.value):
+        return NOT_MEASURED
+    write = loss_cell if found is not None and declared(found.metric).lost else cell_of
+    cell = write(found, Notes())
+    return cell.text + f" ({cell.detail})" * bool(cell.detail) + " not valid" * cell.invalid
 
 
 def _flip(one: AnswerChange, *, known: bool) -> tuple[str, ...]:

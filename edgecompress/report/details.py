@@ -90,13 +90,13 @@ def journey(row: Row) -> Table | None:
 
 
 def _entry(entry: Mapping[str, object]) -> Json:
-    """Read one entry of `Row.stages`, by the short or the long name of each key."""
-    named = next((name for name in entry if metric(name).needs == ANSWERS), "")
+    """Read one entry of `Row.stages`."""
+    scored = next((name for name in entry if metric(name).needs == ANSWERS), "")
     return {
-        "metric": str(entry.get("metric") or named),
-        "value": _finite(entry.get("value", entry.get(named))),
-        "size": _finite(entry.get("size_bytes", entry.get("size"))),
-        "latency": _finite(entry.get("latency_ms", entry.get("latency_p50"))),
+        "metric": scored,
+        "value": _finite(entry.get(scored)),
+        "size": _finite(entry.get("size")),
+        "latency": _finite(entry.get("latency_p50")),
         "seconds": _finite(entry.get("seconds")),
     }
 

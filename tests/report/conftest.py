@@ -127,17 +127,16 @@ def measure(
 
 def journey(chain: tuple[str, ...], size: float, f1: float, ms: float) -> tuple[dict, ...]:
     """What each stage changed, from the teacher to the finished model."""
-    out = [{"stage": "teacher", "size_bytes": 91_200_000, "metric": "f1", "value": 0.8435}]
+    out = [{"stage": "teacher", "size": 91_200_000, "f1": 0.8435}]
     for index, stage in enumerate(chain, start=1):
         share = (index / len(chain)) ** 0.7
         entry = {
             "stage": stage,
-            "size_bytes": int(90_400_000 + (size - 90_400_000) * share),
-            "metric": "f1",
-            "value": 0.8435 + (f1 - 0.8435) * share - (0.016 if "prune" in stage else 0),
+            "size": int(90_400_000 + (size - 90_400_000) * share),
+            "f1": 0.8435 + (f1 - 0.8435) * share - (0.016 if "prune" in stage else 0),
         }
         if index > 1:
-            entry["latency_ms"] = 11.9 + (ms - 11.9) * share
+            entry["latency_p50"] = 11.9 + (ms - 11.9) * share
         out.append(entry)
     return tuple(out)
 

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from results_page import kinds, renew
 
 from edgecompress.errors import DataError
 from edgecompress.report.document import from_json, json_schema, to_json
-from edgecompress.report.fields import DESCRIPTIONS, kinds, renew
+from edgecompress.report.fields import DESCRIPTIONS
 from edgecompress.values import Measurement, Row, RunResult, Verdict
 
 PAGE = Path(__file__).parents[2] / "docs" / "results.md"
@@ -104,7 +105,7 @@ def test_the_page_and_the_classes_are_in_step() -> None:
     for name, kind in kinds().items():
         assert list(DESCRIPTIONS[name]) == [field.name for field in dataclasses.fields(kind)]
     page = PAGE.read_text(encoding="utf-8")
-    assert renew(page) == page, "run: python -m edgecompress.report.fields docs/results.md"
+    assert renew(page) == page, "run: python tests/results_page.py docs/results.md"
 
 
 def test_the_schema_describes_and_requires_every_field() -> None:

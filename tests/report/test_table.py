@@ -163,7 +163,7 @@ def test_stages_may_lack_anything() -> None:
         {"stage": "export", "size": 90e6, "f1": 0.84, "seconds": 4.0},
         "not a mapping",
         {},
-        {"stage": "quantize", "size_bytes": 20e6, "metric": "f1", "value": 0.83, "latency_ms": 3},
+        {"stage": "quantize", "size": 20e6, "f1": 0.83, "latency_p50": 3},
         {"stage": "x", "size": "many", "f1": float("nan")},
     )
     table = journey(Row("a", "candidate", stages=entries))  # type: ignore[arg-type]
