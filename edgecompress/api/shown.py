@@ -23,8 +23,11 @@ COLOURS = {
     "apart": "bold",
     "right to wrong": "red",
     "wrong to right": "green",
+    "✓": "green",
+    "✗": "red",
+    "!": "yellow",
 }
-"""Of cells that say what changed."""
+"""Of cells that say what changed, and of notes by their first sign."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,26 +99,31 @@ def plain(parts: Iterable[Section]) -> Iterator[str]:
 
 def drawn(parts: Iterable[Section]) -> Iterator[RenderableType]:
     """Draw sections with rich."""
+    from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
-    for part in _harmless(parts):
+    for index, part in enumerate(_harmless(parts)):
+        indent = 2 if part.title else 0
+        if index:
+            yield Text()
         if part.title:
-            yield Text(f"\n{part.title}", style="bold")
+            yield Text(part.title, style="bold")
         columns = max((len(line) for line in (part.heads, *part.lines)), default=0)
         table = Table(box=None, show_header=bool(part.heads), header_style="dim", pad_edge=False)
-        for index in range(columns):
-            head = part.heads[index] if part.heads else ""
-            flush = "right" if _flush_right(part, index) else "left"
+        for column in range(columns):
+            head = part.heads[column] if part.heads else ""
+            flush = "right" if _flush_right(part, column) else "left"
             table.add_column(Text(head), justify=flush)  # type: ignore[arg-type]
         for line in part.lines:
             table.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in line))
         if part.lines:
-            yield table
-        for note in part.notes:
-            yield Text(note, style="dim" if part.title else "")
-        for warning in part.warnings:
-            yield Text(warning, style="yellow")
+            yield Padding(table, (0, 0, 0, indent), expand=False)
+        for note in (*part.notes, *part.warnings):
+            plain_style = "yellow" if note in part.warnings else "dim" if part.lines else ""
+            left = indent + len(note) - len(note.lstrip())
+            text = Text(note.lstrip(), style=COLOURS.get(note[:1], plain_style))
+            yield Padding(text, (0, 0, 0, left), expand=False)
 
 
 def as_html(parts: Iterable[Section]) -> str:

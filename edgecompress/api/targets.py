@@ -66,13 +66,18 @@ class CheckedTargets(Shown):
         """Lay out what each is, and what it lacks."""
         for report in self.reports:
             name, url = report.spec.name, report.spec.url
-            notes = [*target_facts(report)] if report.error is None else []
-            notes += [f"can measure {', '.join(report.can)}"] * bool(report.can)
-            warnings = [f"{one.what}; {one.advice}".rstrip("; ") for one in report.findings]
-            warnings += [str(report.error)] if report.error is not None else []
-            notes += ["ready"] * report.ready
             title = name if url == name else f"{name}  {url}"
-            yield Section(title, notes=tuple(notes), warnings=tuple(warnings))
+            if report.error is not None:
+                yield Section(title, notes=(f"✗ {str(report.error).removeprefix(f'{name}: ')}",))
+                continue
+            facts = target_facts(report)
+            facts += [f"can measure {', '.join(report.can)}"] * bool(report.can)
+            notes = [f"  {one}" for one in facts]
+            for one in report.findings:
+                notes.append(f"{'!' if one.level == 'note' else '✗'} {one.what}")
+                notes += [f"  {one.advice}"] * bool(one.advice)
+            notes += ["✓ ready"] * report.ready
+            yield Section(title, notes=tuple(notes))
 
 
 @dataclass(frozen=True, slots=True)
