@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from edgecompress.errors import StageError
-from edgecompress.values import Candidate, Example, Json, Measurement
+from edgecompress.values import Candidate, Example, Measurement
 
 Measure = Callable[[Sequence[Candidate]], list[tuple[Measurement, ...]]]
 Cached = Callable[[Mapping[str, Any], Callable[[Path], None]], Path]
@@ -22,7 +22,8 @@ class Progress(Protocol):
         ...
 
 
-def _not_here(what: object) -> Any:  # noqa: ARG001
+def not_here(what: object) -> Any:  # noqa: ARG001
+    """Refuse to measure."""
     raise StageError("this stage is applied where nothing can be measured")
 
 
@@ -52,9 +53,6 @@ class Context:
     reference : Candidate or None
         The teacher's stock fp32 export (an `OnnxModel`): what ratios are measured against. Only
         observers are given it.
-    recorded : dict or None
-        What this step decided when the model was first made, as JSON: a stage that measures to
-        decide must decide the same again. None where it is free to decide.
     measure : callable
         Times ONNX candidates interleaved in one job on this machine. Gives for each of them
         ``latency_p50``, ``latency_p90``, ``latency_p99`` (ms) and ``speedup`` (``x``: the first
@@ -73,7 +71,6 @@ class Context:
     validation: Sequence[Example] = ()
     teacher: Candidate | None = None
     reference: Candidate | None = None
-    recorded: Json | None = None
-    measure: Measure = _not_here
-    target: Callable[[str], Any] = _not_here
+    measure: Measure = not_here
+    target: Callable[[str], Any] = not_here
     progress: Progress = _silent

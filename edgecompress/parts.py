@@ -30,7 +30,9 @@ def several(candidate: Candidate) -> bool:
     return isinstance(candidate.model, OnnxModel) and bool(candidate.model.parts)
 
 
-def applied_by_part(stage: Any, candidate: Candidate, context: Context) -> Candidate:
+def applied_by_part(
+    stage: Any, candidate: Candidate, context: Context, recorded: Json | None = None
+) -> Candidate:
     """Apply a transform to each part of a model; what it decides is kept by part.
 
     Parameters
@@ -40,6 +42,8 @@ def applied_by_part(stage: Any, candidate: Candidate, context: Context) -> Candi
     candidate : Candidate
         Of several parts.
     context : Context
+    recorded : dict, optional
+        What was decided when this model was first made.
 
     Raises
     ------
@@ -49,11 +53,12 @@ def applied_by_part(stage: Any, candidate: Candidate, context: Context) -> Candi
     made: dict[str, OnnxModel] = {}
     decided: Json = {}
     measured: Json = {}
+    before = (recorded or {}).get("parts", {})
     for name, one, inner in _each(candidate, context):
         inner.folder.mkdir(parents=True)
         inner.scratch.mkdir(parents=True, exist_ok=True)
         with _naming(name):
-            found = stage.for_part(name).apply(one, inner)
+            found = stage.for_part(name).apply(one, inner, before.get(name))
         model = found.model
         place = context.folder / "model" / name
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -105,7 +110,6 @@ def _each(candidate: Candidate, context: Context) -> Iterator[tuple[str, Candida
             context,
             folder=context.folder / "parts" / name,
             scratch=context.scratch / name,
-            recorded=(context.recorded or {}).get("parts", {}).get(name),
             reference=_part(context.reference, name),
         )
         yield name, Candidate(part, steps=candidate.steps), inner

@@ -1,7 +1,7 @@
 """What a stage is, how stages are found, and the proof that one keeps the contract.
 
 A stage is a frozen pydantic model: its fields are its hyper-parameters, validated when it is made.
-Data comes only to its method. The file's path is the stage's name: ``stages/quantize/static.py``
+Data comes only to its methods. The file's path is the stage's name: ``stages/quantize/static.py``
 is ``quantize.static``; files that start with ``_`` are no stages. A third party adds stages with an
 entry point of the group ``edgecompress.stages`` whose name is the stage's and whose value names the
 class. Modules import torch, transformers, onnx and onnxruntime inside their functions, so that a
@@ -13,15 +13,18 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import json
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict
 
 from edgecompress.context import Context as Context
+from edgecompress.context import not_here
 from edgecompress.errors import StageError
 from edgecompress.onnx_files import model_digests
 from edgecompress.parts import applied_by_part, several
@@ -33,6 +36,7 @@ from edgecompress.values import (
     TorchModel,
     directory_digests,
 )
+from edgecompress.writing import temporary
 
 Kind = type[TorchModel] | type[OnnxModel]
 
@@ -77,8 +81,31 @@ class Stage(BaseModel):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """What a transform found out before it wrote anything.
+
+    Attributes
+    ----------
+    record : dict
+        What `Transform.make` is to follow, as JSON. It goes into the step, and is given again when
+        the model is made again; then it holds all of the step's decisions.
+    measured : dict
+        By what it was decided, as JSON: timings and scores, which differ from one time to the next.
+    made : object
+        What deciding has computed already and making would compute again, such as the model that
+        was tried last. No part of the record: `make` gives the same bytes without it.
+    """
+
+    record: Json = field(default_factory=dict)
+    measured: Json = field(default_factory=dict)
+    made: Any = field(default=None, compare=False, repr=False)
+
+
 class Transform(Stage, ABC):
-    """A stage that takes a candidate and returns another.
+    """A stage that takes a candidate and returns another: it decides, and makes what it decided.
+
+    One that decides nothing has one method, `make`.
 
     ``needs_data`` says that it reads examples, ``needs_teacher`` that it reads the teacher;
     ``lossless`` that it may also be applied to the fp32 reference (graph options); ``distributed``
@@ -106,13 +133,55 @@ class Transform(Stage, ABC):
         """Whether another stage of ``quantize.`` may follow, because layers are still in fp32."""
         return False
 
+    def decide(self, candidate: Candidate, context: Context) -> Decisions:  # noqa: ARG002
+        """Find out what `make` is to do, by measuring or searching; nothing where all is given.
+
+        It is not asked when a model is made again: then `make` follows the record. What it writes
+        below ``context.folder`` beside ``model`` it removes again.
+        """
+        return Decisions()
+
     @abstractmethod
-    def apply(self, candidate: Candidate, context: Context) -> Candidate:
+    def make(self, candidate: Candidate, decisions: Decisions, context: Context) -> Candidate:
         """Make the new candidate's files under ``context.folder`` and describe it.
 
-        Return ``candidate.with_model(model, **decisions)``; the pipeline fills in the step's
-        name, parameters and duration.
+        The same candidate and the same record give the same bytes (`check_stage` proves it). Return
+        ``candidate.with_model(model, **found)``, where `found` is what making it showed (an epoch,
+        a difference); it stands in the step beside what was decided.
         """
+
+    def apply(
+        self, candidate: Candidate, context: Context, recorded: Json | None = None
+    ) -> Candidate:
+        """Decide, or follow what was recorded, and make; part by part where there are several.
+
+        Parameters
+        ----------
+        candidate : Candidate
+        context : Context
+        recorded : dict, optional
+            The decisions of the step that made this model the first time.
+
+        Returns
+        -------
+        Candidate
+            Whose last step holds all that was decided and found; the pipeline fills in its name,
+            its parameters and its duration.
+        """
+        if several(candidate):
+            return applied_by_part(self, candidate, context, recorded)
+        decisions = self.decide(candidate, context) if recorded is None else Decisions(recorded)
+        made = self.make(candidate, decisions, context)
+        if made.steps[:-1] != candidate.steps or len(made.steps) != len(candidate.steps) + 1:
+            name = self.stage_name()
+            raise StageError(f"{name} must append exactly one step (use candidate.with_model)")
+        step = made.steps[-1]
+        step = replace(
+            step,
+            decisions={**decisions.record, **step.decisions},
+            measured={**decisions.measured, **step.measured},
+        )
+        return replace(made, steps=(*candidate.steps, step))
 
 
 class Observer(Stage, ABC):
@@ -193,8 +262,10 @@ def stage_class(name: str) -> type[Stage]:
     return classes[0]
 
 
-def check_stage(stage: Transform, candidate: Candidate, context: Context) -> Candidate:
-    """Prove on `candidate` that a transform keeps the contract, and give its result.
+def checked(
+    stage: Transform, candidate: Candidate, context: Context, recorded: Json | None = None
+) -> Candidate:
+    """Apply a transform to `candidate`, see that it keeps the contract, and give its result.
 
     Checked: it accepts the model's kind, yields what it says, writes only below
     ``context.folder``, leaves its input and the teacher as they were (digests before and after),
@@ -205,8 +276,6 @@ def check_stage(stage: Transform, candidate: Candidate, context: Context) -> Can
     StageError
         Naming the stage and the first promise that it breaks.
     """
-    import json
-
     name = stage.stage_name()
     if not isinstance(candidate.model, stage.accepts):
         raise StageError(f"{name} does not accept a {type(candidate.model).__name__}")
@@ -219,20 +288,59 @@ def check_stage(stage: Transform, candidate: Candidate, context: Context) -> Can
         return [*map(model_digests, models), *map(directory_digests, folders)]
 
     before = watched()
-    if several(candidate):
-        result = applied_by_part(stage, candidate, context)
-    else:
-        result = stage.apply(candidate, context)
+    result = stage.apply(candidate, context, recorded)
     if watched() != before:
         raise StageError(f"{name} changed its input or the teacher in place")
     if not isinstance(result.model, stage.yields):
         raise StageError(f"{name} promised a {stage.yields.__name__} and gave another")
     if not result.model.directory.is_relative_to(context.folder):
         raise StageError(f"{name} did not write its model below its folder")
-    if result.steps[:-1] != candidate.steps or len(result.steps) != len(candidate.steps) + 1:
-        raise StageError(f"{name} must append exactly one step (use candidate.with_model)")
     try:
         json.dumps(result.steps[-1].decisions)
     except TypeError as error:
         raise StageError(f"{name}: decisions are not JSON ({error})") from None
     return result
+
+
+def check_stage(stage: Transform, candidate: Candidate, context: Context) -> Candidate:
+    """Prove on `candidate` that a transform keeps the contract, and give its result.
+
+    Beside what `checked` sees, its recorded decisions must give the same again: the model is made a
+    second time from them, in a fresh folder and without measuring, and files and decisions are
+    compared.
+
+    Raises
+    ------
+    StageError
+        Naming the stage and the first promise that it breaks.
+    """
+    result = checked(stage, candidate, context)
+    recorded = json.loads(json.dumps(result.steps[-1].decisions))
+    with temporary() as place:
+        for name in ("folder", "scratch"):
+            (place / name).mkdir()
+        fresh = replace(
+            context,
+            folder=place / "folder",
+            scratch=place / "scratch",
+            measure=not_here,
+            target=not_here,
+        )
+        again = checked(stage, candidate, fresh, recorded)
+        pairs: dict[str, tuple[Json, Json]] = {
+            "model": (model_digests(result.model), model_digests(again.model)),
+            "preprocessor": (_files(result), _files(again)),
+            "decisions": (recorded, json.loads(json.dumps(again.steps[-1].decisions))),
+        }
+    for what, (first, second) in pairs.items():
+        keys = sorted({*first, *second})
+        differ = [key for key in keys if first.get(key) != second.get(key)]
+        if differ:
+            raise StageError(
+                f"{stage.stage_name()}: what it recorded gives another {what} ({', '.join(differ)})"
+            )
+    return result
+
+
+def _files(candidate: Candidate) -> dict[str, str]:
+    return directory_digests(candidate.preprocessor) if candidate.preprocessor else {}

@@ -28,7 +28,7 @@ from edgecompress.errors import EdgeCompressError, StageError
 from edgecompress.parts import observed_by_part, several
 from edgecompress.progress import Reporter, Silent
 from edgecompress.provenance import candidate_digest, code_digest, library_versions
-from edgecompress.stage import Observer, Stage, Transform, check_stage
+from edgecompress.stage import Observer, Stage, Transform, checked
 from edgecompress.store import Store, in_words
 from edgecompress.targets import Target, open_target
 from edgecompress.tasks import Answers, foreign_code
@@ -129,12 +129,12 @@ class Pipeline:
         def build(folder: Path, scratch: Path) -> None:
             started = time.monotonic()
             recorded = self._recorded(use.name, len(candidate.steps))
-            context = replace(self._context(folder, scratch), recorded=recorded)
+            context = self._context(folder, scratch)
             with (
                 steady(type(use.stage).__module__, self.threads),
                 together(use.stage, candidate, context, self.store, self.threads),
             ):
-                result = check_stage(use.stage, candidate, context)
+                result = checked(use.stage, candidate, context, recorded)
             if result.preprocessor and not result.preprocessor.is_relative_to(folder):
                 shutil.copytree(result.preprocessor, folder / "preprocessor")
             parameters = use.stage.model_dump(mode="json")

@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 from edgecompress.errors import StageError
-from edgecompress.stage import Context, Kind, Transform
+from edgecompress.stage import Context, Decisions, Kind, Transform
 from edgecompress.training.schedule_fields import ScheduleFields
 from edgecompress.training.student_shape import StudentShape
 from edgecompress.training.teachers import TeacherUse
@@ -111,7 +111,12 @@ class Distil(ScheduleFields, Transform):
         """Whether answers are compared: the teacher's, or the labels."""
         return self.logits_weight > 0 or self.label_weight > 0
 
-    def apply(self, candidate: Candidate, context: Context) -> Candidate:
+    def make(
+        self,
+        candidate: Candidate,
+        decisions: Decisions,  # noqa: ARG002
+        context: Context,
+    ) -> Candidate:
         """Train a copy of the candidate's model, or a new one of the shape of `student`."""
         from torch import nn
 
@@ -121,7 +126,7 @@ class Distil(ScheduleFields, Transform):
         from edgecompress.training.fit import fit
         from edgecompress.training.masking import hiding
         from edgecompress.training.relations import captured
-        from edgecompress.training.supervision import decisions, supervise
+        from edgecompress.training.supervision import supervise, supervision_json
         from edgecompress.training.teachers import open_teachers
 
         examples = self._examples(candidate, context)
@@ -149,10 +154,10 @@ class Distil(ScheduleFields, Transform):
                 projections=projections if any(True for _ in projections.parameters()) else None,
             )
         model = save_module(module, context.folder / "model")
-        decided = outcome.as_json() | decisions(teachers, supervisions)
+        found = outcome.as_json() | supervision_json(teachers, supervisions)
         if len(examples) > len(context.train):
-            decided["transfer_examples"] = len(examples) - len(context.train)
-        return candidate.with_model(model, learned_ranges=outcome.ranges, **decided)
+            found["transfer_examples"] = len(examples) - len(context.train)
+        return candidate.with_model(model, learned_ranges=outcome.ranges, **found)
 
     def _examples(self, candidate: Candidate, context: Context) -> Sequence[Example]:
         if self.transfer is None:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from edgecompress.errors import StageError
-from edgecompress.stage import Context, Kind, Transform
+from edgecompress.stage import Context, Decisions, Kind, Transform
 from edgecompress.values import Candidate, OnnxModel, TorchModel
 
 EXAMPLES = 2
@@ -31,7 +31,12 @@ class Export(Transform):
     tolerance: float = Field(default=1e-3, gt=0)
     """Largest absolute difference to PyTorch's outputs."""
 
-    def apply(self, candidate: Candidate, context: Context) -> Candidate:
+    def make(
+        self,
+        candidate: Candidate,
+        decisions: Decisions,  # noqa: ARG002
+        context: Context,
+    ) -> Candidate:
         """Write ``model.onnx`` and compare it with PyTorch on real batches of several lengths.
 
         Raises

@@ -16,7 +16,7 @@ from pydantic import (
 from pydantic_core import CoreSchema
 
 from edgecompress.errors import StageError
-from edgecompress.stage import Context, Kind, Transform
+from edgecompress.stage import Context, Decisions, Kind, Transform
 from edgecompress.values import Candidate, Json, TorchModel, find
 
 LEAST_GAIN = 1.0
@@ -99,45 +99,39 @@ class Factorize(Transform):
                 )
         return self
 
-    def apply(self, candidate: Candidate, context: Context) -> Candidate:
+    def decide(self, candidate: Candidate, context: Context) -> Decisions:
+        """Decide the rank of each matrix; with `measure`, by timing each product."""
+        work = _Work(self, candidate, context)
+        measured = work.measure() if self.measure else {}
+        return Decisions({"ranks": work.ranks, "whole": work.whole}, measured, made=work)
+
+    def make(self, candidate: Candidate, decisions: Decisions, context: Context) -> Candidate:
         """Factorize a copy of the model and write it.
 
         Raises
         ------
         StageError
-            When no matrix would become smaller.
+            When no matrix would become smaller, or the record is not of these fields.
         """
         from edgecompress.surgery.low_rank import put
-        from edgecompress.surgery.model import load_module, save_module
+        from edgecompress.surgery.model import save_module
 
-        module = load_module(candidate.model)
-        before = sum(parameter.numel() for parameter in module.parameters())
-        work = _Work(self, candidate, context, module)
-        if self.embedding is not None:
-            work.plan_embedding(self.embedding)
-        if self.linear is not None:
-            work.plan_linears(self.linear)
-        measured: Json = {}
-        if context.recorded is not None:
-            work.follow(context.recorded)
-        elif self.measure:
-            measured = work.measure()
+        work = decisions.made or _Work(self, candidate, context)
+        work.follow(decisions.record)
         if not work.ranks:
             reasons = "; ".join(f"{path}: {why}" for path, why in list(work.whole.items())[:2])
             raise StageError(
                 f"no matrix would become smaller or faster as a product ({reasons}); give lower "
                 "ranks, or leave factorize out"
             )
+        module = work.module
+        before = sum(parameter.numel() for parameter in module.parameters())
         for path, rank in work.ranks.items():
             put(module, path, work.product(path, rank))
-        model = save_module(module, context.folder / "model")
         after = sum(parameter.numel() for parameter in module.parameters())
         return candidate.with_model(
-            model,
-            measured=measured,
-            ranks=dict(work.ranks),
+            save_module(module, context.folder / "model"),
             energy={path: round(work.spectra[path].kept(r), 6) for path, r in work.ranks.items()},
-            whole=dict(work.whole),
             parameters={"before": before, "after": after},
         )
 
@@ -148,15 +142,20 @@ class _Work:
     `ranks` holds what becomes a product, `whole` what stays, with the reason; both by the path.
     """
 
-    def __init__(
-        self, stage: Factorize, candidate: Candidate, context: Context, module: Any
-    ) -> None:
-        self.stage, self.candidate, self.context, self.module = stage, candidate, context, module
+    def __init__(self, stage: Factorize, candidate: Candidate, context: Context) -> None:
+        from edgecompress.surgery.model import load_module
+
+        self.stage, self.candidate, self.context = stage, candidate, context
+        self.module = load_module(candidate.model)
         self.ranks: dict[str, int] = {}
         self.whole: dict[str, str] = {}
         self.spectra: dict[str, Any] = {}
         self.moments: dict[str, Any] = {}
         self.tokens = 32.0
+        if stage.embedding is not None:
+            self.plan_embedding(stage.embedding)
+        if stage.linear is not None:
+            self.plan_linears(stage.linear)
 
     def plan_embedding(self, rule: Rank) -> None:
         """Decide the rank of the word embedding."""

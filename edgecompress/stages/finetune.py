@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from edgecompress.stage import Context, Kind, Transform
+from edgecompress.stage import Context, Decisions, Kind, Transform
 from edgecompress.training.schedule_fields import ScheduleFields
 from edgecompress.values import Candidate, TorchModel
 
@@ -30,7 +30,12 @@ class Finetune(ScheduleFields, Transform):
         """Yes: the loss is that of the head's answers."""
         return True
 
-    def apply(self, candidate: Candidate, context: Context) -> Candidate:
+    def make(
+        self,
+        candidate: Candidate,
+        decisions: Decisions,  # noqa: ARG002
+        context: Context,
+    ) -> Candidate:
         """Train a copy of the candidate's model."""
         from edgecompress.surgery.model import load_module, save_module
         from edgecompress.training.encoding import labelled_rows, make_rows

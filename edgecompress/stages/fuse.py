@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from edgecompress.errors import StageError
-from edgecompress.stage import Context, Kind, Transform
+from edgecompress.stage import Context, Decisions, Kind, Transform
 from edgecompress.values import Candidate, Json, Measurement, OnnxModel, find
 
 SINGLES = (
@@ -81,28 +81,17 @@ class Fuse(Transform):
     tolerance: float = Field(default=1e-3, gt=0)
     """Largest absolute difference to the outputs of the model before."""
 
-    def apply(self, candidate: Candidate, context: Context) -> Candidate:
-        """Try variants, measure them and write the fastest.
+    def decide(self, candidate: Candidate, context: Context) -> Decisions:
+        """Try variants, and measure which is fastest.
 
         Raises
         ------
         StageError
             When a fusion's name is unknown, or no variant runs.
         """
-        from edgecompress.models.inputs import onnx_model
-        from edgecompress.quantization.graphs.fusion import FUSIONS
-
-        for name in self.fusions:
-            if name not in FUSIONS:
-                known = ", ".join(FUSIONS)
-                raise StageError(f"fuse knows no fusion {name!r}: there are {known}")
-        source = onnx_model(candidate)
-        workshop = _Workshop(self, candidate, source, context)
-        quantized = workshop.quantized
-        base = Variant((), source.session.disabled_optimizers)
+        workshop = _Workshop(self, candidate, context)
+        quantized, base = workshop.quantized, workshop.base
         without = replace(base, disabled=tuple(sorted({*base.disabled, SESSION_SKIP})))
-        if context.recorded is not None:
-            return self._again(candidate, workshop, base, context.recorded)
         first = [base, without]
         if not quantized:
             first += [replace(base, fusions=(name,)) for name in self.fusions]
@@ -114,15 +103,33 @@ class Fuse(Transform):
             best = max(gains, key=lambda variant: (gains[variant], -second.index(variant)))
         if gains[best] < LEAST_GAIN:
             best = base
-        return self._finished(candidate, workshop, best)
+        record = {"fusions": [*best.fusions], "disabled_optimizers": [*best.disabled]}
+        return Decisions(record, made=workshop)
 
-    def _again(
-        self, candidate: Candidate, workshop: _Workshop, base: Variant, recorded: Json
-    ) -> Candidate:
-        """Write the variant that was chosen when this model was first made; nothing is timed."""
+    def make(self, candidate: Candidate, decisions: Decisions, context: Context) -> Candidate:
+        """Write the variant that was chosen.
+
+        Raises
+        ------
+        StageError
+            When the record is not of this recipe, or the variant does not run here.
+        """
+        workshop = decisions.made or _Workshop(self, candidate, context)
+        chosen = self._recorded(decisions.record, workshop.base)
+        model, found = workshop.finish(chosen)
+        return candidate.with_model(
+            model,
+            measured={"variants": workshop.log},
+            learned_ranges=candidate.ranges,
+            chosen=chosen.name,
+            judged_as=self.judge if not workshop.quantized else "as it is",
+            **found,
+        )
+
+    def _recorded(self, record: Json, base: Variant) -> Variant:
         try:
             fusions, disabled = (
-                tuple(str(name) for name in recorded[key])
+                tuple(str(name) for name in record[key])
                 for key in ("fusions", "disabled_optimizers")
             )
         except (KeyError, TypeError):
@@ -130,20 +137,7 @@ class Fuse(Transform):
         if not {*fusions} <= {*self.fusions} or not {*disabled} <= {*base.disabled, SESSION_SKIP}:
             name = Variant(fusions, disabled).name
             raise StageError(f"the record says that fuse chose {name}, which this recipe rules out")
-        chosen = Variant(fusions, disabled)
-        workshop.make(chosen)
-        return self._finished(candidate, workshop, chosen)
-
-    def _finished(self, candidate: Candidate, workshop: _Workshop, best: Variant) -> Candidate:
-        model, decisions = workshop.finish(best)
-        return candidate.with_model(
-            model,
-            measured={"variants": workshop.log},
-            learned_ranges=candidate.ranges,
-            chosen=best.name,
-            judged_as=self.judge if not workshop.quantized else "as it is",
-            **decisions,
-        )
+        return Variant(fusions, disabled)
 
 
 def _together(
@@ -175,14 +169,18 @@ def _together(
 class _Workshop:
     """Makes variants, drops wrong or equal ones, and has the others timed."""
 
-    def __init__(
-        self, stage: Fuse, candidate: Candidate, source: OnnxModel, context: Context
-    ) -> None:
-        from edgecompress.models.inputs import parity_feeds
+    def __init__(self, stage: Fuse, candidate: Candidate, context: Context) -> None:
+        from edgecompress.models.inputs import onnx_model, parity_feeds
         from edgecompress.models.runner import answers
-        from edgecompress.quantization.graphs.fusion import is_quantized
+        from edgecompress.quantization.graphs.fusion import FUSIONS, is_quantized
 
-        self.stage, self.candidate, self.source = stage, candidate, source
+        for name in stage.fusions:
+            if name not in FUSIONS:
+                known = ", ".join(FUSIONS)
+                raise StageError(f"fuse knows no fusion {name!r}: there are {known}")
+        self.stage, self.candidate, self.source = stage, candidate, onnx_model(candidate)
+        source = self.source
+        self.base = Variant((), source.session.disabled_optimizers)
         self.folder, self.target = context.folder / "variants", context.folder / "model"
         self.quantized = is_quantized(source.path)
         self.quantize = stage.judge == "int8" and not self.quantized
@@ -223,17 +221,6 @@ class _Workshop:
         for trial, found in zip(usable, context.measure(judged), strict=True):
             gains[trial.variant] = self._record(trial, found)
         return gains
-
-    def make(self, variant: Variant) -> None:
-        """Make one variant without timing it.
-
-        Raises
-        ------
-        StageError
-            When it does not run, or computes something else than its source.
-        """
-        if self._try(variant) is None:
-            raise StageError(f"{variant.name}: {self.log[variant.name]['outcome']}")
 
     def _record(self, trial: _Trial, found: tuple[Measurement, ...]) -> float:
         latency = find(found, "latency_p50")
@@ -312,17 +299,22 @@ class _Workshop:
         return replace(model, path=path)
 
     def finish(self, variant: Variant) -> tuple[OnnxModel, dict[str, Any]]:
-        """Write the chosen variant's model and give what was decided."""
+        """Write a variant's model, and give what it is made of.
+
+        Raises
+        ------
+        StageError
+            When it does not run, or computes something else than its source.
+        """
         from edgecompress.models.storage import read_model, write_model
         from edgecompress.quantization.graphs.fusion import operator_counts
 
-        chosen = self.trials[variant].model
+        trial = self._try(variant)
+        if trial is None:
+            raise StageError(f"{variant.name}: {self.log[variant.name]['outcome']}")
+        chosen = trial.model
         self.target.mkdir(parents=True, exist_ok=True)
         model = replace(chosen, path=self.target / "model.onnx")
         write_model(read_model(chosen.path), model.path)
         shutil.rmtree(self.folder, ignore_errors=True)
-        return model, {
-            "fusions": list(variant.fusions),
-            "disabled_optimizers": list(variant.disabled),
-            "operators": operator_counts(model.path),
-        }
+        return model, {"operators": operator_counts(model.path)}

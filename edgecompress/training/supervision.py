@@ -127,7 +127,7 @@ def _said(
     return outputs, align(rows, its, asked)
 
 
-def decisions(teachers: Sequence[Opened], supervisions: Sequence[Supervision]) -> Json:
+def supervision_json(teachers: Sequence[Opened], supervisions: Sequence[Supervision]) -> Json:
     """Give what was settled about the comparison, as a step's decisions."""
     first = supervisions[0]
     found: Json = {"layer_pairs": [list(pair) for pair in first.pairs]}

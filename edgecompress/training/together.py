@@ -36,7 +36,7 @@ LONG = timedelta(days=30)
 """How long the others wait for the main process, which may measure or quantize for hours."""
 
 
-SHARED = ("seed", "train", "validation", "teacher", "recorded")
+SHARED = ("seed", "train", "validation", "teacher")
 """Fields of a stage's context that the other processes are sent; they measure and report nothing,
 and their folders are thrown away."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -73,9 +72,7 @@ def test_the_layer_at_fault_stays_in_fp32(tmp_path: Path) -> None:
     assert told["of"] == "made-up inputs" and "fault" not in told
     assert told["outputs"]["y"]["error"] < 0.05 and error(model, made.model) < 0.05
     # Made again from its record, it is the same, and nothing is compared.
-    again = Dynamic().apply(
-        Candidate(model), replace(small_context(tmp_path / "b"), recorded=step.decisions)
-    )
+    again = Dynamic().apply(Candidate(model), small_context(tmp_path / "b"), step.decisions)
     assert again.model.path.read_bytes() == made.model.path.read_bytes()
     assert again.steps[-1].decisions == step.decisions and not again.steps[-1].measured
 

@@ -146,11 +146,10 @@ def test_what_is_slower_is_merged_back(trained, tmp_path):
     assert "speedup" not in json.dumps(decisions)
     assert result.steps[-1].measured["products"]["32×8×64"]["speedup"] == 2.0
     # Made again, nothing is timed, and the same is decided.
-    again = small_context(tmp_path / "2", train=TRAIN, recorded=decisions)
-    assert check_stage(stage, trained, again).steps[-1].decisions == decisions
-    again = small_context(tmp_path / "3", train=TRAIN, recorded={"ranks": {WORDS: 8}, "whole": {}})
+    again = small_context(tmp_path / "2", train=TRAIN)
+    assert stage.apply(trained, again, decisions).steps[-1].decisions == decisions
     with pytest.raises(StageError, match="names products that this recipe does not make"):
-        check_stage(stage, trained, again)
+        stage.apply(trained, again, {"ranks": {WORDS: 8}, "whole": {}})
 
 
 def test_zeros_that_must_stay_stay(trained, tmp_path):

@@ -7,7 +7,6 @@ from edgecompress.errors import DataError
 from edgecompress.stage import check_stage
 from edgecompress.stages.finetune import Finetune
 from edgecompress.texts import text_example
-from edgecompress.values import directory_digests
 
 CASES = {
     "token-classification": (tagged_examples(160, 1), tagged_examples(40, 2)),
@@ -20,16 +19,12 @@ def test_it_learns_and_gives_the_same_twice(task, tmp_path):
     train, validation = CASES[task]
     student = tiny_teacher(tmp_path / "new", train, task)
     stage = Finetune(epochs=4, learning_rate=3e-3)
-    digests = []
-    for run in ("a", "b"):
-        context = small_context(tmp_path / run, train=train, validation=validation)
-        result = check_stage(stage, student, context)
-        digests.append(directory_digests(result.model.directory))
-        decisions = result.steps[-1].decisions
-        assert decisions["losses"][-1] < decisions["losses"][0]
-        assert max(decisions["scores"]) > 0.9
-        assert decisions["scores"][decisions["best_epoch"] - 1] == max(decisions["scores"])
-    assert digests[0] == digests[1]
+    context = small_context(tmp_path, train=train, validation=validation)
+    result = check_stage(stage, student, context)  # trains twice
+    decisions = result.steps[-1].decisions
+    assert decisions["losses"][-1] < decisions["losses"][0]
+    assert max(decisions["scores"]) > 0.9
+    assert decisions["scores"][decisions["best_epoch"] - 1] == max(decisions["scores"])
     assert context.said[-1] == (40, 40, "epoch 4 of 4")
 
 
@@ -45,7 +40,7 @@ def test_frozen_embeddings_stay(tmp_path):
     for freeze in (True, False):
         context = small_context(tmp_path / str(freeze), train=train)
         stage = Finetune(epochs=1, freeze_embeddings=freeze)
-        result = check_stage(stage, student, context)
+        result = stage.apply(student, context)
         after = word_embedding(load_module(result.model)).weight
         assert torch.equal(before, after) is freeze
         assert result.steps[-1].decisions["scores"] == [None]
@@ -55,7 +50,8 @@ def test_patience_ends_it_early(tmp_path):
     train, validation = CASES["text-classification"]
     student = tiny_teacher(tmp_path / "new", train, "text-classification")
     context = small_context(tmp_path, train=train, validation=validation)
-    result = check_stage(Finetune(epochs=20, learning_rate=5e-3, patience=2), student, context)
+    stage = Finetune(epochs=20, learning_rate=5e-3, patience=2)
+    result = stage.apply(student, context)
     decisions = result.steps[-1].decisions
     assert len(decisions["losses"]) == decisions["best_epoch"] + 2 < 20
 

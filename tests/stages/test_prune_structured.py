@@ -266,11 +266,11 @@ def test_a_latency_target_measures_once_and_is_replayed(trained, tmp_path):
 
     # What was decided is taken from the record: there is no target that could measure again.
     nowhere = {"train": TRAIN, "targets": {"local": None}}
-    again = small_context(tmp_path / "again", recorded=step.decisions, **nowhere)
-    replayed = stage.apply(trained, again)
+    again = small_context(tmp_path / "again", **nowhere)
+    replayed = stage.apply(trained, again, step.decisions)
     assert replayed.steps[-1].decisions == step.decisions
     with pytest.raises(StageError, match="has no record of how many heads and neurons"):
-        stage.apply(trained, replace(again, recorded={"heads": [[0]], "neurons": [3]}))
+        stage.apply(trained, again, {"heads": [[0]], "neurons": [3]})
 
 
 def test_reconstruction_needs_no_training_to_help(trained, tmp_path):
@@ -322,12 +322,9 @@ def test_uneven_models_are_exported_fused_and_quantized(hidden, trained, tmp_pat
     pruned = stage.apply(trained, small_context(tmp_path / "pruned", train=TRAIN))
     assert len({len(kept) for kept in pruned.steps[-1].decisions["heads"]}) > 1
     exported = Export().apply(pruned, small_context(tmp_path / "onnx", validation=TRAIN[:20]))
-    every = small_context(
-        tmp_path / "fused",
-        validation=TRAIN[:20],
-        recorded={"fusions": ["tidy", "attention", "gelu"], "disabled_optimizers": []},
-    )
-    fused = Fuse().apply(exported, every)
+    every = {"fusions": ["tidy", "attention", "gelu"], "disabled_optimizers": []}
+    context = small_context(tmp_path / "fused", validation=TRAIN[:20])
+    fused = Fuse().apply(exported, context, every)
     operators = fused.steps[-1].decisions["operators"]
     assert operators.get("Attention") == 3, operators
     quantized = Dynamic().apply(fused, small_context(tmp_path / "int8"))

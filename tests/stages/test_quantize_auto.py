@@ -103,21 +103,17 @@ def test_exactly_the_culprit_stays_fp32(made):
 
 
 def test_what_was_chosen_is_made_again_without_measuring(made, planted, answered, tmp_path):
-    class Blind(SmallContext):
-        pass
-
     decided = made.steps[-1].decisions
-    plain = vars(small_context(tmp_path, validation=answered, recorded=decided))
-    again = Auto(max_drop=0.02, forms=("dynamic",)).apply(planted, Blind(**plain))
+    blind = small_context(tmp_path, validation=answered)
+    again = Auto(max_drop=0.02, forms=("dynamic",)).apply(planted, blind, decided)
     assert again.model.path.read_bytes() == made.model.path.read_bytes()
     assert again.steps[-1].decisions == decided
-    other = Blind(**plain | {"recorded": {**decided, "forms": {"a": "fp32"}}})
     with pytest.raises(StageError, match="of a model with other layers"):
-        Auto().apply(planted, other)
+        Auto().apply(planted, blind, {**decided, "forms": {"a": "fp32"}})
     with pytest.raises(StageError, match="no record of what it chose"):
-        Auto().apply(planted, Blind(**plain | {"recorded": {}}))
+        Auto().apply(planted, blind, {})
     with pytest.raises(StageError, match="that this recipe rules out"):
-        Auto(forms=("static",)).apply(planted, Blind(**plain))
+        Auto(forms=("static",)).apply(planted, blind, decided)
 
 
 def test_a_wide_budget_takes_all_int8_and_small_tables(planted, answered, tmp_path):

@@ -124,8 +124,8 @@ def test_computing_in_half_is_refused_where_it_is_not(exported, tmp_path, fields
 
 
 def test_made_again_it_times_nothing(exported, tmp_path):
-    context = small_context(tmp_path, validation=tagged_examples(8), recorded={"dtype": "fp16"})
-    made = Half(compute="half").apply(exported, context)
+    context = small_context(tmp_path, validation=tagged_examples(8))
+    made = Half(compute="half").apply(exported, context, {"dtype": "fp16"})
     assert made.steps[-1].measured == {}
 
 

@@ -48,8 +48,8 @@ def test_the_record_makes_the_same_file_again(tuned, classifier_model, tmp_path)
     stage, result, _ = tuned
     step = result.steps[-1]
     recorded = json.loads(json.dumps(step.decisions))
-    context = small_context(tmp_path, train=TRAIN, validation=VALIDATION, recorded=recorded)
-    again = stage.apply(classifier_model, context)
+    context = small_context(tmp_path, train=TRAIN, validation=VALIDATION)
+    again = stage.apply(classifier_model, context, recorded)
     assert file_digest(again.model.path) == file_digest(result.model.path)
     assert again.steps[-1].decisions == step.decisions
 
@@ -68,9 +68,9 @@ def test_without_validation_it_says_so(classifier_model, tmp_path):
 
 
 def test_a_bad_record_is_an_error(classifier_model, tmp_path):
-    context = small_context(tmp_path, train=TRAIN, recorded={"chosen": {}})
+    context = small_context(tmp_path, train=TRAIN)
     with pytest.raises(StageError, match="no record"):
-        IncAuto().apply(classifier_model, context)
+        IncAuto().apply(classifier_model, context, {"chosen": {}})
 
 
 def test_of_those_that_reach_the_goal_the_one_with_fewest_fp32_layers_wins():

@@ -112,20 +112,18 @@ def test_the_same_bytes_again_and_the_record_is_followed(exported, tmp_path):
     ]
     assert made[0].model.path.read_bytes() == made[1].model.path.read_bytes()
     recorded = made[0].steps[-1].decisions
-    again = Smooth(multiply=True).apply(
-        exported, small_context(tmp_path / "c", recorded=recorded, **data())
-    )
+    again = Smooth(multiply=True).apply(exported, small_context(tmp_path / "c", **data()), recorded)
     assert again.model.path.read_bytes() == made[0].model.path.read_bytes()
     assert again.steps[-1].decisions == recorded
     name = next(iter(recorded["alphas"]))
     other = {"alphas": {name: 0.4}}
-    context = small_context(tmp_path / "d", recorded=other, **data())
-    assert Smooth(multiply=True).apply(exported, context).steps[-1].decisions["alphas"] == {
+    context = small_context(tmp_path / "d", **data())
+    assert Smooth(multiply=True).apply(exported, context, other).steps[-1].decisions["alphas"] == {
         name: 0.4
     }
     for record, said in (({}, "no record"), ({"alphas": {"nowhere": 0.5}}, "rules out")):
         with pytest.raises(StageError, match=said):
-            Smooth().apply(exported, small_context(tmp_path / said, recorded=record, **data()))
+            Smooth().apply(exported, small_context(tmp_path / said, **data()), record)
 
 
 def test_another_alpha_takes_no_further_pass(exported, tmp_path):

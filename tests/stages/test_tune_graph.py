@@ -123,11 +123,11 @@ def test_starts_are_timed_for_each_model(exported):
 def test_a_record_is_replayed_without_timing(static, tmp_path):
     first = Graph().apply(static, told(tmp_path / "a", biases=1.2))
     recorded = first.steps[-1].decisions
-    again = Graph().apply(static, small_context(tmp_path / "b", recorded=recorded))
+    again = Graph().apply(static, small_context(tmp_path / "b"), recorded)
     assert again.model.path.read_bytes() == first.model.path.read_bytes()
     assert again.steps[-1].decisions == recorded
     with pytest.raises(StageError, match="chose 'baked with biases': this recipe does not make it"):
-        Graph(biases=False).apply(static, small_context(tmp_path / "c", recorded=recorded))
+        Graph(biases=False).apply(static, small_context(tmp_path / "c"), recorded)
 
 
 def product_model(path, follow):

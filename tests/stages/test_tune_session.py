@@ -106,7 +106,7 @@ def test_a_record_is_replayed_without_timing(exported, tmp_path):
     stage = Session(**FEW, entries=ENTRIES)
     first = stage.apply(exported, told(tmp_path / "a", {"SkipLayerNormFusion": -30}))
     recorded = first.steps[-1].decisions
-    again = stage.apply(exported, small_context(tmp_path / "b", recorded=recorded))
+    again = stage.apply(exported, small_context(tmp_path / "b"), recorded)
     assert again.model.session == first.model.session != exported.model.session
     assert again.steps[-1].decisions == recorded
 
@@ -123,9 +123,9 @@ def test_a_record_is_replayed_without_timing(exported, tmp_path):
 def test_a_record_that_does_not_fit_is_refused(exported, tmp_path, change, words):
     plain = {"graph_optimization_level": "all", "disabled_optimizers": [], "config_entries": []}
     recorded = {"session": plain | change} if change else {}
-    context = small_context(tmp_path, recorded=recorded)
+    context = small_context(tmp_path)
     with pytest.raises(StageError, match=words):
-        Session(**FEW, entries=ENTRIES).apply(exported, context)
+        Session(**FEW, entries=ENTRIES).apply(exported, context, recorded)
 
 
 def test_settings_of_the_model_stay(exported, tmp_path):

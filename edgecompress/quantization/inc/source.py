@@ -116,7 +116,7 @@ class Source:
         self.libraries = import_inc()
         self.candidate, self.context, self.model = candidate, context, candidate.model
         self.tables = (embedding_bits, embedding_block)
-        self.force = force or context.recorded is not None
+        self.force = force
         module = load_module(self.model)
         if len(list(blocks(module))) < len(layer_list(module)):
             raise StageError(

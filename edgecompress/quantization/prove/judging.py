@@ -1,25 +1,28 @@
-"""Stages whose result must answer as the fp32 model does: what every scheme is held to.
+"""Whether a quantized model still answers as the fp32 model does: what every scheme is held to.
 
 A result is compared with the model that it was made of, on a few samples. Where it no longer gives
 answers, the layer at fault is looked for, by halves of the graph, and kept in fp32; where that does
-not help, the stage fails.
+not help, the scheme fails.
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from edgecompress.context import Context, Progress
 from edgecompress.errors import EdgeCompressError, StageError
-from edgecompress.stage import Context, Transform
-from edgecompress.values import Candidate, Json
+from edgecompress.values import Candidate, Json, OnnxModel
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from edgecompress.models.storage import StoredModel
     from edgecompress.quantization.prove.answers import OutputError
     from edgecompress.values import Feed
+
+Write = Callable[[Mapping[str, str]], Candidate]
 
 MOST_SAMPLES = 8
 MADE_SHAPES = ((1, 5), (1, 11), (3, 9), (1, 16), (2, 7))
@@ -38,48 +41,6 @@ ADVICE = (
 )
 
 
-class Judged(Transform):
-    """A stage that writes an ONNX model whose answers are compared with those it had before."""
-
-    force: bool = False
-    """Keep the result although its answers are no longer those of the fp32 model."""
-
-    @abstractmethod
-    def make(self, candidate: Candidate, context: Context, held: Mapping[str, str]) -> Candidate:
-        """Write the model once.
-
-        Parameters
-        ----------
-        candidate : Candidate
-        context : Context
-        held : mapping of str to str
-            Weights (of those that `parts` gives) that stay in fp32, and why.
-        """
-
-    def parts(self, stored: StoredModel) -> Sequence[str]:
-        """Give the weights that can be held in fp32 one by one, in the graph's order."""
-        from edgecompress.quantization.graphs.constants import lift_constants
-        from edgecompress.quantization.graphs.layers import find_layers, name_nodes
-
-        name_nodes(stored)
-        lift_constants(stored)
-        layers = [layer for layer in find_layers(stored) if not layer.refused]
-        return list(dict.fromkeys(next(filter(None, layer.weights)) for layer in layers))
-
-    def apply(self, candidate: Candidate, context: Context) -> Candidate:
-        """Write the model and compare its answers; see `make` for what else can be wrong.
-
-        Raises
-        ------
-        StageError
-            When they are no longer those of the fp32 model.
-        """
-        if context.recorded is not None:  # decided when the model was first made
-            held = {str(k): str(v) for k, v in context.recorded.get("held", {}).items()}
-            return _with(self.make(candidate, context, held), {}, held)
-        return _Judge(self, candidate, context).run()
-
-
 @dataclass(frozen=True)
 class _Verdict:
     """How far a model's answers lie from fp32's, and why they are none."""
@@ -88,54 +49,95 @@ class _Verdict:
     fault: str
 
 
-class _Judge:
-    """One candidate whose results are compared: its samples, and its own answers to them."""
+class Judge:
+    """One fp32 model that results are compared with: its samples, and its own answers to them.
 
-    def __init__(self, stage: Judged, candidate: Candidate, context: Context) -> None:
-        from edgecompress.models.inputs import onnx_model
+    Parameters
+    ----------
+    source : OnnxModel
+        In fp32.
+    samples : callable
+        Gives what models are compared on, at most `MOST_SAMPLES`, and what they are, for a
+        sentence.
+    scratch : Path
+    progress : Progress
+    given : bool
+        Whether a person gave the samples, who wants to hear what is wrong with them.
+    force : bool
+        Whether a result is kept whose answers are none.
+    """
 
-        self.stage, self.candidate, self.context = stage, candidate, context
-        self.source = onnx_model(candidate)
+    def __init__(
+        self,
+        source: OnnxModel,
+        samples: Callable[[], tuple[Sequence[Feed], str]],
+        scratch: Path,
+        progress: Progress,
+        *,
+        given: bool = False,
+        force: bool = False,
+    ) -> None:
+        from edgecompress.quantization.prove.answers import give_large_blocks_back, outputs_of
+
+        self.source, self.scratch, self.progress, self.force = source, scratch, progress, force
         self.made = 0
+        self.reason = ""
+        give_large_blocks_back()
+        try:  # before anything else takes memory
+            feeds, self.what = samples()
+            self.names, self.expected = outputs_of(source, feeds, reference=True)
+        except EdgeCompressError as error:
+            if given:
+                raise
+            self.reason = str(error)
+        else:
+            self.feeds = list(feeds[: len(self.expected)])
 
-    def run(self) -> Candidate:
-        """Make the model, and make it again with layers in fp32 where its answers are none."""
-        reason = self._expect()
-        made = self.stage.make(self.candidate, self.context, {})
-        if reason:
-            return _with(made, {"not_compared": reason}, {})
+    def run(
+        self, write: Write, names: Callable[[StoredModel], Sequence[str]]
+    ) -> tuple[Candidate, dict[str, str], Json]:
+        """Make the model, and make it again with layers in fp32 where its answers are none.
+
+        Parameters
+        ----------
+        write : callable
+            Makes the model with the weights in fp32 that it is given, by their names and why.
+        names : callable
+            Gives the weights that can be held in fp32 one by one, in the graph's order.
+
+        Returns
+        -------
+        made : Candidate
+        held : dict of str to str
+            Weights that stay in fp32, and why.
+        answers : dict
+            What was compared, as a step measures it.
+
+        Raises
+        ------
+        StageError
+            When its answers are no longer those of the fp32 model.
+        """
+        made = write({})
+        if self.reason:
+            return made, {}, {"not_compared": self.reason}
         verdict = self._verdict(made)
-        if not verdict.fault or self.stage.force:
-            return _with(made, self._json(verdict), {})
+        if not verdict.fault or self.force:
+            return made, {}, self._json(verdict)
         held: dict[str, str] = {}
         first = verdict.fault
         while self._verdict(made, STRICT).fault and len(held) < MOST_HELD:
-            name = self._culprit(held)
+            name = self._culprit(write, names, held)
             if name is None:
                 break
             held[name] = f"in 8 bits or fewer, {first}"
-            again = self._make(held)
+            again = self._make(write, held)
             if again is None:
                 break
             made, verdict = again, self._verdict(again)
         if verdict.fault:
             raise StageError(self._refusal(first, held, made))
-        return _with(made, self._json(verdict), held)
-
-    def _expect(self) -> str:
-        """Run the fp32 model, before anything else takes memory; say why it cannot be."""
-        from edgecompress.quantization.prove.answers import give_large_blocks_back, outputs_of
-
-        give_large_blocks_back()
-        try:
-            feeds, self.what = judging_samples(self.stage, self.candidate, self.context)
-            self.names, self.expected = outputs_of(self.source, feeds, reference=True)
-        except EdgeCompressError as error:
-            if getattr(self.stage, "inputs", None):
-                raise  # whoever gives inputs wants to hear what is wrong with them
-            return str(error)
-        self.feeds = list(feeds[: len(self.expected)])
-        return ""
+        return made, held, self._json(verdict)
 
     def _verdict(self, made: Candidate, strict: float = 1.0) -> _Verdict:
         from edgecompress.models.inputs import onnx_model
@@ -148,36 +150,41 @@ class _Judge:
         errors = compare_outputs(self.names, self.expected, found, strict=strict)
         return _Verdict(errors, first_fault(errors))
 
-    def _make(self, held: Mapping[str, str]) -> Candidate | None:
+    def _make(self, write: Write, held: Mapping[str, str]) -> Candidate | None:
         """Make the model once more; None where too many were made or nothing is left to do."""
         self.made += 1
         if self.made > MOST_MADE:
             return None
-        self.context.progress(self.made, MOST_MADE, "looking for the layer at fault")
+        self.progress(self.made, MOST_MADE, "looking for the layer at fault")
         try:
-            return self.stage.make(self.candidate, self.context, held)
+            return write(held)
         except StageError:
             return None
 
-    def _culprit(self, held: Mapping[str, str]) -> str | None:
+    def _culprit(
+        self,
+        write: Write,
+        names: Callable[[StoredModel], Sequence[str]],
+        held: Mapping[str, str],
+    ) -> str | None:
         """Find the layer with which the first layers of the graph stop giving answers.
 
         All layers behind the first so many are in fp32; their number is halved as far as it goes.
         """
         from edgecompress.models.storage import read_model
 
-        names = [n for n in self.stage.parts(read_model(self.source.path)) if n not in held]
-        fine, wrong = 0, len(names)
+        layers = [name for name in names(read_model(self.source.path)) if name not in held]
+        fine, wrong = 0, len(layers)
         while wrong - fine > 1:
             middle = (fine + wrong) // 2
-            made = self._make({**held, **dict.fromkeys(names[middle:], "not yet")})
+            made = self._make(write, {**held, **dict.fromkeys(layers[middle:], "not yet")})
             if self.made > MOST_MADE:
                 return None
             if made is not None and self._verdict(made, STRICT).fault:
                 wrong = middle
             else:
                 fine = middle
-        return names[wrong - 1] if names else None
+        return layers[wrong - 1] if layers else None
 
     def _json(self, verdict: _Verdict) -> Json:
         return answers_json(verdict.errors, len(self.feeds), self.what, verdict.fault)
@@ -192,7 +199,7 @@ class _Judge:
         from edgecompress.models.inputs import onnx_model
         from edgecompress.quantization.prove.layer_errors import tensor_errors, worst_step
 
-        folder = self.context.scratch / "parting"
+        folder = self.scratch / "parting"
         try:
             found = tensor_errors(self.source, onnx_model(made), self.feeds[:2], folder)
         except StageError:
@@ -201,8 +208,8 @@ class _Judge:
         return f"; they part at {worst.tensor}, which {worst.node} makes" if worst else ""
 
 
-def judging_samples(stage: Any, candidate: Candidate, context: Context) -> tuple[list[Feed], str]:
-    """Choose what models are compared on: the stage's own data, examples, or made-up inputs.
+def judging_samples(candidate: Candidate, context: Context) -> tuple[list[Feed], str]:
+    """Choose what models are compared on: examples, or made-up inputs.
 
     Returns
     -------
@@ -221,9 +228,6 @@ def judging_samples(stage: Any, candidate: Candidate, context: Context) -> tuple
     from edgecompress.models.synthetic import made_feeds
 
     source = onnx_model(candidate)
-    if getattr(stage, "inputs", None) is not None:
-        most = min(getattr(stage, "samples", None) or MOST_SAMPLES, MOST_SAMPLES)
-        return list(stage.given_data(candidate, source, most).feeds()), "calibration samples"
     specs = signature(source)
     examples = (context.validation or context.train)[:MOST_SAMPLES]
     rows = encode_rows(candidate, examples)
@@ -231,16 +235,6 @@ def judging_samples(stage: Any, candidate: Candidate, context: Context) -> tuple
         count = min(len(rows.lengths), MOST_SAMPLES)
         return [typed_feed(rows, [row], specs) for row in range(count)], "examples"
     return made_feeds(source, MADE_SHAPES, context.seed, packed=False), "made-up inputs"
-
-
-def _with(made: Candidate, answers: Json, held: Mapping[str, str]) -> Candidate:
-    """Put into the last step what was measured, and which layers were held in fp32."""
-    step = made.steps[-1]
-    measured = {**step.measured, **({"answers": answers} if answers else {})}
-    decisions = {**step.decisions, **({"held": dict(held)} if held else {})}
-    return replace(
-        made, steps=(*made.steps[:-1], replace(step, measured=measured, decisions=decisions))
-    )
 
 
 def answers_json(errors: Iterable[OutputError], samples: int, what: str, fault: str) -> Json:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import PositiveInt, field_validator
 
 from edgecompress.errors import StageError
-from edgecompress.stage import Context, Kind, Transform
+from edgecompress.stage import Context, Decisions, Kind, Transform
 from edgecompress.values import Candidate, TorchModel
 
 
@@ -35,11 +35,17 @@ class Layers(Transform):
             raise ValueError("name the layers to keep in ascending order, from 0, each once")
         return keep
 
-    def apply(self, candidate: Candidate, context: Context) -> Candidate:
-        """Choose the layers on a copy of the model, and write the shorter one."""
+    def decide(self, candidate: Candidate, context: Context) -> Decisions:
+        """Choose the layers that stay.
+
+        Raises
+        ------
+        StageError
+            When the model has fewer layers than are to be kept.
+        """
         from edgecompress.surgery.families import layer_list
-        from edgecompress.surgery.layers import evenly_spread, keep_layers
-        from edgecompress.surgery.model import load_module, save_module
+        from edgecompress.surgery.layers import evenly_spread
+        from edgecompress.surgery.model import load_module
 
         module = load_module(candidate.model)
         there = len(layer_list(module))
@@ -54,9 +60,28 @@ class Layers(Transform):
             kept = evenly_spread(there, self.keep)
         else:
             kept, dropped = self._least_effect(module, candidate, context, there, self.keep)
+        return Decisions({"kept": list(kept), "dropped": dropped})
+
+    def make(self, candidate: Candidate, decisions: Decisions, context: Context) -> Candidate:
+        """Write the model with the layers that stay.
+
+        Raises
+        ------
+        StageError
+            When the record is not of this model.
+        """
+        from edgecompress.surgery.layers import keep_layers
+        from edgecompress.surgery.model import load_module, save_module
+
+        try:
+            kept = [int(layer) for layer in decisions.record["kept"]]
+        except (KeyError, TypeError, ValueError):
+            raise StageError(
+                "prune.layers has no record of which layers it kept; run the recipe again"
+            ) from None
+        module = load_module(candidate.model)
         keep_layers(module, kept)
-        model = save_module(module, context.folder / "model")
-        return candidate.with_model(model, kept=list(kept), dropped=dropped)
+        return candidate.with_model(save_module(module, context.folder / "model"))
 
     def _least_effect(
         self, module: Any, candidate: Candidate, context: Context, there: int, keep: int

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from edgecompress.stage import Context, Kind, Transform
+from edgecompress.stage import Context, Decisions, Kind, Transform
 from edgecompress.surgery.patterns import PatternText, read_pattern, wanted_sparsity
 from edgecompress.values import Candidate, TorchModel
 
@@ -43,7 +43,12 @@ class Magnitude(Transform):
         wanted_sparsity(self.sparsity, self.pattern)
         return self
 
-    def apply(self, candidate: Candidate, context: Context) -> Candidate:
+    def make(
+        self,
+        candidate: Candidate,
+        decisions: Decisions,  # noqa: ARG002
+        context: Context,
+    ) -> Candidate:
         """Write a copy of the model with the smallest weights set to zero."""
         import torch
 

@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from edgecompress.errors import StageError
-from edgecompress.stage import Context, Kind, Transform
+from edgecompress.stage import Context, Decisions, Kind, Transform
 from edgecompress.values import Candidate, Json, TorchModel
 
 MEASURED_WIDTHS = 16
@@ -120,8 +120,8 @@ class Structured(Transform):
             )
         return self
 
-    def apply(self, candidate: Candidate, context: Context) -> Candidate:
-        """Rank on a copy of the model, cut it, fit it, and write the smaller one.
+    def decide(self, candidate: Candidate, context: Context) -> Decisions:
+        """Decide how many heads and neurons each layer keeps.
 
         Raises
         ------
@@ -129,43 +129,39 @@ class Structured(Transform):
             When a layer would be left empty, the target cannot be met, or the model is of a kind
             that cannot be pruned or fitted.
         """
-        from edgecompress.surgery.heads_and_neurons import keep_heads_and_neurons
-        from edgecompress.surgery.hidden import hidden_size, keep_hidden
-        from edgecompress.surgery.model import load_module, save_module
-        from edgecompress.training.reconstruction import Remains, check_fits, reconstruct
-        from edgecompress.training.structure import sizes
+        cut = _Cut(self, candidate, context)
+        record = {"heads": cut.kept.heads, "neurons": cut.kept.counts[1]}
+        return Decisions(record, cut.plan.measured, made=cut)
 
-        module = load_module(candidate.model)
-        before = sizes(module)
-        wide = hidden_size(module)
-        channels = self._channel_count(wide)
-        if max(before[1]) < self.multiple_of and (self.ffn or self.target):
-            raise StageError(
-                f"multiple_of is {self.multiple_of}, but no layer has more than {max(before[1])} "
-                "neurons; lower it"
-            )
-        if self.reconstruct:
-            check_fits(module)
-        work = _Calibration(self, candidate, module, context)
-        plan = _Plan(self, module, work, context)
-        hidden = work.channels(channels)
-        if hidden is not None:
-            keep_hidden(module, hidden)
-        kept = plan.kept(module)
+    def make(self, candidate: Candidate, decisions: Decisions, context: Context) -> Candidate:
+        """Cut a copy of the model, fit what is left to the original, and write it.
+
+        Raises
+        ------
+        StageError
+            When the record is of another model.
+        """
+        from edgecompress.surgery.heads_and_neurons import keep_heads_and_neurons
+        from edgecompress.surgery.model import load_module, save_module
+        from edgecompress.training.reconstruction import Remains, reconstruct
+
+        cut = decisions.made or _Cut(self, candidate, context, decisions.record)
+        module, kept, before = cut.module, cut.kept, cut.plan.before
         keep_heads_and_neurons(module, kept.heads, kept.neurons)
-        measured = dict(plan.measured)
+        measured: Json = {}
         if self.reconstruct:
-            remains = Remains(kept.heads, kept.neurons, hidden)
             total = len(before[0])
             measured["reconstruction"] = reconstruct(
                 module,
                 load_module(candidate.model),
-                work.rows,
-                remains,
+                cut.work.rows,
+                Remains(kept.heads, kept.neurons, cut.hidden),
                 self.ridge,
                 lambda done: context.progress(done, total, "blocks fitted"),
             )
-        decided: Json = {"hidden": channels, "hidden_before": wide} if hidden is not None else {}
+        hidden: Json = {}
+        if cut.hidden is not None:
+            hidden = {"hidden": len(cut.hidden), "hidden_before": cut.plan.wide}
         return candidate.with_model(
             save_module(module, context.folder / "model"),
             measured=measured,
@@ -173,10 +169,10 @@ class Structured(Transform):
             neurons=kept.counts[1],
             heads_before=before[0],
             neurons_before=before[1],
-            **decided,
+            **hidden,
         )
 
-    def _channel_count(self, wide: int) -> int:
+    def channel_count(self, wide: int) -> int:
         """Give how many hidden channels are left."""
         if not self.hidden:
             return wide
@@ -187,6 +183,42 @@ class Structured(Transform):
                 f"remove at most {1 - self.multiple_of / wide:.3f}"
             )
         return count
+
+
+class _Cut:
+    """A copy of the model without the hidden channels that go, and what else is to go.
+
+    `record` holds how many heads and neurons stay; without it that is decided.
+    """
+
+    def __init__(
+        self,
+        stage: Structured,
+        candidate: Candidate,
+        context: Context,
+        record: Json | None = None,
+    ) -> None:
+        from edgecompress.surgery.hidden import keep_hidden
+        from edgecompress.surgery.model import load_module
+        from edgecompress.training.reconstruction import check_fits
+
+        self.module = load_module(candidate.model)
+        self.plan = _Plan(stage, self.module, context, record)
+        channels = stage.channel_count(self.plan.wide)
+        widest = max(self.plan.before[1])
+        if widest < stage.multiple_of and (stage.ffn or stage.target):
+            raise StageError(
+                f"multiple_of is {stage.multiple_of}, but no layer has more than {widest} "
+                "neurons; lower it"
+            )
+        if stage.reconstruct:
+            check_fits(self.module)
+        self.work = _Calibration(stage, candidate, self.module, context)
+        self.plan.weigh(self.module, self.work)
+        self.hidden = self.work.channels(channels)
+        if self.hidden is not None:
+            keep_hidden(self.module, self.hidden)
+        self.kept = self.plan.kept(self.module)
 
 
 class _Calibration:
@@ -241,24 +273,25 @@ class _Calibration:
 class _Plan:
     """Which heads and neurons stay."""
 
+    work: _Calibration
+
     def __init__(
-        self, stage: Structured, module: Any, work: _Calibration, context: Context
+        self, stage: Structured, module: Any, context: Context, record: Json | None
     ) -> None:
         from edgecompress.surgery.hidden import hidden_size
         from edgecompress.training import structure
 
-        self.stage, self.work, self.context = stage, work, context
+        self.stage, self.context, self.record = stage, context, record
         self.measured: Json = {}
         self.before = structure.sizes(module)
         self.wide = hidden_size(module)
-        self.whole = self._costs(module).total(*self.before) if self._searches() else 0.0
+        self.whole = 0.0
 
-    def _searches(self) -> bool:
-        return self.stage.target is not None and not self._replayed()
-
-    def _replayed(self) -> bool:
-        target = self.stage.target
-        return self.context.recorded is not None and target is not None and bool(target.latency)
+    def weigh(self, module: Any, work: _Calibration) -> None:
+        """Take the calibration pass, and what the whole model costs, where a search needs it."""
+        self.work = work
+        if self.stage.target is not None and self.record is None:
+            self.whole = self._costs(module).total(*self.before)
 
     def kept(self, module: Any) -> Any:
         """Choose how many, then which; `module` has lost its hidden channels already."""
@@ -275,8 +308,8 @@ class _Plan:
         from edgecompress.training.importance import keep_best
 
         stage, found = self.stage, self.work.importance
-        if self._replayed():
-            return self._recorded()
+        if self.record is not None:
+            return self._recorded(self.record)
         if stage.target is None:
             heads = keep_best(found.heads, stage.heads, "heads")
             neurons = keep_best(found.neurons, stage.ffn, "ffn", stage.multiple_of)
@@ -295,9 +328,8 @@ class _Plan:
         self.measured[aim] = round(costs.total(*chosen) / self.whole, 4)
         return chosen
 
-    def _recorded(self) -> tuple[list[int], list[int]]:
+    def _recorded(self, recorded: Json) -> tuple[list[int], list[int]]:
         """Give what was decided when this model was first made; nothing is timed."""
-        recorded = self.context.recorded or {}
         try:
             heads = [len(kept) for kept in recorded["heads"]]
             neurons = [int(count) for count in recorded["neurons"]]

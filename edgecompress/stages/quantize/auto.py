@@ -7,15 +7,15 @@ as possible and each with its reason. Then 4-bit tables, and forms that were mea
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from pydantic import Field
 
 from edgecompress.errors import StageError
-from edgecompress.quantization.prove.judging import Judged
-from edgecompress.stage import Context, Kind
+from edgecompress.stage import Context, Decisions, Kind
+from edgecompress.stages._fields.judged import Judged
 from edgecompress.stages._fields.linear_types import LinearTypes
 from edgecompress.texts import label_of, tags_of
 from edgecompress.values import Candidate, Example, Json, Measurement, OnnxModel
@@ -81,13 +81,8 @@ class Auto(LinearTypes, Judged):
         """No weight can be held: the search itself decides which layers are in fp32."""
         return ()
 
-    def make(
-        self,
-        candidate: Candidate,
-        context: Context,
-        held: Mapping[str, str],  # noqa: ARG002
-    ) -> Candidate:
-        """Search, write the best model found and say what was tried.
+    def choose(self, candidate: Candidate, context: Context) -> Decisions:
+        """Search; decisions name the form of each layer, and what was tried is measured.
 
         Raises
         ------
@@ -96,6 +91,36 @@ class Auto(LinearTypes, Judged):
         DataError
             When the calibration set is unknown or malformed.
         """
+        checked = self._checked(candidate, context)
+        return replace(_Work(self, *checked, context).run(), made=checked)
+
+    def write(self, candidate: Candidate, decisions: Decisions, context: Context) -> Candidate:
+        """Write the model whose forms were decided, and prove what runs as int8.
+
+        Raises
+        ------
+        StageError
+            When the record is of another model or recipe.
+        """
+        from edgecompress.quantization.prove.proof import check_model, coverage
+        from edgecompress.quantization.search.mixed import write_mixed
+        from edgecompress.quantization.search.units import Assignment
+
+        candidate, source, units, scheme = decisions.made or self._checked(candidate, context)
+        forms, kept, ranges, unfit = self._followed(decisions.record, units)
+        target = context.folder / "model" / "model.onnx"
+        scheme = replace(scheme, unfit=unfit)
+        model, found = write_mixed(source, Assignment(forms), scheme, ranges, target)
+        check_model(model)
+        shown = (found or coverage(model)).to_json(kept)
+        return candidate.with_model(
+            model, **shown, preset=self.preset, types=self.types_json("uint8")
+        )
+
+    def _checked(
+        self, candidate: Candidate, context: Context
+    ) -> tuple[Candidate, OnnxModel, Sequence[Unit], Scheme]:
+        """Give the model in an operator set that is new enough, its layers, and the types."""
         from edgecompress.models.inputs import onnx_model
         from edgecompress.quantization.graphs.opset import with_opset
         from edgecompress.quantization.plan.checks import check_excluded
@@ -107,7 +132,6 @@ class Auto(LinearTypes, Judged):
         source, stored, _ = with_opset(
             onnx_model(candidate), LEAST_OPSET["static"], context.scratch / "upgraded"
         )
-        candidate = replace(candidate, model=source)
         check_excluded(stored, Scheme(exclude=frozenset(self.exclude)))
         units = find_units(stored)
         if not units:
@@ -119,65 +143,27 @@ class Auto(LinearTypes, Judged):
             symmetric_weights=self.symmetric,
             embedding_block=self.embedding_block,
         )
-        if context.recorded is not None:
-            return _again(self, candidate, context.recorded, units, scheme, context)
-        return _Work(self, candidate, source, units, scheme, context).run()
+        return replace(candidate, model=source), source, units, scheme
 
-
-def _finished(
-    stage: Auto,
-    candidate: Candidate,
-    scheme: Scheme,
-    decided: Json,
-    ranges: Mapping[str, tuple[float, float]],
-    measured: Json,
-    context: Context,
-) -> Candidate:
-    """Write the model whose forms were decided, and prove what runs as int8."""
-    from edgecompress.models.inputs import onnx_model
-    from edgecompress.quantization.prove.proof import check_model, coverage
-    from edgecompress.quantization.search.mixed import write_mixed
-    from edgecompress.quantization.search.units import Assignment
-
-    target = context.folder / "model" / "model.onnx"
-    scheme = replace(scheme, unfit=decided.get("unfit", {}))
-    model, found = write_mixed(
-        onnx_model(candidate), Assignment(decided["forms"]), scheme, ranges, target
-    )
-    check_model(model)
-    shown = (found or coverage(model)).to_json(decided["fp32"])
-    types = stage.types_json("uint8")
-    return candidate.with_model(
-        model, measured=measured, **shown, **decided, preset=stage.preset, types=types
-    )
-
-
-def _again(
-    stage: Auto,
-    candidate: Candidate,
-    recorded: Json,
-    units: Sequence[Unit],
-    scheme: Scheme,
-    context: Context,
-) -> Candidate:
-    """Write what was chosen when this model was first made; nothing is judged or timed."""
-    try:
-        keys = ("forms", "fp32", "verdict", "metric", "judged_on", "ranges", "notes")
-        decided = {key: recorded[key] for key in keys}
-        if "unfit" in recorded:
-            decided["unfit"] = {str(k): str(v) for k, v in recorded["unfit"].items()}
-        forms = {str(name): str(form) for name, form in decided["forms"].items()}
-        ranges = {str(k): (float(v[0]), float(v[1])) for k, v in decided["ranges"].items()}
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
-        raise StageError(
-            "quantize.auto has no record of what it chose; run the recipe again"
-        ) from None
-    bits = {f"int{count}" for count in stage.embedding_bits}
-    if forms.keys() != {unit.name for unit in units}:
-        raise StageError("the record of quantize.auto is of a model with other layers")
-    if not set(forms.values()) <= {*stage.forms, *bits, "fp32"}:
-        raise StageError("the record of quantize.auto has forms that this recipe rules out")
-    return _finished(stage, candidate, scheme, decided, ranges, {}, context)
+    def _followed(
+        self, record: Json, units: Sequence[Unit]
+    ) -> tuple[dict[str, Form], Json, dict[str, tuple[float, float]], dict[str, str]]:
+        """Read forms, layers in fp32, ranges and tensors that none holds from a record."""
+        try:
+            forms = {str(name): cast("Form", form) for name, form in record["forms"].items()}
+            kept = {str(name): str(why) for name, why in record["fp32"].items()}
+            ranges = {str(k): (float(v[0]), float(v[1])) for k, v in record["ranges"].items()}
+            unfit = {str(k): str(v) for k, v in record.get("unfit", {}).items()}
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+            raise StageError(
+                "quantize.auto has no record of what it chose; run the recipe again"
+            ) from None
+        bits = {f"int{count}" for count in self.embedding_bits}
+        if forms.keys() != {unit.name for unit in units}:
+            raise StageError("the record of quantize.auto is of a model with other layers")
+        if not set(forms.values()) <= {*self.forms, *bits, "fp32"}:
+            raise StageError("the record of quantize.auto has forms that this recipe rules out")
+        return forms, kept, ranges, unfit
 
 
 class _Work:
@@ -198,8 +184,8 @@ class _Work:
         self.ranges: dict[str, tuple[float, float]] = {}
         self.samples = self._samples(stage.samples)
 
-    def run(self) -> Candidate:
-        """Search and write what was found."""
+    def run(self) -> Decisions:
+        """Search, and give what was found."""
         from edgecompress.quantization.observe.ranges import ranges_json
         from edgecompress.quantization.plan.scheme import EXCLUDED, NOT_ASKED
         from edgecompress.quantization.search.mixed import named, starting_point
@@ -276,9 +262,7 @@ class _Work:
             "seconds": round(trials.elapsed, 1),
         }
         shutil.rmtree(self.context.folder / "trials", ignore_errors=True)
-        return _finished(
-            stage, self.candidate, self.scheme, decided, self.ranges, measured, self.context
-        )
+        return Decisions(decided, measured)
 
     def _forms(self) -> list[Form]:
         """Give the forms that can be tried; for static, calibrate."""

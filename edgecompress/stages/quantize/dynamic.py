@@ -7,11 +7,10 @@ rewritten one weight at a time, so that no second copy of it is ever in memory.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from typing import ClassVar
 
-from edgecompress.quantization.prove.judging import Judged
-from edgecompress.stage import Context, Kind
+from edgecompress.stage import Context, Decisions, Kind
+from edgecompress.stages._fields.judged import Judged, held
 from edgecompress.stages._fields.linear_types import LinearTypes
 from edgecompress.stages._fields.tables import TableTypes
 from edgecompress.values import Candidate, OnnxModel
@@ -26,7 +25,7 @@ class Dynamic(LinearTypes, TableTypes, Judged):
     exclude: tuple[str, ...] = ()
     """Names of nodes or weights that stay fp32."""
 
-    def make(self, candidate: Candidate, context: Context, held: Mapping[str, str]) -> Candidate:
+    def write(self, candidate: Candidate, decisions: Decisions, context: Context) -> Candidate:
         """Write the quantized model and prove what runs as int8.
 
         Raises
@@ -55,7 +54,7 @@ class Dynamic(LinearTypes, TableTypes, Judged):
             embedding_bits=self.embedding_bits,
             embedding_block=self.embedding_block,
             exclude=frozenset(self.exclude),
-            held=held,
+            held=held(decisions),
         )
         check_excluded(stored, scheme)
         context.progress(0, 2, "quantizing weights")

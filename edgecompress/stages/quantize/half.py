@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from edgecompress.errors import StageError
-from edgecompress.quantization.prove.judging import MOST_SAMPLES, Judged
-from edgecompress.stage import Context, Kind
+from edgecompress.quantization.prove.judging import MOST_SAMPLES
+from edgecompress.stage import Context, Decisions, Kind
 from edgecompress.stages._fields.inputs import InputFiles
+from edgecompress.stages._fields.judged import Judged, held
 from edgecompress.values import Candidate, Json, Measurement, OnnxModel, find
 
 if TYPE_CHECKING:
@@ -53,14 +54,27 @@ class Half(InputFiles, Judged):
             )
         return self
 
-    def make(self, candidate: Candidate, context: Context, held: Mapping[str, str]) -> Candidate:
+    def decide(self, candidate: Candidate, context: Context) -> Decisions:
+        """Write the model and compare its answers; with ``compute: half``, time it, too.
+
+        Raises
+        ------
+        StageError
+            When it answers otherwise, or computing in fp16 is not surely faster.
+        """
+        found = super().decide(candidate, context)
+        if self.compute == "float":
+            return found
+        gain = self._gain(candidate, found.made, context)
+        return replace(found, measured={**gain, **found.measured})
+
+    def write(self, candidate: Candidate, decisions: Decisions, context: Context) -> Candidate:
         """Write the model with weights of 16 bits.
 
         Raises
         ------
         StageError
-            When it answers otherwise, has nothing to halve, or computing in fp16 is slower or has
-            no kernels there.
+            When it answers otherwise, has nothing to halve, or has no kernels.
         """
         from edgecompress.models.inputs import onnx_model, parity_feeds
         from edgecompress.models.runner import answers
@@ -81,7 +95,7 @@ class Half(InputFiles, Judged):
         expected = answers(source, feeds)
         model = OnnxModel(context.folder / "model" / "model.onnx", source.session)
         model.directory.mkdir(parents=True, exist_ok=True)
-        decided |= self._write(source.path, model.path, held)
+        decided |= self._write(source.path, model.path, held(decisions))
         try:
             check_model(model)
             found = answers(model, feeds)
@@ -92,8 +106,6 @@ class Half(InputFiles, Judged):
         if self.tolerance and worst > self.tolerance:
             limit = f"more than {self.tolerance:g}"
             raise StageError(f"in {self.dtype} the outputs differ by {worst:g}, {limit}")
-        halved = replace(candidate, model=model)
-        measured = self._gain(candidate, halved, context) if self.compute == "half" else {}
         before, after = (
             sum(file.stat().st_size for file in onnx_model_files(each.path))
             for each in (onnx_model(candidate), model)
@@ -101,7 +113,6 @@ class Half(InputFiles, Judged):
         shutil.rmtree(upgraded, ignore_errors=True)
         return candidate.with_model(
             model,
-            measured=measured,
             dtype=self.dtype,
             compute=self.compute,
             max_abs_difference=worst if isfinite(worst) else None,
@@ -116,19 +127,19 @@ class Half(InputFiles, Judged):
 
         return halved_weights(stored) if self.compute == "float" else ()
 
-    def _write(self, source: Path, target: Path, held: Mapping[str, str]) -> dict[str, Any]:
+    def _write(self, source: Path, target: Path, whole: Mapping[str, str]) -> dict[str, Any]:
         from edgecompress.models.storage import read_model, write_model
         from edgecompress.quantization.write.halves import compute_in_half, store_in_half
 
         if self.compute == "half":
             compute_in_half(source, target)
             return {}
-        made = store_in_half(read_model(source), self.dtype, held)
+        made = store_in_half(read_model(source), self.dtype, whole)
         write_model(made.model, target)
         return {"weights": len(made.weights), "left_in_fp32": made.left}
 
     def _gain(self, before: Candidate, after: Candidate, context: Context) -> Json:
-        """Refuse what is not surely faster; nothing is timed when the model is made again.
+        """Refuse what is not surely faster.
 
         Raises
         ------
@@ -137,8 +148,6 @@ class Half(InputFiles, Judged):
         """
         from edgecompress.quantization.prove.gains import round_json, sure_speedup
 
-        if context.recorded is not None:
-            return {}
         context.progress(0, 1, "timing fp16 against fp32")
         found = self._times((before, after), context)[1]
         if sure_speedup(found) > 1:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from edgecompress.errors import DataError
-from edgecompress.stage import Context, Kind
+from edgecompress.stage import Context, Decisions, Kind
 from edgecompress.stages._fields.inc import IncCalibration
-from edgecompress.values import Candidate, OnnxModel, TorchModel
+from edgecompress.values import Candidate, Json, OnnxModel, TorchModel
+
+if TYPE_CHECKING:
+    from edgecompress.quantization.inc.source import Source
 
 Alpha = Annotated[float, Field(ge=0, le=1)] | Literal["auto"]
 
@@ -44,8 +47,8 @@ class IncAuto(IncCalibration):
     judged_on: int | None = Field(default=None, ge=1)
     """How many validation examples to judge by; by default all."""
 
-    def apply(self, candidate: Candidate, context: Context) -> Candidate:
-        """Tune, or make again what was chosen; decisions name the plan and what is int8.
+    def decide(self, candidate: Candidate, context: Context) -> Decisions:
+        """Tune; the decision is the best plan.
 
         What was tried, with each plan's metric, stands in the step's ``measured``.
 
@@ -58,35 +61,17 @@ class IncAuto(IncCalibration):
         StageError
             When no plan works.
         """
-        import shutil
-
         from edgecompress.determinism import torch_threads
-        from edgecompress.quantization.inc.config import IncConfig
         from edgecompress.quantization.inc.library import quiet
 
-        if not context.validation and context.recorded is None:
+        if not context.validation:
             raise DataError(
                 "quantize.inc_auto judges by validation examples, and there are none: give "
                 "`validation` in `data`, or use quantize.inc_dynamic"
             )
-        path = context.folder / "model" / "model.onnx"
         with quiet(), torch_threads(1):
-            from edgecompress.quantization.inc.source import Source
             from edgecompress.quantization.inc.tuning import Ledger, Settings, Tuner
 
-            source = Source(
-                candidate,
-                context,
-                self._examples(context),
-                self.embedding_bits,
-                self.embedding_block,
-                self.force,
-            )
-            if context.recorded is not None:
-                plan = IncConfig.from_json(context.recorded.get("chosen"))
-                model, decisions = source.quantize(plan, path)
-                decisions.pop("answers")
-                return candidate.with_model(model, chosen=plan.to_json(), **decisions)
             settings = Settings(
                 self.max_drop,
                 self.seconds,
@@ -96,34 +81,68 @@ class IncAuto(IncCalibration):
                 self.thorough,
             )
             judged = tuple(context.validation)[: self.judged_on]
+            source = self._source(candidate, context, force=self.force)
             tuner = Tuner(source, settings, judged, Ledger(context.scratch))
             best = tuner.run()
         ledger = tuner.ledger
         trial = ledger.trials[best]
-        decisions = dict(trial.decisions)
-        answers = decisions.pop("answers", {})
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(ledger.path(best), path)
-        return candidate.with_model(
-            OnnxModel(path),
-            measured={
-                "answers": answers,
-                "metric": tuner.metric,
-                "fp32": ledger.baseline,
-                "score": trial.score,
-                "kept": (trial.score or 0.0) >= tuner.goal,
-                "examples": len(judged),
-                "seconds": round(ledger.seconds, 1),
-                "tried": [
-                    {
-                        "plan": one.plan.name,
-                        "exclude": list(one.plan.exclude),
-                        "score": one.score,
-                        "outcome": one.outcome,
-                    }
-                    for one in ledger.trials
-                ],
-            },
-            chosen=trial.plan.to_json(),
-            **decisions,
-        )
+        measured = {
+            "metric": tuner.metric,
+            "fp32": ledger.baseline,
+            "score": trial.score,
+            "kept": (trial.score or 0.0) >= tuner.goal,
+            "examples": len(judged),
+            "seconds": round(ledger.seconds, 1),
+            "tried": [
+                {
+                    "plan": one.plan.name,
+                    "exclude": list(one.plan.exclude),
+                    "score": one.score,
+                    "outcome": one.outcome,
+                }
+                for one in ledger.trials
+            ],
+        }
+        made = (OnnxModel(ledger.path(best)), trial.decisions)
+        return Decisions({"chosen": trial.plan.to_json()}, measured, made)
+
+    def make(self, candidate: Candidate, decisions: Decisions, context: Context) -> Candidate:
+        """Give the best model that was tried, or quantize by its plan again; nothing is judged.
+
+        Decisions name what is int8.
+
+        Raises
+        ------
+        MissingExtraError
+            When neural-compressor is not installed.
+        StageError
+            When the record holds no plan.
+        """
+        import shutil
+
+        from edgecompress.determinism import torch_threads
+        from edgecompress.quantization.inc.library import quiet
+
+        path = context.folder / "model" / "model.onnx"
+        measured: Json = {}
+        if decisions.made is not None:
+            model, found = decisions.made
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(model.path, path)
+            measured["answers"] = found.get("answers", {})
+        else:
+            with quiet(), torch_threads(1):
+                from edgecompress.quantization.inc.config import IncConfig
+
+                plan = IncConfig.from_json(decisions.record.get("chosen"))
+                source = self._source(candidate, context, force=True)
+                _, found = source.quantize(plan, path)
+        found = {name: value for name, value in found.items() if name != "answers"}
+        return candidate.with_model(OnnxModel(path), measured=measured, **found)
+
+    def _source(self, candidate: Candidate, context: Context, *, force: bool) -> Source:
+        from edgecompress.quantization.inc.source import Source
+
+        examples = self._examples(context)
+        bits, block = self.embedding_bits, self.embedding_block
+        return Source(candidate, context, examples, bits, block, force)

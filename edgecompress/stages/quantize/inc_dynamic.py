@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from edgecompress.stage import Context, Kind
+from edgecompress.stage import Context, Decisions, Kind
 from edgecompress.stages._fields.inc import IncTables
 from edgecompress.values import Candidate, OnnxModel, TorchModel
 
@@ -23,7 +23,7 @@ class IncDynamic(IncTables):
     exclude: tuple[str, ...] = ()
     """Linear layers that stay fp32, by their paths in the model."""
 
-    def apply(self, candidate: Candidate, context: Context) -> Candidate:
+    def make(self, candidate: Candidate, decisions: Decisions, context: Context) -> Candidate:
         """Quantize; decisions name what is int8 and how far ONNX Runtime is from PyTorch.
 
         Raises
@@ -45,5 +45,5 @@ class IncDynamic(IncTables):
             IncConfig("dynamic", exclude=self.exclude),
             embedding_bits=self.embedding_bits,
             embedding_block=self.embedding_block,
-            force=self.force,
+            force=self.force or bool(decisions.record),  # accepted when it was first made
         )

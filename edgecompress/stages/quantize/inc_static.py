@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from edgecompress.stage import Context, Kind
+from edgecompress.stage import Context, Decisions, Kind
 from edgecompress.stages._fields.inc import IncCalibration
 from edgecompress.values import Candidate, OnnxModel, TorchModel
 
@@ -33,7 +33,7 @@ class IncStatic(IncCalibration):
     exclude: tuple[str, ...] = ()
     """Linear layers that stay fp32, by their paths in the model."""
 
-    def apply(self, candidate: Candidate, context: Context) -> Candidate:
+    def make(self, candidate: Candidate, decisions: Decisions, context: Context) -> Candidate:
         """Quantize; decisions name what is int8 and how far ONNX Runtime is from PyTorch.
 
         Raises
@@ -58,5 +58,5 @@ class IncStatic(IncCalibration):
             self._examples(context),
             embedding_bits=self.embedding_bits,
             embedding_block=self.embedding_block,
-            force=self.force,
+            force=self.force or bool(decisions.record),  # accepted when it was first made
         )

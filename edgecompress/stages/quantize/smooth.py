@@ -14,9 +14,9 @@ from pydantic import Field
 
 from edgecompress.errors import StageError
 from edgecompress.quantization.observe.calibration_data import CalibrationData
-from edgecompress.quantization.prove.judging import Judged
-from edgecompress.stage import Context, Kind
+from edgecompress.stage import Context, Decisions, Kind
 from edgecompress.stages._fields.inputs import CalibrationFields
+from edgecompress.stages._fields.judged import Judged
 from edgecompress.values import Candidate, Json, OnnxModel
 
 if TYPE_CHECKING:
@@ -52,83 +52,68 @@ class Smooth(CalibrationFields, Judged):
         """Quantizing follows: this stage leaves all in fp32."""
         return True
 
-    def make(
-        self,
-        candidate: Candidate,
-        context: Context,
-        held: Mapping[str, str],  # noqa: ARG002
-    ) -> Candidate:
-        """Measure channels, choose alphas, write the smoothed model and compare its answers.
+    def choose(self, candidate: Candidate, context: Context) -> Decisions:
+        """Measure channels, and choose the alpha of each layer that gains by it.
 
         Raises
         ------
         StageError
             When the model is quantized already or has no layer that can be smoothed, there is
-            nothing to calibrate with, an activation is not finite, or the answers change.
+            nothing to calibrate with, or an activation is not finite.
         DataError
             When the calibration set or files of inputs are missing or malformed.
         """
-        from edgecompress.models.inputs import onnx_model
-        from edgecompress.models.storage import write_model
-        from edgecompress.quantization.graphs.opset import with_opset
         from edgecompress.quantization.observe.channels import one_thread
-        from edgecompress.quantization.plan.checks import check_excluded
-        from edgecompress.quantization.plan.scheme import LEAST_OPSET, Scheme
-        from edgecompress.quantization.prove.proof import check_model
-        from edgecompress.quantization.write.smooth import refused_groups, smooth, smoothable
 
-        upgraded = context.scratch / "upgraded"
-        source, stored, decided = with_opset(onnx_model(candidate), LEAST_OPSET["static"], upgraded)
-        exclude = frozenset(self.exclude)
-        check_excluded(stored, Scheme(exclude=exclude))
-        groups = smoothable(stored, exclude, multiply=self.multiply)
-        left = refused_groups(stored, groups)
-        if not groups:
-            _refuse(left)
-        data = self.calibration_data(candidate, source, context)
-        seen = self._seen(source, data, [group.data for group in groups], context)
-        if context.recorded is None:
-            with one_thread():
-                choices = self._choose(stored, groups, seen, context)
-            alphas = {name: choice.alpha for name, choice in choices.items()}
-        else:
-            choices, alphas = {}, _recorded(context.recorded, groups)
-        factors = _factors(stored, groups, seen, alphas)
-        model = OnnxModel(context.folder / "model" / "model.onnx", source.session)
+        work = _Work(self, candidate, context)
+        with one_thread():
+            choices = self._alphas(work, context)
+        return Decisions(
+            {"alphas": {n: one.alpha for n, one in choices.items() if one.alpha is not None}},
+            {"errors": {name: [one.plain_error, one.error] for name, one in choices.items()}},
+            made=work,
+        )
+
+    def write(self, candidate: Candidate, decisions: Decisions, context: Context) -> Candidate:
+        """Write the smoothed model and compare its fp32 answers.
+
+        Raises
+        ------
+        StageError
+            When the answers change, or the record is of another model.
+        DataError
+            When the calibration set or files of inputs are missing or malformed.
+        """
+        from edgecompress.models.storage import write_model
+        from edgecompress.quantization.prove.proof import check_model
+        from edgecompress.quantization.write.smooth import smooth
+
+        work = decisions.made or _Work(self, candidate, context)
+        alphas = _recorded(decisions.record, work.groups)
+        model = OnnxModel(context.folder / "model" / "model.onnx", work.source.session)
         model.directory.mkdir(parents=True, exist_ok=True)
-        write_model(smooth(stored, groups, factors), model.path)
+        write_model(smooth(work.stored, work.groups, _factors(work, alphas)), model.path)
         check_model(model)
-        difference = _check_parity(source, model, data)
-        shutil.rmtree(upgraded, ignore_errors=True)
-        smoothed = {name: alpha for name, alpha in alphas.items() if alpha is not None}
+        difference = _check_parity(work.source, model, work.data)
+        shutil.rmtree(work.upgraded, ignore_errors=True)
         return candidate.with_model(
             model,
-            measured={
-                "errors": {name: [c.plain_error, c.error] for name, c in choices.items()},
-                "max_relative_difference": difference,
-            },
-            alphas=smoothed,
-            folded=[g.data for g in groups if g.folds and g.data in smoothed],
-            multiplied=[g.data for g in groups if not g.folds and g.data in smoothed],
+            measured={"max_relative_difference": difference},
+            folded=[g.data for g in work.groups if g.folds and alphas[g.data] is not None],
+            multiplied=[g.data for g in work.groups if not g.folds and alphas[g.data] is not None],
             left={
-                **left,
+                **work.left,
                 **{n: "gains nothing" for n, alpha in alphas.items() if alpha is None},
             },
-            calibrated_on=data.count,
-            **decided,
+            calibrated_on=work.data.count,
+            **work.upgrade,
         )
 
     def parts(self, stored: StoredModel) -> Sequence[str]:  # noqa: ARG002
         """No weight can be held: the answers must not change at all."""
         return ()
 
-    def _choose(
-        self,
-        stored: StoredModel,
-        groups: Sequence[Group],
-        seen: Mapping[str, Channels],
-        context: Context,
-    ) -> dict[str, Choice]:
+    def _alphas(self, work: _Work, context: Context) -> dict[str, Choice]:
         from edgecompress.quantization.write.smooth import (
             ALPHAS,
             Choice,
@@ -137,18 +122,46 @@ class Smooth(CalibrationFields, Judged):
         )
 
         found = {}
-        for number, group in enumerate(groups):
-            context.progress(number, len(groups), "alphas")
+        for number, group in enumerate(work.groups):
+            context.progress(number, len(work.groups), "alphas")
             if self.alpha == "auto":
-                weight = group_weight(stored, group)
-                found[group.data] = choose_alpha(seen[group.data], weight, ALPHAS)
+                weight = group_weight(work.stored, group)
+                found[group.data] = choose_alpha(work.seen[group.data], weight, ALPHAS)
             else:
                 found[group.data] = Choice(self.alpha, 0.0, 0.0)
         return found
 
-    def _seen(
-        self, source: OnnxModel, data: CalibrationData, names: list[str], context: Context
-    ) -> dict[str, Channels]:
+
+class _Work:
+    """The graph, the groups of its layers that can be smoothed, and what was seen of their inputs.
+
+    Raises
+    ------
+    StageError
+        When there is nothing to smooth, or nothing to calibrate with.
+    """
+
+    def __init__(self, stage: Smooth, candidate: Candidate, context: Context) -> None:
+        from edgecompress.models.inputs import onnx_model
+        from edgecompress.quantization.graphs.opset import with_opset
+        from edgecompress.quantization.plan.checks import check_excluded
+        from edgecompress.quantization.plan.scheme import LEAST_OPSET, Scheme
+        from edgecompress.quantization.write.smooth import refused_groups, smoothable
+
+        self.upgraded = context.scratch / "upgraded"
+        self.source, self.stored, self.upgrade = with_opset(
+            onnx_model(candidate), LEAST_OPSET["static"], self.upgraded
+        )
+        exclude = frozenset(stage.exclude)
+        check_excluded(self.stored, Scheme(exclude=exclude))
+        self.groups: Sequence[Group] = smoothable(self.stored, exclude, multiply=stage.multiply)
+        self.left = refused_groups(self.stored, self.groups)
+        if not self.groups:
+            _refuse(self.left)
+        self.data: CalibrationData = stage.calibration_data(candidate, self.source, context)
+        self.seen = self._channels(context)
+
+    def _channels(self, context: Context) -> dict[str, Channels]:
         """Give what a pass over the samples saw; kept, so that another alpha costs none."""
         from edgecompress.onnx_files import model_digests
         from edgecompress.quantization.observe.channels import (
@@ -159,8 +172,10 @@ class Smooth(CalibrationFields, Judged):
         )
         from edgecompress.quantization.observe.observing import observing
 
+        names, data = [group.data for group in self.groups], self.data
+
         def build(folder: Any) -> None:
-            with observing(source, names, context.scratch / "observed") as observed:
+            with observing(self.source, names, context.scratch / "observed") as observed:
                 samples = stream(
                     observed,
                     names,
@@ -169,7 +184,12 @@ class Smooth(CalibrationFields, Judged):
                 )
                 save_channels(collect_channels(samples, data.count), folder / "channels.npz")
 
-        key = {"kind": "channels", "model": model_digests(source), "tensors": names, **data.key}
+        key = {
+            "kind": "channels",
+            "model": model_digests(self.source),
+            "tensors": names,
+            **data.key,
+        }
         return load_channels(context.cached(key, build) / "channels.npz")
 
 
@@ -199,20 +219,15 @@ def _recorded(recorded: Json, groups: Sequence[Group]) -> dict[str, float | None
     return {name: found.get(name) for name in known}
 
 
-def _factors(
-    stored: StoredModel,
-    groups: Sequence[Group],
-    seen: Mapping[str, Channels],
-    alphas: Mapping[str, float | None],
-) -> dict[str, Any]:
+def _factors(work: _Work, alphas: Mapping[str, float | None]) -> dict[str, Any]:
     from edgecompress.quantization.write.smooth import group_weight, smoothing_factors
 
     found = {}
-    for group in groups:
+    for group in work.groups:
         alpha = alphas[group.data]
         if alpha is not None:
-            most = seen[group.data].most
-            found[group.data] = smoothing_factors(most, group_weight(stored, group), alpha)
+            most = work.seen[group.data].most
+            found[group.data] = smoothing_factors(most, group_weight(work.stored, group), alpha)
     return found
 
 

@@ -8,7 +8,6 @@ mask's bias, softmax and residuals stay in fp32.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
@@ -17,9 +16,9 @@ from pydantic import Field, model_validator
 
 from edgecompress.quantization.observe.calibration_data import seen_on
 from edgecompress.quantization.plan.presets import IntegerType
-from edgecompress.quantization.prove.judging import Judged
-from edgecompress.stage import Context, Kind
+from edgecompress.stage import Context, Decisions, Kind
 from edgecompress.stages._fields.inputs import CalibrationFields
+from edgecompress.stages._fields.judged import Judged, held
 from edgecompress.stages._fields.linear_types import LinearTypes
 from edgecompress.stages._fields.tables import TableTypes
 from edgecompress.values import Candidate, Json, OnnxModel, json_digest
@@ -67,7 +66,7 @@ class Static(CalibrationFields, LinearTypes, TableTypes, Judged):
         """Whether ranges come from examples: not from files, and not from training."""
         return super().reads_examples() and self.ranges == "calibrated"
 
-    def make(self, candidate: Candidate, context: Context, held: Mapping[str, str]) -> Candidate:
+    def write(self, candidate: Candidate, decisions: Decisions, context: Context) -> Candidate:
         """Calibrate, write the quantized model and prove what runs as int8.
 
         Raises
@@ -167,7 +166,7 @@ class Static(CalibrationFields, LinearTypes, TableTypes, Judged):
             exclude=exclude,
             ranges=ranges,
             unfit=unfit,
-            held=held,
+            held=held(decisions),
             signed_activations=self.activation == "int8",
             unsigned_weights=self.weight == "uint8",
             symmetric_weights=self.symmetric,

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import model_validator
 
 from edgecompress.quantization.observe.calibration_data import CalibrationData
-from edgecompress.quantization.prove.judging import Judged
-from edgecompress.stage import Context, Kind
+from edgecompress.stage import Context, Decisions, Kind
 from edgecompress.stages._fields.inputs import CalibrationFields
+from edgecompress.stages._fields.judged import Judged, held
 from edgecompress.stages._fields.tables import TableTypes
 from edgecompress.values import Candidate, OnnxModel
 
@@ -74,7 +74,7 @@ class Weights(CalibrationFields, TableTypes, Judged):
         """Whether linear layers are left for another stage, beside tables in few bits."""
         return not self.linears
 
-    def make(self, candidate: Candidate, context: Context, held: Mapping[str, str]) -> Candidate:
+    def write(self, candidate: Candidate, decisions: Decisions, context: Context) -> Candidate:
         """Write the quantized model and read back what runs in how many bits.
 
         Raises
@@ -121,7 +121,7 @@ class Weights(CalibrationFields, TableTypes, Judged):
             search=self.method != "nearest",
             exclude=exclude,
             blocks=blocks,
-            held=held,
+            held=held(decisions),
         )
         context.progress(0, 2, "quantizing weights")
         model = OnnxModel(context.folder / "model" / "model.onnx", source.session)

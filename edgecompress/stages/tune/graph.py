@@ -11,14 +11,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
 from edgecompress.errors import StageError
-from edgecompress.stage import Context, Kind, Transform
+from edgecompress.stage import Context, Decisions, Kind, Transform
 from edgecompress.values import Candidate, Json, Measurement, OnnxModel
 
 LOCAL = "local"
@@ -45,31 +44,37 @@ class Graph(Transform):
     tolerance: float = Field(default=1e-3, gt=0)
     """Largest absolute difference to the outputs of the model before."""
 
-    def apply(self, candidate: Candidate, context: Context) -> Candidate:
-        """Bake, compare, time and write the best; the file as it is where nothing gains.
+    def decide(self, candidate: Candidate, context: Context) -> Decisions:
+        """Bake, compare and time; the file as it is where nothing gains.
 
         Raises
         ------
         StageError
-            When the model does not run, or a record cannot be followed.
+            When the model does not run.
+        """
+        models, log = self._variants(candidate, context)
+        chosen = self._choose(candidate, models, context, log)
+        return Decisions({"chosen": chosen}, made=(models, log))
+
+    def make(self, candidate: Candidate, decisions: Decisions, context: Context) -> Candidate:
+        """Write the graph that was chosen.
+
+        Raises
+        ------
+        StageError
+            When a record cannot be followed.
         """
         from edgecompress.models.inputs import onnx_model
         from edgecompress.models.storage import read_model, write_model
         from edgecompress.quantization.graphs.baking import HARDWARE, beyond
         from edgecompress.quantization.graphs.fusion import operator_counts
 
-        source = onnx_model(candidate)
-        folder = context.folder / "variants"
-        folder.mkdir()
-        log: dict[str, Json] = {AS_IT_IS: {}}
-        models = {AS_IT_IS: source, **self._make(candidate, source, folder, context, log)}
-        if context.recorded is None:
-            chosen = self._choose(candidate, models, context, log)
-        else:
-            chosen = str(context.recorded.get("chosen"))
-            if chosen not in models:
-                why = log.get(chosen, {}).get("outcome", "this recipe does not make it")
-                raise StageError(f"the record says that tune.graph chose {chosen!r}: {why}")
+        models, log = decisions.made or self._variants(candidate, context)
+        chosen = str(decisions.record.get("chosen"))
+        if chosen not in models:
+            why = log.get(chosen, {}).get("outcome", "this recipe does not make it")
+            raise StageError(f"the record says that tune.graph chose {chosen!r}: {why}")
+        source, folder = onnx_model(candidate), context.folder / "variants"
         not_baked: Json = {"optimizers": list(HARDWARE), "weights": "packed when loaded"}
         if len(models) > 1:
             not_baked["operators_of_level_all"] = beyond(source, self.level, folder)
@@ -80,28 +85,25 @@ class Graph(Transform):
         return candidate.with_model(
             model,
             measured={"variants": log},
-            chosen=chosen,
             level=self.level,
             operators=operator_counts(model.path),
             not_baked=not_baked,
             target=self.target,
         )
 
-    def _make(
-        self,
-        candidate: Candidate,
-        source: OnnxModel,
-        folder: Path,
-        context: Context,
-        log: dict[str, Json],
-    ) -> dict[str, OnnxModel]:
-        """Make the variants that answer as the source does."""
-        from edgecompress.models.inputs import parity_feeds
+    def _variants(
+        self, candidate: Candidate, context: Context
+    ) -> tuple[dict[str, OnnxModel], dict[str, Json]]:
+        """Make the variants that answer as the source does, and say what became of each."""
+        from edgecompress.models.inputs import onnx_model, parity_feeds
         from edgecompress.models.runner import answers
         from edgecompress.models.storage import read_model, write_model
         from edgecompress.quantization.graphs.baking import bake, drop_zero_points, fold_biases
         from edgecompress.quantization.prove.gains import worst_difference
 
+        source, folder = onnx_model(candidate), context.folder / "variants"
+        folder.mkdir()
+        log: dict[str, Json] = {AS_IT_IS: {}}
         feeds = parity_feeds(
             candidate,
             context.validation or context.train,
@@ -116,7 +118,7 @@ class Graph(Transform):
             if fold_biases(stored) + drop_zero_points(stored):
                 paths[FOLDED] = folder / "biases.onnx"
                 write_model(stored, paths[FOLDED])
-        found: dict[str, OnnxModel] = {}
+        found = {AS_IT_IS: source}
         for name, path in paths.items():
             entry: dict[str, Any] = log.setdefault(name, {})
             model = replace(source, path=path)
@@ -130,7 +132,7 @@ class Graph(Transform):
                 entry["outcome"] = f"differs by more than {self.tolerance:g}"
                 continue
             found[name] = model
-        return found
+        return found, log
 
     def _choose(
         self,

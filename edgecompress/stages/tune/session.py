@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
 from edgecompress.errors import StageError
-from edgecompress.stage import Context, Kind, Transform
+from edgecompress.stage import Context, Decisions, Kind, Transform
 from edgecompress.values import Candidate, Json, Measurement, OnnxModel, SessionSettings
 
 Level = Literal["disable", "basic", "extended", "all"]
@@ -69,28 +69,41 @@ class Session(Transform):
                 raise ValueError(f"{key} has no values to try")
         return entries
 
-    def apply(self, candidate: Candidate, context: Context) -> Candidate:
-        """Measure, and give the same file with the fastest settings.
+    def decide(self, candidate: Candidate, context: Context) -> Decisions:
+        """Measure which settings are fastest.
 
         Raises
         ------
         StageError
-            When the model does not run, or a record names settings that this recipe rules out.
+            When the model does not run.
         """
-        from edgecompress.models.inputs import onnx_model, parity_feeds
-        from edgecompress.models.runner import answers
+        from dataclasses import asdict
 
-        source = onnx_model(candidate)
-        feeds = parity_feeds(
-            candidate,
-            context.validation or context.train,
-            source,
-            context.seed,
+        search = _Search(self, candidate, context)
+        return Decisions({"session": _plain(asdict(search.run()))}, made=search)
+
+    def make(self, candidate: Candidate, decisions: Decisions, context: Context) -> Candidate:
+        """Write the file as it is and give it the settings that were chosen.
+
+        Raises
+        ------
+        StageError
+            When a record names settings that this recipe rules out, or the model does not run
+            under them.
+        """
+        from edgecompress.models.storage import read_model, write_model
+
+        search = decisions.made or _Search(self, candidate, context)
+        chosen = search.recorded(decisions.record, checked=decisions.made is not None)
+        model = OnnxModel(context.folder / "model" / "model.onnx", chosen)
+        model.directory.mkdir(parents=True, exist_ok=True)
+        write_model(read_model(search.source.path), model.path)
+        return candidate.with_model(
+            model,
+            measured={"settings": search.log},
+            changed=chosen != search.source.session,
+            target=self.target,
         )
-        search = _Search(self, candidate, source, context, feeds, answers(source, feeds))
-        if context.recorded is not None:
-            return search.finish(search.again(context.recorded))
-        return search.finish(search.run())
 
     def changes(self, settings: SessionSettings) -> dict[str, SessionSettings]:
         """Give every single change of `settings`, by the name that decisions call it."""
@@ -111,19 +124,16 @@ class Session(Transform):
 class _Search:
     """One search: what was tried, what became of it, and what is best so far."""
 
-    def __init__(
-        self,
-        stage: Session,
-        candidate: Candidate,
-        source: OnnxModel,
-        context: Context,
-        feeds: Sequence[Any],
-        expected: Sequence[Any],
-    ) -> None:
-        self.stage, self.candidate, self.source, self.context = stage, candidate, source, context
-        self.feeds, self.expected = feeds, expected
+    def __init__(self, stage: Session, candidate: Candidate, context: Context) -> None:
+        from edgecompress.models.inputs import onnx_model, parity_feeds
+        from edgecompress.models.runner import answers
+
+        self.stage, self.candidate, self.context = stage, candidate, context
+        self.source = onnx_model(candidate)
+        examples = context.validation or context.train
+        self.feeds = parity_feeds(candidate, examples, self.source, context.seed)
+        self.expected = answers(self.source, self.feeds)
         self.log: dict[str, Json] = {}
-        self.graphs: dict[str, str] = {}
 
     def run(self) -> SessionSettings:
         """Try each change alone; add those that helped, fastest first, while they still help."""
@@ -142,12 +152,12 @@ class _Search:
                 best = better
         return best
 
-    def again(self, recorded: Json) -> SessionSettings:
-        """Read what was chosen when this model was first made; nothing is timed."""
+    def recorded(self, record: Json, *, checked: bool) -> SessionSettings:
+        """Read what was chosen; unless it is `checked`, see that the model runs and answers so."""
         from edgecompress.values import session_from_json
 
         try:
-            chosen = session_from_json(recorded["session"])
+            chosen = session_from_json(record["session"])
         except (KeyError, TypeError, ValueError):
             raise StageError("tune.session has no record of what it chose; run again") from None
         base = self.source.session
@@ -164,26 +174,9 @@ class _Search:
         )
         if not all(known):
             raise StageError("the record names session settings that this recipe rules out")
-        if not self._usable({"recorded": chosen}):
+        if not checked and not self._usable({"recorded": chosen}):
             raise StageError(f"the recorded session settings: {self.log['recorded']['outcome']}")
         return chosen
-
-    def finish(self, chosen: SessionSettings) -> Candidate:
-        """Write the file as it is and give it the settings that were chosen."""
-        from dataclasses import asdict
-
-        from edgecompress.models.storage import read_model, write_model
-
-        model = OnnxModel(self.context.folder / "model" / "model.onnx", chosen)
-        model.directory.mkdir(parents=True, exist_ok=True)
-        write_model(read_model(self.source.path), model.path)
-        return self.candidate.with_model(
-            model,
-            measured={"settings": self.log},
-            session=_plain(asdict(chosen)),
-            changed=chosen != self.source.session,
-            target=self.stage.target,
-        )
 
     def _usable(self, settings: Mapping[str, SessionSettings]) -> dict[str, SessionSettings]:
         """Drop settings under which the model does not run, or answers otherwise."""

@@ -17,7 +17,7 @@ from edgecompress.data.corpus import (
     read_corpus,
 )
 from edgecompress.errors import StageError
-from edgecompress.stage import Context, Kind
+from edgecompress.stage import Context, Decisions, Kind
 from edgecompress.stages._fields.corpus import ReadsCorpus
 from edgecompress.values import Candidate, Json, TorchModel
 
@@ -32,7 +32,12 @@ class Share(ReadsCorpus):
     """How many pieces keep a row of their own: special ones, then what the corpus uses most, then
     the first ones of the vocabulary."""
 
-    def apply(self, candidate: Candidate, context: Context) -> Candidate:
+    def make(
+        self,
+        candidate: Candidate,
+        decisions: Decisions,  # noqa: ARG002
+        context: Context,
+    ) -> Candidate:
         """Choose the pieces that keep their rows, and give the others the most similar one.
 
         Raises
@@ -97,7 +102,7 @@ class Share(ReadsCorpus):
         lost = np.ones(there, bool)
         lost[kept] = False
         width = rows.shape[1] * rows.itemsize
-        decisions: Json = {
+        report: Json = {
             "rows": [there, len(kept)],
             "embedding_bytes": [there * width, len(kept) * width + 4 * there],
             "used": len(choice.used),
@@ -110,5 +115,5 @@ class Share(ReadsCorpus):
             held_out = split(
                 TextProcessor.load(candidate.preprocessor).tokenizer, context.validation
             )
-            decisions["held_out_shared"] = round(float(lost[held_out.ids].mean()), 6)
-        return candidate.with_model(model, **decisions)
+            report["held_out_shared"] = round(float(lost[held_out.ids].mean()), 6)
+        return candidate.with_model(model, **report)

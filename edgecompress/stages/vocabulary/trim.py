@@ -18,7 +18,7 @@ from edgecompress.data.corpus import (
     read_corpus,
 )
 from edgecompress.errors import StageError
-from edgecompress.stage import Context, Kind
+from edgecompress.stage import Context, Decisions, Kind
 from edgecompress.stages._fields.corpus import ReadsCorpus
 from edgecompress.values import Candidate, Example, TorchModel
 
@@ -46,7 +46,12 @@ class Trim(ReadsCorpus):
             raise ValueError("give either keep or coverage")
         return self
 
-    def apply(self, candidate: Candidate, context: Context) -> Candidate:
+    def make(
+        self,
+        candidate: Candidate,
+        decisions: Decisions,  # noqa: ARG002
+        context: Context,
+    ) -> Candidate:
         """Choose the pieces, write the smaller tokenizer, prove it, and cut the model.
 
         Raises
