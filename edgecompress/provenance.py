@@ -76,10 +76,9 @@ def _imports(file: Path, name: str, is_package: bool) -> set[str]:
     found: set[str] = set()
     parts = name.split(".") if is_package else name.split(".")[:-1]
     own = name.partition(".")[0]
-    source = file.read_text(encoding="utf-8")
-    if is_package and "__path__" in source:  # it finds its modules by itself
+    if is_package and "__path__" in file.read_text(encoding="utf-8"):  # it finds its modules itself
         found.update(f"{name}.{info.name}" for info in pkgutil.iter_modules([str(file.parent)]))
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(_code(file)):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -96,8 +95,8 @@ def _imports(file: Path, name: str, is_package: bool) -> set[str]:
 def code_digest(module: str) -> str:
     """SHA-256 over the code of `module` and of all modules of its package that it reaches.
 
-    Code is a syntax tree without docstrings and comments: a sentence that is said better changes no
-    result.
+    Code is a syntax tree without docstrings, comments and the method `Transform.tell`: a sentence
+    that is said better changes no result.
     """
     digest = hashlib.sha256()
     for name in sorted(closure(module)[0]):
@@ -109,18 +108,33 @@ def code_digest(module: str) -> str:
 
 @functools.cache
 def _syntax_digest(file: Path) -> str:
+    return hashlib.sha256(ast.dump(_code(file)).encode()).hexdigest()
+
+
+def _code(file: Path) -> ast.Module:
+    """Give a module's syntax tree without what changes no result."""
     tree = ast.parse(file.read_bytes())
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):
-            body[:] = [one for one in body if not _is_docstring(one)]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+            told = isinstance(node, ast.ClassDef)
+            body[:] = [one for one in body if not (_is_docstring(one) or (told and _is_tell(one)))]
+    return tree
 
 
 def _is_docstring(node: ast.AST) -> bool:
     """Say whether a statement is nothing but text: of a module, class, function or attribute."""
     value = node.value if isinstance(node, ast.Expr) else None
     return isinstance(value, ast.Constant) and isinstance(value.value, str)
+
+
+def _is_tell(node: ast.AST) -> bool:
+    """Say whether a definition in a class is `Transform.tell`, the report's sentence."""
+    return (
+        isinstance(node, ast.FunctionDef)
+        and node.name == "tell"
+        and [ast.unparse(one) for one in node.decorator_list] == ["classmethod"]
+    )
 
 
 @functools.cache

@@ -33,6 +33,7 @@ from edgecompress.values import (
     Json,
     Measurement,
     OnnxModel,
+    Step,
     TorchModel,
     directory_digests,
 )
@@ -140,6 +141,16 @@ class Transform(Stage, ABC):
         below ``context.folder`` beside ``model`` it removes again.
         """
         return Decisions()
+
+    @classmethod
+    def tell(cls, step: Step) -> str:  # noqa: ARG003
+        """Say in a sentence what a step of this stage did, for the report.
+
+        Without it, and where it gives an empty text, the step is told by its parameters. A record
+        may be of another version, or a stranger's: what is not as expected is left out. Changing
+        the sentence changes no result, so that store keys leave this method out.
+        """
+        return ""
 
     @abstractmethod
     def make(self, candidate: Candidate, decisions: Decisions, context: Context) -> Candidate:

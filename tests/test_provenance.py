@@ -52,6 +52,7 @@ def test_what_a_package_finds_by_itself_counts() -> None:
     modules, _ = closure("edgecompress.stages.factorize")
     assert "edgecompress.surgery.families.albert" in modules
     assert "edgecompress.tasks.token_classification" in modules
+    assert "edgecompress.telling" not in modules  # the report's sentences change no result
 
 
 @pytest.fixture
@@ -87,6 +88,11 @@ def test_words_about_the_code_change_no_key_and_constants_do(copied: Path) -> No
     )
     file.write_text(said.replace('"""A score whose softmax is 0', '"""Its softmax is 0'))
     assert file.read_text() != source
+    assert digest_of_distil(copied) == before
+    stage = copied / "edgecompress" / "stages" / "distil.py"
+    told = stage.read_text()
+    assert "Trained towards" in told
+    stage.write_text(told.replace("Trained towards", "Learned"))
     assert digest_of_distil(copied) == before
     assert "NOTHING = -1e9" in source
     file.write_text(source.replace("NOTHING = -1e9", "NOTHING = -1e8"))

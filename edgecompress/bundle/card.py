@@ -17,16 +17,24 @@ from edgecompress.errors import MissingExtraError
 from edgecompress.report import blocks, evidence, words
 from edgecompress.report.blocks import Block, Items, Paragraph, Section, name
 from edgecompress.report.details import Slices, slices
-from edgecompress.report.facts import HERE, Facts, display_name, gather, scored, size_ratio
+from edgecompress.report.facts import (
+    HERE,
+    Facts,
+    display_name,
+    gather,
+    quantized,
+    scored,
+    size_ratio,
+)
 from edgecompress.report.floor import floor_and_overlaps
 from edgecompress.report.headline import headline
 from edgecompress.report.languages import LABEL, Languages, languages
 from edgecompress.report.limits import FEW, limits
 from edgecompress.report.markdown import render_markdown
-from edgecompress.report.steps import in_words, quantized
 from edgecompress.report.table import Cell, Column, table_of
 from edgecompress.report.targets import describe_targets, target_blocks
 from edgecompress.tasks import task, task_names
+from edgecompress.telling import in_words
 from edgecompress.values import Json, Row, RunResult, Step, find
 from edgecompress.words import listed
 

@@ -11,8 +11,7 @@ from edgecompress.all_metrics import metric as declared
 from edgecompress.machine_metrics import MACHINES
 from edgecompress.metrics import ANSWERS
 from edgecompress.report import words
-from edgecompress.report.facts import HERE, Facts, display_name, scored
-from edgecompress.report.steps import quantized
+from edgecompress.report.facts import HERE, Facts, display_name, quantized, scored
 from edgecompress.report.table import (
     Cell,
     Column,

@@ -14,13 +14,15 @@ from edgecompress.all_metrics import is_failure, metric
 from edgecompress.metrics import ANSWERS
 from edgecompress.report import words
 from edgecompress.tasks import task, task_names
-from edgecompress.values import FLOOR, Measurement, Row, RunResult, Verdict, find
+from edgecompress.values import FLOOR, Measurement, Row, RunResult, Step, Verdict, find
 
 REFERENCE = "onnx-fp32"
 """The teacher's stock fp32 export: what every ratio is measured against."""
 TUNED = "onnx-fp32-tuned"
 HERE = "local"
 """The machine that ran the recipe, as measurements name it."""
+TRAINS = ("finetune", "distil")
+"""Stages whose result depends on the seed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,3 +257,13 @@ def _ordered(result: RunResult) -> tuple[Row, ...]:
         return (place, miss(row) if place in (6, 7) else 0.0)
 
     return tuple(sorted(result.rows, key=rank))
+
+
+def trained(steps: Sequence[Step]) -> bool:
+    """Whether a step's result depends on the seed: another one would give another model."""
+    return any(step.stage in TRAINS or "epochs" in step.parameters for step in steps)
+
+
+def quantized(steps: Sequence[Step]) -> bool:
+    """Whether the model computes with 8 bits, which processors do in different ways."""
+    return any(step.stage.startswith("quantize.") for step in steps)

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 from edgecompress.all_metrics import metrics
 from edgecompress.report import words
 from edgecompress.report.details import SliceLine, Slices, budget_lines
-from edgecompress.report.facts import HERE, Facts, drop
+from edgecompress.report.facts import HERE, Facts, drop, quantized, trained
 from edgecompress.report.languages import Languages
-from edgecompress.report.steps import quantized, trained
 from edgecompress.report.table import sampled
 from edgecompress.report.targets_table import differing
 from edgecompress.tasks import task, task_names

@@ -19,7 +19,7 @@ from edgecompress.training.schedule_fields import ScheduleFields
 from edgecompress.training.student_shape import StudentShape
 from edgecompress.training.teachers import TeacherUse
 from edgecompress.training.transfer import Transfer
-from edgecompress.values import Candidate, Example, Json, TorchModel
+from edgecompress.values import Candidate, Example, Json, Step, TorchModel
 
 
 class Distil(ScheduleFields, Transform):
@@ -110,6 +110,20 @@ class Distil(ScheduleFields, Transform):
     def trains_head(self) -> bool:
         """Whether answers are compared: the teacher's, or the labels."""
         return self.logits_weight > 0 or self.label_weight > 0
+
+    @classmethod
+    def tell(cls, step: Step) -> str:
+        """Say what was trained."""
+        from edgecompress import telling
+
+        and_labels = " and the labels" if step.parameters.get("label_weight") else ""
+        pairs = telling.items(step.decisions.get("layer_pairs"))
+        layers = telling.counted(len(pairs), "layer")
+        inner = f", {layers} compared with the teacher's" if pairs else ""
+        return (
+            f"Trained towards the teacher's answers{and_labels}{telling.epochs(step)}{inner}."
+            f"{telling.while_training(step)}"
+        )
 
     def make(
         self,

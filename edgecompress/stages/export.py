@@ -12,7 +12,7 @@ from pydantic import Field
 
 from edgecompress.errors import StageError
 from edgecompress.stage import Context, Decisions, Kind, Transform
-from edgecompress.values import Candidate, OnnxModel, TorchModel
+from edgecompress.values import Candidate, OnnxModel, Step, TorchModel
 
 EXAMPLES = 2
 """What PyTorch's exporter follows through a model; of a size of 1 it would keep no axis open."""
@@ -30,6 +30,15 @@ class Export(Transform):
     """Version of the ONNX operator set; 17 is the first with LayerNormalization."""
     tolerance: float = Field(default=1e-3, gt=0)
     """Largest absolute difference to PyTorch's outputs."""
+
+    @classmethod
+    def tell(cls, step: Step) -> str:
+        """Say what was written."""
+        from edgecompress import telling
+
+        opset = step.decisions.get("opset", step.parameters.get("opset"))
+        which = f", operator set {opset}" if isinstance(opset, int) else ""
+        return f"Written as ONNX{which}{telling.parity(step.decisions)}."
 
     def make(
         self,

@@ -17,7 +17,7 @@ from pydantic_core import CoreSchema
 
 from edgecompress.errors import StageError
 from edgecompress.stage import Context, Decisions, Kind, Transform
-from edgecompress.values import Candidate, Json, TorchModel, find
+from edgecompress.values import Candidate, Json, Step, TorchModel, find
 
 LEAST_GAIN = 1.0
 """A product whose measured speed-up over its whole matrix is below this is merged back."""
@@ -98,6 +98,20 @@ class Factorize(Transform):
                     f"{' or '.join(near)}, not {given.rank}"
                 )
         return self
+
+    @classmethod
+    def tell(cls, step: Step) -> str:
+        """Say what was factorized."""
+        from edgecompress import telling
+
+        ranks, parameters = step.decisions.get("ranks"), step.decisions.get("parameters")
+        if not isinstance(ranks, dict) or not isinstance(parameters, dict):
+            return ""
+        before, after = parameters.get("before"), parameters.get("after")
+        if not isinstance(before, int) or not isinstance(after, int):
+            return ""
+        matrices = telling.matrices(ranks)
+        return f"Wrote {matrices} as low-rank products: {before:,} weights became {after:,}."
 
     def decide(self, candidate: Candidate, context: Context) -> Decisions:
         """Decide the rank of each matrix; with `measure`, by timing each product."""

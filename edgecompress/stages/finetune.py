@@ -8,7 +8,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from edgecompress.stage import Context, Decisions, Kind, Transform
 from edgecompress.training.schedule_fields import ScheduleFields
-from edgecompress.values import Candidate, TorchModel
+from edgecompress.values import Candidate, Step, TorchModel
 
 
 class Finetune(ScheduleFields, Transform):
@@ -29,6 +29,13 @@ class Finetune(ScheduleFields, Transform):
     def trains_head(self) -> bool:
         """Yes: the loss is that of the head's answers."""
         return True
+
+    @classmethod
+    def tell(cls, step: Step) -> str:
+        """Say what was trained."""
+        from edgecompress import telling
+
+        return f"Trained on the training split{telling.epochs(step)}.{telling.while_training(step)}"
 
     def make(
         self,

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from edgecompress.errors import StageError
 from edgecompress.stage import Context, Decisions, Kind, Transform
-from edgecompress.values import Candidate, Json, Measurement, OnnxModel, find
+from edgecompress.values import Candidate, Json, Measurement, OnnxModel, Step, find
 
 SINGLES = (
     "tidy",
@@ -80,6 +80,30 @@ class Fuse(Transform):
     """Which fusions to try."""
     tolerance: float = Field(default=1e-3, gt=0)
     """Largest absolute difference to the outputs of the model before."""
+
+    @classmethod
+    def tell(cls, step: Step) -> str:
+        """Say what was fused."""
+        from edgecompress import telling
+        from edgecompress.report.words import plain
+
+        chosen = step.decisions.get("chosen")
+        if not isinstance(chosen, str):
+            return ""
+        if chosen == "none":
+            return "Left the graph as it was: no fusion that was tried made it faster."
+        # In a bundle's manifest there are none: they are timings, and stand with the evidence.
+        variants = getattr(step, "measured", {}).get("variants") or step.decisions.get("variants")
+        tried = len(variants) if isinstance(variants, dict) else 0
+        of = f", the fastest of {tried} variants that were measured" if tried > 1 else ""
+        fusions, off = (
+            " and ".join(plain(one) for one in telling.items(step.decisions.get(key)))
+            for key in ("fusions", "disabled_optimizers")
+        )
+        parts = [f"fused {fusions.replace('_', ' ')}"] if fusions else []
+        parts += [f"switched {off} off in ONNX Runtime"] if off else []
+        text = " and ".join(parts) or f"chose {plain(chosen)}"
+        return f"{text[:1].upper()}{text[1:]}{of}."
 
     def decide(self, candidate: Candidate, context: Context) -> Decisions:
         """Try variants, and measure which is fastest.

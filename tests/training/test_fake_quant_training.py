@@ -15,7 +15,7 @@ from edgecompress.models.storage import read_model
 from edgecompress.quantization.graphs.fusion import fuse
 from edgecompress.quantization.observe.learned import check_kept
 from edgecompress.quantization.prove.proof import coverage
-from edgecompress.stage import check_stage
+from edgecompress.stage import checked
 from edgecompress.stages.distil import Distil
 from edgecompress.stages.export import Export
 from edgecompress.stages.finetune import Finetune
@@ -34,7 +34,7 @@ TAGGED = tagged_examples(96, 1), tagged_examples(40, 2)
 def trained(folder: Path, start: Candidate, qat: Qat, **fields) -> Candidate:
     train, validation = fields.pop("data", TAGGED)
     stage = Finetune(**{"epochs": 2, "learning_rate": 2e-3, "qat": qat, **fields})
-    return check_stage(stage, start, small_context(folder, train=train, validation=validation))
+    return checked(stage, start, small_context(folder, train=train, validation=validation))
 
 
 def as_rounded(made: Candidate, plan: Qat, examples) -> tuple[torch.nn.Module, object]:
@@ -64,14 +64,14 @@ def test_what_is_trained_is_what_the_static_file_computes(family, task, plan, tm
     data = TAGGED if task == "token-classification" else (labelled_texts(96, 1), labelled_texts(40))
     start = write_encoder(tmp_path / "start", family, task)
     made = trained(tmp_path / "qat", start, plan, data=data)
-    exported = check_stage(Export(), made, small_context(tmp_path / "e", validation=data[1]))
+    exported = checked(Export(), made, small_context(tmp_path / "e", validation=data[1]))
     assert set(exported.ranges.values()) == {tuple(pair) for pair in made.ranges.values()}
     fields = {
         name: getattr(plan, name)
         for name in ("weight", "activation", "symmetric", "reduce_range", "embedding_bits")
     }
     stage = Static(ranges="qat", embedding_block=plan.embedding_block, **fields)
-    static = check_stage(stage, exported, small_context(tmp_path / "s"))
+    static = checked(stage, exported, small_context(tmp_path / "s"))
     found = coverage(static.model)
     assert not found.fp32_linears and not found.fp32_embeddings
     decided = static.steps[-1].decisions
@@ -98,10 +98,10 @@ def test_with_a_teacher_and_with_pruned_heads_it_is_the_same(tmp_path):
     start = tiny_teacher(tmp_path / "new", TAGGED[0], "token-classification")
     context = small_context(tmp_path / "d", train=TAGGED[0], validation=TAGGED[1], teacher=start)
     stage = Distil(epochs=2, qat={}, gradual={"heads": 0.5, "ffn": 0.5, "every": 2})
-    made = check_stage(stage, start, context)
+    made = checked(stage, start, context)
     assert made.steps[-1].decisions["gradual"]["heads"]
     exported = Export().apply(made, small_context(tmp_path / "e", validation=TAGGED[1]))
-    static = check_stage(Static(ranges="qat"), exported, small_context(tmp_path / "s"))
+    static = checked(Static(ranges="qat"), exported, small_context(tmp_path / "s"))
     assert not coverage(static.model).fp32_linears
 
 
@@ -109,7 +109,7 @@ def test_a_killed_training_goes_on_to_the_same_bytes(tmp_path):
     start = tiny_teacher(tmp_path / "new", TAGGED[0], "token-classification")
     stage = Finetune(epochs=3, learning_rate=2e-3, qat={"from": 0.4})
     whole = small_context(tmp_path / "a", train=TAGGED[0], validation=TAGGED[1])
-    expected = check_stage(stage, start, whole)
+    expected = checked(stage, start, whole)
 
     def stop(done, total, what=""):
         if done > 0.7 * total:
@@ -120,7 +120,7 @@ def test_a_killed_training_goes_on_to_the_same_bytes(tmp_path):
         stage.apply(start, cut)
     assert list(cut.scratch.glob("epoch-*"))
     again = small_context(tmp_path / "b", train=TAGGED[0], validation=TAGGED[1])
-    found = check_stage(stage, start, again)
+    found = checked(stage, start, again)
     assert len(again.said) < len(whole.said)
     assert directory_digests(found.model.directory) == directory_digests(expected.model.directory)
     assert found.ranges == expected.ranges and found.ranges

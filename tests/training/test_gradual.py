@@ -6,7 +6,7 @@ from helpers import labelled_texts, small_context, tagged_examples, tiny_teacher
 from pydantic import ValidationError
 
 from edgecompress.errors import StageError
-from edgecompress.stage import check_stage
+from edgecompress.stage import checked
 from edgecompress.stages.distil import Distil
 from edgecompress.stages.finetune import Finetune
 from edgecompress.stages.prune.layers import Layers
@@ -36,7 +36,7 @@ def teacher(student, tmp_path_factory):
 
 def applied(stage, candidate, path, **further):
     context = small_context(path, **{"train": TRAIN, "validation": DEV, **further})
-    return check_stage(stage, candidate, context)
+    return checked(stage, candidate, context)
 
 
 def weights_of(candidate):

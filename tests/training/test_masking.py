@@ -11,7 +11,7 @@ import torch
 from helpers import labelled_texts, small_context, tagged_examples, tiny_teacher
 
 from edgecompress.errors import DataError, StageError
-from edgecompress.stage import check_stage
+from edgecompress.stage import checked
 from edgecompress.stages.distil import Distil
 from edgecompress.stages.finetune import Finetune
 from edgecompress.stages.prune.layers import Layers
@@ -179,7 +179,7 @@ def student_of(teacher: Candidate, path: Path) -> Candidate:
 def test_a_student_learns_from_the_teacher(teacher: Candidate, tmp_path: Path, fields: dict):
     student = student_of(teacher, tmp_path / "student")
     context = small_context(tmp_path, train=TEXTS, validation=HELD_OUT, teacher=teacher)
-    found = check_stage(Distil(epochs=3, learning_rate=2e-3, **fields), student, context)
+    found = checked(Distil(epochs=3, learning_rate=2e-3, **fields), student, context)
     losses = found.steps[-1].decisions["losses"]
     assert losses[-1] < losses[0]
     assert not context.built  # no answer of the teacher is kept

@@ -8,7 +8,7 @@ from pydantic import PositiveInt, field_validator
 
 from edgecompress.errors import StageError
 from edgecompress.stage import Context, Decisions, Kind, Transform
-from edgecompress.values import Candidate, TorchModel
+from edgecompress.values import Candidate, Step, TorchModel
 
 
 class Layers(Transform):
@@ -34,6 +34,21 @@ class Layers(Transform):
         if isinstance(keep, tuple) and (not keep or list(keep) != sorted(set(keep)) or keep[0] < 0):
             raise ValueError("name the layers to keep in ascending order, from 0, each once")
         return keep
+
+    @classmethod
+    def tell(cls, step: Step) -> str:
+        """Say what was kept."""
+        from edgecompress import telling
+        from edgecompress.words import listed
+
+        kept, dropped = (telling.items(step.decisions.get(key)) for key in ("kept", "dropped"))
+        if not telling.whole(kept) or not kept:
+            return ""
+        total = f"{len(kept) + len(dropped)}" if dropped else "its"
+        names = listed([str(layer) for layer in kept], len(kept))
+        how = ", one by one the layer that was missed least" if dropped else ""
+        some = f"{len(kept)} of {total} layers ({names}, counted from 0)"
+        return f"Kept {some} and removed the others{how}."
 
     def decide(self, candidate: Candidate, context: Context) -> Decisions:
         """Choose the layers that stay.

@@ -22,7 +22,7 @@ from pydantic import (
 
 from edgecompress.errors import StageError
 from edgecompress.stage import Context, Decisions, Kind, Transform
-from edgecompress.values import Candidate, Json, TorchModel
+from edgecompress.values import Candidate, Json, Step, TorchModel
 
 MEASURED_WIDTHS = 16
 """Widths of the feed-forward part that a latency table holds, and at most so many of attention."""
@@ -119,6 +119,22 @@ class Structured(Transform):
                 "prune.structured removes nothing; give heads, ffn, hidden or a target"
             )
         return self
+
+    @classmethod
+    def tell(cls, step: Step) -> str:
+        """Say what was removed."""
+        from edgecompress import telling
+
+        gone = telling.removed(step.decisions)
+        if not gone:
+            return ""
+        how = {
+            "fisher": ": those whose absence was estimated to change the answers least",
+            "taylor": ": those whose absence was estimated to cost least",
+            "magnitude": ": those with the smallest weights",
+        }.get(str(step.parameters.get("importance")), "")
+        fitted = step.parameters.get("reconstruct")
+        return f"Removed {gone}{how}.{' The rest was fitted to the whole model.' if fitted else ''}"
 
     def decide(self, candidate: Candidate, context: Context) -> Decisions:
         """Decide how many heads and neurons each layer keeps.

@@ -18,7 +18,7 @@ from edgecompress.stage import Context, Decisions, Kind
 from edgecompress.stages._fields.judged import Judged
 from edgecompress.stages._fields.linear_types import LinearTypes
 from edgecompress.texts import label_of, tags_of
-from edgecompress.values import Candidate, Example, Json, Measurement, OnnxModel
+from edgecompress.values import Candidate, Example, Json, Measurement, OnnxModel, Step
 
 if TYPE_CHECKING:
     from edgecompress.models.outputs import ComparedSamples
@@ -80,6 +80,14 @@ class Auto(LinearTypes, Judged):
     def parts(self, stored: StoredModel) -> Sequence[str]:  # noqa: ARG002
         """No weight can be held: the search itself decides which layers are in fp32."""
         return ()
+
+    @classmethod
+    def tell(cls, step: Step) -> str:
+        """Say what was made integers."""
+        from edgecompress import telling
+
+        both = "activation ranges from training examples or found anew, layer by layer"
+        return telling.integers(step, both if step.decisions.get("ranges") else telling.AT_RUN_TIME)
 
     def choose(self, candidate: Candidate, context: Context) -> Decisions:
         """Search; decisions name the form of each layer, and what was tried is measured.

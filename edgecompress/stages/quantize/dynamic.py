@@ -13,7 +13,7 @@ from edgecompress.stage import Context, Decisions, Kind
 from edgecompress.stages._fields.judged import Judged, held
 from edgecompress.stages._fields.linear_types import LinearTypes
 from edgecompress.stages._fields.tables import TableTypes
-from edgecompress.values import Candidate, OnnxModel
+from edgecompress.values import Candidate, OnnxModel, Step
 
 
 class Dynamic(LinearTypes, TableTypes, Judged):
@@ -24,6 +24,13 @@ class Dynamic(LinearTypes, TableTypes, Judged):
 
     exclude: tuple[str, ...] = ()
     """Names of nodes or weights that stay fp32."""
+
+    @classmethod
+    def tell(cls, step: Step) -> str:
+        """Say what was made integers."""
+        from edgecompress import telling
+
+        return telling.integers(step, telling.AT_RUN_TIME)
 
     def write(self, candidate: Candidate, decisions: Decisions, context: Context) -> Candidate:
         """Write the quantized model and prove what runs as int8.

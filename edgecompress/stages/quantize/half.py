@@ -20,7 +20,7 @@ from edgecompress.quantization.prove.judging import MOST_SAMPLES
 from edgecompress.stage import Context, Decisions, Kind
 from edgecompress.stages._fields.inputs import InputFiles
 from edgecompress.stages._fields.judged import Judged, held
-from edgecompress.values import Candidate, Json, Measurement, OnnxModel, find
+from edgecompress.values import Candidate, Json, Measurement, OnnxModel, Step, find
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,6 +53,17 @@ class Half(InputFiles, Judged):
                 "take dtype: fp16, or compute: float"
             )
         return self
+
+    @classmethod
+    def tell(cls, step: Step) -> str:
+        """Say what was stored."""
+        from edgecompress.report.words import plain
+
+        kind, compute = step.parameters.get("dtype"), step.parameters.get("compute")
+        if not isinstance(kind, str):
+            return ""
+        how = "and computed in it" if compute == "half" else "and computed in fp32"
+        return f"Stored the weights as {plain(kind)} {how}."
 
     def decide(self, candidate: Candidate, context: Context) -> Decisions:
         """Write the model and compare its answers; with ``compute: half``, time it, too.

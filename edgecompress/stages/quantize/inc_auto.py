@@ -9,7 +9,7 @@ from pydantic import Field
 from edgecompress.errors import DataError
 from edgecompress.stage import Context, Decisions, Kind
 from edgecompress.stages._fields.inc import IncCalibration
-from edgecompress.values import Candidate, Json, OnnxModel, TorchModel
+from edgecompress.values import Candidate, Json, OnnxModel, Step, TorchModel
 
 if TYPE_CHECKING:
     from edgecompress.quantization.inc.source import Source
@@ -46,6 +46,13 @@ class IncAuto(IncCalibration):
     layers in fp32 wins, and of these the most accurate."""
     judged_on: int | None = Field(default=None, ge=1)
     """How many validation examples to judge by; by default all."""
+
+    @classmethod
+    def tell(cls, step: Step) -> str:
+        """Say what was made integers."""
+        from edgecompress import telling
+
+        return telling.integers(step, telling.AT_RUN_TIME, telling.NEURAL_COMPRESSOR)
 
     def decide(self, candidate: Candidate, context: Context) -> Decisions:
         """Tune; the decision is the best plan.

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from edgecompress.stage import Context, Decisions, Kind
 from edgecompress.stages._fields.inc import IncTables
-from edgecompress.values import Candidate, OnnxModel, TorchModel
+from edgecompress.values import Candidate, OnnxModel, Step, TorchModel
 
 
 class IncDynamic(IncTables):
@@ -22,6 +22,13 @@ class IncDynamic(IncTables):
 
     exclude: tuple[str, ...] = ()
     """Linear layers that stay fp32, by their paths in the model."""
+
+    @classmethod
+    def tell(cls, step: Step) -> str:
+        """Say what was made integers."""
+        from edgecompress import telling
+
+        return telling.integers(step, telling.AT_RUN_TIME, telling.NEURAL_COMPRESSOR)
 
     def make(self, candidate: Candidate, decisions: Decisions, context: Context) -> Candidate:
         """Quantize; decisions name what is int8 and how far ONNX Runtime is from PyTorch.

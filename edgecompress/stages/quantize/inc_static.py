@@ -8,7 +8,7 @@ from pydantic import Field
 
 from edgecompress.stage import Context, Decisions, Kind
 from edgecompress.stages._fields.inc import IncCalibration
-from edgecompress.values import Candidate, OnnxModel, TorchModel
+from edgecompress.values import Candidate, OnnxModel, Step, TorchModel
 
 
 class IncStatic(IncCalibration):
@@ -32,6 +32,13 @@ class IncStatic(IncCalibration):
     of layers. Each group costs one multiplication when the model runs."""
     exclude: tuple[str, ...] = ()
     """Linear layers that stay fp32, by their paths in the model."""
+
+    @classmethod
+    def tell(cls, step: Step) -> str:
+        """Say what was made integers."""
+        from edgecompress import telling
+
+        return telling.integers(step, telling.calibrated(step), telling.NEURAL_COMPRESSOR)
 
     def make(self, candidate: Candidate, decisions: Decisions, context: Context) -> Candidate:
         """Quantize; decisions name what is int8 and how far ONNX Runtime is from PyTorch.

@@ -17,7 +17,7 @@ from edgecompress.quantization.observe.calibration_data import CalibrationData
 from edgecompress.stage import Context, Decisions, Kind
 from edgecompress.stages._fields.inputs import CalibrationFields
 from edgecompress.stages._fields.judged import Judged
-from edgecompress.values import Candidate, Json, OnnxModel
+from edgecompress.values import Candidate, Json, OnnxModel, Step
 
 if TYPE_CHECKING:
     from edgecompress.models.storage import StoredModel
@@ -51,6 +51,17 @@ class Smooth(CalibrationFields, Judged):
     def leaves_quantizing(self) -> bool:
         """Quantizing follows: this stage leaves all in fp32."""
         return True
+
+    @classmethod
+    def tell(cls, step: Step) -> str:
+        """Say what was smoothed."""
+        alphas = step.decisions.get("alphas")
+        if not isinstance(alphas, dict) or not alphas:
+            return "Smoothed nothing: no linear layer's input could take a factor."
+        inputs = "the input" if len(alphas) == 1 else f"{len(alphas)} inputs"
+        return (
+            f"Moved the largest values of {inputs} of linear layers into the weights (SmoothQuant)."
+        )
 
     def choose(self, candidate: Candidate, context: Context) -> Decisions:
         """Measure channels, and choose the alpha of each layer that gains by it.

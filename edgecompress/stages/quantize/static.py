@@ -21,7 +21,7 @@ from edgecompress.stages._fields.inputs import CalibrationFields
 from edgecompress.stages._fields.judged import Judged, held
 from edgecompress.stages._fields.linear_types import LinearTypes
 from edgecompress.stages._fields.tables import TableTypes
-from edgecompress.values import Candidate, Json, OnnxModel, json_digest
+from edgecompress.values import Candidate, Json, OnnxModel, Step, json_digest
 
 if TYPE_CHECKING:
     from edgecompress.models.storage import StoredModel
@@ -66,6 +66,15 @@ class Static(CalibrationFields, LinearTypes, TableTypes, Judged):
         """Whether ranges come from examples: not from files, and not from training."""
         return super().reads_examples() and self.ranges == "calibrated"
 
+    @classmethod
+    def tell(cls, step: Step) -> str:
+        """Say what was made integers."""
+        from edgecompress import telling
+
+        learned = step.parameters.get("ranges") == "qat"
+        ranges = "activation ranges learned in training" if learned else telling.calibrated(step)
+        return telling.integers(step, ranges)
+
     def write(self, candidate: Candidate, decisions: Decisions, context: Context) -> Candidate:
         """Calibrate, write the quantized model and prove what runs as int8.
 
@@ -88,11 +97,11 @@ class Static(CalibrationFields, LinearTypes, TableTypes, Judged):
         source, stored, decided = with_opset(onnx_model(candidate), LEAST_OPSET["static"], upgraded)
         check_quantizable(stored)
         check_excluded(stored, Scheme(exclude=frozenset(self.exclude)))
-        planned: Planned | QuantPlan | None = self._recorded(stored, context.recorded or {})
-        if planned is not None and context.recorded:
-            decided |= {key: context.recorded[key] for key in ("calibrated_on", "ranges")}
+        planned: Planned | QuantPlan | None = self._recorded(stored, decisions.record)
+        if planned is not None:
+            decided |= {key: decisions.record[key] for key in ("calibrated_on", "ranges")}
         else:
-            planned, observed = self._observe(candidate, source, stored, held, context)
+            planned, observed = self._observe(candidate, source, stored, held(decisions), context)
             decided |= observed
         feeds = None
         if self.inputs:
@@ -136,7 +145,7 @@ class Static(CalibrationFields, LinearTypes, TableTypes, Judged):
         candidate: Candidate,
         source: OnnxModel,
         stored: StoredModel,
-        held: Mapping[str, str],
+        in_fp32: Mapping[str, str],
         context: Context,
     ) -> tuple[Planned, Json]:
         """Find the ranges; give what plans by them, and what is recorded of them."""
@@ -166,7 +175,7 @@ class Static(CalibrationFields, LinearTypes, TableTypes, Judged):
             exclude=exclude,
             ranges=ranges,
             unfit=unfit,
-            held=held(decisions),
+            held=in_fp32,
             signed_activations=self.activation == "int8",
             unsigned_weights=self.weight == "uint8",
             symmetric_weights=self.symmetric,

@@ -18,7 +18,7 @@ from edgecompress.stage import Context, Decisions, Kind
 from edgecompress.stages._fields.inputs import CalibrationFields
 from edgecompress.stages._fields.judged import Judged, held
 from edgecompress.stages._fields.tables import TableTypes
-from edgecompress.values import Candidate, OnnxModel
+from edgecompress.values import Candidate, OnnxModel, Step
 
 if TYPE_CHECKING:
     from edgecompress.models.storage import StoredModel
@@ -73,6 +73,13 @@ class Weights(CalibrationFields, TableTypes, Judged):
     def leaves_quantizing(self) -> bool:
         """Whether linear layers are left for another stage, beside tables in few bits."""
         return not self.linears
+
+    @classmethod
+    def tell(cls, step: Step) -> str:
+        """Say what was made integers."""
+        from edgecompress import telling
+
+        return telling.integers(step, "activations in floating point")
 
     def write(self, candidate: Candidate, decisions: Decisions, context: Context) -> Candidate:
         """Write the quantized model and read back what runs in how many bits.

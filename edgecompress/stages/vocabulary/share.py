@@ -19,7 +19,7 @@ from edgecompress.data.corpus import (
 from edgecompress.errors import StageError
 from edgecompress.stage import Context, Decisions, Kind
 from edgecompress.stages._fields.corpus import ReadsCorpus
-from edgecompress.values import Candidate, Json, TorchModel
+from edgecompress.values import Candidate, Json, Step, TorchModel
 
 
 class Share(ReadsCorpus):
@@ -31,6 +31,26 @@ class Share(ReadsCorpus):
     rows: PositiveInt
     """How many pieces keep a row of their own: special ones, then what the corpus uses most, then
     the first ones of the vocabulary."""
+
+    @classmethod
+    def tell(cls, step: Step) -> str:
+        """Say what was shared."""
+        from edgecompress import telling
+        from edgecompress.report.words import number
+
+        rows, read = (
+            telling.items(step.decisions.get("rows")),
+            step.decisions.get("held_out_shared"),
+        )
+        if len(rows) != 2 or not telling.whole(rows):
+            return ""
+        told = ""
+        if isinstance(read, int | float) and not isinstance(read, bool):
+            told = f" ({number(read, 'fraction')} % of the pieces on validation)"
+        return (
+            f"Kept {rows[1]:,} of {rows[0]:,} rows of the word embedding; the other pieces{told} "
+            "are read as the most similar one that kept its row."
+        )
 
     def make(
         self,

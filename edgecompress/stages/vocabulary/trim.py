@@ -20,7 +20,7 @@ from edgecompress.data.corpus import (
 from edgecompress.errors import StageError
 from edgecompress.stage import Context, Decisions, Kind
 from edgecompress.stages._fields.corpus import ReadsCorpus
-from edgecompress.values import Candidate, Example, TorchModel
+from edgecompress.values import Candidate, Example, Step, TorchModel
 
 
 class Trim(ReadsCorpus):
@@ -45,6 +45,25 @@ class Trim(ReadsCorpus):
         if self.keep is not None and self.coverage is not None:
             raise ValueError("give either keep or coverage")
         return self
+
+    @classmethod
+    def tell(cls, step: Step) -> str:
+        """Say what was kept."""
+        from edgecompress import telling
+        from edgecompress.report.words import number
+
+        pieces, held_out = (
+            telling.items(step.decisions.get("pieces")),
+            step.decisions.get("held_out"),
+        )
+        if len(pieces) != 2 or not telling.whole(pieces):
+            return ""
+        otherwise = held_out.get("words_split_otherwise") if isinstance(held_out, dict) else None
+        told = ""
+        if isinstance(otherwise, int | float) and not isinstance(otherwise, bool):
+            share = number(otherwise, "fraction")
+            told = f"; {share} % of the words on validation fall into others"
+        return f"Kept {pieces[1]:,} of {pieces[0]:,} word pieces{told}."
 
     def make(
         self,

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
-from edgecompress.report.steps import in_words, quantized, trained
+from edgecompress.report.facts import quantized, trained
+from edgecompress.telling import in_words
 from edgecompress.values import Step
 
 
@@ -187,3 +191,14 @@ def test_what_steps_mean_for_trust() -> None:
     assert trained(steps) and quantized(steps)
     assert not trained(steps[1:]) and not quantized(steps[:2])
     assert trained((Step("third.party", {"epochs": 1}),))
+
+
+def test_telling_loads_no_heavy_library() -> None:
+    code = (
+        "import sys; from edgecompress.stage import stage_modules; "
+        "from edgecompress.telling import in_words; from edgecompress.values import Step; "
+        "[in_words(Step(name)) for name in stage_modules()]; "
+        "print({'torch', 'transformers', 'onnx', 'onnxruntime'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
