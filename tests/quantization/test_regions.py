@@ -128,7 +128,7 @@ def test_a_recorded_plan_is_followed_without_observing(
     record = json.loads(json.dumps(first.steps[-1].decisions))
     assert len(json.dumps(record["plan"])) < 4_000  # no weights
     monkeypatch.setattr(f"{Static.__module__}.seen_on", None)  # nothing is observed
-    again = stage.apply(candidate, small_context(tmp_path / "b", recorded=record))
+    again = stage.apply(candidate, small_context(tmp_path / "b"), record)
     assert again.model.path.read_bytes() == first.model.path.read_bytes()
     assert again.steps[-1].decisions == first.steps[-1].decisions
 
@@ -154,7 +154,7 @@ def test_a_plan_of_another_graph_or_other_fields_is_made_anew(
     first = stage.apply(candidate, small_context(tmp_path / "a"))
     record = json.loads(json.dumps(first.steps[-1].decisions))
     change(record)
-    again = stage.apply(candidate, small_context(tmp_path / "b", recorded=record))
+    again = stage.apply(candidate, small_context(tmp_path / "b"), record)
     assert again.model.path.read_bytes() == first.model.path.read_bytes()
     assert again.steps[-1].decisions == first.steps[-1].decisions
 
@@ -164,7 +164,7 @@ def test_a_malformed_plan_is_refused(network: Path, tmp_path: Path) -> None:
     for plan in ({"layers": [{"kernel": "odd", "nodes": []}]}, {"layers": {"a": 1}}, []):
         record = {"plan": plan, "ranges": {}, "calibrated_on": 1}
         with pytest.raises(StageError, match="no plan"):
-            stage.apply(Candidate(OnnxModel(network)), small_context(tmp_path, recorded=record))
+            stage.apply(Candidate(OnnxModel(network)), small_context(tmp_path), record)
 
 
 def test_dynamic_leaves_convolutions_with_a_reason(network: Path, tmp_path: Path) -> None:

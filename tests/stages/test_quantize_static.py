@@ -106,7 +106,7 @@ def test_a_recorded_plan_needs_no_examples(pair, tmp_path, fields):
     stage = Static(**fields)
     context = small_context(tmp_path / "a", train=TASKS[torch_model.task](20))
     first = stage.apply(exported, context)
-    again = stage.apply(exported, small_context(tmp_path / "b", recorded=first.steps[-1].decisions))
+    again = stage.apply(exported, small_context(tmp_path / "b"), first.steps[-1].decisions)
     assert again.model.path.read_bytes() == first.model.path.read_bytes()
     assert again.steps[-1].decisions == first.steps[-1].decisions
 

@@ -8,6 +8,7 @@ mask's bias, softmax and residuals stay in fp32.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
