@@ -7,6 +7,7 @@ checks and digests hold for both. Without a network that takes seconds, not minu
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 import threading
 from collections.abc import Sequence
@@ -16,10 +17,15 @@ from typing import Any
 from edgecompress.checkpoint import TOKENIZER_FILES, read_object
 from edgecompress.errors import DataError
 from edgecompress.reading import at_home
+from edgecompress.words import shortened
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 PATIENCE_S = 10
 """How long the hub may take to answer at all; looking its name up is part of it."""
+DATA_FILES = [
+    f"*.{suffix}" for suffix in ("arrow", "csv", "json", "jsonl", "md", "parquet", "tsv", "txt")
+]
+"""Files of a data set; no code."""
 SUFFIXES = (".json", ".safetensors", ".txt", ".model")
 """Files of a model and its tokenizer, pickles apart."""
 LIKE = 0.75
@@ -76,6 +82,35 @@ def check_name(model: str, bases: Sequence[Path] = ()) -> None:
         )
 
 
+@functools.lru_cache(maxsize=8)
+def data_set_folder(name: str, revision: str | None = None) -> Path:
+    """Give the folder of the hub's data set `name`; what is not in the cache is fetched.
+
+    Raises
+    ------
+    DataError
+        When there is none, or the hub cannot be reached and its cache does not have it.
+    """
+    from huggingface_hub import snapshot_download
+
+    if not HUB_ID.fullmatch(name):
+        raise DataError(f"a data set of the hub is written ORG/NAME, not {shortened(name, 60)!r}")
+    options: dict[str, Any] = {"repo_type": "dataset", "allow_patterns": DATA_FILES}
+    try:
+        info = _described(name, "data set", revision)
+    except DataError:
+        try:  # as it was when it was last fetched
+            return Path(snapshot_download(name, revision=revision, local_files_only=True,
+                                          **options))  # fmt: skip
+        except (OSError, ValueError):
+            pass
+        raise
+    try:
+        return Path(snapshot_download(name, revision=info.sha, etag_timeout=PATIENCE_S, **options))
+    except Exception as error:  # noqa: BLE001 - whatever the connection may raise
+        raise DataError(f"the data set {name!r} cannot be fetched ({_short(error)})") from None
+
+
 def cached_folder(model: str) -> Path | None:
     """Give a hub's model as its cache has it, without a network; None where it is not whole."""
     if not HUB_ID.fullmatch(model):
@@ -116,7 +151,7 @@ def _fetched(model: str) -> Path:
         raise DataError(f"the model {model!r} cannot be fetched ({_short(error)})") from None
 
 
-def _described(model: str) -> Any:
+def _described(model: str, kind: str = "model", revision: str | None = None) -> Any:
     """Ask the hub once, for `PATIENCE_S` at most: looking a name up has no limit of its own."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import RepositoryNotFoundError
@@ -125,7 +160,9 @@ def _described(model: str) -> Any:
 
     def ask() -> None:
         try:
-            found.append(HfApi().model_info(model, timeout=PATIENCE_S))
+            api = HfApi()
+            info = api.model_info if kind == "model" else api.dataset_info
+            found.append(info(model, revision=revision, timeout=PATIENCE_S))
         except Exception as error:  # noqa: BLE001 - said by the one who asked
             found.append(error)
 
@@ -133,6 +170,13 @@ def _described(model: str) -> Any:
     asking.start()
     asking.join(PATIENCE_S)
     answer = found[0] if found else TimeoutError(f"no answer within {PATIENCE_S} s")
+    if kind != "model" and isinstance(answer, Exception):
+        if isinstance(answer, RepositoryNotFoundError):
+            raise DataError(f"the hub has no {kind} {model!r} (or it is private); correct the name")
+        raise DataError(
+            f"the {kind} {model!r} cannot be fetched, as the hub cannot be reached "
+            f"({type(answer).__name__}); fetch it where there is a network and name its folder"
+        )
     if isinstance(answer, RepositoryNotFoundError):
         raise DataError(
             f"there is no folder {model!r} on this machine and no such model on the hub (or it is "

@@ -1,4 +1,4 @@
-"""Labelled text in files: CoNLL and TSV, line by line; standard library only, as a device has it.
+"""Text in files, line by line, and CoNLL; standard library only, as a device has it.
 
 `edgecompress.data` makes examples for a recipe of it, `edgecompress.comparison` questions for a
 bundle.
@@ -6,7 +6,6 @@ bundle.
 
 from __future__ import annotations
 
-import difflib
 import io
 import os
 import re
@@ -16,7 +15,6 @@ from pathlib import Path
 
 from edgecompress.errors import DataError
 from edgecompress.reading import open_regular, reading
-from edgecompress.words import shortened
 
 BLANKS = " \t"
 LINE = re.compile(r"([^ \t]+)[ \t]+([^ \t]+)")
@@ -122,59 +120,3 @@ def conll_sentences(file: Path) -> Iterator[tuple[tuple[str, ...], tuple[str, ..
             words, tags = [], []
     if words:
         yield tuple(words), tuple(tags)
-
-
-def tsv_rows(
-    file: Path, text_column: str = "text", label_column: str = "label", setting: str = "data."
-) -> Iterator[tuple[int, str, str]]:
-    """Give line number, text and label of each row of a TSV file with a header.
-
-    Parameters
-    ----------
-    file : Path
-    text_column, label_column : str
-        Names in the header; other columns are passed over.
-    setting : str
-        What stands before ``text_column`` where a person sets it, for the error.
-
-    Raises
-    ------
-    DataError
-        When a column is missing, a row has another number of columns or an empty text or label,
-        or the file cannot be read.
-    """
-    lines = read_lines(file)
-    header = [name.strip() for name in next(lines).split("\t")]
-    wanted = {"text_column": text_column, "label_column": label_column}
-    text_at, label_at = (
-        _column(file, header, name, f"{setting}{field}") for field, name in wanted.items()
-    )
-    for number, line in enumerate(lines, start=2):
-        if not line.strip():
-            continue
-        fields = line.split("\t")
-        if len(fields) != len(header):
-            raise DataError(
-                f"expected {len(header)} columns ({shortened(', '.join(header), 200)}), "
-                f"found {len(fields)}",
-                file=file,
-                line=number,
-            )
-        text, label = fields[text_at].strip(), fields[label_at].strip()
-        for name, value in ((text_column, text), (label_column, label)):
-            if not value:
-                raise DataError(f"the column {name} is empty", file=file, line=number)
-        yield number, text, label
-
-
-def _column(file: Path, header: list[str], name: str, setting: str) -> int:
-    if name in header:
-        return header.index(name)
-    near = difflib.get_close_matches(name, [one[:100] for one in header[:100]], n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    known = shortened(", ".join(map(repr, header)), 200)
-    raise DataError(
-        f"there is no column {shortened(name, 60)!r} among {known}{hint} (set {setting})",
-        file=file,
-        line=1,
-    )

@@ -65,15 +65,34 @@ FILES = {
     "conll": "Ya O\nal B-PER\n\nWa O\n",
     "tsv": "text\tlabel\nje\thau\nhabari\tswa\n",
     "text": "je\nhabari\n",
+    "csv": 'text;label\n"je;\nna";hau\nhabari;swa\n',
+    "jsonl": '{"tokens": ["je", "Abuja"], "ner_tags": ["O", "B-LOC"]}\n',
 }
 
 
 def test_our_formats(tmp_path: Path) -> None:
-    assert set(data_formats()) == {*FILES, "cldr"}
+    assert set(data_formats()) == {*FILES, "cldr", "parquet", "datasets"}
     for name, content in FILES.items():
         (tmp_path / f"{name}.txt").write_text(content)
         check_reader(data_config({"format": name, "root": tmp_path, "train": f"{name}.txt"}))
     check_reader(data_config({"format": "cldr", "max_strings": 300}))
+
+
+def test_formats_that_need_the_extra(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features(
+        {"sentence": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])}
+    )
+    made = datasets.Dataset.from_dict({"sentence": ["je", "na"], "label": [1, 0]}, features)
+    made.to_parquet(tmp_path / "a.parquet")
+    made.save_to_disk(tmp_path / "saved")
+    for fields in (
+        {"format": "parquet", "root": tmp_path, "train": "a.parquet"},
+        {"format": "datasets", "root": tmp_path / "saved"},
+    ):
+        data = data_config(fields)
+        check_reader(data)
+        assert [one.target for one in data.read("train")] == ["yes", "no"]
 
 
 class Neighbours(TensorProcessor):

@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jsonschema
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -179,9 +181,10 @@ def test_any_text_parses_or_is_refused(text):
         assert str(error)
 
 
-@pytest.mark.parametrize(
-    "file", sorted(resource_folder("models").glob("*.yaml")), ids=lambda f: f.stem
-)
+RECIPES = sorted(resource_folder("models").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", RECIPES, ids=lambda f: f.stem)
 def test_our_own_recipes_are_right(file):
     matrix = read_matrix(file)
     recipe = matrix.cells[0].recipe if matrix else load_recipe(file)
@@ -195,6 +198,35 @@ def test_the_schema_names_every_stage_and_fits_our_recipes():
     for name in ("prune.structured", "quantize.inc_static", "export", "distil"):
         assert name in text
     assert schema["additionalProperties"] is False
+
+
+def data_errors(data: dict) -> list[str]:
+    recipe = {"name": "a", "task": "text-classification", "data": data}
+    found = jsonschema.Draft202012Validator(recipe_schema()).iter_errors(recipe)
+    return [one.message for each in found for one in (each, *(each.context or ()))]
+
+
+def test_the_schema_knows_the_keys_of_every_format_and_lets_others_pass():
+    for fields in (
+        {"format": "conll", "root": "a", "train": "b"},
+        {"format": "csv", "train": ["a.csv"], "delimiter": ";", "columns": {"text": "tweet"}},
+        {"format": "csv", "train": "a.csv", "split": {"test": 0.1, "group": "author", "seed": 3}},
+        {"format": "datasets", "hub": "org/name", "test": "{split}"},
+        {"format": "cldr", "max_strings": "{size}"},
+        {"format": "somebody-elses", "anything": [1]},
+    ):
+        assert not data_errors(fields), fields
+    for wrong in (
+        {"format": "conll", "delimiter": ";"},
+        {"format": "csv", "delimiter": 3},
+        {"format": "csv", "split": {"test": 2}},
+        {"format": "jsonl", "colums": {}},
+        {"train": "a.csv"},
+    ):
+        assert data_errors(wrong), wrong
+    for file in RECIPES:
+        document = yaml.safe_load(file.read_text(encoding="utf-8"))
+        assert not data_errors(document.get("data") or {"format": "text"})
 
 
 def test_checking_needs_no_torch():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,8 +57,7 @@ def diff_bundles(
     *,
     data: StrPaths = (),
     format: str | None = None,
-    text_column: str = "text",
-    label_column: str = "label",
+    columns: Mapping[str, str] | None = None,
     recipe: StrPath | None = None,
     settings: Settings = (),
     split: str = "validation",
@@ -79,11 +78,12 @@ def diff_bundles(
     old, new : path
         Directories or archives.
     data : path or sequence of paths
-        Ask both bundles the texts of this file: CoNLL, TSV, or one text a line.
-    format : {"conll", "tsv", "text"}, optional
+        Ask both bundles the texts of this file: CoNLL, one text a line, or columns (`.csv`, `.tsv`,
+        `.jsonl`, `.parquet`).
+    format : {"conll", "text", "csv", "tsv", "jsonl", "parquet"}, optional
         What the files of `data` are; else told from each file.
-    text_column, label_column : str
-        Of a TSV file.
+    columns : mapping of str to str, optional
+        What a file of `data` calls its text, words, label or tags; else told from common names.
     recipe : path, optional
         Ask both bundles the examples of this recipe's data.
     settings : mapping of str to object
@@ -111,7 +111,7 @@ def diff_bundles(
         files = [Path(one) for one in several(data)]
         if files or recipe:
             task = _task(found)
-            examples = tuple(read_examples(files, task, format, text_column, label_column))
+            examples = tuple(read_examples(files, task, format, columns))
             examples += _of_recipe(Path(recipe), settings, split) if recipe else ()
             with reporting(progress) as reporter:
                 flips = _ask(task, places, examples, threads, reporter)

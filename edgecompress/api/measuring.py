@@ -192,7 +192,7 @@ def sensitivity(
         Its quantized form: compare both tensor by tensor, in the graph's order.
     data : path, optional
         Samples in place of validation examples: an .npz with an array for each input, a folder of
-        .npz, .npy or images, or texts (.txt, .csv, .tsv).
+        .npz, .npy or images, or texts (.txt, .csv, .tsv, .jsonl, .parquet).
     preprocessor : path, optional
         Folder with the tokenizer of `data`, or its preprocessor_config.json.
     samples : int

@@ -60,6 +60,8 @@ def _plan(found: RunPlan) -> Iterator[str]:
         yield (f"model: {fields.model}")
     for split, count in found.examples:
         yield (f"  {split}: {count} examples")
+    for what, said in found.recipe.data.facts().items() if found.recipe.data else ():
+        yield (f"  {what}: {said}")
     for shared in found.overlaps:
         yield (f"  {shared.words}")
     if found.labels:

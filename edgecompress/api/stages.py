@@ -119,7 +119,8 @@ def quantize(
     data : path, optional
         Inputs of any graph: static, smooth and weights with gptq calibrate on them, and all of
         these and half compare their answers on them. An .npz with an array for each input, a folder
-        of .npz, .npy or images, or texts (.txt, .csv, .tsv).
+        of .npz, .npy or images, or texts (.txt, .csv, .tsv, .jsonl,
+        .parquet).
     preprocessor : path, optional
         Folder with the tokenizer of `data`, or its preprocessor_config.json.
     force : bool

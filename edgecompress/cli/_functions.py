@@ -22,6 +22,7 @@ from edgecompress.api.arguments import described
 from edgecompress.cli._values import (
     AutoOr,
     named_bounds,
+    named_columns,
     named_sizes,
     whole_numbers,
 )
@@ -45,6 +46,11 @@ _KINDS: dict[str, dict[str, Any]] = {
     "str or sequence of str": {"multiple": True},
     "int or sequence of int": {"callback": whole_numbers(1), "metavar": "N,N"},
     "mapping of str to object": _SETTINGS,
+    "mapping of str to str": {
+        "multiple": True,
+        "callback": named_columns,
+        "metavar": "NAME=COLUMN",
+    },
     "mapping of str to int": {"multiple": True, "callback": named_sizes, "metavar": "NAME=N"},
     "mapping of str to bounds": {"multiple": True, "callback": named_bounds, "metavar": "NAME=N"},
     "": {**_SETTINGS, "metavar": "FIELD=VALUE"},

@@ -44,6 +44,16 @@ def whole_numbers(least: int) -> Callback:
     return read
 
 
+def named_columns(
+    _ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str]:
+    """Read ``NAME=COLUMN``, which may be given several times."""
+    wrong = next((value for value in values if not re.fullmatch(r"\w+=.+", value)), None)
+    if wrong is not None:
+        raise click.BadParameter(f"{wrong!r} is not NAME=COLUMN, such as text=headline")
+    return dict(value.split("=", 1) for value in values)
+
+
 def named_sizes(
     _ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
 ) -> dict[str, int]:

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,8 +16,10 @@ import click
 
 from edgecompress.cli._functions import command_of
 from edgecompress.cli._output import say, say_json
+from edgecompress.cli._values import named_columns
 from edgecompress.errors import DataError
 from edgecompress.runtime.lines import Source, arriving
+from edgecompress.tables import SUFFIXES, examples, open_table, take_columns
 
 if TYPE_CHECKING:
     from edgecompress.runtime import Predictor
@@ -42,7 +45,15 @@ _ALSO = (
     click.Option(
         ["--input", "file"],
         type=click.Path(path_type=Path, exists=True, dir_okay=False),
-        help="Read texts from a file, one a line; JSON lines if it ends in .jsonl or .ndjson.",
+        help="Read texts from a file, one a line; JSON lines if it ends in .jsonl or .ndjson, rows "
+        "if it ends in .csv, .tsv, .json or .parquet.",
+    ),
+    click.Option(
+        ["--columns"],
+        multiple=True,
+        callback=named_columns,
+        metavar="NAME=COLUMN",
+        help="What the file calls its text or its words (text=headline), where it has columns.",
     ),
     click.Option(["--jsonl"], is_flag=True, help='Read JSON lines, {"text": …} or {"words": […]}.'),
     click.Option(["--json", "as_json"], is_flag=True, help="Write one JSON object a line."),
@@ -50,9 +61,9 @@ _ALSO = (
 _MORE = """\
 Without TEXT and --input, or with `-`, texts are read from standard input, one a line. Answers
 come in the order of the texts, each as soon as it is there, and no more is read ahead than a
-pipe holds. With --jsonl, further keys of a line are given back in the answer, so that answers
-can be joined to what they belong to. Where the model asks about no text, every TEXT and line is
-JSON.
+pipe holds. With --jsonl, and of a file with columns, further keys of a line are given back in the
+answer, so that answers can be joined to what they belong to. Where the model asks about no text,
+every TEXT and line is JSON.
 
 With --threads auto the number is found after the first 64 texts of a file or pipe; with --tune
 first, and nothing else is done without texts.
@@ -72,6 +83,7 @@ def predict(
     _function: Any,
     texts: tuple[str, ...],
     file: Path | None,
+    columns: dict[str, str],
     jsonl: bool,
     as_json: bool,
     tune: bool,
@@ -84,6 +96,10 @@ def predict(
         raise click.UsageError("--input takes the place of the texts; leave them out")
     if jsonl and typed:
         raise click.UsageError("--jsonl reads a file or standard input; leave the texts out")
+    tabular = file is not None and not jsonl and file.suffix.lower() in SUFFIXES
+    tabular &= bool(columns) or (file is not None and file.suffix.lower() not in _JSON_LINES)
+    if columns and not tabular:
+        raise click.UsageError("--columns needs --input with a file that has columns (.csv …)")
     if tune and threads != "auto":
         raise click.UsageError("--tune finds the number of threads; leave --threads out")
     from edgecompress.api.predicting import open_bundle
@@ -100,6 +116,8 @@ def predict(
                 numbered = enumerate(texts, start=1)
                 asked = (_document(t, n, _TYPED, predictor.forms) for n, t in numbered)
             _write(predictor, asked, as_json)
+        elif file and tabular:
+            _answer_table(predictor, file, columns, as_json=as_json)
         elif file:
             jsonl |= file.suffix.lower() in _JSON_LINES
             with file.open("rb") as stream:
@@ -149,6 +167,39 @@ def _answer_lines(
             predictor.tune()
 
 
+def _answer_table(
+    predictor: Predictor, file: Path, columns: dict[str, str], *, as_json: bool
+) -> None:
+    """Answer a file with columns; a row that is wrong ends it behind those before it."""
+    asked = _rows(predictor, file, columns)
+    while True:
+        group: list[_Asked] = []
+        wrong: DataError | None = None
+        try:
+            group += islice(asked, _BEFORE_TUNING)
+        except DataError as error:
+            wrong = error
+        _write(predictor, group, as_json)
+        if wrong:
+            raise wrong
+        if len(group) < _BEFORE_TUNING:
+            return
+        if not predictor.tuned:
+            predictor.tune()
+
+
+def _rows(predictor: Predictor, file: Path, columns: dict[str, str]) -> Iterator[_Asked]:
+    """Read the questions of a file with columns, each with what else its row holds."""
+    from edgecompress.tasks import wanted
+
+    table = open_table(file)
+    asked = wanted(str(predictor.manifest.task), answers="ignored")
+    taken = take_columns(table, columns, asked, "give --columns {}=NAME")
+    others = [one for one in table.columns if one not in taken.columns and one[:1] != "\0"]
+    for _, example, values in examples(table, taken, also=others, blank="keep"):
+        yield _Asked(dict(example.inputs), {one: values.get(one) for one in others})
+
+
 def _write(predictor: Predictor, asked: Iterable[_Asked], as_json: bool) -> None:
     """Write each answer when it is there."""
     waiting: list[_Asked] = []
@@ -161,7 +212,8 @@ def _write(predictor: Predictor, asked: Iterable[_Asked], as_json: bool) -> None
     for said in predictor.stream(items()):
         further = waiting.pop(0).further
         if as_json:
-            say_json(json.dumps({**further, **said.to_json()}, ensure_ascii=False))
+            document = {**further, **said.to_json()}
+            say_json(json.dumps(document, ensure_ascii=False, default=str))
         else:
             say(predictor.describe(said))
 

@@ -8,24 +8,26 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from edgecompress.errors import DataError
+from edgecompress.tables import SUFFIXES, examples, open_table, take_columns
 from edgecompress.tasks import task as find_task
+from edgecompress.tasks import wanted
 from edgecompress.tasks.answers import Answer, Findings, joined
 from edgecompress.tasks.scoring import value_of
-from edgecompress.textfiles import TAG, conll_sentences, read_lines, tsv_rows
+from edgecompress.textfiles import TAG, conll_sentences, read_lines
 from edgecompress.texts import text_example, words_example
 from edgecompress.values import Example, Json
 
 if TYPE_CHECKING:
     from edgecompress.runtime import Prediction, Predictor
 
-FORMATS = {"conll": "tags", "tsv": "label", "text": None}
-"""Forms of files, and what their answers are called (`Task.target`)."""
+CONLL, TEXT = "conll", "text"
+"""Forms of files that have no columns."""
 Verdict = Literal["right to wrong", "wrong to right", "wrong to wrong", ""]
 VERDICTS: tuple[Verdict, ...] = ("right to wrong", "wrong to right", "wrong to wrong")
 
@@ -135,8 +137,7 @@ def read_examples(
     files: Sequence[Path],
     task: str,
     form: str | None = None,
-    text_column: str = "text",
-    label_column: str = "label",
+    columns: Mapping[str, str] | None = None,
 ) -> tuple[Example, ...]:
     """Read texts, with their answers where the files have them.
 
@@ -146,11 +147,12 @@ def read_examples(
     task : str
         Of the bundles that are to be asked.
     form : str, optional
-        One of `FORMATS`; by default told from each file: ``.tsv`` is TSV, a file whose first line
-        that is not blank is a word and a tag is CoNLL (for token classification), any other has
-        one text a line.
-    text_column, label_column : str
-        Of a TSV file.
+        ``conll``, ``text`` or one of `edgecompress.tables.FORMATS`; by default told from each file:
+        a suffix such as ``.csv`` says that it has columns, a file whose first line that is not
+        blank is a word and a tag is CoNLL (for token classification), any other has one text a
+        line.
+    columns : mapping of str to str, optional
+        Of a file with columns: what it calls the things that the task names.
 
     Raises
     ------
@@ -161,19 +163,22 @@ def read_examples(
     names = _names(files)
     for file in files:
         found = form or _format(file, task)
-        if FORMATS[found] not in (None, find_task(task).target):
+        if found == CONLL and find_task(task).target != "tags":
             raise DataError(f"{found} files do not hold what {task} answers", file=file)
         before = len(out)
         source = names[file]
-        if found == "conll":
+        if found == CONLL:
             out += [words_example(words=w, tags=t, source=source) for w, t in conll_sentences(file)]
-        elif found == "tsv":
-            rows = tsv_rows(file, text_column, label_column, "--")
-            out += [text_example(text=text, label=label, source=source) for _, text, label in rows]
-        else:
+        elif found == TEXT:
             out += [
                 text_example(text=one, source=source) for one in read_lines(file) if one.strip()
             ]
+        else:
+            table = open_table(file, form)
+            taken = take_columns(
+                table, columns or {}, wanted(task, answers="welcome"), "give --columns {}=NAME"
+            )
+            out += [example for _, example, _ in examples(table, taken, source)]
         if len(out) == before:
             raise DataError("holds no text", file=file)
     return tuple(out)
@@ -191,13 +196,13 @@ def _names(files: Sequence[Path]) -> dict[Path, str]:
 
 
 def _format(file: Path, task: str) -> str:
-    if file.suffix == ".tsv":
-        return "tsv"
-    if find_task(task).target == FORMATS["conll"]:
+    if file.suffix.lower() in SUFFIXES:
+        return file.suffix
+    if find_task(task).target == "tags":
         first = next((line.split() for line in read_lines(file) if line.strip()), [])
         if first[:1] == ["-DOCSTART-"] or (len(first) == 2 and TAG.fullmatch(first[1])):
-            return "conll"
-    return "text"
+            return CONLL
+    return TEXT
 
 
 def ask(predictor: Predictor, examples: Iterable[Example]) -> Iterator[Prediction]:

@@ -11,9 +11,11 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-from edgecompress.data.base import SPLITS, DataConfig, FileData, Split, check_labels
+from edgecompress.data.base import SPLITS, DataConfig, Split, check_labels
+from edgecompress.data.files import FileData
 from edgecompress.discovery import found_classes
 from edgecompress.errors import DataError
+from edgecompress.values import Json
 
 __all__ = [
     "GROUP",
@@ -25,6 +27,7 @@ __all__ = [
     "data_class",
     "data_config",
     "data_formats",
+    "data_schema",
 ]
 
 GROUP = "edgecompress.data"
@@ -58,6 +61,40 @@ def data_class(name: object) -> type[DataConfig]:
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(data_formats())}"
         raise DataError(f"unknown data format {name!r}; {hint}")
     return found
+
+
+def data_schema(other: Json) -> tuple[Json, Json]:
+    """Make the JSON Schema of a recipe's ``data``: with each format its own keys.
+
+    Parameters
+    ----------
+    other : dict
+        Schema of what may stand in the place of any value.
+
+    Returns
+    -------
+    schema, definitions : dict
+        The definitions belong under ``$defs``. A format that is not installed here passes as it is.
+    """
+    definitions: Json = {}
+    cases: list[Json] = []
+    for name in data_formats():
+        body = data_class(name).model_json_schema(ref_template="#/$defs/{model}")
+        definitions.update(body.pop("$defs", {}))
+        fields = body["properties"]
+        fields.update({key: {"anyOf": [one, other]} for key, one in fields.items()})
+        fields["format"] = {"const": name}
+        definitions[f"data.{name}"] = body | {"title": name}
+        own = {"properties": {"format": {"const": name}}, "required": ["format"]}
+        cases.append({"if": own, "then": {"$ref": f"#/$defs/data.{name}"}})
+    form = {"anyOf": [{"enum": list(data_formats())}, {"type": "string"}]}
+    schema = {
+        "type": "object",
+        "properties": {"format": form | {"description": "What the files are."}},
+        "required": ["format"],
+        "allOf": cases,
+    }
+    return schema, definitions
 
 
 def data_config(document: Mapping[str, Any]) -> DataConfig:

@@ -1,26 +1,21 @@
-"""What a description of data is, and what all formats that lie in files have in common."""
+"""What a description of data is, and what the labels of its splits must be."""
 
 from __future__ import annotations
 
-import hashlib
-import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path, PurePath
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict
 
 from edgecompress.errors import DataError
-from edgecompress.reading import at_home
-from edgecompress.textfiles import check_file
+from edgecompress.tables import Wanted
 from edgecompress.texts import label_of, tags_of
-from edgecompress.values import Example, file_digest, json_digest
+from edgecompress.values import Example, Json
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
-
-SPLIT_WORDS = frozenset({"train", "dev", "valid", "validation", "val", "test", "eval"})
 
 
 class DataConfig(BaseModel, ABC):
@@ -62,129 +57,25 @@ class DataConfig(BaseModel, ABC):
             When a file is missing or the split is empty.
         """
 
+    def named_files(self, split: Split) -> tuple[tuple[str, Path], ...]:
+        """Give the files of a split with the names by which records of a run call them."""
+        return tuple((file.name, file) for file in self.files(split))
+
+    def for_task(self, wanted: Wanted) -> DataConfig:  # noqa: ARG002
+        """Give the same description for a task, which says what its records must hold."""
+        return self
+
+    def facts(self) -> dict[str, str]:
+        """Say what was found out about the data and a reader of results should know, by name."""
+        return {}
+
+    def drawn(self, split: Split) -> Json | None:  # noqa: ARG002
+        """Say how a split is drawn from another one's examples; None where it is not."""
+        return None
+
     def locate(self, split: Split, label: str) -> tuple[Path | None, int | None]:  # noqa: ARG002
         """Find the file and line where `label` first stands in `split`, where that is known."""
         return None, None
-
-
-def _listed(value: Any) -> Any:
-    return [value] if isinstance(value, str | Path) else value
-
-
-Paths = Annotated[
-    tuple[Path, ...], BeforeValidator(_listed, json_schema_input_type=Path | tuple[Path, ...])
-]
-
-
-class FileData(DataConfig):
-    """Data in text files, some for each split."""
-
-    root: Path = Path()
-    """Folder that the paths are relative to."""
-    train: Paths = Field(default=())
-    """Files to learn from, relative to `root`."""
-    validation: Paths = Field(default=())
-    """Files to choose, tune and stop on."""
-    test: Paths = Field(default=())
-    """Files read once, at the end, for the figures that are shown."""
-
-    @model_validator(mode="after")
-    def _apart(self) -> FileData:
-        seen: dict[Path, Split] = {}
-        nameless = [path for split in SPLITS for path in getattr(self, split) if not path.name]
-        if nameless:
-            raise ValueError(f"{nameless[0]} is a folder; name files")
-        for split in SPLITS:
-            for path in getattr(self, split):
-                before = seen.setdefault(path, split)
-                if split == "test" and before != split:
-                    raise ValueError(f"{path} is in {before} and in test; a test set stays unseen")
-            if len(set(getattr(self, split))) != len(getattr(self, split)):
-                raise ValueError(f"{split} names a file twice")
-        return self
-
-    @abstractmethod
-    def parse(self, file: Path, source: str) -> Iterator[Example]:
-        """Read one file; examples get `source`.
-
-        Raises
-        ------
-        DataError
-            When it is missing or malformed, naming the line.
-        """
-
-    @abstractmethod
-    def label_line(self, file: Path, label: str) -> int | None:
-        """Find the first line, from 1, that bears `label`."""
-
-    def files(self, split: Split) -> tuple[Path, ...]:
-        """Give the paths of a split's files, `root` included.
-
-        Raises
-        ------
-        DataError
-            When the split names no file.
-        """
-        paths: tuple[Path, ...] = getattr(self, split)
-        if not paths:
-            raise DataError(f"the {split} split is empty; list its files under data.{split}")
-        root = at_home(self.root)
-        return tuple(root / path for path in paths)
-
-    def read(self, split: Split) -> tuple[Example, ...]:
-        """Read the files of a split, one after the other."""
-        files = self.files(split)
-        result: list[Example] = []
-        for file, source in zip(files, sources(getattr(self, split)), strict=True):
-            count = len(result)
-            result.extend(self.parse(file, source))
-            if len(result) == count:
-                raise DataError(f"holds no example; the {split} split needs some", file=file)
-        return tuple(result)
-
-    def digest(self, split: Split) -> str:
-        """SHA-256 over the files' contents, what they are called in results, and the options."""
-        options = self.model_dump(mode="json", exclude={"root", "seen_test", *SPLITS})
-        found = hashlib.sha256(json_digest(options).encode())
-        for file, source in zip(self.files(split), sources(getattr(self, split)), strict=True):
-            check_file(file)
-            found.update(f"\n{source} {file_digest(file)}".encode())
-        return found.hexdigest()
-
-    def locate(self, split: Split, label: str) -> tuple[Path | None, int | None]:
-        """Find the file and line where `label` first stands in `split`."""
-        for file in self.files(split):
-            line = self.label_line(file, label)
-            if line is not None:
-                return file, line
-        return None, None
-
-
-def sources(paths: tuple[Path, ...]) -> tuple[str, ...]:
-    """Give each file the part of its path that tells it from the others.
-
-    ``hau/test.txt, pcm/test.txt`` are ``hau`` and ``pcm``; a name's ending such as ``_test`` is
-    left out where what remains is still different; a file alone keeps what is not a split's name.
-    """
-    parts = [path.with_suffix("").parts for path in map(PurePath, paths)]
-    short = [_without_split(part)[-1:] for part in parts]
-    if len(parts) > 1:
-        while all(len(part) > 1 for part in parts) and len({part[0] for part in parts}) == 1:
-            parts = [part[1:] for part in parts]
-        while all(len(part) > 1 for part in parts) and len({part[-1] for part in parts}) == 1:
-            parts = [part[:-1] for part in parts]
-        short = [_without_split(part) for part in parts]
-    names = tuple("/".join(part) for part in short)
-    if len(set(names)) == len(names):
-        return names
-    return tuple(path.as_posix() for path in paths)
-
-
-def _without_split(parts: tuple[str, ...]) -> tuple[str, ...]:
-    ends = "|".join(sorted(SPLIT_WORDS))
-    kept = [re.sub(rf"(?<=.)[-_.]({ends})$", "", part) for part in parts if part not in SPLIT_WORDS]
-    kept = [part for part in kept if part not in ("..", "/")]
-    return tuple(kept) or parts[-1:]
 
 
 def check_labels(

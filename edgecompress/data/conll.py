@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from edgecompress.data.base import FileData
+from edgecompress.data.files import FileData
 from edgecompress.textfiles import conll_lines, conll_sentences
 from edgecompress.texts import words_example
 from edgecompress.values import Example

@@ -3,7 +3,7 @@
 A corpus is a list of entries. ``train`` stands for the training split, whose labels are ignored; a
 path for a file with one text a line; ``{file: PATH, format: conll}`` for a file of another form::
 
-    corpus: [train, amh/train.txt, {file: yor/train.tsv, format: tsv}]
+    corpus: [train, amh/train.txt, {file: yor/train.csv, columns: {text: tweet}}]
 
 A recipe's relative paths are looked for below ``data.root``, then beside the recipe
 (`edgecompress.engine.recipe.absolute_paths`).
@@ -18,9 +18,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
-from edgecompress.data.base import SPLIT_WORDS
+from edgecompress.data.files import SPLIT_WORDS
 from edgecompress.errors import DataError
-from edgecompress.textfiles import check_file, conll_sentences, read_lines, tsv_rows
+from edgecompress.tables import SUFFIXES, Wanted, examples, open_table, take_columns
+from edgecompress.textfiles import check_file, conll_sentences, read_lines
 from edgecompress.texts import text_example, words_example
 from edgecompress.values import Example, Json, file_digest
 
@@ -34,11 +35,11 @@ class CorpusFile(BaseModel):
 
     file: Path
     """Where it lies."""
-    format: Literal["text", "conll", "tsv"] = "text"
-    """``text``: one text a line; ``conll``: a word and its tag a line; ``tsv``: columns under a
-    header. Tags and labels are ignored."""
-    text_column: str = "text"
-    """For tsv: the name of the column with the text."""
+    format: Literal["text", "conll", "tsv", "csv", "jsonl", "parquet"] | None = None
+    """``text``: one text a line; ``conll``: a word and its tag a line; the others have columns.
+    Left out: what the suffix says, else ``text``. Tags and labels are ignored."""
+    columns: dict[str, str] = {}
+    """Of a file with columns: what it calls its `text` or its `words`."""
 
 
 def _entry(value: Any) -> Any:
@@ -130,7 +131,7 @@ def corpus_identity(entries: Sequence[Literal["train"] | CorpusFile]) -> list[An
     Returns
     -------
     list of JSON
-        ``"train"``, or ``source``, ``format``, ``sha256`` and, for tsv, ``text_column`` of a file.
+        ``"train"``, or ``source``, ``format``, ``sha256`` and, where it has some, ``columns``.
 
     Raises
     ------
@@ -145,11 +146,11 @@ def corpus_identity(entries: Sequence[Literal["train"] | CorpusFile]) -> list[An
         check_file(entry.file)
         one: Json = {
             "source": source,
-            "format": entry.format,
+            "format": entry.format or ("text" if _as_text(entry) else entry.file.suffix),
             "sha256": file_digest(entry.file),
         }
-        if entry.format == "tsv":
-            one["text_column"] = entry.text_column
+        if entry.columns:
+            one["columns"] = entry.columns
         result.append(one)
     return result
 
@@ -179,15 +180,22 @@ def _names(files: Sequence[Path]) -> list[str]:
     return [f"{'/'.join(way[-1:])}#{n}" for n, way in enumerate(bare, start=1)]
 
 
+def _as_text(entry: CorpusFile) -> bool:
+    """Say whether a file holds one text a line."""
+    return entry.format == "text" or not (entry.format or entry.file.suffix.lower() in SUFFIXES)
+
+
 def _parse(entry: CorpusFile, source: str) -> Iterator[Example]:
-    if entry.format == "conll":
-        for words, _ in conll_sentences(entry.file):
-            yield words_example(words=words, source=source)
-    elif entry.format == "tsv":
-        # The text stands for the label, too: other columns need not be there.
-        for _, text, _ in tsv_rows(entry.file, entry.text_column, entry.text_column, "corpus."):
-            yield text_example(text=text, source=source)
-    else:
+    if _as_text(entry):
         for line in read_lines(entry.file):
             if line.strip():
                 yield text_example(text=line.strip(), source=source)
+    elif entry.format == "conll":
+        for words, _ in conll_sentences(entry.file):
+            yield words_example(words=words, source=source)
+    else:
+        table = open_table(entry.file, entry.format)
+        texts = Wanted(answers="ignored")
+        taken = take_columns(table, entry.columns, texts, "set corpus.columns.{}")
+        for _, example, _ in examples(table, taken, source):
+            yield example

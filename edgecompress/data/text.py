@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from edgecompress.data.base import FileData
+from edgecompress.data.files import FileData
 from edgecompress.textfiles import read_lines
 from edgecompress.texts import text_example
 from edgecompress.values import Example

@@ -128,14 +128,14 @@ def package_licence(name: str) -> str | None:
 
 def _split(data: DataConfig, split: str, examples: dict[str, int]) -> Json:
     where = next(name for name in SPLITS if name == split)
-    written = [str(name) for name in getattr(data, split, ())]
+    drawn = data.drawn(where)
     return {
         "digest": data.digest(where),
         "examples": examples.get(split, 0),
         "files": [
-            {"name": name, "sha256": file_digest(file)}
-            for name, file in zip(written, data.files(where), strict=True)
+            {"name": name, "sha256": file_digest(file)} for name, file in data.named_files(where)
         ],
+        **({"drawn": drawn} if drawn is not None else {}),
     }
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgecompress.all_metrics import bounded
-from edgecompress.data import DataConfig, data_config
+from edgecompress.data import DataConfig, data_config, data_schema
 from edgecompress.engine.chains import (
     MEASURED,
     Chain,
@@ -183,14 +183,14 @@ def build_recipe(source: YamlFile, *, complete: bool = True) -> Recipe:
         raise source.error("name a teacher, or a model to work on", ())
     if fields.teacher and (fields.teacher.model is None) == (fields.teacher.new is None):
         raise source.error("give either model or new", ("teacher",))
+    from edgecompress.tasks import task, wanted
+
     tuning = None
     if fields.teacher and fields.teacher.finetune is not None:
         tuning = stage_use("finetune", fields.teacher.finetune, ("teacher", "finetune"), source)
     if fields.teacher and fields.task is None:
         raise source.error("a teacher needs a task", ("task",))
     if fields.task is not None:
-        from edgecompress.tasks import task
-
         try:
             task(fields.task)
         except DataError as error:
@@ -199,6 +199,8 @@ def build_recipe(source: YamlFile, *, complete: bool = True) -> Recipe:
     if fields.data is not None:
         try:
             data = data_config(fields.data)
+            if fields.task is not None:
+                data = data.for_task(wanted(fields.task))
         except ValidationError as error:
             raise explain(error, ("data",), source, type_of=None) from None
         except DataError as error:
@@ -338,6 +340,10 @@ def recipe_schema() -> Json:
         "description": "Axes (a list of values each) and constants, filled in at {name}: one run "
         "per combination. An axis called seed, threads, task, model or minimize sets that field.",
     }
+    data, more = data_schema(SWEPT["anyOf"][-1])
+    definitions.update(more)
+    said = schema["properties"]["data"].get("description", "")
+    schema["properties"]["data"] = {"anyOf": [data, {"type": "null"}], "description": said}
     schema["properties"]["stages"]["items"] = {"$ref": "#/$defs/stage"}
     schema["properties"]["observers"]["items"] = {"$ref": "#/$defs/observer"}
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"

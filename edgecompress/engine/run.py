@@ -148,6 +148,10 @@ def _run_pipeline(
     started, clock = datetime.now(UTC), time.monotonic()
     tell.plan(["teacher and references", *recipe.names, "the winner, stage by stage", "test"])
     tell.section("teacher and references")
+    known = recipe.data.facts() if recipe.data is not None else {}
+    for what, said in known.items():
+        tell.begin(what)
+        tell.end(said)
     for shared in splits.overlaps:
         tell.begin(f"{shared.within} and {shared.of}")
         tell.end(shared.words)
@@ -231,6 +235,7 @@ def _run_pipeline(
                 "test": len(test),
             },
             "digests": _digests(pipeline, recipe),
+            **known,
             **({"floor": standing.note} if standing is not None else {}),
             "overlaps": [asdict(one) for one in splits.overlaps],
         },

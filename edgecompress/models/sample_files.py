@@ -14,14 +14,14 @@ import numpy as np
 
 from edgecompress.arrayfiles import StoredArray, stored_arrays
 from edgecompress.errors import DataError
-from edgecompress.models.tables_of_texts import table_texts
 from edgecompress.processors.text import TextProcessor
+from edgecompress.tables import Wanted, examples, open_table, take_columns
 from edgecompress.textfiles import read_lines
+from edgecompress.texts import running_text
 from edgecompress.values import Feed, TensorSpec
 
 Array = np.ndarray[Any, Any]
 
-TEXT_COLUMN = "text"
 CHUNK = 256  # texts that are tokenized at a time
 
 
@@ -76,11 +76,13 @@ def array_sources(file: Path, specs: Sequence[TensorSpec]) -> Mapping[str, Sampl
 
 
 def _texts(file: Path) -> Iterator[str]:
-    """Yield the texts of a file: its lines, or the column ``text`` of a table."""
+    """Yield the texts of a file: its lines, or the column with the texts of a table."""
     if file.suffix == ".txt":
         yield from (line.strip() for line in read_lines(file) if line.strip())
         return
-    yield from table_texts(file, TEXT_COLUMN)
+    table = open_table(file)
+    taken = take_columns(table, {}, Wanted(answers="ignored"), "call the one with the texts {}")
+    yield from (running_text(one) for _, one, _ in examples(table, taken, blank="skip"))
 
 
 def count_texts(file: Path) -> int:

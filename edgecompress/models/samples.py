@@ -25,12 +25,16 @@ from edgecompress.models.sample_files import (
 )
 from edgecompress.models.sizes import batch_names
 from edgecompress.models.specs import NUMBERS
+from edgecompress.tables import SUFFIXES
 from edgecompress.values import Feed, TensorSpec, directory_digests, file_digest, json_digest
 
 MASK = "attention_mask"
-TEXTS = (".txt", ".csv", ".tsv")
+TEXTS = (".txt", *SUFFIXES)
 ARRAYS = (".npz", ".npy")
-WHAT = "an .npz or .npy file, a folder of them or of images, or a .txt, .csv or .tsv file"
+WHAT = (
+    "an .npz or .npy file, a folder of them or of images, or a file of texts (.txt, .csv, .tsv, "
+    ".jsonl or .parquet)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +158,7 @@ def open_samples(
         inputs or lack the batch axis; a state or a number may stand there once for all) or, for a
         graph of one input, a ``.npy`` file; a folder of such files, a sample or a batch each; a
         folder of images for a graph of one input (batch, 3, height, width); a file of texts, one a
-        line, or a table (``.csv``, ``.tsv``) with a column ``text``.
+        line, or a table (``.csv``, ``.tsv``, ``.jsonl``, ``.parquet``) with a column of texts.
     specs : sequence of TensorSpec
         The graph's inputs.
     preprocessor : Path, optional

@@ -9,12 +9,15 @@ import difflib
 import functools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from edgecompress.discovery import found_classes
 from edgecompress.errors import DataError
 from edgecompress.processors import Processor, processor_class
 from edgecompress.provenance import code_digest
+from edgecompress.tables import Wanted
 from edgecompress.tasks.answers import Answer, Answers, Score
+from edgecompress.tasks.asking import TEXT, WORDS
 from edgecompress.tasks.base import Floor, Output, Task
 from edgecompress.tasks.rows import Row, Rows
 from edgecompress.values import Candidate, Example
@@ -36,6 +39,7 @@ __all__ = [
     "takes_examples",
     "task",
     "task_names",
+    "wanted",
 ]
 
 GROUP = "edgecompress.tasks"
@@ -74,6 +78,24 @@ def task(name: str) -> Task:
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(task_names())}"
         raise DataError(f"unknown task {name!r}; {hint}")
     return found
+
+
+def wanted(name: str, *, answers: Literal["needed", "welcome", "ignored"] = "needed") -> Wanted:
+    """Say what a record of data must hold for the task `name`."""
+    found = task(name)
+    if not found.forms:
+        return Wanted(answers="ignored")
+    fields = {field.name: field for form in found.forms for field in form}
+    return Wanted(
+        tuple(tuple(field.name for field in form) for form in found.forms),
+        found.target,
+        answers if found.labelled else "ignored",
+        {
+            name: (field.what, field.fits)
+            for name, field in fields.items()
+            if name not in (TEXT.name, WORDS.name)
+        },
+    )
 
 
 def load_processor(name: str, directory: Path | None) -> Processor:

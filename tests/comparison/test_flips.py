@@ -104,7 +104,7 @@ def test_a_classifier_is_compared_by_its_label(
 ) -> None:
     file = tmp_path / "test.tsv"
     file.write_text("tweet\tlabel\nsannu ina\thau\nhabari\thau\n", encoding="utf-8")
-    examples = read_examples([file], "text-classification", text_column="tweet")
+    examples = read_examples([file], "text-classification", columns={"text": "tweet"})
     bundle = make_bundle(classifier)
     found = compare_answers(
         "text-classification", examples, *(ask(load(bundle), examples) for _ in range(2))
@@ -116,8 +116,9 @@ def test_a_classifier_is_compared_by_its_label(
 @pytest.mark.parametrize(
     ("name", "text", "task", "said"),
     [
-        ("a.tsv", "text\tlabel\na\tb\n", "token-classification", "tsv files do not hold"),
-        ("a.tsv", "tweet\tlabel\na\tb\n", "text-classification", "set --text_column"),
+        ("a.tsv", "txt\tlabel\na\tb\n", "text-classification", "give --columns text=NAME"),
+        ("a.csv", 'text,label\n"a,b\n', "text-classification", "a.csv:2: no row of a table"),
+        ("a.jsonl", '{"text": 3}', "text-classification", "a.jsonl:1: the column text: expected"),
         ("a.txt", "\n \n", "text-classification", "holds no text"),
         ("a.txt", "", "text-classification", "the file is empty"),
         ("a.txt", "Abuja B-LOC\nmore than two\n", "token-classification", "a.txt:2: expected"),

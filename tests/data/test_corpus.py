@@ -84,8 +84,8 @@ def test_what_is_refused(tmp_path: Path) -> None:
         check_corpus(CORPUS.validate_python([root / "empty.txt"]))
     with pytest.raises(DataError, match=r"raw.txt.*line 1|raw.txt:1"):
         check_corpus(CORPUS.validate_python([{"file": root / "raw.txt", "format": "conll"}]))
-    with pytest.raises(DataError, match=r"no column 'tekst'.*corpus.text_column"):
-        entry = {"file": root / "yor/train.tsv", "format": "tsv", "text_column": "tekst"}
+    with pytest.raises(DataError, match=r"no column 'tekst'.*corpus.columns.text"):
+        entry = {"file": root / "yor/train.tsv", "columns": {"text": "tekst"}}
         check_corpus(CORPUS.validate_python([entry]))
     with pytest.raises(DataError, match="there are no training examples"):
         read_corpus(("train",), ())

@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from edgecompress.data import check_labels, data_class, data_config, data_formats
-from edgecompress.data.base import sources
+from edgecompress.data.files import sources
 from edgecompress.errors import DataError
 from edgecompress.texts import words_example
 
@@ -22,11 +22,11 @@ def files(root: Path, **contents: str) -> dict[str, object]:
 
 
 def test_formats_are_found_by_their_file() -> None:
-    assert data_formats() == ("cldr", "conll", "text", "tsv")
+    assert data_formats() == ("cldr", "conll", "csv", "datasets", "jsonl", "parquet", "text", "tsv")
     assert data_class("tsv").__name__ == "TsvData"
     with pytest.raises(DataError, match=r"'connl'; did you mean 'conll'\?"):
         data_config({"format": "connl"})
-    with pytest.raises(DataError, match="there are cldr, conll, text, tsv"):
+    with pytest.raises(DataError, match="there are cldr, conll, csv, datasets, jsonl"):
         data_config({"format": 7})
     with pytest.raises(DataError, match="data needs a format"):
         data_config({})
@@ -102,7 +102,7 @@ def test_digest_follows_contents_not_places(tmp_path: Path) -> None:
 def test_digest_follows_options(tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_text("text\ttweet\tlabel\na\tb\tc\n")
     base = {"format": "tsv", "root": str(tmp_path), "train": ["a.tsv"]}
-    other = data_config({**base, "text_column": "tweet"})
+    other = data_config({**base, "columns": {"text": "tweet"}})
     assert data_config(base).digest("train") != other.digest("train")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -15,7 +16,7 @@ from edgecompress.texts import label_of, text_example, text_of
 from edgecompress.values import Example
 
 
-def read(file: Path, **options: str) -> tuple[Example, ...]:
+def read(file: Path, **options: Any) -> tuple[Example, ...]:
     config = {"format": "tsv", "root": str(file.parent), "train": file.name, **options}
     return data_config(config).read("train")
 
@@ -28,7 +29,7 @@ def written(folder: Path, content: str | bytes) -> Path:
 
 def test_afrisenti_form(tmp_path: Path) -> None:
     text = '\ufefftweet\tlabel\r\n@user """"Man""" 😂\tpositive\r\n\r\n  ba na so \tnegative\r\n'
-    assert read(written(tmp_path, text), text_column="tweet") == (
+    assert read(written(tmp_path, text), columns={"text": "tweet"}) == (
         text_example(text='@user """"Man""" 😂', label="positive", source="hau"),
         text_example(text="ba na so", label="negative", source="hau"),
     )
@@ -37,14 +38,14 @@ def test_afrisenti_form(tmp_path: Path) -> None:
 def test_other_columns_and_orders(tmp_path: Path) -> None:
     file = written(tmp_path, "id\tlabel\ttext\n7\tsw\tHabari\n")
     assert read(file) == (text_example(text="Habari", label="sw", source="hau"),)
-    assert label_of(read(file, label_column="id")[0]) == "7"
+    assert label_of(read(file, columns={"label": "id"})[0]) == "7"
 
 
 @pytest.mark.parametrize(
     ("text", "line", "said"),
     [
-        ("tweet\tlabel\na\tb\n", 1, "there is no column 'text' among 'tweet', 'label'"),
-        ("txt\tlabel\na\tb\n", 1, "did you mean 'txt'? (set data.text_column)"),
+        ("txt\tkind\na\tb\n", 1, "there is no column 'text' among 'txt', 'kind'"),
+        ("txt\tlabel\na\tb\n", 1, "did you mean 'txt'? (set data.columns.text)"),
         ("text\tlabel\na\tb\nonly\n", 3, "expected 2 columns (text, label), found 1"),
         ("text\tlabel\na\tb\tc\n", 2, "found 3"),
         ("text\tlabel\na\t\n", 2, "the column label is empty"),

@@ -17,7 +17,7 @@ DATA: tuple[dict[str, Any], ...] = (
     {"format": "conll", "root": "data", "train": ["train.conll"], "validation": "dev.conll",
      "test": "test.conll"},
     {"format": "tsv", "root": "data", "train": ["train.tsv"], "validation": "dev.tsv",
-     "test": ["test.tsv"], "text_column": "text", "label_column": "label"},
+     "test": ["test.tsv"], "columns": {"text": "text", "label": "label"}},
     {"format": "text", "root": "data", "train": ["train.txt"], "validation": "dev.txt",
      "test": "test.txt"},
 )  # fmt: skip

@@ -1,0 +1,270 @@
+"""What the columns of a table are to a task: named by a person, or guessed where that is safe."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from edgecompress.errors import DataError
+from edgecompress.tables.base import Table
+from edgecompress.tables.cells import as_label, as_tags, as_text, as_words
+from edgecompress.values import Example
+from edgecompress.words import shortened
+
+NAMES: Mapping[str, tuple[str, ...]] = {
+    "text": (
+        *("text", "sentence", "content", "tweet", "review", "comment", "message", "document"),
+        *("utterance", "headline"),
+    ),
+    "words": ("words", "tokens"),
+    "label": ("label", "labels", "category", "class", "target", "sentiment", "intent"),
+    "tags": ("tags", "ner_tags", "labels", "ner"),
+}
+"""What columns are commonly called; the first is the task's own name."""
+
+HINT = "set data.columns.{}"
+"""How a recipe names the column of a role."""
+
+CELLS = {"text": as_text, "words": as_words, "label": as_label, "tags": as_tags}
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is wanted of a record.
+
+    Attributes
+    ----------
+    forms : tuple of tuple of str
+        Inputs that stand together, by the task's names; one of these.
+    target : str or None
+        What the right answer is called; None: the tags of words, the label of anything else.
+    answers : {"needed", "welcome", "ignored"}
+        Whether a record without an answer is an error, or whether answers are looked for at all.
+    fits : mapping of str to (str, callable)
+        Of inputs that are neither texts nor words: what must stand there, and whether a value is
+        that.
+    """
+
+    forms: tuple[tuple[str, ...], ...] = (("text",), ("words",))
+    target: str | None = None
+    answers: Literal["needed", "welcome", "ignored"] = "needed"
+    fits: Mapping[str, tuple[str, Callable[[Any], bool]]] = field(default_factory=dict)
+
+    def answer(self, form: Sequence[str]) -> str:
+        """Name the right answer to what is asked in a form."""
+        return self.target or ("tags" if "words" in form else "label")
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """All that a column can be."""
+        every = (*(role for form in self.forms for role in form), *map(self.answer, self.forms))
+        return tuple(dict.fromkeys(every))
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Which columns are read: `inputs` by the task's names, and the answer's, if there is one."""
+
+    inputs: Mapping[str, str]
+    target: str | None = None
+    answer: str = ""
+    fits: Mapping[str, tuple[str, Callable[[Any], bool]]] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column that is read."""
+        return (*self.inputs.values(), *((self.target,) if self.target is not None else ()))
+
+    @property
+    def by_role(self) -> dict[str, str]:
+        """The columns by the task's names."""
+        return {**self.inputs, **({self.answer: self.target} if self.target is not None else {})}
+
+
+def take_columns(
+    table: Table, columns: Mapping[str, str], wanted: Wanted, hint: str = HINT
+) -> Taken:
+    """Find the columns that hold what is wanted.
+
+    Parameters
+    ----------
+    table : Table
+    columns : mapping of str to str
+        By the task's names, what the file calls them; the others are guessed, where exactly one
+        column has a common name (`NAMES`).
+    wanted : Wanted
+    hint : str
+        How a person names the column of the role ``{}``, for the error.
+
+    Raises
+    ------
+    DataError
+        When a column is not there, or two could be meant; with the nearest right name.
+    """
+    for role, name in columns.items():
+        if role not in wanted.roles:
+            known = _listed(wanted.roles)
+            near = _near(role, wanted.roles)
+            raise DataError(f"columns are named for {known}, not for {role!r}{near}")
+        check_column(table, name, hint.format(role))
+    forms = [form for form in wanted.forms if columns.keys() & set(form)] or list(wanted.forms)
+    if wanted.answers == "needed" and wanted.target is not None:
+        tagged = [form for form in forms if ("words" in form) == (wanted.target == "tags")]
+        forms = tagged or forms
+    found = [form for form in forms if all(_guess(table, role, columns) for role in form)]
+    if not found:
+        role = next(role for role in forms[0] if not _guess(table, role, columns))
+        raise _missing(table, role, hint.format(role))
+    # Of several forms the later one counts, where it is answered: words say more than a text.
+    looked = wanted.answers != "ignored"
+    answered = [form for form in found if looked and _guess(table, wanted.answer(form), columns)]
+    form = (answered or found[:1])[-1]
+    inputs = {role: _one(table, role, columns, hint) for role in form}
+    checks = {role: wanted.fits[role] for role in form if role in wanted.fits}
+    answer = wanted.answer(form)
+    if looked:
+        if _guess(table, answer, columns):
+            return Taken(inputs, _one(table, answer, columns, hint), answer, checks)
+        if wanted.answers == "needed":
+            raise _missing(table, answer, hint.format(answer))
+    return Taken(inputs, fits=checks)
+
+
+def check_column(table: Table, name: str, hint: str) -> str:
+    """Give `name` back if it is a column's.
+
+    Raises
+    ------
+    DataError
+        When it is none, with the nearest that is.
+    """
+    if name not in table.columns:
+        raise _missing(table, name, hint)
+    return name
+
+
+def examples(
+    table: Table,
+    taken: Taken,
+    source: str = "",
+    classes: Sequence[str] = (),
+    also: Sequence[str] = (),
+    blank: Literal["refuse", "skip", "keep"] = "refuse",
+) -> Iterator[tuple[int, Example, Mapping[str, Any]]]:
+    """Make an example of each record, with the record's number and its values.
+
+    Parameters
+    ----------
+    table : Table
+    taken : Taken
+        As `take_columns` found them.
+    source : str
+        What the examples' file is called.
+    classes : sequence of str
+        The names of class numbers, where the table does not have them.
+    also : sequence of str
+        Further columns whose values are wanted.
+    blank : {"refuse", "skip", "keep"}
+        What becomes of a record in which something is empty.
+
+    Raises
+    ------
+    DataError
+        At the first value that is none of its kind, naming its line and column.
+    """
+    keep = blank == "keep"
+    names = classes or (table.classes.get(taken.target, ()) if taken.target is not None else ())
+    for number, values in table.read((*taken.columns, *also)):
+        try:
+            inputs = {
+                role: _cell(taken, role, name, values, table.spaced, (), keep=keep)
+                for role, name in taken.inputs.items()
+            }
+            target = None
+            if taken.target is not None:
+                target = _cell(taken, taken.answer, taken.target, values, table.spaced, names)
+            if taken.answer == "tags" and len(target or ()) != len(inputs["words"]):
+                raise DataError(
+                    f"{len(inputs['words'])} words have {len(target or ())} tags; each needs one"
+                )
+        except _EmptyCellError as error:
+            if blank == "skip":
+                continue
+            raise table.error(error.message, number) from None
+        except DataError as error:
+            raise table.error(error.message, number) from None
+        yield number, Example(inputs, target, source), values
+
+
+class _EmptyCellError(DataError):
+    """A record has nothing in a column."""
+
+
+def _cell(
+    taken: Taken,
+    role: str,
+    name: str,
+    values: Mapping[str, Any],
+    spaced: bool,
+    names: Sequence[str],
+    *,
+    keep: bool = False,
+) -> Any:
+    value, column = values.get(name), f"the column {shortened(name, 60)}"
+    if role in taken.fits:
+        what, fits = taken.fits[role]
+        if not fits(value):
+            raise DataError(f"{column} must hold {what}")
+        return tuple(value) if isinstance(value, list) else value
+    if role not in CELLS:
+        return value
+    try:
+        found = CELLS[role](value, spaced, names)
+    except DataError as error:
+        raise DataError(f"{column}: {error.message}") from None
+    if not found and not keep:
+        raise _EmptyCellError(f"{column} is empty")
+    return found
+
+
+def _guess(table: Table, role: str, columns: Mapping[str, str]) -> tuple[str, ...]:
+    """Give the columns that may be meant: the one that is named, or is called so, or all alike."""
+    if role in columns:
+        return (columns[role],)
+    if role in table.columns:
+        return (role,)
+    common = NAMES.get(role, (role,))
+    return tuple(name for name in table.columns if name.strip().lower() in common
+                 and name not in columns.values())  # fmt: skip
+
+
+def _one(table: Table, role: str, columns: Mapping[str, str], hint: str) -> str:
+    found = _guess(table, role, columns)
+    if len(found) > 1:
+        raise DataError(
+            f"{_listed(found)} may each be the {role}; say which ({hint.format(role)})",
+            file=table.file,
+        )
+    return found[0]
+
+
+def _missing(table: Table, name: str, hint: str) -> DataError:
+    shown = [one for one in table.columns if not one.startswith("\0")]
+    known = shortened(", ".join(map(repr, shown)), 200)
+    return DataError(
+        f"there is no column {shortened(name, 60)!r} among {known}"
+        f"{_near(name, [one[:100] for one in shown[:100]])} ({hint})",
+        file=table.file,
+        line=1 if table.lines else None,
+    )
+
+
+def _near(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _listed(names: Sequence[str]) -> str:
+    return shortened(" and ".join(map(repr, names)), 200)
