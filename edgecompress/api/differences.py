@@ -78,8 +78,8 @@ def diff_bundles(
     old, new : path
         Directories or archives.
     data : path or sequence of paths
-        Ask both bundles the texts of this file: CoNLL, one text a line, or columns (`.csv`, `.tsv`,
-        `.jsonl`, `.parquet`).
+        Ask both bundles the texts of this file: CoNLL, one text a line, or columns (.csv, .tsv,
+        .jsonl, .parquet).
     format : {"conll", "text", "csv", "tsv", "jsonl", "parquet"}, optional
         What the files of `data` are; else told from each file.
     columns : mapping of str to str, optional

@@ -49,7 +49,7 @@ _ALSO = (
         "if it ends in .csv, .tsv, .json or .parquet.",
     ),
     click.Option(
-        ["--columns"],
+        ["--columns", "file_columns"],
         multiple=True,
         callback=named_columns,
         metavar="NAME=COLUMN",
@@ -83,7 +83,7 @@ def predict(
     _function: Any,
     texts: tuple[str, ...],
     file: Path | None,
-    columns: dict[str, str],
+    file_columns: dict[str, str],
     jsonl: bool,
     as_json: bool,
     tune: bool,
@@ -97,8 +97,8 @@ def predict(
     if jsonl and typed:
         raise click.UsageError("--jsonl reads a file or standard input; leave the texts out")
     tabular = file is not None and not jsonl and file.suffix.lower() in SUFFIXES
-    tabular &= bool(columns) or (file is not None and file.suffix.lower() not in _JSON_LINES)
-    if columns and not tabular:
+    tabular &= bool(file_columns) or (file is not None and file.suffix.lower() not in _JSON_LINES)
+    if file_columns and not tabular:
         raise click.UsageError("--columns needs --input with a file that has columns (.csv …)")
     if tune and threads != "auto":
         raise click.UsageError("--tune finds the number of threads; leave --threads out")
@@ -117,7 +117,7 @@ def predict(
                 asked = (_document(t, n, _TYPED, predictor.forms) for n, t in numbered)
             _write(predictor, asked, as_json)
         elif file and tabular:
-            _answer_table(predictor, file, columns, as_json=as_json)
+            _answer_table(predictor, file, file_columns, as_json=as_json)
         elif file:
             jsonl |= file.suffix.lower() in _JSON_LINES
             with file.open("rb") as stream:

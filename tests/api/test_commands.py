@@ -39,6 +39,7 @@ PRINTING = {
     "exit_code": "results say same_core and exit_code",
     "file": "a function is given texts, and no file to read them from",
     "jsonl": "see file",
+    "file_columns": "see file",
 }
 """Parameters that say how the command line reads and prints: no argument stands for them."""
 STAGES = ("distil", "export", "factorize", "finetune", "prune", "quantize", "trim")

@@ -325,3 +325,26 @@ def test_an_ascii_terminal_gets_utf8_all_the_same(languages: str, options: list[
         check=True,
     )
     assert "Ẹ kú" in said.stdout.decode("utf-8")
+
+
+def test_files_with_columns(languages: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text('id;tweet\n1;"sannu; ina\nkwana"\n2;habari\n')
+    (tmp_path / "t.json").write_text('[{"id": "1", "note": "sannu"}, {"id": "2", "note": "x"}]')
+    result = ask(languages, "--input", str(tmp_path / "t.csv"), "--json")
+    said = [json.loads(line) for line in result.output.splitlines()]
+    assert [(one["id"], one["text"]) for one in said] == [
+        ("1", "sannu; ina\nkwana"), ("2", "habari")
+    ]  # fmt: skip
+    file = str(tmp_path / "t.json")
+    named = ask(languages, "--input", file, "--columns", "text=note", "--json")
+    assert [json.loads(line)["text"] for line in named.output.splitlines()] == ["sannu", "x"]
+    wrong = ask(languages, "--input", file)
+    assert isinstance(wrong.exception, DataError)
+    assert "'id', 'note' (give --columns text=NAME)" in str(wrong.exception)
+    many = [f"text {number}," for number in range(70)] + ["one,two,three"]
+    (tmp_path / "long.csv").write_text("\n".join(["text,x", *many]))
+    result = ask(languages, "--input", str(tmp_path / "long.csv"))
+    assert len(result.output.splitlines()) == 70
+    assert "long.csv:72: expected 2 columns" in str(result.exception)
+    for arguments in (["--columns", "text"], ["--columns", "text=a", "habari"]):
+        assert ask(languages, *arguments).exit_code == 2

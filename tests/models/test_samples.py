@@ -90,7 +90,7 @@ def test_texts_are_encoded_by_the_tokenizer(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="texts need a tokenizer"):
         open_samples(tmp_path / "a.txt", (IDS, MASK))
     (tmp_path / "b.tsv").write_text("a\tb\n", encoding="utf-8")
-    with pytest.raises(DataError, match="no column 'text' but a, b"):
+    with pytest.raises(DataError, match="no column 'text' among 'a', 'b'"):
         open_samples(tmp_path / "b.tsv", (IDS,), tmp_path / "tokenizer")
 
 
