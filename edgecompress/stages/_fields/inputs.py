@@ -11,9 +11,10 @@ from edgecompress.errors import DataError
 from edgecompress.quantization.observe.calibration_data import CalibrationData, example_data
 from edgecompress.reading import at_home
 from edgecompress.stage import Context, Stage
+from edgecompress.tables import SUFFIXES
 from edgecompress.values import Candidate, Json, OnnxModel
 
-PART_DATA = (".npz", "", ".npy", ".txt", ".csv", ".tsv")
+PART_DATA = (".npz", "", ".npy", ".txt", *SUFFIXES)
 """How the samples of a part of a model may end, after its name."""
 
 
@@ -23,7 +24,7 @@ class InputFiles(Stage):
     inputs: str | None = None
     """Run files of inputs instead of examples, for any graph: an ``.npz`` (arrays named as the
     inputs, first axis samples), a folder of ``.npz``, ``.npy`` or images, or texts (``.txt``,
-    ``.csv``, ``.tsv``)."""
+    ``.csv``, ``.tsv``, ``.jsonl``, ``.parquet``)."""
     preprocessor: str | None = None
     """For `inputs`: a folder with the tokenizer of texts, or the ``preprocessor_config.json`` of
     images; by default the candidate's own."""
