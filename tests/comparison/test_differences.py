@@ -142,7 +142,7 @@ def test_numbers_are_paired_and_say_whether_intervals_overlap(
 ) -> None:
     slow = Measurement("latency_p50", 2.0, "ms", "local", interval=(1.9, 2.1), invalid="throttled")
     nothing = Measurement("energy", math.nan, "mJ", "local", invalid="no meter")
-    gone = Measurement("evaluate", math.nan, "count", "pi5", invalid="it fell silent")
+    gone = Measurement("evaluate", math.nan, "count", "pi5", samples=0, invalid="it fell silent")
     old = result(score(0.01, 0.0, 0.02), slow, nothing, gone)
     new = result(
         score(0.04, 0.03, 0.05), replace(slow, value=3.0, interval=(2.9, 3.1)), cpu="another"
