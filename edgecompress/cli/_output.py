@@ -6,9 +6,10 @@ Names, labels and versions come from bundles, recipes and boards that nobody has
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -51,6 +52,16 @@ def show(found: Shown | Paged) -> None:
             Console(highlight=False).print(found)
             return
     say(str(found))
+
+
+def answer(found: Any, as_json: bool) -> None:
+    """Print a result as JSON or as tables."""
+    if not as_json:
+        show(found)
+        return
+    document = found.to_json()
+    text = document if isinstance(document, str) else None
+    say_json(text or json.dumps(document, indent=1, ensure_ascii=False))
 
 
 LONGEST_MESSAGE = 700

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
 from edgecompress.cli._functions import command_of
-from edgecompress.cli._output import say_json, show
+from edgecompress.cli._output import answer, show
 from edgecompress.errors import EdgeCompressError
 
 TROUBLE = 2
@@ -24,11 +23,7 @@ def _show(function: Any, **options: Any) -> None:
     also=[click.Option(["--json", "as_json"], is_flag=True, help="Write the manifest as it is.")],
 )
 def _facts(function: Any, as_json: bool, **options: Any) -> None:
-    found = function(**options)
-    if as_json:
-        say_json(found.to_json())
-    else:
-        show(found)
+    answer(function(**options), as_json)
 
 
 @command_of(
@@ -55,10 +50,7 @@ def _diff(function: Any, as_json: bool, exit_code: bool, **options: Any) -> int:
         if exit_code:
             error.exit_code = TROUBLE
         raise
-    if as_json:
-        say_json(json.dumps(found.to_json(), indent=1, ensure_ascii=False))
-    else:
-        show(found)
+    answer(found, as_json)
     return int(exit_code and not found.same_core)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import click
 
 from edgecompress.cli._functions import command_of
-from edgecompress.cli._output import say_json, show
+from edgecompress.cli._output import answer
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _JSON = click.Option(
@@ -32,10 +31,7 @@ _JSON = click.Option(
 def reproduce(function: Any, as_json: bool, yes: bool, **options: Any) -> int:
     """Print what differs."""
     found = function(**options, yes=yes or _agreed)
-    if as_json:
-        say_json(json.dumps(found.to_json(), indent=1, ensure_ascii=False))
-    else:
-        show(found)
+    answer(found, as_json)
     code: int = found.exit_code
     return code
 
