@@ -313,7 +313,7 @@ class _Work:
         """Time each shape of product against its whole matrix; merge back what is slower."""
         from torch import nn
 
-        from edgecompress.quantization.write.product_graphs import layer_graph
+        from edgecompress.quantization.write.timed_graphs import write_layers
 
         folder = self.context.folder / "timing"
         shapes: dict[tuple[int, ...], list[str]] = {}
@@ -327,12 +327,12 @@ class _Work:
             name = f"{inputs}×{rank}×{outputs}"
             self.context.progress(done, len(shapes), f"timing {name}")
             pair = [
-                layer_graph(
+                write_layers(
                     widths,
                     bool(bias),
                     max(1, round(self.tokens)),
                     folder / f"{done}-{len(widths)}",
-                    self.stage.judge == "int8",
+                    self.stage.judge,
                 )
                 for widths in ((inputs, outputs), (inputs, rank, outputs))
             ]

@@ -76,16 +76,7 @@ def quantize_blocks(weight: Array, bits: Bits, block: int, *, search: bool = Tru
         et al., 2019, "Low-bit quantization of neural networks for efficient inference"); else the
         largest absolute value is the end (round to nearest).
     """
-    rows, width = weight.shape
-    packed = np.empty((rows, width * bits // 8), np.uint8)
-    scale = np.empty((rows, width // block), np.float32)
-    step = max(1, CHUNK_VALUES // width)
-    for start in range(0, rows, step):
-        part = weight[start : start + step].astype(np.float32, copy=False)
-        codes, scales = _quantize(part.reshape(len(part), -1, block), bits, search and bits < 8)
-        packed[start : start + step] = pack(codes.reshape(len(part), width), bits)
-        scale[start : start + step] = scales
-    return Blocks(packed, scale, bits, block)
+    return _by_chunks(weight, bits, block, search and bits < 8)
 
 
 def quantize_block_table(weight: Array, block: int, *, search: bool = True) -> Blocks:
@@ -100,19 +91,25 @@ def quantize_block_table(weight: Array, block: int, *, search: bool = True) -> B
     search : bool
         As in `quantize_blocks`.
     """
-    rows, width = weight.shape
     most = float(np.abs(weight).max(initial=0.0))
     half = HALF_SCALES[0] <= most <= HALF_SCALES[1]
-    packed = np.empty((rows, width // 2), np.uint8)
+    return _by_chunks(weight, 4, block, search, signed=True, half=half)
+
+
+def _by_chunks(
+    weight: Array, bits: Bits, block: int, search: bool, *, signed: bool = False, half: bool = False
+) -> Blocks:
+    rows, width = weight.shape
+    packed = np.empty((rows, width * bits // 8), np.uint8)
     scale = np.empty((rows, width // block), np.float16 if half else np.float32)
     step = max(1, CHUNK_VALUES // width)
     for start in range(0, rows, step):
         part = weight[start : start + step].astype(np.float32, copy=False)
         values = part.reshape(len(part), -1, block)
-        codes, scales = _quantize(values, 4, search, signed=True, half=half)
-        packed[start : start + step] = pack(codes.reshape(len(part), width), 4)
+        codes, scales = _quantize(values, bits, search, signed=signed, half=half)
+        packed[start : start + step] = pack(codes.reshape(len(part), width), bits)
         scale[start : start + step] = scales
-    return Blocks(packed, scale, 4, block)
+    return Blocks(packed, scale, bits, block)
 
 
 def dequantize_blocks(blocks: Blocks) -> Array:

@@ -72,6 +72,15 @@ def names_read(nodes: Iterable[Any]) -> set[str]:
     return names
 
 
+def readers_of(nodes: Iterable[Any]) -> dict[str, list[Any]]:
+    """Give the nodes that read each tensor; subgraphs are not looked into."""
+    found: dict[str, list[Any]] = {}
+    for node in nodes:
+        for name in node.input:
+            found.setdefault(name, []).append(node)
+    return found
+
+
 def names_read_inside(nodes: Iterable[Any]) -> set[str]:
     """Names that subgraphs of nodes read, whether they are theirs or of the graph around."""
     subgraphs = [

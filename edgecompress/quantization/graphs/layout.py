@@ -25,6 +25,7 @@ from edgecompress.errors import StageError
 from edgecompress.models.storage import StoredModel
 from edgecompress.quantization.arithmetic.weights import array_tensor
 from edgecompress.quantization.graphs.layers import attributes
+from edgecompress.quantization.graphs.opset import opset_of
 
 MICROSOFT = "com.microsoft"
 ATTENTION = "MultiHeadAttention"
@@ -49,7 +50,7 @@ def sequence_first(model: StoredModel) -> None:
     StageError
         When the graph holds no fused attention of the kind that this knows.
     """
-    opset = next((o.version for o in model.proto.opset_import if o.domain in {"", "ai.onnx"}), 0)
+    opset = opset_of(model)
     if opset < LEAST_OPSET:
         raise StageError(f"the sequence comes first from opset {LEAST_OPSET} on; this is {opset}")
     _Layout(model).run()

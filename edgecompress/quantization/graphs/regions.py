@@ -19,6 +19,7 @@ import numpy as np
 
 from edgecompress.errors import StageError
 from edgecompress.quantization.arithmetic.weights import Quantized, quantize_linear
+from edgecompress.quantization.graphs.layers import readers_of
 
 Array = np.ndarray[Any, Any]
 
@@ -77,10 +78,7 @@ def find_regions(
     apart : mapping of str to str, optional
         Tensors that 8 bits cannot hold, and why.
     """
-    consumers: dict[str, list[Any]] = {}
-    for node in nodes:
-        for name in node.input:
-            consumers.setdefault(name, []).append(node)
+    consumers = readers_of(nodes)
     ends = set(outputs)
     last = _only_passed_on(nodes, ends, consumers)
     kept = dict(apart or {})

@@ -21,7 +21,7 @@ from edgecompress.quantization.arithmetic.weights import (
     dequantize,
     quantize_rows,
 )
-from edgecompress.quantization.graphs.layers import Layer
+from edgecompress.quantization.graphs.layers import Layer, readers_of
 from edgecompress.quantization.graphs.regions import least_scales
 from edgecompress.quantization.observe.ranges import MASKING
 from edgecompress.quantization.plan.scheme import Scheme
@@ -178,10 +178,7 @@ class Fitness:
         graph = model.proto.graph
         self.sources = {tensor.name: tensor for tensor in graph.initializer}
         self.nodes = {node.name: node for node in graph.node}
-        self.consumers: dict[str, list[Any]] = {}
-        for node in graph.node:
-            for name in node.input:
-                self.consumers.setdefault(name, []).append(node)
+        self.consumers = readers_of(graph.node)
         constants = (n.output[0] for n in graph.node if n.op_type == "Constant")
         self.constants = {*self.sources, *constants}
         self.forms: dict[str, TableForm] = {}

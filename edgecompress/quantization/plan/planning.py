@@ -12,6 +12,7 @@ from edgecompress.quantization.arithmetic.blocks import SMALLEST_BLOCK, fitting_
 from edgecompress.quantization.graphs.constants import lift_constants
 from edgecompress.quantization.graphs.layers import Layer, find_layers, name_nodes
 from edgecompress.quantization.graphs.normalizations import fold_normalizations
+from edgecompress.quantization.graphs.opset import opset_of
 from edgecompress.quantization.graphs.regions import Regions, find_regions, unlike_joins
 from edgecompress.quantization.plan.fitness import MOST_LOST, Fitness, lost_in_blocks
 from edgecompress.quantization.plan.quant_plan import Activation, Kernel, LayerPlan, QuantPlan
@@ -34,7 +35,7 @@ def plan_of(model: StoredModel, scheme: Scheme) -> QuantPlan:
         When the graph's opset is too old.
     """
     form = scheme.form
-    opset = next((o.version for o in model.proto.opset_import if o.domain in {"", "ai.onnx"}), 0)
+    opset = opset_of(model)
     if opset < LEAST_OPSET[form]:
         raise StageError(
             f"{form} quantization needs opset {LEAST_OPSET[form]} or newer, and this model has "

@@ -6,6 +6,7 @@ them alone would store the weight twice.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -98,16 +99,9 @@ def find_units(model: StoredModel) -> tuple[Unit, ...]:
     units = []
     for group in sorted(groups, key=lambda layers: min(order[x.node] for x in layers)):
         weights = dict.fromkeys(name for layer in group for name in layer.weights if name)
-        values = sum(_product(sizes[name]) for name in weights)
+        values = sum(math.prod(sizes[name]) for name in weights)
         units.append(Unit(group[0].node, tuple(group), sizes[next(iter(weights))], values))
     return tuple(units)
-
-
-def _product(shape: Iterable[int]) -> int:
-    total = 1
-    for size in shape:
-        total *= size
-    return total
 
 
 def chosen_units(units: tuple[Unit, ...], names: Iterable[str]) -> tuple[Unit, ...]:

@@ -26,15 +26,16 @@ from edgecompress.quantization.graphs.layers import (
     name_nodes,
     names_read,
     names_read_inside,
+    readers_of,
     values_inside,
 )
+from edgecompress.quantization.graphs.opset import opset_of
 from edgecompress.quantization.plan.fitness import read_exactly
 
 Form = Literal["fp16", "bf16"]
 TYPES = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 LEAST_OPSET = 13  # the first whose Cast knows bf16
 MOST_FP16 = float(np.finfo(np.float16).max)
-BF16_BITS = 16
 # Of the root mean square. Rounding loses 0.2 % in bf16; more is lost below the smallest number.
 LOST = 0.01
 # A smaller tensor saves less than its Cast costs in the file.
@@ -51,14 +52,9 @@ class Halved:
     left: dict[str, str]
 
 
-def to_bf16(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Round fp32 to the nearest bf16, ties to even; the bits as uint16, shape as `array`.
-
-    Source: IEEE 754 round-half-to-even on the upper 16 bits of fp32.
-    """
-    bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
-    odd = (bits >> BF16_BITS) & 1
-    return ((bits + 0x7FFF + odd) >> BF16_BITS).astype(np.uint16)
+def in_half(array: np.ndarray[Any, Any], form: Form) -> np.ndarray[Any, Any]:
+    """Round fp32 to the nearest number of 16 bits, ties to even."""
+    return array.astype(helper.tensor_dtype_to_np_dtype(TYPES[form]))
 
 
 def halved_weights(model: StoredModel) -> list[str]:
@@ -98,7 +94,7 @@ def store_in_half(model: StoredModel, form: Form, held: Mapping[str, str] | None
     """
     proto = model.proto
     graph = proto.graph
-    opset = next((o.version for o in proto.opset_import if o.domain in {"", "ai.onnx"}), 0)
+    opset = opset_of(model)
     if opset < LEAST_OPSET:
         raise StageError(
             f"weights of 16 bits need opset {LEAST_OPSET} or newer, and this model has {opset}: "
@@ -108,10 +104,7 @@ def store_in_half(model: StoredModel, form: Form, held: Mapping[str, str] | None
     lift_large(model, LEAST_VALUES)
     inner = names_read_inside(graph.node)
     outputs = {value.name for value in graph.output}
-    consumers: dict[str, list[NodeProto]] = {}
-    for node in graph.node:
-        for read in node.input:
-            consumers.setdefault(read, []).append(node)
+    consumers = readers_of(graph.node)
     constants = {t.name for t in graph.initializer}
     casts: list[NodeProto] = []
     done: list[str] = []
@@ -138,7 +131,7 @@ def store_in_half(model: StoredModel, form: Form, held: Mapping[str, str] | None
         if form == "fp16" and np.isfinite(largest) and largest > MOST_FP16:
             left[name] = f"its largest value, {largest:g}, is beyond fp16"
             continue
-        half = to_bf16(array) if form == "bf16" else array.astype(np.float16)
+        half = in_half(array, form)
         reason = _lost(array, half, form)
         if reason:
             left[name] = reason
@@ -168,8 +161,6 @@ def _lost(array: np.ndarray[Any, Any], half: np.ndarray[Any, Any], form: Form) -
     if not np.isfinite(array).all():
         return "it holds numbers that are not finite"
     back = half.astype(np.float32)
-    if form == "bf16":
-        back = (half.astype(np.uint32) << BF16_BITS).view(np.float32)
     if not np.isfinite(back).all():
         return f"its largest value is beyond {form}"
     size = np.square(array, dtype=np.float64).sum()

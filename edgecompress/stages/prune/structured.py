@@ -383,14 +383,18 @@ class _Plan:
         return structure.table_costs(module, table.heads, table.neurons)
 
     def _table(self, module: Any, target: Target) -> Any:
-        from edgecompress.quantization.write import parts
+        from edgecompress.quantization.write.timed_graphs import (
+            PartShape,
+            write_attention,
+            write_feed_forward,
+        )
         from edgecompress.surgery.families import blocks
         from edgecompress.surgery.hidden import hidden_size
         from edgecompress.targets.latency_table import latency_table
 
         block = next(blocks(module))
         width = hidden_size(module)
-        shape = parts.PartShape(
+        shape = PartShape(
             width, block.head_size, block.family.gated, self.work.tokens, target.deployed
         )
         heads: set[int] = set()
@@ -402,8 +406,11 @@ class _Plan:
             neurons |= {number} if alone else {*self._steps(number, self.stage.multiple_of)}
         return latency_table(
             shape.as_json(),
-            (sorted(heads), lambda count, folder: parts.write_attention(shape, count, folder)),
-            (sorted(neurons), lambda n, folder: parts.write_feed_forward(shape, n, folder)),
+            (
+                sorted(heads),
+                lambda count, folder: write_attention(shape, count, folder),
+            ),
+            (sorted(neurons), lambda n, folder: write_feed_forward(shape, n, folder)),
             shape.copies,
             self.context,
             self.context.target(target.on),

@@ -1,4 +1,4 @@
-"""Small graphs of a block's attention and feed-forward part, to be timed alone.
+"""Small graphs to be timed: a block's attention or feed-forward part; a layer, whole or a product.
 
 How long a part takes does not fall in proportion to its width: kernels work on whole blocks, and
 small products wait for memory. So each width is measured, on the target and in the form (int8 or
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,8 @@ from onnx import TensorProto, helper, numpy_helper
 from edgecompress.values import Candidate, Json, OnnxModel
 
 OPSET = 18
+COPIES = 8
+"""Layers side by side in a graph, so that what a session costs per run hardly counts."""
 Form = Literal["int8", "fp32"]
 
 
@@ -57,7 +60,7 @@ class PartShape:
 
 def write_attention(shape: PartShape, heads: int, folder: Path) -> Candidate:
     """Write a graph of attentions with so many heads, one after the other."""
-    graph = _Graph(shape, heads)
+    graph = _Graph(heads)
     inner, size = heads * shape.head_size, shape.head_size
     value = "x"
     for copy in range(shape.copies):
@@ -73,12 +76,12 @@ def write_attention(shape: PartShape, heads: int, folder: Path) -> Candidate:
         seen = graph.node("Transpose", [seen], perm=[0, 2, 1, 3])
         seen = graph.node("Reshape", [seen, graph.ints([1, shape.tokens, inner])])
         value = graph.linear(seen, inner, shape.hidden, f"o{copy}")
-    return graph.write(value, folder / f"heads-{heads}")
+    return Candidate(graph.write([value], shape, folder / f"heads-{heads}"))
 
 
 def write_feed_forward(shape: PartShape, neurons: int, folder: Path) -> Candidate:
     """Write a graph of feed-forward parts with so many neurons, one after the other."""
-    graph = _Graph(shape, neurons)
+    graph = _Graph(neurons)
     value = "x"
     for copy in range(shape.copies):
         inner = graph.gelu(graph.linear(value, shape.hidden, neurons, f"i{copy}"))
@@ -86,14 +89,41 @@ def write_feed_forward(shape: PartShape, neurons: int, folder: Path) -> Candidat
             gates = graph.linear(value, shape.hidden, neurons, f"g{copy}")
             inner = graph.node("Mul", [inner, gates])
         value = graph.linear(inner, neurons, shape.hidden, f"o{copy}")
-    return graph.write(value, folder / f"neurons-{neurons}")
+    return Candidate(graph.write([value], shape, folder / f"neurons-{neurons}"))
+
+
+def write_layers(
+    widths: tuple[int, ...], bias: bool, tokens: int, folder: Path, form: Form
+) -> OnnxModel:
+    """Write a graph of `COPIES` equal layers side by side on one input.
+
+    Parameters
+    ----------
+    widths : tuple of int
+        ``(in, out)`` for a whole layer, ``(in, rank, out)`` for a product.
+    bias : bool
+        Of the last matrix.
+    tokens : int
+        Length of the input, float32 (1, tokens, in).
+    folder : Path
+        Where to write; it is made.
+    form : {"int8", "fp32"}
+    """
+    graph, outputs = _Graph(0), []
+    for copy in range(COPIES):
+        value = "x"
+        for place, (inputs, width) in enumerate(pairwise(widths)):
+            last = place == len(widths) - 2
+            value = graph.linear(value, inputs, width, f"{copy}_{place}", bias=bias and last)
+        outputs.append(value)
+    shape = PartShape(widths[0], 1, gated=False, tokens=tokens, form=form)
+    return graph.write(outputs, shape, folder)
 
 
 class _Graph:
     """A graph that is written node by node, with random weights of its own."""
 
-    def __init__(self, shape: PartShape, seed: int) -> None:
-        self.shape = shape
+    def __init__(self, seed: int) -> None:
         self.random = np.random.default_rng(seed)
         self.nodes: list[Any] = []
         self.weights: list[Any] = []
@@ -112,12 +142,14 @@ class _Graph:
         """Add a constant."""
         return self._constant(np.array(value, dtype=np.float32))
 
-    def linear(self, value: str, inputs: int, outputs: int, name: str) -> str:
+    def linear(self, value: str, inputs: int, outputs: int, name: str, *, bias: bool = True) -> str:
         """Add a matrix product and a bias."""
         weight = self.random.standard_normal((inputs, outputs), np.float32) / inputs**0.5
         self.weights.append(numpy_helper.from_array(weight, f"{name}.weight"))
-        bias = self._constant(np.zeros(outputs, np.float32))
-        return self.node("Add", [bias, self.node("MatMul", [value, f"{name}.weight"])])
+        product = self.node("MatMul", [value, f"{name}.weight"])
+        if not bias:
+            return product
+        return self.node("Add", [self._constant(np.zeros(outputs, np.float32)), product])
 
     def gelu(self, value: str) -> str:
         """Add the nodes that ONNX Runtime knows as GELU."""
@@ -125,30 +157,29 @@ class _Graph:
         inner = self.node("Add", [self.node("Erf", [inner]), self.number(1.0)])
         return self.node("Mul", [self.node("Mul", [value, inner]), self.number(0.5)])
 
-    def write(self, value: str, folder: Path) -> Candidate:
+    def write(self, outputs: Sequence[str], shape: PartShape, folder: Path) -> OnnxModel:
         """Write the graph in its form."""
         from edgecompress.models.storage import read_model, write_model
         from edgecompress.quantization.plan.scheme import Scheme
         from edgecompress.quantization.write.writer import rewrite
 
-        axes = [1, self.shape.tokens, self.shape.hidden]
-        self.nodes.append(helper.make_node("Identity", [value], ["y"], name="y"))
+        axes, value = [1, shape.tokens, shape.hidden], helper.make_tensor_value_info
         graph = helper.make_graph(
             self.nodes,
-            "part",
-            [helper.make_tensor_value_info("x", TensorProto.FLOAT, axes)],
-            [helper.make_tensor_value_info("y", TensorProto.FLOAT, axes)],
+            "timed",
+            [value("x", TensorProto.FLOAT, axes)],
+            [value(name, TensorProto.FLOAT, [*axes[:2], None]) for name in outputs],
             self.weights,
         )
         opsets = [helper.make_opsetid("", OPSET)]
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         path = folder / "model.onnx"
         onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
-        if self.shape.form == "int8":
-            quantized = folder / "int8.onnx"
-            write_model(rewrite(read_model(path), Scheme())[0], quantized)
-            path = quantized
-        return Candidate(OnnxModel(path))
+        if shape.form == "int8":
+            plain = path.rename(folder / "plain.onnx")
+            write_model(rewrite(read_model(plain), Scheme())[0], path)
+            plain.unlink()
+        return OnnxModel(path)
 
     def _constant(self, value: np.ndarray) -> str:
         name = f"constant_{len(self.weights)}"
