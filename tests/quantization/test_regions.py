@@ -81,6 +81,14 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+@pytest.fixture(scope="module")
+def first(network: Path, tmp_path_factory: pytest.TempPathFactory) -> Candidate:
+    """The network in int8."""
+    stage = Static(inputs=str(network.with_name("calib.npz")))
+    context = small_context(tmp_path_factory.mktemp("first"))
+    return stage.apply(Candidate(OnnxModel(network)), context)
+
+
 def error(first: Path, second: Path, feed: dict[str, np.ndarray]) -> float:
     expected, given = (open_session(OnnxModel(file)).run(None, feed)[0] for file in (first, second))
     return float(np.abs(expected - given).mean() / expected.std())
@@ -147,14 +155,13 @@ def test_a_recorded_plan_is_followed_without_observing(
     ],
 )
 def test_a_plan_of_another_graph_or_other_fields_is_made_anew(
-    network: Path, tmp_path: Path, change: Callable[[dict[str, Any]], object]
+    network: Path, first: Candidate, tmp_path: Path, change: Callable[[dict[str, Any]], object]
 ) -> None:
     stage = Static(inputs=str(network.with_name("calib.npz")))
-    candidate = Candidate(OnnxModel(network))
-    first = stage.apply(candidate, small_context(tmp_path / "a"))
     record = json.loads(json.dumps(first.steps[-1].decisions))
     change(record)
-    again = stage.apply(candidate, small_context(tmp_path / "b"), record)
+    candidate = Candidate(OnnxModel(network))
+    again = stage.apply(candidate, small_context(tmp_path), record)
     assert again.model.path.read_bytes() == first.model.path.read_bytes()
     assert again.steps[-1].decisions == first.steps[-1].decisions
 
