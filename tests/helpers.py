@@ -6,7 +6,8 @@ import hashlib
 import json
 import random
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -124,3 +125,17 @@ def tiny_teacher(
     }
     labels = task(task_name).label_names(examples)
     return NewTeacher(**{**sizes, **shape}).make(examples, task_name, labels, path, seed=3)
+
+
+@contextmanager
+def only_layers(module: Any, kept: Sequence[int]) -> Iterator[None]:
+    """While inside, `module` runs only the named layers; nothing is copied or lost."""
+    from edgecompress.surgery.families import family_of
+
+    family = family_of(module.config)
+    there = family.run_layers(module)
+    family.set_layers(module, [there[index] for index in kept])
+    try:
+        yield
+    finally:
+        family.set_layers(module, there)

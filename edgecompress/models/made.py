@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from edgecompress.errors import DataError, RecipeError
+from edgecompress.errors import RecipeError
 from edgecompress.models.graph import signature
 from edgecompress.models.sizes import DEFAULT, SizePlan
-from edgecompress.models.specs import NUMBERS
+from edgecompress.models.specs import check_numbers
 from edgecompress.values import OnnxModel, TensorSpec
 
 SAMPLE_RATE = 16000
@@ -30,13 +30,7 @@ def number_specs(model: OnnxModel) -> tuple[TensorSpec, ...]:
         When one is no tensor, of an open rank, or of a dtype that cannot be made up.
     """
     specs = signature(model)
-    for spec in specs:
-        if spec.dtype not in NUMBERS:
-            raise DataError(
-                f"input {spec.name!r} is of dtype {spec.dtype}, and only numbers can be fed; leave "
-                "what turns it into numbers out of the graph",
-                file=model.path,
-            )
+    check_numbers(specs, model.path)
     return specs
 
 

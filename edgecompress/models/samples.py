@@ -24,7 +24,7 @@ from edgecompress.models.sample_files import (
     text_rows,
 )
 from edgecompress.models.sizes import batch_names
-from edgecompress.models.specs import NUMBERS
+from edgecompress.models.specs import check_numbers
 from edgecompress.tables import SUFFIXES
 from edgecompress.values import Feed, TensorSpec, directory_digests, file_digest, json_digest
 
@@ -170,12 +170,7 @@ def open_samples(
         When there is nothing to read, or it does not fit.
     """
     check_path(path, preprocessor)
-    for spec in specs:
-        if spec.dtype not in NUMBERS:
-            raise DataError(
-                f"input {spec.name!r} is of dtype {spec.dtype}, and only numbers can be fed; leave "
-                "what turns it into numbers out of the graph"
-            )
+    check_numbers(specs)
     found = Samples(path, tuple(specs), preprocessor)
     found.count()
     return found

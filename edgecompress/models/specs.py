@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
+
+from edgecompress.errors import DataError
+from edgecompress.values import TensorSpec
+
 NUMBERS = frozenset(
     ["bool", "float16", "float32", "float64"]
     + [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
@@ -10,6 +16,23 @@ NUMBERS = frozenset(
 
 NO_NAMES = frozenset({"", "?", "-1", "*", "None", "none", "unk", "unknown", "dynamic"})
 """What exporters write where an axis has no name: equal ones need not be of equal size."""
+
+
+def check_numbers(specs: Iterable[TensorSpec], file: Path | None = None) -> None:
+    """Refuse inputs that no numbers can be given to.
+
+    Raises
+    ------
+    DataError
+        Naming the first one.
+    """
+    for spec in specs:
+        if spec.dtype not in NUMBERS:
+            raise DataError(
+                f"input {spec.name!r} is of dtype {spec.dtype}, and only numbers can be fed; leave "
+                "what turns it into numbers out of the graph",
+                file=file,
+            )
 
 
 def numpy_name(dtype: str) -> str:

@@ -18,11 +18,16 @@ from edgecompress.bundle.digests import core_digest
 from edgecompress.bundle.manifest import Manifest, newer_runtime
 from edgecompress.errors import BundleError, DataError
 from edgecompress.examples import input_length
-from edgecompress.models.session import ORT_ERRORS, VERSION, first_line
+from edgecompress.models.session import (
+    ORT_ERRORS,
+    VERSION,
+    bare_session,
+    first_line,
+    session_options,
+)
 from edgecompress.runtime import threads as thread_counts
 from edgecompress.runtime.batching import length_batches
 from edgecompress.runtime.prediction import Prediction
-from edgecompress.runtime.sessions import open_session
 from edgecompress.texts import running_text
 from edgecompress.values import Example
 
@@ -304,14 +309,17 @@ class Predictor:
         self.tuned = True
 
     def _open(self, threads: int) -> None:
+        settings = self.manifest.session
         try:
-            self._session = open_session(self._model, self.manifest.session, threads)
-        except BundleError as error:
+            options = session_options(settings, threads)
+            self._session = bare_session(self._model, settings, options)
+        except ORT_ERRORS as error:
             made_with = newer_runtime(self.manifest, VERSION)
-            if made_with is None:
-                raise
             hint = f"it was made with {made_with}: install onnxruntime {made_with} or later"
-            raise BundleError(f"{error}; {hint}") from None
+            raise BundleError(
+                f"{self._model}: ONNX Runtime {VERSION} cannot open it ({first_line(error)})"
+                + (f"; {hint}" if made_with else "")
+            ) from None
         self.threads = threads
 
     def _memory(self) -> Path | None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from edgecompress.errors import StageError
@@ -33,18 +32,6 @@ def keep_layers(module: Any, kept: Sequence[int]) -> None:
     if list(kept) != sorted(set(kept)) or kept[0] < 0 or kept[-1] >= len(there):
         raise StageError(f"the model has layers 0 to {len(there) - 1}; cannot keep {list(kept)}")
     family.set_layers(module, [there[index] for index in kept])
-
-
-@contextmanager
-def only_layers(module: Any, kept: Sequence[int]) -> Iterator[None]:
-    """While inside, `module` runs only the named layers; nothing is copied or lost."""
-    family = family_of(module.config)
-    there = family.run_layers(module)
-    family.set_layers(module, [there[index] for index in kept])
-    try:
-        yield
-    finally:
-        family.set_layers(module, there)
 
 
 def evenly_spread(layers: int, keep: int) -> tuple[int, ...]:

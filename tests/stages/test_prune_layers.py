@@ -4,14 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helpers import small_context, tagged_examples, tiny_teacher
+from helpers import only_layers, small_context, tagged_examples, tiny_teacher
 from pydantic import ValidationError
 
 from edgecompress.errors import DataError, StageError
 from edgecompress.stage import check_stage
 from edgecompress.stages.prune.layers import Layers
 from edgecompress.surgery.families import blocks, layer_list
-from edgecompress.surgery.layers import only_layers
 from edgecompress.surgery.model import load_module, save_module
 from edgecompress.training.encoding import make_rows
 from edgecompress.training.importance.effect import LayerEffects, answered, mean_loss

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from helpers import small_context, tagged_examples
+from helpers import only_layers, small_context, tagged_examples
 from small_encoders import write_encoder
 from torch import nn
 
@@ -30,7 +30,7 @@ from edgecompress.surgery.families import (
     word_embedding,
 )
 from edgecompress.surgery.heads_and_neurons import keep_heads_and_neurons
-from edgecompress.surgery.layers import keep_layers, only_layers
+from edgecompress.surgery.layers import keep_layers
 from edgecompress.surgery.low_rank import LowRankLinear, put, ranks
 from edgecompress.surgery.model import load_module, save_module
 from edgecompress.values import Candidate, TorchModel

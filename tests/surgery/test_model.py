@@ -5,12 +5,13 @@ import json
 import pytest
 import torch
 import transformers
+from helpers import only_layers
 from safetensors.torch import load_file, save_file
 
 from edgecompress.errors import DataError, StageError
 from edgecompress.surgery.families import blocks, layer_list
 from edgecompress.surgery.heads_and_neurons import keep_heads_and_neurons
-from edgecompress.surgery.layers import evenly_spread, keep_layers, only_layers
+from edgecompress.surgery.layers import evenly_spread, keep_layers
 from edgecompress.surgery.model import load_module, save_module
 from edgecompress.values import OnnxModel, TorchModel
 
