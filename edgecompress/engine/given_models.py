@@ -72,7 +72,7 @@ def label_names(task: str | None, train: Sequence[Example]) -> tuple[str, ...]:
 
 
 def check_models(recipe: Recipe, labels: Sequence[str]) -> None:
-    """Check the teacher and the model of a recipe as far as their files tell.
+    """Check what the stages read, and the teacher and the model as far as their files tell.
 
     Parameters
     ----------
@@ -85,6 +85,12 @@ def check_models(recipe: Recipe, labels: Sequence[str]) -> None:
     RecipeError
         At the first thing that would stop a run, or make its results guesses.
     """
+    uses = tuple(itertools.chain.from_iterable(recipe.chains))
+    for use in uses:
+        try:
+            use.stage.check_inputs()
+        except DataError as error:
+            raise recipe.source.error(str(error), use.path) from None
     fields = recipe.fields
     spec, rules = fields.teacher, teacher_head(recipe)
     check_sections(recipe)
@@ -94,7 +100,7 @@ def check_models(recipe: Recipe, labels: Sequence[str]) -> None:
     if fields.model is not None and not _is_onnx(Path(fields.model)):
         named = TeacherSpec(model=fields.model, labels=fields.labels)
         _check(recipe, named, model_head(recipe), labels, ("model",))
-    for use in itertools.chain.from_iterable(recipe.chains):
+    for use in uses:
         for other in getattr(use.stage, "teachers", ()):
             if other.model is not None:  # its labels must be the student's, which training says
                 _check(recipe, TeacherSpec(model=other.model), HeadRules(), (), use.path)

@@ -15,7 +15,6 @@ from edgecompress.engine.observation import open_targets
 from edgecompress.engine.recipe import Recipe, TeacherSpec
 from edgecompress.engine.run import observers
 from edgecompress.engine.splits import read_splits
-from edgecompress.errors import DataError
 from edgecompress.stage import Stage
 from edgecompress.targets import Target
 from edgecompress.values import json_digest
@@ -53,12 +52,6 @@ def plan(recipe: Recipe) -> RunPlan:
     """
     splits, test = read_splits(recipe)
     observers(recipe)
-    for chain in recipe.chains:
-        for use in chain:
-            try:
-                use.stage.check_inputs()
-            except DataError as error:
-                raise recipe.source.error(str(error), use.path) from None
     labels = label_names(recipe.fields.task, splits.train)
     check_models(recipe, labels)
     prefixes = {chain[:end] for chain in recipe.chains for end in range(1, len(chain) + 1)}

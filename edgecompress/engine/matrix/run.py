@@ -308,12 +308,6 @@ class _Inputs:
                 self.labels[name] = label_names(recipe.fields.task, splits.train)
             observers(recipe)
             check_models(recipe, self.labels[name])
-            for chain in recipe.chains:
-                for use in chain:
-                    try:
-                        use.stage.check_inputs()
-                    except DataError as error:
-                        raise recipe.source.error(str(error), use.path) from None
         except (RecipeError, DataError) as error:
             raise in_cell(error, cell.name) from None
         return self.key(cell)
