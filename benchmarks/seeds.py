@@ -16,8 +16,9 @@ import click
 
 from edgecompress.api.progress import TerminalReporter
 from edgecompress.engine.run import run
+from edgecompress.results import Row, RunResult
 from edgecompress.tasks import task
-from edgecompress.values import Row, RunResult, find
+from edgecompress.values import find
 
 COLUMNS = ("size", "compression", "speedup")
 

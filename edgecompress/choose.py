@@ -11,7 +11,8 @@ from dataclasses import replace
 
 from edgecompress.all_metrics import metric
 from edgecompress.metrics import ANSWERS
-from edgecompress.values import FLOOR, Limit, Measurement, Row, Verdict, find
+from edgecompress.results import FLOOR, Limit, Row, Verdict
+from edgecompress.values import Measurement, find
 
 VALIDATION = "validation"
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgecompress.report.answers import Flip, Flips
-from edgecompress.values import Measurement, RunResult
+from edgecompress.results import RunResult
+from edgecompress.values import Measurement
 
 HOSTILE = "</script><img src=x onerror=\"document.title='owned'\"><b>bold</b> & {{ 7 * 7 }}"
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from edgecompress import values
+from edgecompress import results, values
 from edgecompress.all_metrics import metrics
 from edgecompress.report.fields import DESCRIPTIONS, NULLABLE
 
@@ -19,7 +19,7 @@ MARKS = "<!-- {}: begin -->", "<!-- {}: end -->"
 
 def kinds() -> dict[str, type[Any]]:
     """Give the dataclasses that a result is made of, by name, in the order of the page."""
-    return {name: getattr(values, name) for name in DESCRIPTIONS}
+    return {name: getattr(results, name, None) or getattr(values, name) for name in DESCRIPTIONS}
 
 
 def tables() -> str:

@@ -21,12 +21,13 @@ from edgecompress.report.document import from_json, to_json
 from edgecompress.report.html import render_html
 from edgecompress.report.markdown import render_markdown
 from edgecompress.report.run_page import run_page
+from edgecompress.results import Limit, Row, RunResult
 from edgecompress.targets.accuracy import accuracy_measurements
 from edgecompress.tasks import Answers, Task
 from edgecompress.tasks.compare import paired_bootstrap_drop
 from edgecompress.tasks.scoring import value_of
 from edgecompress.texts import text_example
-from edgecompress.values import Limit, Measurement, Row, RunResult
+from edgecompress.values import Measurement
 from edgecompress.yamlfile import YamlFile
 
 TOY = '''

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecompress.choose import choose, judge, objective, overall, pareto
-from edgecompress.values import Limit, Measurement, Row
+from edgecompress.results import Limit, Row
+from edgecompress.values import Measurement
 
 
 def row(name: str, size: float, latency: float, f1: float, **kinds: object) -> Row:

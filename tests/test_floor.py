@@ -16,10 +16,11 @@ from edgecompress.report.document import from_json
 from edgecompress.report.html import render_html
 from edgecompress.report.markdown import render_markdown
 from edgecompress.report.run_page import run_page
+from edgecompress.results import Limit, Row
 from edgecompress.targets.accuracy import accuracy_measurements
 from edgecompress.tasks import Answers, task
 from edgecompress.texts import label_of, text_example
-from edgecompress.values import Example, Limit, Measurement, Row
+from edgecompress.values import Example, Measurement
 
 KIND = task("text-classification")
 FLOOR = "always the most frequent class"

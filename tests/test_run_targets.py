@@ -13,7 +13,8 @@ from commands import in_process
 from lookup_models import write_candidate
 
 from edgecompress.report.document import from_json
-from edgecompress.values import Row, find
+from edgecompress.results import Row
+from edgecompress.values import find
 
 RECIPE = """\
 name: several

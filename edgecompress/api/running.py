@@ -24,7 +24,7 @@ from edgecompress.report.matrix.page import matrix_page, state_words
 from edgecompress.report.matrix.values import CellResult, MatrixResult
 from edgecompress.report.run_page import run_page
 from edgecompress.report.words import duration
-from edgecompress.values import Row, RunResult, Verdict
+from edgecompress.results import Row, RunResult, Verdict
 from edgecompress.yamlfile import Settings
 
 

@@ -33,9 +33,10 @@ from edgecompress.report.limits import FEW, limits
 from edgecompress.report.markdown import render_markdown
 from edgecompress.report.table import Cell, Column, table_of
 from edgecompress.report.targets import describe_targets, target_blocks
+from edgecompress.results import Row, RunResult
 from edgecompress.tasks import task, task_names
 from edgecompress.telling import in_words
-from edgecompress.values import Json, Row, RunResult, Step, find
+from edgecompress.values import Json, Step, find
 from edgecompress.words import listed
 
 CARD = "README.md"

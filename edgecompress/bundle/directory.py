@@ -46,7 +46,8 @@ from edgecompress.bundle.strictjson import MOST_BYTES
 from edgecompress.errors import BundleError, DataError
 from edgecompress.onnx_files import external_data
 from edgecompress.reading import open_regular
-from edgecompress.values import Candidate, Json, OnnxModel, RunResult, Step, file_digest
+from edgecompress.results import RunResult
+from edgecompress.values import Candidate, Json, OnnxModel, Step, file_digest
 from edgecompress.writing import put, writing
 
 SBOM_NAME = "sbom.cdx.json"

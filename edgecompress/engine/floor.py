@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgecompress.engine.pipeline import Pipeline
-from edgecompress.values import Candidate, Example, Json, Row
+from edgecompress.results import Row
+from edgecompress.values import Candidate, Example, Json
 
 
 @dataclass(frozen=True, slots=True)

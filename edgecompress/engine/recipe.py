@@ -30,11 +30,12 @@ from edgecompress.engine.recipe_paths import absolute_paths, placeless
 from edgecompress.errors import DataError, RecipeError
 from edgecompress.metrics import Metric
 from edgecompress.onnx_folders import onnx_model_at
+from edgecompress.results import Limit
 from edgecompress.stage import Observer, Stage, Transform, stage_class, stage_modules
 from edgecompress.targets.fleet import Fleet, find_fleet, load_fleet
 from edgecompress.training.new_teacher import NewTeacher
 from edgecompress.validation import explain, nearest, validated
-from edgecompress.values import Candidate, Json, Limit, OnnxModel, TorchModel
+from edgecompress.values import Candidate, Json, OnnxModel, TorchModel
 from edgecompress.yamlfile import KeyPath, Settings, YamlFile, apply_settings, read_yaml
 
 

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 PLACES = ("data.root", "data.train", "data.validation", "data.test", "teacher.model", "model")
 """Settings that say where inputs lie: they change nothing of what the core says of itself."""
-LEFT_OUT = ("targets", "fleet", "budget", "minimize", "profile")
+LEFT_OUT = ("targets", "fleet", "budget", "minimize", "profile", "observers")
 """What a recipe says of measuring and choosing: both have been done."""
 MARKER = "reproduce.txt"
 PAGE = """\

@@ -29,20 +29,11 @@ from edgecompress.engine.splits import read_splits
 from edgecompress.errors import StageError
 from edgecompress.progress import Reporter, Silent
 from edgecompress.provenance import candidate_digest
+from edgecompress.results import Row, RunResult
 from edgecompress.stage import Observer, stage_class
 from edgecompress.store import Store, default_store
 from edgecompress.validation import validated
-from edgecompress.values import (
-    Candidate,
-    Example,
-    Json,
-    Measurement,
-    OnnxModel,
-    Row,
-    RunResult,
-    TorchModel,
-    find,
-)
+from edgecompress.values import Candidate, Example, Json, Measurement, OnnxModel, TorchModel, find
 from edgecompress.writing import replace_file, writing_into
 from edgecompress.yamlfile import Settings
 

@@ -15,8 +15,9 @@ from edgecompress.onnx_files import onnx_model_files
 from edgecompress.progress import Reporter
 from edgecompress.reading import at_home
 from edgecompress.report.answers import Flips
+from edgecompress.results import RunResult
 from edgecompress.stage import Observer
-from edgecompress.values import Candidate, OnnxModel, RunResult
+from edgecompress.values import Candidate, OnnxModel
 from edgecompress.writing import private, put, replace_file, sweep
 
 MARKER = ".edgecompress-run"

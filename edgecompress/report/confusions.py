@@ -9,7 +9,7 @@ from edgecompress.report.blocks import Block, Folded, Heading, Remark
 from edgecompress.report.blocks import name as named
 from edgecompress.report.facts import is_teacher
 from edgecompress.report.table import Cell, Column, Table, table_of
-from edgecompress.values import Row, RunResult
+from edgecompress.results import Row, RunResult
 
 MOST_PAIRS = 8
 """Pairs of classes listed."""

@@ -11,7 +11,8 @@ from edgecompress.metrics import ANSWERS
 from edgecompress.report import words
 from edgecompress.report.facts import Facts, display_name, scored, state
 from edgecompress.report.table import Cell, Column, Table, filled, table_of
-from edgecompress.values import Json, Measurement, Row, RunResult, find
+from edgecompress.results import Row, RunResult
+from edgecompress.values import Json, Measurement, find
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """``results.json``: a result as a stable document, written and read back without loss.
 
-The fields are those of `edgecompress.values.RunResult`; docs/results.md explains each. JSON has no
+The fields are those of `edgecompress.results.RunResult`; docs/results.md explains each. JSON has no
 NaN and no infinity: such a number is written as null, and a measurement then says why it is
 invalid. Within one format number fields may be added and never change their meaning; a reader
 ignores those it does not know.
@@ -19,7 +19,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from edgecompress.errors import DataError
 from edgecompress.report.fields import DESCRIPTIONS, NULLABLE
-from edgecompress.values import Json, Measurement, RunResult
+from edgecompress.results import RunResult
+from edgecompress.values import Json, Measurement
 
 FORMAT = 1
 NOT_FINITE = "the value was not a finite number: measure it again"

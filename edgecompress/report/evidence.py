@@ -25,7 +25,8 @@ from edgecompress.report.table import (
 from edgecompress.report.targets import describe_targets, gap_words, gaps
 from edgecompress.report.targets_table import differing, targets_table
 from edgecompress.report.variants import variant_tables
-from edgecompress.values import Measurement, Row, RunResult, find
+from edgecompress.results import Row, RunResult
+from edgecompress.values import Measurement, find
 
 SIZES = tuple(one.name for one in MACHINES if one.needs is None)
 _TIMED = [one for one in MACHINES if one.needs in ("latency", "memory", "energy") and one.bounded]

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from edgecompress.all_metrics import is_failure, metric
 from edgecompress.metrics import ANSWERS
 from edgecompress.report import words
+from edgecompress.results import FLOOR, Row, RunResult, Verdict
 from edgecompress.tasks import task, task_names
-from edgecompress.values import FLOOR, Measurement, Row, RunResult, Step, Verdict, find
+from edgecompress.values import Measurement, Step, find
 
 REFERENCE = "onnx-fp32"
 """The teacher's stock fp32 export: what every ratio is measured against."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from edgecompress.data.overlap import Overlap
 from edgecompress.report import words
-from edgecompress.values import FLOOR, Row, RunResult, Verdict
+from edgecompress.results import FLOOR, Row, RunResult, Verdict
 
 
 def floor_and_overlaps(result: RunResult) -> tuple[str, ...]:

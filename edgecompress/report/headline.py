@@ -17,7 +17,7 @@ from edgecompress.report.facts import (
     state,
 )
 from edgecompress.report.floor import below_floor
-from edgecompress.values import RunResult
+from edgecompress.results import RunResult
 
 STATES = {"pass": "Budget kept", "fail": "Budget missed", "undecided": "Undecided"}
 

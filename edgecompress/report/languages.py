@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgecompress.errors import MissingExtraError
-from edgecompress.values import Row, RunResult
+from edgecompress.results import Row, RunResult
 
 FILE, LABEL = "file:", "label:"
 

@@ -11,8 +11,9 @@ from edgecompress.report.facts import HERE, Facts, drop, quantized, trained
 from edgecompress.report.languages import Languages
 from edgecompress.report.table import sampled
 from edgecompress.report.targets_table import differing
+from edgecompress.results import Row, RunResult
 from edgecompress.tasks import task, task_names
-from edgecompress.values import Row, RunResult, find
+from edgecompress.values import find
 from edgecompress.words import listed
 
 FEW = 100

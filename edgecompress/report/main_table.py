@@ -34,7 +34,8 @@ from edgecompress.report.table import (
     loss_cell,
     sampled,
 )
-from edgecompress.values import Row, RunResult, find
+from edgecompress.results import Row, RunResult
+from edgecompress.values import find
 
 VERDICTS = {"pass": "pass", "fail": "misses budget", "undecided": "undecided", "error": "failed"}
 HEADINGS = {"reference": "References", "candidate": "Candidates"}

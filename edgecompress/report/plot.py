@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from edgecompress.report import svg, words
 from edgecompress.report.facts import Facts, display_name, scored
 from edgecompress.report.main_table import row_keys
-from edgecompress.values import Limit, Measurement, Row, RunResult, find
+from edgecompress.results import Limit, Row, RunResult
+from edgecompress.values import Measurement, find
 
 GROUPS: dict[str, tuple[str, str, svg.Shape, float]] = {
     "winner": ("chosen", "#12a37f", "diamond", 7.5),

@@ -34,7 +34,7 @@ from edgecompress.report.headline import headline
 from edgecompress.report.main_table import build
 from edgecompress.report.targets_table import differing, targets_table
 from edgecompress.report.tiles import tiles
-from edgecompress.values import Row, RunResult
+from edgecompress.results import Row, RunResult
 
 SHELL = """\
 edgecompress predict bundle "{text}"

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from edgecompress.report import blocks, environment, words
 from edgecompress.report.blocks import Block, Fact, name
 from edgecompress.report.facts import Facts, display_name, failures
-from edgecompress.values import Json, RunResult
+from edgecompress.results import RunResult
+from edgecompress.values import Json
 
 EMULATED = "emulated: wall time and memory mean nothing there, so they are not measured"
 _SHOWN = (

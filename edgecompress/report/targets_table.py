@@ -25,7 +25,8 @@ from edgecompress.report.table import (
     sampled,
 )
 from edgecompress.report.targets import EMULATED, DescribedTarget
-from edgecompress.values import Measurement, Row, find
+from edgecompress.results import Row
+from edgecompress.values import Measurement, find
 
 VERSUS_HOST = "vs host"
 ABSENT = Cell(NOT_MEASURED, tone="quiet", short=words.MISSING)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from edgecompress.report import words
 from edgecompress.report.blocks import Tile, Tiles
 from edgecompress.report.facts import Facts, drop, scored, size_ratio, speedup
-from edgecompress.values import Measurement, Row, find
+from edgecompress.results import Row
+from edgecompress.values import Measurement, find
 
 
 def tiles(facts: Facts, row: Row | None) -> tuple[Tiles, ...]:

@@ -15,7 +15,8 @@ from edgecompress.report.blocks import Block, Pairs
 from edgecompress.report.blocks import name as named
 from edgecompress.report.facts import Facts, display_name
 from edgecompress.report.table import Cell, Column, Notes, Table, cell_of, table_of
-from edgecompress.values import Measurement, Row, find
+from edgecompress.results import Row
+from edgecompress.values import Measurement, find
 
 DATA = ("file", "label")
 """Prefixes of slices of the data, which `edgecompress.report.details` draws."""

@@ -11,7 +11,8 @@ import unicodedata
 
 from edgecompress.all_metrics import metric as declared
 from edgecompress.all_metrics import metrics
-from edgecompress.values import Limit, Measurement
+from edgecompress.results import Limit
+from edgecompress.values import Measurement
 
 MISSING = "–"
 UNITS = {

@@ -15,21 +15,11 @@ from edgecompress.bundle import verify_bundle
 from edgecompress.bundle.card import CARD, render_card
 from edgecompress.bundle.manifest import Manifest
 from edgecompress.errors import DataError
+from edgecompress.results import Limit, Row, RunResult, Verdict
 from edgecompress.targets.accuracy import observe_accuracy
 from edgecompress.targets.size import size_measurements
 from edgecompress.texts import words_example
-from edgecompress.values import (
-    Candidate,
-    Example,
-    Limit,
-    Measurement,
-    Row,
-    RunResult,
-    SessionSettings,
-    Step,
-    Verdict,
-    find,
-)
+from edgecompress.values import Candidate, Example, Measurement, SessionSettings, Step, find
 
 MakeBundle = Callable[..., Path]
 

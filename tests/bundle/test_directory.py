@@ -22,14 +22,13 @@ from edgecompress.bundle import load_bundle, load_manifest, verify_bundle, write
 from edgecompress.bundle.manifest import Manifest, parse_manifest, portable
 from edgecompress.bundle.names import safe_path
 from edgecompress.errors import BundleError
+from edgecompress.results import RunResult, Verdict
 from edgecompress.values import (
     Candidate,
     OnnxModel,
-    RunResult,
     SessionSettings,
     Step,
     TorchModel,
-    Verdict,
     directory_digests,
 )
 

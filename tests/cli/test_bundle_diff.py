@@ -15,7 +15,8 @@ from click.testing import CliRunner, Result
 from edgecompress.bundle.packing import pack_bundle
 from edgecompress.cli.bundle import bundle as command
 from edgecompress.errors import BundleError, DataError
-from edgecompress.values import Candidate, Measurement, OnnxModel, Row, RunResult, Verdict
+from edgecompress.results import Row, RunResult, Verdict
+from edgecompress.values import Candidate, Measurement, OnnxModel
 
 MakeBundle = Callable[..., Path]
 

@@ -17,16 +17,8 @@ from edgecompress.comparison.changes import Change, changes
 from edgecompress.comparison.differences import compare
 from edgecompress.comparison.side import read_side
 from edgecompress.errors import BundleError
-from edgecompress.values import (
-    Candidate,
-    Measurement,
-    OnnxModel,
-    Row,
-    RunResult,
-    SessionSettings,
-    Step,
-    Verdict,
-)
+from edgecompress.results import Row, RunResult, Verdict
+from edgecompress.values import Candidate, Measurement, OnnxModel, SessionSettings, Step
 
 MakeBundle = Callable[..., Path]
 

@@ -29,7 +29,8 @@ def _good(folder: Path, task: str) -> Path:
     from lookup_models import write_candidate
 
     from edgecompress.bundle import write_bundle
-    from edgecompress.values import Measurement, Row, RunResult, Verdict
+    from edgecompress.results import Row, RunResult, Verdict
+    from edgecompress.values import Measurement
 
     candidate = write_candidate(folder / f"candidate-{task}", task, external=True)
     metric = "f1" if task == "token-classification" else "accuracy"

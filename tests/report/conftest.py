@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from browsing import start_browser
 
-from edgecompress.values import Limit, Measurement, Row, RunResult, Step, Verdict
+from edgecompress.results import Limit, Row, RunResult, Verdict
+from edgecompress.values import Measurement, Step
 
 LANGUAGES = {"hau": 552, "pcm": 600, "swa": 604}
 LABELS = {"DATE": 612, "LOC": 1204, "ORG": 803, "PER": 1540}

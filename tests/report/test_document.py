@@ -16,7 +16,8 @@ from results_page import kinds, renew
 from edgecompress.errors import DataError
 from edgecompress.report.document import from_json, json_schema, to_json
 from edgecompress.report.fields import DESCRIPTIONS
-from edgecompress.values import Measurement, Row, RunResult, Verdict
+from edgecompress.results import Row, RunResult, Verdict
+from edgecompress.values import Measurement
 
 PAGE = Path(__file__).parents[2] / "docs" / "results.md"
 

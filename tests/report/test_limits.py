@@ -13,7 +13,8 @@ from edgecompress.report.facts import Facts, gather
 from edgecompress.report.languages import Language, languages
 from edgecompress.report.limits import FEW, few, limits, listed
 from edgecompress.report.markdown import render_markdown
-from edgecompress.values import Measurement, Row, RunResult
+from edgecompress.results import Row, RunResult
+from edgecompress.values import Measurement
 
 
 def told(result: RunResult, longest: int | None = 128) -> tuple[str, ...]:

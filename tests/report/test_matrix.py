@@ -17,7 +17,8 @@ from edgecompress.report.matrix.page import build, matrix_page, state_words
 from edgecompress.report.matrix.summary import LOST, SCORE, describe, groups, means
 from edgecompress.report.matrix.values import CellResult, MatrixResult
 from edgecompress.report.words import duration
-from edgecompress.values import Measurement, Row, RunResult, Verdict
+from edgecompress.results import Row, RunResult, Verdict
+from edgecompress.values import Measurement
 
 SPARSITIES = (0.3, 0.5, 0.7, 0.9)
 F1 = {"hau": 0.80, "swa": 0.86, "yor": 0.62}

@@ -11,7 +11,7 @@ from hostile_results import hostile, hostile_flips
 
 from edgecompress.report.html import render_html
 from edgecompress.report.run_page import run_page
-from edgecompress.values import Row, RunResult, Verdict
+from edgecompress.results import Row, RunResult, Verdict
 
 
 def requests(browser: Any) -> list[str]:

@@ -20,7 +20,7 @@ from edgecompress.report.csvfile import table_csv
 from edgecompress.report.html import render_html
 from edgecompress.report.main_table import build
 from edgecompress.report.run_page import run_page
-from edgecompress.values import RunResult
+from edgecompress.results import RunResult
 
 MAIN = "#all ~ .scroll"
 BOXES = """return arguments[0].map(one => one.getBoundingClientRect())

@@ -18,7 +18,8 @@ from edgecompress.report.run_page import run_page
 from edgecompress.report.table import Table
 from edgecompress.report.terminal import render_terminal
 from edgecompress.report.words import limit_words, number, signed
-from edgecompress.values import Limit, Measurement, Row, RunResult, Verdict
+from edgecompress.results import Limit, Row, RunResult, Verdict
+from edgecompress.values import Measurement
 
 
 def cells(table: Table, name: str) -> dict[str, str]:

@@ -34,7 +34,8 @@ from edgecompress.report.targets_table import differing, targets_table
 from edgecompress.report.terminal import render_terminal
 from edgecompress.report.variants import in_floating_point, variant_tables
 from edgecompress.report.words import limit_words, title, with_unit
-from edgecompress.values import Limit, Measurement, RunResult
+from edgecompress.results import Limit, RunResult
+from edgecompress.values import Measurement
 
 A72 = "emulated://cortex-a72"
 TARGETS = ("local", "pi5", "x86-avx2", A72)

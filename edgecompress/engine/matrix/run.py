@@ -35,8 +35,9 @@ from edgecompress.progress import Reporter, Silent
 from edgecompress.reading import at_home
 from edgecompress.report.document import from_json
 from edgecompress.report.matrix.values import CellResult, MatrixResult
+from edgecompress.results import RunResult
 from edgecompress.store import default_store
-from edgecompress.values import Json, RunResult, directory_digests, file_digest, json_digest
+from edgecompress.values import Json, directory_digests, file_digest, json_digest
 from edgecompress.writing import replace_file, writing_into
 
 NOTE = "cell.json"

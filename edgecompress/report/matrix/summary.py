@@ -17,7 +17,8 @@ from edgecompress.machine_metrics import MACHINES
 from edgecompress.report import words
 from edgecompress.report.facts import Facts, drop, gather, scored
 from edgecompress.report.matrix.values import SEED, CellResult, MatrixResult
-from edgecompress.values import Measurement, Row, find
+from edgecompress.results import Row
+from edgecompress.values import Measurement, find
 
 SCORE, LOST = "score", "lost"
 METRICS = (SCORE, LOST, *(one.name for one in MACHINES if one.compared))

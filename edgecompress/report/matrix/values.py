@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from edgecompress.values import RunResult
+from edgecompress.results import RunResult
 
 State = Literal["finished", "failed", "waiting"]
 
