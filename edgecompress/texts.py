@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 
 from edgecompress.values import Example
@@ -41,3 +42,29 @@ def tags_of(example: Example) -> tuple[str, ...]:
 def label_of(example: Example) -> str:
     """Give the label of an example, empty where it has none."""
     return example.target if isinstance(example.target, str) else ""
+
+
+def split_words(text: str) -> tuple[tuple[int, int], ...]:
+    """Find the words of running text: (start, stop) of each, punctuation marks as their own.
+
+    Blanks divide words; punctuation is cut off a word's two ends but stays inside it, as in the
+    MasakhaNER files (``al-Barnawi``, ``$5``, ``3.5``).
+    """
+    spans: list[tuple[int, int]] = []
+    start = 0
+    for stop in [i for i, character in enumerate(text) if character.isspace()] + [len(text)]:
+        if stop > start:
+            left, right = start, stop
+            while left < right and _is_mark(text[left]):
+                left += 1
+            while right > left and _is_mark(text[right - 1]):
+                right -= 1
+            spans += [(i, i + 1) for i in range(start, left)]
+            spans += [(left, right)] if right > left else []
+            spans += [(i, i + 1) for i in range(right, stop)]
+        start = stop + 1
+    return tuple(spans)
+
+
+def _is_mark(character: str) -> bool:
+    return unicodedata.category(character).startswith("P")

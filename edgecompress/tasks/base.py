@@ -78,6 +78,8 @@ class Task(ABC):
     """What its answers are scored by; the first stands for the task."""
     outputs: ClassVar[tuple[Output, ...]] = (Output(),)
     """What its models give; of the first one answers are read."""
+    redraws: ClassVar[bool] = False
+    """Whether each epoch asks something else of its rows, and the head answers only there."""
     labelled: ClassVar[bool] = True
     """Whether its classes are the labels of the data."""
     processor: ClassVar[str] = "text"
@@ -170,6 +172,23 @@ class Task(ABC):
             float (answers,).
         """
         return None
+
+    def redrawn(self, row: Row, processor: Any, random: Any, settings: Any) -> Row:  # noqa: ARG002
+        """Give a row as an epoch of training asks it, where `redraws`; here as it is.
+
+        Parameters
+        ----------
+        row : Row
+        processor : Processor
+        random : numpy.random.Generator
+            Of this row in this epoch.
+        settings : training.masking_fields.Masking
+        """
+        return row
+
+    def compact_at(self, outputs: Floats, labels: NDArray[np.int64]) -> Floats:  # noqa: ARG002
+        """Keep of the outputs at places that have labels what `decode` reads, where `redraws`."""
+        return outputs
 
     def play(self, runner: Callable[[Mapping[str, Any]], Feed], feed: Mapping[str, Any]) -> Feed:
         """Ask a model about a batch: here once; what generates asks again and again."""

@@ -1,12 +1,13 @@
 """Words that are hidden in a text and must be guessed: how an encoder learns a language.
 
 Rows hold running text, so that they are divided into pieces as text is anywhere else. Labels of the
-data are not read, and a model of this task has none. What training hides is drawn anew each epoch
-(`edgecompress.training.masking`); what is scored is always the same words of a text, whoever is
-asked: they are drawn by the text itself, and do not depend on the tokenizer.
+data are not read, and a model of this task has none. What training hides is drawn anew each epoch;
+what is scored is always the same words of a text, whoever is asked: they are drawn by the text
+itself, and do not depend on the tokenizer.
 
-Source: Devlin et al., 2019, "BERT"; scores are those of pseudo-likelihoods (Salazar et al., 2020,
-"Masked Language Model Scoring"), with all hidden words of a text hidden at once.
+Sources: Devlin et al., 2019, "BERT"; new masks each epoch after Liu et al., 2019, "RoBERTa"; scores
+are those of pseudo-likelihoods (Salazar et al., 2020, "Masked Language Model Scoring"), with all
+hidden words of a text hidden at once.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgecompress.errors import DataError
 from edgecompress.metrics import ANSWERS, Metric
@@ -92,6 +92,7 @@ class MaskedLM(Task):
     auto_class: ClassVar[str] = "AutoModelForMaskedLM"
     metrics: ClassVar[tuple[Metric, ...]] = (LIKELIHOOD, GUESSED)
     labelled: ClassVar[bool] = False
+    redraws: ClassVar[bool] = True
     forms: ClassVar[tuple[Form, ...]] = ()
     refusal: ClassVar[str] = "guesses hidden words and answers nothing by itself"
     windows: ClassVar[str] = "which meet between two words and do not see each other"
@@ -150,7 +151,44 @@ class MaskedLM(Task):
         if output.shape[-1] == COMPACT:
             return output
         at = np.flatnonzero(row.target["labels"] != IGNORED)
-        return compact_logits(output[at], row.target["labels"][at])
+        return self.compact_at(output[at], row.target["labels"][at])
+
+    def compact_at(self, outputs: Floats, labels: Ids) -> Floats:
+        """Give the log probability of the right piece and the likeliest piece of each place.
+
+        Parameters
+        ----------
+        outputs : float (places, pieces)
+        labels : int64 (places,)
+
+        Returns
+        -------
+        float64 (places, 2)
+        """
+        shifted = outputs.astype(np.float64) - outputs.max(axis=-1, keepdims=True)
+        norm = np.log(np.exp(shifted).sum(axis=-1))
+        found = shifted[np.arange(len(labels)), labels] - norm
+        best = outputs.argmax(axis=-1) if len(labels) else np.zeros(0)
+        return np.stack((found, best.astype(np.float64)), axis=-1)
+
+    def redrawn(self, row: Row, processor: Any, random: Any, settings: Any) -> Row:
+        """Hide other pieces of a row, a share of all of them.
+
+        80 % of them become the mask token, 10 % another piece, 10 % stay (Devlin et al., 2019).
+        """
+        labels = row.target["labels"]
+        whole = np.where(labels != IGNORED, labels, row.feed["input_ids"])
+        chosen = row.place["positions"][_chosen(row.place["words"], random, settings)]
+        label = np.full_like(whole, IGNORED)
+        label[chosen] = whole[chosen]
+        fate = random.random(len(chosen))
+        pieces = _pieces(processor)
+        other = pieces[random.integers(len(pieces), size=len(chosen))]
+        masked = whole.copy()
+        masked[chosen] = np.where(
+            fate < 0.8, mask_id(processor), np.where(fate < 0.9, other, whole[chosen])
+        )
+        return replace(row, feed={"input_ids": masked}, target={"labels": label})
 
     def decode(self, outputs: Sequence[Floats], rows: Rows) -> Answers:
         """Give each hidden word as the model guesses it, and the probability of the right word.
@@ -249,20 +287,20 @@ def mask_id(processor: TextProcessor) -> int:
     )
 
 
-def compact_logits(logits: Floats, right: Ids) -> NDArray[np.float64]:
-    """Give the log probability of the right piece and the likeliest piece of each place.
+def _chosen(words: Ids, random: Any, settings: Any) -> Ids:
+    """Choose pieces to hide, as numbers of them, rising; none of a row without pieces."""
+    count = min(len(words), max(1, round(settings.share * len(words))))
+    if not settings.whole_words:
+        return np.sort(random.choice(len(words), size=count, replace=False))
+    order = random.permutation(np.unique(words))
+    sizes = np.array([int((words == word).sum()) for word in order], dtype=np.int64)
+    taken = int(np.searchsorted(np.cumsum(sizes), count)) + 1
+    return np.flatnonzero(np.isin(words, order[:taken]))
 
-    Parameters
-    ----------
-    logits : float (places, pieces)
-    right : int64 (places,)
 
-    Returns
-    -------
-    float64 (places, 2)
-    """
-    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
-    norm = np.log(np.exp(shifted).sum(axis=-1))
-    found = shifted[np.arange(len(right)), right] - norm
-    best = logits.argmax(axis=-1) if len(right) else np.zeros(0)
-    return np.stack((found, best.astype(np.float64)), axis=-1)
+@functools.lru_cache(maxsize=4)
+def _pieces(processor: TextProcessor) -> Ids:
+    """Ids of pieces that may stand for another one: no special tokens, int64."""
+    added = processor.tokenizer.get_added_tokens_decoder()
+    special = [number for number, token in added.items() if token.special]
+    return np.setdiff1d(np.arange(processor.vocabulary_size), special)

@@ -6,7 +6,6 @@ windows that begin and end between words, and are joined again when answers are 
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -30,7 +29,7 @@ from edgecompress.tasks.base import (
 )
 from edgecompress.tasks.entities import tagged_spans
 from edgecompress.tasks.rows import IGNORED, Row, Rows
-from edgecompress.texts import tags_of, text_of, words_of
+from edgecompress.texts import split_words, tags_of, text_of, words_of
 from edgecompress.values import Example, Json
 from edgecompress.words import listed
 
@@ -271,29 +270,3 @@ def windows(first: NDArray[np.bool_], capacity: int) -> list[tuple[int, int]]:
         result.append((starts[begin], min(starts[end], starts[begin] + capacity)))
         begin = end
     return result
-
-
-def split_words(text: str) -> tuple[tuple[int, int], ...]:
-    """Find the words of running text: (start, stop) of each, punctuation marks as their own.
-
-    Blanks divide words; punctuation is cut off a word's two ends but stays inside it, as in the
-    MasakhaNER files (``al-Barnawi``, ``$5``, ``3.5``).
-    """
-    spans: list[tuple[int, int]] = []
-    start = 0
-    for stop in [i for i, character in enumerate(text) if character.isspace()] + [len(text)]:
-        if stop > start:
-            left, right = start, stop
-            while left < right and _is_mark(text[left]):
-                left += 1
-            while right > left and _is_mark(text[right - 1]):
-                right -= 1
-            spans += [(i, i + 1) for i in range(start, left)]
-            spans += [(left, right)] if right > left else []
-            spans += [(i, i + 1) for i in range(right, stop)]
-        start = stop + 1
-    return tuple(spans)
-
-
-def _is_mark(character: str) -> bool:
-    return unicodedata.category(character).startswith("P")

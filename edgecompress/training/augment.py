@@ -85,7 +85,7 @@ class Tokens:
     cased: bool = True
 
 
-def split_words(example: Example) -> Words:
+def own_words(example: Example) -> Words:
     """Give an example's words: its own, or those between the blanks of its text."""
     return words_of(example) or tuple(text_of(example).split())
 
@@ -149,7 +149,7 @@ def make_lexicon(train: Sequence[Example]) -> Lexicon:
     mentions: dict[tuple[str, str], dict[Words, None]] = {}
     counts: dict[str, Counter[str]] = {}
     for example in train:
-        words = split_words(example)
+        words = own_words(example)
         counts.setdefault(example.source, Counter()).update(words)
         for kind, first, last in sorted(spans(tags_of(example))) if tags_of(example) else ():
             for source in {example.source, ""}:
@@ -181,7 +181,7 @@ def _changed(
     tokens: Tokens,
     random: np.random.Generator,
 ) -> Words:
-    words = split_words(example)
+    words = own_words(example)
     inside = {}
     for kind, first, last in spans(tags_of(example)) if tags_of(example) else ():
         inside[first] = (kind, last)

@@ -8,7 +8,6 @@ from typing import Any
 
 from edgecompress.errors import DataError, StageError
 from edgecompress.tasks import rows_of, takes_examples
-from edgecompress.tasks.masked_lm import MaskedLM
 from edgecompress.training.masking import MaskedRows
 from edgecompress.training.rows import TorchRows
 from edgecompress.values import Candidate, Example
@@ -29,7 +28,7 @@ def make_rows(candidate: Candidate, examples: Sequence[Example], module: Any) ->
     if not examples:
         raise DataError("there are no examples to train on; check the data's train files")
     rows = rows_of(candidate, examples)
-    kind = MaskedRows if isinstance(rows.task, MaskedLM) else TorchRows
+    kind = MaskedRows if rows.task.redraws else TorchRows
     names = rows.inputs_of(inspect.signature(module.forward).parameters)
     return kind(rows.rows, examples, rows.task, rows.processor, rows.classes, input_names=names)
 

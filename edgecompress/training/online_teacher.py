@@ -76,8 +76,8 @@ class OnlineTeacher:
         if missing:
             raise StageError(
                 f"{missing} of the {len(table)} pieces of the student's tokenizer are none of the "
-                "teacher's; with masked-lm the student's vocabulary must be the teacher's, or a "
-                "part of it (vocabulary.trim)"
+                f"teacher's; with {student.task.name} the student's vocabulary must be the "
+                "teacher's, or a part of it (vocabulary.trim)"
             )
         if len(student) and int(student.lengths.max()) > teacher.max_length:
             raise StageError(
@@ -122,7 +122,8 @@ class OnlineTeacher:
         """
         order = np.argsort(rows, kind="stable")
         self._ask(rows[order])
-        hidden = [self.student.masked(number)[1] != IGNORED for number in rows[order].tolist()]
+        drawn = [self.student.drawn(number) for number in rows[order].tolist()]
+        hidden = [row.target["labels"] != IGNORED for row in drawn]
         counts = [int(each.sum()) for each in hidden]
         parts = self.said["logits"].split(counts)
         there = {int(position): part for position, part in zip(order, parts, strict=True)}

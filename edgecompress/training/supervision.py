@@ -120,7 +120,7 @@ def _said(
     taken = rows.inputs_of(_inputs(opened.candidate), preprocessor)
     if isinstance(rows, MaskedRows):
         if teachers > 1 or isinstance(opened.candidate.model, OnnxModel):
-            raise StageError("masked-lm is taught by one teacher, in PyTorch; name one")
+            raise StageError(f"{rows.task.name} is taught by one teacher, in PyTorch; name one")
         return OnlineTeacher(load, rows, preprocessor, taken, names), token_by_token(rows)
     its = rows_for(rows, preprocessor, asked, taken)
     outputs = teacher_outputs(opened.candidate, its, names, load, context)

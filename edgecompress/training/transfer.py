@@ -16,9 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 from edgecompress.data.corpus import Corpus, check_corpus, corpus_identity, read_corpus
 from edgecompress.errors import DataError
 from edgecompress.processors import TextProcessor
-from edgecompress.tasks import task
-from edgecompress.texts import text_example, text_of, words_example, words_of
-from edgecompress.training.augment import Changes, Tokens, Words, changed_copies, split_words
+from edgecompress.texts import split_words, text_example, text_of, words_example, words_of
+from edgecompress.training.augment import Changes, Tokens, Words, changed_copies, own_words
 from edgecompress.values import Example, Json
 
 MOSTLY = 0.5
@@ -71,7 +70,7 @@ def transfer_examples(
     transfer : Transfer
     train : sequence of Example
         Decides the form: where they have words, the text of the corpus is divided into words, at
-        blanks and with punctuation apart (`edgecompress.tasks.token_classification.split_words`).
+        blanks and with punctuation apart (`edgecompress.texts.split_words`).
     seed : int
         The same fields, examples and seed give the same examples.
     preprocessor : TextProcessor, optional
@@ -91,7 +90,7 @@ def transfer_examples(
         When nothing of the corpus is left, most of it is in a script that the tokenizer does not
         know, or the copies cannot be changed as asked for.
     """
-    known = {split_words(example) for example in (*train, *held_out)}
+    known = {own_words(example) for example in (*train, *held_out)}
     known.add(())
     found = _from_corpus(transfer, train, seed, preprocessor, known) if transfer.corpus else []
     if transfer.augment:
@@ -124,7 +123,7 @@ def _from_corpus(
     read = read_corpus(transfer.corpus, train)
     for example in read:
         for part in _parts(example, transfer.longest, in_words):
-            words = split_words(part)
+            words = own_words(part)
             if words not in known:
                 known.add(words)
                 found.append(part)
@@ -145,9 +144,10 @@ def _from_corpus(
 def _parts(example: Example, longest: int, in_words: bool) -> Iterator[Example]:
     """Give an example in the form of the training data, in parts of at most `longest` words."""
     if in_words and not words_of(example):
-        words = words_of(task("token-classification").ask(text_of(example)))
+        text = text_of(example)
+        words = tuple(text[start:stop] for start, stop in split_words(text))
     else:
-        words = split_words(example)
+        words = own_words(example)
     for part in np.array_split(np.arange(len(words)), max(1, -(-len(words) // longest))):
         if not len(part):
             continue
@@ -176,7 +176,7 @@ def _readable(found: list[Example], preprocessor: TextProcessor) -> list[Example
         lost = next(e for e, ids in zip(found, pieces, strict=True) if e not in kept)
         raise DataError(
             f"{len(found) - len(kept)} of {len(found)} texts of transfer.corpus are mostly unknown "
-            f"to the tokenizer ({' '.join(split_words(lost)[:5])} …): its vocabulary does not hold "
+            f"to the tokenizer ({' '.join(own_words(lost)[:5])} …): its vocabulary does not hold "
             "their script; name text that the model can read"
         )
     return kept

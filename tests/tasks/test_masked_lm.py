@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from edgecompress.errors import DataError
 from edgecompress.processors import TextProcessor
 from edgecompress.tasks import task
-from edgecompress.tasks.masked_lm import compact_logits, hidden_words, mask_id
+from edgecompress.tasks.masked_lm import MaskedLM, hidden_words, mask_id
 from edgecompress.tasks.rows import IGNORED, input_ids
 from edgecompress.tasks.scoring import counts_of
 from edgecompress.texts import text_example, words_example
@@ -136,7 +136,7 @@ def test_resampled_likelihood_is_that_of_the_score(small: TextProcessor):
 
 def test_compact_logits_are_log_probabilities():
     logits = np.array([[0.0, 1.0, 2.0], [1000.0, 0.0, 0.0]])
-    found = compact_logits(logits, np.array([1, 0]))
+    found = MaskedLM().compact_at(logits, np.array([1, 0]))
     assert found[0, 0] == pytest.approx(1 - np.log(1 + np.e + np.e**2))
     assert found[1, 0] == pytest.approx(0) and found[:, 1].tolist() == [2, 0]
 

@@ -15,8 +15,8 @@ from edgecompress.errors import DataError, StageError
 from edgecompress.processors import TextProcessor
 from edgecompress.tasks import Rows, task
 from edgecompress.tasks.rows import IGNORED
-from edgecompress.tasks.token_classification import split_words, windows
-from edgecompress.texts import tags_of, text_example, words_example, words_of
+from edgecompress.tasks.token_classification import windows
+from edgecompress.texts import split_words, tags_of, text_example, words_example, words_of
 
 LABELS = ("O", "B-LOC", "B-PER", "I-PER")
 TASK = task("token-classification")

@@ -56,7 +56,10 @@ def rows(teacher: Candidate) -> MaskedRows:
 
 
 def hidden(rows: MaskedRows) -> list[np.ndarray]:
-    return [np.flatnonzero(rows.masked(number)[1] != IGNORED) for number in range(len(rows))]
+    return [
+        np.flatnonzero(rows.drawn(number).target["labels"] != IGNORED)
+        for number in range(len(rows))
+    ]
 
 
 def test_new_pieces_are_hidden_each_epoch_and_the_same_ones_again(rows: MaskedRows):
@@ -80,7 +83,8 @@ def test_what_is_hidden_is_masked_replaced_or_left(rows: MaskedRows):
     for epoch in range(4):
         rows.begin(epoch, seed=1)
         for number, plain in enumerate(whole):
-            ids, label = rows.masked(number)
+            row = rows.drawn(number)
+            ids, label = row.feed["input_ids"], row.target["labels"]
             at = label != IGNORED
             assert np.array_equal(label[at], plain[at]) and np.array_equal(ids[~at], plain[~at])
             masked, same = ids[at] == mask_id(rows.processor), ids[at] == plain[at]

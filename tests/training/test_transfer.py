@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from edgecompress.errors import DataError
 from edgecompress.processors import TextProcessor
 from edgecompress.texts import label_of, tags_of, text_example, words_example, words_of
-from edgecompress.training.augment import split_words
+from edgecompress.training.augment import own_words
 from edgecompress.training.transfer import Transfer, tokens_of, transfer_examples
 
 
@@ -111,7 +111,7 @@ def test_the_corpus_comes_first_and_copies_follow(tmp_path: Path):
     transfer = Transfer(corpus=[corpus(tmp_path, "sokoni leo")], augment=2)
     found = transfer_examples(transfer, train, seed=0)
     assert words_of(found[0]) == ("sokoni", "leo")
-    texts = [split_words(one) for one in (*train, *found)]
+    texts = [own_words(one) for one in (*train, *found)]
     assert len(found) > 10 and len(set(texts)) == len(set(map(words_of, train))) + len(found)
     assert found == transfer_examples(transfer, train, seed=0)
 
@@ -153,9 +153,9 @@ def test_words_are_masked_or_dropped(field: str, preprocessor: TextProcessor):
     train = labelled_texts(40)
     transfer = Transfer(augment=1, how={"replace": 0, field: 0.5})
     found = transfer_examples(transfer, train, 0, preprocessor)
-    before = np.mean([len(split_words(one)) for one in train])
-    after = np.mean([len(split_words(one)) for one in found])
-    masked = np.mean([word == "[MASK]" for one in found for word in split_words(one)])
+    before = np.mean([len(own_words(one)) for one in train])
+    after = np.mean([len(own_words(one)) for one in found])
+    masked = np.mean([word == "[MASK]" for one in found for word in own_words(one)])
     if field == "mask":
         assert after == pytest.approx(before, rel=0.1) and masked == pytest.approx(0.5, abs=0.1)
         (ids,) = preprocessor.encode_text(["leo [MASK]"])
