@@ -314,6 +314,7 @@ class _Work:
         from torch import nn
 
         from edgecompress.quantization.write.timed_graphs import write_layers
+        from edgecompress.tournament import round_json, times
 
         folder = self.context.folder / "timing"
         shapes: dict[tuple[int, ...], list[str]] = {}
@@ -336,13 +337,9 @@ class _Work:
                 )
                 for widths in ((inputs, outputs), (inputs, rank, outputs))
             ]
-            _, times = self.context.measure([Candidate(model) for model in pair])
-            speedup = find(times, "speedup")
-            found[name] = {
-                "speedup": round(speedup.value, 4) if speedup else None,
-                "interval": list(speedup.interval) if speedup and speedup.interval else None,
-                "invalid": speedup.invalid if speedup else "not measured",
-            }
+            _, timed = times(Candidate(pair[0]), pair, self.context)
+            found[name] = round_json(timed)
+            speedup = find(timed, "speedup")
             if speedup is not None and speedup.value < LEAST_GAIN:
                 for path in paths:
                     del self.ranks[path]

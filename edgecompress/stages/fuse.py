@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -51,16 +51,14 @@ class Variant:
         return "+".join(parts) or "none"
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class _Trial:
-    """A variant's files and what became of it."""
+    """A variant that answers as the source does, with its files."""
 
     variant: Variant
     model: OnnxModel
     judged: OnnxModel
     digest: str
-    difference: float
-    outcome: dict[str, Any] = field(default_factory=dict)
 
 
 class Fuse(Transform):
@@ -119,11 +117,11 @@ class Fuse(Transform):
         first = [base, without]
         if not quantized:
             first += [replace(base, fusions=(name,)) for name in self.fusions]
-        gains = workshop.measure(first, context)
+        gains = workshop.measure(first)
         best = max(gains, key=lambda variant: (gains[variant], -first.index(variant)))
         if not quantized:
             second = _together(base, without, gains, best)
-            gains = workshop.measure(second, context)
+            gains = workshop.measure(second)
             best = max(gains, key=lambda variant: (gains[variant], -second.index(variant)))
         if gains[best] < LEAST_GAIN:
             best = base
@@ -194,32 +192,26 @@ class _Workshop:
     """Makes variants, drops wrong or equal ones, and has the others timed."""
 
     def __init__(self, stage: Fuse, candidate: Candidate, context: Context) -> None:
-        from edgecompress.models.inputs import onnx_model, parity_feeds
-        from edgecompress.models.runner import answers
         from edgecompress.quantization.graphs.fusion import FUSIONS, is_quantized
+        from edgecompress.tournament import Tournament
 
         for name in stage.fusions:
             if name not in FUSIONS:
                 known = ", ".join(FUSIONS)
                 raise StageError(f"fuse knows no fusion {name!r}: there are {known}")
-        self.stage, self.candidate, self.source = stage, candidate, onnx_model(candidate)
-        source = self.source
-        self.base = Variant((), source.session.disabled_optimizers)
+        self.stage, self.candidate, self.context = stage, candidate, context
+        self.tournament = Tournament(candidate, context, stage.tolerance)
+        self.source, self.log = self.tournament.source, self.tournament.log
+        self.base = Variant((), self.source.session.disabled_optimizers)
         self.folder, self.target = context.folder / "variants", context.folder / "model"
-        self.quantized = is_quantized(source.path)
+        self.quantized = is_quantized(self.source.path)
         self.quantize = stage.judge == "int8" and not self.quantized
         self.trials: dict[Variant, _Trial] = {}
-        self.log: dict[str, dict[str, Any]] = {}
-        self.feeds = parity_feeds(
-            candidate,
-            context.validation or context.train,
-            source,
-            context.seed,
-        )
-        self.expected = answers(source, self.feeds)
 
-    def measure(self, variants: Iterable[Variant], context: Context) -> dict[Variant, float]:
+    def measure(self, variants: Iterable[Variant]) -> dict[Variant, float]:
         """Time the variants that are right, the first being the base; give speed-ups over it."""
+        from edgecompress.tournament import times
+
         usable: list[_Trial] = []
         for variant in variants:
             trial = self._try(variant)
@@ -239,77 +231,61 @@ class _Workshop:
                 self.log[variant.name]["outcome"] = f"the same graph as {twin}"
         if len(usable) == 1:
             return {usable[0].variant: 1.0}
-        context.progress(0, 1, f"timing {len(usable)} variants")
-        judged = [replace(self.candidate, model=trial.judged) for trial in usable]
-        gains: dict[Variant, float] = {}
-        for trial, found in zip(usable, context.measure(judged), strict=True):
-            gains[trial.variant] = self._record(trial, found)
-        return gains
+        self.context.progress(0, 1, f"timing {len(usable)} variants")
+        timed = times(self.candidate, [trial.judged for trial in usable], self.context)
+        return {
+            trial.variant: self._record(trial, found)
+            for trial, found in zip(usable, timed, strict=True)
+        }
 
     def _record(self, trial: _Trial, found: tuple[Measurement, ...]) -> float:
-        latency = find(found, "latency_p50")
-        speedup = find(found, "speedup")
+        from edgecompress.tournament import round_json
+
+        latency, speedup = find(found, "latency_p50"), find(found, "speedup")
         gain = speedup.value if speedup else 1.0
         if speedup and speedup.interval and speedup.interval[0] <= 1:
             gain = min(gain, 1.0)  # not told apart from the base
-        entry = self.log[trial.variant.name]
-        rounds = entry.setdefault("rounds", [])
-        rounds.append(
-            {
-                "latency_p50_ms": round(latency.value, 4) if latency else None,
-                "speedup": round(gain, 4),
-                "interval": list(speedup.interval) if speedup and speedup.interval else None,
-                "invalid": latency.invalid if latency else "not measured",
-            }
-        )
+        invalid = latency.invalid if latency else "not measured"
+        known = {**round_json(found), "speedup": round(gain, 4), "invalid": invalid}
+        self.log[trial.variant.name].setdefault("rounds", []).append(known)
         return gain
 
     def _try(self, variant: Variant) -> _Trial | None:
         """Make a variant once and compare it with the source; None when it is wrong."""
+        from edgecompress.quantization.graphs.fusion import graph_digest
+
         if variant in self.trials:
             return self.trials[variant]
         if variant.name in self.log:
             return None
-        entry: dict[str, Any] = {}
-        self.log[variant.name] = entry
         try:
-            trial = self._make(variant)
+            model = self._written(variant)
+            if not self.tournament.admits(variant.name, model):
+                return None
+            judged = self._int8(model, variant) if self.quantize else model
         except StageError as error:
-            entry["outcome"] = str(error)
+            self.log.setdefault(variant.name, {})["outcome"] = str(error)
             return None
-        entry["max_abs_difference"] = trial.difference
-        if trial.difference > self.stage.tolerance:
-            entry["outcome"] = f"differs by more than {self.stage.tolerance:g}"
-            return None
-        self.trials[variant] = trial
-        return trial
+        self.trials[variant] = _Trial(variant, model, judged, graph_digest(model.path))
+        return self.trials[variant]
 
-    def _make(self, variant: Variant) -> _Trial:
-        from edgecompress.models.session import ORT_ERRORS, open_session
+    def _written(self, variant: Variant) -> OnnxModel:
         from edgecompress.models.storage import read_model
-        from edgecompress.quantization.graphs.fusion import fuse, graph_digest
+        from edgecompress.quantization.graphs.fusion import fuse
         from edgecompress.quantization.observe.learned import check_kept
-        from edgecompress.quantization.prove.gains import worst_difference
 
         session = replace(self.source.session, disabled_optimizers=variant.disabled)
         model = OnnxModel(self.source.path, session)
-        if variant.fusions:
-            model = replace(model, path=self.folder / variant.name / "model.onnx")
-            twin = next((t for v, t in self.trials.items() if v.fusions == variant.fusions), None)
-            if twin is not None:
-                model = replace(model, path=twin.model.path)
-            else:
-                fuse(self.source.path, variant.fusions, self.stage.model_type, model.path)
-                if ranges := self.candidate.ranges:
-                    check_kept(read_model(self.source.path), read_model(model.path), ranges)
-        running = open_session(model)
-        try:
-            found = [running.run(None, feed) for feed in self.feeds]
-        except ORT_ERRORS as error:
-            raise StageError(f"does not run ({str(error).splitlines()[0]})") from None
-        worst = worst_difference(self.expected, found, self.feeds)
-        judged = self._int8(model, variant) if self.quantize else model
-        return _Trial(variant, model, judged, graph_digest(model.path), worst)
+        if not variant.fusions:
+            return model
+        twin = next((t for v, t in self.trials.items() if v.fusions == variant.fusions), None)
+        if twin is not None:
+            return replace(model, path=twin.model.path)
+        model = replace(model, path=self.folder / variant.name / "model.onnx")
+        fuse(self.source.path, variant.fusions, self.stage.model_type, model.path)
+        if ranges := self.candidate.ranges:
+            check_kept(read_model(self.source.path), read_model(model.path), ranges)
+        return model
 
     def _int8(self, model: OnnxModel, variant: Variant) -> OnnxModel:
         from edgecompress.models.storage import read_model, write_model

@@ -312,7 +312,9 @@ class _Work:
         )  # fmt: skip
 
     def _measure(self, models: Sequence[OnnxModel]) -> list[tuple[Measurement, ...]]:
-        return self.context.measure([replace(self.candidate, model=model) for model in models])
+        from edgecompress.tournament import times
+
+        return times(self.candidate, models, self.context)
 
     def _samples(self, count: int | None) -> ComparedSamples:
         """Give what models are judged on: validation examples, or made-up inputs without a task."""

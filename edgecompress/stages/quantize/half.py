@@ -20,14 +20,12 @@ from edgecompress.quantization.prove.judging import MOST_SAMPLES
 from edgecompress.stage import Context, Decisions, Kind
 from edgecompress.stages._fields.inputs import InputFiles
 from edgecompress.stages._fields.judged import Judged, held
-from edgecompress.values import Candidate, Json, Measurement, OnnxModel, Step, find
+from edgecompress.values import Candidate, Json, OnnxModel, Step, find
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from edgecompress.models.storage import StoredModel
-
-LOCAL = "local"
 
 
 class Half(InputFiles, Judged):
@@ -40,7 +38,7 @@ class Half(InputFiles, Judged):
     """fp16 has 11 bits of precision and ends at 65504; bf16 has 8 bits and the range of fp32."""
     compute: Literal["float", "half"] = "float"
     """``float``: only the file is smaller. ``half``: arithmetic in fp16, too."""
-    target: str = LOCAL
+    target: str = "local"
     """Where ``compute: half`` must be faster, as the recipe names it."""
     tolerance: float | None = Field(default=None, gt=0)
     """Largest absolute difference of the outputs that is accepted; stated in any case."""
@@ -76,7 +74,7 @@ class Half(InputFiles, Judged):
         found = super().decide(candidate, context)
         if self.compute == "float":
             return found
-        gain = self._gain(candidate, found.made, context)
+        gain = self._gain(candidate, found.made.model, context)
         return replace(found, measured={**gain, **found.measured})
 
     def write(self, candidate: Candidate, decisions: Decisions, context: Context) -> Candidate:
@@ -91,9 +89,9 @@ class Half(InputFiles, Judged):
         from edgecompress.models.runner import answers
         from edgecompress.onnx_files import onnx_model_files
         from edgecompress.quantization.graphs.opset import with_opset
-        from edgecompress.quantization.prove.gains import worst_difference
         from edgecompress.quantization.prove.proof import check_model
         from edgecompress.quantization.write.halves import LEAST_OPSET, check_halvable
+        from edgecompress.tournament import worst_difference
 
         upgraded = context.scratch / "upgraded"
         source, stored, decided = with_opset(onnx_model(candidate), LEAST_OPSET, upgraded)
@@ -149,7 +147,7 @@ class Half(InputFiles, Judged):
         write_model(made.model, target)
         return {"weights": len(made.weights), "left_in_fp32": made.left}
 
-    def _gain(self, before: Candidate, after: Candidate, context: Context) -> Json:
+    def _gain(self, candidate: Candidate, half: OnnxModel, context: Context) -> Json:
         """Refuse what is not surely faster.
 
         Raises
@@ -157,10 +155,12 @@ class Half(InputFiles, Judged):
         StageError
             With the ratio that was measured.
         """
-        from edgecompress.quantization.prove.gains import round_json, sure_speedup
+        from edgecompress.models.inputs import onnx_model
+        from edgecompress.tournament import round_json, sure_speedup, times
 
         context.progress(0, 1, "timing fp16 against fp32")
-        found = self._times((before, after), context)[1]
+        models = [onnx_model(candidate), half]
+        found = times(candidate, models, context, self.target)[1]
         if sure_speedup(found) > 1:
             return {"half": round_json(found)}
         speedup = find(found, "speedup")
@@ -171,13 +171,3 @@ class Half(InputFiles, Judged):
             f"computing in fp16 {said} on {self.target}, no gain that is sure; use compute: float, "
             "which halves the file at the same speed"
         )
-
-    def _times(
-        self, candidates: tuple[Candidate, ...], context: Context
-    ) -> list[tuple[Measurement, ...]]:
-        if self.target == LOCAL:
-            return context.measure(candidates)
-        from edgecompress.targets.measure import time_interleaved
-
-        target = context.target(self.target)
-        return time_interleaved(candidates, context.validation, target=target)

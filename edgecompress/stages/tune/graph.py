@@ -11,16 +11,18 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
 from edgecompress.errors import StageError
 from edgecompress.stage import Context, Decisions, Kind, Transform
-from edgecompress.values import Candidate, Json, Measurement, OnnxModel
+from edgecompress.values import Candidate, Json, OnnxModel
 
-LOCAL = "local"
+if TYPE_CHECKING:
+    from edgecompress.tournament import Tournament
+
 AS_IT_IS, BAKED, FOLDED = "as it is", "baked", "baked with biases"
 STARTS = 7
 # A start that is this share shorter in every pair is no accident of one disturbed start.
@@ -39,7 +41,7 @@ class Graph(Transform):
     biases: bool = True
     """Also try folding biases into integer products that ONNX Runtime leaves apart, and leaving out
     their weights' zero points where all are 0."""
-    target: str = LOCAL
+    target: str = "local"
     """Where to measure, as the recipe names it. Starts are timed on this machine."""
     tolerance: float = Field(default=1e-3, gt=0)
     """Largest absolute difference to the outputs of the model before."""
@@ -52,9 +54,8 @@ class Graph(Transform):
         StageError
             When the model does not run.
         """
-        models, log = self._variants(candidate, context)
-        chosen = self._choose(candidate, models, context, log)
-        return Decisions({"chosen": chosen}, made=(models, log))
+        models, tournament = self._variants(candidate, context)
+        return Decisions({"chosen": self._choose(models, tournament)}, made=(models, tournament))
 
     def make(self, candidate: Candidate, decisions: Decisions, context: Context) -> Candidate:
         """Write the graph that was chosen.
@@ -64,17 +65,16 @@ class Graph(Transform):
         StageError
             When a record cannot be followed.
         """
-        from edgecompress.models.inputs import onnx_model
         from edgecompress.models.storage import read_model, write_model
         from edgecompress.quantization.graphs.baking import HARDWARE, beyond
         from edgecompress.quantization.graphs.fusion import operator_counts
 
-        models, log = decisions.made or self._variants(candidate, context)
+        models, tournament = decisions.made or self._variants(candidate, context)
         chosen = str(decisions.record.get("chosen"))
         if chosen not in models:
-            why = log.get(chosen, {}).get("outcome", "this recipe does not make it")
+            why = tournament.log.get(chosen, {}).get("outcome", "this recipe does not make it")
             raise StageError(f"the record says that tune.graph chose {chosen!r}: {why}")
-        source, folder = onnx_model(candidate), context.folder / "variants"
+        source, folder = tournament.source, context.folder / "variants"
         not_baked: Json = {"optimizers": list(HARDWARE), "weights": "packed when loaded"}
         if len(models) > 1:
             not_baked["operators_of_level_all"] = beyond(source, self.level, folder)
@@ -84,7 +84,7 @@ class Graph(Transform):
         shutil.rmtree(folder)
         return candidate.with_model(
             model,
-            measured={"variants": log},
+            measured={"variants": tournament.log},
             level=self.level,
             operators=operator_counts(model.path),
             not_baked=not_baked,
@@ -93,24 +93,16 @@ class Graph(Transform):
 
     def _variants(
         self, candidate: Candidate, context: Context
-    ) -> tuple[dict[str, OnnxModel], dict[str, Json]]:
-        """Make the variants that answer as the source does, and say what became of each."""
-        from edgecompress.models.inputs import onnx_model, parity_feeds
-        from edgecompress.models.runner import answers
+    ) -> tuple[dict[str, OnnxModel], Tournament]:
+        """Make the variants that answer as the source does."""
         from edgecompress.models.storage import read_model, write_model
         from edgecompress.quantization.graphs.baking import bake, drop_zero_points, fold_biases
-        from edgecompress.quantization.prove.gains import worst_difference
+        from edgecompress.tournament import Tournament
 
-        source, folder = onnx_model(candidate), context.folder / "variants"
+        tournament = Tournament(candidate, context, self.tolerance, self.target)
+        source, folder = tournament.source, context.folder / "variants"
         folder.mkdir()
-        log: dict[str, Json] = {AS_IT_IS: {}}
-        feeds = parity_feeds(
-            candidate,
-            context.validation or context.train,
-            source,
-            context.seed,
-        )
-        expected = answers(source, feeds)
+        tournament.log[AS_IT_IS] = {}
         paths = {BAKED: folder / "baked.onnx"}
         bake(source, self.level, paths[BAKED])
         if self.biases:
@@ -118,62 +110,27 @@ class Graph(Transform):
             if fold_biases(stored) + drop_zero_points(stored):
                 paths[FOLDED] = folder / "biases.onnx"
                 write_model(stored, paths[FOLDED])
-        found = {AS_IT_IS: source}
-        for name, path in paths.items():
-            entry: dict[str, Any] = log.setdefault(name, {})
-            model = replace(source, path=path)
-            try:
-                difference = worst_difference(expected, answers(model, feeds), feeds)
-            except StageError as error:
-                entry["outcome"] = str(error)
-                continue
-            entry["max_abs_difference"] = difference
-            if difference > self.tolerance:
-                entry["outcome"] = f"differs by more than {self.tolerance:g}"
-                continue
-            found[name] = model
-        return found, log
+        made = {name: replace(source, path=path) for name, path in paths.items()}
+        right = {name: one for name, one in made.items() if tournament.admits(name, one)}
+        return {AS_IT_IS: source, **right}, tournament
 
-    def _choose(
-        self,
-        candidate: Candidate,
-        models: dict[str, OnnxModel],
-        context: Context,
-        log: dict[str, Json],
-    ) -> str:
+    def _choose(self, models: dict[str, OnnxModel], tournament: Tournament) -> str:
         """Give the surely fastest; of those alike, the baked one where it surely starts faster."""
-        from edgecompress.quantization.prove.gains import round_json, sure_speedup
-
         if len(models) == 1:
             return AS_IT_IS
-        context.progress(0, 1, f"timing {len(models)} graphs")
-        candidates = [replace(candidate, model=model) for model in models.values()]
-        gains: dict[str, float] = {}
-        for name, found in zip(models, self._times(candidates, context), strict=True):
-            gains[name] = sure_speedup(found)
-            log[name]["time"] = round_json(found)
+        gains = tournament.gains(models, "graphs")
         best = max(gains, key=lambda name: gains[name])
         if gains[best] > 1:
             return best
         starts = start_times_ms(list(models.values()))
         for name, times in zip(models, starts, strict=True):
-            log[name]["start_p50_ms"] = round(float(np.median(times)), 3)
+            tournament.log[name]["start_p50_ms"] = round(float(np.median(times)), 3)
         shorter = [
             name
             for name, times in zip(models, starts, strict=True)
             if gains[name] == 1 and max(times / starts[0]) < SHORTER
         ]
         return shorter[-1] if shorter else AS_IT_IS
-
-    def _times(
-        self, candidates: Sequence[Candidate], context: Context
-    ) -> list[tuple[Measurement, ...]]:
-        if self.target == LOCAL:
-            return context.measure(candidates)
-        from edgecompress.targets.measure import time_interleaved
-
-        target = context.target(self.target)
-        return time_interleaved(candidates, context.validation, target=target)
 
 
 def start_times_ms(models: Sequence[OnnxModel]) -> list[np.ndarray[Any, Any]]:

@@ -7,7 +7,7 @@ the settings: `onnxruntime.SessionOptions` and its ``onnxruntime_session_options
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar, Literal
 
@@ -15,10 +15,9 @@ from pydantic import Field, field_validator
 
 from edgecompress.errors import StageError
 from edgecompress.stage import Context, Decisions, Kind, Transform
-from edgecompress.values import Candidate, Json, Measurement, OnnxModel, SessionSettings
+from edgecompress.values import Candidate, Json, OnnxModel, SessionSettings
 
 Level = Literal["disable", "basic", "extended", "all"]
-LOCAL = "local"
 # Fusions that are known to cost time somewhere, and the one that rewrites linear layers.
 OPTIMIZERS = (
     "SkipLayerNormFusion",
@@ -54,7 +53,7 @@ class Session(Transform):
     """Optimizers of the session to try without, by ONNX Runtime's own names."""
     entries: dict[str, tuple[str, ...]] = Field(default_factory=lambda: dict(ENTRIES))
     """Configuration entries and the values of each to try."""
-    target: str = LOCAL
+    target: str = "local"
     """Where to measure, as the recipe names it; settings are best on the target they ship to."""
     tolerance: float = Field(default=1e-3, gt=0)
     """Largest absolute difference to the outputs under the settings before."""
@@ -125,15 +124,11 @@ class _Search:
     """One search: what was tried, what became of it, and what is best so far."""
 
     def __init__(self, stage: Session, candidate: Candidate, context: Context) -> None:
-        from edgecompress.models.inputs import onnx_model, parity_feeds
-        from edgecompress.models.runner import answers
+        from edgecompress.tournament import Tournament
 
-        self.stage, self.candidate, self.context = stage, candidate, context
-        self.source = onnx_model(candidate)
-        examples = context.validation or context.train
-        self.feeds = parity_feeds(candidate, examples, self.source, context.seed)
-        self.expected = answers(self.source, self.feeds)
-        self.log: dict[str, Json] = {}
+        self.stage = stage
+        self.tournament = Tournament(candidate, context, stage.tolerance, stage.target)
+        self.source, self.log = self.tournament.source, self.tournament.log
 
     def run(self) -> SessionSettings:
         """Try each change alone; add those that helped, fastest first, while they still help."""
@@ -180,47 +175,16 @@ class _Search:
 
     def _usable(self, settings: Mapping[str, SessionSettings]) -> dict[str, SessionSettings]:
         """Drop settings under which the model does not run, or answers otherwise."""
-        from edgecompress.models.runner import answers
-        from edgecompress.quantization.prove.gains import worst_difference
-
-        found: dict[str, SessionSettings] = {}
-        for name, made in settings.items():
-            entry = self.log.setdefault(name, {})
-            try:
-                given = answers(replace(self.source, session=made), self.feeds)
-            except StageError as error:
-                entry["outcome"] = str(error)
-                continue
-            difference = worst_difference(self.expected, given, self.feeds)
-            entry["max_abs_difference"] = difference
-            if difference > self.stage.tolerance:
-                entry["outcome"] = f"differs by more than {self.stage.tolerance:g}"
-                continue
-            found[name] = made
-        return found
+        return {
+            name: made
+            for name, made in settings.items()
+            if self.tournament.admits(name, replace(self.source, session=made))
+        }
 
     def _measure(self, settings: Mapping[str, SessionSettings], when: str) -> dict[str, float]:
         """Time settings interleaved, the first being the base; give sure speed-ups over it."""
-        from edgecompress.quantization.prove.gains import round_json, sure_speedup
-
-        self.context.progress(0, 1, f"timing {len(settings)} settings")
-        candidates = [
-            replace(self.candidate, model=replace(self.source, session=made))
-            for made in settings.values()
-        ]
-        gains: dict[str, float] = {}
-        for name, found in zip(settings, self._times(candidates), strict=True):
-            gains[name] = sure_speedup(found)
-            self.log.setdefault(name, {})[when] = round_json(found)
-        return gains
-
-    def _times(self, candidates: Sequence[Candidate]) -> list[tuple[Measurement, ...]]:
-        if self.stage.target == LOCAL:
-            return self.context.measure(candidates)
-        from edgecompress.targets.measure import time_interleaved
-
-        target = self.context.target(self.stage.target)
-        return time_interleaved(candidates, self.context.validation, target=target)
+        models = {name: replace(self.source, session=made) for name, made in settings.items()}
+        return self.tournament.gains(models, "settings", when)
 
 
 def _plain(document: Json) -> Json:
