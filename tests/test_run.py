@@ -253,7 +253,7 @@ def test_wrong_input_is_one_sentence(place, arguments, code, says):
     (place / "full").mkdir(exist_ok=True)
     (place / "full" / "mine.txt").write_text("keep")
     (place / "file").write_text("")
-    done = edgecompress(*arguments, cwd=place)
+    done = in_process(*arguments, cwd=place)
     assert done.returncode == code, done.stderr
     assert says in done.stderr
     assert "Traceback" not in done.stderr

@@ -49,10 +49,10 @@ def candidates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Candidate]
 @pytest.fixture(scope="module")
 def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     """A Cortex-A76 behind a real sshd: its Python is an ARM program, run by the emulator."""
-    from edgecompress.targets.emulated.setup import ready
+    from edgecompress.targets.emulated.setup import prepare
     from edgecompress.targets.ssh.target import Ssh
 
-    arm = ready("emulated://cortex-a76")
+    arm = prepare("emulated://cortex-a76")
     folder = tmp_path_factory.mktemp("board")
     python = folder / "python3"
     settings = [

@@ -13,9 +13,8 @@ from edgecompress.api.shown import Section, Shown
 from edgecompress.errors import EdgeCompressError
 from edgecompress.progress import Reporter
 from edgecompress.targets import TargetReport, TargetSpec
-from edgecompress.targets.fleet import Fleet
+from edgecompress.targets.fleet import Fleet, find_fleet, load_fleet, named_specs
 from edgecompress.targets.kinds import kinds
-from edgecompress.targets.named import named_specs, read_fleet
 from edgecompress.targets.spec import can_measure
 
 Names = str | Sequence[str]
@@ -188,7 +187,7 @@ def clean_targets(names: Names, *, targets: StrPath | None = None) -> TargetsDon
 
 
 def _fleet(file: StrPath | None) -> Fleet:
-    return read_fleet(Path(file) if file else None)
+    return load_fleet(Path(file)) if file else find_fleet()
 
 
 def _prepared(spec: TargetSpec, reporter: Reporter) -> str:

@@ -117,6 +117,28 @@ def find_fleet(*folders: Path) -> Fleet:
     return Fleet()
 
 
+def named_specs(fleet: Fleet, names: tuple[str, ...]) -> list[TargetSpec]:
+    """Give the targets of these names, or all of the fleet; nothing is connected to.
+
+    Raises
+    ------
+    RecipeError
+        When there is no target of a name, or none at all.
+    """
+    specs = [fleet.find(name) for name in dict.fromkeys(names or tuple(fleet.targets))]
+    if not specs:
+        raise RecipeError("name a target, or write a targets.yaml that names some")
+    for spec in specs:
+        try:
+            spec.open()  # sees that the URL means something
+        except RecipeError as error:
+            named = spec.name in fleet.targets and fleet.file
+            raise RecipeError(
+                error.message, file=named or None, key=spec.name if named else ""
+            ) from None
+    return specs
+
+
 def fleet_schema() -> Json:
     """JSON Schema of a fleet file, with the settings of every kind, for editors."""
     definitions: Json = {}

@@ -152,7 +152,8 @@ def test_no_command_works_on_an_untrained_head(place: Path, stage: str | None, t
 def run_offline(place: Path, model: str, **environment: str) -> subprocess.CompletedProcess[str]:
     settings = ["--set", f"teacher.model={model}", "-o", "out", "--store", "store"]
     known = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    known |= {"HF_HOME": str(place / "hf"), "NO_PROXY": "127.0.0.1", **environment}
+    known |= {"HF_HOME": str(place / "hf"), "HF_HUB_ETAG_TIMEOUT": "2", "NO_PROXY": "127.0.0.1"}
+    known |= environment
     return subprocess.run(
         [sys.executable, "-m", "edgecompress", "run", "r.yaml", *settings],
         capture_output=True, text=True, cwd=place, env=known, check=False,

@@ -6,7 +6,7 @@ On the host, on x86 without VNNI (AVX2), and on Arm without and with dot product
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,7 @@ from edgecompress.targets.emulated import prepare
 from edgecompress.targets.inputs import encoded_feeds
 from edgecompress.tasks import Rows
 from edgecompress.texts import words_example
-from edgecompress.values import Candidate, Example, OnnxModel
+from edgecompress.values import Candidate, OnnxModel
 
 pytestmark = pytest.mark.debian("qemu-user")
 
@@ -39,6 +39,15 @@ FORMS = ("dynamic", "fused", "static")
 EXAMPLES = tagged_examples(24, seed=5)
 WIDTH = 64
 WORDS = ("many", "few")
+MANY = (words_example(words=("many", "few", "many"), tags=("O",) * 3),)
+WEIGHTS = {
+    "7 bits": np.full((WIDTH, WIDTH), 64, np.int8),
+    "7 bits, negative": np.full((WIDTH, WIDTH), -64, np.int8),
+    "uint8": np.full((WIDTH, WIDTH), 255, np.uint8),
+    "65": np.full((WIDTH, WIDTH), 65, np.int8),
+    "8 bits": np.full((WIDTH, WIDTH), 127, np.int8),
+    "-128": np.full((WIDTH, WIDTH), -128, np.int8),
+}
 
 
 @pytest.fixture(scope="module")
@@ -108,20 +117,44 @@ def saturating(folder: Path) -> Candidate:
     return Candidate(model, folder / "preprocessor", "token-classification", ("O", "B-PER"))
 
 
-@dataclass
-class Asked:
-    """Logits of every model on a target, and the labels that they mean."""
+@dataclass(frozen=True)
+class Group:
+    """Models that are asked the same, and what each answered on every target."""
 
-    logits: list[list[np.ndarray]]
-    labels: list[tuple[tuple[str, ...], ...]]
+    models: Sequence[OnnxModel]
+    feeds: Feeds
+    answers: dict[str, list[list[np.ndarray]]] = field(default_factory=dict)
 
 
-def ask(target: str, found: Sequence[Candidate], examples: Sequence[Example], at: Path) -> Asked:
-    feeds, encoded, _ = encoded_feeds(found[0], examples)
-    models = tuple(JobModel(candidate.model) for candidate in found)
-    outputs = open_target(target).run(Job("answers", models, (feeds,)), at).outputs
-    logits = [list(output[0]) for output in outputs]
-    return Asked(logits, [labels(each, encoded) for each in logits])
+@pytest.fixture(scope="module")
+def asked(
+    emulation: None,
+    encoders: dict[tuple[str, str], Candidate],
+    saturated: dict[tuple[str, str | None], Candidate],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, Group]:
+    """Ask all models in one job for each target: an emulated process takes seconds to start."""
+    folder = tmp_path_factory.mktemp("asked")
+    portable = [encoders[form, "portable"] for form in FORMS]
+    some = list(saturated.values())
+    files = [product(folder / f"{n}.onnx", weight) for n, weight in enumerate(WEIGHTS.values())]
+    rows = [np.full((count, WIDTH), value, np.uint8) for count in (1, 7) for value in (0, 255)]
+    groups = {
+        "encoders": Group([one.model for one in portable], encoded_feeds(portable[0], EXAMPLES)[0]),
+        "saturated": Group([one.model for one in some], encoded_feeds(some[0], MANY)[0]),
+        "products": Group(files, feeds_from_rows([{"x": row} for row in rows], range(len(rows)))),
+    }
+    models = tuple(
+        JobModel(model, number)
+        for number, group in enumerate(groups.values())
+        for model in group.models
+    )
+    job = Job("answers", models, tuple(group.feeds for group in groups.values()))
+    for target in TARGETS:
+        outputs = iter(open_target(target).run(job, folder / target[-3:]).outputs)
+        for group in groups.values():
+            group.answers[target] = [list(next(outputs)[0]) for _ in group.models]
+    return groups
 
 
 def labels(logits: Sequence[np.ndarray], rows: Rows) -> tuple[tuple[str, ...], ...]:
@@ -139,38 +172,46 @@ def test_portable_quantizes_the_same_nodes_and_runs_the_same_kernels(encoders) -
     assert coverage(encoders["fused", "portable"].model).operators["QAttention"] == 2
 
 
-def test_portable_gives_the_same_answers_on_every_processor(emulation, encoders, tmp_path) -> None:
-    found = [encoders[form, "portable"] for form in FORMS]
-    here = ask("local", found, EXAMPLES, tmp_path / "local")
-    assert len({label for each in here.labels[0] for label in each}) > 1
+def test_portable_gives_the_same_answers_on_every_processor(asked, encoders) -> None:
+    rows = encoded_feeds(encoders["dynamic", "portable"], EXAMPLES)[1]
+    said = {
+        target: [labels(each, rows) for each in found]
+        for target, found in asked["encoders"].answers.items()
+    }
+    assert len({label for each in said["local"][0] for label in each}) > 1
     for target in (AVX2, A72, A76):
-        there = ask(target, found, EXAMPLES, tmp_path / target.rpartition("/")[2])
-        for form, mine, others in zip(FORMS, here.labels, there.labels, strict=True):
+        for form, mine, others in zip(FORMS, said["local"], said[target], strict=True):
             assert mine == others, (form, target)
 
 
-def test_saturation_changes_answers_and_7_bits_do_not_saturate(emulation, tmp_path) -> None:
-    source = saturating(tmp_path / "tagger")
-    examples = [words_example(words=("many", "few", "many"), tags=("O",) * 3)]
-    presets = (None, "x86-vnni", "x86-avx2", "portable")
-    cases = [(form, preset) for form in ("dynamic", "static") for preset in presets]
-    found = []
-    for form, preset in cases:
-        context = small_context(tmp_path / f"{form}-{preset}", train=examples)
-        stage = Static(preset=preset) if form == "static" else Dynamic(preset=preset)
-        found.append(stage.apply(source, context))
+@pytest.fixture(scope="module")
+def saturated(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[tuple[str, str | None], Candidate]:
+    """The tagger whose sums may stop at 16 bits, in each form and with each preset."""
+    folder = tmp_path_factory.mktemp("saturated")
+    source = saturating(folder / "tagger")
+    found = {}
+    for form in ("dynamic", "static"):
+        for preset in (None, "x86-vnni", "x86-avx2", "portable"):
+            context = small_context(folder / f"{form}-{preset}", train=MANY)
+            stage = Static(preset=preset) if form == "static" else Dynamic(preset=preset)
+            found[form, preset] = stage.apply(source, context)
+    return found
+
+
+def test_saturation_changes_answers_and_7_bits_do_not_saturate(asked, saturated) -> None:
+    rows = encoded_feeds(saturated["dynamic", None], MANY)[1]
     right = (("O", "B-PER", "O"),)
-    given = {target: ask(target, found, examples, tmp_path / target[-3:]) for target in TARGETS}
-    for index, (form, preset) in enumerate(cases):
-        on_avx2 = given[AVX2].labels[index]
-        on_arm = [given[target].labels[index] for target in (A72, A76)]
+    given = asked["saturated"].answers
+    for index, (form, preset) in enumerate(saturated):
+        on_avx2 = labels(given[AVX2][index], rows)
+        on_arm = [labels(given[target][index], rows) for target in (A72, A76)]
         assert on_arm == [right, right], (form, preset)
         if preset in {"x86-avx2", "portable"}:
-            assert on_avx2 == given["local"].labels[index] == right, (form, preset)
+            assert on_avx2 == labels(given["local"][index], rows) == right, (form, preset)
             for target in (AVX2, A72, A76):
-                for here, there in zip(
-                    given["local"].logits[index], given[target].logits[index], strict=True
-                ):
+                for here, there in zip(given["local"][index], given[target][index], strict=True):
                     assert np.array_equal(here, there), (form, preset, target)
         else:
             assert on_avx2 == (("B-PER", "B-PER", "B-PER"),), (form, preset)
@@ -202,35 +243,15 @@ def product(file: Path, weight: np.ndarray) -> OnnxModel:
     return OnnxModel(file)
 
 
-@pytest.fixture(scope="module")
-def extremes() -> Feeds:
-    rows = [np.full((count, WIDTH), value, np.uint8) for count in (1, 7) for value in (0, 255)]
-    return feeds_from_rows([{"x": row} for row in rows], range(len(rows)))
-
-
-def test_the_largest_sums_fit_where_the_presets_say_so(emulation, extremes, tmp_path) -> None:
+def test_the_largest_sums_fit_where_the_presets_say_so(asked) -> None:
     """Each kernel at its extremes: one row and several, all inputs 0 or 255, all weights alike."""
-    weights = {
-        "7 bits": np.full((WIDTH, WIDTH), 64, np.int8),
-        "7 bits, negative": np.full((WIDTH, WIDTH), -64, np.int8),
-        "uint8": np.full((WIDTH, WIDTH), 255, np.uint8),
-        "65": np.full((WIDTH, WIDTH), 65, np.int8),
-        "8 bits": np.full((WIDTH, WIDTH), 127, np.int8),
-        "-128": np.full((WIDTH, WIDTH), -128, np.int8),
-    }
-    models = tuple(
-        JobModel(product(tmp_path / f"{number}.onnx", weight))
-        for number, weight in enumerate(weights.values())
-    )
+    group = asked["products"]
     wrong: dict[str, set[str]] = {}
     for target in (AVX2, A72, A76):
-        outputs = open_target(target).run(
-            Job("answers", models, (extremes,)), tmp_path / target[-3:]
-        )
         wrong[target] = {
             name
-            for (name, weight), output in zip(weights.items(), outputs.outputs, strict=True)
-            for row, given in zip(extremes.arrays["x"], output[0], strict=True)
+            for (name, weight), answers in zip(WEIGHTS.items(), group.answers[target], strict=True)
+            for row, given in zip(group.feeds.arrays["x"], answers, strict=True)
             if not np.array_equal(given, row.astype(int) @ weight.astype(int))
         }
     assert wrong[AVX2] == {"65", "8 bits", "-128"}

@@ -195,7 +195,7 @@ def prepared(cpu: str) -> bool:
     return _ready(find_cpu(cpu)) is not None
 
 
-def prepare(cpu: str, progress: Progress | None = None) -> Path:
+def prepare(cpu: str, progress: Progress | None = None) -> Emulation:
     """Have a processor ready; what is there already is kept.
 
     Parameters
@@ -205,11 +205,6 @@ def prepare(cpu: str, progress: Progress | None = None) -> Path:
     progress : callable, optional
         Told the step, the number of steps, and what is going on.
 
-    Returns
-    -------
-    Path
-        The folder for QEMU's ``-L``.
-
     Raises
     ------
     RecipeError
@@ -217,11 +212,6 @@ def prepare(cpu: str, progress: Progress | None = None) -> Path:
     TargetError
         When it cannot be had; the text says which packages to install.
     """
-    return ready(cpu, progress).view
-
-
-def ready(cpu: str, progress: Progress | None = None) -> Emulation:
-    """Do what `prepare` does, and give all of it."""
     from filelock import FileLock
 
     which = find_cpu(cpu)

@@ -15,7 +15,7 @@ from edgecompress.targets.archive import agent_archive
 from edgecompress.targets.base import Job, Progress, Readings
 from edgecompress.targets.emulated import debian, plugin
 from edgecompress.targets.emulated.cpus import Cpu, find_cpu
-from edgecompress.targets.emulated.setup import emulation_folder, ready
+from edgecompress.targets.emulated.setup import emulation_folder, prepare
 from edgecompress.targets.process import agent_environment, run_agent
 from edgecompress.targets.running import run_job
 from edgecompress.targets.size import model_files
@@ -69,7 +69,7 @@ class Emulated:
         TargetError
             When it cannot be prepared or does not run.
         """
-        now = ready(self.cpu.url)
+        now = prepare(self.cpu.url)
         command = [*now.emulate(), *now.python(), str(agent_archive()), "describe"]
         said = debian.run(_alone(now.environment(), command), f"{self.name}: describing it")
         found: Json = json.loads(said.splitlines()[-1])
@@ -77,7 +77,7 @@ class Emulated:
 
     def fingerprint(self) -> str:
         """Digest of processor, emulator, and the versions of the root's packages and wheels."""
-        return json_digest(ready(self.cpu.url).versions())
+        return json_digest(prepare(self.cpu.url).versions())
 
     def not_measured(self, metric: str) -> str | None:
         """Say why a metric cannot be measured here, or None if it can.
@@ -88,7 +88,7 @@ class Emulated:
             When the target cannot be prepared.
         """
         if metric == "instructions":
-            return ready(self.cpu.url).reason
+            return prepare(self.cpu.url).reason
         return None if metric in self.metrics else _refusal(metric)
 
     def run(self, job: Job, folder: Path, progress: Progress | None = None) -> Readings:
@@ -104,7 +104,7 @@ class Emulated:
             raise TargetError(f"{self.name}: {_refusal(job.mode)}")
         if not all(isinstance(entry.model, OnnxModel | None) for entry in job.models):
             raise TargetError(f"{self.name}: only ONNX models run here; export the model first")
-        now = ready(self.cpu.url, progress)
+        now = prepare(self.cpu.url, progress)
         if job.mode == "instructions" and now.plugin is None:
             raise TargetError(f"{self.name}: instructions are not measured: {now.reason}")
         return run_job(job, folder, self, progress)
@@ -115,7 +115,7 @@ class Emulated:
 
     def launch(self, folder: Path, job: Job, progress: Progress | None) -> None:
         """Run the agent on `folder` under emulation, in an environment that is always the same."""
-        now = ready(self.cpu.url, progress)
+        now = prepare(self.cpu.url, progress)
         environment = now.environment() | agent_environment(job)
         environment["EDGECOMPRESS_DIE_WITH_PARENT"] = "1"
         program = [*now.python(), str(agent_archive())]

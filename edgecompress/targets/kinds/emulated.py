@@ -59,10 +59,10 @@ class EmulatedSpec(TargetSpec):
 
     def prepare(self, progress: Progress) -> str:
         """Have its emulator, its files and the plugin that counts."""
-        from edgecompress.targets.emulated.setup import prepared, ready
+        from edgecompress.targets.emulated.setup import prepare, prepared
 
         before = prepared(self.url)
-        reason = ready(self.url, progress).reason
+        reason = prepare(self.url, progress).reason
         unless = f", but instructions are not counted: {reason}" if reason else ""
         return f"{'was ready already' if before else 'ready'}{unless}"
 
