@@ -1,18 +1,21 @@
 """Export a PyTorch model to ONNX and prove that both give the same numbers.
 
-Optimum writes what it knows; of other models PyTorch's own exporter follows two rows of the data.
+Optimum writes what it knows, where it is installed, else PyTorch's own exporter, which follows two
+rows of the data through a model of a kind that no family describes.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from edgecompress.errors import StageError
 from edgecompress.stage import Context, Decisions, Kind, Transform
 from edgecompress.values import Candidate, OnnxModel, Step, TorchModel
+
+if TYPE_CHECKING:
+    from edgecompress.surgery.dynamo_export import Traced
 
 EXAMPLES = 2
 """What PyTorch's exporter follows through a model; of a size of 1 it would keep no axis open."""
@@ -30,6 +33,9 @@ class Export(Transform):
     """Version of the ONNX operator set; 17 is the first with LayerNormalization."""
     tolerance: float = Field(default=1e-3, gt=0)
     """Largest absolute difference to PyTorch's outputs."""
+    exporter: Literal["dynamo", "optimum"] | None = None
+    """``dynamo`` is PyTorch's own exporter, ``optimum`` Optimum's, which needs transformers 4.57;
+    without either: Optimum's where it is installed and knows the model, else PyTorch's."""
 
     @classmethod
     def tell(cls, step: Step) -> str:
@@ -38,7 +44,8 @@ class Export(Transform):
 
         opset = step.decisions.get("opset", step.parameters.get("opset"))
         which = f", operator set {opset}" if isinstance(opset, int) else ""
-        return f"Written as ONNX{which}{telling.parity(step.decisions)}."
+        how = " by PyTorch's own exporter" if step.decisions.get("exporter") == "dynamo" else ""
+        return f"Written as ONNX{how}{which}{telling.parity(step.decisions)}."
 
     def make(
         self,
@@ -55,20 +62,22 @@ class Export(Transform):
         """
         from edgecompress.models.session import input_specs, open_session
         from edgecompress.models.storage import read_model
+        from edgecompress.quantization.graphs.exporting import export_graph
         from edgecompress.quantization.observe.learned import tensor_ranges
+        from edgecompress.surgery.families import find_family
         from edgecompress.surgery.model import load_module
-        from edgecompress.surgery.onnx_export import export_onnx, known_to_optimum
+        from edgecompress.surgery.onnx_export import choose_exporter
 
         if not isinstance(candidate.model, TorchModel):
             raise StageError("export takes a PyTorch model")
         module = load_module(candidate.model)
         model = OnnxModel(context.folder / "model" / "model.onnx")
         context.progress(0, 2, "tracing")
-        by_optimum = known_to_optimum(module, candidate.task)
-        if by_optimum:
-            export_onnx(module, candidate.task, model.path, self.opset)
-        else:
-            self._alone(module, candidate, context, model.path)
+        exporter = self.exporter or choose_exporter(module, candidate.task)
+        traced = None
+        if exporter == "dynamo" and find_family(module.config) is None:
+            traced = self._rows_to_trace(module, candidate, context)
+        export_graph(module, candidate.task, model.path, exporter, self.opset, traced)
         context.progress(1, 2, "comparing with PyTorch")
         session = open_session(model)
         checked = self._compare(module, session, candidate, context, model)
@@ -81,30 +90,32 @@ class Export(Transform):
         return candidate.with_model(
             model,
             learned_ranges=learned,
-            exporter="optimum" if by_optimum else "torch",
+            exporter=exporter,
             opset=self.opset,
             dynamic_axes=dynamic,
             parity=checked,
         )
 
-    def _alone(self, module: Any, candidate: Candidate, context: Context, path: Path) -> None:
-        """Export a model that Optimum does not know, as its rows show what it is given."""
+    def _rows_to_trace(self, module: Any, candidate: Candidate, context: Context) -> Traced:
+        """Give rows of the data, which show what a model of any kind is given."""
         import inspect
 
+        import torch
+
         from edgecompress.models.inputs import encode_rows
-        from edgecompress.surgery.onnx_export import export_alone
+        from edgecompress.surgery.dynamo_export import Traced
 
         rows = encode_rows(candidate, (context.validation or context.train)[:EXAMPLES])
         if rows is None:
             raise StageError(
-                f"Optimum does not know models of the type {module.config.model_type!r}, and "
+                f"no family describes models of the type {module.config.model_type!r}, and "
                 "PyTorch's exporter needs inputs to follow; name `data`"
             )
         names = rows.inputs_of(inspect.signature(module.forward).parameters)
         feed = rows.batch(range(len(rows)), names)
-        axes = rows.processor.axes(feed)
-        outputs = [one.name for one in rows.task.outputs]
-        export_alone(module, feed, axes, outputs, path, self.opset)
+        example = {name: torch.from_numpy(value) for name, value in feed.items()}
+        outputs = tuple(one.name for one in rows.task.outputs)
+        return Traced(example, rows.processor.axes(feed), outputs)
 
     def _compare(
         self, module: Any, session: Any, candidate: Candidate, context: Context, model: OnnxModel

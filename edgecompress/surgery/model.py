@@ -74,7 +74,7 @@ def load_module(model: Model, attention: str = "eager") -> Any:
     record = directory / "surgery.json"
     document = _read_surgery(record)
     if "layers" in document:
-        config.num_hidden_layers = document["layers"][-1] + 1
+        config = _with_layers(config, document["layers"][-1] + 1)
     module = empty_module(model_class(config, directory), config, attention)
     _apply_surgery(module, document, record)
     read_record(module, directory)
@@ -115,9 +115,10 @@ def save_module(module: Any, directory: Path) -> TorchModel:
     StageError
         When the files cannot be written.
     """
-    config = type(module.config).from_dict(module.config.to_dict())
+    family = find_family(module.config)
+    count = len(family.run_layers(module)) if family else None
+    config = _with_layers(module.config, count)
     config.architectures = [type(module).__name__]
-    family = find_family(config)
     document = _surgery(module, config, family) if family else {}
     # Contiguous, because a slice of a larger matrix would be written with all of its storage.
     tied = shared_names(module)
@@ -144,7 +145,6 @@ def _surgery(module: Any, config: Any, family: Family) -> Json:
     found = list(blocks(module))
     heads = [block.heads for block in found]
     neurons = [block.neurons for block in found]
-    config.num_hidden_layers = len(family.run_layers(module))
     if len(set(neurons)) == 1:
         setattr(config, family.neurons_field, neurons[0])
     width = getattr(config, family.neurons_field)
@@ -238,8 +238,24 @@ def empty_module(cls: Any, config: Any, attention: str = "eager") -> Any:
     family = find_family(config)
     for field, value in family.settings if family else ():
         setattr(config, field, value)
+    before = config.dtype
     with init_empty_weights(include_buffers=False):
-        return cls._from_config(config, attn_implementation=attention, dtype=torch.float32)
+        module = cls._from_config(config, attn_implementation=attention, dtype=torch.float32)
+    module.config.dtype = before  # transformers 5 notes what it builds with, and would write it
+    return module
+
+
+def _with_layers(config: Any, count: int | None) -> Any:
+    """Give a copy of a configuration, for a model of `count` layers where that is known.
+
+    Transformers 5 names the kind of each layer, and refuses a list of another length.
+    """
+    fields = config.to_dict()
+    if count is not None:
+        fields["num_hidden_layers"] = count
+        if len(fields.get("layer_types") or ()) != count:
+            fields.pop("layer_types", None)
+    return type(config).from_dict(fields)
 
 
 def _read_surgery(file: Path) -> Json:

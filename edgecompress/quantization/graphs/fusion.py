@@ -17,6 +17,7 @@ from edgecompress.errors import StageError
 from edgecompress.models.session import ORT_ERRORS
 from edgecompress.models.storage import read_model, write_model
 from edgecompress.quantization.graphs.layout import sequence_first
+from edgecompress.quantization.graphs.patterns import prepare_for_fusion
 
 SEQUENCE_FIRST = "sequence_first"
 # What each name in a variant switches on in `FusionOptions`.
@@ -104,6 +105,11 @@ def fuse(source: Path, fusions: Collection[str], model_type: str, target: Path) 
     from onnxruntime.transformers.fusion_options import FusionOptions
     from onnxruntime.transformers.optimizer import optimize_model
 
+    target.parent.mkdir(parents=True, exist_ok=True)
+    model = read_model(source)
+    if prepare_for_fusion(model):
+        source = target.with_name(f"prepared-{target.name}")
+        write_model(model, source)
     options = FusionOptions(model_type)
     # The mask as it is: its sum as a length would take for granted that padding is on the right.
     options.use_raw_attention_mask(True)
@@ -123,13 +129,14 @@ def fuse(source: Path, fusions: Collection[str], model_type: str, target: Path) 
             )
         except FAILURES as error:
             raise StageError(f"ONNX Runtime's optimizer failed ({error!r})") from error
-        target.parent.mkdir(parents=True, exist_ok=True)
         size = sum(len(t.raw_data) for t in optimized.model.graph.initializer)
         optimized.topological_sort()
         optimized.save_model_to_file(str(target), use_external_data_format=size > BIG_FILE_BYTES)
         # Optimizer and fusions refer to each other: several copies of the weights would stay.
         del optimized
         gc.collect()
+    for file in target.parent.glob(f"prepared-{target.name}*"):
+        file.unlink()
     if SEQUENCE_FIRST in fusions:
         aside = target.with_name(f"aside-{target.name}")
         model = read_model(target)

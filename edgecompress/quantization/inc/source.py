@@ -10,7 +10,6 @@ exported to a PyTorch graph, observers are inserted, and calibration texts run t
 
 from __future__ import annotations
 
-import inspect
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ from edgecompress.quantization.arithmetic.blocks import (
     quantize_block_table,
 )
 from edgecompress.quantization.arithmetic.weights import dequantize, quantize_rows
+from edgecompress.quantization.graphs.exporting import export_graph
 from edgecompress.quantization.inc.config import IncConfig, Smooth, check_excluded
 from edgecompress.quantization.inc.library import import_inc, quiet, step
 from edgecompress.quantization.inc.observed import layer_path, observed_layers
@@ -47,9 +47,9 @@ from edgecompress.quantization.prove.answers import (
     unpadded,
 )
 from edgecompress.quantization.prove.judging import ADVICE, NO_ANSWERS, answers_json
-from edgecompress.surgery.families import blocks, family_of, layer_list
+from edgecompress.surgery.families import blocks, layer_list
 from edgecompress.surgery.model import load_module
-from edgecompress.surgery.onnx_export import export_onnx
+from edgecompress.surgery.onnx_export import choose_exporter, input_names
 from edgecompress.values import Candidate, Example, Feed, Json, OnnxModel, TensorSpec, TorchModel
 
 # torch.export takes sizes 0 and 1 for constants, and equal sizes for one: trace with others.
@@ -227,7 +227,8 @@ class Source:
         """The fp32 graph of the whole model, written once into the scratch folder."""
         target = OnnxModel(self.context.scratch / "exported" / "model.onnx")
         shutil.rmtree(target.directory, ignore_errors=True)
-        export_onnx(load_module(self.model), self.candidate.task, target.path)
+        module, task = load_module(self.model), self.candidate.task
+        export_graph(module, task, target.path, choose_exporter(module, task))
         return target
 
     def _judge(self, model: OnnxModel) -> Json:
@@ -276,16 +277,6 @@ def round_tables(module: Any, bits: Bits, block: int) -> None:
         )
         with torch.no_grad():
             part.weight.copy_(torch.from_numpy(rounded))
-
-
-def input_names(module: Any) -> tuple[str, ...]:
-    """Give the inputs of a text encoder: those of Optimum's export, in its order.
-
-    RoBERTa's relatives (positions behind the padding id) accept segment ids but know only one.
-    """
-    taken = inspect.signature(module.forward).parameters
-    segments = "token_type_ids" in taken and not family_of(module.config).position_offset
-    return ("input_ids", "attention_mask", *(["token_type_ids"] if segments else []))
 
 
 def tensors(feed: Feed) -> tuple[Any, ...]:

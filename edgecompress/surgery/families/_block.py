@@ -96,7 +96,7 @@ class Block:
     @property
     def heads(self) -> int:
         """Number of attention heads now."""
-        return int(getattr(self.attention, self.family.heads_attribute))
+        return int(self.linear("output").in_features) // self.head_size
 
     @property
     def head_size(self) -> int:
@@ -109,9 +109,12 @@ class Block:
         return int(self.linear("ffn_in").out_features) // (2 if self.family.gated else 1)
 
     def set_heads(self, heads: int) -> None:
-        """Tell the attention module how many heads its matrices now hold."""
-        setattr(self.attention, self.family.heads_attribute, heads)
-        setattr(self.attention, self.family.width_attribute, heads * self.head_size)
+        """Tell the attention module, where it asks, how many heads its matrices now hold."""
+        told = {self.family.heads_attribute: heads}
+        told[self.family.width_attribute] = heads * self.head_size
+        for name, number in told.items():
+            if hasattr(self.attention, name):
+                setattr(self.attention, name, number)
 
     def keep_heads(self, kept: Sequence[int]) -> None:
         """Keep only these heads: matrices become smaller, nothing is masked.

@@ -44,9 +44,9 @@ class Family:
     gated : bool
         `ffn_in` holds values and gates: neuron n of N is its rows n and N + n.
     heads_attribute : str
-        Attribute of the attention module with its number of heads.
+        Attribute of the attention module with its number of heads, where it has one.
     width_attribute : str
-        Attribute of the attention module with heads times head size.
+        Attribute of the attention module with heads times head size, where it has one.
     head_size_attribute : str
         Attribute of the attention module with the width of one head.
     neurons_field : str

@@ -6,9 +6,29 @@ the number that it was made with, and the very first has no normalization in fro
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 from edgecompress.surgery.families._family import Family
 
-FAMILY = Family(
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class ModernBert(Family):
+    """Layers say their number themselves: under transformers 5 and, in attention, under 4."""
+
+    def layer_numbers(self, module: Any) -> list[int] | None:
+        """Give the numbers that the layers were made with, if they have gaps."""
+        layers: Sequence[nn.Module] = self.run_layers(module)
+        found = [
+            int(layer.layer_idx if hasattr(layer, "layer_idx") else layer.attn.layer_id)
+            for layer in layers
+        ]
+        return None if found == list(range(len(found))) else found
+
+
+FAMILY = ModernBert(
     "modernbert",
     layers="layers",
     words="embeddings.tok_embeddings",
@@ -20,7 +40,6 @@ FAMILY = Family(
     gated=True,
     heads_attribute="num_heads",
     head_size_attribute="head_dim",
-    layer_number="attn.layer_id",
     # Else it is compiled where triton is installed, on a CPU too.
     settings=(("reference_compile", False),),
 )

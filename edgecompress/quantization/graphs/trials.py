@@ -1,0 +1,134 @@
+"""Find out what a small part of a graph computes by running it on made-up inputs.
+
+Exporters write the same mask or the same positions in a dozen ways, and every release adds one.
+What such a part computes from the model's inputs is soon tried, whatever operators it is made of.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
+
+from edgecompress.models.session import ORT_ERRORS, session_options
+from edgecompress.models.storage import StoredModel
+from edgecompress.values import SessionSettings
+
+Array = np.ndarray[Any, Any]
+SIZES = ((2, 5), (3, 4), (1, 3), (4, 9))
+"""Batch and length of each trial; no two are alike, so that no size stands for another."""
+MOST_NODES = 200
+MOST_VALUES = 1 << 20
+# What reads hidden states is no mask and no position.
+LAYERS = frozenset(
+    {"MatMul", "Gemm", "Conv", "Softmax", "LayerNormalization", "If", "Loop", "Scan"}
+)
+ELEMENTS = {
+    TensorProto.INT64: np.int64,
+    TensorProto.INT32: np.int32,
+    TensorProto.BOOL: np.bool_,
+    TensorProto.FLOAT: np.float32,
+}
+
+
+class Trials:
+    """Runs parts of one graph, as it was when this was made."""
+
+    def __init__(self, model: StoredModel) -> None:
+        self.model = model
+        graph = model.proto.graph
+        self.makers: dict[str, NodeProto] = {n: node for node in graph.node for n in node.output}
+        self.tensors = {tensor.name: tensor for tensor in graph.initializer}
+        self.inputs = {value.name: value for value in graph.input}
+        self.found: dict[str, tuple[tuple[dict[str, Array], Array], ...] | None] = {}
+
+    def results(self, name: str) -> tuple[tuple[dict[str, Array], Array], ...] | None:
+        """Run what makes a tensor, once for each of `SIZES`.
+
+        Every input is ones and zeros, (batch, length); each row has a one, and every batch a zero.
+
+        Returns
+        -------
+        tuple of (feed, array), or None
+            None where it depends on hidden states, on no input or on one of another shape, or
+            does not run.
+        """
+        if name not in self.found:
+            part = self._part(name)
+            self.found[name] = _run(part) if part is not None else None
+        return self.found[name]
+
+    def _part(self, name: str) -> ModelProto | None:
+        """Cut out the nodes that a tensor depends on; None where they are too many."""
+        nodes: dict[str, NodeProto] = {}
+        tensors: dict[str, TensorProto] = {}
+        inputs: set[str] = set()
+        pending = [name]
+        while pending:
+            wanted = pending.pop()
+            if wanted in self.tensors:
+                tensors[wanted] = self.tensors[wanted]
+            elif wanted in self.inputs:
+                inputs.add(wanted)
+            elif wanted in self.makers:
+                node = self.makers[wanted]
+                if node.op_type in LAYERS or len(nodes) > MOST_NODES:
+                    return None
+                if node.output[0] not in nodes:
+                    nodes[node.output[0]] = node
+                    pending += [each for each in node.input if each]
+            elif wanted:
+                return None
+        values = sum(int(np.prod(tensor.dims)) for tensor in tensors.values())
+        if not inputs or values > MOST_VALUES or not all(map(self._is_small, tensors)):
+            return None
+        graph = GraphProto(name="part")
+        graph.node.extend(
+            node for node in self.model.proto.graph.node if node.output and node.output[0] in nodes
+        )
+        graph.initializer.extend(tensors.values())
+        graph.input.extend(self.inputs[each] for each in sorted(inputs))
+        graph.output.append(helper.make_empty_tensor_value_info(name))
+        return helper.make_model(
+            graph,
+            opset_imports=self.model.proto.opset_import,
+            ir_version=self.model.proto.ir_version,
+        )
+
+    def _is_small(self, name: str) -> bool:
+        return name not in self.model.places
+
+
+def _run(part: ModelProto) -> tuple[tuple[dict[str, Array], Array], ...] | None:
+    found = []
+    try:
+        session = ort.InferenceSession(
+            part.SerializeToString(),
+            session_options(SessionSettings()),
+            providers=["CPUExecutionProvider"],
+        )
+        for batch, length in SIZES:
+            feed: dict[str, Array] = {}
+            for number, value in enumerate(part.graph.input):
+                kind = value.type.tensor_type
+                if len(kind.shape.dim) != 2 or kind.elem_type not in ELEMENTS:
+                    return None
+                ones = _ones_and_zeros(batch, length, number)
+                feed[value.name] = ones.astype(ELEMENTS[kind.elem_type])
+            found.append((feed, session.run(None, feed)[0]))
+    except ORT_ERRORS:
+        return None
+    return tuple(found)
+
+
+@functools.cache
+def _ones_and_zeros(batch: int, length: int, seed: int) -> Array:
+    """Give ones and zeros at random places, (batch, length); each row has one of either."""
+    drawn = np.random.default_rng((batch, length, seed))
+    values = drawn.integers(0, 2, (batch, length))
+    for row, place in enumerate(drawn.integers(0, length, batch)):
+        values[row, place], values[row, place - 1] = 1, 0
+    return values

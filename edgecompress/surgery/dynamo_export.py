@@ -1,0 +1,198 @@
+"""Write any PyTorch module as an fp32 ONNX file with PyTorch's own exporter.
+
+Source: `torch.onnx.export(dynamo=True)`, https://docs.pytorch.org/docs/stable/onnx_export.html.
+Nodes are named after the modules that they come from, as exporters before it did: the product of
+``bert.encoder.layer.0.output.dense`` is ``/bert/encoder/layer.0/output/dense/MatMul``, and where a
+module runs a second time ``…/MatMul_1``. Traces of source files, which differ from machine to
+machine, are left out.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import io
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgecompress.errors import StageError
+from edgecompress.reading import first_line
+
+MOST_INLINE_BYTES = 2**31 - 2**26
+SCOPES = "pkg.torch.onnx.name_scopes"
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """What the exporter follows through a module, and what becomes of it.
+
+    Attributes
+    ----------
+    example : mapping of str to torch.Tensor
+        The module's inputs: no size that is to be free may be 0 or 1.
+    axes : mapping of str to mapping of int to str
+        The free axes of each input and their names; equal names stand for equal sizes.
+    outputs : tuple of str
+        What of a mapping of tensors the graph gives; of a tuple the first ones, under these names.
+    """
+
+    example: Mapping[str, Any]
+    axes: Mapping[str, Mapping[int, str]]
+    outputs: tuple[str, ...]
+
+
+def export_module(module: Any, traced: Traced, target: Path, opset: int) -> None:
+    """Export a module whose ``forward`` takes named tensors.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        In evaluation mode. Gives one tensor, a tuple or a mapping of tensors.
+    traced : Traced
+    target : Path
+        External data go beside it where the weights are larger than a file can hold.
+    opset : int
+
+    Raises
+    ------
+    StageError
+        When the exporter fails.
+    """
+    import onnx_ir
+    import torch
+
+    example, axes = traced.example, traced.axes
+    free = {
+        name: dict.fromkeys(axes.get(name, {}), torch.export.Dim.DYNAMIC) or None
+        for name in example
+    }
+    with _quiet(), torch.no_grad():
+        try:
+            answer = module(**example)
+            program = torch.onnx.export(
+                module,
+                (),
+                # One tensor given twice would be traced as one input.
+                kwargs={name: value.clone() for name, value in example.items()},
+                input_names=list(example),
+                dynamo=True,
+                opset_version=opset,
+                dynamic_shapes=free,
+                verify=False,
+            )
+        except Exception as error:
+            cause = first_line(_innermost(error))
+            raise StageError(f"PyTorch could not export this model ({cause})") from error
+    model = program.model
+    given = list(answer) if isinstance(answer, Mapping) else list(traced.outputs)
+    _keep_outputs(model, given, traced.outputs)
+    _name_sizes(model.graph, axes)
+    _name_nodes(model.graph, {path for path, _ in module.named_modules() if path})
+    _forget_traces(model)
+    size = sum(value.const_value.nbytes for value in model.graph.initializers.values())
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = f"{target.name}_data" if size > MOST_INLINE_BYTES else None
+    onnx_ir.save(model, target, external_data=beside)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's log and prints from the user: failures come as exceptions."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        quiet = contextlib.redirect_stderr(io.StringIO())
+        with warnings.catch_warnings(), quiet, contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """Give the failure that the exporter's advice is wrapped around."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _keep_outputs(model: Any, given: Sequence[str], names: Sequence[str]) -> None:
+    """Keep some of the outputs, under their names, and what they need."""
+    from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+    outputs = dict(zip(given, model.graph.outputs, strict=False))
+    if missing := [name for name in names if name not in outputs]:
+        raise StageError(f"this model gives {', '.join(outputs)}, and no {missing[0]}")
+    model.graph.outputs[:] = [outputs[name] for name in names]
+    RemoveUnusedNodesPass()(model)
+    for value, name in zip(model.graph.outputs, names, strict=True):
+        value.name = name
+
+
+def _name_sizes(graph: Any, axes: Mapping[str, Mapping[int, str]]) -> None:
+    """Give the free axes of inputs their names, and those of outputs that are the same sizes."""
+    import onnx_ir
+
+    names: dict[str, str] = {}
+    for value in graph.inputs:
+        named = axes.get(value.name, {})
+        names |= {str(value.shape[axis]): name for axis, name in named.items()}
+        value.shape = onnx_ir.Shape([named.get(i, size) for i, size in enumerate(value.shape)])
+    for value in graph.outputs:
+        if value.shape is not None:
+            sizes = [n if isinstance(n, int) else names.get(str(n), str(n)) for n in value.shape]
+            value.shape = onnx_ir.Shape(sizes)
+
+
+def _name_nodes(graph: Any, modules: Collection[str]) -> None:
+    """Name nodes, and what they make, after modules; weights that were turned after their layer."""
+    taken: Counter[str] = Counter()
+    outputs = set(graph.outputs)
+    for node in graph:
+        scopes = ast.literal_eval(node.metadata_props.get(SCOPES, "[]"))
+        paths = [path for path in scopes if path in modules]
+        steps = [b.removeprefix(f"{a}.") for a, b in zip(["", *paths], paths, strict=False)]
+        stem = "/".join(["", *steps, node.op_type])
+        node.name = f"{stem}_{taken[stem]}" if taken[stem] else stem
+        taken[stem] += 1
+        for place, value in enumerate(node.outputs):
+            if value not in outputs:
+                value.name = f"{node.name}_output_{place}"
+        if paths:
+            _name_weights(graph, node, paths[-1])
+
+
+def _name_weights(graph: Any, node: Any, path: str) -> None:
+    for value in node.inputs:
+        turned = f"{path}.weight_transposed"
+        if (
+            value is not None
+            and value.is_initializer()
+            and value.name.startswith("val_")
+            and len(value.shape) == 2
+            and node.op_type == "MatMul"
+            and turned not in graph.initializers
+        ):
+            value.name = turned
+
+
+def _forget_traces(model: Any) -> None:
+    """Take out what is no part of the computation: source lines, shapes between nodes."""
+    model.metadata_props.clear()
+    model.graph.metadata_props.clear()
+    model.graph.name, model.doc_string = "main_graph", None
+    kept = {*model.graph.inputs, *model.graph.outputs}
+    for value in (*kept, *model.graph.initializers.values()):
+        value.metadata_props.clear()
+    for node in model.graph:
+        node.metadata_props.clear()
+        node.doc_string = None
+        for value in node.outputs:
+            value.metadata_props.clear()
+            if value not in kept:
+                value.shape = value.type = None
