@@ -125,12 +125,7 @@ class Distil(ScheduleFields, Transform):
             f"{telling.while_training(step)}"
         )
 
-    def make(
-        self,
-        candidate: Candidate,
-        decisions: Decisions,  # noqa: ARG002
-        context: Context,
-    ) -> Candidate:
+    def make(self, candidate: Candidate, decisions: Decisions, context: Context) -> Candidate:
         """Train a copy of the candidate's model, or a new one of the shape of `student`."""
         from torch import nn
 

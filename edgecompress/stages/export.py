@@ -47,12 +47,7 @@ class Export(Transform):
         how = " by PyTorch's own exporter" if step.decisions.get("exporter") == "dynamo" else ""
         return f"Written as ONNX{how}{which}{telling.parity(step.decisions)}."
 
-    def make(
-        self,
-        candidate: Candidate,
-        decisions: Decisions,  # noqa: ARG002
-        context: Context,
-    ) -> Candidate:
+    def make(self, candidate: Candidate, decisions: Decisions, context: Context) -> Candidate:
         """Write ``model.onnx`` and compare it with PyTorch on real batches of several lengths.
 
         Raises

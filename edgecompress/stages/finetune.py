@@ -37,12 +37,7 @@ class Finetune(ScheduleFields, Transform):
 
         return f"Trained on the training split{telling.epochs(step)}.{telling.while_training(step)}"
 
-    def make(
-        self,
-        candidate: Candidate,
-        decisions: Decisions,  # noqa: ARG002
-        context: Context,
-    ) -> Candidate:
+    def make(self, candidate: Candidate, decisions: Decisions, context: Context) -> Candidate:
         """Train a copy of the candidate's model."""
         from edgecompress.surgery.model import load_module, save_module
         from edgecompress.training.encoding import labelled_rows, make_rows

@@ -22,7 +22,7 @@ class Judged(Transform):
     force: bool = False
     """Keep the result although its answers are no longer those of the fp32 model."""
 
-    def choose(self, candidate: Candidate, context: Context) -> Decisions:  # noqa: ARG002
+    def choose(self, candidate: Candidate, context: Context) -> Decisions:
         """Decide what is to be written; nothing where the fields say it all."""
         return Decisions()
 

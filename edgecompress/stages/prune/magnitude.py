@@ -52,12 +52,7 @@ class Magnitude(Transform):
         gains = "No inference gets faster by that; the compressed download gets smaller."
         return f"Set the smallest weights to zero: {told}. {gains}" if told else ""
 
-    def make(
-        self,
-        candidate: Candidate,
-        decisions: Decisions,  # noqa: ARG002
-        context: Context,
-    ) -> Candidate:
+    def make(self, candidate: Candidate, decisions: Decisions, context: Context) -> Candidate:
         """Write a copy of the model with the smallest weights set to zero."""
         import torch
 

@@ -8,69 +8,17 @@ by block, on the same calibration text.
 
 from __future__ import annotations
 
-import re
 from typing import Any, ClassVar, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PositiveInt,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, PositiveInt, model_validator
 
 from edgecompress.errors import StageError
 from edgecompress.stage import Context, Decisions, Kind, Transform
+from edgecompress.stages._fields.cost_target import CostTarget
 from edgecompress.values import Candidate, Json, Step, TorchModel
 
 MEASURED_WIDTHS = 16
 """Widths of the feed-forward part that a latency table holds, and at most so many of attention."""
-UNITS = {"b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9}
-
-
-class Target(BaseModel):
-    """What the pruned model may cost; one of size, macs and latency."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    size: float | str | None = None
-    """Share of all weights to keep, embeddings included, or their bytes as deployed (``12MB``)."""
-    macs: float | None = Field(default=None, gt=0, le=1)
-    """Share of the blocks' multiply-accumulates to keep."""
-    latency: float | None = Field(default=None, gt=0, le=1)
-    """Share of the blocks' time to keep, by a table that is measured."""
-    on: str = "local"
-    """The target that the latency table is measured on."""
-    threads: PositiveInt = 1
-    """``intra_op_num_threads`` of that measurement."""
-    deployed: Literal["int8", "fp32"] = "int8"
-    """The form that the model will run in: the table's graphs are in it, and bytes are counted
-    so."""
-
-    @field_validator("size")
-    @classmethod
-    def _in_bytes(cls, size: float | str | None) -> float | str | None:
-        if isinstance(size, str):
-            match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(\w+)\s*", size)
-            if not match or match[2].lower() not in UNITS:
-                raise ValueError(f"size is a share such as 0.5 or bytes such as 12MB, not {size!r}")
-        elif size is not None and not 0 < size <= 1:
-            raise ValueError("size is a share from 0 to 1, or bytes with their unit, such as 12MB")
-        return size
-
-    @model_validator(mode="after")
-    def _one_aim(self) -> Target:
-        if sum(aim is not None for aim in (self.size, self.macs, self.latency)) != 1:
-            raise ValueError("a target names one of size, macs and latency")
-        return self
-
-    def weights(self, whole: float) -> float:
-        """Give how many weights `size` leaves room for, of `whole`."""
-        if isinstance(self.size, str):
-            number, unit = re.findall(r"[\d.]+|[a-zA-Z]+", self.size)
-            return float(number) * UNITS[unit.lower()] / (1 if self.deployed == "int8" else 4)
-        return (self.size or 1.0) * whole
 
 
 class Structured(Transform):
@@ -86,7 +34,7 @@ class Structured(Transform):
     """Share of all feed-forward neurons to remove; every layer keeps `multiple_of`."""
     hidden: float = Field(default=0.0, ge=0, lt=1)
     """Share of the channels of the hidden states to remove."""
-    target: Target | None = None
+    target: CostTarget | None = None
     """Instead of `heads` and `ffn`: what the model may cost; the search divides it among heads and
     neurons of all layers."""
     importance: Literal["fisher", "taylor", "magnitude"] = "fisher"
@@ -382,7 +330,7 @@ class _Plan:
         self.measured["table"] = table.as_json()
         return structure.table_costs(module, table.heads, table.neurons)
 
-    def _table(self, module: Any, target: Target) -> Any:
+    def _table(self, module: Any, target: CostTarget) -> Any:
         from edgecompress.quantization.write.timed_graphs import (
             PartShape,
             write_attention,

@@ -77,7 +77,7 @@ class Auto(LinearTypes, Judged):
             found["calibration"] = load_calibration(self.calibration).digest
         return found
 
-    def parts(self, stored: StoredModel) -> Sequence[str]:  # noqa: ARG002
+    def parts(self, stored: StoredModel) -> Sequence[str]:
         """No weight can be held: the search itself decides which layers are in fp32."""
         return ()
 

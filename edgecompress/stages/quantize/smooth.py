@@ -120,7 +120,7 @@ class Smooth(CalibrationFields, Judged):
             **work.upgrade,
         )
 
-    def parts(self, stored: StoredModel) -> Sequence[str]:  # noqa: ARG002
+    def parts(self, stored: StoredModel) -> Sequence[str]:
         """No weight can be held: the answers must not change at all."""
         return ()
 

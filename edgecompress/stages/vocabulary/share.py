@@ -52,12 +52,7 @@ class Share(ReadsCorpus):
             "are read as the most similar one that kept its row."
         )
 
-    def make(
-        self,
-        candidate: Candidate,
-        decisions: Decisions,  # noqa: ARG002
-        context: Context,
-    ) -> Candidate:
+    def make(self, candidate: Candidate, decisions: Decisions, context: Context) -> Candidate:
         """Choose the pieces that keep their rows, and give the others the most similar one.
 
         Raises

@@ -65,12 +65,7 @@ class Trim(ReadsCorpus):
             told = f"; {share} % of the words on validation fall into others"
         return f"Kept {pieces[1]:,} of {pieces[0]:,} word pieces{told}."
 
-    def make(
-        self,
-        candidate: Candidate,
-        decisions: Decisions,  # noqa: ARG002
-        context: Context,
-    ) -> Candidate:
+    def make(self, candidate: Candidate, decisions: Decisions, context: Context) -> Candidate:
         """Choose the pieces, write the smaller tokenizer, prove it, and cut the model.
 
         Raises
