@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 
 from onnx import TensorProto
@@ -21,7 +21,7 @@ from edgecompress.quantization.graphs.layers import (
 from edgecompress.quantization.graphs.normalizations import fold_normalizations
 from edgecompress.quantization.plan.planning import regions_of
 from edgecompress.quantization.plan.quant_plan import Kernel, QuantPlan
-from edgecompress.quantization.plan.scheme import NOT_ASKED, Scheme
+from edgecompress.quantization.plan.scheme import NOT_ASKED
 
 QUANTIZED = frozenset(
     {
@@ -59,18 +59,22 @@ def linear_inputs(model: StoredModel, exclude: frozenset[str] = frozenset()) -> 
     return list(dict.fromkeys((*regions.ranges_of, *found)))
 
 
-def check_quantizable(model: StoredModel, but: Collection[Kind] = ()) -> None:
+def check_quantizable(
+    model: StoredModel, exclude: Iterable[str] = (), but: Collection[Kind] = ()
+) -> None:
     """Refuse a graph in which nothing is left to quantize `but` layers of these kinds.
 
     Raises
     ------
     StageError
-        Saying how much is quantized already, or which operators' weights cannot be.
+        Saying how much is quantized already, or which operators' weights cannot be; or that no
+        layer has a name in `exclude`.
     """
     name_nodes(model)
     lift_constants(model)
     layers = find_layers(model)
     if any(not layer.refused and layer.kind not in but for layer in layers):
+        check_excluded(model, exclude)
         return
     nodes = model.proto.graph.node
     done = Counter(node.op_type for node in nodes if node.op_type in QUANTIZED)
@@ -120,8 +124,8 @@ def check_quantized(plan: QuantPlan) -> None:
     raise StageError(f"nothing was quantized: {told}")
 
 
-def check_excluded(model: StoredModel, scheme: Scheme) -> None:
-    """Refuse names in ``scheme.exclude`` that no layer of `model` has.
+def check_excluded(model: StoredModel, names: Iterable[str]) -> None:
+    """Refuse names that no layer of `model` has.
 
     Raises
     ------
@@ -130,7 +134,7 @@ def check_excluded(model: StoredModel, scheme: Scheme) -> None:
     """
     name_nodes(model)
     known = {name for layer in find_layers(model) for name in (layer.node, *layer.weights)}
-    for name in sorted(scheme.exclude - known):
+    for name in sorted(set(names) - known):
         near = get_close_matches(name, known, n=1, cutoff=0.0)
         hint = f"; the nearest is {near[0]}" if near else ""
         raise StageError(f"exclude: the model has no layer or weight named {name}{hint}")

@@ -59,6 +59,15 @@ class LinearTypes(Transform):
             )
         return self
 
+    def weight_types(self) -> dict[str, Any]:
+        """Give the fields of a `Scheme` that say which integers a linear layer's weight becomes."""
+        return {
+            "per_channel": self.per_channel,
+            "reduce_range": self.reduce_range,
+            "unsigned_weights": self.weight == "uint8",
+            "symmetric_weights": self.symmetric,
+        }
+
     def types_json(self, activation: IntegerType) -> Json:
         """Give what a step records of its linear layers' types.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from edgecompress.stage import Transform
 
@@ -18,3 +18,7 @@ class TableTypes(Transform):
     that holds less than a hundredth of all tables' values, keeps 8."""
     embedding_block: Literal[16, 32, 64, 128] = 32
     """Values that share a scale of 16 bits, with `embedding_bits: 4`."""
+
+    def table_types(self) -> dict[str, Any]:
+        """Give the fields of a `Scheme` that say how tables are stored."""
+        return self.model_dump(include={"embeddings", "embedding_bits", "embedding_block"})

@@ -140,17 +140,11 @@ class Auto(LinearTypes, Judged):
         source, stored, _ = with_opset(
             onnx_model(candidate), LEAST_OPSET["static"], context.scratch / "upgraded"
         )
-        check_excluded(stored, Scheme(exclude=frozenset(self.exclude)))
+        check_excluded(stored, self.exclude)
         units = find_units(stored)
         if not units:
             raise StageError(f"{source.path.name} has no layer that can be quantized")
-        scheme = Scheme(
-            per_channel=self.per_channel,
-            reduce_range=self.reduce_range,
-            unsigned_weights=self.weight == "uint8",
-            symmetric_weights=self.symmetric,
-            embedding_block=self.embedding_block,
-        )
+        scheme = Scheme(**self.weight_types(), embedding_block=self.embedding_block)
         return replace(candidate, model=source), source, units, scheme
 
     def _followed(

@@ -43,7 +43,7 @@ class Dynamic(LinearTypes, TableTypes, Judged):
         from edgecompress.models.inputs import onnx_model
         from edgecompress.models.storage import read_model
         from edgecompress.quantization.graphs.opset import with_opset
-        from edgecompress.quantization.plan.checks import check_excluded, check_quantizable
+        from edgecompress.quantization.plan.checks import check_quantizable
         from edgecompress.quantization.plan.planning import plan_of
         from edgecompress.quantization.plan.scheme import LEAST_OPSET, Scheme
         from edgecompress.quantization.prove.proven import write_proven
@@ -51,19 +51,13 @@ class Dynamic(LinearTypes, TableTypes, Judged):
         upgraded = context.scratch / "upgraded"
         least = LEAST_OPSET["dynamic"]
         source, stored, decided = with_opset(onnx_model(candidate), least, upgraded)
-        check_quantizable(stored, but={"conv"})
+        check_quantizable(stored, self.exclude, but={"conv"})
         scheme = Scheme(
-            per_channel=self.per_channel,
-            reduce_range=self.reduce_range,
-            unsigned_weights=self.weight == "uint8",
-            symmetric_weights=self.symmetric,
-            embeddings=self.embeddings,
-            embedding_bits=self.embedding_bits,
-            embedding_block=self.embedding_block,
+            **self.weight_types(),
+            **self.table_types(),
             exclude=frozenset(self.exclude),
             held=held(decisions),
         )
-        check_excluded(stored, scheme)
         context.progress(0, 2, "quantizing weights")
         model = OnnxModel(context.folder / "model" / "model.onnx", source.session)
         proven = write_proven(

@@ -156,7 +156,7 @@ class _Work:
         from edgecompress.models.inputs import onnx_model
         from edgecompress.quantization.graphs.opset import with_opset
         from edgecompress.quantization.plan.checks import check_excluded
-        from edgecompress.quantization.plan.scheme import LEAST_OPSET, Scheme
+        from edgecompress.quantization.plan.scheme import LEAST_OPSET
         from edgecompress.quantization.write.smooth import refused_groups, smoothable
 
         self.upgraded = context.scratch / "upgraded"
@@ -164,7 +164,7 @@ class _Work:
             onnx_model(candidate), LEAST_OPSET["static"], self.upgraded
         )
         exclude = frozenset(stage.exclude)
-        check_excluded(self.stored, Scheme(exclude=exclude))
+        check_excluded(self.stored, exclude)
         self.groups: Sequence[Group] = smoothable(self.stored, exclude, multiply=stage.multiply)
         self.left = refused_groups(self.stored, self.groups)
         if not self.groups:

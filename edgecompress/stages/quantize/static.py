@@ -89,15 +89,15 @@ class Static(CalibrationFields, LinearTypes, TableTypes, Judged):
         from edgecompress.models.inputs import onnx_model
         from edgecompress.models.storage import read_model
         from edgecompress.quantization.graphs.opset import with_opset
-        from edgecompress.quantization.plan.checks import check_excluded, check_quantizable
+        from edgecompress.quantization.plan.checks import check_quantizable
         from edgecompress.quantization.plan.planning import ready
-        from edgecompress.quantization.plan.scheme import LEAST_OPSET, Scheme
+        from edgecompress.quantization.plan.scheme import LEAST_OPSET
         from edgecompress.quantization.prove.proven import write_proven
 
         upgraded = context.scratch / "upgraded"
-        source, stored, decided = with_opset(onnx_model(candidate), LEAST_OPSET["static"], upgraded)
-        check_quantizable(stored)
-        check_excluded(stored, Scheme(exclude=frozenset(self.exclude)))
+        least = LEAST_OPSET["static"]
+        source, stored, decided = with_opset(onnx_model(candidate), least, upgraded)
+        check_quantizable(stored, self.exclude)
         planned: Planned | QuantPlan | None = self._recorded(stored, decisions.record)
         if planned is not None:
             decided |= {key: decisions.record[key] for key in ("calibrated_on", "ranges")}
@@ -168,18 +168,13 @@ class Static(CalibrationFields, LinearTypes, TableTypes, Judged):
             ranges = find_ranges(seen, self.method, self.percentile)
             unfit, count = unfit_tensors(seen), data.count
         scheme = Scheme(
-            per_channel=self.per_channel,
-            reduce_range=self.reduce_range,
-            embeddings=self.embeddings,
-            embedding_bits=self.embedding_bits,
-            embedding_block=self.embedding_block,
+            **self.weight_types(),
+            **self.table_types(),
             exclude=exclude,
             ranges=ranges,
             unfit=unfit,
             held=in_fp32,
             signed_activations=self.activation == "int8",
-            unsigned_weights=self.weight == "uint8",
-            symmetric_weights=self.symmetric,
             share=self.ranges != "qat",  # training has rounded the table with one scale
         )
 

@@ -96,22 +96,15 @@ class Weights(CalibrationFields, TableTypes, Judged):
         from edgecompress.models.storage import read_model
         from edgecompress.quantization.graphs.opset import with_opset
         from edgecompress.quantization.observe.channels import one_thread
-        from edgecompress.quantization.plan.checks import (
-            check_excluded,
-            check_quantizable,
-            check_quantized,
-        )
+        from edgecompress.quantization.plan.checks import check_quantizable, check_quantized
         from edgecompress.quantization.plan.planning import plan_of
         from edgecompress.quantization.plan.scheme import LEAST_OPSET, Scheme
         from edgecompress.quantization.prove.proven import write_proven
 
         upgraded = context.scratch / "upgraded"
-        source, stored, decided = with_opset(
-            onnx_model(candidate), LEAST_OPSET["weight-only"], upgraded
-        )
-        exclude = frozenset(self.exclude)
-        check_quantizable(stored, but={"conv", "lstm"})
-        check_excluded(stored, Scheme(exclude=exclude))
+        least = LEAST_OPSET["weight-only"]
+        source, stored, decided = with_opset(onnx_model(candidate), least, upgraded)
+        check_quantizable(stored, self.exclude, but={"conv", "lstm"})
         blocks: Mapping[str, Blocks] = {}
         if self.method == "gptq":
             data = self.calibration_data(candidate, source, context)
@@ -122,11 +115,9 @@ class Weights(CalibrationFields, TableTypes, Judged):
             linears="blocks" if self.linears else "off",
             linear_bits=self.linear_bits,
             linear_block=self.linear_block,
-            embeddings=self.embeddings,
-            embedding_bits=self.embedding_bits,
-            embedding_block=self.embedding_block,
+            **self.table_types(),
             search=self.method != "nearest",
-            exclude=exclude,
+            exclude=frozenset(self.exclude),
             blocks=blocks,
             held=held(decisions),
         )
