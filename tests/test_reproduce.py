@@ -288,6 +288,12 @@ def test_what_only_the_bundle_names_is_not_fetched_unasked(
     with pytest.raises(EdgeCompressError, match="--yes"):
         reproduce(bundle, Inputs(root), fetch=asked.extend)  # type: ignore[arg-type]
     assert asked == ["someone/a-model"]
+    recipe["data"] = {"format": "datasets", "hub": "someone/texts"}
+    fetched = make_bundle(candidate, "fetched", recipe=recipe)
+    asked.clear()
+    with pytest.raises(EdgeCompressError, match="--data-root"):
+        reproduce(fetched, Inputs(teacher=str(tmp_path)), fetch=asked.extend)  # type: ignore[arg-type]
+    assert asked == ["someone/texts"]
     with pytest.raises(EdgeCompressError) as named:  # what a person names is not asked about
         reproduce(bundle, Inputs(root, teacher=str(tmp_path / "nosuch")))
     assert "--yes" not in str(named.value)

@@ -190,10 +190,10 @@ def _answer_table(
 
 def _rows(predictor: Predictor, file: Path, columns: dict[str, str]) -> Iterator[_Asked]:
     """Read the questions of a file with columns, each with what else its row holds."""
-    from edgecompress.tasks import wanted
+    from edgecompress.tasks import task, wanted
 
     table = open_table(file)
-    asked = wanted(str(predictor.manifest.task), answers="ignored")
+    asked = wanted(task(str(predictor.manifest.task)), answers="ignored")
     taken = take_columns(table, columns, asked, "give --columns {}=NAME")
     others = [one for one in table.columns if one not in taken.columns and one[:1] != "\0"]
     for _, example, values in examples(table, taken, also=others, blank="keep"):

@@ -176,7 +176,10 @@ def read_examples(
         else:
             table = open_table(file, form)
             taken = take_columns(
-                table, columns or {}, wanted(task, answers="welcome"), "give --columns {}=NAME"
+                table,
+                columns or {},
+                wanted(find_task(task), answers="welcome"),
+                "give --columns {}=NAME",
             )
             out += [example for _, example, _ in examples(table, taken, source)]
         if len(out) == before:

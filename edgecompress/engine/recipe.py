@@ -201,7 +201,7 @@ def build_recipe(source: YamlFile, *, complete: bool = True) -> Recipe:
         try:
             data = data_config(fields.data)
             if fields.task is not None:
-                data = data.for_task(wanted(fields.task))
+                data = data.for_task(wanted(task(fields.task)))
         except ValidationError as error:
             raise explain(error, ("data",), source, type_of=None) from None
         except DataError as error:

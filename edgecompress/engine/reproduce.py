@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -162,19 +163,18 @@ def reproduce(
         temporary() as aside,
     ):
         recorded = replace(read_side(directory), place=str(bundle))
-        try:
+        with _recorded_in(bundle):
             recipe, written = _recipe(recorded.manifest, inputs, aside)
             chain = _chain(recipe, recorded.manifest)
-            check_inputs(recipe, chain, recorded.manifest)
-        except (BundleError, RecipeError) as error:
-            raise BundleError(f"{bundle}: the recorded recipe: {error}") from None
         named = left_to_the_bundle(recipe, inputs)
         if named and not (fetch is not None and fetch(named)):
             listed = " and ".join(map(repr, named))
             raise BundleError(
                 f"{bundle} names {listed}, to be fetched from the Hugging Face hub; agree to that "
-                "with --yes, or say where it lies with --teacher or --model"
+                "with --yes, or say where it lies with --teacher, --model or --data-root"
             )
+        with _recorded_in(bundle):
+            check_inputs(recipe, chain, recorded.manifest)
         splits, test = read_splits(recipe)
         threads = threads or recorded.environment.get("compute_threads")
         place = Store(_clean(store, recorded) if store else aside / "store")
@@ -200,6 +200,15 @@ def reproduce(
         return found
 
 
+@contextmanager
+def _recorded_in(bundle: object) -> Iterator[None]:
+    """Say of what is wrong with a recorded recipe whose it is."""
+    try:
+        yield
+    except (BundleError, RecipeError) as error:
+        raise BundleError(f"{bundle}: the recorded recipe: {error}") from None
+
+
 def _recipe(manifest: Manifest, inputs: Inputs, aside: Path) -> tuple[Recipe, Json]:
     """Give the recipe to run, and what the new core says of it."""
     if not manifest.recipe.get("stages") and not manifest.steps:
@@ -212,6 +221,9 @@ def _recipe(manifest: Manifest, inputs: Inputs, aside: Path) -> tuple[Recipe, Js
         document.pop(key, None)
     if isinstance(document.get("data"), dict) and inputs.data_root is not None:
         document["data"]["root"] = str(at_home(inputs.data_root).absolute())
+        if document["data"].get("format") == "datasets":
+            for key in ("hub", "revision"):  # the folder stands for what was fetched
+                document["data"].pop(key, None)
     if inputs.teacher is not None and isinstance(document.get("teacher"), dict):
         old = document["teacher"].get("model")
         document["teacher"]["model"] = _named(inputs.teacher, old, aside / "teacher")

@@ -26,9 +26,10 @@ class Inputs:
     settings: tuple[str, ...] = ()
 
     def given(self) -> frozenset[str]:
-        """Name the models that a person said the place of: ``teacher``, ``model``."""
+        """Name what a person said the place of: ``teacher``, ``model``, ``data``."""
         keys = {text.partition("=")[0].strip().removesuffix(".model") for text in self.settings}
-        named = {"teacher": self.teacher, "model": self.model}
+        keys |= {"data"} if keys & {"data.root", "data.hub"} else set()
+        named = {"teacher": self.teacher, "model": self.model, "data": self.data_root}
         return frozenset(role for role, place in named.items() if place or role in keys)
 
 
@@ -103,7 +104,7 @@ def _pairs(entries: list[Json], digest: str) -> Digests:
 
 
 def left_to_the_bundle(recipe: Recipe, inputs: Inputs) -> tuple[str, ...]:
-    """Give the ids of a hub's models that the bundle alone names, and that would be fetched.
+    """Give the ids of the hub that the bundle alone names, and that would be fetched.
 
     Parameters
     ----------
@@ -115,13 +116,13 @@ def left_to_the_bundle(recipe: Recipe, inputs: Inputs) -> tuple[str, ...]:
     given = inputs.given()
     fields = recipe.fields
     sources = {"teacher": fields.teacher and fields.teacher.model, "model": fields.model}
-    return tuple(
-        dict.fromkeys(
-            str(source)
-            for role, source in sources.items()
-            if source and role not in given and not Path(source).exists()
-        )
-    )
+    found = [
+        str(source)
+        for role, source in sources.items()
+        if source and role not in given and not Path(source).exists()
+    ]
+    hub = getattr(recipe.data, "hub", None)
+    return tuple(dict.fromkeys(found + ([str(hub)] if hub and "data" not in given else [])))
 
 
 def _check_split(recipe: Recipe, split: Any, digest: str, recorded: Digests) -> None:

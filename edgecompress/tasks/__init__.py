@@ -80,16 +80,15 @@ def task(name: str) -> Task:
     return found
 
 
-def wanted(name: str, *, answers: Literal["needed", "welcome", "ignored"] = "needed") -> Wanted:
-    """Say what a record of data must hold for the task `name`."""
-    found = task(name)
-    if not found.forms:
+def wanted(asked: Task, *, answers: Literal["needed", "welcome", "ignored"] = "needed") -> Wanted:
+    """Say what a record of data must hold for a task."""
+    if not asked.forms:
         return Wanted(answers="ignored")
-    fields = {field.name: field for form in found.forms for field in form}
+    fields = {field.name: field for form in asked.forms for field in form}
     return Wanted(
-        tuple(tuple(field.name for field in form) for form in found.forms),
-        found.target,
-        answers if found.labelled else "ignored",
+        tuple(tuple(field.name for field in form) for form in asked.forms),
+        asked.target,
+        answers if asked.labelled else "ignored",
         {
             name: (field.what, field.fits)
             for name, field in fields.items()

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from extending import module
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -15,6 +19,7 @@ from pydantic import ValidationError
 from edgecompress.data import check_labels, data_config
 from edgecompress.data.drawing import SplitSpec, draw
 from edgecompress.errors import DataError
+from edgecompress.tasks import task as task_of
 from edgecompress.tasks import wanted
 from edgecompress.texts import label_of, text_example, text_of, words_example
 from edgecompress.values import Example
@@ -30,7 +35,7 @@ def reviews(folder: Path, count: int = 200) -> dict[str, Any]:
 
 
 def read(document: dict[str, Any], task: str) -> tuple[Example, ...]:
-    return data_config(document).for_task(wanted(task)).read("train")
+    return data_config(document).for_task(wanted(task_of(task))).read("train")
 
 
 def test_a_task_takes_what_it_needs(tmp_path: Path) -> None:
@@ -46,6 +51,19 @@ def test_a_task_takes_what_it_needs(tmp_path: Path) -> None:
     (tmp_path / "t.jsonl").write_text('{"text": "a b", "label": 1}')
     with pytest.raises(DataError, match="there is no column 'words' among 'text', 'label'"):
         read(base, "token-classification")
+
+
+def test_other_tasks_take_what_json_holds(tmp_path: Path) -> None:
+    page = module("numbers_task")
+    lines = [{"values": [[0.1, 2.0], [0.3, 1.0]], "class": "rising"}, {"values": "no", "class": 1}]
+    (tmp_path / "t.jsonl").write_text(json.dumps(lines[0]))
+    data = data_config({"format": "jsonl", "root": str(tmp_path), "train": "t.jsonl"})
+    data = data.for_task(wanted(page.NumberSequences()))
+    (found,) = data.read("train")
+    assert (found.inputs["values"], found.target) == (([0.1, 2.0], [0.3, 1.0]), "rising")
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    with pytest.raises(DataError, match=r"t.jsonl:2: the column values must hold a list of pairs"):
+        data.read("train")
 
 
 def test_what_was_taken_is_said(tmp_path: Path) -> None:
@@ -186,7 +204,7 @@ def test_data_sets_of_the_library(tmp_path: Path) -> None:
     )
     for folder in ("saved", "files"):
         data = data_config({"format": "datasets", "root": str(tmp_path / folder)})
-        data = data.for_task(wanted("token-classification"))
+        data = data.for_task(wanted(task_of("token-classification")))
         assert (data.read("train"), data.read("validation")) == (right, right[1:2])
         assert data.digest("train") != data.digest("validation")
         with pytest.raises(DataError, match=r"no split 'test' but train, .*data.split"):
@@ -218,3 +236,29 @@ def test_a_damaged_parquet_file_is_one_sentence(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"a.parquet: cannot be read as Parquet \(") as caught:
             data.read("train")
         assert "\n" not in str(caught.value)
+
+
+def test_the_hub_is_asked_only_where_a_recipe_says_so(tmp_path: Path) -> None:
+    """A real process, a hub that does not answer, and a cache that has one data set."""
+    cached = tmp_path / "hub" / "datasets--org--here"
+    commit = "a" * 40
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text(commit)
+    (cached / "snapshots" / commit).mkdir(parents=True)
+    (cached / "snapshots" / commit / "train.csv").write_text("text,label\na,b\n")
+    code = (
+        "from edgecompress.data import data_config\n"
+        "from edgecompress.errors import DataError\n"
+        "for hub in ('org/here', 'org/gone', '../here'):\n"
+        "    try: print(data_config({'format': 'datasets', 'hub': hub}).folder)\n"
+        "    except DataError as error: print(error)\n"
+    )
+    environment = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_CACHE": str(tmp_path / "hub")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+        env={**os.environ, **environment},
+    )  # fmt: skip
+    here, gone, wrong = done.stdout.splitlines()
+    assert here == str(cached / "snapshots" / commit)
+    assert "the data set 'org/gone' cannot be fetched, as the hub cannot be reached" in gone
+    assert "is written ORG/NAME, not '../here'" in wrong
