@@ -81,18 +81,6 @@ class UnpackedBundle(Shown):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class SignedBundle(Shown):
-    """A bundle that was signed, and the files of its signatures."""
-
-    directory: Path
-    files: tuple[str, ...]
-
-    def sections(self) -> Iterator[Section]:
-        """Name the files."""
-        yield Section("", notes=(f"{self.directory}: signed ({', '.join(self.files)})",))
-
-
-@dataclass(frozen=True, slots=True, repr=False)
 class BundleSummary(Shown):
     """What a bundle holds: its manifest, and `facts` about it for a person."""
 

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgecompress.api.shown import Section, Shown
 from edgecompress.errors import DataError
 
 if TYPE_CHECKING:
     from edgecompress.api.arguments import StrPath
-    from edgecompress.api.bundles import SignedBundle
     from edgecompress.bundle.manifest import Manifest
 
 LONGEST_PASSWORD = 4096
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class SignedBundle(Shown):
+    """A bundle that was signed, and the files of its signatures."""
+
+    directory: Path
+    files: tuple[str, ...]
+
+    def sections(self) -> Iterator[Section]:
+        """Name the files."""
+        yield Section("", notes=(f"{self.directory}: signed ({', '.join(self.files)})",))
 
 
 def verify_with_key(directory: Path, key: StrPath | None, *, evidence: bool) -> Manifest:
@@ -48,7 +62,6 @@ def sign_bundle(
     BundleError, DataError
         When the bundle is damaged, or the key or the password cannot be read.
     """
-    from edgecompress.api.bundles import SignedBundle
     from edgecompress.bundle.signature import read_private_key
     from edgecompress.bundle.signature import sign_bundle as sign_directory
 
