@@ -40,7 +40,7 @@ LARGEST = 16_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Weights:
+class WeightFiles:
     """What a checkpoint's weights are.
 
     Attributes
@@ -91,7 +91,7 @@ def check_folder(folder: Path) -> Json:
     return config
 
 
-def find_weights(folder: Path, trust: bool = False) -> Weights:
+def find_weights(folder: Path, trust: bool = False) -> WeightFiles:
     """Find the files that hold a checkpoint's weights, and read the names and shapes in them.
 
     Parameters
@@ -120,11 +120,11 @@ def find_weights(folder: Path, trust: bool = False) -> Weights:
             file=folder,
         )
     if pickle:
-        return Weights(files, True, None)
+        return WeightFiles(files, True, None)
     shapes: dict[str, tuple[int, ...]] = {}
     for file in files:
         shapes |= tensor_shapes(file)
-    return Weights(files, False, shapes)
+    return WeightFiles(files, False, shapes)
 
 
 def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:

@@ -72,7 +72,7 @@ class Cost:
     drop: float | None = None
 
 
-class Judge:
+class OutputJudge:
     """Compares models with the fp32 outputs that it keeps.
 
     Parameters

@@ -12,7 +12,7 @@ from planted import CULPRIT, planted_encoder
 from edgecompress.errors import StageError
 from edgecompress.models.graph import signature
 from edgecompress.models.inputs import encode_rows, typed_feed
-from edgecompress.models.outputs import ComparedSamples, Judge
+from edgecompress.models.outputs import ComparedSamples, OutputJudge
 from edgecompress.models.session import open_session
 from edgecompress.models.storage import read_model, write_model
 from edgecompress.quantization.plan.scheme import Scheme
@@ -164,14 +164,14 @@ def test_a_mixed_model_holds_both_forms(planted, samples, tmp_path):
     model, found = write_mixed(planted.model, chosen, Scheme(), ranges, tmp_path / "m.onnx")
     assert [part.name for part in found.fp32_linears] == [CULPRIT]
     assert found.operators["GatherBlockQuantized"] == 1
-    judges = Judge(samples, lambda feed: open_session(planted.model).run(None, feed))
+    judges = OutputJudge(samples, lambda feed: open_session(planted.model).run(None, feed))
     session = open_session(model)
     assert judges.cost(lambda feed: session.run(None, feed)).error < 0.2
 
 
 def test_costs_are_zero_for_the_same_and_one_for_the_mean(samples, planted):
     session = open_session(planted.model)
-    judge = Judge(samples, lambda feed: session.run(None, feed))
+    judge = OutputJudge(samples, lambda feed: session.run(None, feed))
     same = judge.cost(lambda feed: session.run(None, feed))
     assert (same.error, same.kl, same.drop) == (0.0, 0.0, 0.0)
     mean = np.concatenate([one[0].ravel() for one in judge.expected]).mean()

@@ -15,7 +15,7 @@ from statistics import median
 from typing import Literal
 
 from edgecompress.errors import StageError
-from edgecompress.models.outputs import ComparedSamples, Cost, Judge
+from edgecompress.models.outputs import ComparedSamples, Cost, OutputJudge
 from edgecompress.quantization.graphs.fusion import is_quantized
 from edgecompress.quantization.plan.scheme import Scheme
 from edgecompress.quantization.search.switched import Part, Switched
@@ -162,7 +162,7 @@ def measure(
             f"{model.path.name} has no linear layer and no table whose rounding could be measured "
             "(convolutions are left out, and so are recurrent layers)"
         )
-    judge = Judge(samples, lambda feed: switched.run(feed, {}))
+    judge = OutputJudge(samples, lambda feed: switched.run(feed, {}))
     shared = _sharing(switched.units)
     items: list[Item] = []
     for done, (unit, what) in enumerate(wanted):
@@ -188,7 +188,7 @@ def _sharing(units: Sequence[Unit]) -> dict[tuple[str, ...], list[Unit]]:
     return found
 
 
-def _measured(switched: Switched, judge: Judge, units: Sequence[Unit], what: What) -> Item:
+def _measured(switched: Switched, judge: OutputJudge, units: Sequence[Unit], what: What) -> Item:
     unit = units[0]
     part: Part = "both" if what in ("int8", "int4") else what  # type: ignore[assignment]
     extra = switched.feed_of(units, part, 4 if what == "int4" else 8)

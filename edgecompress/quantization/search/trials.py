@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from edgecompress.models.outputs import Cost, Judge
+from edgecompress.models.outputs import Cost, OutputJudge
 from edgecompress.models.runner import open_onnx
 from edgecompress.quantization.plan.quant_plan import Ranges
 from edgecompress.quantization.plan.scheme import Scheme
@@ -100,7 +100,7 @@ class Trials:
     scheme : Scheme
     ranges : mapping
         Of static layers.
-    judge : Judge
+    judge : OutputJudge
     budget : Budget
     measure : callable
         Times models interleaved; gives what ``context.measure`` gives.
@@ -119,7 +119,7 @@ class Trials:
         source: OnnxModel,
         scheme: Scheme,
         ranges: Ranges,
-        judge: Judge,
+        judge: OutputJudge,
         budget: Budget,
         measure: Callable[[Sequence[OnnxModel]], list[tuple[Measurement, ...]]],
         scratch: Path,

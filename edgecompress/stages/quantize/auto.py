@@ -288,12 +288,12 @@ class _Work:
         return forms
 
     def _trials(self) -> Trials:
-        from edgecompress.models.outputs import Judge
+        from edgecompress.models.outputs import OutputJudge
         from edgecompress.models.runner import open_onnx
         from edgecompress.quantization.search.trials import Budget, Trials
 
         self.context.progress(0, self.stage.seconds, "fp32")
-        judge = Judge(self.samples, open_onnx(self.source).values)
+        judge = OutputJudge(self.samples, open_onnx(self.source).values)
         labelled = judge.reference is not None
         error = self.stage.max_error
         if not labelled and error is None:
