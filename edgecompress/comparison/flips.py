@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -109,16 +109,7 @@ class AnswerChanges:
             "old_score": self.old_score,
             "new_score": self.new_score,
             "p_value": self.p_value,
-            "parts": [
-                {
-                    "source": one.source,
-                    "asked": one.asked,
-                    "flipped": one.flipped,
-                    "right_to_wrong": one.right_to_wrong,
-                    "wrong_to_right": one.wrong_to_right,
-                }
-                for one in self.parts
-            ],
+            "parts": [asdict(one) for one in self.parts],
             "flips": [
                 {
                     "text": one.text,
