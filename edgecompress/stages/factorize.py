@@ -127,7 +127,6 @@ class Factorize(Transform):
         StageError
             When no matrix would become smaller, or the record is not of these fields.
         """
-        from edgecompress.surgery.low_rank import put
         from edgecompress.surgery.model import save_module
 
         work = decisions.made or _Work(self, candidate, context)
@@ -141,7 +140,7 @@ class Factorize(Transform):
         module = work.module
         before = sum(parameter.numel() for parameter in module.parameters())
         for path, rank in work.ranks.items():
-            put(module, path, work.product(path, rank))
+            module.set_submodule(path, work.product(path, rank))
         after = sum(parameter.numel() for parameter in module.parameters())
         return candidate.with_model(
             save_module(module, context.folder / "model"),

@@ -18,7 +18,7 @@ from torch import nn
 from edgecompress.errors import DataError, StageError
 from edgecompress.surgery.families import blocks, family_of
 from edgecompress.surgery.linear import slice_linear
-from edgecompress.surgery.low_rank import LowRankEmbedding, put
+from edgecompress.surgery.low_rank import LowRankEmbedding
 
 WRITES = ("output", "ffn_out")
 """The parts of a block whose outputs are added to the hidden states; the others read them."""
@@ -82,7 +82,7 @@ def keep_hidden(module: Any, kept: Sequence[int]) -> None:
         _slice_norm(norm, index)
     _slice_embeddings(base, width, index)
     path = next(name for name, part in module.named_modules() if part is head)
-    put(module, path, slice_linear(head, index, dim=1))
+    module.set_submodule(path, slice_linear(head, index, dim=1))
 
 
 def reader(module: Any) -> nn.Linear:
@@ -128,7 +128,7 @@ def _slice_embeddings(base: Any, width: int, index: torch.Tensor) -> None:
     """Slice what the embeddings add up: tables, or the matrix that widens them."""
     path = _widening(base)
     if path:
-        put(base, path, slice_linear(base.get_submodule(path), index, dim=0))
+        base.set_submodule(path, slice_linear(base.get_submodule(path), index, dim=0))
         return
     for part in _embeddings(base).modules():
         if isinstance(part, LowRankEmbedding):

@@ -184,10 +184,4 @@ def make_low_rank(module: nn.Module, path: str, rank: int) -> None:
         new = LowRankLinear(old.in_features, old.out_features, rank, has_bias, device="meta")
     else:
         raise ValueError(f"ranks names {path}, which is no linear layer or embedding")
-    put(module, path, new)
-
-
-def put(module: nn.Module, path: str, part: nn.Module) -> None:
-    """Put `part` in the place of what a module has at `path`."""
-    parent, _, name = path.rpartition(".")
-    setattr(module.get_submodule(parent), name, part)
+    module.set_submodule(path, new)

@@ -88,7 +88,7 @@ def make_shared(module: nn.Module, path: str, rows: int) -> None:
         raise ValueError(f"shared names {path}, which is no embedding of {rows} rows or more")
     table = nn.Embedding(rows, old.embedding_dim, device="meta")
     place = torch.zeros(old.num_embeddings, dtype=torch.int32)
-    _put(module, path, SharedEmbedding(table, place))
+    module.set_submodule(path, SharedEmbedding(table, place))
 
 
 def share_rows(module: nn.Module, path: str, place: NDArray[np.int64], kept: Sequence[int]) -> None:
@@ -108,7 +108,7 @@ def share_rows(module: nn.Module, path: str, place: NDArray[np.int64], kept: Seq
     index = torch.as_tensor(list(kept), dtype=torch.int64)
     table = nn.Embedding(len(kept), int(old.embedding_dim), device="meta")
     table.weight = nn.Parameter(old.weight.detach()[index].clone())
-    _put(module, path, SharedEmbedding(table, torch.as_tensor(place)))
+    module.set_submodule(path, SharedEmbedding(table, torch.as_tensor(place)))
 
 
 def rows_of_pieces(part: Any, ids: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -118,11 +118,6 @@ def rows_of_pieces(part: Any, ids: NDArray[np.int64]) -> NDArray[np.int64]:
             ids = part.place.cpu().numpy().astype(np.int64)[ids]
         part = part.table
     return ids
-
-
-def _put(module: nn.Module, path: str, part: nn.Module) -> None:
-    parent, _, name = path.rpartition(".")
-    setattr(module.get_submodule(parent), name, part)
 
 
 def nearest(

@@ -96,14 +96,14 @@ def only_used_rows(module: Any, used: np.ndarray | None, freeze: bool = False) -
         # The head that guesses hidden pieces has the same matrix and needs all of its rows.
         yield
         return
-    parent, _, name = word_path(module).rpartition(".")
+    path = word_path(module)
     rows = rows_of_pieces(base.get_submodule(family.words), np.unique(used))
     compact = UsedRows(original, np.unique(rows))
     carry(original, compact)
-    setattr(base.get_submodule(parent), name, compact)
+    base.set_submodule(path, compact)
     try:
         yield
     finally:
         with torch.no_grad():
             original.weight[compact.ids] = compact.weight
-        setattr(base.get_submodule(parent), name, original)
+        base.set_submodule(path, original)

@@ -31,7 +31,7 @@ from edgecompress.surgery.families import (
 )
 from edgecompress.surgery.heads_and_neurons import keep_heads_and_neurons
 from edgecompress.surgery.layers import keep_layers
-from edgecompress.surgery.low_rank import LowRankLinear, put, ranks
+from edgecompress.surgery.low_rank import LowRankLinear, ranks
 from edgecompress.surgery.model import load_module, save_module
 from edgecompress.values import Candidate, TorchModel
 
@@ -250,7 +250,7 @@ def test_a_third_party_describes_one_in_a_file_of_its_own(plug_in, tmp_path):
     plug_in("their_family:FAMILY")
     assert "ernie" in family_names()
     keep_heads_and_neurons(module, [[0, 2]] * 4, [range(10)] * 4)
-    put(module, "ernie.encoder.layer.0.intermediate.dense", LowRankLinear(32, 10, 3))
+    module.set_submodule("ernie.encoder.layer.0.intermediate.dense", LowRankLinear(32, 10, 3))
     assert word_embedding(module).num_embeddings == 60
     again = load_module(save_module(module, tmp_path / "model"))
     assert torch.equal(answers(again), answers(module))

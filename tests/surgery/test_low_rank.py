@@ -10,7 +10,7 @@ import transformers
 from edgecompress.errors import DataError, StageError
 from edgecompress.surgery.families import blocks, word_embedding
 from edgecompress.surgery.heads_and_neurons import keep_heads_and_neurons
-from edgecompress.surgery.low_rank import LowRankEmbedding, LowRankLinear, put, ranks
+from edgecompress.surgery.low_rank import LowRankEmbedding, LowRankLinear, ranks
 from edgecompress.surgery.model import load_module, save_module
 from edgecompress.training.embedding import only_used_rows
 
@@ -45,7 +45,7 @@ def factorized(full=False):
             new = LowRankEmbedding.of(left, right.T, old.padding_idx)
         else:
             new = LowRankLinear.of(left, right, old.bias)
-        put(made, path, new)
+        made.set_submodule(path, new)
     return made
 
 

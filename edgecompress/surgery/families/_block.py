@@ -75,8 +75,7 @@ class Block:
 
     def set_part(self, role: str, linear: nn.Module) -> None:
         """Put another linear layer in the place of a role's."""
-        parent, _, name = getattr(self.family, role).rpartition(".")
-        setattr(self.module.get_submodule(parent), name, linear)
+        self.module.set_submodule(getattr(self.family, role), linear)
 
     @property
     def output_linear(self) -> nn.Linear:

@@ -119,12 +119,11 @@ class Family:
         """
         from torch import nn
 
-        parent, _, name = self.layers.rpartition(".")
         for index, layer in enumerate(layers):
             attention = layer.get_submodule(self.attention)
             if hasattr(attention, "layer_idx"):
                 attention.layer_idx = index
-        setattr(module.base_model.get_submodule(parent), name, nn.ModuleList(layers))
+        module.base_model.set_submodule(self.layers, nn.ModuleList(layers))
         module.config.num_hidden_layers = len(layers)
 
     def layer_numbers(self, module: Any) -> list[int] | None:
