@@ -19,7 +19,9 @@ TASKS = {
 }
 
 
-def write_encoder(folder: Path, family: str, name: str, *, uneven: bool = False) -> Candidate:
+def write_encoder(
+    folder: Path, family: str, name: str, *, uneven: bool = False, positions: int = 40
+) -> Candidate:
     """Write a two-layer model of a `family` (``Bert``, ``XLMRoberta``) for the task `name`.
 
     Its weights are larger than a fresh model's, so that logits differ from text to text. `uneven`
@@ -40,7 +42,7 @@ def write_encoder(folder: Path, family: str, name: str, *, uneven: bool = False)
         num_hidden_layers=2,
         num_attention_heads=4,
         intermediate_size=64,
-        max_position_embeddings=40,
+        max_position_embeddings=positions,
         pad_token_id=0,
         initializer_range=0.2,
         id2label=dict(enumerate(labels)),

@@ -7,11 +7,12 @@ What such a part computes from the model's inputs is soon tried, whatever operat
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from edgecompress.models.session import ORT_ERRORS, session_options
 from edgecompress.models.storage import StoredModel
@@ -82,14 +83,20 @@ class Trials:
                     pending += [each for each in node.input if each]
             elif wanted:
                 return None
-        values = sum(int(np.prod(tensor.dims)) for tensor in tensors.values())
-        if not inputs or values > MOST_VALUES or not all(map(self._is_small, tensors)):
+        values = sum(math.prod(tensor.dims) for tensor in tensors.values())
+        if not inputs or values > MOST_VALUES:
             return None
+        held = [
+            numpy_helper.from_array(self.model.array(each), each.name)
+            if each.name in self.model.places
+            else each
+            for each in tensors.values()
+        ]
         graph = GraphProto(name="part")
         graph.node.extend(
             node for node in self.model.proto.graph.node if node.output and node.output[0] in nodes
         )
-        graph.initializer.extend(tensors.values())
+        graph.initializer.extend(held)
         graph.input.extend(self.inputs[each] for each in sorted(inputs))
         graph.output.append(helper.make_empty_tensor_value_info(name))
         return helper.make_model(
@@ -97,9 +104,6 @@ class Trials:
             opset_imports=self.model.proto.opset_import,
             ir_version=self.model.proto.ir_version,
         )
-
-    def _is_small(self, name: str) -> bool:
-        return name not in self.model.places
 
 
 def _run(part: ModelProto) -> tuple[tuple[dict[str, Array], Array], ...] | None:
