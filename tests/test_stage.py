@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import extending
 import onnx
 import pytest
 from helpers import small_context
@@ -160,6 +161,15 @@ def test_a_promise_that_is_broken_is_named(
 ) -> None:
     with pytest.raises(StageError, match=said):
         check_stage(stage(), candidate, context(tmp_path))
+
+
+def test_the_stage_of_the_page_keeps_its_promises(candidate: Candidate, tmp_path: Path) -> None:
+    model = onnx.load(candidate.model.path)
+    model.graph.node[0].doc_string = "for its authors"
+    onnx.save(model, candidate.model.path)
+    stage = extending.module("numbers_stage").StripNotes(producer="us")
+    made = check_stage(stage, candidate, small_context(tmp_path))
+    assert made.steps[-1].decisions == {"notes": 1}
 
 
 def test_a_model_of_parts_is_made_again_part_by_part(tmp_path: Path) -> None:
