@@ -162,14 +162,14 @@ class _Cut:
         context: Context,
         record: Json | None = None,
     ) -> None:
-        from edgecompress.surgery.hidden import keep_hidden
+        from edgecompress.surgery.hidden import hidden_size, keep_hidden
         from edgecompress.surgery.model import load_module
         from edgecompress.training.reconstruction import check_fits
+        from edgecompress.training.structure import sizes
 
         self.module = load_module(candidate.model)
-        self.plan = _Plan(stage, self.module, context, record)
-        channels = stage.channel_count(self.plan.wide)
-        widest = max(self.plan.before[1])
+        channels = stage.channel_count(hidden_size(self.module))
+        widest = max(sizes(self.module)[1])
         if widest < stage.multiple_of and (stage.ffn or stage.target):
             raise StageError(
                 f"multiple_of is {stage.multiple_of}, but no layer has more than {widest} "
@@ -178,7 +178,7 @@ class _Cut:
         if stage.reconstruct:
             check_fits(self.module)
         self.work = _Calibration(stage, candidate, self.module, context)
-        self.plan.weigh(self.module, self.work)
+        self.plan = _Plan(stage, self.module, self.work, context, record)
         self.hidden = self.work.channels(channels)
         if self.hidden is not None:
             keep_hidden(self.module, self.hidden)
@@ -237,25 +237,23 @@ class _Calibration:
 class _Plan:
     """Which heads and neurons stay."""
 
-    work: _Calibration
-
     def __init__(
-        self, stage: Structured, module: Any, context: Context, record: Json | None
+        self,
+        stage: Structured,
+        module: Any,
+        work: _Calibration,
+        context: Context,
+        record: Json | None,
     ) -> None:
         from edgecompress.surgery.hidden import hidden_size
         from edgecompress.training import structure
 
-        self.stage, self.context, self.record = stage, context, record
+        self.stage, self.work, self.context, self.record = stage, work, context, record
         self.measured: Json = {}
         self.before = structure.sizes(module)
         self.wide = hidden_size(module)
-        self.whole = 0.0
-
-    def weigh(self, module: Any, work: _Calibration) -> None:
-        """Take the calibration pass, and what the whole model costs, where a search needs it."""
-        self.work = work
-        if self.stage.target is not None and self.record is None:
-            self.whole = self._costs(module).total(*self.before)
+        searches = stage.target is not None and record is None
+        self.whole = self._costs(module).total(*self.before) if searches else 0.0
 
     def kept(self, module: Any) -> Any:
         """Choose how many, then which; `module` has lost its hidden channels already."""
