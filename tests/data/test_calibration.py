@@ -20,6 +20,7 @@ from edgecompress.data.calibration import (
     word_embeddings,
 )
 from edgecompress.errors import DataError
+from edgecompress.stage import stage_class, stage_modules
 from edgecompress.texts import label_of, tags_of, text_example, text_of, words_example, words_of
 from edgecompress.values import Example
 
@@ -165,3 +166,13 @@ def test_embeddings_are_of_words_not_of_their_order() -> None:
     found = word_embeddings(same)
     assert np.array_equal(found[0], found[1]) and not found[2].any()
     assert np.isclose(np.linalg.norm(found[0]), 1)
+
+
+def test_a_set_that_no_stage_can_find_is_told_before_work_starts() -> None:
+    found = {name: stage_class(name) for name in stage_modules()}
+    named = {name: kind for name, kind in found.items() if "calibration" in kind.model_fields}
+    assert {"quantize.static", "quantize.auto", "quantize.inc_static"} <= named.keys()
+    for name, kind in named.items():
+        method = {"method": "gptq"} if name == "quantize.weights" else {}  # which alone takes one
+        with pytest.raises(DataError, match="no calibration set is called 'nowhere'"):
+            kind.model_validate({"calibration": "nowhere", **method}).check_inputs()

@@ -8,7 +8,8 @@ from typing import Literal
 from pydantic import Field
 
 from edgecompress.stage import Context, Transform
-from edgecompress.values import Example, Json
+from edgecompress.stages._fields.inputs import NamedCalibration
+from edgecompress.values import Example
 
 
 class IncTables(Transform):
@@ -23,23 +24,11 @@ class IncTables(Transform):
     """Keep the result although its answers are no longer those of the fp32 model."""
 
 
-class IncCalibration(IncTables):
+class IncCalibration(NamedCalibration, IncTables):
     """Which texts activation ranges are measured on."""
 
-    calibration: str | None = None
-    """A calibration set by name, or the path of its YAML file; without one, examples of the
-    training set at random."""
     samples: int = Field(default=64, ge=1)
     """How many examples to measure ranges on."""
-
-    def identity(self) -> Json:
-        """Give the parameters with the calibration set's digest in its name's place."""
-        from edgecompress.data.calibration import load_calibration
-
-        found = self.model_dump(mode="json")
-        if self.calibration:
-            found["calibration"] = load_calibration(self.calibration).digest
-        return found
 
     def _examples(self, context: Context) -> Sequence[Example]:
         from edgecompress.data.calibration import CalibrationSet, load_calibration

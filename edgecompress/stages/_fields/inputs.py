@@ -97,12 +97,40 @@ class InputFiles(Stage):
         return at_home(self.preprocessor) if self.preprocessor else None
 
 
-class CalibrationFields(InputFiles):
-    """Fields of stages that run a model on examples, or on files of inputs."""
+class NamedCalibration(Stage):
+    """The field of stages that run a model on training examples."""
 
     calibration: str | None = None
     """A calibration set by name, or the path of its YAML file; without one, examples of the
     training set at random."""
+
+    def check_inputs(self) -> None:
+        """Check that the calibration set is there.
+
+        Raises
+        ------
+        DataError
+            When it is missing or malformed.
+        """
+        from edgecompress.data.calibration import load_calibration
+
+        if self.calibration:
+            load_calibration(self.calibration)
+        super().check_inputs()
+
+    def identity(self) -> Json:
+        """Give the parameters with the calibration set's digest in its name's place."""
+        from edgecompress.data.calibration import load_calibration
+
+        found = super().identity()
+        if self.calibration:
+            found["calibration"] = load_calibration(self.calibration).digest
+        return found
+
+
+class CalibrationFields(NamedCalibration, InputFiles):
+    """Fields of stages that run a model on examples, or on files of inputs."""
+
     samples: int | None = Field(default=None, ge=1)
     """How many examples to run; by default what the calibration set says, or 128; of `inputs` all,
     or the first so many."""
@@ -116,29 +144,6 @@ class CalibrationFields(InputFiles):
     def reads_examples(self) -> bool:
         """Whether samples come from examples: not where files of inputs are given."""
         return self.inputs is None
-
-    def check_inputs(self) -> None:
-        """Check that the files are there, and the calibration set.
-
-        Raises
-        ------
-        DataError
-            When something is missing or malformed.
-        """
-        from edgecompress.data.calibration import load_calibration
-
-        if self.calibration:
-            load_calibration(self.calibration)
-        super().check_inputs()
-
-    def identity(self) -> Json:
-        """Give the parameters with digests in the place of names: what files hold matters."""
-        from edgecompress.data.calibration import load_calibration
-
-        found = super().identity()
-        if self.calibration:
-            found["calibration"] = load_calibration(self.calibration).digest
-        return found
 
     def calibration_data(
         self, candidate: Candidate, source: OnnxModel, context: Context

@@ -68,6 +68,13 @@ class Auto(LinearTypes, Judged):
     exclude: tuple[str, ...] = ()
     """Names of nodes or weights that stay fp32."""
 
+    def check_inputs(self) -> None:
+        """Check that the calibration set is there."""
+        from edgecompress.data.calibration import load_calibration
+
+        if self.calibration:
+            load_calibration(self.calibration)
+
     def identity(self) -> Json:
         """Give the parameters with the calibration set's digest in its name's place."""
         from edgecompress.data.calibration import load_calibration
