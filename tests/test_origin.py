@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from pathlib import Path
 
@@ -142,6 +143,25 @@ def test_a_foreign_models_files_and_licence_are_recorded(
     }
     assert found.licences["model"] == "apache-2.0"
     assert str(tmp_path) not in str(found)
+
+
+def test_splits_that_were_drawn_are_recorded(classifier: Candidate, tmp_path: Path) -> None:
+    rows = "".join(f"text {n},{'ab'[n % 2]},{n // 3}\n" for n in range(60))
+    (tmp_path / "all.csv").write_text("text,label,author\n" + rows)
+    (tmp_path / "recipe.yaml").write_text(
+        "name: drawn\ntask: text-classification\nteacher: {model: nobody/nothing}\n"
+        "data:\n  format: csv\n  root: .\n  train: all.csv\n"
+        "  split: {validation: 0.2, test: 0.1, group: author, seed: 4}\nstages: [export]\n"
+    )
+    recipe = load_recipe(tmp_path / "recipe.yaml")
+    found = find_origin(recipe, {"test": 6}, None, classifier)
+    data = json.loads(json.dumps(found.inputs))["data"]
+    assert data["test"]["drawn"] == {"share": 0.1, "seed": 4, "group": "author"}
+    assert data["train"]["drawn"]["share"] == 0.7
+    digest = file_digest(tmp_path / "all.csv")
+    assert [data[split]["files"] for split in data] == [[{"name": "all.csv", "sha256": digest}]] * 3
+    assert len({data[split]["digest"] for split in data}) == 3
+    assert str(tmp_path) not in json.dumps(found.recipe)
 
 
 def test_the_codes_digest_is_over_every_module(

@@ -31,7 +31,7 @@ recipe : path or str, optional
 task : str, optional
     What it does, such as token-classification; else what the model or the recipe says.
 format : str, optional
-    Of the data files: conll, tsv, text …
+    Of the data files: conll, text …; else their suffix says it (.csv, .tsv, .jsonl, .parquet).
 train, validation, test : path or sequence of paths, optional
     Data files.
 recipe_settings : mapping of str to object, optional

@@ -13,6 +13,7 @@ from edgecompress.api.arguments import StrPath, StrPaths, described, find_recipe
 from edgecompress.engine.recipe import Recipe
 from edgecompress.engine.single import single_recipe
 from edgecompress.progress import Reporter
+from edgecompress.tables import format_of
 from edgecompress.yamlfile import Settings, setting
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -47,11 +48,14 @@ class DataOptions:
         more: Mapping[str, Any] | None = None,
     ) -> Recipe:
         """Build the recipe of one stage, or of none; `more` are further fields of the recipe."""
-        settings = [f"data.format={self.format}"] if self.format else []
+        files = [Path(one) for one in several(self.train or self.validation or self.test)]
+        guessed = format_of(files[0]) if files and not self.recipe else None
+        form = self.format or guessed
+        settings = [f"data.format={form}"] if form else []
         settings += as_texts(self.recipe_settings)
         for split in ("train", "validation", "test"):
-            if files := [str(Path(one).absolute()) for one in several(getattr(self, split))]:
-                settings.append(setting(f"data.{split}", files))
+            if paths := [str(Path(one).absolute()) for one in several(getattr(self, split))]:
+                settings.append(setting(f"data.{split}", paths))
         settings += [setting(key, value) for key, value in (more or {}).items()]
         return single_recipe(
             os.fspath(model),

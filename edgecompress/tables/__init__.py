@@ -25,6 +25,7 @@ __all__ = [
     "Wanted",
     "csv_table",
     "examples",
+    "format_of",
     "json_table",
     "open_table",
     "parquet_table",
@@ -49,6 +50,13 @@ SUFFIXES: Mapping[str, Callable[[Path], Table]] = {
     ".parquet": parquet_table,
 }
 """What opens a file of which nothing but its name is known."""
+
+
+def format_of(file: Path) -> str | None:
+    """Give the format that a recipe would name for a file with this suffix; None for others."""
+    opener = SUFFIXES.get(file.suffix.lower())
+    named = {opener: name for name, opener in FORMATS.items()} | {tab_table: "tsv"}
+    return None if opener is None else named[opener]
 
 
 def open_table(file: Path, form: str | None = None) -> Table:

@@ -175,7 +175,7 @@ def _opened(file: Path, encoding: str) -> Iterator[TextIO]:
     except UnicodeError:
         name = encoding.removesuffix("-sig").upper()
         raise DataError(
-            f"not {name}; save the table as UTF-8, or name its encoding",
+            f"not {name}; save the table as UTF-8, or name its encoding (data.encoding)",
             file=file,
             line=_bad_line(file, encoding),
         ) from None

@@ -1,0 +1,40 @@
+"""What a function is told of data becomes a recipe's."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from edgecompress.api.options import DataOptions
+from edgecompress.errors import EdgeCompressError
+from edgecompress.values import Candidate, OnnxModel
+
+
+@pytest.fixture
+def model(tmp_path: Path, classifier: Candidate) -> Path:
+    assert isinstance(classifier.model, OnnxModel)
+    return Path(shutil.copy(classifier.model.path, tmp_path / "model.onnx"))
+
+
+@pytest.mark.parametrize(
+    ("file", "given", "found"),
+    [
+        ("a.csv", None, "csv"),
+        ("a.tsv", None, "tsv"),
+        ("a.JSONL", None, "jsonl"),
+        ("a.parquet", None, "parquet"),
+        ("a.csv", "conll", "conll"),
+    ],
+)
+def test_a_suffix_says_the_format(model: Path, file: str, given: str | None, found: str) -> None:
+    options = DataOptions(train=file, format=given, task="text-classification")
+    recipe = options.build(model)
+    assert recipe.data is not None
+    assert recipe.data.format == found
+
+
+def test_another_suffix_says_none(model: Path) -> None:
+    with pytest.raises(EdgeCompressError, match="data needs a format"):
+        DataOptions(train="a.txt", task="text-classification").build(model)
