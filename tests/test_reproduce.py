@@ -23,7 +23,8 @@ from edgecompress.engine.opening import open_start
 from edgecompress.engine.origin import find_origin
 from edgecompress.engine.pipeline import Pipeline
 from edgecompress.engine.recipe import load_recipe
-from edgecompress.engine.reproduce import MARKER, Reproduction, _clean, reproduce
+from edgecompress.engine.reproduce import MARKER, _clean, reproduce
+from edgecompress.engine.reproduction import Reproduction
 from edgecompress.engine.same_inputs import Inputs
 from edgecompress.engine.splits import read_splits
 from edgecompress.errors import DataError, EdgeCompressError, StageError

@@ -12,8 +12,8 @@ from edgecompress.api.arguments import StrPath, reporting
 from edgecompress.api.difference_sections import sections
 from edgecompress.api.options import as_texts
 from edgecompress.api.shown import Section, Shown
-from edgecompress.engine.reproduce import Reproduction
 from edgecompress.engine.reproduce import reproduce as reproduce_bundle
+from edgecompress.engine.reproduction import Reproduction
 from edgecompress.engine.same_inputs import Inputs
 from edgecompress.progress import Reporter
 from edgecompress.values import Json

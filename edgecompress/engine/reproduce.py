@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from edgecompress.bundle import write_bundle
 from edgecompress.bundle.directory import check_replaced, move_into_place
 from edgecompress.bundle.manifest import Manifest, portable
 from edgecompress.bundle.packing import opened
-from edgecompress.comparison.differences import Differences, compare
+from edgecompress.comparison.differences import compare
 from edgecompress.comparison.flips import ask, compare_answers
 from edgecompress.comparison.side import Side, read_side
 from edgecompress.engine.chains import Chain
@@ -28,6 +28,7 @@ from edgecompress.engine.origin import PLATFORM, find_origin
 from edgecompress.engine.pipeline import Pipeline
 from edgecompress.engine.recipe import Recipe, build_recipe
 from edgecompress.engine.recipe_paths import CORPORA, absolute_paths
+from edgecompress.engine.reproduction import Reproduction, ScoreChange
 from edgecompress.engine.same_inputs import NOTHING_SAID, Inputs, check_inputs, left_to_the_bundle
 from edgecompress.engine.splits import Splits, read_splits
 from edgecompress.errors import BundleError, EdgeCompressError, RecipeError
@@ -43,7 +44,7 @@ from edgecompress.writing import replace_file, sweep, temporary, writing
 from edgecompress.yamlfile import YamlFile, apply_settings
 
 if TYPE_CHECKING:
-    from edgecompress.quantization.graphs.differences import ModelDifferences
+    pass
 
 PLACES = ("data.root", "data.train", "data.validation", "data.test", "teacher.model", "model")
 """Settings that say where inputs lie: they change nothing of what the core says of itself."""
@@ -55,62 +56,6 @@ PAGE = """\
 <p>This bundle was made again by <code>edgecompress reproduce</code>. Nothing was measured: the
 measurements lie beside the bundle that it repeats.</p></html>
 """
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreChange:
-    """What both bundles answered to one split.
-
-    `old` and `new` are fractions of `metric`; `flipped` of `asked` answers differ.
-    """
-
-    split: str
-    metric: str
-    old: float
-    new: float
-    asked: int
-    flipped: int
-
-
-@dataclass(frozen=True, slots=True)
-class Reproduction:
-    """What came of making a core again.
-
-    Attributes
-    ----------
-    equal : bool
-        Whether every byte of the core is the same.
-    notes : tuple of str
-        What here is other than it was then: code, libraries, machine, settings.
-    differences : Differences
-        Between the two cores: files, recipe, versions, inputs, stages.
-    unchanged : tuple of str
-        Files of the core that are the same, to the byte.
-    model : ModelDifferences or None
-        Graph and weights, where the model's file differs.
-    scores : tuple of ScoreChange
-        On validation and test, where what answers differs and there is data.
-    """
-
-    equal: bool
-    notes: tuple[str, ...]
-    differences: Differences
-    unchanged: tuple[str, ...]
-    model: ModelDifferences | None = None
-    scores: tuple[ScoreChange, ...] = ()
-
-    def to_json(self) -> Json:
-        """Give all of it as JSON."""
-        return {
-            "equal": self.equal,
-            "notes": list(self.notes),
-            "unchanged": list(self.unchanged),
-            "differences": self.differences.to_json(),
-            "model": asdict(self.model) if self.model else None,
-            "scores": [
-                {**asdict(score), "difference": score.new - score.old} for score in self.scores
-            ],
-        }
 
 
 def reproduce(

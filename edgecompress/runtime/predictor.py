@@ -23,6 +23,7 @@ from edgecompress.models.session import (
     VERSION,
     bare_session,
     first_line,
+    input_specs,
     session_options,
 )
 from edgecompress.runtime import threads as thread_counts
@@ -45,14 +46,7 @@ BATCH = 8
 _AHEAD = 16  # batches of texts that are sorted by length together
 _AHEAD_CHARACTERS = 1_000_000  # of such texts: bounds memory where texts are long
 _LOGITS = ("tensor(float)", "tensor(float16)", "tensor(double)")
-_DTYPES: dict[str, type[np.generic]] = {
-    "tensor(int64)": np.int64,
-    "tensor(int32)": np.int32,
-    "tensor(uint8)": np.uint8,
-    "tensor(bool)": np.bool_,
-    "tensor(float)": np.float32,
-    "tensor(float16)": np.float16,
-}
+_DTYPES = ("int64", "int32", "uint8", "bool", "float32", "float16")
 
 
 def load(
@@ -142,10 +136,10 @@ class Predictor:
         known = threads or thread_counts.remembered(self._memory())
         self.tuned = known is not None
         self._open(known or thread_counts.usable_cores())
-        inputs = self._session.get_inputs()
-        self._dtypes = {found.name: _DTYPES.get(found.type) for found in inputs}
+        inputs = input_specs(self._session)
+        self._dtypes = {found.name: found.dtype for found in inputs}
         for name, dtype in self._dtypes.items():
-            if dtype is None or not processor.gives(name, dtype):
+            if dtype not in _DTYPES or not processor.gives(name, np.dtype(dtype).type):
                 what = f"an input {name!r} that no {processor.kind} gives"
                 raise BundleError(f"{self._model}: wants {what}")
         sizes = {found.shape[0] for found in inputs if found.shape}
@@ -309,10 +303,9 @@ class Predictor:
         self.tuned = True
 
     def _open(self, threads: int) -> None:
-        settings = self.manifest.session
         try:
-            options = session_options(settings, threads)
-            self._session = bare_session(self._model, settings, options)
+            options = session_options(self.manifest.session, threads)
+            self._session = bare_session(self._model, self.manifest.session, options)
         except ORT_ERRORS as error:
             made_with = newer_runtime(self.manifest, VERSION)
             hint = f"it was made with {made_with}: install onnxruntime {made_with} or later"
