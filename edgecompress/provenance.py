@@ -29,6 +29,10 @@ from edgecompress.values import (
     json_digest,
 )
 
+OURS = "edgecompress"
+"""Its ``__init__`` offers the functions of all rooms: followed, it would make every key hang on all
+code, and every stage on torch."""
+
 
 @functools.cache
 def closure(module: str) -> tuple[frozenset[str], frozenset[str]]:
@@ -84,7 +88,8 @@ def _imports(file: Path, name: str, is_package: bool) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             base = ".".join(parts[: len(parts) - node.level + 1]) if node.level else ""
             origin = ".".join(part for part in (base, node.module or "") if part)
-            found.add(origin)
+            if origin != OURS:
+                found.add(origin)
             if origin.partition(".")[0] == own:
                 children = (f"{origin}.{alias.name}" for alias in node.names)
                 found.update(child for child in children if _is_module(child))

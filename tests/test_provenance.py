@@ -97,3 +97,17 @@ def test_words_about_the_code_change_no_key_and_constants_do(copied: Path) -> No
     assert "NOTHING = -1e9" in source
     file.write_text(source.replace("NOTHING = -1e9", "NOTHING = -1e8"))
     assert digest_of_distil(copied) != before
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(f"quantize.{scheme}" for scheme in ("dynamic", "static", "weights", "smooth", "half")),
+        *("quantize.auto", "fuse", "tune.graph", "tune.session"),
+    ],
+)
+def test_what_takes_onnx_hangs_on_no_torch_and_on_nothing_above_the_stages(name: str) -> None:
+    modules, libraries = closure(f"edgecompress.stages.{name}")
+    assert "onnxruntime" in libraries and "torch" not in libraries
+    rooms = {module.split(".")[1] for module in modules if "." in module}
+    assert not rooms & {"api", "cli", "engine", "report", "bundle", "service", "training"}

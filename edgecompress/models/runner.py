@@ -1,4 +1,4 @@
-"""One way to ask a model, whatever it is: an ONNX session or a PyTorch module.
+"""One way to ask a model, whatever it is: an ONNX session here, a PyTorch module in `torch_runner`.
 
 A runner is a function from the inputs of a batch to the outputs by name
 (`edgecompress.values.Runner`); `run_rows` asks it about any number of rows.
@@ -6,16 +6,14 @@ A runner is a function from the inputs of a batch to the outputs by name
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 
 from edgecompress.errors import StageError
 from edgecompress.models.specs import NUMBERS
-from edgecompress.values import Feed, OnnxModel, TensorSpec
+from edgecompress.values import Feed, OnnxModel
 
 ALL_CORES = 0
 """As a number of threads: one for each physical core."""
@@ -74,59 +72,6 @@ class SessionRunner:
 
 def _typed(value: Any, dtype: str) -> Any:
     return np.asarray(value).astype(dtype, copy=False) if dtype in NUMBERS else value
-
-
-class TorchRunner:
-    """A PyTorch module in evaluation that takes and gives numpy arrays.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-        Its answer is a mapping, as those of transformers are.
-    outputs : iterable of str
-        The outputs to give; empty for all that are tensors.
-    precision : callable, optional
-        Gives the context in which the module runs, such as mixed precision.
-
-    Attributes
-    ----------
-    specs : tuple of TensorSpec
-        The arguments of ``forward`` by name; dtype and shape are not known.
-    """
-
-    def __init__(
-        self,
-        module: Any,
-        outputs: Iterable[str] = (),
-        precision: Callable[[], AbstractContextManager[None]] = nullcontext,
-    ) -> None:
-        self.module, self.outputs, self.precision = module, tuple(outputs), precision
-        self.specs = tuple(
-            TensorSpec(name, "", ()) for name in inspect.signature(module.forward).parameters
-        )
-        self._known = frozenset(spec.name for spec in self.specs)
-
-    def __call__(self, feed: Batch, /) -> Feed:
-        """Run one batch on the device where the module is; floating point comes as float32."""
-        import torch
-
-        device = next(self.module.parameters()).device
-        given = {
-            name: torch.from_numpy(np.asarray(value)).to(device)
-            for name, value in feed.items()
-            if name in self._known
-        }
-        with torch.inference_mode(), self.precision():
-            answer = self.module(**given)
-        names = self.outputs or [name for name in answer if torch.is_tensor(answer[name])]
-        return {name: _array(answer[name]) for name in names}
-
-
-def _array(tensor: Any) -> np.ndarray[Any, Any]:
-    found: np.ndarray[Any, Any] = (
-        (tensor.float() if tensor.is_floating_point() else tensor).cpu().numpy()
-    )
-    return found
 
 
 def open_onnx(

@@ -12,7 +12,8 @@ from functools import partial
 import numpy as np
 
 from edgecompress.errors import DataError
-from edgecompress.models.runner import TorchRunner, run_rows
+from edgecompress.models.runner import run_rows
+from edgecompress.models.torch_runner import TorchRunner
 from edgecompress.targets.base import Progress
 from edgecompress.tasks import Answers, rows_of
 from edgecompress.values import Candidate, Example, TorchModel

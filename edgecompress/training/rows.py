@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from edgecompress.models.runner import TorchRunner, run_rows
+from edgecompress.models.runner import run_rows
+from edgecompress.models.torch_runner import TorchRunner
 from edgecompress.processors import TextProcessor
 from edgecompress.tasks import Rows
 from edgecompress.tasks.rows import input_ids

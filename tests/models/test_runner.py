@@ -10,7 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from edgecompress.errors import StageError
-from edgecompress.models.runner import TorchRunner, open_onnx, run_rows
+from edgecompress.models.runner import open_onnx, run_rows
+from edgecompress.models.torch_runner import TorchRunner
 from edgecompress.values import OnnxModel, SessionSettings, TensorSpec
 
 TABLE = np.arange(20, dtype=np.float32).reshape(10, 2)

@@ -26,7 +26,8 @@ import torch
 from edgecompress.errors import DataError, StageError
 from edgecompress.models.inputs import encode_rows, typed_feed
 from edgecompress.models.outputs import ComparedSamples, Run
-from edgecompress.models.runner import TorchRunner, open_onnx
+from edgecompress.models.runner import open_onnx
+from edgecompress.models.torch_runner import TorchRunner
 from edgecompress.quantization.inc.config import IncConfig, Smooth
 from edgecompress.quantization.inc.config import Scheme as IncScheme
 from edgecompress.quantization.inc.library import LIBRARY_ERRORS
