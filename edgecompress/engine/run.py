@@ -26,7 +26,7 @@ from edgecompress.engine.pipeline import Made, Pipeline
 from edgecompress.engine.recipe import Recipe, load_recipe
 from edgecompress.engine.run_directory import prepare_output, slug, write_directory
 from edgecompress.engine.splits import read_splits
-from edgecompress.errors import StageError
+from edgecompress.errors import DataError, StageError
 from edgecompress.progress import Reporter, Silent
 from edgecompress.provenance import candidate_digest
 from edgecompress.results import Row, RunResult
@@ -107,8 +107,12 @@ def observers(recipe: Recipe) -> Observers:
         validated(stage_class(name), given, ("profile",), source)
         for name, given in (("size", {}), ("profile", fields), ("evaluate", {}))
     )
-    for one in (profile, *recipe.observers):
-        one.check_inputs()
+    profile.check_inputs()
+    for index, one in enumerate(recipe.observers):
+        try:
+            one.check_inputs()
+        except DataError as error:
+            raise source.error(str(error), ("observers", index)) from None
     return Observers(size, profile, evaluate, recipe.observers)
 
 

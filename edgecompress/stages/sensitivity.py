@@ -65,6 +65,18 @@ class Sensitivity(InputFiles, Observer):
     compare: str | None = None
     """Its quantized form (an ONNX file, a candidate or a bundle): compare both tensor by tensor."""
 
+    def check_inputs(self) -> None:
+        """Check that the files are there, and the quantized form.
+
+        Raises
+        ------
+        DataError
+            When one is missing or malformed.
+        """
+        super().check_inputs()
+        if self.compare is not None:
+            _quantized(at_home(self.compare))
+
     def identity(self) -> Json:
         """Give the parameters with digests in the place of names: what files hold matters."""
         from edgecompress.provenance import candidate_digest

@@ -182,6 +182,8 @@ def test_a_recipe_names_it_beside_what_every_run_measures(
         ("observers: [evaluate]", "evaluate measures every model as it is"),
         ("observers: [sensitivity: {sample: 3}]", "did you mean 'samples'"),
         ("observers: [sensitivty]", "did you mean 'sensitivity'"),
+        ("observers: [sensitivity: {inputs: no.npz}]", "observers[0]: no.npz: there is no such"),
+        ("observers: [sensitivity: {compare: no.onnx}]", "observers[0]: no.onnx: --compare takes"),
     ):
         text = (place / "recipe.yaml").read_text() + wrong
         (place / "wrong.yaml").write_text(text)
