@@ -82,10 +82,10 @@ def _imports(file: Path, name: str, is_package: bool) -> set[str]:
     own = name.partition(".")[0]
     if is_package and "__path__" in file.read_text(encoding="utf-8"):  # it finds its modules itself
         found.update(f"{name}.{info.name}" for info in pkgutil.iter_modules([str(file.parent)]))
-    for node in ast.walk(_code(file)):
+    for node in _code(file)[0]:
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
+        else:
             base = ".".join(parts[: len(parts) - node.level + 1]) if node.level else ""
             origin = ".".join(part for part in (base, node.module or "") if part)
             if origin != OURS:
@@ -107,24 +107,27 @@ def code_digest(module: str) -> str:
     for name in sorted(closure(module)[0]):
         spec = importlib.util.find_spec(name)
         if spec and spec.origin:
-            digest.update(f"{name} {_syntax_digest(Path(spec.origin))}\n".encode())
+            digest.update(f"{name} {_code(Path(spec.origin))[1]}\n".encode())
     return digest.hexdigest()
 
 
 @functools.cache
-def _syntax_digest(file: Path) -> str:
-    return hashlib.sha256(ast.dump(_code(file)).encode()).hexdigest()
-
-
-def _code(file: Path) -> ast.Module:
-    """Give a module's syntax tree without what changes no result."""
+def _code(file: Path) -> tuple[tuple[ast.Import | ast.ImportFrom, ...], str]:
+    """Give the imports and the digest of a module's syntax tree without what changes no result."""
     tree = ast.parse(file.read_bytes())
-    for node in ast.walk(tree):
+    imports: list[ast.Import | ast.ImportFrom] = []
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
         body = getattr(node, "body", None)
         if isinstance(body, list):
             told = isinstance(node, ast.ClassDef)
             body[:] = [one for one in body if not (_is_docstring(one) or (told and _is_tell(one)))]
-    return tree
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            imports.append(node)
+        elif not isinstance(node, ast.expr):  # no expression holds a statement
+            waiting += ast.iter_child_nodes(node)
+    return tuple(imports), hashlib.sha256(ast.dump(tree).encode()).hexdigest()
 
 
 def _is_docstring(node: ast.AST) -> bool:
