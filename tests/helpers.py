@@ -139,3 +139,17 @@ def only_layers(module: Any, kept: Sequence[int]) -> Iterator[None]:
         yield
     finally:
         family.set_layers(module, there)
+
+
+def mean_loss(module: Any, rows: Any) -> float:
+    """Mean cross entropy of a module over labelled rows, each by itself."""
+    import torch
+
+    from edgecompress.training.losses import example_losses
+
+    with torch.inference_mode():
+        losses = [
+            float(example_losses(module(**rows.feed([row])).logits, rows.taught([row])["labels"]))
+            for row in range(len(rows))
+        ]
+    return sum(losses) / len(losses)

@@ -24,7 +24,6 @@ import numpy as np
 import torch
 
 from edgecompress.training.checkpoint import State, latest, save
-from edgecompress.training.devices import autocast as autocast
 from edgecompress.training.gradual_fields import Gradual
 from edgecompress.training.qat_fields import Qat
 from edgecompress.training.together import ALONE, AgreedError, Team

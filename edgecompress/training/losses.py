@@ -114,28 +114,6 @@ def example_losses(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return each.sum(1) / count
 
 
-def soft_loss(
-    student: torch.Tensor,
-    teacher: torch.Tensor,
-    temperature: float,
-    weights: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """Divergence from the teacher's softened answers, times temperature squared.
-
-    Source: Hinton, Vinyals & Dean, 2015, "Distilling the knowledge in a neural network"; the factor
-    keeps the gradient's size the same at every temperature.
-
-    Parameters
-    ----------
-    student, teacher : torch.Tensor
-        float (tokens, classes): logits of only the tokens that count.
-    temperature : float
-    weights : torch.Tensor, optional
-        float (tokens,): how much each counts in the mean.
-    """
-    return divergence(student, softened(teacher, temperature), temperature, weights)
-
-
 def softened(logits: torch.Tensor, temperature: float, kind: Kind = "categorical") -> torch.Tensor:
     """Logarithms of probabilities at a temperature, float32 (…, classes); vectors as they are."""
     if kind == "vector":
@@ -179,7 +157,9 @@ def divergence(
 ) -> torch.Tensor:
     """Kullback-Leibler divergence of softened logits from `wanted`, times temperature squared.
 
-    Of vectors it is the mean squared distance.
+    The factor keeps the gradient's size the same at every temperature. Of vectors it is the mean
+    squared distance. Source: Hinton, Vinyals & Dean, 2015, "Distilling the knowledge in a neural
+    network".
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ import torch
 
 from edgecompress.tasks import Row
 from edgecompress.tasks.rows import IGNORED, stacked
-from edgecompress.training.loop import autocast
+from edgecompress.training.devices import autocast
 from edgecompress.training.masking_fields import Masking
 from edgecompress.training.rows import TorchRows, even_batches
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helpers import only_layers, small_context, tagged_examples, tiny_teacher
+from helpers import mean_loss, only_layers, small_context, tagged_examples, tiny_teacher
 from pydantic import ValidationError
 
 from edgecompress.errors import DataError, StageError
@@ -13,7 +13,7 @@ from edgecompress.stages.prune.layers import Layers
 from edgecompress.surgery.families import blocks, layer_list
 from edgecompress.surgery.model import load_module, save_module
 from edgecompress.training.encoding import make_rows
-from edgecompress.training.importance.effect import LayerEffects, answered, mean_loss
+from edgecompress.training.importance.effect import LayerEffects, answered
 from edgecompress.training.rows import even_batches
 
 TRAIN = tagged_examples(60, 1)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from helpers import labelled_texts, small_context, tagged_examples, tiny_teacher
+from helpers import labelled_texts, mean_loss, small_context, tagged_examples, tiny_teacher
 from pydantic import ValidationError
 from small_encoders import relative_error, torch_logits
 
@@ -25,7 +25,7 @@ from edgecompress.targets import open_target
 from edgecompress.texts import words_example
 from edgecompress.training.encoding import make_rows
 from edgecompress.training.importance import fisher, keep_best, taylor
-from edgecompress.training.importance.effect import answered, mean_loss
+from edgecompress.training.importance.effect import answered
 from edgecompress.training.structure import mac_costs, sizes
 
 TRAIN = tagged_examples(120, 1)

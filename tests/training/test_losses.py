@@ -1,9 +1,13 @@
 """The losses: what they ignore, and their values worked out in numpy."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
+from edgecompress.errors import StageError
+from edgecompress.tasks import Output
 from edgecompress.training.losses import (
     averaged,
     divergence,
@@ -11,9 +15,13 @@ from edgecompress.training.losses import (
     hard_loss,
     hidden_loss,
     relation_loss,
-    soft_loss,
     softened,
+    task_loss,
 )
+
+
+def soft_loss(student, teacher, temperature, weights=None):
+    return divergence(student, softened(teacher, temperature), temperature, weights)
 
 
 def log_softmax(scores):
@@ -141,3 +149,34 @@ def test_relations_in_numpy(weights):
     relation_loss(student, teacher, real, 2).backward()
     assert torch.isfinite(student.grad).all()
     assert (student.grad[1, 2:] == 0).all()
+
+
+def task_of(*outputs, loss=None):
+    return SimpleNamespace(name="a-task", outputs=outputs, loss=lambda _outputs, _targets: loss)
+
+
+def test_a_tasks_loss_is_that_of_its_outputs():
+    """Classes by cross entropy, numbers by their squared distance where somebody has said them."""
+    logits, found = torch.randn(3, 4), torch.randn(3, 2)
+    labels = torch.tensor([1, -100, 3])
+    wanted = torch.tensor([[0.5, 1.0], [float("nan"), 2.0], [float("nan"), float("nan")]])
+    outputs, targets = {"logits": logits, "box": found}, {"labels": labels, "boxes": wanted}
+    box = Output("box", "vector", "boxes")
+    known = ~wanted.isnan()
+    expected = (found[known] - wanted[known]).square().mean()
+    torch.testing.assert_close(task_loss(task_of(box), outputs, targets), expected)
+    both = task_loss(task_of(Output(), box), outputs, targets)
+    torch.testing.assert_close(both, expected + hard_loss(logits, labels))
+    own = torch.tensor(7.0)
+    assert task_loss(task_of(Output(), loss=own), outputs, targets) is own
+    with pytest.raises(StageError, match="a-task has no classes to smooth"):
+        task_loss(task_of(box), outputs, targets, 0.1)
+
+
+def test_vectors_are_compared_as_they_are():
+    student, first, second = torch.randn(3, 5, 4).unbind()
+    found = divergence(student, softened(first, 2.0, "vector"), 2.0, kind="vector")
+    torch.testing.assert_close(found, (student - first).square().mean())
+    weights = torch.tensor([[1.0] * 5, [3.0] * 5])
+    mean = averaged([first, second], weights, "vector")
+    torch.testing.assert_close(mean, (first + 3 * second) / 4)

@@ -10,21 +10,10 @@ from torch import nn
 from torch.nn import functional
 
 from edgecompress.training.losses import example_losses
-from edgecompress.training.rows import TorchRows, even_batches
+from edgecompress.training.rows import TorchRows
 from edgecompress.training.stepwise import StepwiseRunner
 
 Measure = Literal["loss", "divergence"]
-
-
-def mean_loss(module: Any, rows: TorchRows) -> float:
-    """Mean cross entropy of a module over labelled rows."""
-    total = 0.0
-    for batch in even_batches(rows.lengths):
-        feed = rows.feed(batch)
-        with torch.inference_mode():
-            labels = rows.taught(batch)["labels"]
-            total += float(example_losses(module(**feed).logits, labels).sum())
-    return total / max(1, len(rows))
 
 
 def answered(rows: TorchRows, batch: Sequence[int], logits: torch.Tensor) -> torch.Tensor:

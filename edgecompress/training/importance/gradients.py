@@ -22,8 +22,8 @@ from torch.nn import functional
 
 from edgecompress.surgery.families import blocks
 from edgecompress.surgery.hidden import hidden_norms
+from edgecompress.training.devices import autocast
 from edgecompress.training.importance.effect import answered
-from edgecompress.training.loop import autocast
 from edgecompress.training.losses import example_losses
 from edgecompress.training.rows import TorchRows, even_batches
 
