@@ -51,6 +51,15 @@ def test_what_a_spreadsheet_writes(
     assert texts_of(file) == TEXTS
 
 
+def test_a_line_that_names_the_separator(tmp_path: Path) -> None:
+    file = tmp_path / "t.csv"
+    file.write_text('"sep=;"\ntext;label\na, b;c\n\n"d;\ne";f\n')
+    assert texts_of(file) == ["a, b", "d;\ne"]
+    file.write_text("sep=;\ntext;label\na;b\nc\n")
+    with pytest.raises(DataError, match=r"t.csv:4: expected 2 columns"):
+        read(file)
+
+
 def test_an_encoding_that_is_named(tmp_path: Path) -> None:
     file = tmp_path / "t.csv"
     file.write_bytes("text,label\nolé,a\n".encode("cp1252"))

@@ -41,6 +41,10 @@ class CorpusFile(BaseModel):
     columns: dict[str, str] = {}
     """Of a file with columns: what it calls its `text` or its `words`."""
 
+    def __hash__(self) -> int:
+        """Hash what it says, as stages are looked up by their values."""
+        return hash(self.model_dump_json())
+
 
 def _entry(value: Any) -> Any:
     """Read a path as a file of plain text."""

@@ -28,6 +28,10 @@ class ColumnsData(DrawnData):
 
     _wanted: Wanted = PrivateAttr(default_factory=Wanted)
 
+    def __hash__(self) -> int:
+        """Hash what it says, as of any frozen value; a mapping has no hash of its own."""
+        return hash(self.model_dump_json())
+
     def for_task(self, wanted: Wanted) -> DataConfig:
         """Give the same description for a task, which says what its records must hold."""
         found = self.model_copy()

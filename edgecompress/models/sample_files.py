@@ -77,7 +77,7 @@ def array_sources(file: Path, specs: Sequence[TensorSpec]) -> Mapping[str, Sampl
 
 def _texts(file: Path) -> Iterator[str]:
     """Yield the texts of a file: its lines, or the column with the texts of a table."""
-    if file.suffix == ".txt":
+    if file.suffix.lower() == ".txt":
         yield from (line.strip() for line in read_lines(file) if line.strip())
         return
     table = open_table(file)

@@ -83,7 +83,7 @@ class Samples:
         DataError
             When there is none, or fewer than the graph's fixed batch.
         """
-        if self.path.suffix in TEXTS:
+        if self.path.suffix.lower() in TEXTS:
             found = count_texts(self.path)
         else:
             files = _files(self.path)
@@ -104,7 +104,7 @@ class Samples:
         return samples_digest(self.path, self.preprocessor)
 
     def _rows(self) -> Iterator[Feed]:
-        if self.path.suffix in TEXTS:
+        if self.path.suffix.lower() in TEXTS:
             yield from text_rows(self.path, self.specs, self.preprocessor)
             return
         files = _files(self.path)
@@ -188,9 +188,9 @@ def check_path(path: Path, preprocessor: Path | None) -> None:
         raise DataError(f"there is no such calibration data; give {WHAT}", file=path)
     if not (path.is_file() or path.is_dir()):
         raise DataError(f"is neither a file nor a folder; give {WHAT}", file=path)
-    if path.is_file() and path.suffix not in (*TEXTS, *ARRAYS):
+    if path.is_file() and path.suffix.lower() not in TEXTS and path.suffix not in ARRAYS:
         raise DataError(f"not calibration data that can be read; give {WHAT}", file=path)
-    if path.suffix in TEXTS and preprocessor is None:
+    if path.suffix.lower() in TEXTS and preprocessor is None:
         raise DataError("texts need a tokenizer; give its folder (--tokenizer DIR)", file=path)
     if preprocessor is not None and not preprocessor.is_dir():
         raise DataError("there is no such folder of a tokenizer", file=preprocessor)

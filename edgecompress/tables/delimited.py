@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,8 @@ MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xbf": "utf-8-s
 """First bytes of a file that say its encoding for sure."""
 SEPARATORS = ",;\t|"
 """The likeliest first: some countries' spreadsheets write semicolons."""
+SEPARATOR_LINE = re.compile(r'"?sep=([^"\r\n])"?\s*')
+"""What a spreadsheet may write before the header."""
 MOST_CHARACTERS = 2**21
 """Of one field: a quote that is never closed would swallow the whole file."""
 
@@ -46,22 +49,27 @@ def csv_table(file: Path, delimiter: str | None = None, encoding: str | None = N
     check_file(file)
     encoding = encoding or _marked(file)
     with _opened(file, encoding) as stream:
-        if delimiter is None:
-            first = stream.readline(MOST_CHARACTERS)
-            stream.seek(0)
-            delimiter = max(SEPARATORS, key=lambda one: len(_fields(first, one)))
-        header = next(_rows(stream, file, delimiter), (1, []))[1]
-    names = _header([name.strip() for name in header], file)
-    used: str = delimiter
+        lines = stream.readline(MOST_CHARACTERS), stream.readline(MOST_CHARACTERS)
+    said = SEPARATOR_LINE.fullmatch(lines[0])
+    first = lines[1] if said else lines[0]
+    used = delimiter or (
+        said[1] if said else max(SEPARATORS, key=lambda one: len(_fields(first, one)))
+    )
+
+    def rows() -> Iterator[tuple[int, list[str]]]:
+        with _opened(file, encoding) as stream:
+            if said:
+                stream.readline(MOST_CHARACTERS)
+            for number, row in _rows(stream, file, used):
+                yield number + bool(said), row
+
+    names = _header([name.strip() for name in next(rows(), (1, []))[1]], file)
 
     def read(_wanted: Sequence[str]) -> Iterator[Record]:
-        with _opened(file, encoding) as stream:
-            rows = _rows(stream, file, used)
-            next(rows)
-            for number, row in rows:
-                if any(cell.strip() for cell in row):
-                    _check_width(row, names, file, number)
-                    yield number, dict(zip(names, row, strict=True))
+        for place, (number, row) in enumerate(rows()):
+            if place and any(cell.strip() for cell in row):
+                _check_width(row, names, file, number)
+                yield number, dict(zip(names, row, strict=True))
 
     return Table(file, names, read, spaced=True)
 

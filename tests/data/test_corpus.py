@@ -68,6 +68,8 @@ def test_a_field_survives_json_and_a_lone_entry_needs_no_list(tmp_path: Path) ->
     for value in ("train", "a.txt", {"file": "a.tsv", "format": "tsv"}, ["train", "b.txt"]):
         first = Fields(corpus=value)  # type: ignore[arg-type]
         assert Fields.model_validate(first.model_dump(mode="json")) == first
+    named = Fields(corpus={"file": "a.csv", "columns": {"text": "tweet"}})  # type: ignore[arg-type]
+    assert hash(named.corpus) == hash(named.model_copy(deep=True).corpus)
     assert Fields(corpus="a.txt").corpus == (CorpusFile(file=Path("a.txt")),)  # type: ignore[arg-type]
     assert Fields.model_json_schema()["properties"]["corpus"]
 

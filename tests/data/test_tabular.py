@@ -68,6 +68,7 @@ def test_other_tasks_take_what_json_holds(tmp_path: Path) -> None:
 
 def test_what_was_taken_is_said(tmp_path: Path) -> None:
     data = data_config({**reviews(tmp_path), "split": {"test": 0.1, "group": "author"}})
+    assert hash(data) == hash(data.model_copy(deep=True))
     said = data.facts()
     assert said["columns"] == "text from 'tweet', label from 'category'"
     assert "0.9 train, 0.1 test" in said["splits drawn"]

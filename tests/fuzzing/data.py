@@ -8,12 +8,14 @@ from pathlib import Path
 from fuzzing.case import Case
 from fuzzing.mutation import misplaced, spoilt
 from fuzzing.recipes import DATA, TASKS, TEACHER, write
-from fuzzing.stock import POWER, TEXT, Stock
+from fuzzing.stock import JSONL, POWER, TEXT, Stock
 
 ROWS = (
     b"\t\t\t\n", b"a\n", b"\xff\xfe\n", b"a\tb\tc\td\n", b"word B-\n", b"word Z-PER\n",
     b"a\0b O\n", b"x\ty\tnew label\n", b"  \n", "é\u2028x O\n".encode(), b'1,"unclosed\n',
     b"x B-UNSEEN\n", b"x\ttext here\t\n", b"9" * 20_000 + b" O\n", b"\r\r\r", b"\xed\xa0\x80 O\n",
+    b'{"tokens": ["a"], "ner_tags": [7]}\n', b'{"tokens": null}\n', b"[1]\n", b"{\n",
+    b'1;"a""";b\n',
     b",".join([b"a"] * 5000) + b"\n", b'"' + b"a" * 200_000 + b'"\n', b"nan,nan\n", b"1e400,3\n",
 )  # fmt: skip
 
@@ -30,15 +32,15 @@ def _text_spoilt(chance: random.Random, file: Path) -> str:
 
 
 def labelled(chance: random.Random, folder: Path, stock: Stock) -> Case:
-    """A recipe whose data are spoilt: CoNLL, TSV, plain text, CLDR."""
+    """A recipe whose data are spoilt: CoNLL, TSV, plain text, CSV, JSON lines, CLDR."""
     stock.data(folder / "data")
-    which = chance.randrange(4)
-    if which == 3:
+    which = chance.randrange(6)
+    if which == 5:
         told = str(_cldr := _locales(chance))[:100]
         data, task = {"format": "cldr", **_cldr}, "text-classification"
     else:
-        data, task = dict(DATA[which]), TASKS[which]
-        end = ("conll", "tsv", "txt")[which]
+        data, task = dict(DATA[which]), (*TASKS, TASKS[1], TASKS[0])[which]
+        end = ("conll", "tsv", "txt", "csv", "jsonl")[which]
         file = folder / "data" / f"{chance.choice(('train', 'dev', 'test'))}.{end}"
         told = f"{file.name}: {_text_spoilt(chance, file)}"
     document = {"name": "tried", "task": task, "teacher": TEACHER, "data": data,
@@ -61,10 +63,12 @@ def _locales(chance: random.Random) -> dict[str, object]:
 
 def tables(chance: random.Random, folder: Path, stock: Stock) -> Case:
     """Texts to calibrate on: lines, or a table's column."""
-    end = chance.choice(("txt", "csv", "tsv"))
+    end = chance.choice(("txt", "csv", "tsv", "jsonl"))
     file = folder / f"given.{end}"
     if end == "txt":
         file.write_text(TEXT, encoding="utf-8")
+    elif end == "jsonl":
+        file.write_text(JSONL, encoding="utf-8")
     else:
         between = "," if end == "csv" else "\t"
         rows = [f"{n}{between}sokoni {n} leo{between}good" for n in range(9)]
@@ -88,7 +92,7 @@ def _sensitivity(model: Path, file: Path, tokenizer: Path) -> tuple[str, ...]:
 def corpora(chance: random.Random, folder: Path, stock: Stock) -> Case:
     """Texts that say which word pieces are kept."""
     stock.data(folder / "data")
-    form = chance.choice(("conll", "tsv", "text"))
+    form = chance.choice(("conll", "tsv", "text", "csv", "jsonl"))
     file = folder / "data" / f"test.{ {'text': 'txt'}.get(form, form) }"
     told = _text_spoilt(chance, file)
     entry = {"file": f"data/{file.name}", "format": form}

@@ -20,6 +20,10 @@ DATA: tuple[dict[str, Any], ...] = (
      "test": ["test.tsv"], "columns": {"text": "text", "label": "label"}},
     {"format": "text", "root": "data", "train": ["train.txt"], "validation": "dev.txt",
      "test": "test.txt"},
+    {"format": "csv", "root": "data", "train": ["train.csv"], "validation": "dev.csv",
+     "split": {"test": 0.2, "group": "id"}},
+    {"format": "jsonl", "root": "data", "train": ["train.jsonl"], "validation": "dev.jsonl",
+     "test": "test.jsonl", "classes": ["O", "B-PER", "B-LOC"]},
 )  # fmt: skip
 TASKS = ("token-classification", "text-classification", "masked-lm")
 TEACHER = {

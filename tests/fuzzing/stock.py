@@ -15,6 +15,13 @@ TSV = "id\ttext\tlabel\n" + "".join(
     f"{n}\tsokoni {n} leo na Kano\t{('good', 'bad', 'neither')[n % 3]}\n" for n in range(24)
 )
 TEXT = "".join(f"alienda sokoni jiya {n}\n" for n in range(24))
+CSV = "id;text;label\n" + "".join(
+    f'{n};"sokoni; {n} ""leo""\nKano";{("good", "bad", "neither")[n % 3]}\n' for n in range(24)
+)
+JSONL = "".join(
+    f'{{"tokens": ["Ya", "ta", "{n}"], "ner_tags": [0, {n % 2}, {2 * (n % 2)}]}}\n'
+    for n in range(24)
+)
 POWER = "time,watts\n" + "".join(f"{1.7e9 + n / 10:.1f},{3 + n % 5}\n" for n in range(200))
 
 
@@ -52,6 +59,8 @@ class Stock:
                 CONLL.replace("ta O", f"{split} O").replace("Ya", split), "utf-8"
             )
             (folder / f"{split}.tsv").write_text(TSV.replace("leo", split), "utf-8")
+            (folder / f"{split}.csv").write_text(CSV.replace("leo", split), "utf-8")
+            (folder / f"{split}.jsonl").write_text(JSONL.replace('"ta"', f'"{split}"'), "utf-8")
             (folder / f"{split}.txt").write_text(TEXT.replace("jiya", split), "utf-8")
         return folder
 
