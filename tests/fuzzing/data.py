@@ -39,7 +39,7 @@ def labelled(chance: random.Random, folder: Path, stock: Stock) -> Case:
         told = str(_cldr := _locales(chance))[:100]
         data, task = {"format": "cldr", **_cldr}, "text-classification"
     else:
-        data, task = dict(DATA[which]), (*TASKS, TASKS[1], TASKS[0])[which]
+        data, task = dict(DATA[which]), TASKS[which]
         end = ("conll", "tsv", "txt", "csv", "jsonl")[which]
         file = folder / "data" / f"{chance.choice(('train', 'dev', 'test'))}.{end}"
         told = f"{file.name}: {_text_spoilt(chance, file)}"

@@ -25,7 +25,8 @@ DATA: tuple[dict[str, Any], ...] = (
     {"format": "jsonl", "root": "data", "train": ["train.jsonl"], "validation": "dev.jsonl",
      "test": "test.jsonl", "classes": ["O", "B-PER", "B-LOC"]},
 )  # fmt: skip
-TASKS = ("token-classification", "text-classification", "masked-lm")
+TASKS = ("token-classification", "text-classification", "masked-lm", "text-classification",
+         "token-classification")  # fmt: skip
 TEACHER = {
     "new": {"layers": 2, "hidden_size": 32, "heads": 2, "intermediate_size": 64,
             "vocabulary": 200},
