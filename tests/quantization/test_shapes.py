@@ -12,6 +12,8 @@ from edgecompress.models.session import open_session
 from edgecompress.quantization.prove.proof import coverage
 from edgecompress.stages.quantize.dynamic import Dynamic
 from edgecompress.stages.quantize.static import Static
+from edgecompress.surgery.dynamo_export import Traced, export_module
+from edgecompress.surgery.onnx_export import export_with_optimum, optimum_is_installed
 from edgecompress.values import Candidate, OnnxModel
 
 RANDOM = np.random.default_rng(0)
@@ -47,15 +49,31 @@ def decoder() -> tuple[object, str, dict[str, np.ndarray]]:
     return GPT2LMHeadModel(config), "text-generation", data
 
 
-@pytest.mark.parametrize(("shape", "linears"), [(vision, 1 + 2 * 6 + 1), (decoder, 2 * 4 + 1)])
-def test_all_its_layers_run_as_int8(shape, linears: int, tmp_path: Path) -> None:
+def write_onnx(module, task: str, data: dict[str, np.ndarray], path: Path, exporter: str) -> None:
     import torch
-    from optimum.exporters.onnx import onnx_export_from_model
+
+    if exporter == "optimum":
+        export_with_optimum(module, task, path, 17)
+        return
+    module.config.use_cache = False
+    example = {name: torch.from_numpy(np.array(array[:2])) for name, array in data.items()}
+    free = {0: "batch"} if "pixel_values" in data else {0: "batch", 1: "length"}
+    axes = dict.fromkeys(data, free)
+    export_module(module, Traced(example, axes, ("logits",)), path, 18)
+
+
+EXPORTERS = ("dynamo", *(["optimum"] if optimum_is_installed() else []))
+
+
+@pytest.mark.parametrize("exporter", EXPORTERS)
+@pytest.mark.parametrize(("shape", "linears"), [(vision, 1 + 2 * 6 + 1), (decoder, 2 * 4 + 1)])
+def test_all_its_layers_run_as_int8(shape, linears: int, exporter: str, tmp_path: Path) -> None:
+    import torch
 
     torch.manual_seed(0)
     module, task, data = shape()
     module.eval()
-    onnx_export_from_model(module, tmp_path / "onnx", task=task, opset=17, do_validation=False)
+    write_onnx(module, task, data, tmp_path / "onnx" / "model.onnx", exporter)
     candidate = Candidate(OnnxModel(tmp_path / "onnx" / "model.onnx"))
     np.savez(tmp_path / "calib.npz", **data)
     feed = {name: array[:1] for name, array in data.items()}

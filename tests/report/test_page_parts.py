@@ -21,6 +21,7 @@ from edgecompress.report.html import render_html
 from edgecompress.report.main_table import build
 from edgecompress.report.run_page import run_page
 from edgecompress.results import RunResult
+from edgecompress.values import Step
 
 MAIN = "#all ~ .scroll"
 BOXES = """return arguments[0].map(one => one.getBoundingClientRect())
@@ -159,6 +160,16 @@ def test_a_table_is_sorted_by_pointer_and_keyboard(
     rows = [row.text for row in browser.find_elements("css selector", f"{MAIN} tbody tr.row")]
     assert sorted(rows[:3]) == sorted(references), "references stay apart"
     assert browser.get_log("browser") == []
+
+
+def test_the_reference_is_called_what_it_is(result: RunResult) -> None:
+    for exporter, told in (("optimum", "stock export"), ("dynamo", "plain export by PyTorch")):
+        steps = (Step("export", {}, {"exporter": exporter}, 1.0),)
+        rows = [
+            replace(row, steps=steps) if row.kind == "reference" else row for row in result.rows
+        ]
+        page = render_html(run_page(replace(result, rows=tuple(rows))))
+        assert f"the teacher’s {told}" in page
 
 
 def test_the_page_is_whole_without_script(browser: Any, result: RunResult, tmp_path: Path) -> None:
