@@ -30,7 +30,9 @@ model: {model}
 data: {{format: tsv, root: {data}, train: [train.tsv], validation: [dev.tsv], test: [test.tsv]}}
 seed: 3
 stages: [quantize.dynamic]
-profile: {{min_duration_ms: 1, warmup_ms: 1, min_count: 2, cold_starts: 0, attempts: 1}}
+profile:
+  {{min_duration_ms: 1, warmup_ms: 1, max_warmup_ms: 1, min_count: 2, cold_starts: 0,
+   attempts: 1}}
 budget: {{accuracy: {{min: 0.0}}}}
 minimize: size
 """

@@ -10,6 +10,7 @@ LONGEST = (
     "tests/docker/",
     "tests/test_run.py",
     "tests/test_afriberta.py",
+    "tests/test_toy_modality.py",
     "tests/test_run_targets.py",
     "tests/test_targets.py",
     "tests/test_reproduce.py",

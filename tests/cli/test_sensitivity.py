@@ -164,7 +164,8 @@ def test_a_recipe_names_it_beside_what_every_run_measures(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = (place / "recipe.yaml").read_text() + (
-        "profile: {min_duration_ms: 10, min_count: 5, cold_starts: 0}\n"
+        "profile: {min_duration_ms: 10, max_warmup_ms: 50, min_count: 5, cold_starts: 0, "
+        "attempts: 1}\n"
         "observers: [sensitivity: {samples: 6, parts: layers}, sensitivity: {layers: [nowhere]}]\n"
     )
     (place / "observed.yaml").write_text(recipe)
