@@ -24,11 +24,13 @@ from scheduling import (  # noqa: F401 - hooks of pytest
 if TYPE_CHECKING:
     from edgecompress.values import Candidate
 
-# Timings on one machine wait for each other. Here no time is judged, so every process of tests has
-# a cache of its own, with a lock of its own; emulated processors take long to prepare and are kept.
-CACHE = platformdirs.user_cache_path("edgecompress")
-os.environ.setdefault("EDGECOMPRESS_EMULATION", str(CACHE / "emulation"))
-os.environ["XDG_CACHE_HOME"] = str(CACHE / "tests" / os.environ.get("PYTEST_XDIST_WORKER", "alone"))
+# Timings on one machine wait for each other. Here no time is judged, so every process of tests, of
+# every checkout, has a cache of its own, with a lock of its own. Emulated processors take long to
+# prepare and are kept. Processes of pytest-xdist inherit what the first one set.
+CACHE = os.environ.setdefault("TESTS_CACHE", str(platformdirs.user_cache_path("edgecompress")))
+WHO = f"{Path(__file__).parents[1].name}-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}"
+os.environ.setdefault("EDGECOMPRESS_EMULATION", f"{CACHE}/emulation")
+os.environ["XDG_CACHE_HOME"] = f"{CACHE}/tests/{WHO}"
 
 # A shell that starts a job in the background has it ignore Ctrl-C, and all that the job starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
