@@ -376,6 +376,9 @@ def _sources(manifest: Manifest, result: RunResult) -> Iterator[str]:
         )
     elif form:
         yield f"Format: {words.plain(form)}."
+    for what in ("columns", "splits drawn"):
+        if said := result.data.get(what):
+            yield f"{what.capitalize()}: {words.plain(said)}."
     if not result.data and not data:
         yield "None: the model was measured on inputs made from its signature."
     licence = manifest.licences.get("data")

@@ -77,7 +77,12 @@ def measured(tmp_path_factory: pytest.TempPathFactory, tagger: Candidate) -> Run
         minimize="size",
         budget=(Limit("f1", max_drop=0.01), Limit("latency_p50", target="local", max=5.0)),
         environment={"cpu": "a processor", "cores": 2},
-        data={"splits": {"test": 150}, "digests": {"test": "ab" * 32}},
+        data={
+            "splits": {"test": 150},
+            "digests": {"test": "ab" * 32},
+            "columns": "text from 'tweet'",
+            "splits drawn": "0.9 train, 0.1 test: by seed 3",
+        },
         command="edgecompress run tiny.yaml -o out",
     )
 
@@ -144,6 +149,8 @@ def test_what_is_not_valid_or_not_there_is_said(card: str) -> None:
 
 
 def test_what_it_is_and_where_it_comes_from(card: str) -> None:
+    assert "Columns: text from 'tweet'." in card.replace("\\", "")
+    assert "Splits drawn: 0.9 train, 0.1 test: by seed 3." in card.replace("\\", "")
     for text in (
         "- Labels (5): `O`, `B-PER`, `I-PER`, `B-LOC` and `I-LOC`",
         "- Teacher: `minilm`, ",
