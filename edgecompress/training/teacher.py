@@ -179,6 +179,7 @@ def _module(
     before = transformers.logging.get_verbosity()
     # It reports a new head as a fault; here it is expected.
     transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()  # transformers 5 draws one for every file it reads
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

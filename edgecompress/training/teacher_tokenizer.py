@@ -9,7 +9,10 @@ from typing import Any
 
 from edgecompress.checkpoint import TOKENIZER_FILES
 from edgecompress.errors import DataError
-from edgecompress.surgery.families import family_of
+from edgecompress.surgery.families import family_of, find_family
+from edgecompress.surgery.onnx_export import input_names
+
+SEGMENTS = "token_type_ids"
 
 
 def read_tokenizer(source: Path) -> Any:
@@ -60,7 +63,11 @@ def write_tokenizer(tokenizer: Any, module: Any, folder: Path) -> None:
     document = json.loads(file.read_text(encoding="utf-8"))
     taken = inspect.signature(module.forward).parameters
     document["model_max_length"] = longest_input(module.config, tokenizer.model_max_length)
-    document["model_input_names"] = [n for n in tokenizer.model_input_names if n in taken]
+    names = [name for name in tokenizer.model_input_names if name in taken]
+    # Transformers 5 leaves segments out for a tokenizer of no class of its own.
+    if SEGMENTS not in names and find_family(module.config) and SEGMENTS in input_names(module):
+        names.insert(1, SEGMENTS)
+    document["model_input_names"] = names
     for key in ("max_length", "name_or_path", "truncation_strategy", "stride"):
         document.pop(key, None)
     text = json.dumps(document, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
