@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         unpack_bundle,
         verify_bundle,
     )
+    from edgecompress.api.compressing import compress
     from edgecompress.api.differences import diff_bundles
     from edgecompress.api.images import image
     from edgecompress.api.measuring import evaluate, profile, sensitivity
@@ -49,6 +50,7 @@ __all__ = [
     "check",
     "check_targets",
     "clean_targets",
+    "compress",
     "diff_bundles",
     "distil",
     "evaluate",
@@ -79,6 +81,7 @@ __all__ = [
 
 _HOMES = {
     "edgecompress.api.predicting": ("predict",),
+    "edgecompress.api.compressing": ("compress",),
     "edgecompress.api.images": ("image",),
     "edgecompress.api.serving": ("serve",),
     "edgecompress.api.targets": (

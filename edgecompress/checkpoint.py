@@ -170,6 +170,11 @@ def folder_digests(folder: Path) -> dict[str, str]:
     return {path.name: file_digest(path) for path in files}
 
 
+def has_tokenizer(folder: Path) -> bool:
+    """Say whether one of the files lies there of which a tokenizer can be read."""
+    return any((folder / name).is_file() for name in TOKENIZER_FILES)
+
+
 def read_object(file: Path) -> Json:
     """Read a JSON object of a model's folder.
 

@@ -193,7 +193,7 @@ def beats_floor(row: Row, primary: str | None, floor: str | None) -> Verdict | N
     )
     if worst is None or worst.interval is None or low > 0:
         return None
-    who = "the teacher" if row.kind == "reference" else row.name
+    who = "the teacher" if row.name == "teacher" else row.name
     points = worst.unit == "fraction"
     lead, least, most_sure = (
         f"{value * 100:+.2f}" if points else f"{value:+.3g}"
@@ -226,7 +226,8 @@ def choose(
     Parameters
     ----------
     rows : sequence of Row
-        References and candidates; the reference ``teacher`` is the base of drops and ratios.
+        References and candidates; the reference ``teacher`` is the base of drops and ratios, or
+        ``onnx-fp32`` where there is none.
     budget : sequence of Limit
     minimize : str
         Metric, perhaps ``metric@target`` (else that of the first target); ties go to the higher
@@ -245,7 +246,9 @@ def choose(
         passes, the name of the candidate that misses by least, else None; the budget's verdict:
         the winner's or the nearest's.
     """
-    teacher = next((row for row in rows if row.kind == "reference" and row.name == "teacher"), None)
+    # Where a model is ONNX from the start, nobody taught it: it is compared with itself in fp32.
+    references = {row.name: row for row in rows if row.kind == "reference"}
+    teacher = references.get("teacher") or references.get("onnx-fp32")
     metrics = [m for m in ("size", "latency_p50", primary) if m]
     front = pareto([row for row in rows if row.kind == "candidate"], metrics)
     untaught = beats_floor(teacher, primary, floor) if teacher else None

@@ -52,7 +52,8 @@ class Row:
     """A line of the result: a candidate or a reference, with all that was measured of it.
 
     `verdicts` holds one entry per limit; `lost` says why a candidate is not the winner; `error`
-    why its chain failed; `stages` measures the candidate after each of its stages.
+    why its chain failed, or why it was not `tried` to its end; `stages` measures the candidate
+    after each of its stages.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Row:
     verdicts: tuple[Verdict, ...] = ()
     pareto: bool = False
     lost: str | None = None
+    tried: bool = True
     stages: tuple[Json, ...] = ()
 
 

@@ -29,6 +29,7 @@ DEBUG = "EDGECOMPRESS_DEBUG"
 
 MODULES = {
     "bundle": ("bundle",),
+    "compress": ("compress",),
     "image": ("image",),
     "measure": ("evaluate", "profile", "sensitivity"),
     "one_stage": ("distil", "export", "factorize", "finetune", "prune", "quantize", "trim"),

@@ -10,6 +10,7 @@ import click
 
 from edgecompress.cli._functions import command_of
 from edgecompress.cli._output import say
+from edgecompress.cli._runs import show_run
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 
@@ -38,23 +39,10 @@ def schema(function: Any, **options: Any) -> None:
 )
 def run(function: Any, output: Path, **options: Any) -> int:
     """Print the tables, and what to do next."""
-    from rich.console import Console
-
-    from edgecompress.api.running import MatrixCells, Run
-    from edgecompress.report.terminal import print_page
+    from edgecompress.api.running import MatrixCells
 
     found = function(output=output, **options)
     if isinstance(found, MatrixCells):
         say(str(found))
         return 0
-    console = Console(highlight=False)
-    print_page(found.page(), console)
-    console.print(f"\nReport   {output / found.report.name}", soft_wrap=True)
-    if isinstance(found, Run) and found.winner:
-        console.print(f"Bundle   {output}/bundle", soft_wrap=True)
-        console.print("\nNext, without torch:", style="bold")
-        text = "Nairobi ni mji mkuu wa Kenya"  # any text does; this one suits what we ship
-        console.print(f'  edgecompress predict {output}/bundle "{text}"', soft_wrap=True)
-        console.print(f"  edgecompress bundle verify {output}/bundle", soft_wrap=True)
-    code: int = found.exit_code
-    return code
+    return show_run(found, output)

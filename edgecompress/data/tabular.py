@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr
 
@@ -25,6 +25,9 @@ class ColumnsData(DrawnData):
     `words` and `tags`. What is left out is found where exactly one column has a common name."""
     classes: tuple[str, ...] = ()
     """Names of the classes in the order of their numbers, where labels or tags are numbers."""
+
+    labelled_by: Literal["model"] | None = None
+    """`model`: nobody has labelled these examples, and the labels are the model's own answers."""
 
     _wanted: Wanted = PrivateAttr(default_factory=Wanted)
 
@@ -68,7 +71,9 @@ class ColumnsData(DrawnData):
             for table in self.tables(split) if self.has_own(split) else ():
                 roles = self.taken(table).by_role
                 said[", ".join(f"{role} from {name!r}" for role, name in roles.items())] = None
-        return {"columns": "; ".join(said), **super().facts()}
+        own = "the model's own answers, so that every accuracy is agreement with the model"
+        by = {"labels": own} if self.labelled_by == "model" else {}
+        return {"columns": "; ".join(said), **by, **super().facts()}
 
 
 class TableData(ColumnsData, FileData):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from edgecompress.checkpoint import folder_digests, has_tokenizer, read_object
 from edgecompress.engine.given_models import (
     check_sections,
     check_start,
@@ -17,12 +18,14 @@ from edgecompress.engine.pipeline import Pipeline
 from edgecompress.engine.recipe import TeacherSpec
 from edgecompress.errors import EdgeCompressError
 from edgecompress.hub import model_folder
+from edgecompress.models.graph import graph_facts
 from edgecompress.onnx_folders import onnx_model_at
 from edgecompress.provenance import code_digest, library_versions
 from edgecompress.reading import at_home
-from edgecompress.training.heads import HeadRules
+from edgecompress.tasks import task as find_task
+from edgecompress.training.heads import HeadRules, class_names, renamed, untrained
 from edgecompress.training.teachers import model_identity
-from edgecompress.values import Candidate, Json, Step, TorchModel, json_digest
+from edgecompress.values import Candidate, Json, OnnxModel, Step, TorchModel, json_digest
 
 
 def open_start(pipeline: Pipeline) -> Candidate:
@@ -51,8 +54,39 @@ def open_start(pipeline: Pipeline) -> Candidate:
         return load_bundle(path)
     graph = onnx_model_at(path)
     if graph is not None:
-        return Candidate(graph)
+        return _exported(pipeline, path, graph)
     return _imported(pipeline, spec, model_head(recipe))
+
+
+def _exported(pipeline: Pipeline, folder: Path, graph: OnnxModel) -> Candidate:
+    """Take a folder of Optimum's form as what it is: a graph, its classes and its tokenizer.
+
+    Without a task that its configuration has a head for, or without a tokenizer, it is the graph.
+    """
+    recipe = pipeline.recipe
+    task = recipe.fields.task
+    described = not graph.parts and (folder / "config.json").is_file()
+    if task is None or not described or not has_tokenizer(folder):
+        return Candidate(graph)
+    config = read_object(folder / "config.json")
+    if untrained(config, task) is not None:
+        return Candidate(graph)
+    module = "edgecompress.training.teacher_tokenizer"
+    names = tuple(one.name for one in graph_facts(graph.path).inputs)
+    key: Json = {"exported": folder_digests(folder), "inputs": names}
+    key |= {"code": code_digest(module), "libraries": library_versions(module)}
+
+    def build(made: Path, _scratch: Path) -> None:
+        from edgecompress.training.teacher_tokenizer import import_tokenizer
+
+        import_tokenizer(folder, names, made / "preprocessor")
+
+    place = pipeline.obtain(json_digest(key), build, "the tokenizer")
+    classes = class_names(config) if find_task(task).labelled else ()
+    labels = renamed(classes, recipe.fields.labels)
+    found = Candidate(graph, place / "preprocessor", task, labels)
+    check_start(recipe, found, label_names(task, pipeline.splits.train))
+    return found
 
 
 def _open_teacher(pipeline: Pipeline, spec: TeacherSpec) -> Candidate:

@@ -24,6 +24,7 @@ from edgecompress.engine.chains import Chain, StageUse
 from edgecompress.engine.observation import on_all, open_targets
 from edgecompress.engine.recipe import Recipe
 from edgecompress.engine.splits import Splits
+from edgecompress.engine.stopping import Search
 from edgecompress.errors import EdgeCompressError, StageError
 from edgecompress.parts import observed_by_part, several
 from edgecompress.progress import Reporter, Silent
@@ -72,6 +73,8 @@ class Pipeline:
         decided the same, not measured.
     threads : int, optional
         How many threads torch computes with, where the recipe does not say so.
+    search : Search, optional
+        Says when stages that are under way are left; never, where it is not given.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class Pipeline:
         *,
         recorded: Sequence[Step] = (),
         threads: int | None = None,
+        search: Search | None = None,
     ) -> None:
         self.recipe = recipe
         self.store = store
@@ -90,6 +94,7 @@ class Pipeline:
         self.reporter = reporter or Silent()
         self.recorded = tuple(recorded)
         self.threads = recipe.fields.threads or threads
+        self.search = search or Search()
         self.teacher: Candidate | None = None
         self.reference: Candidate | None = None
         self.targets = open_targets(recipe)
@@ -277,8 +282,13 @@ class Pipeline:
             reference=self.reference,
             measure=self.time,
             target=self._target,
-            progress=(reporter or self.reporter).advance,
+            progress=reporter.advance if reporter else self._advance,
         )
+
+    def _advance(self, done: float, total: float, what: str = "") -> None:
+        """Say how far a stage is, and leave it where the time for the search is over."""
+        self.search.check()
+        self.reporter.advance(done, total, what)
 
     def time(self, candidates: Sequence[Candidate]) -> list[tuple[Measurement, ...]]:
         """Time ONNX candidates interleaved on this machine, on validation examples."""

@@ -26,6 +26,7 @@ from edgecompress.engine.pipeline import Made, Pipeline
 from edgecompress.engine.recipe import Recipe, load_recipe
 from edgecompress.engine.run_directory import prepare_output, slug, write_directory
 from edgecompress.engine.splits import read_splits
+from edgecompress.engine.stopping import Search
 from edgecompress.errors import DataError, StageError
 from edgecompress.progress import Reporter, Silent
 from edgecompress.provenance import candidate_digest
@@ -59,6 +60,8 @@ def run(
     reporter: Reporter | None = None,
     command: str = "",
     keep: bool = True,
+    time_limit_s: float | None = None,
+    best_so_far: bool = False,
 ) -> RunResult:
     """Run a recipe and write its directory.
 
@@ -78,6 +81,11 @@ def run(
         The command line, for the report.
     keep : bool
         Whether to write every candidate's files; the winner's are in the bundle in any case.
+    time_limit_s : float, optional
+        Seconds after which no further candidate is tried, once one stands; then it is chosen among
+        those that are done, and the others are rows that say so.
+    best_so_far : bool
+        Whether an interruption ends the search in the same way, and not the run.
 
     Returns
     -------
@@ -95,7 +103,8 @@ def run(
     folder = prepare_output(Path(output))
     place = Store(Path(store) if store else default_store())
     with writing_into(folder):
-        return _run(loaded, folder, place, reporter or Silent(), command, keep)
+        search = Search(time_limit_s, best_so_far=best_so_far)
+        return _run(loaded, folder, place, reporter or Silent(), command, keep, search)
 
 
 def observers(recipe: Recipe) -> Observers:
@@ -117,12 +126,18 @@ def observers(recipe: Recipe) -> Observers:
 
 
 def _run(
-    recipe: Recipe, folder: Path, store: Store, tell: Reporter, command: str, keep: bool
+    recipe: Recipe,
+    folder: Path,
+    store: Store,
+    tell: Reporter,
+    command: str,
+    keep: bool,
+    search: Search,
 ) -> RunResult:
     store.sweep()
     splits, test = read_splits(recipe)
     watch = observers(recipe)
-    pipeline = Pipeline(recipe, store, splits, tell)
+    pipeline = Pipeline(recipe, store, splits, tell, search=search)
     try:
         return _run_pipeline(pipeline, watch, test, folder, command, keep)
     finally:
@@ -167,13 +182,24 @@ def _run_pipeline(
     standing = measured_floor(pipeline, start, splits.validation, "validation")
     if standing is not None:
         rows.append(standing.row)
+    search = pipeline.search
     for name, chain in zip(recipe.names, recipe.chains, strict=True):
         row = Row(name, "candidate", chain=tuple(use.label for use in chain))
+        if not search.goes_on():
+            rows.append(search.left_out(row))
+            continue
         tell.section(name)
         try:
             made[name] = pipeline.run_chain(chain, start)
             found = made[name].candidate
             rows.append(_measured(replace(row, steps=found.steps), found, pipeline, watch))
+            search.stands = True
+        except KeyboardInterrupt as stop:
+            made.pop(name, None)
+            if not search.ended_by(stop):
+                raise
+            tell.end(f"{search.reason}; the best of what is done is chosen")
+            rows.append(search.left_out(row))
         except StageError as error:
             made.pop(name, None)
             tell.end(f"failed: {error}")

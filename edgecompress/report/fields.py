@@ -42,6 +42,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "`floor` where the row, or the teacher behind it, does not beat the floor.",
         "pareto": "Whether no other candidate beats it on size, p50 latency and accuracy together.",
         "lost": "Why it was not chosen; null for the winner and for references.",
+        "tried": "Whether its chain was run to its end; false where the time was over.",
         "stages": "What was measured after each stage: `stage`, `seconds`, `size` (bytes), "
         "`latency_p50` (ms), `speedup` and the task's scores on validation; each may be absent.",
     },

@@ -151,6 +151,8 @@ def _verdict(row: Row, result: RunResult) -> Cell:
         return Cell("failed" if row.error else "reference")
     if row.name == result.winner:
         return Cell("chosen", tone="chosen")
+    if not row.tried:
+        return Cell("not tried", tone="error")
     summed = state(row)
     if summed in ("", "pass", "error"):
         return Cell(VERDICTS.get(summed, words.MISSING), tone=summed)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edgecompress.checkpoint import TOKENIZER_FILES
+from edgecompress.checkpoint import has_tokenizer
 from edgecompress.errors import DataError
+from edgecompress.processors.text import DEFAULT_MAX_LENGTH
 from edgecompress.surgery.families import family_of, find_family
 from edgecompress.surgery.onnx_export import input_names
 
@@ -25,7 +27,7 @@ def read_tokenizer(source: Path) -> Any:
     """
     from transformers import AutoTokenizer
 
-    if not any((source / name).is_file() for name in TOKENIZER_FILES):
+    if not has_tokenizer(source):
         raise DataError(
             "the teacher's directory has no tokenizer (tokenizer.json, vocab.txt or a "
             "sentencepiece model); copy it there",
@@ -55,23 +57,64 @@ def write_tokenizer(tokenizer: Any, module: Any, folder: Path) -> None:
     folder : Path
         Made when it does not exist.
     """
+    taken = inspect.signature(module.forward).parameters
+    names = [name for name in tokenizer.model_input_names if name in taken]
+    # Transformers 5 leaves segments out for a tokenizer of no class of its own.
+    if SEGMENTS not in names and find_family(module.config) and SEGMENTS in input_names(module):
+        names.insert(1, SEGMENTS)
+    _write(tokenizer, folder, longest_input(module.config, tokenizer.model_max_length), names)
+
+
+def import_tokenizer(source: Path, inputs: Sequence[str], folder: Path) -> None:
+    """Write the tokenizer that lies beside an exported graph in the form that we read.
+
+    Parameters
+    ----------
+    source : Path
+        Folder with the tokenizer and its model's config.json.
+    inputs : sequence of str
+        What the graph takes.
+    folder : Path
+        Made when it does not exist.
+
+    Raises
+    ------
+    DataError
+        When the tokenizer cannot be read.
+    """
+    from transformers import AutoConfig
+
+    tokenizer = read_tokenizer(source)
+    config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    longest = int(min(tokenizer.model_max_length, DEFAULT_MAX_LENGTH))
+    if getattr(config, "max_position_embeddings", None):
+        family = find_family(config)
+        offset = 0 if family is not None and not family.position_offset else pad_positions(config)
+        longest = min(tokenizer.model_max_length, config.max_position_embeddings - offset)
+    names = [name for name in tokenizer.model_input_names if name in inputs]
+    if SEGMENTS in inputs and SEGMENTS not in names:
+        names.insert(1, SEGMENTS)
+    _write(tokenizer, folder, int(longest), names)
+
+
+def _write(tokenizer: Any, folder: Path, longest: int, names: Sequence[str]) -> None:
     # A limit or padding that someone saved into the file would cut texts silently.
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.save_pretrained(folder)
     file = folder / "tokenizer_config.json"
     document = json.loads(file.read_text(encoding="utf-8"))
-    taken = inspect.signature(module.forward).parameters
-    document["model_max_length"] = longest_input(module.config, tokenizer.model_max_length)
-    names = [name for name in tokenizer.model_input_names if name in taken]
-    # Transformers 5 leaves segments out for a tokenizer of no class of its own.
-    if SEGMENTS not in names and find_family(module.config) and SEGMENTS in input_names(module):
-        names.insert(1, SEGMENTS)
-    document["model_input_names"] = names
+    document["model_max_length"] = longest
+    document["model_input_names"] = list(names)
     for key in ("max_length", "name_or_path", "truncation_strategy", "stride"):
         document.pop(key, None)
     text = json.dumps(document, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
     file.write_text(text, encoding="utf-8")
+
+
+def pad_positions(config: Any) -> int:
+    """Give how many positions lie before the first that the RoBERTa family uses."""
+    return int(config.pad_token_id or 0) + 1
 
 
 def longest_input(config: Any, tokenizer_limit: float) -> int:
@@ -81,5 +124,5 @@ def longest_input(config: Any, tokenizer_limit: float) -> int:
     """
     positions = int(config.max_position_embeddings)
     if family_of(config).position_offset:
-        positions -= int(config.pad_token_id or 0) + 1
+        positions -= pad_positions(config)
     return int(min(tokenizer_limit, positions))

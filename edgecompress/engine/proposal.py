@@ -1,0 +1,184 @@
+"""The recipe for a model and a file of data: what costs nothing first, what must be trained last.
+
+The order is that of cost, so that a good answer stands early however long the rest takes. The
+shapes are those that worked best in docs/small.md.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from edgecompress.engine.looking import FoundData, FoundModel
+from edgecompress.engine.opening import open_start
+from edgecompress.engine.pipeline import Pipeline
+from edgecompress.engine.recipe import Recipe, build_recipe
+from edgecompress.engine.run_directory import slug
+from edgecompress.engine.splits import Splits
+from edgecompress.errors import ArgumentError
+from edgecompress.progress import Reporter
+from edgecompress.store import Store
+from edgecompress.tasks import task as find_task
+from edgecompress.texts import text_of, words_of
+from edgecompress.values import Example, Json
+from edgecompress.writing import replace_file
+from edgecompress.yamlfile import YamlFile
+
+TABLES: Json = {"embedding_bits": 4}
+STATIC: Json = {"method": "average", **TABLES}
+SEEN = 20_000
+"""Examples that a student is shown in all its epochs, where the data have fewer."""
+LARGE = 24_000
+"""Pieces of a vocabulary that is worth cutting; 20,000 of them stay, or 6,000 rows."""
+LATENCY = re.compile(r"(?P<most>[^@]+)(?:@(?P<target>.+))?")
+
+
+def proposed(
+    model: FoundModel,
+    data: FoundData,
+    *,
+    max_drop: str,
+    max_size: str | None = None,
+    max_latency: str | None = None,
+) -> Json:
+    """Give the document of the recipe for what was found.
+
+    Parameters
+    ----------
+    model : FoundModel
+    data : FoundData
+    max_drop, max_size : str
+        Bounds as a recipe writes them, such as ``1%`` and ``25MB``.
+    max_latency : str, optional
+        ``20ms``, or ``20ms@TARGET``.
+
+    Raises
+    ------
+    ArgumentError
+        When the latency is not written so.
+    """
+    task = find_task(model.task)
+    budget: Json = {task.metrics[0].name: {"max_drop": max_drop}}
+    if max_size is not None:
+        budget["size"] = {"max": max_size}
+    targets = ["local"]
+    if max_latency is not None:
+        match = LATENCY.fullmatch(max_latency)
+        if match is None:
+            raise ArgumentError(f"the latency {max_latency!r} is not TIME@TARGET, as 20ms@pi5 is")
+        target = match["target"] or "local"
+        targets += [target] if target not in targets else []
+        budget[f"latency_p50@{target}"] = {"max": match["most"].strip()}
+    document: Json = {"name": slug(Path(model.named).name)[:80], "task": model.task}
+    if model.onnx:
+        document["model"] = model.named
+    else:
+        document["teacher"] = {"model": model.named}
+        if model.fresh:
+            document["teacher"]["finetune"] = {}
+    return {
+        **document,
+        "data": data.document,
+        "seed": 7,
+        "stages": [{"any": _onnx() if model.onnx else _torch(model, len(data.examples))}],
+        "targets": targets,
+        "budget": budget,
+        "minimize": "size",
+    }
+
+
+def _onnx() -> list[Any]:
+    return [
+        ["quantize.dynamic"],
+        [{"quantize.dynamic": TABLES}],
+        [{"quantize.static": STATIC}],
+        ["quantize.weights"],
+    ]
+
+
+def _torch(model: FoundModel, examples: int) -> list[Any]:
+    pieces = model.config.get("vocab_size")
+    large = isinstance(pieces, int) and pieces > LARGE
+    epochs = min(30, max(3, SEEN // max(examples, 1)))
+    pruned: Json = {"prune.structured": {"heads": 0.1, "ffn": 0.2}}
+    trim = {"vocabulary.trim": {"keep": 20_000, "alphabet": "scripts"}}
+    static, dynamic = {"quantize.static": STATIC}, {"quantize.dynamic": TABLES}
+    chains: list[Any] = [
+        ["export", "quantize.dynamic"],
+        ["export", "fuse", dynamic],
+        ["export", "fuse", static],
+        [pruned, "export", "fuse", static],
+    ]
+    if large:
+        chains.append([pruned, trim, "export", "fuse", static])
+    half: Json = {"prune.structured": {"heads": 0.25, "ffn": 0.5}}
+    chains.append([half, {"distil": {"epochs": epochs}}, "export", "fuse", dynamic])
+    small: list[Any] = [{"prune.structured": {"heads": 0.65, "ffn": 0.75}}]
+    if large:
+        small.append({"vocabulary.share": {"rows": 6000}})
+    taught = {"epochs": epochs, "learning_rate": 3.0e-4, "warmup": 0.06, "layer_map": "uniform",
+              "transfer": {"augment": 4}}  # fmt: skip
+    chains.append([*small, {"distil": taught}, "export", "fuse", dynamic])
+    return chains
+
+
+def checked(document: Json, *, complete: bool = True) -> Recipe:
+    """Check a proposed document as any recipe is checked; `complete` is that of `load_recipe`."""
+    return build_recipe(YamlFile(document, None, {}), complete=complete)
+
+
+def write_recipe(document: Json, file: Path, found: Sequence[str]) -> None:
+    """Write the recipe with what was found above it."""
+    said = "".join(f"#   {line}\n" for line in found)
+    body = yaml.dump(document, Dumper=_Plain, sort_keys=False, allow_unicode=True, width=100)
+    again = "# To run it again, changed or not:\n#   edgecompress run recipe.yaml -o OUT\n"
+    replace_file(file, f"# Written by edgecompress compress, which found:\n{said}{again}{body}")
+
+
+class _Plain(yaml.SafeDumper):
+    """Writes what stands twice in a document twice, and no references."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
+        """Have none."""
+        return True
+
+
+def answered(
+    document: Json, data: FoundData, file: Path, store: Store, reporter: Reporter
+) -> FoundData:
+    """Have the model itself answer examples that nobody has labelled, and write both to `file`.
+
+    Accuracy on such data is agreement with the model, which the data say of themselves.
+    """
+    kept = ("name", "task", "teacher", "model", "labels")
+    asked = {key: document[key] for key in kept if key in document}
+    tagged = find_task(document["task"]).target == "tags"
+    examples = [_in_words(one) for one in data.examples] if tagged else data.examples
+    pipeline = Pipeline(checked(asked, complete=False), store, Splits(), reporter)
+    try:
+        start = open_start(pipeline)
+        reporter.begin("labels")
+        found = pipeline.answers(start, examples)
+    finally:
+        pipeline.close()
+    reporter.end("the model's own answers, as the file has none: accuracy is agreement with it")
+    lines: list[Json] = [
+        {"words": words_of(one), "tags": said}
+        if tagged
+        else {"text": text_of(one), "label": said[0]}
+        for one, said in zip(examples, found.labels, strict=True)
+    ]
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    replace_file(file, text)
+    made: Json = {"format": "jsonl", "train": str(file), "labelled_by": "model"}
+    return replace(data, document=made | {"split": data.document["split"]})
+
+
+def _in_words(one: Example) -> Example:
+    return one if "words" in one.inputs else Example({"words": tuple(text_of(one).split())})
