@@ -54,12 +54,14 @@ def compress(
     ----------
     model : path or str
         A Hugging Face directory or hub id, or a directory with an ONNX file beside config.json and
-        a tokenizer, of which int8 and 4-bit forms are tried.
+        a tokenizer, of which int8 and 4-bit forms are tried. Of an ONNX file alone, and of a graph
+        whose task is not known, only size and speed are judged.
     output : path
         Directory to write: recipe.yaml, report.html, bundle/ and all that a run writes.
     data : path
         A file of examples (.csv, .tsv, .jsonl, .parquet, .conll, .txt), or the directory of a data
-        set. Without labels the model's own answers count.
+        set. Without labels the model's own answers count. For a graph without a task: inputs, as
+        `edgecompress quantize` takes them.
     task : str, optional
         What the model answers, such as text-classification; else what config.json says.
     format : str, optional
@@ -110,7 +112,6 @@ def compress(
     folder = prepare_output(Path(output))
     command = shlex.join(["edgecompress", "compress", os.fspath(model), "--data", os.fspath(data)])
     with reporting(progress) as reporter:
-        reporter.section("what was found")
         for line in lines:
             what, _, said = line.partition(": ")
             reporter.begin(what)

@@ -14,12 +14,13 @@ from typing import Any, Literal
 
 from edgecompress.checkpoint import check_folder, find_weights, read_object
 from edgecompress.data import DataConfig, data_config
+from edgecompress.data.tabular import ColumnsData
 from edgecompress.engine.single import guess_task
 from edgecompress.errors import ArgumentError, DataError
 from edgecompress.hub import model_folder
 from edgecompress.onnx_folders import onnx_model_at
 from edgecompress.reading import at_home
-from edgecompress.tables import FORMATS, Table, open_table, take_columns
+from edgecompress.tables import Table, take_columns
 from edgecompress.tasks import task as find_task
 from edgecompress.tasks import task_names, wanted
 from edgecompress.texts import label_of, tags_of
@@ -54,21 +55,25 @@ class FoundModel:
         As a recipe names it: an absolute path, or a hub id.
     onnx : bool
         Whether only ONNX schemes can be tried.
-    task : str
+    task : str or None
+        None of a graph of which nobody knows what it answers.
     labels : tuple of str
         Its classes; empty for a task without.
     config : dict
         Its config.json; empty where it has none.
     fresh : str
         Why its head is to be trained first; empty where it is trained.
+    tokenizer : str or None
+        Folder with the tokenizer of a graph without a task.
     """
 
     named: str
     onnx: bool
-    task: str
-    labels: tuple[str, ...]
+    task: str | None
+    labels: tuple[str, ...] = ()
     config: Json = field(repr=False, default_factory=dict)
     fresh: str = ""
+    tokenizer: str | None = None
 
     @property
     def words(self) -> str:
@@ -77,7 +82,8 @@ class FoundModel:
         form = "ONNX" if self.onnx else "PyTorch"
         classes = f", {len(self.labels)} classes: {_some(self.labels)}" if self.labels else ""
         new = "; its head is new and is fine-tuned first" if self.fresh else ""
-        return f"{' '.join(filter(None, (family, form)))}, {self.task}{classes}{new}"
+        answers = self.task or "no task that is known, so that nothing is scored"
+        return f"{' '.join(filter(None, (family, form)))}, {answers}{classes}{new}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +92,9 @@ class FoundData:
 
     Attributes
     ----------
+    place : Path
     document : dict
-        The `data` of a recipe.
+        The `data` of a recipe; empty for a graph without a task, which is run on it as it is.
     examples : tuple of Example
         Of the file itself, before splits are drawn.
     labelled : bool
@@ -96,14 +103,17 @@ class FoundData:
         Which columns are read.
     """
 
-    document: Json
-    examples: tuple[Example, ...] = field(repr=False)
-    labelled: bool
+    place: Path
+    document: Json = field(default_factory=dict)
+    examples: tuple[Example, ...] = field(repr=False, default=())
+    labelled: bool = True
     taken: str = ""
 
     @property
     def words(self) -> str:
         """Say it in a line."""
+        if not self.document:
+            return f"{self.place.name}, on which forms are calibrated and compared"
         known = Counter(label for one in self.examples for label in _labels(one))
         shown = [f"{label} ({count:,})" for label, count in known.most_common()]
         labels = f"{len(known)} labels: {_some(shown)}" if known else ""
@@ -133,11 +143,15 @@ def look_at_model(model: str, task: str | None, labels: Mapping[str, str]) -> Fo
     folder = place if place.exists() else model_folder(model)
     named = str(place.absolute()) if place.exists() else model
     if folder.is_file():
-        raise DataError(
-            "name the model's folder, in which config.json and the tokenizer lie beside the graph",
-            file=folder,
-        )
+        if task is not None or labels:
+            what = "name the folder in which config.json and the tokenizer lie beside the graph"
+            raise DataError(f"a graph alone has no task; {what}", file=folder)
+        return FoundModel(named, True, None)
     known = task or guess_task(folder)
+    if known is None and onnx_model_at(folder) is not None:
+        config = read_object(folder / "config.json")
+        tokenizer = str(folder.absolute()) if (folder / "tokenizer.json").is_file() else None
+        return FoundModel(named, True, None, config=config, tokenizer=tokenizer)
     if known is None:
         said = ", ".join(map(str, _listed(folder))) or "nothing of a head"
         raise DataError(
@@ -193,6 +207,8 @@ def look_at_data(
     place = at_home(place).absolute()
     if not place.exists():
         raise DataError("there is no such file (--data)", file=place)
+    if model.task is None:
+        return FoundData(place)
     form = form or _format_of(place, model.task)
     document: Json = {"format": form}
     document["root" if form == "datasets" else "train"] = str(place)
@@ -202,8 +218,9 @@ def look_at_data(
     if columns:
         document["columns"] = dict(columns)
     kind, labelled, taken = find_task(model.task), form != "text", ""
-    if form in FORMATS:
-        table = open_table(place, form)
+    described = data_config(document)
+    if isinstance(described, ColumnsData):
+        table = next(iter(described.tables("train")))
         found = take_columns(table, columns or {}, wanted(kind, answers="welcome"), COLUMNS)
         labelled = found.target is not None
         taken = ", ".join(f"{role} from {name!r}" for role, name in found.by_role.items())
@@ -235,7 +252,7 @@ def look_at_data(
             )
         share = 0.2 if len(examples) < FEW else 0.1
         document["split"] = dict.fromkeys(missing, share)
-    return FoundData(document, examples, labelled, taken)
+    return FoundData(place, document, examples, labelled, taken)
 
 
 def _format_of(place: Path, task: str) -> str:

@@ -24,6 +24,7 @@ from edgecompress.engine.splits import Splits
 from edgecompress.errors import ArgumentError
 from edgecompress.progress import Reporter
 from edgecompress.store import Store
+from edgecompress.targets.fleet import find_fleet
 from edgecompress.tasks import task as find_task
 from edgecompress.texts import text_of, words_of
 from edgecompress.values import Example, Json
@@ -63,8 +64,9 @@ def proposed(
     ArgumentError
         When the latency is not written so.
     """
-    task = find_task(model.task)
-    budget: Json = {task.metrics[0].name: {"max_drop": max_drop}}
+    budget: Json = {}
+    if model.task is not None:
+        budget[find_task(model.task).metrics[0].name] = {"max_drop": max_drop}
     if max_size is not None:
         budget["size"] = {"max": max_size}
     targets = ["local"]
@@ -75,30 +77,40 @@ def proposed(
         target = match["target"] or "local"
         targets += [target] if target not in targets else []
         budget[f"latency_p50@{target}"] = {"max": match["most"].strip()}
-    document: Json = {"name": slug(Path(model.named).name)[:80], "task": model.task}
+    document: Json = {"name": slug(Path(model.named).name)[:80]}
+    if model.task is not None:
+        document["task"] = model.task
     if model.onnx:
         document["model"] = model.named
     else:
         document["teacher"] = {"model": model.named}
         if model.fresh:
             document["teacher"]["finetune"] = {}
+    if data.document:
+        document["data"] = data.document
+    fleet = find_fleet()
+    if targets != ["local"] and fleet.file is not None:
+        document["fleet"] = str(fleet.file.absolute())
+    chains = _onnx(model, data) if model.onnx else _torch(model, len(data.examples))
     return {
         **document,
-        "data": data.document,
         "seed": 7,
-        "stages": [{"any": _onnx() if model.onnx else _torch(model, len(data.examples))}],
+        "stages": [{"any": chains}],
         "targets": targets,
         "budget": budget,
         "minimize": "size",
     }
 
 
-def _onnx() -> list[Any]:
+def _onnx(model: FoundModel, data: FoundData) -> list[Any]:
+    run: Json = {} if data.document else {"inputs": str(data.place)}
+    if run and model.tokenizer is not None:
+        run["preprocessor"] = model.tokenizer
     return [
         ["quantize.dynamic"],
         [{"quantize.dynamic": TABLES}],
-        [{"quantize.static": STATIC}],
-        ["quantize.weights"],
+        [{"quantize.static": {**STATIC, **run}}],
+        [{"quantize.weights": run}],
     ]
 
 
@@ -118,13 +130,12 @@ def _torch(model: FoundModel, examples: int) -> list[Any]:
     if large:
         chains.append([pruned, trim, "export", "fuse", static])
     half: Json = {"prune.structured": {"heads": 0.25, "ffn": 0.5}}
-    chains.append([half, {"distil": {"epochs": epochs}}, "export", "fuse", dynamic])
     small: list[Any] = [{"prune.structured": {"heads": 0.65, "ffn": 0.75}}]
     if large:
         small.append({"vocabulary.share": {"rows": 6000}})
-    taught = {"epochs": epochs, "learning_rate": 3.0e-4, "warmup": 0.06, "layer_map": "uniform",
-              "transfer": {"augment": 4}}  # fmt: skip
-    chains.append([*small, {"distil": taught}, "export", "fuse", dynamic])
+    taught = {"distil": {"epochs": epochs, "learning_rate": 3.0e-4, "warmup": 0.06,
+              "layer_map": "uniform", "transfer": {"augment": 4}}}  # fmt: skip
+    chains += [[*first, taught, "export", "fuse", dynamic] for first in ([half], small)]
     return chains
 
 

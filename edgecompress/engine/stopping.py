@@ -62,7 +62,7 @@ class Search:
 
     def left_out(self, row: Row) -> Row:
         """Give the row of a candidate that was not tried, or not to its end."""
-        return replace(row, tried=False, error=f"not tried to its end: {self.reason}")
+        return replace(row, tried=False, error=f"left out: {self.reason}")
 
     def _late(self) -> bool:
         return self.stands and time.monotonic() > self._end

@@ -124,7 +124,12 @@ def losers(facts: Facts) -> tuple[tuple[Row, str], ...]:
 
 def failed(facts: Facts) -> tuple[tuple[Row, str], ...]:
     """Give every row that could not be made, with the reason."""
-    return tuple((row, str(row.error)) for row in facts.rows if row.error)
+    return tuple((row, str(row.error)) for row in facts.rows if row.error and row.tried)
+
+
+def left_out(facts: Facts) -> tuple[tuple[Row, str], ...]:
+    """Give every row whose chain was not run to its end, with the reason."""
+    return tuple((row, str(row.error)) for row in facts.rows if not row.tried)
 
 
 def readings(facts: Facts, row: Row | None) -> Table:

@@ -49,11 +49,12 @@ def headline(result: RunResult, facts: Facts) -> Headline:
             badge,
             _gains(facts) or "A candidate was chosen.",
             display_name(facts.winner),
-            _standing(result, facts),
+            _standing(result, facts) + _untried(facts),
         )
     close = facts.nearest
     subject = display_name(close) if close else ""
     detail = words.plain(verdict.reason).removeprefix(f"nearest is {subject}: ")
+    detail += _untried(facts)
     below = below_floor(close)
     if verdict.state == "undecided" and below is not None:
         teacher = below.reason.startswith("the teacher ")
@@ -103,7 +104,7 @@ def _comparison(ratio: float, more: str, less: str) -> str:
 def _standing(result: RunResult, facts: Facts) -> str:
     """Say where the winner stands among the candidates."""
     passed = sum(state(row) == "pass" for row in facts.candidates)
-    total = len(facts.candidates)
+    total = sum(row.tried for row in facts.candidates)
     if total == 1:
         return "the only candidate" + (", and it keeps the budget" if result.budget else "")
     if not result.budget:
@@ -111,6 +112,15 @@ def _standing(result: RunResult, facts: Facts) -> str:
     if passed <= 1:
         return f"the only one of {total} candidates that keeps the budget"
     return f"{_best(result)} of the {passed} candidates (of {total}) that keep the budget"
+
+
+def _untried(facts: Facts) -> str:
+    """Say how many candidates were left out, and why; empty where none was."""
+    left = [row for row in facts.candidates if not row.tried]
+    if not left:
+        return ""
+    many = "1 more was" if len(left) == 1 else f"{len(left)} more were"
+    return f"; {many} {words.plain(left[-1].error)}"
 
 
 def _best(result: RunResult) -> str:

@@ -152,7 +152,7 @@ def _verdict(row: Row, result: RunResult) -> Cell:
     if row.name == result.winner:
         return Cell("chosen", tone="chosen")
     if not row.tried:
-        return Cell("not tried", tone="error")
+        return Cell("left out", tone="error")
     summed = state(row)
     if summed in ("", "pass", "error"):
         return Cell(VERDICTS.get(summed, words.MISSING), tone=summed)

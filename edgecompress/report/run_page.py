@@ -87,6 +87,7 @@ def _sections(
     alone = Only(PAGE, (Remark("These could not be made; the others went on without them."),))
     lost = _reasons(facts, details.losers(facts))
     failed = _reasons(facts, details.failed(facts))
+    left = _reasons(facts, details.left_out(facts))
     about = f"{name(display_name(shown))}" if shown else ""
     for title, anchor, media, inner in (
         ("All models", "all", EVERYWHERE, _models(result, facts)),
@@ -101,6 +102,7 @@ def _sections(
         ("Answers that changed", "flips", PAGE, _flips(flips, about) if flips and shown else ()),
         (chosen, "lost", EVERYWHERE, lost),
         ("What failed", "failed", EVERYWHERE, (alone, *failed) if failed else ()),
+        ("What was left out", "left", EVERYWHERE, left),
         ("Every reading beside the references", "readings", PAGE, _readings(facts, shown)),
         ("Where and on what", "ground", PAGE, (_ground(result, facts),)),
         ("Use it", "use", PAGE, _use() if facts.winner else ()),

@@ -20,6 +20,9 @@ from helpers import labelled_texts, tagged_examples
 from small_encoders import write_encoder
 
 from edgecompress.bundle import verify_bundle
+from edgecompress.engine.looking import look_at_data, look_at_model
+from edgecompress.engine.proposal import checked, proposed
+from edgecompress.errors import ArgumentError, DataError
 from edgecompress.report.document import from_json
 from edgecompress.results import RunResult
 from edgecompress.texts import label_of, tags_of, text_of, words_of
@@ -127,7 +130,9 @@ def test_a_csv_of_two_classes_becomes_a_bundle_before_the_time_is_over(
     assert result.winner == candidates[0].name
     assert len(candidates) > 4
     assert all("time of 0.1 s was over" in str(row.error) for row in candidates[1:])
-    assert "not tried" in (out / "report.md").read_text()
+    written = (out / "report.md").read_text()
+    assert "What was left out" in written
+    assert f"{len(candidates) - 1} more were left out: the time of 0.1 s was over" in written
     verify_bundle(out / "bundle")
     answer = in_process("predict", out / "bundle", "Kano ta je", "--json")
     assert json.loads(answer.stdout)["label"] == "place"
@@ -248,7 +253,7 @@ def test_interrupted_after_the_first_candidate_it_gives_the_best_so_far(
     result = result_of(out)
     assert result.winner == "quantize.dynamic"
     left = next(row for row in result.rows if row.kind == "candidate" and not row.tried)
-    assert left.error == "not tried to its end: interrupted"
+    assert left.error == "left out: interrupted"
     verify_bundle(out / "bundle")
 
 
@@ -285,16 +290,96 @@ def test_what_cannot_be_guessed_is_asked_for(classifier, reviews, examples, tmp_
 
 
 def test_numbers_of_classes_are_the_models(classifier, examples, tmp_path):
-    from edgecompress.engine.looking import look_at_data, look_at_model
-
     model = look_at_model(str(classifier), None, {})
-    for first, known in ((0, True), (1, False)):
+
+    def look(first: int) -> Any:
         rows = [{"text": text_of(one), "label": first + (label_of(one) == "place")}
                 for one in examples]  # fmt: skip
-        file = write_csv(tmp_path / f"from-{first}.csv", rows)
-        if not known:  # ratings from 1 on: nobody knows which class that is
-            with pytest.raises(Exception, match="--labels person=1"):
-                look_at_data(file, model)
-            continue
-        found = look_at_data(file, model)
-        assert [label_of(one) for one in found.examples] == [label_of(one) for one in examples]
+        return look_at_data(write_csv(tmp_path / f"from-{first}.csv", rows), model)
+
+    found = look(0)
+    assert [label_of(one) for one in found.examples] == [label_of(one) for one in examples]
+    with pytest.raises(DataError, match="--labels person=1"):  # ratings: nobody knows which is 1
+        look(1)
+
+
+def test_labels_rename_the_classes(classifier, examples, tmp_path):
+    names = {"person": "P", "place": "L"}
+    model = look_at_model(str(classifier), None, names)
+    rows = [{"text": text_of(one), "label": names[label_of(one)]} for one in examples]
+    found = look_at_data(write_csv(tmp_path / "letters.csv", rows), model)
+    assert model.labels == ("P", "L")
+    assert {label_of(one) for one in found.examples} == {"P", "L"}
+
+
+def test_a_model_without_a_head_is_fine_tuned_first(classifier, reviews, examples, tmp_path):
+    headless = shutil.copytree(classifier, tmp_path / "headless")
+    config = json.loads((headless / "config.json").read_text())
+    (headless / "config.json").write_text(json.dumps(config | {"architectures": ["BertModel"]}))
+    model = look_at_model(str(headless), "text-classification", {})
+    assert "fine-tuned first" in model.words
+    document = proposed(model, look_at_data(reviews, model), max_drop="1%")
+    assert document["teacher"] == {"model": str(headless), "finetune": {}}
+    assert checked(document).teacher_finetune is not None
+    alone = write_lines(tmp_path / "alone.jsonl", [{"text": text_of(one)} for one in examples])
+    with pytest.raises(DataError, match="give labelled ones"):
+        look_at_data(alone, model)
+
+
+def test_splits_of_their_own_are_not_drawn(classifier, reviews, examples, tmp_path):
+    model = look_at_model(str(classifier), None, {})
+    rows = [{"headline": text_of(one), "category": label_of(one)} for one in examples[:9]]
+    own = write_csv(tmp_path / "test.csv", rows)
+    found = look_at_data(reviews, model, splits={"validation": (), "test": (own,)})
+    assert found.document["test"] == [str(own)]
+    assert found.document["split"] == {"validation": 0.2}
+    alone = write_lines(tmp_path / "alone.jsonl", [{"text": text_of(one)} for one in examples])
+    with pytest.raises(ArgumentError, match="leave --validation and --test out"):
+        look_at_data(alone, model, splits={"test": (alone,)})
+
+
+def test_a_folder_of_datasets_keeps_its_splits_and_names(classifier, examples, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({
+        "sentence": datasets.Value("string"),
+        "label": datasets.ClassLabel(names=["place", "person"]),  # not in the model's order
+    })  # fmt: skip
+    rows = {"sentence": [text_of(one) for one in examples],
+            "label": [int(label_of(one) == "person") for one in examples]}  # fmt: skip
+    data = datasets.Dataset.from_dict(rows, features)
+    datasets.DatasetDict({"train": data, "test": data.select(range(9))}).save_to_disk(
+        tmp_path / "d"
+    )
+    found = look_at_data(tmp_path / "d", look_at_model(str(classifier), None, {}))
+    assert found.document == {"format": "datasets", "root": str(tmp_path / "d"),
+                              "split": {"validation": 0.2}}  # fmt: skip
+    assert [label_of(one) for one in found.examples] == [label_of(one) for one in examples]
+
+
+def test_the_fleet_that_names_a_target_stands_in_the_recipe(
+    classifier, reviews, tmp_path, monkeypatch
+):
+    (tmp_path / "targets.yaml").write_text("pi5: ssh://pi@raspberrypi.local\n")
+    monkeypatch.chdir(tmp_path)
+    model = look_at_model(str(classifier), None, {})
+    wishes = {"max_drop": "1%", "max_latency": "20ms@pi5"}
+    document = proposed(model, look_at_data(reviews, model), **wishes)
+    assert document["fleet"] == str(tmp_path / "targets.yaml")
+    assert document["budget"]["latency_p50@pi5"] == {"max": "20ms"}
+    assert checked(document).fields.targets == ["local", "pi5"]
+
+
+def test_a_graph_whose_task_is_not_known_is_judged_by_its_size(exported, examples, store, tmp_path):
+    """As an export of sentence-transformers is: a graph and a tokenizer, and vectors come out."""
+    folder = shutil.copytree(exported, tmp_path / "sentences")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"architectures": ["BertModel"]}))
+    texts = tmp_path / "texts.txt"
+    texts.write_text("".join(f"{text_of(one)}\n" for one in examples))
+    done = in_process("compress", folder, "--data", texts, "-o", tmp_path / "out",
+                      "--store", store, *QUICK)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "no task that is known, so that nothing is scored" in on_one_line(done.stderr)
+    rows = [row for row in result_of(tmp_path / "out").rows if row.kind == "candidate"]
+    assert [row.error for row in rows] == [None] * 4
+    verify_bundle(tmp_path / "out" / "bundle")
