@@ -10,7 +10,8 @@ from pathlib import Path
 
 from edgecompress.api.arguments import StrPath, StrPaths, reporting, several
 from edgecompress.api.running import Run
-from edgecompress.engine.looking import look_at_data, look_at_model
+from edgecompress.engine.found_data import look_at_data
+from edgecompress.engine.found_model import look_at_model
 from edgecompress.engine.proposal import answered, checked, proposed, write_recipe
 from edgecompress.engine.run import run as run_recipe
 from edgecompress.engine.run_directory import prepare_output

@@ -15,7 +15,8 @@ from typing import Any
 
 import yaml
 
-from edgecompress.engine.looking import FoundData, FoundModel
+from edgecompress.engine.found_data import FoundData
+from edgecompress.engine.found_model import FoundModel
 from edgecompress.engine.opening import open_start
 from edgecompress.engine.pipeline import Pipeline
 from edgecompress.engine.recipe import Recipe, build_recipe

@@ -20,9 +20,10 @@ from helpers import labelled_texts, tagged_examples
 from small_encoders import write_encoder
 
 from edgecompress.bundle import verify_bundle
-from edgecompress.engine.looking import look_at_data, look_at_model
+from edgecompress.engine.found_data import look_at_data
+from edgecompress.engine.found_model import look_at_model
 from edgecompress.engine.proposal import checked, proposed
-from edgecompress.errors import ArgumentError, DataError
+from edgecompress.errors import ArgumentError, DataError, RecipeError
 from edgecompress.report.document import from_json
 from edgecompress.results import RunResult
 from edgecompress.texts import label_of, tags_of, text_of, words_of
@@ -81,6 +82,12 @@ def write_csv(file: Path, rows: Sequence[dict[str, Any]]) -> Path:
 
 def write_lines(file: Path, rows: Sequence[Any]) -> Path:
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+def texts_file(folder: Path, examples: Sequence[Example]) -> Path:
+    file = folder / "texts.txt"
+    file.write_text("".join(f"{text_of(one)}\n" for one in examples))
     return file
 
 
@@ -335,7 +342,11 @@ def test_splits_of_their_own_are_not_drawn(classifier, reviews, examples, tmp_pa
     assert found.document["split"] == {"validation": 0.2}
     alone = write_lines(tmp_path / "alone.jsonl", [{"text": text_of(one)} for one in examples])
     with pytest.raises(ArgumentError, match="leave --validation and --test out"):
-        look_at_data(alone, model, splits={"test": (alone,)})
+        look_at_data(alone, model, splits={"test": (shutil.copyfile(alone, tmp_path / "b.jsonl"),)})
+    with pytest.raises(RecipeError, match=r"^data: .*a test set stays unseen"):
+        look_at_data(reviews, model, splits={"test": (reviews,)})
+    with pytest.raises(RecipeError, match="columns"):  # it has none
+        look_at_data(texts_file(tmp_path, examples), model, columns={"text": "a"})
 
 
 def test_a_folder_of_datasets_keeps_its_splits_and_names(classifier, examples, tmp_path):
@@ -374,8 +385,7 @@ def test_a_graph_whose_task_is_not_known_is_judged_by_its_size(exported, example
     folder = shutil.copytree(exported, tmp_path / "sentences")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"architectures": ["BertModel"]}))
-    texts = tmp_path / "texts.txt"
-    texts.write_text("".join(f"{text_of(one)}\n" for one in examples))
+    texts = texts_file(tmp_path, examples)
     done = in_process("compress", folder, "--data", texts, "-o", tmp_path / "out",
                       "--store", store, *QUICK)  # fmt: skip
     assert done.returncode == 0, done.stderr

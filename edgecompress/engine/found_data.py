@@ -1,7 +1,7 @@
-"""A model and a file of data looked at, for a person who has named nothing else.
+"""A file of data looked at: its format, its columns, its labels, and the splits that it lacks.
 
-What is guessed is what config.json and the file say themselves; where they leave a choice, one
-sentence names the option that makes it.
+What is guessed is what the file says itself; where it leaves a choice, one sentence names the
+option that makes it.
 """
 
 from __future__ import annotations
@@ -12,78 +12,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from edgecompress.checkpoint import check_folder, find_weights, read_object
-from edgecompress.data import DataConfig, data_config
-from edgecompress.data.tabular import ColumnsData
-from edgecompress.engine.single import guess_task
-from edgecompress.errors import ArgumentError, DataError
-from edgecompress.hub import model_folder
-from edgecompress.onnx_folders import onnx_model_at
-from edgecompress.reading import at_home
-from edgecompress.tables import Table, take_columns
-from edgecompress.tasks import task as find_task
-from edgecompress.tasks import task_names, wanted
-from edgecompress.texts import label_of, tags_of
-from edgecompress.training.heads import class_names, renamed, untrained
-from edgecompress.values import Candidate, Example, Json, OnnxModel
+from pydantic import ValidationError
 
-FORMAT_OF = {
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-    ".parquet": "parquet",
-    ".conll": "conll",
-    ".conllu": "conll",
-}
+from edgecompress.data import SPLITS, DataConfig, Split, data_config
+from edgecompress.data.tabular import ColumnsData
+from edgecompress.engine.found_model import FoundModel, some
+from edgecompress.errors import ArgumentError, DataError
+from edgecompress.reading import at_home
+from edgecompress.tables import FORMATS, Table, format_of, take_columns
+from edgecompress.tasks import task as find_task
+from edgecompress.tasks import wanted
+from edgecompress.texts import label_of, tags_of
+from edgecompress.validation import explain
+from edgecompress.values import Example, Json
+from edgecompress.yamlfile import YamlFile
+
 COLUMNS = "--columns {}=COLUMN"
 """How the command line names the column of a role."""
 FEWEST = 20
 """Examples below which three splits say nothing."""
 FEW = 500
 """Examples below which validation and test get a larger share."""
-
-
-@dataclass(frozen=True, slots=True)
-class FoundModel:
-    """What a model is, as far as its files say.
-
-    Attributes
-    ----------
-    named : str
-        As a recipe names it: an absolute path, or a hub id.
-    onnx : bool
-        Whether only ONNX schemes can be tried.
-    task : str or None
-        None of a graph of which nobody knows what it answers.
-    labels : tuple of str
-        Its classes; empty for a task without.
-    config : dict
-        Its config.json; empty where it has none.
-    fresh : str
-        Why its head is to be trained first; empty where it is trained.
-    tokenizer : str or None
-        Folder with the tokenizer of a graph without a task.
-    """
-
-    named: str
-    onnx: bool
-    task: str | None
-    labels: tuple[str, ...] = ()
-    config: Json = field(repr=False, default_factory=dict)
-    fresh: str = ""
-    tokenizer: str | None = None
-
-    @property
-    def words(self) -> str:
-        """Say it in a line."""
-        family = str(self.config.get("model_type") or "")
-        form = "ONNX" if self.onnx else "PyTorch"
-        classes = f", {len(self.labels)} classes: {_some(self.labels)}" if self.labels else ""
-        new = "; its head is new and is fine-tuned first" if self.fresh else ""
-        answers = self.task or "no task that is known, so that nothing is scored"
-        return f"{' '.join(filter(None, (family, form)))}, {answers}{classes}{new}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,65 +65,10 @@ class FoundData:
             return f"{self.place.name}, on which forms are calibrated and compared"
         known = Counter(label for one in self.examples for label in _labels(one))
         shown = [f"{label} ({count:,})" for label, count in known.most_common()]
-        labels = f"{len(known)} labels: {_some(shown)}" if known else ""
+        labels = f"{len(known)} labels: {some(shown)}" if known else ""
         unlabelled = "" if self.labelled else "no labels"
         said = (f"{len(self.examples):,} examples", self.taken, labels, unlabelled)
         return f"{self.document['format']}, {'; '.join(filter(None, said))}"
-
-
-def look_at_model(model: str, task: str | None, labels: Mapping[str, str]) -> FoundModel:
-    """Find out what a model answers.
-
-    Parameters
-    ----------
-    model : str
-        A Hugging Face, Optimum, candidate's or bundle's directory, or a hub id.
-    task : str or None
-        Where a person says it.
-    labels : mapping of str to str
-        Names for its classes.
-
-    Raises
-    ------
-    DataError
-        When there is no such model, or its files do not say what it answers.
-    """
-    place = at_home(model)
-    folder = place if place.exists() else model_folder(model)
-    named = str(place.absolute()) if place.exists() else model
-    if folder.is_file():
-        if task is not None or labels:
-            what = "name the folder in which config.json and the tokenizer lie beside the graph"
-            raise DataError(f"a graph alone has no task; {what}", file=folder)
-        return FoundModel(named, True, None)
-    known = task or guess_task(folder)
-    if known is None and onnx_model_at(folder) is not None:
-        config = read_object(folder / "config.json")
-        tokenizer = str(folder.absolute()) if (folder / "tokenizer.json").is_file() else None
-        return FoundModel(named, True, None, config=config, tokenizer=tokenizer)
-    if known is None:
-        said = ", ".join(map(str, _listed(folder))) or "nothing of a head"
-        raise DataError(
-            f"its files say {said}, and not what it answers; say it with --task "
-            f"({', '.join(task_names())})",
-            file=folder,
-        )
-    kind = find_task(known)
-    if (folder / "candidate.json").is_file():
-        found = Candidate.load(folder)
-        onnx = isinstance(found.model, OnnxModel)
-        return FoundModel(named, onnx, known, renamed(found.labels, labels or None))
-    if (folder / "manifest.json").is_file():
-        what = "a bundle is compressed already; name the model that it was made of"
-        raise DataError(what, file=folder)
-    onnx = onnx_model_at(folder) is not None
-    config = read_object(folder / "config.json") if onnx else check_folder(folder)
-    shapes = None if onnx else find_weights(folder).shapes
-    fresh = untrained(config, known, shapes) or ""
-    if onnx and fresh:
-        raise DataError(f"{fresh}, and an ONNX graph cannot be trained", file=folder)
-    names = renamed(class_names(config), labels or None) if kind.labelled and not fresh else ()
-    return FoundModel(named, onnx, known, names, config, fresh)
 
 
 def look_at_data(
@@ -218,7 +112,11 @@ def look_at_data(
     if columns:
         document["columns"] = dict(columns)
     kind, labelled, taken = find_task(model.task), form != "text", ""
-    described = data_config(document)
+    try:
+        described = data_config(document)
+    except ValidationError as error:
+        source = YamlFile({"data": document}, None, {})
+        raise explain(error, ("data",), source, type_of=None) from None
     if isinstance(described, ColumnsData):
         table = next(iter(described.tables("train")))
         found = take_columns(table, columns or {}, wanted(kind, answers="welcome"), COLUMNS)
@@ -242,7 +140,7 @@ def look_at_data(
     config = data_config(document).for_task(wanted(kind, answers=asked))
     examples = config.read("train")
     _check_labels(model, examples, place)
-    missing = [split for split in ("validation", "test") if not _has(config, split)]
+    missing = [split for split in SPLITS[1:] if not labelled or not _has(config, split)]
     if missing:
         if len(examples) < FEWEST:
             raise DataError(
@@ -259,21 +157,21 @@ def _format_of(place: Path, task: str) -> str:
     if place.is_dir():
         return "datasets"
     suffix = place.suffix.lower()
-    if suffix == ".txt":
-        return "conll" if task == "token-classification" else "text"
-    found = FORMAT_OF.get(suffix)
+    if suffix in (".txt", ".conll"):
+        return "conll" if suffix == ".conll" or task == "token-classification" else "text"
+    found = format_of(place)
     if found is None:
-        known = ", ".join(dict.fromkeys(FORMAT_OF.values()))
+        known = ", ".join((*FORMATS, "conll", "text"))
         raise DataError(f"its name does not say what it is; say it with --format ({known})",
                         file=place)  # fmt: skip
     return found
 
 
-def _has(config: DataConfig, split: str) -> bool:
+def _has(config: DataConfig, split: Split) -> bool:
     """Say whether data names a split of its own."""
     if config.format == "datasets":
         try:
-            return bool(config.read(split))  # type: ignore[arg-type]
+            return bool(config.read(split))
         except DataError:
             return False
     return bool(getattr(config, split))
@@ -305,7 +203,7 @@ def _check_labels(model: FoundModel, examples: Sequence[Example], place: Path) -
     if others:
         left = next((name for name in model.labels if name not in seen), model.labels[0])
         raise DataError(
-            f"the model's classes are {_some(model.labels)}, and the data's labels {_some(seen)}; "
+            f"the model's classes are {some(model.labels)}, and the data's labels {some(seen)}; "
             f"say what each class is called there, such as --labels {left}={others[0]}",
             file=place,
         )
@@ -319,15 +217,3 @@ def _labels(example: Example) -> set[str]:
 
 def _tags(example: Example) -> set[str]:
     return {*tags_of(example), label_of(example)} - {""}
-
-
-def _listed(folder: Path) -> Sequence[Any]:
-    if not (folder / "config.json").is_file():
-        return ()
-    named = read_object(folder / "config.json").get("architectures")
-    return named if isinstance(named, list) else ()
-
-
-def _some(names: Sequence[str], most: int = 10) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
