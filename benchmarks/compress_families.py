@@ -44,7 +44,7 @@ QUICK = {
 def write_model(folder: Path, family: str, task: str, texts: list[str]) -> bool:
     """Write a checkpoint that gives different answers; False where none of `SEEDS` does."""
     import torch
-    from checkpoints import write_checkpoint
+    from checkpoints import write_checkpoint  # type: ignore[import-not-found]
     from tokenizers import Tokenizer
 
     for seed in range(SEEDS):
@@ -63,7 +63,7 @@ def write_model(folder: Path, family: str, task: str, texts: list[str]) -> bool:
 
 def tried(folder: Path, family: str, task: str, limit: str) -> tuple[str, bool]:
     """Compress one model; give the line that tells of it, and whether a bundle answers."""
-    from helpers import labelled_texts
+    from helpers import labelled_texts  # type: ignore[import-not-found]
 
     import edgecompress
     from edgecompress.texts import text_of
@@ -89,13 +89,12 @@ def tried(folder: Path, family: str, task: str, limit: str) -> tuple[str, bool]:
     row = next((one for one in found.rows if one.name == found.winner), None)
     if found.bundle is None or row is None:
         return f"| {family} | {task} | {found.verdict.reason} | | | {seconds:.0f} |", False
-    answer = edgecompress.load(found.bundle)(texts[0])
+    answer = edgecompress.load(found.bundle).predict(texts[0])
     agreement = find(row.measurements, "agreement", split="test")
     shown = f"{agreement.value:.1%}" if agreement is not None else ""
     failed = sum(one.error is not None and one.tried for one in found.rows)
-    return f"| {family} | {task} | {found.winner} | {shown} | {failed} | {seconds:.0f} |", bool(
-        answer
-    )
+    line = f"| {family} | {task} | {found.winner} | {shown} | {failed} | {seconds:.0f} |"
+    return line, answer is not None
 
 
 @click.command()
@@ -103,7 +102,7 @@ def tried(folder: Path, family: str, task: str, limit: str) -> tuple[str, bool]:
 @click.option("--only", multiple=True, help="Families, such as Bert.")
 def main(limit: str, only: tuple[str, ...]) -> None:
     """Print a Markdown table: what was chosen, how often it agrees, how many candidates failed."""
-    from checkpoints import FAMILIES
+    from checkpoints import FAMILIES  # type: ignore[import-not-found]
 
     from edgecompress.errors import EdgeCompressError
 
