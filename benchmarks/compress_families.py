@@ -102,7 +102,7 @@ def tried(folder: Path, family: str, task: str, limit: str) -> tuple[str, bool]:
 @click.option("--only", multiple=True, help="Families, such as Bert.")
 def main(limit: str, only: tuple[str, ...]) -> None:
     """Print a Markdown table: what was chosen, how often it agrees, how many candidates failed."""
-    from checkpoints import FAMILIES  # type: ignore[import-not-found]
+    from checkpoints import FAMILIES
 
     from edgecompress.errors import EdgeCompressError
 

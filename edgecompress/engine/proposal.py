@@ -188,7 +188,7 @@ def answered(
     ]
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     replace_file(file, text)
-    made: Json = {"format": "jsonl", "train": str(file), "labelled_by": "model"}
+    made: Json = {"format": "jsonl", "root": ".", "train": file.name, "labelled_by": "model"}
     return replace(data, document=made | {"split": data.document["split"]})
 
 

@@ -173,6 +173,11 @@ def test_texts_without_labels_are_judged_by_agreement(classifier, examples, stor
     assert done.returncode == 0, done.stderr
     assert "accuracy is agreement with it" in on_one_line(done.stderr)
     assert "agreement with the model" in (tmp_path / "out" / "report.html").read_text()
+    (tmp_path / "out").rename(tmp_path / "moved")  # the recipe and its data go together
+    again = in_process("check", tmp_path / "moved" / "recipe.yaml")
+    assert again.returncode == 0, again.stderr
+    assert "the model's own answers" in on_one_line(again.stdout)
+    (tmp_path / "moved").rename(tmp_path / "out")
     rows = map(json.loads, (tmp_path / "out" / "answered.jsonl").read_text().splitlines())
     told = [row["label"] for row in rows]
     assert sum(a == label_of(b) for a, b in zip(told, examples, strict=True)) > 0.9 * len(told)
