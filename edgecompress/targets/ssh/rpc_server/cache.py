@@ -12,6 +12,7 @@ import shutil
 import signal
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,16 @@ def _bytes_below(folder: Path) -> int:
             found = (Path(place) / name).lstat()
             seen[found.st_dev, found.st_ino] = found.st_size
     return sum(seen.values())
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def end_agents(folder: Path) -> None:
@@ -110,21 +121,22 @@ class Cache:
         for name in ("files", "models", "jobs"):
             (folder / name).mkdir(exist_ok=True)
         swept = 0
-        for old in sorted((folder / "jobs").iterdir()):
-            if not self._alive(old):
-                end_agents(old)
-                shutil.rmtree(old, ignore_errors=True)
-                swept += 1
-        self._session = Path(tempfile.mkdtemp(dir=folder / "jobs"))
-        self._lock = os.open(self._session, os.O_RDONLY | os.O_CLOEXEC)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        with _locked(folder / "jobs"):  # sessions that begin wait for each other
+            for old in sorted((folder / "jobs").iterdir()):
+                if not self._alive(old):
+                    end_agents(old)
+                    shutil.rmtree(old, ignore_errors=True)
+                    swept += 1
+            self._session = Path(tempfile.mkdtemp(dir=folder / "jobs"))
+            self._lock = os.open(self._session, os.O_RDONLY | os.O_CLOEXEC)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
         return {"session": str(self._session), "swept": swept, **self.look(cache)}
 
     @staticmethod
     def _alive(session: Path) -> bool:
         """Whether the RPC server of a session still runs: it holds a lock on its folder.
 
-        One that was made in this second may not have locked it yet.
+        Asked under the lock of the folder of all sessions, so that one that begins has its own.
         """
         try:
             descriptor = os.open(session, os.O_RDONLY)
@@ -136,7 +148,7 @@ class Cache:
             return True
         finally:
             os.close(descriptor)
-        return time.time() - session.stat().st_mtime < 1.0
+        return False
 
     def _file(self, digest: str, name: str) -> Path:
         if not _DIGEST.fullmatch(digest):
@@ -210,11 +222,13 @@ class Cache:
             return {"removed": 0}
         if not (folder / MARKER).is_file():
             raise RequestRefusedError(f"{cache} was not made by edgecompress, so it is left alone")
-        for session in (folder / "jobs").glob("*"):
-            if session != self._session and self._alive(session):
-                raise RequestRefusedError(
-                    f"a job of another connection runs in {cache}; clean when it is over"
-                )
+        if (folder / "jobs").is_dir():
+            with _locked(folder / "jobs"):
+                others = [one for one in (folder / "jobs").iterdir() if one != self._session]
+                if any(map(self._alive, others)):
+                    raise RequestRefusedError(
+                        f"a job of another connection runs in {cache}; clean when it is over"
+                    )
         size = _bytes_below(folder)
         self._session = None
         marker = folder / MARKER
