@@ -318,7 +318,7 @@ def check_stage(stage: Transform, candidate: Candidate, context: Context) -> Can
 
     Beside what `checked` sees, its recorded decisions must give the same again: the model is made a
     second time from them, in a fresh folder and without measuring, and files and decisions are
-    compared.
+    compared. `tell` must say what they are: a report takes a sentence that fails for none.
 
     Raises
     ------
@@ -327,6 +327,11 @@ def check_stage(stage: Transform, candidate: Candidate, context: Context) -> Can
     """
     result = checked(stage, candidate, context)
     recorded = json.loads(json.dumps(result.steps[-1].decisions))
+    try:
+        stage.tell(replace(result.steps[-1], decisions=recorded))
+    except Exception as error:
+        what = f"it cannot tell its own step ({type(error).__name__}: {error})"
+        raise StageError(f"{stage.stage_name()}: {what}") from error
     with temporary() as place:
         for name in ("folder", "scratch"):
             (place / name).mkdir()

@@ -17,7 +17,7 @@ from edgecompress.errors import StageError
 from edgecompress.onnx_folders import onnx_model_at
 from edgecompress.stage import Context, Decisions, Transform, check_stage
 from edgecompress.stages.quantize.dynamic import Dynamic
-from edgecompress.values import Candidate, OnnxModel, TorchModel
+from edgecompress.values import Candidate, OnnxModel, Step, TorchModel
 
 
 class Notes(Transform):
@@ -105,6 +105,12 @@ class NotJson(Notes):
         return self.written(candidate, context, "", place=context.folder)
 
 
+class TellsAnother(Notes):
+    @classmethod
+    def tell(cls, step: Step) -> str:
+        return f"Kept {step.decisions['heads']} heads."
+
+
 class Other(Notes):
     yields = TorchModel
 
@@ -154,6 +160,7 @@ def test_what_was_decided_is_followed_and_not_asked_again(
         (NoStep, "must append exactly one step"),
         (NotJson, "decisions are not JSON"),
         (Other, "promised a TorchModel and gave another"),
+        (TellsAnother, "cannot tell its own step"),
     ],
 )
 def test_a_promise_that_is_broken_is_named(
