@@ -6,7 +6,7 @@
     ├── RecipeError          2   a recipe is wrong: names file, line, key and the nearest valid key
     ├── DataError            2   an input file is wrong: names the file and, if it has one, the line
     ├── ArgumentError        2   arguments exclude each other: says which to leave out
-    ├── MissingExtraError    2   a package is not installed: gives the pip line to run
+    ├── MissingExtraError    2   a package is not installed: gives the line that brings it
     ├── TargetError          1   a target did not answer: names the host and what failed
     ├── StageError           1   a stage failed: names the chain, the stage and the cause
     ├── BundleError          1   a bundle is damaged or of an unknown format: names the file
@@ -107,9 +107,10 @@ class MissingExtraError(EdgeCompressError):
     exit_code = 2
 
     def __init__(self, package: str, extra: str = "build", instead: str = "") -> None:
-        command = f"run: pip install 'edgecompress[{extra}]'"
+        from edgecompress.installing import install_extra  # imports that no help needs
+
         also = f", or {instead}" if instead else ""
-        super().__init__(f"{package} is needed for this; {command}{also}")
+        super().__init__(f"{package} is needed for this; {install_extra(extra)}{also}")
 
 
 class TargetError(EdgeCompressError):

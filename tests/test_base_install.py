@@ -187,5 +187,5 @@ def test_help_needs_no_extra(bare: Bare, arguments: list[str]) -> None:
 def test_what_needs_the_build_extra_says_so(bare: Bare) -> None:
     said = bare("-m", "edgecompress", "check", "recipe.yaml", check=False)
     assert said.returncode == 2
-    assert "pip install 'edgecompress[build]'" in said.stderr
+    assert "in the folder of edgecompress's source run: pip install '.[build]'" in said.stderr
     assert "Traceback" not in said.stderr

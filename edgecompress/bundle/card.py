@@ -174,8 +174,8 @@ def _uneven(slices: Slices, base: str) -> Iterator[Block]:
 
 def _use(result: RunResult) -> Iterator[Block]:
     yield Paragraph(
-        f"With {name('pip install edgecompress')} (onnxruntime, tokenizers, numpy and click; no "
-        "torch), from the bundle's folder:"
+        "Where edgecompress is installed (its base install: onnxruntime, tokenizers, numpy and "
+        "click; no torch), from the bundle's folder:"
     )
     shell = 'edgecompress bundle verify .\nedgecompress predict . "some text"'
     yield blocks.Code(shell, language="sh")

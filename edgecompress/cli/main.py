@@ -12,6 +12,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from typing import NoReturn
 
 import click
 
@@ -98,6 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(0)
     except ModuleNotFoundError as error:
         _debug()
+        if str(error.name).startswith("edgecompress"):
+            _say_fault(error)
         missing = MissingExtraError(error.name or str(error))
         say_error(str(missing))
         sys.exit(missing.exit_code)
@@ -110,11 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(1)
     except Exception as error:  # noqa: BLE001 - the last resort; every room says its own faults
         _debug()
-        say_error(
-            f"this is a fault of edgecompress ({type(error).__name__}: {first_line(error)}); "
-            f"run it again with {DEBUG}=1 and report what is printed"
-        )
-        sys.exit(1)
+        _say_fault(error)
 
 
 def _command(arguments: Sequence[str] | None) -> object:
@@ -156,6 +155,14 @@ def _show(error: click.ClickException) -> None:
         click.echo(context.get_usage(), err=True)
         click.echo(f"Try '{context.command_path} --help' for help.\n", err=True)
     say_error(error.format_message(), "Error")
+
+
+def _say_fault(error: Exception) -> NoReturn:
+    say_error(
+        f"this is a fault of edgecompress ({type(error).__name__}: {first_line(error)}); "
+        f"run it again with {DEBUG}=1 and report what is printed"
+    )
+    sys.exit(1)
 
 
 def _debug() -> None:

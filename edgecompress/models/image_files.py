@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from edgecompress.errors import DataError
+from edgecompress.installing import pip_install
 from edgecompress.reading import PARSER_FAULTS, open_regular, read_json, reading
 from edgecompress.values import Feed, TensorSpec
 
@@ -95,8 +96,8 @@ def image_rows(
         library = importlib.import_module("PIL.Image")
     except ImportError:
         raise DataError(
-            "images are read with Pillow, which is not installed; run: pip install pillow, or "
-            "give arrays (.npz)",
+            "images are read with Pillow, which is not installed; "
+            f"run: {pip_install('pillow')}, or give arrays (.npz)",
             file=files[0].parent,
         ) from None
     (spec,) = specs

@@ -25,6 +25,7 @@ from edgecompress.bundle.signature import (
 from edgecompress.cli.bundle import bundle as command
 from edgecompress.cli.main import cli
 from edgecompress.errors import BundleError, DataError, EdgeCompressError
+from edgecompress.installing import install_extra
 from edgecompress.values import Candidate, file_digest
 
 MakeBundle = Callable[..., Path]
@@ -270,7 +271,7 @@ def test_a_missing_extra_names_the_pip_line(bundle: Path, keys: Path) -> None:
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 2
         assert done.stderr == (
-            "edgecompress: cryptography is needed for this; run: pip install 'edgecompress[sign]'\n"
+            f"edgecompress: cryptography is needed for this; {install_extra('sign')}\n"
         )
 
 

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from click.testing import CliRunner
+from commands import in_process
 
 from edgecompress.cli.main import cli
 
@@ -49,3 +50,10 @@ def test_stages_lists_names_and_fields():
     fields = CliRunner().invoke(cli, ["stages", "quantize.static"]).output
     assert "calibration" in fields
     assert "default" in fields
+
+
+def test_a_module_of_ours_that_is_missing_is_our_fault_and_not_an_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "edgecompress.api.recipes", None)
+    done = in_process("stages")
+    assert done.returncode == 1
+    assert done.stderr.startswith("edgecompress: this is a fault of edgecompress")

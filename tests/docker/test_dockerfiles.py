@@ -35,7 +35,7 @@ def test_hadolint_finds_nothing(file: Path) -> None:
     beside = Path(sys.executable).parent
     hadolint = shutil.which("hadolint", path=str(beside)) or shutil.which("hadolint")
     if hadolint is None:
-        pytest.skip("needs hadolint; pip install 'edgecompress[dev]' brings it")
+        pytest.skip("needs hadolint, which the extra `dev` brings")
     said = subprocess.run([hadolint, str(file)], capture_output=True, text=True, check=False)
     assert (said.returncode, said.stdout + said.stderr) == (0, "")
 

@@ -19,6 +19,7 @@ from prometheus_client.openmetrics.parser import (
 from serving import SERVE, SLOW, Server, Start, ask, running, until
 
 from edgecompress.bundle.digests import core_digest
+from edgecompress.installing import install_extra
 from edgecompress.values import file_digest
 
 TEXTS = ["Muhammadu Buhari je Abuja", "", "Ikeja 🙂 \u200b", "je " * 40 + "Abuja", "a\nb\t\x00"]
@@ -299,7 +300,7 @@ def test_a_missing_extra_names_the_pip_line(tags_bundle: Path, package: str) -> 
     done = fails(str(tags_bundle), code=f"sys.modules[{package!r}] = None")
     assert done.returncode == 2
     assert done.stderr == (
-        f"edgecompress: {package} is needed for this; run: pip install 'edgecompress[serve]'\n"
+        f"edgecompress: {package} is needed for this; {install_extra('serve')}\n"
     )
 
 

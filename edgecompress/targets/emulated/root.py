@@ -13,6 +13,7 @@ import zipfile
 from pathlib import Path
 
 from edgecompress.errors import TargetError
+from edgecompress.installing import pip_install
 from edgecompress.targets.emulated import debian
 from edgecompress.targets.emulated.cpus import CORES, CPUS, Cpu, cpuinfo
 
@@ -42,7 +43,7 @@ def library_versions() -> dict[str, str]:
     except importlib.metadata.PackageNotFoundError as error:
         raise TargetError(
             f"{error.name} is not installed here, so no version of it can be emulated; run: "
-            f"pip install {error.name}"
+            f"{pip_install(str(error.name))}"
         ) from None
 
 
