@@ -20,8 +20,8 @@ from edgecompress.report.csvfile import table_csv
 from edgecompress.report.html import render_html
 from edgecompress.report.main_table import build
 from edgecompress.report.run_page import run_page
-from edgecompress.results import RunResult
-from edgecompress.values import Step
+from edgecompress.results import Row, RunResult
+from edgecompress.values import Measurement, Step
 
 MAIN = "#all ~ .scroll"
 BOXES = """return arguments[0].map(one => one.getBoundingClientRect())
@@ -55,6 +55,24 @@ def test_no_column_hides_on_a_desk(
     heads = browser.find_elements("css selector", f"{MAIN} thead th")
     assert len(heads) == 12
     assert all(head.rect["x"] + head.rect["width"] <= 1400 for head in heads)
+
+
+@pytest.mark.parametrize("width", [1152, 1280, 1366, 1400, 1920])
+def test_no_column_hides_beside_wide_intervals(
+    browser: Any, result: RunResult, tmp_path: Path, width: int
+) -> None:
+    drops = tuple(
+        Measurement("f1_drop", 0.7524, "fraction", split=split, samples=9, interval=(0.7379, 0.768))
+        for split in ("validation", "test")
+    )
+    row = Row("always the most frequent class", "reference", measurements=drops)
+    page = render_html(run_page(replace(result, rows=(row, *result.rows))))
+    assert "−76.80 to −73.79" in page
+    open_page(browser, page, tmp_path, "desk")
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    box = browser.find_element("css selector", MAIN)
+    assert browser.execute_script("return arguments[0].scrollWidth", box) <= box.rect["width"]
 
 
 def test_every_number_is_seen_on_a_phone_without_scrolling_sideways(
