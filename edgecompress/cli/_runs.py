@@ -22,7 +22,7 @@ def show_run(found: Run | MatrixRun, output: Path) -> int:
     if isinstance(found, Run) and found.winner:
         console.print(f"Bundle   {output}/bundle", soft_wrap=True)
         console.print("\nNext, without torch:", style="bold")
-        text = "Nairobi ni mji mkuu wa Kenya"  # any text does; this one suits what we ship
+        text = "Jamhuri ya Kenya"  # any text does; this one suits what we ship
         console.print(f'  edgecompress predict {output}/bundle "{text}"', soft_wrap=True)
         console.print(f"  edgecompress bundle verify {output}/bundle", soft_wrap=True)
     return found.exit_code

@@ -44,7 +44,7 @@ import edgecompress
 
 predictor = edgecompress.load("bundle")
 print(predictor.predict("{text}"))"""
-TEXT = "Nairobi ni mji mkuu wa Kenya"
+TEXT = "Jamhuri ya Kenya"
 """Any text does; this one suits what we ship."""
 
 
