@@ -127,8 +127,10 @@ def stored_twice(path: Path) -> list[str]:
 
 
 def missed_weights(found: Coverage) -> frozenset[str]:
-    """Weights that were written as int8 in QDQ form and are computed in fp32 all the same."""
+    """Weights that were written as int8 in QDQ form and are computed in fp32 all the same.
+
+    A name that ends in a form is given with it and without: it may be an exporter's own.
+    """
     stored = [part.weight for part in found.fp32_linears if part.dequantized]
-    return frozenset(
-        re.sub(r"(_linear|_transposed|_filters)?_quantized$", "", name) for name in stored
-    )
+    names = [name.removesuffix("_quantized") for name in stored]
+    return frozenset(names) | {re.sub(r"_(linear|transposed|filters)$", "", x) for x in names}
