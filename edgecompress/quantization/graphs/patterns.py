@@ -1,7 +1,8 @@
 """Rewrite what ONNX Runtime's transformer optimizer does not recognise in the form that it does.
 
 It was made for the graphs of one exporter. In those of `torch.onnx.export(dynamo=True)` it finds no
-attention and no embedding, and it stumbles over normalizations without a bias.
+attention and no embedding, and it stumbles over normalizations without a bias. When a file is
+loaded, ONNX Runtime knows no GELU in them either.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import numpy as np
 from onnx import NodeProto
 
 from edgecompress.models.storage import StoredModel
+from edgecompress.quantization.graphs.activation_patterns import order_gelu
 from edgecompress.quantization.graphs.attention_patterns import (
     attention_nodes,
     find_attention,
@@ -21,7 +23,7 @@ from edgecompress.quantization.graphs.wiring import Wiring, put_constant, replac
 
 
 def prepare_for_fusion(model: StoredModel) -> bool:
-    """Rewrite attentions, positions and normalizations as ONNX Runtime's optimizer expects them.
+    """Rewrite attentions, positions, normalizations and GELU as ONNX Runtime expects them.
 
     Attentions need queries, keys and values of the same number of heads from linear layers, scores
     divided by the root of the head's size, and no mask but one of the model's inputs.
@@ -42,7 +44,7 @@ def prepare_for_fusion(model: StoredModel) -> bool:
     made: dict[int, list[NodeProto]] = {}
     gone: set[int] = set()
     masks: set[str] = set()
-    biased = False
+    mended = False
     for index, each in enumerate(nodes):
         if each.op_type == "Softmax" and (found := find_attention(each, wiring, trials)):
             if found.known:
@@ -57,10 +59,12 @@ def prepare_for_fusion(model: StoredModel) -> bool:
             gone.add(index)
             made.setdefault(index, []).extend(position_nodes(model, each, words))
         elif each.op_type == "LayerNormalization":
-            biased |= _give_bias(model, each, wiring)
+            mended |= _give_bias(model, each, wiring)
+        elif each.op_type == "Mul":
+            mended |= order_gelu(each, wiring)
     if gone:
         replace_nodes(model, made, gone)
-    return bool(gone) or biased
+    return bool(gone) or mended
 
 
 def _give_bias(model: StoredModel, norm: NodeProto, wiring: Wiring) -> bool:
