@@ -18,7 +18,7 @@ def order_gelu(last: NodeProto, wiring: Wiring) -> bool:
     """Reorder the factors of a GELU whose last product this is; tell whether that was needed."""
     for x, product in (tuple(last.input), tuple(last.input)[::-1]):
         inner = wiring.made_by(product, "Mul")
-        if inner is None or wiring.only_reader(product, "Mul") is not last or x == product:
+        if inner is None or x == product or not wiring.only_reader(product, "Mul"):
             continue
         for half, share in (tuple(inner.input), tuple(inner.input)[::-1]):
             if wiring.scalar(half) != HALF or (curve := _curve(share, wiring)) is None:
