@@ -9,10 +9,14 @@ RUN    ?= runs/quickstart
 export ORT_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test lint format lock pin install clean
+.PHONY: demo pictures test lint format lock pin install clean
 
 demo: $(STAMP)
 	$(BIN)/edgecompress run models/quickstart.yaml -o $(RUN)
+
+# The README's two pictures, of the demo's run; chromium draws the page.
+pictures: demo
+	$(BIN)/python docs/pictures/make.py $(RUN)
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)

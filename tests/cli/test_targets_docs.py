@@ -1,4 +1,4 @@
-"""docs/targets.md, docs/portability.md, README: recipes and fleets are read, commands parsed."""
+"""Pages on targets and starting: their recipes and fleets are read, their commands parsed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edgecompress.targets.kinds.ssh import SshSpec
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "targets.md").read_text(encoding="utf-8")
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+START = (ROOT / "docs" / "start.md").read_text(encoding="utf-8")
 PORTABLE = (ROOT / "docs" / "portability.md").read_text(encoding="utf-8")
 
 
@@ -28,7 +28,7 @@ def blocks(language: str, text: str = PAGE) -> list[str]:
 
 def commands() -> list[list[str]]:
     found = []
-    for block in blocks("sh") + blocks("sh", README) + blocks("sh", PORTABLE):
+    for block in blocks("sh") + blocks("sh", START) + blocks("sh", PORTABLE):
         for line in block.replace("\\\n", " ").splitlines():
             if line.startswith("edgecompress "):
                 found.append(shlex.split(line, comments=True)[1:])
@@ -41,7 +41,8 @@ def test_every_command_is_understood(
 ) -> None:
     """Options and their values are parsed; nothing is run."""
     monkeypatch.chdir(tmp_path)
-    Path("texts.txt").touch()
+    for name in ("texts.txt", "inputs.npz"):
+        Path(name).touch()
     command: click.Command = cli
     context = click.Context(cli)
     while isinstance(command, click.Group):
@@ -75,13 +76,8 @@ def test_the_recipe_of_the_page_is_read(tmp_path: Path) -> None:
 def test_the_recipes_of_the_other_pages_are_read(tmp_path: Path) -> None:
     recipe = "name: x\ntask: text-classification\ndata: {format: cldr}\n"
     recipe += "teacher: {new: {}, finetune: {}}\n"
-    fleet, part = (
-        next(block for block in blocks("yaml", README) if block.startswith(first))
-        for first in ("# targets.yaml", "# in the recipe")
-    )
-    (tmp_path / "targets.yaml").write_text(fleet)
-    (tmp_path / "readme.yaml").write_text(f"{recipe}stages: [export]\n{part}")
-    assert load_recipe(tmp_path / "readme.yaml", ()).fleet.find("pi5").samples == 200
+    (tmp_path / "start.yaml").write_text(blocks("yaml", START)[0])
+    assert load_recipe(tmp_path / "start.yaml", ()).fields.minimize == "size"
     whole = f"{recipe}{''.join(blocks('yaml', PORTABLE))}"
     (tmp_path / "portable.yaml").write_text(whole)
     limits = load_recipe(tmp_path / "portable.yaml", ()).budget
