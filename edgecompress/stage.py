@@ -48,6 +48,8 @@ class Stage(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     accepts: ClassVar[tuple[Kind, ...]] = ()
+    also_called: ClassVar[tuple[str, ...]] = ()
+    """What others call the same thing: who writes that in a recipe is told the stage's name."""
 
     @classmethod
     def stage_name(cls) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
+import re
 import typing
 from collections.abc import Iterable
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from edgecompress.errors import RecipeError
-from edgecompress.words import shortened
+from edgecompress.words import did_you_mean, meant, shortened
 from edgecompress.yamlfile import KeyPath, YamlFile
 
 
@@ -31,12 +31,14 @@ def explain(
     where = (*path, *(part for part in problem["loc"] if not _is_tag(part)))
     if problem["type"] == "extra_forbidden":
         known = _fields_at(type_of, problem["loc"][:-1]) if type_of else []
-        return source.error(f"unknown key{nearest(str(problem['loc'][-1]), known)}", where)
+        return source.error(f"unknown key{meant(str(problem['loc'][-1]), known)}", where)
     if problem["type"] == "missing":
         return source.error("this key is required", where)
     message = problem["msg"].removeprefix("Value error, ")
     given = problem.get("input")
     shown = "" if isinstance(given, dict | list) else f", not {repr(given)[:60]}"
+    if problem["type"] == "literal_error" and isinstance(given, str):
+        shown += did_you_mean(given, re.findall(r"'([^']+)'", problem["ctx"]["expected"]))
     message = shortened(f"{message[:1].lower()}{message[1:]}", 300)
     return source.error(f"{message}{shown}", where)
 
@@ -56,15 +58,3 @@ def _fields_at(model: type[BaseModel], location: Iterable[int | str]) -> list[st
         models = [o for o in options if isinstance(o, type) and issubclass(o, BaseModel)]
         current = models[0] if models else current
     return [field.alias or name for name, field in getattr(current, "model_fields", {}).items()]
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Say «; did you mean 'x'?», or list what is known."""
-    known = sorted(known)
-    within = [name for name in known if word in name.split("_")]
-    close = within or difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    if len(within) > 1:
-        return f"; did you mean {' or '.join(map(repr, within))}?"
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; known: {', '.join(known)}" if known else ""

@@ -245,7 +245,7 @@ def test_a_full_disk_is_one_sentence(place, tmp_path):
         (["check", "tiny.yaml", "--set", "targets=[loca]"], 2, "loca"),
         (["quantize", "nosuch.onnx", "-o", "x"], 2, "no such model"),
         (["stages", "prune.structurd"], 2, "did you mean 'prune.structured'"),
-        (["nosuch"], 2, "No such command"),
+        (["nosuch"], 2, "there is no command"),
         (["run", "tiny.yaml"], 2, "--output"),
     ],
 )

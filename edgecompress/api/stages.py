@@ -13,8 +13,11 @@ from typing import Any, Literal, TypeAlias
 from edgecompress.api.arguments import StrPath, reporting
 from edgecompress.api.options import split_options, takes_data
 from edgecompress.api.stage_results import StageResult, stage_result
+from edgecompress.engine.chains import also_called
 from edgecompress.engine.single import apply_one
 from edgecompress.errors import ArgumentError
+from edgecompress.stage import stage_modules
+from edgecompress.words import meant
 
 Corpus: TypeAlias = "StrPath | Sequence[StrPath | Mapping[str, Any]]"
 
@@ -94,7 +97,7 @@ def prune(
         structured, layers or magnitude.
     DATA_AND_FIELDS
     """
-    return _apply(f"prune.{method}", model, output, fields)
+    return _apply(_variant("prune", method, "method"), model, output, fields)
 
 
 @takes_data
@@ -129,6 +132,7 @@ def quantize(
     ArgumentError
         When the scheme takes no such data.
     """
+    stage = _variant("quantize", scheme, "scheme")
     given = {"inputs": data, "preprocessor": preprocessor}
     files = {field: str(Path(place).absolute()) for field, place in given.items() if place}
     if files and scheme == "dynamic":
@@ -139,7 +143,7 @@ def quantize(
             "--format NAME, or --recipe RECIPE"
         )
     kept = {"force": True} if force else {}
-    return _apply(f"quantize.{scheme}", model, output, {**files, **kept, **fields})
+    return _apply(stage, model, output, {**files, **kept, **fields})
 
 
 @takes_data
@@ -205,6 +209,20 @@ def _texts(corpus: Corpus) -> list[Any]:
         else:
             found.append(text if text == "train" else str(Path(text).absolute()))
     return found
+
+
+def _variant(family: str, name: str, argument: str) -> str:
+    """Give the stage of a family, such as ``quantize.static``.
+
+    Raises
+    ------
+    ArgumentError
+        When it has none of that name, with the nearest.
+    """
+    if f"{family}.{name}" not in stage_modules():
+        known = also_called(f"{family}.")
+        raise ArgumentError(f"there is no {argument} {name!r}{meant(name, known, known)}")
+    return f"{family}.{name}"
 
 
 def _apply(

@@ -19,6 +19,7 @@ import click
 
 import edgecompress.api
 from edgecompress.api.arguments import described
+from edgecompress.cli import _completion
 from edgecompress.cli._values import (
     AutoOr,
     named_bounds,
@@ -36,7 +37,7 @@ _SETTINGS = {"multiple": True, "metavar": "KEY=VALUE"}
 _KINDS: dict[str, dict[str, Any]] = {
     "str": {},
     "path": {"type": PATH},
-    "path or str": {},
+    "path or str": {"shell_complete": _completion.files},
     "str or iterable": {},
     "int": {"type": COUNT},
     'int or "auto"': {"type": AutoOr(), "metavar": "auto|N"},
@@ -61,6 +62,12 @@ _ALIKE: dict[str, dict[str, Any]] = {
     "settings": {"flags": ("--set", "settings")},
     "recipe_settings": {"flags": ("--set-recipe", "recipe_settings")},
     "output": {"flags": ("-o", "--output")},
+    "recipe": {"shell_complete": _completion.recipes},
+    "task": {"shell_complete": _completion.tasks},
+    "format": {"shell_complete": _completion.formats},
+    "scheme": {"shell_complete": _completion.stages_of("quantize")},
+    "method": {"shell_complete": _completion.stages_of("prune")},
+    "target": {"shell_complete": _completion.targets},
     "preprocessor": {"flags": ("--tokenizer", "--preprocessor", "preprocessor")},
     "store": {
         "type": click.Path(path_type=Path, file_okay=False),

@@ -64,6 +64,8 @@ def answer(found: Any, as_json: bool) -> None:
     say_json(text or json.dumps(document, indent=1, ensure_ascii=False))
 
 
+USAGE = 2
+"""Exit code of a command that was not typed as it must be."""
 LONGEST_MESSAGE = 700
 """Characters of an error: what is longer quotes something absurd. Begin and end remain."""
 

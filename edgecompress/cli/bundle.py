@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from edgecompress.cli._functions import command_of
+from edgecompress.cli._groups import Group
 from edgecompress.cli._output import answer, show
 from edgecompress.errors import EdgeCompressError
 
@@ -57,8 +58,13 @@ def _diff(function: Any, as_json: bool, exit_code: bool, **options: Any) -> int:
 _VERIFIED = "Ends with exit code 1 and the name of the file when one was changed, added or lost."
 _SIZE = {"type": click.FloatRange(min=0, min_open=True), "metavar": "GB"}
 
-bundle = click.Group(
+bundle = Group(
     "bundle",
+    also_called={
+        "show": ("info", "inspect"),
+        "verify": ("check", "validate"),
+        "diff": ("compare",),
+    },
     help="Look after a bundle, the directory that deploys a model.",
     commands={
         "diff": _diff,

@@ -11,12 +11,14 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NoReturn
 
 import click
 
 from edgecompress import __version__
+from edgecompress.cli._commands import ALSO_CALLED, GROUPS
+from edgecompress.cli._groups import Group, Lines, what_is_wrong
 from edgecompress.cli._output import say_error
 from edgecompress.errors import EdgeCompressError, MissingExtraError
 from edgecompress.launched import process_count, process_rank
@@ -28,31 +30,29 @@ DEBUG = "EDGECOMPRESS_DEBUG"
 """Variable of the environment that shows where an error came from."""
 
 
-MODULES = {
-    "bundle": ("bundle",),
-    "compress": ("compress",),
-    "image": ("image",),
-    "measure": ("evaluate", "profile", "sensitivity"),
-    "one_stage": ("distil", "export", "factorize", "finetune", "prune", "quantize", "trim"),
-    "predict": ("predict",),
-    "recipes": ("check", "run", "schema", "stages"),
-    "reproduce": ("reproduce",),
-    "serve": ("serve",),
-    "targets": ("targets",),
-}
-"""The commands of each module here."""
+class Commands(Group):
+    """All commands; the module of one is imported when it is asked for."""
 
+    def sections(self) -> Iterator[tuple[str, Lines]]:
+        """Give the groups of commands."""
+        for title, commands in GROUPS.items():
+            yield title, [(name, said) for name, (_, said) in commands.items()]
 
-class Commands(click.Group):
-    """A group that imports the module of a command when it is asked for."""
+    def known(self) -> Iterable[str]:
+        """Give the commands, and those below them (``bundle verify``)."""
+        for name in self.list_commands(None):
+            yield name
+            below = self.get_command(None, name) if name in ("bundle", "targets") else None
+            yield from (f"{name} {one}" for one in getattr(below, "commands", ()))
+        yield from ("--help", "--version")
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        """Names of all commands, in the order of the alphabet."""
-        return sorted(name for names in MODULES.values() for name in names)
+    def list_commands(self, ctx: click.Context | None) -> list[str]:  # noqa: ARG002
+        """Names of all commands, in the order of the help."""
+        return [name for commands in GROUPS.values() for name in commands]
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+    def get_command(self, ctx: click.Context | None, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """Import one command's module."""
-        module = next((one for one, names in MODULES.items() if cmd_name in names), None)
+        module = next((found[cmd_name][0] for found in GROUPS.values() if cmd_name in found), None)
         if module is None:
             return None
         found: click.Command = getattr(
@@ -61,15 +61,21 @@ class Commands(click.Group):
         return found
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Commands,
+    also_called=ALSO_CALLED,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="`edgecompress COMMAND --help` explains a command and its options.",
+)
 @click.version_option(__version__, prog_name="edgecompress")
 def cli() -> None:
-    """Make a transformer small for a CPU at the edge, and prove what it cost.
+    r"""Make a model small and fast for CPUs at the edge, and prove what it cost.
 
-    Prune and distil in PyTorch, export to ONNX, quantize, measure on every target, choose within a
-    budget, and deploy without torch. Start with:
+    Start with a model and a file of your data, or with a recipe:
 
-        edgecompress run models/quickstart.yaml -o runs/quickstart
+    \b
+        edgecompress compress MODEL --data reviews.csv -o runs/small
+        edgecompress run quickstart -o runs/quickstart
     """
 
 
@@ -154,7 +160,7 @@ def _show(error: click.ClickException) -> None:
     if context is not None:
         click.echo(context.get_usage(), err=True)
         click.echo(f"Try '{context.command_path} --help' for help.\n", err=True)
-    say_error(error.format_message(), "Error")
+    say_error(what_is_wrong(error), "Error")
 
 
 def _say_fault(error: Exception) -> NoReturn:

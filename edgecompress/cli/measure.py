@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from edgecompress.cli import _completion
 from edgecompress.cli._functions import command_of
 from edgecompress.cli._output import say, say_error, say_json, show, usage_errors
 from edgecompress.cli._values import milliseconds, whole_numbers
@@ -32,7 +33,12 @@ def evaluate(function: Any, as_json: bool, **options: Any) -> None:
     "measuring.profile",
     also=[_LINES],
     changes={
-        "models": {"type": str, "nargs": -1, "metavar": "MODEL…"},
+        "models": {
+            "type": str,
+            "nargs": -1,
+            "metavar": "MODEL…",
+            "shell_complete": _completion.files,
+        },
         "target": {"metavar": "TARGET"},
         "targets": {"type": _FILE},
         "affinity": {"callback": whole_numbers(0)},

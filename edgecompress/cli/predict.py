@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import sys
@@ -20,6 +19,7 @@ from edgecompress.cli._values import named_columns
 from edgecompress.errors import DataError
 from edgecompress.runtime.lines import Source, arriving
 from edgecompress.tables import SUFFIXES, examples, open_table, take_columns
+from edgecompress.words import nearest
 
 if TYPE_CHECKING:
     from edgecompress.runtime import Predictor
@@ -241,7 +241,7 @@ def _document(line: str, number: int, file: Path, forms: Sequence[Form]) -> _Ask
     if isinstance(document, dict) and not document.keys() & fields.keys():
         near = next(
             (f'; is {json.dumps(key[:40], ensure_ascii=False)} meant to be "{close[0]}"?'
-             for key in document if (close := difflib.get_close_matches(key, fields, n=1))),
+             for key in document if (close := nearest(key, fields))),
             "",
         )  # fmt: skip
         names = " nor ".join(f'"{name}"' for name in fields)

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from edgecompress.cli import _completion
 from edgecompress.cli._functions import command_of
 from edgecompress.cli._output import say
 from edgecompress.cli._runs import show_run
@@ -21,7 +22,10 @@ def check(function: Any, **options: Any) -> None:
     say(str(function(**options)))
 
 
-@command_of("recipes.list_stages", changes={"name": {"argument": True}})
+@command_of(
+    "recipes.list_stages",
+    changes={"name": {"argument": True, "shell_complete": _completion.stages}},
+)
 def stages(function: Any, **options: Any) -> None:
     """List stages or fields."""
     say(str(function(**options)))

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgecompress.cli import _completion
 from edgecompress.cli._functions import command_of
+from edgecompress.cli._groups import Group
 from edgecompress.cli._output import say_error
 from edgecompress.words import printable
 
@@ -18,7 +20,12 @@ _FLEET = {
     "metavar": "FILE",
     "type": click.Path(exists=True, dir_okay=False, path_type=Path),
 }
-_NAMES = {"argument": True, "nargs": -1, "metavar": "NAME…"}
+_NAMES = {
+    "argument": True,
+    "nargs": -1,
+    "metavar": "NAME…",
+    "shell_complete": _completion.targets,
+}
 
 
 def _draw(function: Any, **options: Any) -> int:
@@ -34,8 +41,9 @@ def _do(function: Any, **options: Any) -> int:
 
 
 _BOTH = {"names": _NAMES, "targets": _FLEET}
-targets = click.Group(
+targets = Group(
     "targets",
+    also_called={"list": ("ls", "show"), "check": ("test",), "prepare": ("setup",)},
     help="""Look at targets, set them up, and clean them.
 
     NAME is a name of the fleet file (targets.yaml), or a URL; `list` shows what URLs there are.

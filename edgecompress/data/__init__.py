@@ -6,7 +6,6 @@ Adding a format is adding one file that defines one `DataConfig`, or an entry po
 
 from __future__ import annotations
 
-import difflib
 import functools
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +15,7 @@ from edgecompress.data.files import FileData
 from edgecompress.discovery import found_classes
 from edgecompress.errors import DataError
 from edgecompress.values import Json
+from edgecompress.words import meant
 
 __all__ = [
     "GROUP",
@@ -57,9 +57,8 @@ def data_class(name: object) -> type[DataConfig]:
     """
     found = _classes().get(name) if isinstance(name, str) else None
     if found is None:
-        near = difflib.get_close_matches(str(name), data_formats(), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(data_formats())}"
-        raise DataError(f"unknown data format {name!r}; {hint}")
+        called = {one: kind.also_called for one, kind in _classes().items()}
+        raise DataError(f"unknown data format {name!r}{meant(str(name), called, called)}")
     return found
 
 

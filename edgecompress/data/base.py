@@ -30,6 +30,9 @@ class DataConfig(BaseModel, ABC):
     """What becomes of a test that mostly stands in train or validation, too: it is refused, or
     ``accept`` scores it all the same."""
 
+    also_called: ClassVar[tuple[str, ...]] = ()
+    """What others call the format: who writes that is told its name."""
+
     licence: ClassVar[str] = ""
     """What all data of this format is licensed under, where one licence is known."""
 

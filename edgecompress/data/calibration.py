@@ -6,7 +6,6 @@ the data itself. Those of ``calibration/`` are found by name, others by path.
 
 from __future__ import annotations
 
-import difflib
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from edgecompress.reading import at_home
 from edgecompress.resources import resource_folder
 from edgecompress.texts import label_of, tags_of, text_of, words_of
 from edgecompress.values import Example, Json, json_digest
-from edgecompress.words import shortened
+from edgecompress.words import meant, shortened
 from edgecompress.yamlfile import read_yaml
 
 Array = np.ndarray[Any, Any]
@@ -220,11 +219,9 @@ def load_calibration(name_or_path: str | Path) -> CalibrationSet:
     if file.suffix not in SUFFIXES and "/" not in given:
         file = resource_folder("calibration") / f"{given}.yaml"
         if not file.is_file():
-            near = difflib.get_close_matches(given, calibration_names(), n=1)
-            known = ", ".join(calibration_names())
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {known}"
             raise DataError(
-                f"no calibration set is called {given!r}; {hint} (or give the path of a .yaml file)"
+                f"no calibration set is called {given!r}{meant(given, calibration_names())} "
+                "(or give the path of a .yaml file)"
             )
     try:
         document = read_yaml(file).document
@@ -246,11 +243,5 @@ def _explain(error: ValidationError) -> str:
     problem = error.errors()[0]
     key = shortened(".".join(map(str, problem["loc"])), 80)
     if problem["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(key, CalibrationSet.model_fields, n=1)
-        hint = (
-            f"did you mean {near[0]!r}?"
-            if near
-            else "there are " + ", ".join(CalibrationSet.model_fields)
-        )
-        return f"unknown key {key!r}; {hint}"
+        return f"unknown key {key!r}{meant(key, CalibrationSet.model_fields)}"
     return f"{key}: {problem['msg']}"

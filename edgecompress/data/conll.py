@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from edgecompress.data.files import FileData
 from edgecompress.textfiles import conll_lines, conll_sentences
@@ -26,6 +26,8 @@ from edgecompress.values import Example
 
 class ConllData(FileData):
     """CoNLL files with two columns: word and IOB2 tag."""
+
+    also_called: ClassVar[tuple[str, ...]] = ("conll2003", "iob", "bio")
 
     format: Literal["conll"] = "conll"
 

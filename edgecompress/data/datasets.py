@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -35,6 +35,8 @@ SAVED = ("dataset_dict.json", "dataset_info.json", "state.json")
 
 class DatasetsData(ColumnsData):
     """A data set in a folder, or of the hub."""
+
+    also_called: ClassVar[tuple[str, ...]] = ("huggingface", "hf", "arrow")
 
     format: Literal["datasets"] = "datasets"
     root: Path | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from edgecompress.data.tabular import TableData
 from edgecompress.tables import Table, json_table
@@ -11,6 +11,8 @@ from edgecompress.tables import Table, json_table
 
 class JsonlData(TableData):
     """Files of JSON lines; a file that begins with ``[`` is read as one list."""
+
+    also_called: ClassVar[tuple[str, ...]] = ("json", "ndjson", "json-lines")
 
     format: Literal["jsonl"] = "jsonl"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from edgecompress.data.files import FileData
 from edgecompress.textfiles import read_lines
@@ -14,6 +14,8 @@ from edgecompress.values import Example
 
 class TextData(FileData):
     """Plain text files; empty lines are passed over."""
+
+    also_called: ClassVar[tuple[str, ...]] = ("txt", "plain", "lines")
 
     format: Literal["text"] = "text"
 

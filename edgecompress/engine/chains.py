@@ -11,8 +11,9 @@ from typing import Any
 from edgecompress.engine.learned_ranges import check_learned_ranges
 from edgecompress.errors import StageError
 from edgecompress.stage import Kind, Observer, Stage, Transform, stage_class, stage_modules
-from edgecompress.validation import nearest, validated
+from edgecompress.validation import validated
 from edgecompress.values import OnnxModel, TorchModel
+from edgecompress.words import meant
 from edgecompress.yamlfile import KeyPath, YamlFile
 
 MAX_CANDIDATES = 500
@@ -154,8 +155,22 @@ def _made(name: str, fields: Any, path: KeyPath, source: YamlFile) -> Stage:
 def find_stage(name: str, source: YamlFile, path: KeyPath) -> type[Stage]:
     """Find a stage's class; an unknown name gets the nearest right one."""
     if name not in stage_modules():
-        raise source.error(f"unknown stage {name!r}{nearest(name, stage_modules())}", path)
+        known = also_called("")
+        raise source.error(f"unknown stage {name!r}{meant(name, known, known)}", path)
     return stage_class(name)
+
+
+def also_called(prefix: str) -> dict[str, tuple[str, ...]]:
+    """Give the stages that begin with `prefix`, without it, each with what else it is called."""
+    found = {}
+    for name in stage_modules():
+        if name.startswith(prefix):
+            try:
+                others = stage_class(name).also_called
+            except (ImportError, StageError):  # another's; it is said where it is used
+                others = ()
+            found[name.removeprefix(prefix)] = (name, *others)
+    return found
 
 
 def check_order(

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from edgecompress.data import SPLITS, DataConfig, Split, data_config
+from edgecompress.data import SPLITS, DataConfig, Split, data_class, data_config
 from edgecompress.data.tabular import ColumnsData
 from edgecompress.engine.found_model import FoundModel, some
 from edgecompress.errors import ArgumentError, DataError
@@ -116,7 +116,7 @@ def look_at_data(
         described = data_config(document)
     except ValidationError as error:
         source = YamlFile({"data": document}, None, {})
-        raise explain(error, ("data",), source, type_of=None) from None
+        raise explain(error, ("data",), source, type_of=data_class(document["format"])) from None
     if isinstance(described, ColumnsData):
         table = next(iter(described.tables("train")))
         found = take_columns(table, columns or {}, wanted(kind, answers="welcome"), COLUMNS)

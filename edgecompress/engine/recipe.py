@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgecompress.all_metrics import bounded
-from edgecompress.data import DataConfig, data_config, data_schema
+from edgecompress.data import DataConfig, data_class, data_config, data_schema
 from edgecompress.engine.chains import (
     MEASURED,
     Chain,
@@ -34,8 +34,9 @@ from edgecompress.results import Limit
 from edgecompress.stage import Observer, Stage, Transform, stage_class, stage_modules
 from edgecompress.targets.fleet import Fleet, find_fleet, load_fleet
 from edgecompress.training.new_teacher import NewTeacher
-from edgecompress.validation import explain, nearest, validated
+from edgecompress.validation import explain, validated
 from edgecompress.values import Candidate, Json, OnnxModel, TorchModel
+from edgecompress.words import meant
 from edgecompress.yamlfile import KeyPath, Settings, YamlFile, apply_settings, read_yaml
 
 
@@ -203,7 +204,8 @@ def build_recipe(source: YamlFile, *, complete: bool = True) -> Recipe:
             if fields.task is not None:
                 data = data.for_task(wanted(task(fields.task)))
         except ValidationError as error:
-            raise explain(error, ("data",), source, type_of=None) from None
+            kind = data_class(fields.data["format"])
+            raise explain(error, ("data",), source, type_of=kind) from None
         except DataError as error:
             raise source.error(error.message, ("data",)) from None
     chains = expand(fields.stages, ("stages",), source)
@@ -273,13 +275,14 @@ def _limit(key: str, spec: LimitSpec, fields: RecipeFields, source: YamlFile) ->
 def _known_metric(name: str, source: YamlFile, path: KeyPath) -> Metric:
     known = {one.name: one for one in bounded()}
     if name not in known:
-        raise source.error(f"unknown metric {name!r}{nearest(name, known)}", path)
+        titles = {one.name: (one.title,) for one in known.values()}
+        raise source.error(f"unknown metric {name!r}{meant(name, known, titles)}", path)
     return known[name]
 
 
 def _known_target(name: str, fields: RecipeFields, source: YamlFile, path: KeyPath) -> None:
     if name not in fields.targets:
-        raise source.error(f"no target {name!r} in targets{nearest(name, fields.targets)}", path)
+        raise source.error(f"no target {name!r} in targets{meant(name, fields.targets)}", path)
 
 
 def starts_as_onnx(model: str | None) -> bool:

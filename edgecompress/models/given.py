@@ -17,8 +17,8 @@ from edgecompress.arrayfiles import MAGIC, read_arrays
 from edgecompress.errors import DataError
 from edgecompress.models.graph import GraphInput, tensor_inputs
 from edgecompress.reading import open_regular, reading
-from edgecompress.validation import nearest
 from edgecompress.values import Feed, OnnxModel
+from edgecompress.words import meant
 
 
 def file_items(models: Sequence[OnnxModel], file: Path) -> list[list[Feed]]:
@@ -40,7 +40,7 @@ def file_items(models: Sequence[OnnxModel], file: Path) -> list[list[Feed]]:
     known = sorted({found.name for inputs in graphs for found in inputs})
     for name in items[0]:
         if name not in known:
-            raise DataError(f"array {name!r} is no input{nearest(name, known)}", file=file)
+            raise DataError(f"array {name!r} is no input{meant(name, known)}", file=file)
     made: dict[tuple[GraphInput, ...], list[Feed]] = {}
     for inputs in graphs:
         if inputs not in made:
@@ -110,7 +110,7 @@ def _placed(items: Sequence[Feed]) -> Iterable[tuple[str, Feed]]:
 def _fitted(wanted: GraphInput, item: Feed, place: str, file: Path) -> np.ndarray:
     """Check that an array is what an input takes, and give it in the input's dtype."""
     if wanted.name not in item:
-        raise DataError(f"input {wanted.name!r} is missing{nearest(wanted.name, item)}", file=file)
+        raise DataError(f"input {wanted.name!r} is missing{meant(wanted.name, item)}", file=file)
     array, name = item[wanted.name], f"array {place + wanted.name!r}"
     try:
         dtype = np.dtype(wanted.dtype)

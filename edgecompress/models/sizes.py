@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from edgecompress.errors import RecipeError
-from edgecompress.validation import nearest
 from edgecompress.values import TensorSpec
+from edgecompress.words import meant
 
 LENGTH = 32
 """Tokens, or whatever else a size counts of which nothing is known: a short sentence."""
@@ -272,4 +272,4 @@ def _unknown(name: str, known: set[str], specs: Iterable[TensorSpec]) -> str:
                 return f"the graph calls this axis {size!r}; set that"
     if not known:
         return "the graph leaves no size open; leave it out"
-    return f"the graph has no size of this name{nearest(name, known)}"
+    return f"the graph has no size of this name{meant(name, known)}"

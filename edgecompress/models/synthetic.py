@@ -14,8 +14,8 @@ from edgecompress.models.graph import graph_facts
 from edgecompress.models.made import Range, made_row, number_specs
 from edgecompress.models.runner import open_onnx
 from edgecompress.models.sizes import DEFAULT, SizePlan, resolved
-from edgecompress.validation import nearest
 from edgecompress.values import Feed, OnnxModel, TensorSpec
+from edgecompress.words import meant
 
 COUNT = 16
 """Items that are made: enough that no cache holds the answers."""
@@ -61,7 +61,7 @@ def synthetic_items(
     for name, bound in bounds.items():
         if name not in inputs:
             raise RecipeError(
-                f"the graph has no such input{nearest(name, inputs)}", key=f"inputs.bounds.{name}"
+                f"the graph has no such input{meant(name, inputs)}", key=f"inputs.bounds.{name}"
             )
         if isinstance(bound, int) and bound < 1:
             raise RecipeError(f"a bound is at least 1, not {bound}", key=f"inputs.bounds.{name}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgecompress.service.limits import Limits
 from edgecompress.values import Json
+from edgecompress.words import did_you_mean
 
 if TYPE_CHECKING:
     from edgecompress.tasks.asking import Field, Form
@@ -113,9 +113,8 @@ def read_body(body: bytes, limits: Limits) -> Asked:
         raise RefusedError(422, f"the body must be a JSON object; {known.how}")
     unknown = [key for key in document if key not in known.keys]
     if unknown:
-        near = difflib.get_close_matches(unknown[0][:40], known.keys, n=1)
-        meant = f"; did you mean {near[0]!r}?" if near else ";"
-        raise RefusedError(422, f"unknown key {_short(unknown[0])}{meant} {known.how}")
+        near = did_you_mean(unknown[0], known.keys) or ";"
+        raise RefusedError(422, f"unknown key {_short(unknown[0])}{near} {known.how}")
     asked = _asked(document, known)
     _check_sizes(asked, limits)
     return asked

@@ -25,6 +25,7 @@ from edgecompress.values import Candidate, Example, Json, Step, TorchModel
 class Distil(ScheduleFields, Transform):
     """Knowledge distillation; the teacher's outputs are computed once for all runs."""
 
+    also_called: ClassVar[tuple[str, ...]] = ("knowledge-distillation", "kd")
     accepts: ClassVar[tuple[Kind, ...]] = (TorchModel,)
     yields: ClassVar[Kind] = TorchModel
     needs_data: ClassVar[bool] = True

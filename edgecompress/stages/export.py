@@ -24,6 +24,7 @@ EXAMPLES = 2
 class Export(Transform):
     """From a PyTorch model to an fp32 ONNX file with dynamic batch and sequence axes."""
 
+    also_called: ClassVar[tuple[str, ...]] = ("onnx", "to_onnx", "convert")
     accepts: ClassVar[tuple[Kind, ...]] = (TorchModel,)
     yields: ClassVar[Kind] = OnnxModel
     lossless: ClassVar[bool] = True

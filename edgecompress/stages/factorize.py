@@ -61,6 +61,7 @@ class Rank(BaseModel):
 class Factorize(Transform):
     """Low-rank products by singular values, weighed by what real texts put in."""
 
+    also_called: ClassVar[tuple[str, ...]] = ("low-rank", "svd")
     accepts: ClassVar[tuple[Kind, ...]] = (TorchModel,)
     yields: ClassVar[Kind] = TorchModel
     needs_data: ClassVar[bool] = True

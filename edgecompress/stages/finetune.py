@@ -14,6 +14,7 @@ from edgecompress.values import Candidate, Step, TorchModel
 class Finetune(ScheduleFields, Transform):
     """Cross entropy with the training labels; the best epoch on validation data is kept."""
 
+    also_called: ClassVar[tuple[str, ...]] = ("train", "training", "qat")
     accepts: ClassVar[tuple[Kind, ...]] = (TorchModel,)
     yields: ClassVar[Kind] = TorchModel
     needs_data: ClassVar[bool] = True

@@ -19,6 +19,7 @@ from pydantic import Field
 from edgecompress.errors import StageError
 from edgecompress.stage import Context, Decisions, Kind, Transform
 from edgecompress.values import Candidate, Json, Measurement, OnnxModel, Step, find
+from edgecompress.words import meant
 
 SINGLES = (
     "tidy",
@@ -64,6 +65,7 @@ class _Trial:
 class Fuse(Transform):
     """Fuse attention, GELU and normalizations where that makes the model faster."""
 
+    also_called: ClassVar[tuple[str, ...]] = ("optimize", "attention-fusion")
     accepts: ClassVar[tuple[Kind, ...]] = (OnnxModel,)
     yields: ClassVar[Kind] = OnnxModel
     lossless: ClassVar[bool] = True
@@ -197,8 +199,7 @@ class _Workshop:
 
         for name in stage.fusions:
             if name not in FUSIONS:
-                known = ", ".join(FUSIONS)
-                raise StageError(f"fuse knows no fusion {name!r}: there are {known}")
+                raise StageError(f"fuse knows no fusion {name!r}{meant(name, FUSIONS)}")
         self.stage, self.candidate, self.context = stage, candidate, context
         self.tournament = Tournament(candidate, context, stage.tolerance)
         self.source, self.log = self.tournament.source, self.tournament.log

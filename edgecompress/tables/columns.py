@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -11,7 +10,7 @@ from edgecompress.errors import DataError
 from edgecompress.tables.base import Table
 from edgecompress.tables.cells import as_label, as_tags, as_text, as_words
 from edgecompress.values import Example
-from edgecompress.words import shortened
+from edgecompress.words import did_you_mean, shortened
 
 NAMES: Mapping[str, tuple[str, ...]] = {
     "text": (
@@ -106,7 +105,7 @@ def take_columns(
     for role, name in columns.items():
         if role not in wanted.roles:
             known = _listed(wanted.roles)
-            near = _near(role, wanted.roles)
+            near = did_you_mean(role, wanted.roles)
             raise DataError(f"columns are named for {known}, not for {role!r}{near}")
         check_column(table, name, hint.format(role))
     forms = [form for form in wanted.forms if columns.keys() & set(form)] or list(wanted.forms)
@@ -255,15 +254,10 @@ def _missing(table: Table, name: str, hint: str) -> DataError:
     known = shortened(", ".join(map(repr, shown)), 200)
     return DataError(
         f"there is no column {shortened(name, 60)!r} among {known}"
-        f"{_near(name, [one[:100] for one in shown[:100]])} ({hint})",
+        f"{did_you_mean(name, [one[:100] for one in shown[:100]])} ({hint})",
         file=table.file,
         line=1 if table.lines else None,
     )
-
-
-def _near(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _listed(names: Sequence[str]) -> str:

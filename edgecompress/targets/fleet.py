@@ -12,6 +12,7 @@ folder of edgecompress; the first that is there counts.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,9 @@ from edgecompress.errors import RecipeError
 from edgecompress.reading import at_home
 from edgecompress.targets.kinds import forms, kind_of, kinds
 from edgecompress.targets.spec import TargetSpec
-from edgecompress.validation import nearest, validated
+from edgecompress.validation import validated
 from edgecompress.values import Json
+from edgecompress.words import did_you_mean
 from edgecompress.yamlfile import YamlFile, read_yaml
 
 FILE = "targets.yaml"
@@ -50,11 +52,26 @@ class Fleet(BaseModel):
         kind = kind_of(name)
         if kind is not None:
             return kind(name=name, url=name)
-        place = f"in {self.file}" if self.file else f"and there is no {FILE}"
+        known = self._known(name)
+        near = did_you_mean(name, known, known)
+        place = f"in {self.file}" if self.file else f"in {FILE}, and there is no such file here"
         raise RecipeError(
-            f"unknown target {name!r}{nearest(name, self.targets)}: it is no {forms()}, "
-            f"{place}{' either' if self.file else ''}"
+            f"unknown target {name!r}{near} (a target is {forms()}, or a name {place})"
         )
+
+    def _known(self, name: str) -> dict[str, tuple[str, ...]]:
+        """Give the targets that `name` may have been meant for, each with what it is without URL.
+
+        ``cortex-a72`` lacks what its URL begins with, ``emulate://cortex-a72`` has it wrong.
+        """
+        found: dict[str, tuple[str, ...]] = dict.fromkeys(self.targets, ())
+        begin = re.match(r"\w+:/+", name)
+        rest = name[begin.end() :] if begin else name
+        for kind, one in kinds().items():
+            found |= {url: (url.rpartition("://")[2],) for url in one.urls()}
+            if "://" in one.form and (begin or ("@" in name and "@" in one.form)):
+                found[f"{kind}://{rest}"] = () if begin else (rest,)
+        return found
 
 
 def load_fleet(file: Path) -> Fleet:

@@ -5,7 +5,6 @@ Entry points of the group ``edgecompress.tasks`` name a `Task` each.
 
 from __future__ import annotations
 
-import difflib
 import functools
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from edgecompress.tasks.asking import TEXT, WORDS
 from edgecompress.tasks.base import Floor, Output, Task
 from edgecompress.tasks.rows import Row, Rows
 from edgecompress.values import Candidate, Example
+from edgecompress.words import meant
 
 __all__ = [
     "GROUP",
@@ -74,9 +74,8 @@ def task(name: str) -> Task:
     """
     found = _tasks().get(name)
     if found is None:
-        near = difflib.get_close_matches(name, task_names(), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(task_names())}"
-        raise DataError(f"unknown task {name!r}; {hint}")
+        called = {one: kind.also_called for one, kind in _tasks().items()}
+        raise DataError(f"unknown task {name!r}{meant(name, called, called)}")
     return found
 
 

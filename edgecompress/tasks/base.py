@@ -72,6 +72,8 @@ class Task(ABC):
 
     name: ClassVar[str]
     """As recipes write it."""
+    also_called: ClassVar[tuple[str, ...]] = ()
+    """What others call it (a pipeline, a usual data set): who writes that is told its name."""
     auto_class: ClassVar[str]
     """Name of the transformers class that loads a model for it."""
     metrics: ClassVar[tuple[Metric, ...]]

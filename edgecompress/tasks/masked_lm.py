@@ -89,6 +89,7 @@ class MaskedLM(Task):
     """A piece of the vocabulary for every hidden piece."""
 
     name: ClassVar[str] = "masked-lm"
+    also_called: ClassVar[tuple[str, ...]] = ("fill-mask", "mlm", "language-modeling")
     auto_class: ClassVar[str] = "AutoModelForMaskedLM"
     metrics: ClassVar[tuple[Metric, ...]] = (LIKELIHOOD, GUESSED)
     labelled: ClassVar[bool] = False

@@ -24,6 +24,11 @@ class TextClassification(OneLabel):
     """One label per text."""
 
     name: ClassVar[str] = "text-classification"
+    also_called: ClassVar[tuple[str, ...]] = (
+        "sentiment-analysis",
+        "sequence-classification",
+        "sst2",
+    )
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
     metrics: ClassVar[tuple[Metric, ...]] = (metrics.ACCURACY, metrics.MACRO_F1, metrics.ECE)
     does: ClassVar[str] = "gives a text one label (text classification)"

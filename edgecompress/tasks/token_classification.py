@@ -40,6 +40,7 @@ class TokenClassification(Task):
     """One label per word."""
 
     name: ClassVar[str] = "token-classification"
+    also_called: ClassVar[tuple[str, ...]] = ("ner", "pos", "named-entity-recognition", "tagging")
     auto_class: ClassVar[str] = "AutoModelForTokenClassification"
     metrics: ClassVar[tuple[Metric, ...]] = (
         metrics.F1,

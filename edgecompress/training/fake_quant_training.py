@@ -33,6 +33,7 @@ from edgecompress.training.qat_fields import Qat
 from edgecompress.training.rows import TorchRows
 from edgecompress.training.together import current_team
 from edgecompress.values import Json
+from edgecompress.words import meant
 
 
 class FakeQuantized:
@@ -264,12 +265,7 @@ def _ends_of_others(part: nn.Embedding | UsedRows) -> tuple[torch.Tensor, torch.
 
 
 def _check_excluded(module: Any, plan: Qat) -> None:
-    from difflib import get_close_matches
-
     known: Mapping[str, Any] = dict(module.named_modules())
     for name in plan.exclude:
         if name not in known:
-            near = get_close_matches(name, known, n=1, cutoff=0.0)
-            raise StageError(
-                f"qat excludes {name}, which this model has not; the nearest is {near[0]}"
-            )
+            raise StageError(f"qat excludes {name}, which this model has not{meant(name, known)}")

@@ -16,8 +16,8 @@ import yaml
 
 from edgecompress.errors import DataError
 from edgecompress.tasks import task as find_task
-from edgecompress.validation import nearest
 from edgecompress.values import Example, Json
+from edgecompress.words import meant
 
 Renaming = Mapping[str, str] | Literal["new"] | None
 """What a recipe says of a head: names for its classes, that a new one is wanted, or nothing."""
@@ -160,7 +160,7 @@ def renamed(names: Sequence[str], given: Renaming) -> tuple[str, ...]:
     mapping = given if isinstance(given, Mapping) else {}
     for name in mapping:
         if name not in names:
-            raise DataError(f"labels: the head has no class {name!r}{nearest(name, names)}")
+            raise DataError(f"labels: the head has no class {name!r}{meant(name, names)}")
     found = tuple(mapping.get(name, name) for name in names)
     twice = next((name for name in found if found.count(name) > 1), None)
     if twice is not None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 from commands import in_process
@@ -57,3 +59,40 @@ def test_a_module_of_ours_that_is_missing_is_our_fault_and_not_an_extra(monkeypa
     done = in_process("stages")
     assert done.returncode == 1
     assert done.stderr.startswith("edgecompress: this is a fault of edgecompress")
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "commands.md").read_text(encoding="utf-8")
+
+
+def lines_of_the_page():
+    for title, lines in cli.sections():
+        yield f"## {title}"
+        for name, said in lines:
+            yield f"| `edgecompress {name}` | {said} |"
+            below = cli.get_command(None, name)
+            for _, more in below.sections() if isinstance(below, click.Group) else ():
+                yield from (f"| `edgecompress {name} {one}` | {text} |" for one, text in more)
+
+
+def test_the_page_of_commands_is_the_help():
+    expected = list(lines_of_the_page())
+    assert [line for line in PAGE.splitlines() if line in expected] == expected
+    assert PAGE.count("| `edgecompress ") == sum(line.startswith("|") for line in expected)
+
+
+@pytest.mark.parametrize("group", [(), ("bundle",), ("targets",)])
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_help_has_whole_sentences_at_any_width(group, width, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(width))
+    asked = in_process(*group, "--help")
+    alone = in_process(*group)
+    assert (asked.returncode, alone.returncode) == (0, 2)
+    assert alone.stdout.partition("\n")[2] == asked.stdout.partition("\n")[2]
+    assert alone.stderr == ""
+    text = " ".join(asked.stdout.split())
+    found = cli.get_command(None, group[0]) if group else cli
+    for _, lines in found.sections():
+        for name, said in lines:
+            assert f"{name} {said}" in text
+            assert said.endswith(".")
+    assert "..." not in text.replace("[ARGS]...", "")

@@ -41,7 +41,7 @@ def run(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
         (["--inputs", "none.npz"], "File 'none.npz' does not exist"),
         (["--targets", "none.yaml"], "File 'none.yaml' does not exist"),
         (["--compare"], "--compare takes two models, not 1"),
-        (["--thread", "2"], "No such option"),
+        (["--thread", "2"], "there is no option --thread; did you mean '--threads'"),
         (["--size", "tme=4"], "no size of this name; did you mean 'time'"),
         (["--size", "ids.0=4"], "the graph calls this axis 'time'; set that"),
         (["--bound", "idz=4"], "no such input; did you mean 'ids'"),

@@ -143,7 +143,7 @@ def test_bad_input_ends_in_words(place: Path, capsys: pytest.CaptureFixture[str]
     assert run(["sensitivity", str(place / "int8.onnx"), "--store", str(place / "store")]) == 1
     assert "int8.onnx is quantized already" in capsys.readouterr().err
     assert ask(place, "--layer", "/clasifier/MatMul") == 1
-    assert "the nearest is /classifier/MatMul" in capsys.readouterr().err
+    assert "did you mean '/classifier/MatMul'" in capsys.readouterr().err
     assert run(["sensitivity", str(place / "none.onnx"), "--store", str(place / "store")]) == 2
     assert ask(place, "--compare", str(place)) == 2
     assert "--compare takes an ONNX file" in capsys.readouterr().err

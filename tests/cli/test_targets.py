@@ -79,7 +79,7 @@ def test_list_without_a_fleet(tmp_path: Path) -> None:
         (["clean", "ssh://pi:secret@pi4"], "a password has no place in a URL"),
         (["check", "--targets", "none.yaml"], "File 'none.yaml' does not exist"),
         (["prepare"], "Missing argument 'NAME…'"),
-        (["chek", "local"], "No such command 'chek'"),
+        (["chek", "local"], "there is no command 'chek'; did you mean 'check'"),
     ],
 )
 def test_what_is_wrong_is_one_sentence(arguments: list[str], said: str, tmp_path: Path) -> None:

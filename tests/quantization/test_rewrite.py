@@ -231,7 +231,7 @@ def test_what_stays_fp32_has_a_reason(tmp_path: Path) -> None:
 def test_mistakes_are_named(tmp_path: Path) -> None:
     product = helper.make_node("MatMul", ["rows", "square"], ["y"], "product")
     model = linear_model(tmp_path / "m.onnx", [LOOK_UP, product])
-    with pytest.raises(StageError, match="no layer or weight named prodct; the nearest is product"):
+    with pytest.raises(StageError, match="no layer or weight named prodct; did you mean 'product'"):
         check_excluded(read_model(model.path), ["prodct"])
     with pytest.raises(StageError, match="no activation range was measured for rows"):
         rewrite(read_model(model.path), Scheme(ranges={}))

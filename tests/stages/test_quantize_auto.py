@@ -189,7 +189,7 @@ def test_bad_input_is_refused_in_words(planted, answered, tmp_path):
         Auto().apply(quantized, told(tmp_path / "1", answered))
     with pytest.raises(StageError, match=r"there are none: give `data.validation`"):
         Auto(forms=("dynamic",)).apply(planted, told(tmp_path / "2", ()))
-    with pytest.raises(StageError, match="the nearest is /classifier/MatMul"):
+    with pytest.raises(StageError, match="did you mean '/classifier/MatMul'"):
         Auto(exclude=("/clasifier/MatMul",)).apply(planted, told(tmp_path / "3", answered))
     with pytest.raises(StageError, match=r"set forms: \[dynamic\]"):
         plain = vars(small_context(tmp_path / "4", validation=answered))

@@ -62,7 +62,7 @@ def test_what_is_left_out_is_named(exported, tmp_path):
 
 
 def test_a_wrong_name_or_kind_is_refused(exported, tmp_path):
-    with pytest.raises(StageError, match="the nearest is /classifier/MatMul"):
+    with pytest.raises(StageError, match="did you mean '/classifier/MatMul'"):
         Dynamic(exclude=("/clasifier/MatMul",)).apply(exported, small_context(tmp_path))
     with pytest.raises(StageError, match="put `export` before it"):
         Dynamic().apply(Candidate(TorchModel(tmp_path)), small_context(tmp_path))

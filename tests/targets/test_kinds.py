@@ -64,7 +64,7 @@ def test_every_kind_is_found_and_brings_its_own_settings() -> None:
         assert kind.form.partition("://")[0] == name
     assert kind_of("ssh") is None  # a name that a fleet may give
     assert kind_of("local://x") is None
-    with pytest.raises(RecipeError, match=r"unknown target 'ftp://x': it is no .*ssh://…"):
+    with pytest.raises(RecipeError, match=r"unknown target 'ftp://x'.*: a target is .*ssh://…"):
         open_target("ftp://x")
 
 

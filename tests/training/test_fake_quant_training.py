@@ -182,7 +182,7 @@ def test_what_is_excluded_stays_fp32_in_both(tmp_path):
     decided = static.steps[-1].decisions["exceptions"]
     assert set(decided) == {"/classifier/MatMul", "/bert/encoder/layer.0/intermediate/dense/MatMul"}
     assert set(decided.values()) == {"training has learned no range for its input"}
-    with pytest.raises(StageError, match=r"excludes clasifier.*the nearest is classifier"):
+    with pytest.raises(StageError, match=r"excludes clasifier.*did you mean 'classifier"):
         trained(tmp_path / "x", start, Qat(exclude=("clasifier",)))
 
 

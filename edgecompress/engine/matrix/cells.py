@@ -24,8 +24,8 @@ from typing import Any
 from edgecompress.engine.recipe import Recipe, RecipeFields, build_recipe
 from edgecompress.engine.recipe_paths import absolute_paths
 from edgecompress.errors import DataError, RecipeError
-from edgecompress.validation import nearest
 from edgecompress.values import Json
+from edgecompress.words import meant
 from edgecompress.yamlfile import KeyPath, Settings, YamlFile, apply_settings, read_yaml
 
 MATRIX = "matrix"
@@ -161,11 +161,11 @@ def select(matrix: Matrix, only: Sequence[str]) -> tuple[MatrixCell, ...]:
         if not equals:
             raise RecipeError(f"--only wants AXIS=VALUE, not {part!r}")
         if axis not in matrix.axes:
-            known = nearest(axis, matrix.axes)
+            known = meant(axis, matrix.axes)
             raise RecipeError(f"the matrix has no axis {axis!r}{known}", key=f"--only {part}")
         values = [str(one) for one in matrix.axes[axis]]
         if value not in values:
-            known = nearest(value, values)
+            known = meant(value, values)
             raise RecipeError(f"{axis} has no value {value!r}{known}", key=f"--only {part}")
         wanted.setdefault(axis, set()).add(value)
     return tuple(
@@ -243,9 +243,7 @@ def _check_use(document: Json, given: Mapping[str, Any], source: YamlFile) -> No
         elif isinstance(value, str):
             for name in PLACEHOLDER.findall(value):
                 if name not in given:
-                    raise source.error(
-                        f"unknown placeholder {{{name}}}{nearest(name, given)}", path
-                    )
+                    raise source.error(f"unknown placeholder {{{name}}}{meant(name, given)}", path)
                 used.add(name)
                 places += 1
                 if places > MAX_PLACES:

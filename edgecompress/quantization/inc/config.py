@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from edgecompress.errors import StageError
 from edgecompress.values import Json
+from edgecompress.words import meant
 
 Scheme = Literal["static", "dynamic"]
 Method = Literal["minmax", "histogram"]
@@ -107,6 +107,4 @@ def check_excluded(names: Sequence[str], known: Sequence[str]) -> None:
     """
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise StageError(f"the model has no linear layer called {name!r}{hint}")
+            raise StageError(f"the model has no linear layer called {name!r}{meant(name, known)}")

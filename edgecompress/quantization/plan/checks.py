@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from difflib import get_close_matches
 
 from onnx import TensorProto
 
@@ -22,6 +21,7 @@ from edgecompress.quantization.graphs.normalizations import fold_normalizations
 from edgecompress.quantization.plan.planning import regions_of
 from edgecompress.quantization.plan.quant_plan import Kernel, QuantPlan
 from edgecompress.quantization.plan.scheme import NOT_ASKED
+from edgecompress.words import meant
 
 QUANTIZED = frozenset(
     {
@@ -135,8 +135,7 @@ def check_excluded(model: StoredModel, names: Iterable[str]) -> None:
     name_nodes(model)
     known = {name for layer in find_layers(model) for name in (layer.node, *layer.weights)}
     for name in sorted(set(names) - known):
-        near = get_close_matches(name, known, n=1, cutoff=0.0)
-        hint = f"; the nearest is {near[0]}" if near else ""
+        hint = meant(name, known)
         raise StageError(f"exclude: the model has no layer or weight named {name}{hint}")
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import Literal
 
 from edgecompress.errors import StageError
@@ -18,6 +17,7 @@ from edgecompress.quantization.arithmetic.blocks import fitting_block
 from edgecompress.quantization.graphs.constants import lift_constants
 from edgecompress.quantization.graphs.layers import Layer, find_layers, name_nodes
 from edgecompress.values import Json
+from edgecompress.words import meant
 
 Form = Literal["dynamic", "static", "int8", "int4", "fp32"]
 """Of a linear layer ``dynamic``, ``static`` (how its input gets its int8) or ``fp32``; of a table
@@ -116,9 +116,7 @@ def chosen_units(units: tuple[Unit, ...], names: Iterable[str]) -> tuple[Unit, .
     known = {name: unit for unit in units for name in (*unit.weights, *unit.nodes)}
     for name in wanted:
         if name not in known:
-            near = get_close_matches(name, known, n=1, cutoff=0.0)
-            hint = f"; the nearest is {near[0]}" if near else ""
-            raise StageError(f"the model has no layer or weight named {name}{hint}")
+            raise StageError(f"the model has no layer or weight named {name}{meant(name, known)}")
     if not wanted:
         return units
     found = {known[name].name for name in wanted}

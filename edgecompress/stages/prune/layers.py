@@ -14,6 +14,7 @@ from edgecompress.values import Candidate, Step, TorchModel
 class Layers(Transform):
     """Fewer layers; which ones go is measured by what the model loses without them."""
 
+    also_called: ClassVar[tuple[str, ...]] = ("depth", "drop-layers")
     accepts: ClassVar[tuple[Kind, ...]] = (TorchModel,)
     yields: ClassVar[Kind] = TorchModel
     needs_data: ClassVar[bool] = True

@@ -23,6 +23,7 @@ GAINS = (
 class Magnitude(Transform):
     """Zeros for the smallest weights (unstructured, N:M or blocks): a smaller download only."""
 
+    also_called: ClassVar[tuple[str, ...]] = ("unstructured", "sparsity", "sparse")
     accepts: ClassVar[tuple[Kind, ...]] = (TorchModel,)
     yields: ClassVar[Kind] = TorchModel
 

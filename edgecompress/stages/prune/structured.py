@@ -24,6 +24,7 @@ MEASURED_WIDTHS = 16
 class Structured(Transform):
     """Smaller matrices, by a calibration pass over training examples."""
 
+    also_called: ClassVar[tuple[str, ...]] = ("heads", "neurons", "ffn", "width")
     accepts: ClassVar[tuple[Kind, ...]] = (TorchModel,)
     yields: ClassVar[Kind] = TorchModel
     needs_data: ClassVar[bool] = True

@@ -36,6 +36,7 @@ ERROR_WITHOUT_TASK = 0.01
 class Auto(LinearTypes, Judged):
     """The fastest int8 model within a budget of accuracy: int8 or fp32 chosen for each layer."""
 
+    also_called: ClassVar[tuple[str, ...]] = ("mixed", "mixed-precision", "autotune")
     accepts: ClassVar[tuple[Kind, ...]] = (OnnxModel,)
     yields: ClassVar[Kind] = OnnxModel
 

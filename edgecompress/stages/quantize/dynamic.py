@@ -19,6 +19,7 @@ from edgecompress.values import Candidate, OnnxModel, Step
 class Dynamic(LinearTypes, TableTypes, Judged):
     """Int8 weights, and activations quantized at run time, for linear layers and embeddings."""
 
+    also_called: ClassVar[tuple[str, ...]] = ("int8", "ptq")
     accepts: ClassVar[tuple[Kind, ...]] = (OnnxModel,)
     yields: ClassVar[Kind] = OnnxModel
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 class Half(InputFiles, Judged):
     """Store weights in fp16 or bf16, and compute in them where that is faster."""
 
+    also_called: ClassVar[tuple[str, ...]] = ("fp16", "float16", "bf16", "bfloat16")
     accepts: ClassVar[tuple[Kind, ...]] = (OnnxModel,)
     yields: ClassVar[Kind] = OnnxModel
 

@@ -25,6 +25,7 @@ class IncAuto(IncCalibration):
     that it becomes.
     """
 
+    also_called: ClassVar[tuple[str, ...]] = ("neural-compressor",)
     accepts: ClassVar[tuple[Kind, ...]] = (TorchModel,)
     yields: ClassVar[Kind] = OnnxModel
     needs_data: ClassVar[bool] = True

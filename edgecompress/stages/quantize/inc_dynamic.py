@@ -17,6 +17,7 @@ class IncDynamic(IncTables):
     Embeddings are quantized, too.
     """
 
+    also_called: ClassVar[tuple[str, ...]] = ("neural-compressor",)
     accepts: ClassVar[tuple[Kind, ...]] = (TorchModel,)
     yields: ClassVar[Kind] = OnnxModel
 

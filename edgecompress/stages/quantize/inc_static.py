@@ -18,6 +18,7 @@ class IncStatic(IncCalibration):
     calibration texts (QDQ graph). Embeddings are quantized, too.
     """
 
+    also_called: ClassVar[tuple[str, ...]] = ("neural-compressor",)
     accepts: ClassVar[tuple[Kind, ...]] = (TorchModel,)
     yields: ClassVar[Kind] = OnnxModel
     needs_data: ClassVar[bool] = True

@@ -34,6 +34,7 @@ nothing; what is left is how ONNX Runtime orders the sums of graphs that it fuse
 class Smooth(CalibrationFields, Judged):
     """Divide the inputs of linear layers by a factor per channel, and multiply their weights."""
 
+    also_called: ClassVar[tuple[str, ...]] = ("smoothquant",)
     accepts: ClassVar[tuple[Kind, ...]] = (OnnxModel,)
     yields: ClassVar[Kind] = OnnxModel
     needs_data: ClassVar[bool] = True

@@ -36,6 +36,7 @@ PROOF_SAMPLES = 2
 class Static(CalibrationFields, LinearTypes, TableTypes, Judged):
     """Int8 weights and activations, with ranges from calibration examples."""
 
+    also_called: ClassVar[tuple[str, ...]] = ("int8", "ptq", "qdq", "calibration")
     accepts: ClassVar[tuple[Kind, ...]] = (OnnxModel,)
     yields: ClassVar[Kind] = OnnxModel
     needs_data: ClassVar[bool] = True

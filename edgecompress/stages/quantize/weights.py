@@ -31,6 +31,7 @@ CALIBRATION_FIELDS = ("calibration", "samples")
 class Weights(CalibrationFields, TableTypes, Judged):
     """Weight-only quantization by blocks: nearest, with searched scales, or with GPTQ."""
 
+    also_called: ClassVar[tuple[str, ...]] = ("int4", "4bit", "gptq", "weight-only", "w4a16")
     accepts: ClassVar[tuple[Kind, ...]] = (OnnxModel,)
     yields: ClassVar[Kind] = OnnxModel
     needs_data: ClassVar[bool] = True

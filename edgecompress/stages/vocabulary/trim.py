@@ -26,6 +26,7 @@ from edgecompress.values import Candidate, Example, Step, TorchModel
 class Trim(ReadsCorpus):
     """A smaller vocabulary, proven to split the corpus as the original does."""
 
+    also_called: ClassVar[tuple[str, ...]] = ("tokenizer", "pieces")
     accepts: ClassVar[tuple[Kind, ...]] = (TorchModel,)
     yields: ClassVar[Kind] = TorchModel
 

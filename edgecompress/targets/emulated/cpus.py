@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgecompress.errors import RecipeError
-from edgecompress.validation import nearest
+from edgecompress.words import meant
 
 SCHEME = "emulated://"
 CORES = 4
@@ -117,7 +117,7 @@ def find_cpu(name: str) -> Cpu:
     """
     bare = name.removeprefix(SCHEME)
     if bare not in CPUS:
-        raise RecipeError(f"no processor {bare!r} to emulate{nearest(bare, CPUS)}")
+        raise RecipeError(f"no processor {bare!r} to emulate{meant(bare, CPUS)}")
     return CPUS[bare]
 
 

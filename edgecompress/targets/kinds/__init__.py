@@ -56,5 +56,5 @@ def named_by_url(url: str) -> TargetSpec:
     """
     kind = kind_of(url)
     if kind is None:
-        raise RecipeError(f"unknown target {url!r}: it is no {forms()}")
+        raise RecipeError(f"unknown target {url!r}: a target is {forms()}")
     return kind(name=url, url=url)
