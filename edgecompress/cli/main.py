@@ -69,14 +69,14 @@ class Commands(Group):
 )
 @click.version_option(__version__, prog_name="edgecompress")
 def cli() -> None:
-    r"""Make a model small and fast for CPUs at the edge, and prove what it cost.
+    """Make a model small and fast for CPUs at the edge, and prove what it cost.
 
     Start with a model and a file of your data, or with a recipe:
 
     \b
         edgecompress compress MODEL --data reviews.csv -o runs/small
         edgecompress run quickstart -o runs/quickstart
-    """
+    """  # noqa: D301 - click's mark of lines that are not wrapped is the character itself
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -95,4 +95,4 @@ def test_help_has_whole_sentences_at_any_width(group, width, monkeypatch):
         for name, said in lines:
             assert f"{name} {said}" in text
             assert said.endswith(".")
-    assert "..." not in text.replace("[ARGS]...", "")
+    assert "..." not in text.replace("[ARGS]...", "") and "\\b" not in text
