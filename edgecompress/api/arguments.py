@@ -21,29 +21,33 @@ StrPaths: TypeAlias = "StrPath | Sequence[StrPath]"
 
 MODEL_AND_OUTPUT = """\
 model : path or str
-    A candidate's or Hugging Face directory, or a hub id.
+    A directory of Hugging Face's form or one that edgecompress wrote, a hub id, or (where ONNX is
+    quantized) an .onnx file.
 output : path
-    Directory to write; a file name ending in .onnx writes the model alone.
+    Directory to write; a file name that ends in .onnx gets the model alone.
 """
 DATA = """\
 recipe : path or str, optional
-    Take task, data, seed and targets from this recipe: a file, or a name such as "quickstart".
+    A recipe that says what the task, the data, the seed and the targets are: a file, or a name
+    such as "quickstart".
 task : str, optional
-    What it does, such as token-classification; else what the model or the recipe says.
+    What the model answers, such as token-classification. Left out, the model or the recipe says it.
 format : str, optional
-    Of the data files: conll, text …; else their suffix says it (.csv, .tsv, .jsonl, .parquet).
+    What the files of data are: conll, text and so on. Left out, their names say it (.csv, .tsv,
+    .jsonl, .parquet).
 train, validation, test : path or sequence of paths, optional
-    Data files.
+    A file of examples of this split.
 recipe_settings : mapping of str to object, optional
     Set a field of the recipe, such as data.root=DIR or seed=3.
 store : path, optional
-    Where results are kept between runs; the user's cache folder when left out.
+    Where results are kept between runs. Left out, it is the user's cache folder.
 progress : bool or Reporter
     Whether to show how far the work is; a `Reporter` is told.
 """
 FIELDS = """\
 **fields
-    Fields of the stage; `edgecompress stages NAME` lists them.
+    Set a field of the stage. `edgecompress stages` lists the stages, `edgecompress stages NAME`
+    the fields of one.
 
 Returns
 -------

@@ -173,7 +173,7 @@ def verify_bundle(
     Parameters
     ----------
     bundle : path
-        Directory or archive.
+        The bundle's directory, or its .tar.zst.
     core_only : bool
         Leave the evidence out; it may be missing.
     key : path, optional
@@ -200,7 +200,7 @@ def show_bundle(bundle: StrPath) -> BundleSummary:
     Parameters
     ----------
     bundle : path
-        Directory or archive.
+        The bundle's directory, or its .tar.zst.
 
     Raises
     ------
@@ -221,7 +221,7 @@ def pack_bundle(
     Parameters
     ----------
     bundle : path
-        Its directory.
+        The bundle's directory.
     output : path, optional
         File to write.
     core : bool
@@ -248,7 +248,7 @@ def unpack_bundle(
     Parameters
     ----------
     file : path
-        Archive to unpack.
+        The .tar.zst to unpack.
     output : path, optional
         Directory to make.
     max_size : float

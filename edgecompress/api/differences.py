@@ -76,20 +76,21 @@ def diff_bundles(
     Parameters
     ----------
     old, new : path
-        Directories or archives.
+        A bundle's directory, or its .tar.zst.
     data : path or sequence of paths
         Ask both bundles the texts of this file: CoNLL, one text a line, or columns (.csv, .tsv,
         .jsonl, .parquet).
     format : {"conll", "text", "csv", "tsv", "jsonl", "parquet"}, optional
-        What the files of `data` are; else told from each file.
+        What the files of `data` are. Left out, each file tells it.
     columns : mapping of str to str, optional
-        What a file of `data` calls its text, words, label or tags; else told from common names.
+        What a file of `data` calls its text, words, label or tags. Left out, common names are
+        looked for.
     recipe : path, optional
         Ask both bundles the examples of this recipe's data.
     settings : mapping of str to object
-        Laid over `recipe`.
+        Set a field of `recipe`, such as data.root=DIR.
     split : {"train", "validation", "test"}
-        Which split of `recipe`. Who chooses between bundles by test has no test any more.
+        Which split of `recipe`. Do not choose between bundles by test: it would be none any more.
     show : int
         How many flipped answers to list.
     threads : int, optional

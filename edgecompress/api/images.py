@@ -59,13 +59,13 @@ def image(
     Parameters
     ----------
     bundle : path
-        Its directory.
+        The bundle's directory.
     tag : str, optional
-        Name of the image; else the bundle's name.
+        Name of the image. Left out, it is the bundle's name.
     platform : one or several of {"linux/amd64", "linux/arm64"}, optional
-        What it is to run on; else this machine's.
+        What it is to run on. Left out, it is what this machine is.
     engine : {"auto", "docker", "podman", "buildah"}
-        What builds it; auto takes the first that works.
+        What builds the image; auto takes the first that works here.
     base : str, optional
         Base image with Python 3.11, best with its digest; with `output` also an archive.
     install_base : str, optional

@@ -24,16 +24,17 @@ def evaluate(
     teacher: StrPath | None = None,
     **options: Any,
 ) -> Evaluation:
-    """Measure the accuracy of `model`: an ONNX or PyTorch candidate, a bundle, a directory.
+    """Measure how often `model` is right, on the data of a recipe or of files.
 
     Parameters
     ----------
     model : path or str
-        What to measure.
+        A bundle, a directory of Hugging Face's form or one that edgecompress wrote, or an .onnx
+        file.
     split : {"validation", "test"}
-        On which data.
+        On which split of the data.
     teacher : path or str, optional
-        Compare with this model: agreement and drop.
+        A model to compare with: how often both agree, and how much is lost against it.
     DATA
 
     Returns
@@ -77,36 +78,38 @@ def profile(
     Parameters
     ----------
     models : path or sequence of paths
-        Bundles, candidates' directories or any ONNX files.
+        Bundles, directories that edgecompress wrote, or any ONNX files.
     target : str or sequence of str
-        Where to measure: names of the fleet, or URLs that `targets list` shows; this machine when
-        left out.
+        Where to measure: a name of the fleet, or a URL that `targets list` shows. Left out, it is
+        this machine.
     targets : path, optional
-        File that names targets; else the targets.yaml that is found.
+        File that names targets. Left out, it is the targets.yaml of this folder or of your
+        configuration.
     threads : int or sequence of int
-        Threads to measure with, one after the other; the first count most.
+        Numbers of threads to measure with, one after the other; the first stands for the model.
     affinity : int or sequence of int
-        Cores that the model is bound to.
+        Numbers of the cores that the model is bound to.
     arena : {"on", "off", "both"}, optional
-        Whether the runtime keeps freed memory; on when left out.
+        Whether the runtime keeps freed memory for itself. Left out, it does.
     batch : int or sequence of int
-        Also measure the throughput of so many inputs at once.
+        Also measure how many inputs a second are answered, so many at once.
     min_duration_ms : float, optional
-        Time at least so long (on the command line with its unit, such as 10s).
+        Measure times for at least so long (on the command line with its unit, such as 10s).
     any_governor : bool
-        Accept times under a frequency governor other than performance.
+        Accept times although the frequency governor is not `performance`.
     operators : bool
         Also say which operators took the time.
     size : mapping of str to int, optional
-        Sizes of axes that the graph leaves open, by their name there or as input.axis.
+        Size of an axis that the graph leaves open, by its name there or as INPUT.AXIS.
     bound : mapping of str to bounds, optional
-        Values of an input lie from 0 to below N, or with LOW:HIGH (in Python a pair) from LOW on.
+        Values that are made up for this input lie from 0 to below N; with NAME=LOW:HIGH (in Python
+        a pair) they begin at LOW.
     inputs : path, optional
-        An .npz: feed these arrays, named as the inputs; 0/name, 1/name … for several items.
+        An .npz of arrays to feed, named as the inputs; 0/NAME, 1/NAME and so on for several items.
     compare : bool
-        Interleave two models and give their ratio.
+        Measure two models in turn, inference by inference, and give the ratio of their times.
     teacher : path or str, optional
-        Measure how much faster than this model's export.
+        A model to compare with: how much faster than its export.
     DATA
 
     Returns
@@ -185,28 +188,28 @@ def sensitivity(
     Parameters
     ----------
     model : path
-        An ONNX file, a candidate's or a bundle's directory.
+        An ONNX file, a bundle, or a directory that edgecompress wrote.
     output : path, optional
         Folder for sensitivity.json and sensitivity.html.
     compare : path, optional
-        Its quantized form: compare both tensor by tensor, in the graph's order.
+        The quantized form of the model: both are compared tensor by tensor, in the graph's order.
     data : path, optional
-        Samples in place of validation examples: an .npz with an array for each input, a folder of
-        .npz, .npy or images, or texts (.txt, .csv, .tsv, .jsonl, .parquet).
+        What to run the model on in place of validation examples: an .npz with an array for each
+        input, a folder of .npz, .npy or images, or texts (.txt, .csv, .tsv, .jsonl, .parquet).
     preprocessor : path, optional
         Folder with the tokenizer of `data`, or its preprocessor_config.json.
     samples : int
         How many examples or inputs.
     parts : {"all", "layers", "weights", "activations"}
-        Whole layers only, weights only, inputs only, or everything.
+        What is rounded: whole layers, weights alone, inputs of layers alone, or all of these.
     layer : str or sequence of str
         Measure this layer or weight only.
     activations : {"dynamic", "static"}
-        How inputs of layers get their ranges.
+        How the inputs of layers get their ranges: as they come, or fixed beforehand.
     reduce_range : bool
-        Weights in 7 bits: x86 without VNNI.
+        Round weights to 7 bits, as x86 without VNNI needs it.
     per_tensor : bool
-        One scale for a whole weight.
+        Use one scale for a whole weight.
     time : bool
         Also time what each layer's int8 saves.
     top : int

@@ -62,7 +62,7 @@ def predict(
     Parameters
     ----------
     bundle : path
-        Its directory.
+        The bundle's directory.
     texts : str or iterable
         One text, or several; also what else the bundle's task takes, such as lists of words.
     threads : int or "auto"

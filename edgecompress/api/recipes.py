@@ -121,12 +121,12 @@ def _matrix(matrix: Matrix) -> Iterator[str]:
 def check(recipe: StrPath, *, settings: Settings = ()) -> CheckedRecipe:
     """Check `recipe` whole: keys, order of stages, data files, targets; nothing is run.
 
-    Of a recipe with a `matrix:` every cell is checked, and the first is shown.
+    Where a recipe has a `matrix:`, every cell is checked and the first one is shown.
 
     Parameters
     ----------
     recipe : path or str
-        The YAML file, or the name of one that is installed ("quickstart").
+        A YAML file, or the name of a recipe that is installed, such as "quickstart".
     settings : mapping of str to object, optional
         Set any field of the recipe, such as data.root=DIR or stages.distil.epochs=2.
 
@@ -175,7 +175,7 @@ def list_stages(name: str | None = None) -> StageList | StageFields:
     Parameters
     ----------
     name : str, optional
-        Of a stage.
+        A stage, such as quantize.static.
 
     Raises
     ------

@@ -130,7 +130,7 @@ def reproduce(
     Parameters
     ----------
     bundle : path
-        Its directory.
+        The bundle's directory.
     data_root : path, optional
         Folder of the data's files; the working directory when left out.
     teacher : path or str, optional

@@ -144,7 +144,7 @@ def run(
     Parameters
     ----------
     recipe : path or str
-        The YAML file, or the name of one that is installed ("quickstart").
+        A YAML file, or the name of a recipe that is installed, such as "quickstart".
     output : path
         Directory to write: results.json, report.html, report.md, bundle/, candidates/.
     settings : mapping of str to object, optional

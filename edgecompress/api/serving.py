@@ -58,33 +58,33 @@ def serve(
     Parameters
     ----------
     bundle : path
-        Its directory.
+        The bundle's directory.
     host : str
         Address to listen on; 0.0.0.0 lets everyone in who reaches this machine.
     port : int
         Port to listen on; 0 takes any free one.
     threads : int, optional
-        Threads within an inference; else measured once on this machine.
+        Threads of one inference. Left out, the best number is measured once on this machine.
     workers : int, optional
-        Inferences at the same time; else as many as the cores have room for.
+        Inferences at the same time. Left out, there are as many as the cores have room for.
     max_batch : int
-        Most texts that a worker takes at once.
+        A worker answers at most so many texts at once.
     max_delay_ms : float
-        How long to wait for more texts, where the model may answer them together.
+        Milliseconds to wait for more texts, where the model may answer them together.
     max_queue : int
-        Most texts that wait; beyond, requests get 503.
+        At most so many texts wait; a request beyond that gets 503.
     max_body : int
-        Most bytes of a request's body.
+        A request's body has at most so many bytes.
     max_text : int
-        Most characters of a text.
+        A text has at most so many characters.
     texts_per_request : int
-        Most texts in one request; never more than the queue holds.
+        A request has at most so many texts, and never more than may wait.
     max_connections : int
-        Most open connections; beyond, one that waits for its client makes room.
+        At most so many connections are open; for one more, one that waits for its client is closed.
     read_timeout : float
         Seconds until a request's head has arrived, and then until its body has.
     timeout : float
-        Seconds from a request's first line to its answer; beyond, 504.
+        Seconds from a request's first line to its answer; after that it gets 504.
     grace : float
         Seconds to answer what was accepted, once told to stop.
     key : path, optional

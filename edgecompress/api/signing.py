@@ -51,7 +51,7 @@ def sign_bundle(
     Parameters
     ----------
     directory : path
-        The bundle's.
+        The bundle's directory.
     key : path
         Private Ed25519 key: PEM (openssl genpkey -algorithm ed25519) or OpenSSH's.
     password_file : path, optional

@@ -56,7 +56,7 @@ def distil(
     ----------
     MODEL_AND_OUTPUT
     teacher : path or str, optional
-        Directory or hub id; else the recipe's teacher.
+        Directory or hub id of the teacher. Left out, it is the recipe's.
     DATA_AND_FIELDS
     """
     return _apply("distil", model, output, fields, teacher)
@@ -64,10 +64,10 @@ def distil(
 
 @takes_data
 def factorize(model: StrPath, output: StrPath, **fields: Any) -> StageResult:
-    """Make products of low rank of the PyTorch `model`'s embedding and linear layers.
+    """Replace large matrices of the PyTorch `model` by products of two small ones (low rank).
 
-    The field embedding=128 gives the word embedding that rank, linear={"energy": 0.9} the linear
-    layers ranks that keep that share of what they compute on the training texts.
+    With the field embedding=128 the table of words gets that rank. With linear={"energy": 0.9} each
+    linear layer gets the least rank that keeps this share of what it computes on training texts.
 
     Parameters
     ----------
@@ -87,14 +87,14 @@ def prune(
 ) -> StageResult:
     """Remove heads and neurons, or whole layers, of the PyTorch `model` for good.
 
-    With `method` magnitude its smallest weights become zero (fields: sparsity=0.8, or
-    pattern="2:4"): no inference gets faster by that, but the compressed download gets smaller.
+    With `method` magnitude the smallest weights become zero (fields: sparsity=0.8, or
+    pattern="2:4"). No answer comes sooner by that, but the compressed download gets smaller.
 
     Parameters
     ----------
     MODEL_AND_OUTPUT
     method : str
-        structured, layers or magnitude.
+        What is removed: structured (heads and neurons), layers, or magnitude (weights).
     DATA_AND_FIELDS
     """
     return _apply(_variant("prune", method, "method"), model, output, fields)
@@ -111,19 +111,20 @@ def quantize(
     force: bool = False,
     **fields: Any,
 ) -> StageResult:
-    """Quantize `model` to int8; dynamic needs no data and no recipe.
+    """Quantize `model`, to int8 unless the scheme says otherwise.
+
+    The scheme dynamic needs neither data nor a recipe.
 
     Parameters
     ----------
     MODEL_AND_OUTPUT
     scheme : str
-        dynamic, static, weights, auto, smooth, half (ONNX in); inc_static, inc_dynamic, inc_auto
-        (PyTorch in).
+        Of an ONNX model: dynamic, static, weights (4 or 8 bits), auto, smooth or half (16 bits).
+        Of a PyTorch model: inc_static, inc_dynamic or inc_auto.
     data : path, optional
-        Inputs of any graph: static, smooth and weights with gptq calibrate on them, and all of
-        these and half compare their answers on them. An .npz with an array for each input, a folder
-        of .npz, .npy or images, or texts (.txt, .csv, .tsv, .jsonl,
-        .parquet).
+        Inputs to calibrate on (static, smooth, and weights with gptq) and to compare answers on
+        (these and half): an .npz with an array for each input, a folder of .npz, .npy or images, or
+        texts (.txt, .csv, .tsv, .jsonl, .parquet).
     preprocessor : path, optional
         Folder with the tokenizer of `data`, or its preprocessor_config.json.
     force : bool
@@ -158,25 +159,25 @@ def trim(
     rows: int | None = None,
     **fields: Any,
 ) -> StageResult:
-    """Remove the word pieces that a corpus does not need from the PyTorch `model` for good.
+    """Remove the word pieces that your texts do not need from the PyTorch `model` for good.
 
-    Its tokenizer goes with it; what that costs on validation text is said. With `rows` the
-    tokenizer stays as it is, and pieces share rows of the embedding (vocabulary.share).
+    Its tokenizer changes with it, and what that costs on validation text is said. With `rows` the
+    tokenizer stays as it is, and rare pieces share rows of the embedding (vocabulary.share).
 
     Parameters
     ----------
     MODEL_AND_OUTPUT
     corpus : str or sequence of str
-        Text that says which pieces are needed: "train" (when left out), a file with one text a
-        line, or conll:FILE or tsv:FILE; from Python also a mapping as in a recipe.
+        Texts that say which pieces are needed: a file with one text a line, conll:FILE or tsv:FILE,
+        or "train" (when left out) for the training data. From Python also a mapping as in a recipe.
     keep : int, optional
         How many pieces to keep.
     coverage : float, optional
-        In place of `keep`: the share of the corpus' pieces that must be kept.
+        In place of `keep`: the share of the pieces in the corpus that must be kept.
     alphabet : {"all", "scripts", "corpus"}, optional
-        Single characters to keep: all, those of the corpus' scripts, or those it uses.
+        Single characters to keep: all, those of the scripts in the corpus, or those that it uses.
     rows : int, optional
-        Instead of dropping pieces, let rare ones use the rows of similar ones: how many rows.
+        Drop no piece, but leave so many rows; rare pieces use the rows of similar ones.
     DATA_AND_FIELDS
     ArgumentError
         When `rows` is given together with `keep`, `coverage` or `alphabet`.

@@ -114,7 +114,8 @@ def list_targets(*, targets: StrPath | None = None) -> TargetList:
     Parameters
     ----------
     targets : path, optional
-        File that names targets; else the targets.yaml of this folder or of your configuration.
+        File that names targets. Left out, it is the targets.yaml of this folder or of your
+        configuration.
     """
     fleet = _fleet(targets)
     lines = []
@@ -134,9 +135,10 @@ def check_targets(names: Names = (), *, targets: StrPath | None = None) -> Check
     Parameters
     ----------
     names : str or sequence of str
-        Names of the fleet, or URLs.
+        Names of targets in the fleet file (targets.yaml), or URLs that `targets list` shows.
     targets : path, optional
-        File that names targets; else the targets.yaml of this folder or of your configuration.
+        File that names targets. Left out, it is the targets.yaml of this folder or of your
+        configuration.
 
     Raises
     ------
@@ -159,9 +161,10 @@ def prepare_targets(
     Parameters
     ----------
     names : str or sequence of str
-        Names of the fleet, or URLs.
+        Names of targets in the fleet file (targets.yaml), or URLs that `targets list` shows.
     targets : path, optional
-        File that names targets; else the targets.yaml of this folder or of your configuration.
+        File that names targets. Left out, it is the targets.yaml of this folder or of your
+        configuration.
     progress : bool or Reporter
         Whether to show how far the work is; a `Reporter` is told.
     """
@@ -178,9 +181,10 @@ def clean_targets(names: Names, *, targets: StrPath | None = None) -> TargetsDon
     Parameters
     ----------
     names : str or sequence of str
-        Names of the fleet, or URLs.
+        Names of targets in the fleet file (targets.yaml), or URLs that `targets list` shows.
     targets : path, optional
-        File that names targets; else the targets.yaml of this folder or of your configuration.
+        File that names targets. Left out, it is the targets.yaml of this folder or of your
+        configuration.
     """
     specs = named_specs(_fleet(targets), several(names))
     return TargetsDone(tuple(_done(spec, spec.clean) for spec in specs))

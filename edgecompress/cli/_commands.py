@@ -125,3 +125,68 @@ ALSO_CALLED: dict[str, tuple[str, ...]] = {
     "--version": ("version",),
 }
 """What others call a command: who types that is told its name here."""
+
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "compress": (
+        "edgecompress compress sentiment-model --data reviews.csv -o runs/small",
+        "edgecompress compress tagger --data words.conll --max-drop 0.5% -o runs/tagger",
+        "edgecompress compress model.onnx --data inputs.npz --max-size 25MB -o out",
+    ),
+    "run": (
+        "edgecompress run quickstart -o runs/quickstart",
+        "edgecompress run mine.yaml -o runs/mine --set seed=7",
+    ),
+    "check": ("edgecompress check mine.yaml --set data.root=data",),
+    "stages": (
+        "edgecompress stages",
+        "edgecompress stages quantize.static",
+    ),
+    "schema": ("edgecompress schema > recipe.schema.json",),
+    "finetune": ("edgecompress finetune ORG/NAME --train train.csv --validation dev.csv -o tuned",),
+    "distil": ("edgecompress distil small --teacher large --recipe mine.yaml -o taught",),
+    "prune": (
+        "edgecompress prune model --train train.csv --set heads=0.25 -o pruned",
+        "edgecompress prune model --method layers --recipe mine.yaml -o shallow",
+    ),
+    "trim": ("edgecompress trim model --corpus texts.txt --keep 20000 -o trimmed",),
+    "factorize": ("edgecompress factorize model --recipe mine.yaml --set embedding=128 -o narrow",),
+    "export": (
+        "edgecompress export model -o exported",
+        "edgecompress export model -o model.onnx",
+    ),
+    "quantize": (
+        "edgecompress quantize model.onnx -o small.onnx",
+        "edgecompress quantize model.onnx --scheme static --data inputs.npz -o small.onnx",
+        "edgecompress quantize model.onnx --scheme weights --set bits=4 -o small.onnx",
+    ),
+    "evaluate": (
+        "edgecompress evaluate runs/small/bundle --test test.csv --split test",
+        "edgecompress evaluate small --teacher large --recipe mine.yaml",
+    ),
+    "profile": (
+        "edgecompress profile model.onnx --target pi4 --threads 1,4 --operators",
+        "edgecompress profile bert.onnx --size sequence_length=128 --bound input_ids=30000",
+        "edgecompress profile --compare before.onnx after.onnx --min-duration 10s",
+    ),
+    "sensitivity": (
+        "edgecompress sensitivity model.onnx --data inputs.npz -o layers",
+        "edgecompress sensitivity model.onnx --compare small.onnx",
+    ),
+    "targets prepare": ("edgecompress targets prepare emulated://cortex-a72",),
+    "predict": (
+        'edgecompress predict runs/small/bundle "What a film!"',
+        "edgecompress predict runs/small/bundle --input texts.txt --json > answers.jsonl",
+    ),
+    "serve": ("edgecompress serve runs/small/bundle --port 8000",),
+    "image": (
+        "edgecompress image runs/small/bundle --tag answers",
+        "edgecompress image runs/small/bundle --platform linux/arm64 -o answers.tar",
+    ),
+    "bundle diff": ("edgecompress bundle diff runs/old/bundle runs/new/bundle --data texts.txt",),
+    "bundle pack": ("edgecompress bundle pack runs/small/bundle -o small.tar.zst",),
+    "bundle sign": ("edgecompress bundle sign runs/small/bundle --key key.pem",),
+    "bundle unpack": ("edgecompress bundle unpack small.tar.zst -o bundle --key public.pem",),
+    "bundle verify": ("edgecompress bundle verify runs/small/bundle",),
+    "reproduce": ("edgecompress reproduce runs/small/bundle --data-root data",),
+}
+"""By command: lines that somebody may type, as they stand at the end of its help."""

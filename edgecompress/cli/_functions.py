@@ -20,6 +20,7 @@ import click
 import edgecompress.api
 from edgecompress.api.arguments import described
 from edgecompress.cli import _completion
+from edgecompress.cli._help import DATA, Command
 from edgecompress.cli._values import (
     AutoOr,
     named_bounds,
@@ -39,10 +40,10 @@ _KINDS: dict[str, dict[str, Any]] = {
     "path": {"type": PATH},
     "path or str": {"shell_complete": _completion.files},
     "str or iterable": {},
-    "int": {"type": COUNT},
+    "int": {"type": COUNT, "metavar": "N"},
     'int or "auto"': {"type": AutoOr(), "metavar": "auto|N"},
     "bool or callable": {"is_flag": True},
-    "float": {"type": float},
+    "float": {"type": float, "metavar": "NUMBER"},
     "path or sequence of paths": {"type": PATH, "multiple": True},
     "str or sequence of str": {"multiple": True},
     "int or sequence of int": {"callback": whole_numbers(1), "metavar": "N,N"},
@@ -173,8 +174,13 @@ def command_of(
             click.get_current_context().exit(run(function, **options) or 0)
 
         said = "\n\n".join(filter(None, (_for_help(text, spelled), more)))
-        return click.Command(
-            place.partition(".")[2], params=[*parameters, *also], callback=call, help=said
+        return Command(
+            place.partition(".")[2],
+            params=[*parameters, *also],
+            callback=call,
+            help=said,
+            arguments={one.name: _for_help(one.text, spelled) for one in kept},
+            shared={one.name for one in arguments} >= DATA,
         )
 
     return decorate

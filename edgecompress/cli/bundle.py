@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from edgecompress.cli._functions import command_of
-from edgecompress.cli._groups import Group
+from edgecompress.cli._help import Group
 from edgecompress.cli._output import answer, show
 from edgecompress.errors import EdgeCompressError
 
@@ -39,7 +39,7 @@ def _facts(function: Any, as_json: bool, **options: Any) -> None:
             help="End with 1 when the cores differ, with 2 when something fails.",
         ),
     ],
-    changes={"show": {"type": int}},
+    changes={"show": {"type": int, "metavar": "N"}},
     more="The exit code is 0 whether they differ or not. With --exit-code it is 1 when the cores "
     "(all that deploys) differ in a byte, and 2 when something fails; measurements alone differ "
     "from day to day, and are no difference then.",

@@ -18,7 +18,7 @@ import click
 
 from edgecompress import __version__
 from edgecompress.cli._commands import ALSO_CALLED, GROUPS
-from edgecompress.cli._groups import Group, Lines, what_is_wrong
+from edgecompress.cli._help import Group, Lines, what_is_wrong
 from edgecompress.cli._output import say_error
 from edgecompress.errors import EdgeCompressError, MissingExtraError
 from edgecompress.launched import process_count, process_rank

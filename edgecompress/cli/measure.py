@@ -50,11 +50,6 @@ def evaluate(function: Any, as_json: bool, **options: Any) -> None:
         },
         "inputs": {"type": _FILE, "metavar": "FILE.npz"},
     },
-    more="""\b
-edgecompress profile model.onnx --target pi4 --threads 1,4 --operators
-edgecompress profile bert.onnx --size sequence_length=128 --bound input_ids=30000
-edgecompress profile --compare before.onnx after.onnx --min-duration 10s
-""",
 )
 def profile(function: Any, as_json: bool, **options: Any) -> int:
     """Print the page of each model."""

@@ -18,7 +18,7 @@ _CHANGES: dict[str, Changes] = {
     "quantize": {"data": _EXISTING, "preprocessor": _EXISTING},
     "trim": {
         "corpus": {"metavar": "TEXT"},
-        "coverage": {"type": _SHARE},
+        "coverage": {"type": _SHARE, "metavar": "SHARE"},
     },
 }
 _NO_FIELDS = frozenset(

@@ -16,13 +16,15 @@ _SECONDS = click.FloatRange(min=0, min_open=True, max=86_400)
 
 
 def _limit(default: float, kind: click.ParamType[Any] | None = None) -> dict[str, Any]:
-    return {"default": default, "show_default": True, **({"type": kind} if kind else {})}
+    metavar = "SECONDS" if kind is _SECONDS else "N"
+    given = {"type": kind} if kind else {}
+    return {"default": default, "show_default": True, "metavar": metavar, **given}
 
 
 @command_of(
     "serving.serve",
     changes={
-        "port": {"type": click.IntRange(0, 65535)},
+        "port": {"type": click.IntRange(0, 65535), "metavar": "N"},
         "max_batch": _limit(_DEFAULT.max_batch),
         "max_delay_ms": _limit(_DEFAULT.max_delay_ms, click.FloatRange(min=0, max=60_000)),
         "max_queue": _limit(_DEFAULT.max_queue),

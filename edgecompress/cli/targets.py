@@ -9,7 +9,7 @@ import click
 
 from edgecompress.cli import _completion
 from edgecompress.cli._functions import command_of
-from edgecompress.cli._groups import Group
+from edgecompress.cli._help import Group
 from edgecompress.cli._output import say_error
 from edgecompress.words import printable
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from commands import in_process
 
+from edgecompress.cli._commands import EXAMPLES
 from edgecompress.cli.main import cli
 
 COMMANDS = cli.list_commands(None)  # type: ignore[arg-type]
@@ -96,3 +98,42 @@ def test_help_has_whole_sentences_at_any_width(group, width, monkeypatch):
             assert f"{name} {said}" in text
             assert said.endswith(".")
     assert "..." not in text.replace("[ARGS]...", "") and "\\b" not in text
+
+
+def commands(group, path=()):
+    for name in group.list_commands(None):
+        found = group.get_command(None, name)
+        if isinstance(found, click.Group):
+            yield from commands(found, (*path, name))
+        else:
+            yield (*path, name), found
+
+
+EVERY = [pytest.param(path, found, id=" ".join(path)) for path, found in commands(cli)]
+
+
+@pytest.mark.parametrize(("path", "found"), EVERY)
+def test_help_explains_arguments_and_its_examples_can_be_typed(path, found, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    text = in_process(*path, "--help").stdout
+    flat = " ".join(text.split())
+    for one in found.params:
+        if isinstance(one, click.Argument):
+            assert found.arguments[one.name].endswith(".")
+            assert " ".join(found.arguments[one.name].split()) in flat
+    if found.shared:
+        assert (
+            text.index("\nOptions:") < text.index("\nTask and data:") < text.index("--set-recipe")
+        )
+        assert text.index("--help") < text.index("\nTask and data:")
+    examples = EXAMPLES.get(" ".join(path), ())
+    for example in examples:
+        assert f"\n  {example}\n" in text
+        words = shlex.split(example.partition(" > ")[0])
+        assert tuple(words[1 : 1 + len(path)]) == path
+        known = {flag for one in found.params for flag in one.opts}
+        assert {word for word in words if word.startswith("-")} <= known
+
+
+def test_every_example_is_of_a_command_that_is_there():
+    assert set(EXAMPLES) <= {" ".join(one.values[0]) for one in EVERY}

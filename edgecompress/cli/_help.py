@@ -1,4 +1,4 @@
-"""Groups of commands: their help in whole sentences, and what was meant by a wrong name."""
+"""The help of commands, in groups and whole sentences; and what was meant by a wrong name."""
 
 from __future__ import annotations
 
@@ -8,10 +8,55 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from edgecompress.cli._commands import EXAMPLES
 from edgecompress.cli._output import USAGE
 from edgecompress.words import did_you_mean
 
 Lines = list[tuple[str, str]]
+
+
+DATA = frozenset(
+    ("recipe", "task", "format", "train", "validation", "test", "recipe_settings", "store")
+)
+"""Options that say what many commands work with, in the same words: a section of their own."""
+
+
+class Command(click.Command):
+    """A command whose help explains its arguments, too, and ends with examples.
+
+    Parameters
+    ----------
+    arguments : mapping of str to str
+        By the argument's name, what it is.
+    shared : bool
+        Whether it has the options of `DATA` beside its own.
+    """
+
+    def __init__(
+        self, *given: Any, arguments: Mapping[str, str], shared: bool, **more: Any
+    ) -> None:
+        super().__init__(*given, **more)
+        self.arguments, self.shared = arguments, shared
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write arguments, options, what the task and the data are, and examples."""
+        lines: dict[str, Lines] = {"Arguments": [], "Options": [], "Task and data": []}
+        for one in self.get_params(ctx):
+            if isinstance(one, click.Argument):
+                lines["Arguments"].append((one.make_metavar(ctx), self.arguments[str(one.name)]))
+            elif (said := one.get_help_record(ctx)) is not None:
+                shared = self.shared and one.name in DATA
+                lines["Task and data" if shared else "Options"].append(said)
+        program = ctx.find_root().command_path  # of two words in `python -m edgecompress`
+        examples = EXAMPLES.get(ctx.command_path.removeprefix(program).strip(), ())
+        for title, said in lines.items():
+            if said:
+                with formatter.section(title):
+                    formatter.write_dl(said)
+        if examples:
+            with formatter.section("Examples"):
+                for example in examples:
+                    formatter.write(f"{'':{formatter.current_indent}}{example}\n")
 
 
 class Group(click.Group):
