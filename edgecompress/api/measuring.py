@@ -96,7 +96,7 @@ def profile(
     min_duration_ms : float, optional
         Measure times for at least so long (on the command line with its unit, such as 10s).
     any_governor : bool
-        Accept times although the frequency governor is not `performance`.
+        Accept times although the frequency governor is another than performance.
     operators : bool
         Also say which operators took the time.
     size : mapping of str to int, optional
