@@ -49,10 +49,10 @@ class Command(click.Command):
                 lines["Task and data" if shared else "Options"].append(said)
         program = ctx.find_root().command_path  # of two words in `python -m edgecompress`
         examples = EXAMPLES.get(ctx.command_path.removeprefix(program).strip(), ())
-        for title, said in lines.items():
-            if said:
+        for title, found in lines.items():
+            if found:
                 with formatter.section(title):
-                    formatter.write_dl(said)
+                    formatter.write_dl(found)
         if examples:
             with formatter.section("Examples"):
                 for example in examples:
