@@ -76,7 +76,7 @@ def check_folder(folder: Path) -> Json:
     if not (folder / "config.json").is_file():
         raise DataError("no config.json in the teacher's directory", file=folder)
     for path in sorted(folder.iterdir()):
-        if path.is_symlink() and not _stays_inside(path, folder):
+        if path.is_symlink() and not stays_inside(path, folder):
             raise DataError(
                 "a link that leads out of the model's folder; put the file itself there", file=path
             )
@@ -164,10 +164,14 @@ def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
 def folder_digests(folder: Path) -> dict[str, str]:
     """SHA-256 of every file that may be read of a checkpoint, by name: those in the folder itself.
 
+    So are those of sentence-transformers' parts, such as ``1_Pooling``, in folders of their own.
+
     `check_folder` and `find_weights` refuse what would lead anywhere else.
     """
     files = sorted(path for path in folder.iterdir() if path.is_file())
-    return {path.name: file_digest(path) for path in files}
+    parts = (path for path in folder.glob("[0-9]*_*/*") if path.is_file())
+    found = {path.name: file_digest(path) for path in files}
+    return found | {f"{one.parent.name}/{one.name}": file_digest(one) for one in sorted(parts)}
 
 
 def has_tokenizer(folder: Path) -> bool:
@@ -211,7 +215,7 @@ def _indexed(index: Path) -> tuple[Path, ...]:
     return tuple(index.parent / name for name in names)
 
 
-def _stays_inside(link: Path, folder: Path) -> bool:
+def stays_inside(link: Path, folder: Path) -> bool:
     """Say whether a link ends in its folder, or where the hub's cache keeps the same repository."""
     home = folder.resolve()
     try:

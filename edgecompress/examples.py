@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from edgecompress.texts import running_text, text_of, words_of
+from edgecompress.texts import running_text, texts_of, words_of
 from edgecompress.values import Example, Json, file_digest, json_digest
+
+TEXTS = {"text", "text_pair", "words"}
+"""Inputs that are text."""
 
 
 def input_length(example: Example) -> int:
@@ -18,8 +21,8 @@ def input_length(example: Example) -> int:
 
     It orders examples for timing and says nothing of what they cost.
     """
-    text = len(text_of(example)) + sum(len(word) + 1 for word in words_of(example))
-    others = (value for name, value in example.inputs.items() if name not in ("text", "words"))
+    text = sum(map(len, texts_of(example))) + sum(len(word) + 1 for word in words_of(example))
+    others = (value for name, value in example.inputs.items() if name not in TEXTS)
     return text + sum(len(value) if hasattr(value, "__len__") else 1 for value in others)
 
 
@@ -31,7 +34,7 @@ def inputs_json(example: Example) -> Json:
 def content(example: Example) -> str:
     """Give what the same examples have in common: the text, or a digest of other inputs."""
     text = running_text(example)
-    if text or not example.inputs.keys() - {"text", "words"}:
+    if text or not example.inputs.keys() - TEXTS:
         return text
     return json_digest(inputs_json(example))
 

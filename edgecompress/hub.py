@@ -27,6 +27,8 @@ DATA_FILES = [
 ]
 """Files of a data set; no code."""
 SUFFIXES = (".json", ".safetensors", ".txt", ".model")
+PARTS = re.compile(r"\d+_\w+/(config\.json|model\.safetensors)")
+"""Files of sentence-transformers' parts behind an encoder, in folders of their own."""
 """Files of a model and its tokenizer, pickles apart."""
 LIKE = 0.75
 """How alike two names are (`difflib`) where one is taken for a mistyped other."""
@@ -140,8 +142,10 @@ def _fetched(model: str) -> Path:
     from huggingface_hub import snapshot_download
 
     info = _described(model)
-    names = [one.rfilename for one in info.siblings or () if "/" not in one.rfilename]
+    every = [one.rfilename for one in info.siblings or ()]
+    names = [name for name in every if "/" not in name]
     wanted = [name for name in names if name.endswith(SUFFIXES) or name == "README.md"]
+    wanted += [name for name in every if PARTS.fullmatch(name)]
     if not any(name.endswith(".safetensors") for name in names):
         wanted += [name for name in names if name.startswith("pytorch_model")]
     try:

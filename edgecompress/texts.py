@@ -23,6 +23,11 @@ def text_of(example: Example) -> str:
     return str(example.inputs.get("text", ""))
 
 
+def texts_of(example: Example) -> tuple[str, ...]:
+    """Give the texts of an example: its text, and the one that it is paired with, if there is."""
+    return tuple(str(example.inputs[key]) for key in ("text", "text_pair") if key in example.inputs)
+
+
 def words_of(example: Example) -> tuple[str, ...]:
     """Give the words of an example, none where it is running text."""
     found: tuple[str, ...] = example.inputs.get("words", ())
@@ -30,8 +35,8 @@ def words_of(example: Example) -> tuple[str, ...]:
 
 
 def running_text(example: Example) -> str:
-    """Give an example's text, or its words with blanks between them."""
-    return text_of(example) or " ".join(words_of(example))
+    """Give an example's text (of a pair both), or its words with blanks between them."""
+    return "\n".join(texts_of(example)) or " ".join(words_of(example))
 
 
 def tags_of(example: Example) -> tuple[str, ...]:

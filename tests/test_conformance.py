@@ -13,16 +13,21 @@ from lookup_models import write_tokenizer
 
 from edgecompress.conformance import ContractError, check_processor, check_reader, check_task
 from edgecompress.data import data_config, data_formats
-from edgecompress.processors import TextProcessor
+from edgecompress.processors import TextProcessor, processor_class
 from edgecompress.processors.tensors import TensorProcessor
 from edgecompress.tasks import Row, task, task_names
 from edgecompress.tasks.rows import IGNORED
 from edgecompress.texts import words_of
+from edgecompress.values import Example
 
 EXAMPLES = {
     "token-classification": tagged_examples(12),
     "text-classification": labelled_texts(12),
     "masked-lm": labelled_texts(12),
+    "feature-extraction": tuple(
+        Example({"text": one.inputs["text"], "text_pair": "je na"}, float(number))
+        for number, one in enumerate(labelled_texts(12))
+    ),
 }
 
 
@@ -32,6 +37,13 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> TextProcessor:
     folder = tmp_path_factory.mktemp("text") / "preprocessor"
     write_tokenizer(folder, ("[MASK]", *sorted(words)))
     return TextProcessor.load(folder)
+
+
+@pytest.fixture(scope="module")
+def text_of(text: TextProcessor, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("of") / "preprocessor"
+    write_tokenizer(folder, ("[MASK]", "je", "na"))
+    return {text.kind: text, "sentences": processor_class("sentences").load(folder)}
 
 
 def pieces_of(processor: TextProcessor) -> Any:
@@ -49,10 +61,13 @@ def test_every_task_is_checked() -> None:
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_our_tasks(name: str, text: TextProcessor) -> None:
+def test_our_tasks(name: str, text_of: Any) -> None:
     found, examples = task(name), EXAMPLES[name]
-    classes = found.label_names(examples)
-    check_task(found, examples, text, classes, None if found.labelled else pieces_of(text))
+    classes, text = found.label_names(examples), text_of[found.processor]
+    outputs = None if found.labelled else pieces_of(text)
+    if found.outputs[0].kind == "vector":
+        outputs = lambda row: np.resize(row.feed["input_ids"], 6) + 1.0  # noqa: E731
+    check_task(found, examples, text, classes, outputs)
 
 
 def test_our_processors(text: TextProcessor) -> None:

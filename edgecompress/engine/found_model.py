@@ -112,7 +112,7 @@ def look_at_model(model: str, task: str | None, labels: Mapping[str, str]) -> Fo
     onnx = onnx_model_at(folder) is not None
     config = read_object(folder / "config.json") if onnx else check_folder(folder)
     shapes = None if onnx else find_weights(folder).shapes
-    fresh = untrained(config, known, shapes) or ""
+    fresh = untrained(config, known, shapes, folder) or ""
     if onnx and fresh:
         raise DataError(f"{fresh}, and an ONNX graph cannot be trained", file=folder)
     names = renamed(class_names(config), labels or None) if kind.labelled and not fresh else ()

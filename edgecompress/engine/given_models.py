@@ -171,7 +171,7 @@ def _check_one(recipe: Recipe, spec: TeacherSpec, rules: HeadRules, labels: Sequ
     weights = find_weights(folder, spec.trust == "pickle")
     if task is None:
         return
-    reason = new_head(untrained(described, task, weights.shapes), folder.name, task, rules)
+    reason = new_head(untrained(described, task, weights.shapes, folder), folder.name, task, rules)
     if reason is not None:
         labels_of_new(task, labels)
     elif find_task(task).labelled:

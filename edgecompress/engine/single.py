@@ -49,6 +49,9 @@ def guess_task(model: Path) -> str | None:
                 # Its first one: a model that was saved as ForPreTraining is one of several kinds.
                 if str(architecture).endswith(task.head_classes[0]):
                     return task.name
+        for task in map(find_task, task_names()):
+            if any((model / name).is_file() for name in task.marks):
+                return task.name
     return None
 
 

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
+
+from edgecompress.examples import input_length
+from edgecompress.texts import running_text
+from edgecompress.values import Example
 
 MAX_TOKENS = 8192
 """Most tokens of a batch, padding included: bounds what its activations take (16 rows of 512)."""
@@ -51,3 +56,15 @@ def length_batches(
             batches.append([row])
             longest = tokens = step
     return batches
+
+
+def size_of(example: Example) -> int:
+    """Characters of a text, else the length of other inputs."""
+    return len(running_text(example)) or input_length(example)
+
+
+def as_text(value: Any) -> str:
+    """Give a text as it is; anything else is refused."""
+    if not isinstance(value, str):
+        raise TypeError(f"a text must be a str, not {type(value).__name__}")
+    return value

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from edgecompress.values import Json
 
@@ -72,6 +74,17 @@ class Prediction:
     def scores(self) -> Mapping[str, float]:
         """The probability of every class, in the bundle's order."""
         return dict(self.said.get("scores", {}))
+
+    @property
+    def vector(self) -> np.ndarray[Any, Any] | None:
+        """Feature extraction: the text's vector, float32 (width,)."""
+        found = self.said.get("vector")
+        return None if found is None else np.array(found, np.float32)
+
+    @property
+    def similarity(self) -> float | None:
+        """Feature extraction: how near the two texts of a pair are, from -1 to 1."""
+        return self.said.get("similarity")
 
     @property
     def entities(self) -> tuple[Entity, ...]:

@@ -17,7 +17,6 @@ from edgecompress.bundle import load_manifest, verify_bundle
 from edgecompress.bundle.digests import core_digest
 from edgecompress.bundle.manifest import Manifest, newer_runtime
 from edgecompress.errors import BundleError, DataError
-from edgecompress.examples import input_length
 from edgecompress.models.session import (
     ORT_ERRORS,
     VERSION,
@@ -27,9 +26,8 @@ from edgecompress.models.session import (
     session_options,
 )
 from edgecompress.runtime import threads as thread_counts
-from edgecompress.runtime.batching import length_batches
+from edgecompress.runtime.batching import as_text, length_batches, size_of
 from edgecompress.runtime.prediction import Prediction
-from edgecompress.texts import running_text
 from edgecompress.values import Example
 
 if TYPE_CHECKING:
@@ -194,7 +192,7 @@ class Predictor:
         """
         if isinstance(text, str):
             return self.answer(text)
-        return list(self.stream(_text(item) for item in text))
+        return list(self.stream(as_text(item) for item in text))
 
     def predict_words(self, words: Sequence[str]) -> Prediction:
         """Tag a text that is split into words already.
@@ -212,6 +210,19 @@ class Predictor:
         if isinstance(words, str):
             raise TypeError("words must be a list of words, not one text; use predict for texts")
         return self.answer(tuple(words))
+
+    def similarity(self, a: str, b: str) -> float:
+        """Say how near two texts are, by the cosine of their vectors: from -1 to 1.
+
+        Raises
+        ------
+        DataError
+            When the bundle compares no texts.
+        """
+        found = self.answer({"text": a, "text_pair": b})
+        if found.similarity is None:
+            raise DataError(f"this bundle does {self._task.name}, and compares no texts")
+        return found.similarity
 
     def answer(self, question: Question) -> Prediction:
         """Answer whatever the bundle's task takes: a text, words, a mapping, an example.
@@ -252,14 +263,14 @@ class Predictor:
         """
         waiting = (self._example(item) for item in texts)
         for first in waiting:
-            chunk, size = [first], _size(first)
+            chunk, size = [first], size_of(first)
             wanted = self.batch * _AHEAD if self.batch > 1 else 1
             while len(chunk) < wanted and size < _AHEAD_CHARACTERS:
                 following = next(waiting, None)
                 if following is None:
                     break
                 chunk.append(following)
-                size += _size(following)
+                size += size_of(following)
             yield from self._answer(chunk)
 
     def tune(self, limit_s: float = thread_counts.LIMIT_S) -> dict[int, float]:
@@ -387,14 +398,3 @@ class Predictor:
             raise BundleError(
                 f"{self._model}: answers with {classes} classes, the manifest has {labels} labels"
             )
-
-
-def _size(example: Example) -> int:
-    """Characters of a text, else the length of other inputs."""
-    return len(running_text(example)) or input_length(example)
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"a text must be a str, not {type(value).__name__}")
-    return value

@@ -222,6 +222,10 @@ def model_class(config: Any, directory: Path) -> Any:
     name = next(iter(config.architectures or ()), "")
     brought = {model.__name__: model for one in task_names() for model in task(one).models()}
     found = brought.get(name) or getattr(transformers, name, None)
+    for one in map(task, task_names()) if found is None else ():
+        # A head of ours over a body of transformers is made when it is asked for.
+        made = one.head_class(config) if name.endswith(one.head_classes[0]) else None
+        found = made if made is not None and made.__name__ == name else found
     if found is None or not name.endswith(head_names()):
         wanted = " or ".join(f"…{head}" for head in head_names())
         file = directory / "config.json"

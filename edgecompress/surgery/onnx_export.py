@@ -17,6 +17,7 @@ from edgecompress.errors import StageError
 from edgecompress.reading import first_line
 from edgecompress.surgery.dynamo_export import Traced
 from edgecompress.surgery.families import family_of
+from edgecompress.tasks import task as find_task
 
 OPSET = 18
 AXES = {0: "batch_size", 1: "sequence_length"}
@@ -30,7 +31,9 @@ def choose_exporter(module: Any, task: str | None) -> Exporter:
 
     Where it is installed, graphs stay those that they have been, and are made ten times as fast.
     """
-    return "optimum" if optimum_is_installed() and _known_to_optimum(module, task) else "dynamo"
+    theirs = type(module).__module__.startswith("transformers.")
+    known = theirs and optimum_is_installed() and _known_to_optimum(module, task)
+    return "optimum" if known else "dynamo"
 
 
 def optimum_is_installed() -> bool:
@@ -50,7 +53,7 @@ def traced_encoder(module: Any, task: str | None) -> Traced:
     return Traced(
         {name: torch.ones(TRACED_SHAPE, dtype=torch.int64) for name in names},
         dict.fromkeys(names, AXES),
-        ("logits" if task else "last_hidden_state",),
+        tuple(one.name for one in find_task(task).outputs) if task else ("last_hidden_state",),
     )
 
 

@@ -35,6 +35,20 @@ def as_label(value: Any, spaced: bool = False, names: Sequence[str] = ()) -> str
     raise DataError(f"expected a label, found {_kind(value)}")
 
 
+def as_number(value: Any, spaced: bool = False, names: Sequence[str] = ()) -> float | None:  # noqa: ARG001
+    """Read a number that is finite; None where there is nothing."""
+    if value is None or _is_nan(value) or (isinstance(value, str) and not value.strip()):
+        return None
+    try:
+        found = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        found = math.nan
+    if not math.isfinite(found):
+        said = shortened(repr(value), 40) if isinstance(value, str) else _kind(value)
+        raise DataError(f"expected a number, found {said}")
+    return found
+
+
 def as_words(value: Any, spaced: bool = False, names: Sequence[str] = ()) -> tuple[str, ...]:  # noqa: ARG001
     """Read a list of words; where `spaced`, from a text with blanks between them."""
     words = tuple(_list(value, spaced, "words"))

@@ -8,15 +8,17 @@ from typing import Any, Literal
 
 from edgecompress.errors import DataError
 from edgecompress.tables.base import Table
-from edgecompress.tables.cells import as_label, as_tags, as_text, as_words
+from edgecompress.tables.cells import as_label, as_number, as_tags, as_text, as_words
 from edgecompress.values import Example
 from edgecompress.words import did_you_mean, shortened
 
 NAMES: Mapping[str, tuple[str, ...]] = {
     "text": (
         *("text", "sentence", "content", "tweet", "review", "comment", "message", "document"),
-        *("utterance", "headline"),
+        *("utterance", "headline", "sentence1", "text1"),
     ),
+    "text_pair": ("text_pair", "sentence2", "text2", "sentence_pair"),
+    "score": ("score", "similarity", "similarity_score", "relatedness_score"),
     "words": ("words", "tokens"),
     "label": ("label", "labels", "category", "class", "target", "sentiment", "intent"),
     "tags": ("tags", "ner_tags", "labels", "ner"),
@@ -26,7 +28,14 @@ NAMES: Mapping[str, tuple[str, ...]] = {
 HINT = "set data.columns.{}"
 """How a recipe names the column of a role."""
 
-CELLS = {"text": as_text, "words": as_words, "label": as_label, "tags": as_tags}
+CELLS: Mapping[str, Callable[..., Any]] = {
+    "text": as_text,
+    "text_pair": as_text,
+    "words": as_words,
+    "label": as_label,
+    "tags": as_tags,
+    "score": as_number,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +232,7 @@ def _cell(
         found = CELLS[role](value, spaced, names)
     except DataError as error:
         raise DataError(f"{column}: {error.message}") from None
-    if not found and not keep:
+    if not found and not keep and not isinstance(found, float):
         raise _EmptyCellError(f"{column} is empty")
     return found
 

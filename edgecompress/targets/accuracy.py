@@ -24,7 +24,7 @@ from edgecompress.targets.local import Local
 from edgecompress.targets.probe import ask
 from edgecompress.targets.size import model_files
 from edgecompress.tasks import Answers, Floor, Task, foreign_code, load_processor, task
-from edgecompress.tasks.compare import agreement, paired_bootstrap_drop
+from edgecompress.tasks.compare import paired_bootstrap_drop
 from edgecompress.values import (
     Candidate,
     Example,
@@ -74,6 +74,7 @@ def cached_answers(
 ) -> Answers:
     """Give `answers`, asked once per model, examples and machine over all runs."""
     place = Local() if isinstance(candidate.model, TorchModel) else target
+    kept = task(candidate.task).kept if candidate.task is not None else ()
     key = {
         "what": "answers",
         "code": [agent_digest(), code_digest(__name__), foreign_code(candidate.task)],
@@ -86,9 +87,9 @@ def cached_answers(
 
     def build(folder: Path) -> None:
         found = answers(candidate, examples, target, context.progress)
-        _write(found, folder)
+        _write(found, folder, kept)
 
-    return _read(context.cached(key, build))
+    return _read(context.cached(key, build), kept)
 
 
 def _model_key(candidate: Candidate) -> Json:
@@ -104,17 +105,27 @@ def _model_key(candidate: Candidate) -> Json:
     return key
 
 
-def _write(found: Answers, folder: Path) -> None:
+def _write(found: Answers, folder: Path, kept: Sequence[str]) -> None:
     text = json.dumps([list(labels) for labels in found.labels], ensure_ascii=False)
     (folder / "labels.json").write_text(text, encoding="utf-8")
     np.savez(folder / "confidence.npz", **pack("0", found.confidence))  # type: ignore[arg-type]
+    for name in kept:
+        each = [details[name] for details in found.details]
+        np.savez(folder / f"{name}.npz", **pack("0", each))  # type: ignore[arg-type]
 
 
-def _read(folder: Path) -> Answers:
+def _read(folder: Path, kept: Sequence[str]) -> Answers:
     labels = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
     with np.load(folder / "confidence.npz", allow_pickle=False) as stored:
         confidence = unpack("0", dict(stored))
-    return Answers(tuple(tuple(each) for each in labels), tuple(confidence))
+    arrays = {}
+    for name in kept:
+        with np.load(folder / f"{name}.npz", allow_pickle=False) as stored:
+            arrays[name] = unpack("0", dict(stored))
+    details = tuple({name: arrays[name][n] for name in kept} for n in range(len(labels)))
+    return Answers(
+        tuple(tuple(each) for each in labels), tuple(confidence), details if kept else ()
+    )
 
 
 def observe_accuracy(
@@ -286,7 +297,7 @@ def accuracy_measurements(
         )  # fmt: skip
 
     if host is not None:
-        differing = 1 - agreement(found, host)
+        differing = 1 - kind.agreement(found, host)
         measured += [
             Measurement(
                 "host_difference", differing, "fraction", target, split,
@@ -300,7 +311,7 @@ def accuracy_measurements(
         return tuple(measured)
     measured += [
         Measurement(
-            "agreement", agreement(found, teacher), "fraction", target, split,
+            "agreement", kind.agreement(found, teacher), "fraction", target, split,
             samples=labels_given, conditions={**conditions, "reference": "teacher"},
         ),
         difference("teacher", teacher),

@@ -18,7 +18,7 @@ from edgecompress.models.graph import signature
 from edgecompress.models.synthetic import synthetic_items
 from edgecompress.targets.base import Feeds, feeds_from_rows
 from edgecompress.targets.loadable import check_loadable
-from edgecompress.tasks import Rows, rows_of, takes_examples
+from edgecompress.tasks import Rows, rows_of, takes_examples, task
 from edgecompress.texts import text_of, words_of
 from edgecompress.values import Candidate, Example, Feed, OnnxModel, file_digest
 
@@ -177,6 +177,8 @@ def timing_feeds(
         if inputs.file is not None:
             return _packed(file_items(graphs, inputs.file)), ()
         return _packed(synthetic_items(graphs, inputs.sizes, inputs.bounds)), ()
+    kind = task(str(real[0].task))
+    examples = [kind.timed(example) for example in examples]
     chosen = [examples[k] for k in spread([input_length(example) for example in examples], count)]
     found: dict[tuple[Path | None, tuple[str, ...]], Feeds] = {}
     keys = []

@@ -34,7 +34,7 @@ class TorchModule:
         torch.set_num_threads(job["threads"])
         self._torch = torch
         self._module = load_module(TorchModel(folder / entry["path"]))
-        self._outputs = tuple(job.get("outputs") or ("logits",))
+        self._outputs = tuple(job.get("outputs") or ())
         known = inspect.signature(self._module.forward).parameters
         self.dtypes: dict[str, np.dtype[Any] | None] = dict.fromkeys(known)
 
@@ -43,7 +43,8 @@ class TorchModule:
         with self._torch.inference_mode():
             tensors = {name: self._torch.from_numpy(value) for name, value in feed.items()}
             answer = self._module(**tensors)
-            return [answer[name].numpy() for name in self._outputs]
+            names = self._outputs or tuple(answer)[:1]
+            return [answer[name].numpy() for name in names]
 
 
 def open_any(

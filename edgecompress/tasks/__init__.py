@@ -16,7 +16,7 @@ from edgecompress.processors import Processor, processor_class
 from edgecompress.provenance import code_digest
 from edgecompress.tables import Wanted
 from edgecompress.tasks.answers import Answer, Answers, Score
-from edgecompress.tasks.asking import TEXT, WORDS
+from edgecompress.tasks.asking import TEXT, TEXT_PAIR, WORDS
 from edgecompress.tasks.base import Floor, Output, Task
 from edgecompress.tasks.rows import Row, Rows
 from edgecompress.values import Candidate, Example
@@ -87,11 +87,11 @@ def wanted(asked: Task, *, answers: Literal["needed", "welcome", "ignored"] = "n
     return Wanted(
         tuple(tuple(field.name for field in form) for form in asked.forms),
         asked.target,
-        answers if asked.labelled else "ignored",
+        answers if asked.labelled else asked.answers or "ignored",
         {
             name: (field.what, field.fits)
             for name, field in fields.items()
-            if name not in (TEXT.name, WORDS.name)
+            if name not in (TEXT.name, TEXT_PAIR.name, WORDS.name)
         },
     )
 

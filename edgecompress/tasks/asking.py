@@ -45,6 +45,9 @@ def is_words(value: Any) -> bool:
 
 
 TEXT = Field("text", "a string", '"…"', lambda value: isinstance(value, str), "texts")
+TEXT_PAIR = Field(
+    "text_pair", "a string", '"…"', lambda value: isinstance(value, str), "text_pairs"
+)
 WORDS = Field("words", "a list of strings", '["…", …]', is_words, "words")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from edgecompress.errors import DataError, StageError
 from edgecompress.metrics import Metric
 from edgecompress.tasks.answers import Answer, Answers, Findings, Score
 from edgecompress.tasks.asking import TEXT, Form, read_question
+from edgecompress.tasks.compare import agreement
 from edgecompress.tasks.rows import Row, Rows
 from edgecompress.tasks.scoring import scores, value_of
 from edgecompress.texts import text_of
@@ -98,10 +100,43 @@ class Task(ABC):
     """What a model of it does, in words that go on from «it»."""
     windows: ClassVar[str] = ""
     """What happens to the windows of a long input, in words that go on from them."""
+    marks: ClassVar[tuple[str, ...]] = ()
+    """Files by which a folder shows that its model answers it, whatever its class is called."""
+    answers: ClassVar[Literal["needed", "welcome", "ignored"] | None] = None
+    """Whether records must hold the right answer; None: where the classes are the data's labels."""
+    kept: ClassVar[tuple[str, ...]] = ()
+    """Arrays among the details of answers by which these are scored."""
+    untaught: ClassVar[str] = ""
+    """Why the right answers of the data teach a model nothing, where that is so."""
     architectures: ClassVar[tuple[str, ...]] = ()
     """Endings of the names of classes whose heads answer it, where `auto_class` does not say it."""
     head_tensors: ClassVar[tuple[str, ...]] = ()
     """Beginnings of the names of tensors that such heads have, in the families described here."""
+
+    def head_class(self, config: Any) -> type | None:
+        """Give the class that answers it with a body of this kind; None where there is none.
+
+        Parameters
+        ----------
+        config : transformers.PretrainedConfig
+
+        Returns
+        -------
+        type of transformers.PreTrainedModel, or None
+        """
+        import transformers
+
+        mapping = getattr(transformers, self.auto_class)._model_mapping
+        found: type | None = mapping.get(type(config), None)
+        return found
+
+    def lacks_head(self, folder: Path) -> str | None:  # noqa: ARG002
+        """Say why a folder has no head for it, a part of a sentence, where its class cannot say."""
+        return None
+
+    def take_files(self, source: Path, folder: Path) -> None:  # noqa: ARG002
+        """Take what else its rows need out of a checkpoint, into the processor's folder."""
+        return
 
     def models(self) -> tuple[type, ...]:
         """Give classes that answer it and that transformers lacks, each with its configuration's.
@@ -222,6 +257,14 @@ class Task(ABC):
             One per row, as `compact` leaves them.
         rows : Rows
         """
+
+    def agreement(self, a: Answers, b: Answers) -> float:
+        """Say how far two models answer alike, from 0 to 1: the share of equal labels."""
+        return agreement(a, b)
+
+    def timed(self, example: Example) -> Example:
+        """Give what is timed of an example: one question as a device is asked it."""
+        return example
 
     def score(
         self, answers: Answers, examples: Sequence[Example], labels: Sequence[str]

@@ -44,16 +44,13 @@ def with_head(module: Any, task: str, labels: Sequence[str], seed: int) -> Any:
     DataError
         When the architecture has no such head.
     """
-    import transformers
-
     config = copy.deepcopy(module.config)
     if labels:
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: index for index, label in enumerate(labels)}
-    mapping = getattr(transformers, find_task(task).auto_class)._model_mapping
-    if type(config) not in mapping:
+    cls: Any = find_task(task).head_class(config)
+    if cls is None:
         raise DataError(f"models of the type {config.model_type!r} have no head for {task}")
-    cls = mapping[type(config)]
     family = find_family(config)
     for field, value in family.settings if family else ():
         setattr(config, field, value)

@@ -234,7 +234,8 @@ class Teaching:
 
         `at` are their places in the batch, `numbers` their numbers, `spans` theirs.
         """
-        chosen, device = self.weights, output.logits.device
+        chosen = self.weights
+        device = output[self.rows.task.outputs[0].name].device
         take = _Pool(at[spans.row] * length + spans.ours, spans.ours_count, device)
         row_weights = span_weights = None
         if self.row_weights is not None:

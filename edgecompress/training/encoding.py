@@ -43,6 +43,8 @@ def labelled_rows(candidate: Candidate, examples: Sequence[Example], module: Any
     """
     rows = make_rows(candidate, examples, module)
     labelled = rows.labelled()
+    if not len(labelled) and rows.task.untaught:
+        raise DataError(f"{rows.task.name} {rows.task.untaught}")
     if not len(labelled):
         raise DataError("no training example has a label; check the data's train files")
     return rows if len(labelled) == len(rows) else rows.subset(labelled)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import yaml
@@ -58,7 +59,10 @@ class LabelsError(DataError):
 
 
 def untrained(
-    config: Json, task: str, shapes: Mapping[str, tuple[int, ...]] | None = None
+    config: Json,
+    task: str,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    folder: Path | None = None,
 ) -> str | None:
     """Say why a checkpoint's head is none for a task, as far as its files tell.
 
@@ -69,6 +73,8 @@ def untrained(
     task : str
     shapes : mapping, optional
         Its tensors, where they are known.
+    folder : Path, optional
+        Where it lies.
 
     Returns
     -------
@@ -86,6 +92,9 @@ def untrained(
         )
     if architecture and not architecture.endswith(endings):
         return f"it was saved as {architecture}, without a head for {task}"
+    reason = kind.lacks_head(folder) if folder is not None else None
+    if reason is not None and not architecture.endswith(endings[:1]):
+        return reason
     prefixes = kind.head_tensors
     if shapes is not None and prefixes and not any(name.startswith(prefixes) for name in shapes):
         return f"it says {architecture or 'nothing of a head'}, but holds no weights of such a head"

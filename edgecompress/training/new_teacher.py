@@ -94,12 +94,10 @@ class NewTeacher(BaseModel):
             id2label=dict(enumerate(labels)),
             label2id={label: index for index, label in enumerate(labels)},
         )
-        head = find_task(task).auto_class.removeprefix("AutoModel")
+        head: Any = find_task(task).head_class(config)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            module = getattr(transformers, f"Bert{head}")._from_config(
-                config, attn_implementation="eager"
-            )
+            module = head._from_config(config, attn_implementation="eager")
         save_module(module, folder / "model")
         fast = transformers.PreTrainedTokenizerFast(
             tokenizer_object=tokenizer,

@@ -86,7 +86,7 @@ def import_teacher(
     weights = find_weights(source, trust)
     kind = processor_class(find_task(task).processor)
     tokenizer = read_tokenizer(source) if issubclass(kind, TextProcessor) else None
-    reason = new_head(untrained(described, task, weights.shapes), source.name, task, rules)
+    reason = new_head(untrained(described, task, weights.shapes, source), source.name, task, rules)
     if reason is None:
         names = renamed(class_names(described), rules.renaming) if find_task(task).labelled else ()
     else:
@@ -99,6 +99,8 @@ def import_teacher(
         write_tokenizer(tokenizer, module, folder / "preprocessor")
     elif kind.needs_files:
         kind.copy_files(source, folder / "preprocessor")
+    if kind.needs_files:
+        find_task(task).take_files(source, folder / "preprocessor")
     preprocessor = folder / "preprocessor" if kind.needs_files else None
     made = Candidate(TorchModel(folder / "model"), preprocessor, task, names)
     if names:
@@ -175,7 +177,9 @@ def _module(
         return with_head(cut, task, names, seed) if fresh else cut
     if names:
         _name_classes(config, names)
-    auto = getattr(transformers, find_task(task).auto_class)
+    head = find_task(task).head_class(config)
+    if head is None:
+        raise DataError(f"models of the type {config.model_type!r} have no head for {task}")
     before = transformers.logging.get_verbosity()
     # It reports a new head as a fault; here it is expected.
     transformers.logging.set_verbosity_error()
@@ -183,7 +187,7 @@ def _module(
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            module, report = auto.from_pretrained(
+            module, report = head.from_pretrained(  # type: ignore[attr-defined]
                 source,
                 config=config,
                 trust_remote_code=False,

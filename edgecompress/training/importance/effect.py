@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from edgecompress.training.losses import example_losses
+from edgecompress.training.losses import Kind, example_losses, softened
 from edgecompress.training.rows import TorchRows
 from edgecompress.training.stepwise import StepwiseRunner
 
@@ -55,6 +55,7 @@ class LayerEffects:
     def __init__(self, module: Any, rows: TorchRows, measure: Measure) -> None:
         self.runner = StepwiseRunner(module, rows)
         self.rows, self.measure = rows, measure
+        self.first = rows.task.outputs[0]
         self.kept = list(range(len(self.runner.layers)))
         # What each kept layer is given, batch by batch; the first gets the embeddings.
         self.before: list[list[Any] | None] = [None]
@@ -67,15 +68,10 @@ class LayerEffects:
         total, count = 0.0, 0
         for number, (batch, _, output) in enumerate(self.runner.run(rest, self.before[position])):
             if self.measure == "loss":
-                found = example_losses(output.logits, self.rows.taught(batch)["labels"])
+                found = example_losses(output[self.first.name], self.rows.taught(batch)["labels"])
             else:
-                answers = answered(self.rows, batch.tolist(), output.logits)
-                found = functional.kl_div(
-                    functional.log_softmax(answers.float(), dim=-1),
-                    self.wanted[number],
-                    reduction="none",
-                    log_target=True,
-                ).sum(-1)
+                answers = answered(self.rows, batch.tolist(), output[self.first.name])
+                found = moved(self._softened(answers), self.wanted[number], self.first.kind)
             total, count = total + float(found.double().sum()), count + len(found)
         return total / max(1, count)
 
@@ -99,12 +95,22 @@ class LayerEffects:
         try:
             for batch, _, output in self.runner.run(layers, self.before[start]):
                 if first:
-                    answers = answered(self.rows, batch.tolist(), output.logits)
-                    self.wanted.append(functional.log_softmax(answers.float(), dim=-1))
+                    answers = answered(self.rows, batch.tolist(), output[self.first.name])
+                    self.wanted.append(self._softened(answers))
         finally:
             for handle in handles:
                 handle.remove()
         self.before = [*self.before[: start + 1], *after[:-1]]
+
+    def _softened(self, answers: torch.Tensor) -> torch.Tensor:
+        return softened(answers, 1.0, self.first.kind)
+
+
+def moved(found: torch.Tensor, wanted: torch.Tensor, kind: Kind) -> torch.Tensor:
+    """Say how far answers lie from others, float (answers,): from `losses.softened` both."""
+    if kind == "vector":
+        return (found - wanted).square().sum(-1)
+    return functional.kl_div(found, wanted, reduction="none", log_target=True).sum(-1)
 
 
 def _appender(found: list[Any]) -> Callable[[nn.Module, Any, Any], None]:

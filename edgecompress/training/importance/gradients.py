@@ -86,6 +86,7 @@ def mask_gradients(
     kept = [np.zeros((count, meter.parts), np.float32) for meter in meters]
     channels: list[np.ndarray] = []
     generator = torch.Generator().manual_seed(seed)
+    first = rows.task.outputs[0]
     done = 0
     with ExitStack() as stack:
         stack.enter_context(frozen(module))
@@ -99,8 +100,10 @@ def mask_gradients(
         for batch in even_batches(rows.lengths):
             feed = rows.feed(batch)
             with autocast() if fast else nullcontext():
-                logits = module(**feed).logits
-            if labels == "model":
+                logits = module(**feed)[first.name]
+            if first.kind == "vector" and labels == "model":
+                loss = _projected(logits.float(), generator)
+            elif labels == "model":
                 loss = _own_loss(answered(rows, batch.tolist(), logits.float()), generator)
             else:
                 loss = example_losses(logits, rows.taught(batch)["labels"]).sum()
@@ -135,6 +138,16 @@ def _own_loss(answers: torch.Tensor, generator: torch.Generator) -> torch.Tensor
         return answers.sum()
     drawn = torch.multinomial(answers.detach().softmax(-1), 1, generator=generator)[:, 0]
     return functional.cross_entropy(answers, drawn, reduction="sum")
+
+
+def _projected(vectors: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Sum of vectors (rows, width) times numbers drawn from a normal distribution.
+
+    The expectation of the squared gradient is how far the whole vector moves, squared: the Fisher
+    information of a normal distribution about it, as labels drawn from answers are of classes.
+    """
+    drawn = torch.randn(vectors.shape, generator=generator)
+    return (vectors * drawn.to(vectors.device)).sum()
 
 
 class _Meter:

@@ -1,0 +1,1 @@
+"""PyTorch modules that transformers lacks and a task needs, and the files that describe them."""

@@ -1,0 +1,84 @@
+"""Similarities of vectors, and how well they follow what people say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecompress.errors import DataError
+from edgecompress.metrics import ANSWERS, Metric
+from edgecompress.tasks.answers import Answers
+from edgecompress.values import Example
+
+Floats = NDArray[np.floating[Any]]
+
+
+def cosine(a: Floats, b: Floats) -> float:
+    """Give the cosine of two vectors, float (width,) each; 0 where one has no length."""
+    lengths = float(np.linalg.norm(a.astype(np.float64)) * np.linalg.norm(b.astype(np.float64)))
+    return float(a.astype(np.float64) @ b.astype(np.float64)) / lengths if lengths else 0.0
+
+
+def ranks(values: Floats) -> NDArray[np.float64]:
+    """Give the rank of each value from 1, float64 (values,); equal values share the mean rank."""
+    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
+    middle = np.cumsum(counts) - (counts - 1) / 2
+    found: NDArray[np.float64] = middle[group]
+    return found
+
+
+def correlation(a: Floats, b: Floats) -> float:
+    """Pearson's correlation of two rows of numbers; 0 where one of them does not vary."""
+    if len(a) < 2:
+        return 0.0
+    x, y = a - np.mean(a), b - np.mean(b)
+    size = float(np.sqrt((x @ x) * (y @ y)))
+    return float(x @ y) / size if size > 0 else 0.0
+
+
+def spearman(answers: Answers, examples: Sequence[Example], _: Sequence[str]) -> tuple[float, int]:
+    """Give the correlation of the ranks, and the number of pairs.
+
+    Source: C. Spearman, 1904, "The proof and measurement of association between two things"; ties
+    get their mean rank, as in scipy's `spearmanr`.
+    """
+    said, right = _scored(answers, examples)
+    return correlation(ranks(said), ranks(right)), len(said)
+
+
+def pearson(answers: Answers, examples: Sequence[Example], _: Sequence[str]) -> tuple[float, int]:
+    """Give the correlation of the numbers themselves, and the number of pairs."""
+    said, right = _scored(answers, examples)
+    return correlation(said, right), len(said)
+
+
+def _scored(answers: Answers, examples: Sequence[Example]) -> tuple[Floats, Floats]:
+    pairs = [
+        (details["similarity"], example.target)
+        for details, example in zip(answers.details, examples, strict=True)
+        if isinstance(example.target, float)
+    ]
+    if not pairs and examples:
+        raise DataError(
+            "no example is a pair of texts with a score, by which vectors are judged; name its "
+            "columns (data.columns: text, text_pair, score)"
+        )
+    found = np.array(pairs, np.float64).reshape(-1, 2)
+    return found[:, 0], found[:, 1]
+
+
+SPEARMAN = Metric(
+    "spearman",
+    "Spearman",
+    "correlation of the ranks of the model's scores of pairs with those that people gave",
+    higher_is_better=True, needs=ANSWERS, best="most accurate", whole=spearman,
+)  # fmt: skip
+PEARSON = Metric(
+    "pearson",
+    "Pearson",
+    "correlation of the model's scores of pairs with those that people gave",
+    higher_is_better=True, needs=ANSWERS, by_file=False, whole=pearson,
+)  # fmt: skip

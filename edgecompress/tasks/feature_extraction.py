@@ -1,0 +1,231 @@
+"""One vector for a text (sentence embeddings), and how near two texts are by theirs.
+
+A text that is longer than the model takes is cut off behind its longest input, as sentence-
+transformers does. An example of a pair gives two rows.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from edgecompress.errors import DataError, StageError
+from edgecompress.metrics import Metric
+from edgecompress.modules.sentence_files import (
+    LIMITS,
+    MODULES,
+    PROMPTS,
+    has_modules,
+    limits_of,
+    prompts_of,
+)
+from edgecompress.tasks._similarity import PEARSON, SPEARMAN, cosine
+from edgecompress.tasks.answers import Answer, Answers, Findings
+from edgecompress.tasks.asking import TEXT, TEXT_PAIR, Field, Form
+from edgecompress.tasks.base import Floats, Floor, Output, Task, check_outputs
+from edgecompress.tasks.rows import Row, Rows
+from edgecompress.texts import texts_of
+from edgecompress.values import Example, Json
+
+PROMPT = Field(
+    "prompt", "the name of a prompt", '"query"', lambda value: isinstance(value, str), "prompts"
+)
+SHOWN = 4
+"""Numbers of a vector that a person is shown."""
+
+
+class FeatureExtraction(Task):
+    """A vector for each text."""
+
+    name: ClassVar[str] = "feature-extraction"
+    auto_class: ClassVar[str] = "AutoModel"
+    metrics: ClassVar[tuple[Metric, ...]] = (SPEARMAN, PEARSON)
+    outputs: ClassVar[tuple[Output, ...]] = (Output("sentence_embedding", "vector"),)
+    labelled: ClassVar[bool] = False
+    answers: ClassVar[Literal["needed", "welcome", "ignored"] | None] = "welcome"
+    target: ClassVar[str] = "score"
+    processor: ClassVar[str] = "sentences"
+    forms: ClassVar[tuple[Form, ...]] = ((TEXT,), (TEXT, PROMPT), (TEXT, TEXT_PAIR))
+    does: ClassVar[str] = "gives a text a vector (sentence embedding)"
+    windows: ClassVar[str] = "of which only the first is read"
+    marks: ClassVar[tuple[str, ...]] = (MODULES,)
+    kept: ClassVar[tuple[str, ...]] = ("vectors", "similarity")
+    untaught: ClassVar[str] = "learns from a teacher's vectors and not from scores; use distil"
+    architectures: ClassVar[tuple[str, ...]] = (
+        *("ForSentenceEmbedding", "Model", "ForMaskedLM", "ForPreTraining"),
+    )
+
+    def head_class(self, config: Any) -> type | None:
+        """Give a sentence encoder over transformers' body."""
+        body: Any = super().head_class(config)
+        if body is None:
+            return None
+        from edgecompress.modules.sentence_encoder import encoder_of
+
+        return encoder_of(body)
+
+    def lacks_head(self, folder: Path) -> str | None:
+        """Say that nobody has said how a vector is made, where that is so."""
+        if has_modules(folder):
+            return None
+        return f"it has no {MODULES}, which says how one vector is made of the tokens of a text"
+
+    def take_files(self, source: Path, folder: Path) -> None:
+        """Take the prompts, and the longest input, which sentence-transformers keeps apart."""
+        for name in (PROMPTS, LIMITS):
+            if (source / name).is_file():
+                shutil.copyfile(source / name, folder / name)
+        prompts_of(folder)  # says what is wrong with it
+        most, _ = limits_of(folder)
+        file = folder / "tokenizer_config.json"
+        document = json.loads(file.read_text(encoding="utf-8"))
+        if most is not None and most < document["model_max_length"]:
+            document["model_max_length"] = most
+            text = json.dumps(document, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
+            file.write_text(text, encoding="utf-8")
+
+    def label_names(self, examples: Sequence[Example]) -> tuple[str, ...]:
+        """Give none: it has no classes."""
+        if not any(texts_of(example) for example in examples):
+            raise DataError(f"the data holds no text; {self.name} needs some")
+        return ()
+
+    def rows(
+        self,
+        examples: Sequence[Example],
+        processor: Any,
+        classes: Sequence[str],  # noqa: ARG002 - there are none
+    ) -> Rows:
+        """Turn each text into a row, cut off behind the longest input."""
+        owners, texts = [], []
+        for number, example in enumerate(examples):
+            for text in texts_of(example):
+                owners.append(number)
+                texts.append(processor.prompted(text, example.inputs.get("prompt")))
+        nobody = {"labels": np.full(1, np.nan, np.float32)}
+        found = []
+        for number, ids in zip(owners, processor.encode_text(texts), strict=True):
+            row = processor.with_specials(ids[: processor.capacity])
+            if not len(row):
+                row = np.array([processor.pad_id], dtype=np.int64)
+            found.append(Row({"input_ids": row}, number, len(row), target=nobody))
+        return Rows(tuple(found), examples, self, processor, ())
+
+    def loss(self, outputs: Any, targets: Mapping[str, Any]) -> Any | None:  # noqa: ARG002
+        """Give 0: nobody has said what a vector should be."""
+        return outputs[self.outputs[0].name].float().sum() * 0
+
+    def distance(self, student: Any, teacher: Any) -> Any | None:
+        """Give 1 - cosine to the teacher's vector, and how far the similarities in a batch are.
+
+        These are the mean squared differences of a text's cosines with the others of the batch
+        (Passalis & Tefas, 2018, "Learning deep representations with probabilistic knowledge
+        transfer", compare them in kind).
+
+        Raises
+        ------
+        StageError
+            When both do not give as many numbers.
+        """
+        import torch
+        from torch.nn import functional
+
+        check_widths(student.shape[-1], teacher.shape[-1])
+        ours = functional.normalize(student.float(), dim=-1)
+        its = functional.normalize(teacher.float(), dim=-1)
+        apart = 1 - (ours * its).sum(-1)
+        gaps = torch.matmul(ours, ours.T) - torch.matmul(its, its.T)
+        return apart + gaps.square().sum(-1) / max(1, len(ours) - 1)
+
+    def decode(self, outputs: Sequence[Floats], rows: Rows) -> Answers:
+        """Give the vectors of each example, float32 (texts, width), and a pair's similarity."""
+        check_outputs(outputs, rows)
+        vectors: list[list[Floats]] = [[] for _ in rows.examples]
+        for row, values in zip(rows, outputs, strict=True):
+            vectors[row.example].append(np.asarray(values, np.float32))
+        none = np.zeros(0)
+        details = []
+        for each in vectors:
+            alike = cosine(each[0], each[1]) if len(each) == 2 else np.nan
+            details.append({"vectors": np.stack(each), "similarity": np.float64(alike)})
+        return Answers(((),) * len(vectors), (none,) * len(vectors), tuple(details))
+
+    def agreement(self, a: Answers, b: Answers) -> float:
+        """Give the mean cosine of two models' vectors of the same texts."""
+        pairs = zip(a.details, b.details, strict=True)
+        found = []
+        for one, other in pairs:
+            if not one["vectors"].size:  # the floor looks at nothing
+                return 0.0
+            check_widths(one["vectors"].shape[-1], other["vectors"].shape[-1])
+            found += [cosine(x, y) for x, y in zip(one["vectors"], other["vectors"], strict=True)]
+        return float(np.mean(found)) if found else 1.0
+
+    def timed(self, example: Example) -> Example:
+        """Give the text alone: a device makes one vector at a time."""
+        return Example({key: one for key, one in example.inputs.items() if key != "text_pair"})
+
+    def floor(self, known: Sequence[Example], processor: Any) -> Floor | None:  # noqa: ARG002
+        """Answer every pair alike: scores that do not vary follow nothing."""
+        same = {"vectors": np.zeros((1, 0), np.float32), "similarity": np.float64(0)}
+        return Floor(
+            "the same similarity for all pairs",
+            "0",
+            lambda examples: Answers(
+                ((),) * len(examples), (np.zeros(0),) * len(examples), (same,) * len(examples)
+            ),
+        )
+
+    def ask(self, question: Any) -> Example:
+        """Make an example of a question; a text of nothing but blanks has no vector."""
+        found = super().ask(question)
+        for name in ("text", "text_pair"):
+            if name in found.inputs and not found.inputs[name].strip():
+                raise DataError(f"{name} is empty, and nothing has no vector; give some words")
+        return found
+
+    def say(self, answer: Answer, example: Example) -> Json:
+        """Say the vector of a text, or how near two texts are: their cosine, from -1 to 1."""
+        texts = {key: one for key, one in example.inputs.items() if isinstance(one, str)}
+        if "text_pair" in example.inputs:
+            return {**texts, "similarity": float(answer.details["similarity"])}
+        vector = answer.details["vectors"][0]
+        return {**texts, "vector": [float(str(number)) for number in vector]}
+
+    def describe(self, said: Json) -> str:
+        """Write the similarity, or the first numbers of the vector."""
+        texts = "  ".join(" ".join(str(said.get(k, "")).split()) for k in ("text", "text_pair"))
+        if "similarity" in said:
+            return f"{said['similarity']:.4f}  {texts}".rstrip()
+        vector = said["vector"]
+        first = ", ".join(f"{number:.4f}" for number in vector[:SHOWN])
+        return f"{len(vector)} numbers: {first}{', …' if len(vector) > SHOWN else ''}  {texts}"
+
+    def right(self, example: Example) -> Answer | None:  # noqa: ARG002
+        """Give none: a score orders pairs, and is no answer itself."""
+        return None
+
+    def findings(self, answer: Answer, example: Example) -> Findings:  # noqa: ARG002
+        """Give the similarity of a pair in words, by hundredths."""
+        alike = float(answer.details["similarity"])
+        return f"similarity {alike:.2f}" if np.isfinite(alike) else "a vector"
+
+
+def check_widths(ours: int, its: int) -> None:
+    """Refuse to compare vectors of unlike widths.
+
+    Raises
+    ------
+    StageError
+        Naming both.
+    """
+    if ours != its:
+        raise StageError(
+            f"vectors of {ours} numbers and of {its} cannot be compared; give the student vectors "
+            "as wide as its teacher's"
+        )

@@ -1,0 +1,228 @@
+"""Sentence embeddings: vectors as sentence-transformers makes them, and how they are judged."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import small_context
+from sentence_models import sentences, vectors_written_out, write, write_sentence_model
+
+from edgecompress.data import data_config
+from edgecompress.engine.single import guess_task
+from edgecompress.errors import DataError, EdgeCompressError, StageError
+from edgecompress.processors import processor_class
+from edgecompress.tasks import Answers, task, wanted
+from edgecompress.training.heads import HeadRules
+from edgecompress.training.teacher import import_teacher
+from edgecompress.values import Candidate, Example
+
+TASK = task("feature-extraction")
+TEXTS = sentences(6, seed=3)
+
+
+def imported(folder: Path, into: Path, **more: Any) -> Candidate:
+    return import_teacher(str(folder), "feature-extraction", None, into, **more)
+
+
+def vectors(candidate: Candidate, texts: list[str], prompt: str | None = None) -> np.ndarray:
+    from edgecompress.targets.torch_answers import torch_answers
+
+    asked = {} if prompt is None else {"prompt": prompt}
+    found = torch_answers(candidate, [Example({"text": text, **asked}) for text in texts])
+    return np.stack([one["vectors"][0] for one in found.details])
+
+
+@pytest.mark.parametrize(
+    ("family", "pooling", "dense", "normalize"),
+    [
+        ("Bert", ("mean",), None, True),
+        ("Bert", ("cls", "max", "mean"), 5, False),
+        ("Roberta", ("cls",), None, True),
+        ("DistilBert", ("lasttoken",), 4, True),
+        ("ModernBert", ("mean",), None, False),
+        ("Albert", ("max",), None, True),
+    ],
+)
+def test_vectors_are_those_of_the_arithmetic_in_torch_and_in_the_graph(
+    family: str, pooling: tuple[str, ...], dense: int | None, normalize: bool, tmp_path: Path
+) -> None:
+    body = write_sentence_model(tmp_path / "st", family, pooling, dense, normalize)
+    candidate = imported(tmp_path / "st", tmp_path / "in")
+    right = vectors_written_out(tmp_path / "st", body, TEXTS, pooling, dense is not None, normalize)
+    assert np.abs(vectors(candidate, TEXTS) - right).max() < 1e-5
+    from edgecompress.models.runner import open_onnx
+    from edgecompress.stages.export import Export
+
+    context = small_context(tmp_path / "export")
+    made = Export().apply(candidate, context)
+    runner = open_onnx(made.model)
+    assert list(runner.outputs) == ["sentence_embedding"]
+    rows = TASK.rows([Example({"text": text}) for text in TEXTS],
+                     processor_class("sentences").load(made.preprocessor), ())  # fmt: skip
+    names = [spec.name for spec in runner.specs]
+    given = runner(rows.batch(range(len(rows)), names))["sentence_embedding"]
+    assert given.dtype == np.float32 and np.abs(given - right).max() < 1e-4
+
+
+def test_vectors_are_those_of_sentence_transformers(tmp_path: Path) -> None:
+    package = pytest.importorskip("sentence_transformers")
+    write_sentence_model(
+        tmp_path / "st", pooling=("cls", "mean"), dense=6, limit=7,
+        prompts={"query": "market "}, usual="query",
+    )  # fmt: skip
+    theirs = package.SentenceTransformer(str(tmp_path / "st"), device="cpu")
+    candidate = imported(tmp_path / "st", tmp_path / "in")
+    texts = [*TEXTS, " ".join(TEXTS)]
+    assert np.abs(vectors(candidate, texts) - theirs.encode(texts)).max() < 1e-5
+
+
+def test_prompts_and_the_longest_input_are_the_models_own(tmp_path: Path) -> None:
+    write_sentence_model(
+        tmp_path / "st", prompts={"query": "market ", "document": ""}, usual="query", limit=6
+    )
+    candidate = imported(tmp_path / "st", tmp_path / "in")
+    bare = vectors(candidate, ["market Kano je"], "document")
+    assert np.array_equal(bare, vectors(candidate, ["Kano je"]))
+    assert np.array_equal(bare, vectors(candidate, ["Kano je"], "query"))
+    # Four pieces beside [CLS] and [SEP]; what is behind them is not read.
+    long = vectors(candidate, ["Kano je leo na dey", "Kano je leo na waka"], "document")
+    assert np.array_equal(long[0], long[1])
+    with pytest.raises(DataError, match="no prompt 'passage'; it has 'query', 'document'"):
+        vectors(candidate, ["Kano"], "passage")
+
+
+def test_a_copy_of_ours_is_read_without_their_files(tmp_path: Path) -> None:
+    write_sentence_model(tmp_path / "st", dense=5)
+    candidate = imported(tmp_path / "st", tmp_path / "in")
+    candidate.save(tmp_path / "in")
+    again = imported(tmp_path / "in", tmp_path / "again")
+    assert np.array_equal(vectors(candidate, TEXTS), vectors(again, TEXTS))
+
+
+def test_a_folder_says_what_it_is(tmp_path: Path) -> None:
+    write_sentence_model(tmp_path / "st")
+    assert guess_task(tmp_path / "st") == "feature-extraction"
+    (tmp_path / "st" / "modules.json").unlink()
+    assert guess_task(tmp_path / "st") is None
+    with pytest.raises(DataError, match=r"has no modules\.json, which says how one vector"):
+        imported(tmp_path / "st", tmp_path / "in")
+    # Where it is trained, it is pooled in the usual way.
+    made = imported(tmp_path / "st", tmp_path / "new", rules=HeadRules(trained_later=True))
+    assert np.allclose(np.linalg.norm(vectors(made, TEXTS), axis=1), 1)
+
+
+def test_files_that_are_wrong_are_named(tmp_path: Path) -> None:
+    def refused(number: int, file: str, document: Any, said: str, **settings: Any) -> None:
+        folder = tmp_path / str(number)
+        write_sentence_model(folder, **settings)
+        write(folder / file, document)
+        with pytest.raises(DataError, match=said) as caught:
+            imported(folder, tmp_path / f"{number}-in")
+        assert file.rpartition("/")[2] in str(caught.value)
+
+    listed = [{"path": "", "type": "a.Transformer"}, {"path": "1_Pooling", "type": "a.Pooling"}]
+    refused(1, "modules.json", [*listed, {"path": "2", "type": "a.Asym"}], "lists Transformer")
+    refused(2, "modules.json", {"path": ""}, "must be a list of parts")
+    outside = [listed[0], {"path": "../x", "type": "a.Pooling"}]
+    refused(3, "modules.json", outside, r"names the folder '\.\./x', which is outside")
+    refused(4, "1_Pooling/config.json", {"pooling_mode": "attention"}, "pools by .*attention")
+    refused(5, "1_Pooling/config.json", {}, "pools by nothing")
+    refused(6, "sentence_bert_config.json", {"max_seq_length": "long"}, "a number of tokens")
+    refused(7, "config_sentence_transformers.json", {"prompts": {"a": 1}}, "must be texts")
+    refused(8, "2_Dense/config.json", {"out_features": 5, "activation_function": "x.Mish"},
+            "'Mish' is none of", dense=5)  # fmt: skip
+    folder = tmp_path / "pickle"
+    write_sentence_model(folder, dense=5)
+    (folder / "2_Dense" / "model.safetensors").unlink()
+    with pytest.raises(DataError, match="a pickle is not read"):
+        imported(folder, tmp_path / "pickle-in")
+
+
+def table(folder: Path, text: str, **fields: Any) -> Any:
+    (folder / "pairs.csv").write_text(text)
+    described = data_config({"format": "csv", "root": folder, "train": "pairs.csv", **fields})
+    return described.for_task(wanted(TASK)).read("train")
+
+
+def test_pairs_with_scores_are_read(tmp_path: Path) -> None:
+    found = table(tmp_path, "sentence1,sentence2,score\nje,na,0\nleo,dey,3.8\n")
+    assert [one.inputs for one in found] == [
+        {"text": "je", "text_pair": "na"}, {"text": "leo", "text_pair": "dey"},
+    ]  # fmt: skip
+    assert [one.target for one in found] == [0.0, 3.8]
+    assert table(tmp_path, "text\nje\nna\n")[1].target is None  # texts alone teach, too
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a,b,score\nje,na,good\n", "line 2|pairs.csv:2.*expected a number, found 'good'"),
+        ("a,b,score\nje,na,1\nje,na,\n", "pairs.csv:3.*'score' is empty"),
+        ("a,b,score\nje,na,nan\n", "pairs.csv:2.*expected a number, found 'nan'"),
+        ("a,b,score\nje,,1\n", "pairs.csv:2.*'b' is empty"),
+        ("a,b,score\n,na,1\n", "pairs.csv:2.*'a' is empty"),
+    ],
+)
+def test_a_pair_that_is_none_is_named_by_its_line(text: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=said):
+        table(tmp_path, text, columns={"text": "a", "text_pair": "b"})
+
+
+def answers(similarities: list[float]) -> Answers:
+    none = ((),) * len(similarities)
+    return Answers(none, (np.zeros(0),) * len(none),
+                   tuple({"similarity": np.float64(one)} for one in similarities))  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_correlations_are_scipys(seed: int) -> None:
+    stats = pytest.importorskip("scipy.stats")
+    chance = np.random.default_rng(seed)
+    right = chance.integers(0, 6, 40).astype(float)  # with ties
+    said = right + chance.normal(size=40).round(seed)
+    examples = [Example({"text": "a", "text_pair": "b"}, float(one)) for one in right]
+    examples.append(Example({"text": "nobody scored this"}))
+    found = {one.metric: one.value for one in TASK.score(answers([*said, 9.0]), examples, ())}
+    assert found["spearman"] == pytest.approx(stats.spearmanr(said, right).statistic, abs=1e-12)
+    assert found["pearson"] == pytest.approx(stats.pearsonr(said, right).statistic, abs=1e-12)
+
+
+def test_without_a_scored_pair_nothing_is_judged() -> None:
+    with pytest.raises(DataError, match="no example is a pair of texts with a score"):
+        TASK.score(answers([0.5]), [Example({"text": "a"})], ())
+
+
+def test_questions_without_words_are_refused() -> None:
+    for question in ("", " \n", {"text": "je", "text_pair": " "}):
+        with pytest.raises(DataError, match="is empty, and nothing has no vector"):
+            TASK.ask(question)
+    with pytest.raises(DataError, match="it takes texts or texts with prompts"):
+        TASK.ask({"text_pair": "je"})
+
+
+def test_vectors_of_other_widths_are_not_compared() -> None:
+    import torch
+
+    with pytest.raises(StageError, match="vectors of 3 numbers and of 4"):
+        TASK.distance(torch.ones(2, 3), torch.ones(2, 4))
+    ours = torch.nn.functional.normalize(torch.randn(5, 4), dim=-1)
+    assert float(TASK.distance(ours * 3, ours).abs().max()) < 1e-5  # a vector's length is no matter
+    assert issubclass(StageError, EdgeCompressError)
+    assert json.dumps(
+        TASK.say(
+            next(
+                iter(
+                    Answers(
+                        ((),),
+                        (np.zeros(0),),
+                        ({"vectors": np.ones((1, 2), np.float32), "similarity": np.nan},),
+                    )
+                )
+            ),
+            Example({"text": "a"}),
+        )
+    )
