@@ -8,6 +8,7 @@ from edgecompress.data import Split
 from edgecompress.data.overlap import Overlap
 from edgecompress.engine.recipe import Recipe
 from edgecompress.errors import DataError
+from edgecompress.tasks import task as find_task
 from edgecompress.values import Example
 
 
@@ -47,6 +48,11 @@ def read_splits(recipe: Recipe) -> tuple[Splits, tuple[Example, ...]]:
     splits: dict[Split, tuple[Example, ...]]
     splits = {"train": train, "validation": validation, "test": test}
     check_labels(recipe.data, splits)
+    for split in ("validation", "test") if recipe.fields.task else ():
+        try:
+            find_task(str(recipe.fields.task)).check_judged(splits[split])
+        except DataError as error:
+            raise DataError(f"{split}: {error}") from None
     shared = overlaps(splits)
     if recipe.data.seen_test == "refuse":
         try:

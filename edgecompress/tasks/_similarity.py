@@ -55,17 +55,29 @@ def pearson(answers: Answers, examples: Sequence[Example], _: Sequence[str]) -> 
     return correlation(said, right), len(said)
 
 
+def check_scored(examples: Sequence[Example]) -> None:
+    """Refuse examples none of which is a pair of texts with a score.
+
+    Raises
+    ------
+    DataError
+        Naming the columns that are wanted.
+    """
+    pairs = (one for one in examples if "text_pair" in one.inputs)
+    if examples and not any(isinstance(one.target, float) for one in pairs):
+        raise DataError(
+            "no example is a pair of texts with a score, by which the model is judged; name its "
+            "columns (data.columns: text, text_pair, score)"
+        )
+
+
 def _scored(answers: Answers, examples: Sequence[Example]) -> tuple[Floats, Floats]:
     pairs = [
         (details["similarity"], example.target)
         for details, example in zip(answers.details, examples, strict=True)
         if isinstance(example.target, float)
     ]
-    if not pairs and examples:
-        raise DataError(
-            "no example is a pair of texts with a score, by which vectors are judged; name its "
-            "columns (data.columns: text, text_pair, score)"
-        )
+    check_scored(examples)
     found = np.array(pairs, np.float64).reshape(-1, 2)
     return found[:, 0], found[:, 1]
 

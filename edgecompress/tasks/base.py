@@ -114,16 +114,7 @@ class Task(ABC):
     """Beginnings of the names of tensors that such heads have, in the families described here."""
 
     def head_class(self, config: Any) -> type | None:
-        """Give the class that answers it with a body of this kind; None where there is none.
-
-        Parameters
-        ----------
-        config : transformers.PretrainedConfig
-
-        Returns
-        -------
-        type of transformers.PreTrainedModel, or None
-        """
+        """Give the class of `transformers.PreTrainedModel` that answers it, by a configuration."""
         import transformers
 
         mapping = getattr(transformers, self.auto_class)._model_mapping
@@ -265,6 +256,10 @@ class Task(ABC):
     def timed(self, example: Example) -> Example:
         """Give what is timed of an example: one question as a device is asked it."""
         return example
+
+    def check_judged(self, examples: Sequence[Example]) -> None:  # noqa: ARG002
+        """Refuse examples by which no answer can be judged (DataError)."""
+        return
 
     def score(
         self, answers: Answers, examples: Sequence[Example], labels: Sequence[str]

@@ -24,7 +24,7 @@ from edgecompress.modules.sentence_files import (
     limits_of,
     prompts_of,
 )
-from edgecompress.tasks._similarity import PEARSON, SPEARMAN, cosine
+from edgecompress.tasks._similarity import PEARSON, SPEARMAN, check_scored, cosine
 from edgecompress.tasks.answers import Answer, Answers, Findings
 from edgecompress.tasks.asking import TEXT, TEXT_PAIR, Field, Form
 from edgecompress.tasks.base import Floats, Floor, Output, Task, check_outputs
@@ -115,6 +115,10 @@ class FeatureExtraction(Task):
                 row = np.array([processor.pad_id], dtype=np.int64)
             found.append(Row({"input_ids": row}, number, len(row), target=nobody))
         return Rows(tuple(found), examples, self, processor, ())
+
+    def check_judged(self, examples: Sequence[Example]) -> None:
+        """Refuse examples none of which is a pair with a score."""
+        check_scored(examples)
 
     def loss(self, outputs: Any, targets: Mapping[str, Any]) -> Any | None:  # noqa: ARG002
         """Give 0: nobody has said what a vector should be."""
