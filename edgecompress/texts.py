@@ -28,6 +28,11 @@ def texts_of(example: Example) -> tuple[str, ...]:
     return tuple(str(example.inputs[key]) for key in ("text", "text_pair") if key in example.inputs)
 
 
+def paired(example: Example) -> bool:
+    """Say whether an example is a pair of texts."""
+    return "text_pair" in example.inputs
+
+
 def words_of(example: Example) -> tuple[str, ...]:
     """Give the words of an example, none where it is running text."""
     found: tuple[str, ...] = example.inputs.get("words", ())

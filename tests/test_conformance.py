@@ -20,14 +20,16 @@ from edgecompress.tasks.rows import IGNORED
 from edgecompress.texts import words_of
 from edgecompress.values import Example
 
+PAIRS = tuple(
+    Example({"text": one.inputs["text"], "text_pair": "je na"}, float(number))
+    for number, one in enumerate(labelled_texts(12))
+)
 EXAMPLES = {
     "token-classification": tagged_examples(12),
     "text-classification": labelled_texts(12),
     "masked-lm": labelled_texts(12),
-    "feature-extraction": tuple(
-        Example({"text": one.inputs["text"], "text_pair": "je na"}, float(number))
-        for number, one in enumerate(labelled_texts(12))
-    ),
+    "feature-extraction": PAIRS,
+    "text-ranking": PAIRS,
 }
 
 

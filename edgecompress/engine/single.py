@@ -47,7 +47,8 @@ def guess_task(model: Path) -> str | None:
         for architecture in named if isinstance(named, list) else ():
             for task in map(find_task, task_names()):
                 # Its first one: a model that was saved as ForPreTraining is one of several kinds.
-                if str(architecture).endswith(task.head_classes[0]):
+                fits = str(architecture).endswith(task.head_classes[0])
+                if fits and task.lacks_head(model) is None:
                     return task.name
         for task in map(find_task, task_names()):
             if any((model / name).is_file() for name in task.marks):

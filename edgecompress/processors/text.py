@@ -6,6 +6,7 @@ it, so that a Raspberry Pi encodes text exactly as training did.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -203,7 +204,13 @@ class TextProcessor(Processor):
                 value = inside.astype(np.int64)
             elif name == "token_type_ids":
                 value = np.zeros((len(chosen), length), dtype=np.int64)
-                value[inside] = np.concatenate([self.segment_ids(len(ids)) for ids in chosen])
+                own = [feed.get(name) for feed in feeds]  # those of a pair depend on both texts
+                value[inside] = np.concatenate(
+                    [
+                        self.segment_ids(len(ids)) if types is None else types
+                        for ids, types in zip(chosen, own, strict=True)
+                    ]
+                )
             elif name == "position_ids":
                 value = np.broadcast_to(np.arange(length), (len(chosen), length)).copy()
             else:
@@ -216,6 +223,47 @@ class TextProcessor(Processor):
         return np.concatenate(
             (np.array(self.prefix, np.int64), ids, np.array(self.suffix, np.int64))
         )
+
+    def pair(self, first: Ids, second: Ids) -> Feed:
+        """Give the row of two texts, from the pieces of both: ``input_ids``, ``token_type_ids``.
+
+        Where they are too long together, the longer one is cut off, and both where both are longer
+        than half (`tokenizers`' strategy ``longest_first``).
+
+        Raises
+        ------
+        DataError
+            When the tokenizer does not put two texts together.
+        """
+        template = self._pair
+        if template is None:
+            raise DataError("the model's tokenizer does not say how two texts are put together")
+        ids, types = template
+        room = self.max_length - sum(map(len, ids))
+        counts = _fitting(len(first), len(second), room)
+        texts = (first[: counts[0]], second[: counts[1]])
+        given = (ids[0], texts[0], ids[1], texts[1], ids[2])
+        kinds = [np.full(len(one), kind) for one, kind in zip(given, types, strict=True)]
+        return {
+            "input_ids": np.concatenate(given).astype(np.int64),
+            "token_type_ids": np.concatenate(kinds).astype(np.int64),
+        }
+
+    @functools.cached_property
+    def _pair(self) -> tuple[tuple[Ids, Ids, Ids], tuple[int, ...]] | None:
+        """What stands before, between and behind two texts, and the segments of all five parts."""
+        for probe in _probes(self.tokenizer):
+            encoding = self.tokenizer.encode(probe, probe, add_special_tokens=True)
+            of = encoding.sequence_ids
+            if 0 in of and 1 in of:
+                break
+        else:
+            return None
+        ids, kinds = np.array(encoding.ids, np.int64), encoding.type_ids
+        a, b = of.index(0), of.index(1)
+        end, last = a + of.count(0), b + of.count(1)
+        segments = (kinds[0], kinds[a], kinds[b - 1], kinds[b], kinds[-1])
+        return (ids[:a], ids[end:b], ids[last:]), segments
 
     def segment_ids(self, length: int) -> Ids:
         """``token_type_ids`` of a row of `length` tokens, int64 (length,)."""
@@ -244,6 +292,16 @@ class TextProcessor(Processor):
                     "a text holds characters that are not valid Unicode (lone surrogates); "
                     "read it as UTF-8"
                 ) from None
+
+
+def _fitting(first: int, second: int, room: int) -> tuple[int, int]:
+    """Give how many pieces of two texts are kept, where there is room for so many."""
+    least, most = sorted((first, second))
+    if least + most > room:
+        most = max(least, room - least)
+        if least + most > room:
+            least, most = room // 2, room - room // 2
+    return (least, most) if first <= second else (most, least)
 
 
 def _words_at(text: str, offsets: Sequence[tuple[int, int]]) -> Ids:

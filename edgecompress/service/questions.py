@@ -67,6 +67,12 @@ class _Known:
         names = (name for form in self.forms for name in self._names(form))
         return tuple(dict.fromkeys(names))
 
+    @property
+    def alone(self) -> tuple[str, ...]:
+        """Those that may stand alone."""
+        names = (name for form in self.forms if len(form) == 1 for name in self._names(form))
+        return tuple(dict.fromkeys(names))
+
     def _names(self, form: Form) -> Iterator[str]:
         for field in form:
             yield field.name
@@ -131,7 +137,7 @@ def _asked(document: Json, known: _Known) -> Asked:
         return Asked(tuple(Question({many.name: item}) for item in items), several=True)
     form = next((form for form in known.forms if {one.name for one in form} == keys), None)
     if form is None:
-        names = " and".join(", ".join(known.keys).rsplit(",", 1))
+        names = " and".join(", ".join(known.alone).rsplit(",", 1))
         raise RefusedError(422, f"exactly one of {names} must be there; {known.how}")
     wrong = next((one for one in form if not one.fits(document[one.name])), None)
     if wrong is not None:

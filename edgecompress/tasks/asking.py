@@ -81,5 +81,7 @@ def read_question(question: Any, forms: Sequence[Form], task: str) -> Json:
 
 
 def _takes(forms: Sequence[Form], task: str, given: str) -> str:
-    known = " or ".join(" with ".join(field.several for field in form) for form in forms)
+    plain = {form[0]: form for form in reversed(forms)}  # what may stand beside it is not listed
+    shown = [form for form in forms if plain[form[0]] is form]
+    known = " or ".join(" with ".join(field.several for field in form) for form in shown)
     return f"this bundle does {task}; it takes {known}, not {given}"

@@ -22,11 +22,11 @@ from edgecompress.tasks.asking import TEXT, Form, read_question
 from edgecompress.tasks.compare import agreement
 from edgecompress.tasks.rows import Row, Rows
 from edgecompress.tasks.scoring import scores, value_of
-from edgecompress.texts import text_of
 from edgecompress.values import Example, Feed, Json
 
 Floats = NDArray[np.floating[Any]]
 
+SAID = ("text", "text_pair")
 TRIAL_WORDS = (10, 40)  # short inputs: a phrase and a sentence
 
 
@@ -316,10 +316,10 @@ class Task(ABC):
     def say(self, answer: Answer, example: Example) -> Json:
         """Say an answer in JSON: the label, its probability, and that of every class.
 
-        A text that was asked about stands first.
+        A text that was asked about stands first, and so do both of a pair.
         """
-        text = {"text": text_of(example)} if "text" in example.inputs else {}
-        said = {**text, "label": answer.labels[0], "score": float(answer.confidence[0])}
+        texts = {key: example.inputs[key] for key in SAID if key in example.inputs}
+        said = {**texts, "label": answer.labels[0], "score": float(answer.confidence[0])}
         names, scores = (answer.details.get(key) for key in ("classes", "scores"))
         if scores is not None and names is not None:
             said["scores"] = dict(zip(names, scores.tolist(), strict=True))
@@ -327,7 +327,7 @@ class Task(ABC):
 
     def describe(self, said: Json) -> str:
         """Write what `say` gives for a person, on one line or a few."""
-        text = " ".join(str(said.get("text", "")).split())
+        text = "  ".join(" ".join(str(said[key]).split()) for key in SAID if key in said)
         return f"{said['label']}  {said['score']:.1%}  {text}".rstrip()
 
     def right(self, example: Example) -> Answer | None:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from edgecompress.checkpoint import read_object
 from edgecompress.errors import DataError, StageError
 from edgecompress.metrics import Metric
 from edgecompress.modules.sentence_files import (
@@ -43,6 +44,9 @@ class FeatureExtraction(Task):
     """A vector for each text."""
 
     name: ClassVar[str] = "feature-extraction"
+    also_called: ClassVar[tuple[str, ...]] = (
+        *("sentence-similarity", "sentence-embedding", "embedding", "stsb"),
+    )
     auto_class: ClassVar[str] = "AutoModel"
     metrics: ClassVar[tuple[Metric, ...]] = (SPEARMAN, PEARSON)
     outputs: ClassVar[tuple[Output, ...]] = (Output("sentence_embedding", "vector"),)
@@ -71,7 +75,7 @@ class FeatureExtraction(Task):
 
     def lacks_head(self, folder: Path) -> str | None:
         """Say that nobody has said how a vector is made, where that is so."""
-        if has_modules(folder):
+        if has_modules(folder) or self.outputs[0].name in read_object(folder / "config.json"):
             return None
         return f"it has no {MODULES}, which says how one vector is made of the tokens of a text"
 
@@ -176,6 +180,8 @@ class FeatureExtraction(Task):
 
     def floor(self, known: Sequence[Example], processor: Any) -> Floor | None:  # noqa: ARG002
         """Answer every pair alike: scores that do not vary follow nothing."""
+        if not known:
+            return None
         same = {"vectors": np.zeros((1, 0), np.float32), "similarity": np.float64(0)}
         return Floor(
             "the same similarity for all pairs",

@@ -93,7 +93,7 @@ def untrained(
     if architecture and not architecture.endswith(endings):
         return f"it was saved as {architecture}, without a head for {task}"
     reason = kind.lacks_head(folder) if folder is not None else None
-    if reason is not None and not architecture.endswith(endings[:1]):
+    if reason is not None:
         return reason
     prefixes = kind.head_tensors
     if shapes is not None and prefixes and not any(name.startswith(prefixes) for name in shapes):

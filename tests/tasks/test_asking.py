@@ -37,7 +37,9 @@ def test_any_json_is_a_question_or_one_sentence(question: Any, name: str) -> Non
         assert "\n" not in str(error)
         return
     count = len(words_of(example)) or 1
-    answer = Answer(("O",) * count if name == NER.name else ("a",), np.full(count, 0.5))
+    details = {"vectors": np.ones((1, 2), np.float32), "similarity": np.float64(0.5)}
+    labels = ("O",) * count if name == NER.name else ("a",)
+    answer = Answer(labels, np.full(count, 0.5), details)
     if name == NER.name and not words_of(example):
         answer = Answer((), np.zeros(0))
     said = kind.say(answer, example)

@@ -198,7 +198,7 @@ def test_questions_without_words_are_refused() -> None:
     for question in ("", " \n", {"text": "je", "text_pair": " "}):
         with pytest.raises(DataError, match="is empty, and nothing has no vector"):
             TASK.ask(question)
-    with pytest.raises(DataError, match="it takes texts or texts with prompts"):
+    with pytest.raises(DataError, match="it takes texts, not text_pair"):
         TASK.ask({"text_pair": "je"})
 
 
