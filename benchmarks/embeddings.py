@@ -122,7 +122,8 @@ def compare(rows: dict[str, Candidate], test: list[dict[str, object]], seconds: 
     timed = time_candidates(list(rows.values()), examples, clock, target)
     first = next(iter(rows))
     largest = size(rows[first])
-    print("| model | Spearman | points lost (95 %) | cosine to fp32 | MB | smaller | faster (95 %) |")
+    heads = "Spearman | points lost (95 %) | cosine to fp32 | MB | smaller | faster (95 %)"
+    print(f"| model | {heads} |")
     print("|---|--:|--:|--:|--:|--:|--:|")
     for index, (name, one) in enumerate(rows.items()):
         value = 100 * kind.quality(said[name], examples, ())

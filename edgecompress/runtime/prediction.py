@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from edgecompress.values import Json
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from edgecompress.tasks import Answer
 
 
@@ -78,6 +78,8 @@ class Prediction:
     @property
     def vector(self) -> np.ndarray[Any, Any] | None:
         """Feature extraction: the text's vector, float32 (width,)."""
+        import numpy as np  # inside: who imports the package may never ask for a vector
+
         found = self.said.get("vector")
         return None if found is None else np.array(found, np.float32)
 
