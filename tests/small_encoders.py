@@ -17,6 +17,9 @@ TASKS = {
     "text-classification": ("ForSequenceClassification", ("person", "place")),
     "masked-lm": ("ForMaskedLM", ()),
 }
+# Its own tokens are outside of a small vocabulary; windows shorter than the texts.
+MODERN = {"bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}
+MODERN |= {"local_attention": 4, "reference_compile": False}
 
 
 def write_encoder(
@@ -47,6 +50,7 @@ def write_encoder(
         initializer_range=0.2,
         id2label=dict(enumerate(labels)),
         label2id={label: index for index, label in enumerate(labels)},
+        **MODERN if family == "ModernBert" else {},
     )
     torch.manual_seed(0)
     module = getattr(transformers, family + head)(config).eval()

@@ -63,24 +63,15 @@ class Attention:
 
 def find_attention(softmax: NodeProto, wiring: Wiring, trials: Trials) -> Attention | None:
     """Recognise the attention that a Softmax belongs to."""
-    shares, nodes = softmax.output[0], [softmax]
-    if len(wiring.readers.get(shares, [])) == 2:  # rows without any position: NaN → 0
-        test, choice = sorted(wiring.readers[shares], key=lambda each: each.op_type)
-        if (test.op_type, choice.op_type) != ("IsNaN", "Where"):
-            return None
-        nodes, shares = [*nodes, choice], choice.output[0]
-    product = wiring.only_reader(shares, "MatMul")
-    back = product and wiring.only_reader(product.output[0], "Transpose")
-    end = back and wiring.only_reader(back.output[0], "Reshape")
-    if not product or not back or not end or product.input[0] != shares:
+    nodes = nodes_behind(softmax, wiring)
+    if nodes is None:
         return None
-    if tuple(attributes(back).get("perm", ())) != HEADS_FIRST or back.output[0] != end.input[0]:
-        return None
+    product = nodes[-3]
     scores = _Scores(softmax.input[0], wiring, trials)
     if scores.product is None:
         return None
-    queries, query_scale = _scaled(scores.product.input[0], wiring)
-    keys, key_scale = _scaled(scores.product.input[1], wiring)
+    queries, query_scale = scaled(scores.product.input[0], wiring)
+    keys, key_scale = scaled(scores.product.input[1], wiring)
     turned = _untransposed(keys, wiring)
     parts = [_heads(each, wiring) for each in (queries, turned, product.input[1])]
     if None in parts or len({part[1:] for part in parts if part}) != 1:
@@ -89,11 +80,42 @@ def find_attention(softmax: NodeProto, wiring: Wiring, trials: Trials) -> Attent
     scale = scores.scale * query_scale * key_scale
     if not math.isclose(scale * math.sqrt(size), 1, rel_tol=1e-5):
         return None
-    known = scores.known and len(nodes) == 1 and query_scale == key_scale == 1
+    known = scores.known and len(nodes) == 4 and query_scale == key_scale == 1
     known = known and all(_told(each, wiring) for each in (queries, turned, product.input[1]))
-    return Attention(
-        (q, k, v), heads, size, scores.mask, product, (*nodes, product, back, end), known
-    )
+    return Attention((q, k, v), heads, size, scores.mask, product, nodes, known)
+
+
+def nodes_behind(
+    softmax: NodeProto, wiring: Wiring, *, loose: bool = False
+) -> tuple[NodeProto, ...] | None:
+    """Give a Softmax and what follows: product with the values, Transpose, Reshape to a width.
+
+    With `loose` Casts to what it is already may come first, and the Reshape may be told the shape
+    of what it reads.
+    """
+    shares, nodes = softmax.output[0], [softmax]
+    while loose and (cast := wiring.only_reader(shares, "Cast")):
+        if attributes(cast)["to"] != TensorProto.FLOAT:
+            return None
+        nodes, shares = [*nodes, cast], cast.output[0]
+    if len(wiring.readers.get(shares, [])) == 2:  # rows without any position: NaN → 0
+        test, choice = sorted(wiring.readers[shares], key=lambda each: each.op_type)
+        if (test.op_type, choice.op_type) != ("IsNaN", "Where"):
+            return None
+        nodes, shares = [*nodes, choice], choice.output[0]
+    product = wiring.only_reader(shares, "MatMul")
+    back = product and wiring.only_reader(product.output[0], "Transpose")
+    if not product or not back or product.input[0] != shares:
+        return None
+    end = wiring.only_reader(back.output[0], "Reshape")
+    if end is None and loose:
+        ends = [one for one in wiring.readers.get(back.output[0], []) if one.op_type == "Reshape"]
+        end = ends[0] if len(ends) == 1 and wiring.leads_only_to(back, ends[0]) else None
+    if end is None or back.output[0] != end.input[0]:
+        return None
+    if tuple(attributes(back).get("perm", ())) != HEADS_FIRST:
+        return None
+    return (*nodes, product, back, end)
 
 
 class _Scores:
@@ -122,7 +144,7 @@ class _Scores:
     def _before(self, each: NodeProto) -> str | None:
         """Take one step back; None where it is a step that attention does not make."""
         if each.op_type in {"Mul", "Div"}:
-            before, factor = _scaled(each.output[0], self.wiring, steps=1)
+            before, factor = scaled(each.output[0], self.wiring, steps=1)
             self.scale *= factor
             return before if before != each.output[0] else None
         if self.mask is not None:
@@ -188,7 +210,7 @@ def _is_known_mask(name: str, wiring: Wiring) -> bool:
     return True
 
 
-def _scaled(name: str, wiring: Wiring, steps: int = 9) -> tuple[str, float]:
+def scaled(name: str, wiring: Wiring, steps: int = 9) -> tuple[str, float]:
     """Follow products with and divisions by one number; give what is scaled, and the factor."""
     factor = 1.0
     for _ in range(steps):

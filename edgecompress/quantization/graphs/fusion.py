@@ -16,6 +16,7 @@ from pathlib import Path
 from edgecompress.errors import StageError
 from edgecompress.models.session import ORT_ERRORS
 from edgecompress.models.storage import read_model, write_model
+from edgecompress.quantization.graphs.attention_kernels import write_kernels
 from edgecompress.quantization.graphs.layout import sequence_first
 from edgecompress.quantization.graphs.patterns import prepare_for_fusion
 
@@ -107,7 +108,10 @@ def fuse(source: Path, fusions: Collection[str], model_type: str, target: Path) 
 
     target.parent.mkdir(parents=True, exist_ok=True)
     model = read_model(source)
-    if prepare_for_fusion(model):
+    prepared = prepare_for_fusion(model)
+    if any("enable_attention" in FUSIONS[name] for name in fusions):
+        prepared |= write_kernels(model)
+    if prepared:
         source = target.with_name(f"prepared-{target.name}")
         write_model(model, source)
     options = FusionOptions(model_type)

@@ -39,7 +39,10 @@ POINTWISE = frozenset(
     }
 )
 LEAST_OPSET = 13  # Unsqueeze takes its axes as an input
-LEAST_INPUTS = 5
+# Which inputs an attention has: three products, their biases, and a mask of padding or a sum of
+# all that is added to scores.
+MASK = [True] * 5
+BIAS = [*[True] * 4, False, True]
 
 
 def sequence_first(model: StoredModel) -> None:
@@ -96,11 +99,10 @@ class _Layout:
             self.model.proto.opset_import.append(helper.make_opsetid(MICROSOFT, 1))
 
     def _check(self, node: NodeProto) -> None:
-        given = [name for name in node.input if name]
+        given = [bool(name) for name in node.input]
         known = {"num_heads", "mask_filter_value", "scale"}
-        plain = len(given) == LEAST_INPUTS and len(node.input) == LEAST_INPUTS
         if (
-            not plain
+            given not in (MASK, BIAS)
             or {*attributes(node)} - known
             or len(node.output) != 1
             or node.input[3] not in self.tensors
@@ -176,7 +178,9 @@ class _Layout:
                 self.graph.initializer.append(tensor)
                 self._add("Add", [self.turned[name], tensor.name], f"{stem}_biased")
                 parts.append(self._add("Reshape", [f"{stem}_biased", split], f"{stem}_split"))
-        mask = self._mask(node.input[4], float(given.get("mask_filter_value", MASKED)))
+        mask = node.input[-1]
+        if node.input[4]:
+            mask = self._mask(mask, float(given.get("mask_filter_value", MASKED)))
         turns = {"transBatchA": 1, "transBatchB": 1, "transB": 1, "alpha": scale}
         self._add("FusedMatMul", parts[:2], f"{out}_scores", domain=MICROSOFT, **turns)
         self._add("Add", [f"{out}_scores", mask], f"{out}_masked")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,8 @@ MOST_VALUES = 1 << 20
 LAYERS = frozenset(
     {"MatMul", "Gemm", "Conv", "Softmax", "LayerNormalization", "If", "Loop", "Scan"}
 )
+# Constants that tell the width of what a layer makes: their place and rank.
+WIDTHS = {"LayerNormalization": (1, 1), "MatMul": (1, 2), "Gather": (0, 2)}
 ELEMENTS = {
     TensorProto.INT64: np.int64,
     TensorProto.INT32: np.int32,
@@ -46,45 +49,69 @@ class Trials:
         self.inputs = {value.name: value for value in graph.input}
         self.found: dict[str, tuple[tuple[dict[str, Array], Array], ...] | None] = {}
 
-    def results(self, name: str) -> tuple[tuple[dict[str, Array], Array], ...] | None:
+    def results(
+        self, name: str, hidden: Mapping[str, int] | None = None
+    ) -> tuple[tuple[dict[str, Array], Array], ...] | None:
         """Run what makes a tensor, once for each of `SIZES`.
 
         Every input is ones and zeros, (batch, length); each row has a one, and every batch a zero.
 
+        Parameters
+        ----------
+        name : str
+        hidden : mapping of str to int, optional
+            Tensors of hidden states where the part begins, and their width: they are given random
+            numbers, (batch, length, width).
+
         Returns
         -------
         tuple of (feed, array), or None
-            None where it depends on hidden states, on no input or on one of another shape, or
-            does not run.
+            None where it depends on other hidden states, on no input or on one of another shape,
+            or does not run.
         """
+        if hidden:
+            return self._results(name, hidden)
         if name not in self.found:
-            part = self._part(name)
-            self.found[name] = _run(part) if part is not None else None
+            self.found[name] = self._results(name, {})
         return self.found[name]
 
-    def _part(self, name: str) -> ModelProto | None:
-        """Cut out the nodes that a tensor depends on; None where they are too many."""
+    def _results(
+        self, name: str, hidden: Mapping[str, int]
+    ) -> tuple[tuple[dict[str, Array], Array], ...] | None:
+        hidden = dict(hidden)
+        part = self._part(name, hidden)
+        return _run(part, hidden) if part is not None else None
+
+    def _part(self, name: str, hidden: dict[str, int]) -> ModelProto | None:
+        """Cut out the nodes that a tensor depends on; None where they are too many.
+
+        Hidden states of which only the shape is read are added to `hidden`.
+        """
         nodes: dict[str, NodeProto] = {}
         tensors: dict[str, TensorProto] = {}
         inputs: set[str] = set()
         pending = [name]
         while pending:
             wanted = pending.pop()
+            if wanted in hidden:
+                continue
             if wanted in self.tensors:
                 tensors[wanted] = self.tensors[wanted]
             elif wanted in self.inputs:
                 inputs.add(wanted)
             elif wanted in self.makers:
                 node = self.makers[wanted]
-                if node.op_type in LAYERS or len(nodes) > MOST_NODES:
+                if self._is_layer(node) or len(nodes) > MOST_NODES:
                     return None
                 if node.output[0] not in nodes:
                     nodes[node.output[0]] = node
+                    if node.op_type == "Shape" and (width := self._width(node.input[0])):
+                        hidden[node.input[0]] = width
                     pending += [each for each in node.input if each]
             elif wanted:
                 return None
         values = sum(math.prod(tensor.dims) for tensor in tensors.values())
-        if not inputs or values > MOST_VALUES:
+        if not (inputs or hidden) or values > MOST_VALUES:
             return None
         held = [
             numpy_helper.from_array(self.model.array(each), each.name)
@@ -98,6 +125,10 @@ class Trials:
         )
         graph.initializer.extend(held)
         graph.input.extend(self.inputs[each] for each in sorted(inputs))
+        graph.input.extend(
+            helper.make_tensor_value_info(each, TensorProto.FLOAT, [None, None, width])
+            for each, width in hidden.items()
+        )
         graph.output.append(helper.make_empty_tensor_value_info(name))
         return helper.make_model(
             graph,
@@ -105,8 +136,26 @@ class Trials:
             ir_version=self.model.proto.ir_version,
         )
 
+    def _width(self, name: str) -> int | None:
+        """Give the width of hidden states by the constant of the layer that makes them."""
+        node = self.makers.get(name)
+        place, rank = WIDTHS.get(node.op_type if node else "", (0, 0))
+        name = node.input[place] if node and rank else ""
+        while (same := self.makers.get(name)) is not None and same.op_type == "Identity":
+            name = same.input[0]  # exporters write equal constants once
+        table = self.tensors.get(name)
+        return int(table.dims[-1]) if table is not None and len(table.dims) == rank else None
 
-def _run(part: ModelProto) -> tuple[tuple[dict[str, Array], Array], ...] | None:
+    def _is_layer(self, node: NodeProto) -> bool:
+        """Whether a node makes hidden states; a product without a weight may rotate positions."""
+        if node.op_type == "MatMul":
+            return node.input[1] in self.tensors
+        return node.op_type in LAYERS
+
+
+def _run(
+    part: ModelProto, hidden: Mapping[str, int]
+) -> tuple[tuple[dict[str, Array], Array], ...] | None:
     found = []
     try:
         session = ort.InferenceSession(
@@ -117,6 +166,11 @@ def _run(part: ModelProto) -> tuple[tuple[dict[str, Array], Array], ...] | None:
         for batch, length in SIZES:
             feed: dict[str, Array] = {}
             for number, value in enumerate(part.graph.input):
+                if value.name in hidden:
+                    drawn = np.random.default_rng((batch, length))
+                    states = drawn.standard_normal((batch, length, hidden[value.name]))
+                    feed[value.name] = states.astype(np.float32)
+                    continue
                 kind = value.type.tensor_type
                 if len(kind.shape.dim) != 2 or kind.elem_type not in ELEMENTS:
                     return None

@@ -12,6 +12,7 @@ from edgecompress.models.storage import StoredModel
 from edgecompress.quantization.graphs.layers import attributes, names_read
 
 Array = np.ndarray[Any, Any]
+MOST_STEPS = 50
 
 
 class Wiring:
@@ -38,6 +39,20 @@ class Wiring:
         nodes = self.readers.get(name, [])
         alone = len(nodes) == 1 and name not in self.outputs
         return nodes[0] if alone and nodes[0].op_type in operators else None
+
+    def leads_only_to(self, node: NodeProto, end: NodeProto) -> bool:
+        """Whether all that reads what a node makes, by however many steps, is for `end`."""
+        pending, seen = [*node.output], {*node.output}
+        while pending:
+            name = pending.pop()
+            if name in self.outputs or not self.readers.get(name):
+                return False
+            made = {n for each in self.readers[name] if each is not end for n in each.output}
+            if len(seen) > MOST_STEPS:
+                return False
+            pending += made - seen
+            seen |= made
+        return True
 
     def turned(self, name: str, *perm: int) -> str | None:
         """Give what a Transpose of these axes reads, if it makes this tensor."""
