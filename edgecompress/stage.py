@@ -110,7 +110,8 @@ class Transform(Stage, ABC):
 
     One that decides nothing has one method, `make`.
 
-    ``needs_data`` says that it reads examples, ``needs_teacher`` that it reads the teacher;
+    ``needs_data`` says that it reads examples, ``needs_teacher`` that it reads the teacher,
+    ``needs_family`` that it works on parts which a family must describe (`surgery.families`);
     ``lossless`` that it may also be applied to the fp32 reference (graph options); ``distributed``
     that under ``accelerate launch`` all processes apply it at once, because it trains by
     `training.fit` and decides nothing by chance or by measuring; ``keeps_ranges`` that activation
@@ -120,6 +121,7 @@ class Transform(Stage, ABC):
     yields: ClassVar[Kind]
     needs_data: ClassVar[bool] = False
     needs_teacher: ClassVar[bool] = False
+    needs_family: ClassVar[bool] = False
     lossless: ClassVar[bool] = False
     keeps_ranges: ClassVar[bool] = False
     distributed: ClassVar[bool] = False

@@ -33,7 +33,8 @@ def write_checkpoint(
 ) -> Any:
     """Write a checkpoint with its tokenizer into `folder`, and give the module that it holds.
 
-    `head` is a key of `HEADS`; `settings` are further fields of its configuration.
+    `head` is a key of `HEADS`; `settings` are further fields of its configuration, None for one
+    that it does not have.
     """
     import torch
     import transformers
@@ -41,21 +42,23 @@ def write_checkpoint(
     words = tuple(word.lower() for word in (*PEOPLE, *PLACES, *WORDS))
     write_tokenizer(folder, words)
     chance = random.Random(seed)
-    config = getattr(transformers, f"{family}Config")(
-        vocab_size=len(SPECIALS) + len(words) + 8,  # what a tokenizer class adds has room
-        hidden_size=chance.choice((8, 16)),
-        num_hidden_layers=chance.choice((1, 2)),
-        num_attention_heads=2,
-        max_position_embeddings=40,
-        pad_token_id=0,
-        id2label=dict(enumerate(names)),
-        label2id={name: index for index, name in enumerate(names)},
-        **{("hidden_dim" if family == "DistilBert" else "intermediate_size"): 16},
+    fields: dict[str, Any] = {
+        "vocab_size": len(SPECIALS) + len(words) + 8,  # what a tokenizer class adds has room
+        "hidden_size": chance.choice((8, 16)),
+        "num_hidden_layers": chance.choice((1, 2)),
+        "num_attention_heads": 2,
+        "max_position_embeddings": 40,
+        "pad_token_id": 0,
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: index for index, name in enumerate(names)},
+        ("hidden_dim" if family == "DistilBert" else "intermediate_size"): 16,
         **({"embedding_size": 8} if family in ("Albert", "Electra") else {}),
         **({"bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}
            if family == "ModernBert" else {}),
         **settings,
-    )  # fmt: skip
+    }  # fmt: skip
+    known = {name: value for name, value in fields.items() if value is not None}
+    config = getattr(transformers, f"{family}Config")(**known)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         module = getattr(transformers, family + HEADS[head])(config).eval()

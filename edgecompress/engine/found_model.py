@@ -17,6 +17,7 @@ from edgecompress.errors import DataError
 from edgecompress.hub import model_folder
 from edgecompress.onnx_folders import onnx_model_at
 from edgecompress.reading import at_home
+from edgecompress.surgery.families import family_names
 from edgecompress.tasks import task as find_task
 from edgecompress.tasks import task_names
 from edgecompress.training.heads import class_names, renamed, untrained
@@ -54,6 +55,11 @@ class FoundModel:
     tokenizer: str | None = None
 
     @property
+    def cuttable(self) -> bool:
+        """Whether its parts are known, so that smaller shapes can be made of it."""
+        return not self.onnx and self.config.get("model_type") in family_names()
+
+    @property
     def words(self) -> str:
         """Say it in a line."""
         family = str(self.config.get("model_type") or "")
@@ -61,7 +67,9 @@ class FoundModel:
         classes = f", {len(self.labels)} classes: {some(self.labels)}" if self.labels else ""
         new = "; its head is new and is fine-tuned first" if self.fresh else ""
         answers = self.task or "no task that is known, so that nothing is scored"
-        return f"{' '.join(filter(None, (family, form)))}, {answers}{classes}{new}"
+        whole = not (self.onnx or self.cuttable)
+        kept = "; nobody describes its parts, so that only its numbers get smaller" if whole else ""
+        return f"{' '.join(filter(None, (family, form)))}, {answers}{classes}{new}{kept}"
 
 
 def look_at_model(model: str, task: str | None, labels: Mapping[str, str]) -> FoundModel:
@@ -105,7 +113,8 @@ def look_at_model(model: str, task: str | None, labels: Mapping[str, str]) -> Fo
     if (folder / "candidate.json").is_file():
         found = Candidate.load(folder)
         onnx = isinstance(found.model, OnnxModel)
-        return FoundModel(named, onnx, known, renamed(found.labels, labels or None))
+        config = {} if onnx else read_object(found.model.directory / "config.json")
+        return FoundModel(named, onnx, known, renamed(found.labels, labels or None), config)
     if (folder / "manifest.json").is_file():
         what = "a bundle is compressed already; name the model that it was made of"
         raise DataError(what, file=folder)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgecompress.checkpoint import check_folder, find_weights
+from edgecompress.engine.chains import StageUse
 from edgecompress.engine.recipe import Recipe, TeacherSpec
 from edgecompress.errors import DataError
 from edgecompress.hub import cached_folder, check_name
@@ -94,6 +95,7 @@ def check_models(recipe: Recipe, labels: Sequence[str]) -> None:
     fields = recipe.fields
     spec, rules = fields.teacher, teacher_head(recipe)
     check_sections(recipe)
+    _check_family(recipe, uses)
     if spec is not None and spec.model is not None:
         _check(recipe, spec, rules, labels, ("teacher", "model"))
     check_parts(recipe)
@@ -147,6 +149,24 @@ def _check(
         raise recipe.source.error(str(error), path) from None
 
 
+def _check_family(recipe: Recipe, uses: Sequence[StageUse]) -> None:
+    """Refuse stages that cut a model whose parts no family describes."""
+    spec = recipe.fields.teacher
+    model = recipe.fields.model or (spec.model if spec else None)
+    cutting = next((use for use in uses if use.stage.needs_family), None)
+    if model is None or cutting is None:
+        return
+    place = at_home(model)
+    folder = place if place.is_dir() else cached_folder(model)
+    if folder is None:
+        return  # of the hub: looked at when it is fetched
+    described = (folder / "candidate.json").is_file()
+    try:
+        check_directory(folder / "model" if described else folder)
+    except DataError as error:
+        raise recipe.source.error(f"{cutting.name}: {error}", cutting.path) from None
+
+
 def _check_one(recipe: Recipe, spec: TeacherSpec, rules: HeadRules, labels: Sequence[str]) -> None:
     model, task = str(spec.model), recipe.fields.task
     place = at_home(model)
@@ -155,7 +175,6 @@ def _check_one(recipe: Recipe, spec: TeacherSpec, rules: HeadRules, labels: Sequ
         check_name(model, folders_of(recipe))
         return  # of the hub: looked at when it is fetched
     if (folder / "candidate.json").is_file():
-        check_directory(folder / "model")
         found = Candidate.load(folder)
         other = found.task != task and task is not None
         if other and isinstance(found.model, OnnxModel):
@@ -167,7 +186,6 @@ def _check_one(recipe: Recipe, spec: TeacherSpec, rules: HeadRules, labels: Sequ
             check_labels(renamed(found.labels, spec.labels), labels, rules.where)
         return
     described = check_folder(folder)
-    check_directory(folder)
     weights = find_weights(folder, spec.trust == "pickle")
     if task is None:
         return

@@ -116,18 +116,20 @@ def _onnx(model: FoundModel, data: FoundData) -> list[Any]:
 
 
 def _torch(model: FoundModel, examples: int) -> list[Any]:
-    pieces = model.config.get("vocab_size")
-    large = isinstance(pieces, int) and pieces > LARGE
-    epochs = min(30, max(3, SEEN // max(examples, 1)))
-    pruned: Json = {"prune.structured": {"heads": 0.1, "ffn": 0.2}}
-    trim = {"vocabulary.trim": {"keep": 20_000, "alphabet": "scripts"}}
     static, dynamic = {"quantize.static": STATIC}, {"quantize.dynamic": TABLES}
     chains: list[Any] = [
         ["export", "quantize.dynamic"],
         ["export", "fuse", dynamic],
         ["export", "fuse", static],
-        [pruned, "export", "fuse", static],
     ]
+    if not model.cuttable:
+        return chains
+    pieces = model.config.get("vocab_size")
+    large = isinstance(pieces, int) and pieces > LARGE
+    epochs = min(30, max(3, SEEN // max(examples, 1)))
+    pruned: Json = {"prune.structured": {"heads": 0.1, "ffn": 0.2}}
+    trim = {"vocabulary.trim": {"keep": 20_000, "alphabet": "scripts"}}
+    chains.append([pruned, "export", "fuse", static])
     if large:
         chains.append([pruned, trim, "export", "fuse", static])
     half: Json = {"prune.structured": {"heads": 0.25, "ffn": 0.5}}

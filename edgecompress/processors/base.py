@@ -34,8 +34,6 @@ class Processor(ABC):
     """Their names in a checkpoint of Hugging Face's form."""
     needs_files: ClassVar[bool] = True
     """Whether it is nothing without files of its own; else a model may lack the folder."""
-    needs_family: ClassVar[bool] = False
-    """Whether its models must be of a family that `surgery.families` describes."""
 
     @classmethod
     @abstractmethod

@@ -31,6 +31,8 @@ CHUNK = 1024  # sentences per call of the tokenizer: bounds the memory its Encod
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
 """What texts give."""
+AXES = {0: "batch_size", 1: "sequence_length"}
+"""Of each of them, as exporters name them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +58,6 @@ class TextProcessor(Processor):
     """
 
     kind: ClassVar[str] = "text"
-    needs_family: ClassVar[bool] = True  # which says how many positions of a model are used
 
     tokenizer: Any
     max_length: int
@@ -182,6 +183,10 @@ class TextProcessor(Processor):
     def gives(self, name: str, dtype: type[np.generic]) -> bool:
         """Say whether texts have such an input."""
         return name in INPUTS and issubclass(dtype, np.integer)
+
+    def axes(self, feed: Feed) -> dict[str, dict[int, str]]:
+        """Name the axes of a batch: as many texts of as many tokens as there are."""
+        return dict.fromkeys(feed, AXES)
 
     def batch(self, feeds: Sequence[Feed], names: Sequence[str]) -> dict[str, Array]:
         """Put rows of ``input_ids`` together, padded on the right: int64 (batch, length) each.

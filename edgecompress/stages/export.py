@@ -107,6 +107,7 @@ class Export(Transform):
                 f"no family describes models of the type {module.config.model_type!r}, and "
                 "PyTorch's exporter needs inputs to follow; name `data`"
             )
+        module.config.use_cache = False  # what a decoder would keep for its next token is no answer
         names = rows.inputs_of(inspect.signature(module.forward).parameters)
         feed = rows.batch(range(len(rows)), names)
         example = {name: torch.from_numpy(value) for name, value in feed.items()}

@@ -64,6 +64,7 @@ class Factorize(Transform):
     also_called: ClassVar[tuple[str, ...]] = ("low-rank", "svd")
     accepts: ClassVar[tuple[Kind, ...]] = (TorchModel,)
     yields: ClassVar[Kind] = TorchModel
+    needs_family: ClassVar[bool] = True
     needs_data: ClassVar[bool] = True
 
     embedding: Rank | None = None

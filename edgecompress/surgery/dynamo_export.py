@@ -22,6 +22,7 @@ from typing import Any
 
 from edgecompress.errors import StageError
 from edgecompress.reading import first_line
+from edgecompress.words import shortened
 
 MOST_INLINE_BYTES = 2**31 - 2**26
 SCOPES = "pkg.torch.onnx.name_scopes"
@@ -86,7 +87,7 @@ def export_module(module: Any, traced: Traced, target: Path, opset: int) -> None
                 verify=False,
             )
         except Exception as error:
-            cause = first_line(_innermost(error))
+            cause = _first_sentence(_innermost(error))
             raise StageError(f"PyTorch could not export this model ({cause})") from error
     model = program.model
     given = list(answer) if isinstance(answer, Mapping) else list(traced.outputs)
@@ -119,6 +120,14 @@ def _innermost(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
     return error
+
+
+def _first_sentence(error: BaseException) -> str:
+    """Give an error's first line, with the one that it announces."""
+    lines = [line.strip(" -") for line in str(error).splitlines() if line.strip()]
+    if len(lines) > 1 and lines[0].endswith(":"):
+        return shortened(f"{lines[0]} {lines[1]}", 300)
+    return first_line(error)
 
 
 def _keep_outputs(model: Any, given: Sequence[str], names: Sequence[str]) -> None:

@@ -27,13 +27,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from edgecompress.errors import DataError, StageError
-from edgecompress.surgery.families import (
-    Family,
-    blocks,
-    family_of,
-    find_family,
-    needs_family,
-)
+from edgecompress.surgery.families import Family, blocks, find_family
 from edgecompress.surgery.hidden import hidden_size, keep_hidden
 from edgecompress.surgery.layers import keep_layers
 from edgecompress.surgery.low_rank import make_low_rank, ranks
@@ -188,8 +182,6 @@ def read_config(directory: Path) -> Any:
         kind = locals().get("kind")
         cause = " ".join(str(error).split())[:200]
         raise DataError(f"damaged or unknown configuration ({kind}: {cause})", file=file) from None
-    if needs_family(config.architectures):
-        family_of(config)
     return config
 
 

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgecompress.errors import StageError
+from edgecompress.processors.text import AXES
 from edgecompress.reading import first_line
 from edgecompress.surgery.dynamo_export import Traced
 from edgecompress.surgery.families import family_of
 from edgecompress.tasks import task as find_task
 
 OPSET = 18
-AXES = {0: "batch_size", 1: "sequence_length"}
 # torch.export takes sizes 0 and 1 for constants: trace with others.
 TRACED_SHAPE = (2, 7)
 Exporter = Literal["dynamo", "optimum"]

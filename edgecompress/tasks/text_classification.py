@@ -37,7 +37,7 @@ class TextClassification(OneLabel):
     does: ClassVar[str] = "gives a text one label (text classification)"
     forms: ClassVar[tuple[Form, ...]] = ((TEXT,), (TEXT, TEXT_PAIR))
     windows: ClassVar[str] = "whose answers are averaged"
-    head_tensors: ClassVar[tuple[str, ...]] = ("classifier.",)
+    head_tensors: ClassVar[tuple[str, ...]] = ("classifier.", "score.", "logits_proj.")
 
     def lacks_head(self, folder: Path) -> str | None:
         """Say that a head of one number tells no classes apart."""

@@ -53,7 +53,7 @@ class TokenClassification(Task):
     unsent: ClassVar[tuple[str, ...]] = ("words", "tags")
     does: ClassVar[str] = "labels the words of a text (token classification)"
     windows: ClassVar[str] = "which meet between two words and do not see each other"
-    head_tensors: ClassVar[tuple[str, ...]] = ("classifier.",)
+    head_tensors: ClassVar[tuple[str, ...]] = ("classifier.", "score.", "logits_proj.")
 
     def label_names(self, examples: Sequence[Example]) -> tuple[str, ...]:
         """Give ``O`` and then all other tags, sorted."""

@@ -21,7 +21,6 @@ from edgecompress.checkpoint import check_folder, find_weights
 from edgecompress.errors import DataError
 from edgecompress.hub import model_folder
 from edgecompress.processors import TextProcessor, processor_class
-from edgecompress.surgery.families import family_names, family_of, needs_family
 from edgecompress.surgery.model import head_names, load_module, register_models, save_module
 from edgecompress.surgery.sparsity import read_record
 from edgecompress.tasks import lacks_files
@@ -149,13 +148,10 @@ def _config(source: Path) -> Any:
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        known = ", ".join(family_names())
         raise DataError(
             f"no configuration that can be read for the teacher {source.name!r} "
-            f"({_short(error)}); give a directory or a hub id of one of these kinds: {known}"
+            f"({_short(error)}); give a directory or a hub id of a model that transformers knows"
         ) from None
-    if needs_family(config.architectures):
-        family_of(config)
     return config
 
 

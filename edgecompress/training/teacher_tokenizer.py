@@ -11,7 +11,7 @@ from typing import Any
 from edgecompress.checkpoint import has_tokenizer
 from edgecompress.errors import DataError
 from edgecompress.processors.text import DEFAULT_MAX_LENGTH
-from edgecompress.surgery.families import family_of, find_family
+from edgecompress.surgery.families import find_family
 from edgecompress.surgery.onnx_export import input_names
 
 SEGMENTS = "token_type_ids"
@@ -86,15 +86,11 @@ def import_tokenizer(source: Path, inputs: Sequence[str], folder: Path) -> None:
 
     tokenizer = read_tokenizer(source)
     config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-    longest = int(min(tokenizer.model_max_length, DEFAULT_MAX_LENGTH))
-    if getattr(config, "max_position_embeddings", None):
-        family = find_family(config)
-        offset = 0 if family is not None and not family.position_offset else pad_positions(config)
-        longest = min(tokenizer.model_max_length, config.max_position_embeddings - offset)
+    longest = longest_input(config, tokenizer.model_max_length)
     names = [name for name in tokenizer.model_input_names if name in inputs]
     if SEGMENTS in inputs and SEGMENTS not in names:
         names.insert(1, SEGMENTS)
-    _write(tokenizer, folder, int(longest), names)
+    _write(tokenizer, folder, longest, names)
 
 
 def _write(tokenizer: Any, folder: Path, longest: int, names: Sequence[str]) -> None:
@@ -121,8 +117,14 @@ def longest_input(config: Any, tokenizer_limit: float) -> int:
     """Give the longest input in tokens, special ones included.
 
     The RoBERTa family numbers positions from behind the padding id: of 514 positions it uses 512.
+    A model that no family describes may do so, too, and is given no more. One whose configuration
+    names no positions takes as many as its tokenizer says, or BERT's 512.
     """
-    positions = int(config.max_position_embeddings)
-    if family_of(config).position_offset:
-        positions -= pad_positions(config)
-    return int(min(tokenizer_limit, positions))
+    positions = getattr(config, "max_position_embeddings", None) or 0
+    if positions < 1:  # XLNet says -1
+        return int(min(tokenizer_limit, DEFAULT_MAX_LENGTH))
+    family = find_family(config)
+    offset = pad_positions(config) if family is None or family.position_offset else 0
+    if family is None:  # MPNet counts from 2 on, whatever pads; a decoder may pad with its last id
+        offset = 2 if offset > positions // 2 else max(offset, 2)
+    return int(min(tokenizer_limit, positions - offset))

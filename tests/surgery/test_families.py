@@ -268,10 +268,19 @@ def test_an_unknown_family_is_refused_before_work_starts(tmp_path):
     transformers.GPT2Config(vocab_size=10).save_pretrained(tmp_path)
     with pytest.raises(DataError, match=r"config\.json: models of the type 'gpt2'"):
         check_directory(tmp_path)
+    (tmp_path / "train.conll").write_text("".join(f"{n} B-LOC\n\n" for n in range(9)))
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(f"name: x\nmodel: {tmp_path}\nstages: [{{export: {{}}}}]\n")
-    with pytest.raises(RecipeError, match=r"recipe\.yaml:2: model: .*'gpt2' are not supported"):
-        plan(load_recipe(recipe))
+    cuts = ("prune.layers: {keep: 1}", "prune.structured: {ffn: 0.5}", "factorize: {linear: 16}",
+            "vocabulary.trim: {keep: 9}", "vocabulary.share: {rows: 9}")  # fmt: skip
+    for cut in cuts:
+        recipe.write_text(
+            f"name: x\nmodel: {tmp_path}\ntask: token-classification\n"
+            f"data: {{format: conll, root: {tmp_path}, train: train.conll, "
+            "split: {validation: 0.2, test: 0.2}}\n"
+            f"stages: [{cut}, export]\n"
+        )
+        with pytest.raises(RecipeError, match=r"recipe\.yaml:5: .*'gpt2' are not supported"):
+            plan(load_recipe(recipe))
     (tmp_path / "config.json").write_text("{")
     check_directory(tmp_path)  # whoever opens it says what is wrong
     check_directory(tmp_path / "nowhere")

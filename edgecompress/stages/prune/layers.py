@@ -17,6 +17,7 @@ class Layers(Transform):
     also_called: ClassVar[tuple[str, ...]] = ("depth", "drop-layers")
     accepts: ClassVar[tuple[Kind, ...]] = (TorchModel,)
     yields: ClassVar[Kind] = TorchModel
+    needs_family: ClassVar[bool] = True
     needs_data: ClassVar[bool] = True
 
     keep: PositiveInt | tuple[int, ...]

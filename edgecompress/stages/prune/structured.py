@@ -27,6 +27,7 @@ class Structured(Transform):
     also_called: ClassVar[tuple[str, ...]] = ("heads", "neurons", "ffn", "width")
     accepts: ClassVar[tuple[Kind, ...]] = (TorchModel,)
     yields: ClassVar[Kind] = TorchModel
+    needs_family: ClassVar[bool] = True
     needs_data: ClassVar[bool] = True
 
     heads: float = Field(default=0.0, ge=0, lt=1)

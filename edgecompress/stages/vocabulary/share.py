@@ -27,6 +27,7 @@ class Share(ReadsCorpus):
 
     accepts: ClassVar[tuple[Kind, ...]] = (TorchModel,)
     yields: ClassVar[Kind] = TorchModel
+    needs_family: ClassVar[bool] = True
 
     rows: PositiveInt
     """How many pieces keep a row of their own: special ones, then what the corpus uses most, then

@@ -29,6 +29,7 @@ class Trim(ReadsCorpus):
     also_called: ClassVar[tuple[str, ...]] = ("tokenizer", "pieces")
     accepts: ClassVar[tuple[Kind, ...]] = (TorchModel,)
     yields: ClassVar[Kind] = TorchModel
+    needs_family: ClassVar[bool] = True
 
     keep: PositiveInt | None = None
     """How many pieces to keep, special ones included. Places that the corpus does not need go to

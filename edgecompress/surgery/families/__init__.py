@@ -2,8 +2,9 @@
 
 A file of this package that defines a ``FAMILY`` describes one architecture. A third party describes
 one in a file of its own, with an entry point of the group ``edgecompress.families`` whose name is
-the ``model_type`` and whose value names the `Family`. An architecture that nobody describes is
-refused in words, because a cut in the wrong matrix gives a model that runs and answers nonsense.
+the ``model_type`` and whose value names the `Family`. A model that nobody describes is exported
+and quantized like any other; stages that cut refuse it in words, because a cut in the wrong matrix
+gives a model that runs and answers nonsense.
 
 Importing this package loads no torch, so that a recipe can be checked without it.
 """
@@ -20,10 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgecompress.errors import DataError
-from edgecompress.processors import processor_class
 from edgecompress.surgery.families._block import Block
 from edgecompress.surgery.families._family import Family, described
-from edgecompress.tasks import task, task_names
 
 if TYPE_CHECKING:
     from torch import nn
@@ -39,7 +38,6 @@ __all__ = [
     "family_of",
     "find_family",
     "layer_list",
-    "needs_family",
     "word_embedding",
     "word_path",
 ]
@@ -106,7 +104,7 @@ def find_family(config: Any) -> Family | None:
 
 
 def check_directory(directory: Path) -> None:
-    """Refuse a model directory that needs a description and has none; needs no torch.
+    """Refuse a model directory of a family that nobody describes; needs no torch.
 
     A directory without a readable config.json is left to whoever opens it.
 
@@ -121,18 +119,11 @@ def check_directory(directory: Path) -> None:
     except (OSError, ValueError):
         return
     kind = document.get("model_type") if isinstance(document, dict) else None
-    if isinstance(kind, str) and needs_family(document.get("architectures")):
+    if isinstance(kind, str):
         try:
             family_named(kind)
         except DataError as error:
             raise DataError(error.message, file=file) from None
-
-
-def needs_family(architectures: Any) -> bool:
-    """Say whether a model must be of a described family: not if it answers to other than text."""
-    name = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
-    answers = [one for one in map(task, task_names()) if name.endswith(one.head_classes)]
-    return not answers or any(processor_class(one.processor).needs_family for one in answers)
 
 
 def layer_list(module: Any) -> nn.ModuleList:
