@@ -13,6 +13,9 @@ from edgecompress.errors import RecipeError
 from edgecompress.words import did_you_mean, meant, shortened
 from edgecompress.yamlfile import KeyPath, YamlFile
 
+REQUIRED = "this key is required"
+"""What is said of a key that is not there."""
+
 
 def validated(model: type[Any], document: Any, path: KeyPath, source: YamlFile) -> Any:
     """Validate with pydantic; the first problem becomes a `RecipeError` with its line."""
@@ -33,7 +36,7 @@ def explain(
         known = _fields_at(type_of, problem["loc"][:-1]) if type_of else []
         return source.error(f"unknown key{meant(str(problem['loc'][-1]), known)}", where)
     if problem["type"] == "missing":
-        return source.error("this key is required", where)
+        return source.error(REQUIRED, where)
     message = problem["msg"].removeprefix("Value error, ")
     given = problem.get("input")
     shown = "" if isinstance(given, dict | list) else f", not {repr(given)[:60]}"

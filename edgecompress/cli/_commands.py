@@ -142,11 +142,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "edgecompress stages quantize.static",
     ),
     "schema": ("edgecompress schema > recipe.schema.json",),
-    "finetune": ("edgecompress finetune ORG/NAME --train train.csv --validation dev.csv -o tuned",),
+    "finetune": ("edgecompress finetune model --train train.csv --validation dev.csv -o tuned",),
     "distil": ("edgecompress distil small --teacher large --recipe mine.yaml -o taught",),
     "prune": (
-        "edgecompress prune model --train train.csv --set heads=0.25 -o pruned",
-        "edgecompress prune model --method layers --recipe mine.yaml -o shallow",
+        "edgecompress prune model --recipe mine.yaml --set heads=0.25 -o pruned",
+        "edgecompress prune model --method layers --recipe mine.yaml --set keep=4 -o shallow",
     ),
     "trim": ("edgecompress trim model --corpus texts.txt --keep 20000 -o trimmed",),
     "factorize": ("edgecompress factorize model --recipe mine.yaml --set embedding=128 -o narrow",),
@@ -157,7 +157,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "quantize": (
         "edgecompress quantize model.onnx -o small.onnx",
         "edgecompress quantize model.onnx --scheme static --data inputs.npz -o small.onnx",
-        "edgecompress quantize model.onnx --scheme weights --set bits=4 -o small.onnx",
+        "edgecompress quantize model.onnx --scheme weights --set linear_bits=4 -o small.onnx",
     ),
     "evaluate": (
         "edgecompress evaluate runs/small/bundle --test test.csv --split test",

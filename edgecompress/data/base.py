@@ -60,6 +60,10 @@ class DataConfig(BaseModel, ABC):
             When a file is missing or the split is empty.
         """
 
+    def offers(self, split: Split) -> bool:  # noqa: ARG002 - most formats have all three
+        """Say whether there is anything to read a split from."""
+        return True
+
     def named_files(self, split: Split) -> tuple[tuple[str, Path], ...]:
         """Give the files of a split with the names by which records of a run call them."""
         return tuple((file.name, file) for file in self.files(split))

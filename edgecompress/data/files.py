@@ -101,6 +101,10 @@ class FileData(DrawnData):
         """Say whether a split has files of its own."""
         return bool(getattr(self, split))
 
+    def offers(self, split: Split) -> bool:
+        """Say whether a split has files, or is drawn from those of train."""
+        return self.has_own("train" if self.is_drawn(split) else split)
+
     def own(self, split: Split, group: str | None = None) -> Iterator[tuple[Example, str]]:
         """Read the files of a split, one after the other."""
         for file, source in zip(self.files(split), sources(self._paths(split)), strict=True):

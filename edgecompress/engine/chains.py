@@ -22,7 +22,7 @@ MAX_STAGES = 100
 """Of one chain; the longest that anybody has needed had about ten."""
 MEASURED = ("size", "profile", "evaluate")
 """Observers that every run has."""
-NO_DATA = "give --train FILE --format NAME, or to `edgecompress quantize` also --data PATH"
+NO_DATA = "give --train FILE and --validation FILE, or --recipe RECIPE"
 """What to do where there is no recipe to put data files into."""
 
 
@@ -183,6 +183,9 @@ def check_order(
     for use in chain:
         if current not in use.stage.accepts:
             advice = "put export before it" if current is TorchModel else "put it before the export"
+            if source.file is None:  # one stage from the command line
+                to_onnx = "make an ONNX model of it first by `edgecompress export`"
+                advice = to_onnx if current is TorchModel else "give the PyTorch model"
             if use.name == "export":
                 raise source.error("the model is ONNX: it is exported already", use.path)
             raise source.error(
@@ -190,7 +193,8 @@ def check_order(
                 use.path,
             )
         if use.stage.reads_examples() and not given.data:
-            missing = "the recipe names no data" if source.file else NO_DATA
+            either = ", or --data PATH" if use.name.startswith("quantize.") else ""
+            missing = "the recipe names no data" if source.file else f"{NO_DATA}{either}"
             raise source.error(f"{use.name} reads examples; {missing}", use.path)
         if use.stage.needs_teacher and not given.teacher:
             raise source.error(f"{use.name} needs a teacher", use.path)

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from edgecompress.data import Split
 from edgecompress.engine.chains import export_use
 from edgecompress.engine.floor import Standing, measured_floor
 from edgecompress.engine.opening import open_start
@@ -25,6 +26,7 @@ from edgecompress.stage import Observer
 from edgecompress.store import Store, default_store
 from edgecompress.tasks import task as find_task
 from edgecompress.tasks import task_names
+from edgecompress.validation import REQUIRED
 from edgecompress.values import CANDIDATE_BYTES, Candidate, Json, Measurement, OnnxModel
 from edgecompress.writing import put, sweep, writing
 from edgecompress.yamlfile import Settings, YamlFile, apply_settings
@@ -127,8 +129,12 @@ def single_recipe(
         return build_recipe(YamlFile(document, None, {}), complete=False)
     except RecipeError as error:
         prefix = f"stages[0].{stage}"
-        key = error.key.replace(prefix, str(stage))
-        raise RecipeError(error.message, file=error.file, line=error.line, key=key) from None
+        named = error.message.startswith(f"{stage} ")
+        key = "" if named else error.key.replace(prefix, str(stage))
+        field = error.key.removeprefix(f"{prefix}.")
+        lacks = error.message == REQUIRED and field != error.key
+        message = f"{REQUIRED}; give --set {field}=VALUE" if lacks else error.message
+        raise RecipeError(message, file=error.file, line=error.line, key=key) from None
 
 
 def apply_one(
@@ -148,7 +154,9 @@ def apply_one(
             aside = stack.enter_context(writing(output))
         except OSError as error:
             raise EdgeCompressError(f"{output} cannot be written ({error.strerror})") from None
-        pipeline, start = _open(recipe, store, reporter)
+        use = recipe.chains[0][0]
+        needed: tuple[Split, ...] = ("train", "validation") if use.stage.reads_examples() else ()
+        pipeline, start = _open(recipe, store, reporter, needed)
         result = pipeline.run_chain(recipe.chains[0], start).candidate
         if output.suffix == ".onnx" and isinstance(result.model, OnnxModel):
             if len(list(result.model.directory.iterdir())) > 1:
@@ -163,12 +171,12 @@ def apply_one(
 
 
 def evaluate_one(
-    recipe: Recipe, store: Path | None, reporter: Reporter, split: str
+    recipe: Recipe, store: Path | None, reporter: Reporter, split: Split
 ) -> tuple[tuple[Measurement, ...], Standing | None]:
     """Score the recipe's model on `split` (``validation`` or ``test``), and the task's floor."""
     if recipe.data is None:
-        raise RecipeError("evaluating needs data: give --recipe, or --format and files", key="data")
-    pipeline, start = _open(recipe, store, reporter)
+        raise DataError(f"there are no examples to ask; give --{split} FILE, or --recipe RECIPE")
+    pipeline, start = _open(recipe, store, reporter, (split,))
     try:
         if split == "validation":
             found = pipeline.observe(observers(recipe).evaluate, start)
@@ -183,7 +191,7 @@ def observe_one(
     recipe: Recipe, observer: Observer, store: Path | None, reporter: Reporter
 ) -> tuple[Measurement, ...]:
     """Measure the recipe's model by one observer that is not asked on targets."""
-    pipeline, start = _open(recipe, store, reporter)
+    pipeline, start = _open(recipe, store, reporter, ())
     try:
         return pipeline.observe(observer, start)
     finally:
@@ -223,7 +231,7 @@ def profile_models(
     """
     first = recipes[0]
     observers(first)  # says what is wrong with the fields before anything is opened
-    pipeline = _pipeline(first, store, reporter)
+    pipeline = _pipeline(first, store, reporter, ("validation",))
     try:
         if compare:
             earlier, later = (open_start(_other(pipeline, recipe)) for recipe in recipes)
@@ -263,13 +271,20 @@ def _other(pipeline: Pipeline, recipe: Recipe) -> Pipeline:
     return other
 
 
-def _pipeline(recipe: Recipe, store: Path | None, reporter: Reporter) -> Pipeline:
+def _pipeline(
+    recipe: Recipe, store: Path | None, reporter: Reporter, needed: Sequence[Split]
+) -> Pipeline:
     place = Store(store or default_store())
     place.sweep()
-    splits, _ = read_splits(recipe)
+    for split in needed:
+        if recipe.data is not None and not recipe.data.offers(split):
+            raise DataError(f"this needs {split} examples, and there are none; give --{split} FILE")
+    splits, _ = read_splits(recipe, needed)
     return Pipeline(recipe, place, splits, reporter)
 
 
-def _open(recipe: Recipe, store: Path | None, reporter: Reporter) -> tuple[Pipeline, Candidate]:
-    pipeline = _pipeline(recipe, store, reporter)
+def _open(
+    recipe: Recipe, store: Path | None, reporter: Reporter, needed: Sequence[Split]
+) -> tuple[Pipeline, Candidate]:
+    pipeline = _pipeline(recipe, store, reporter, needed)
     return pipeline, open_start(pipeline)

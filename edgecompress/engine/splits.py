@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from edgecompress.data import Split
+from edgecompress.data import SPLITS, Split
 from edgecompress.data.overlap import Overlap
 from edgecompress.engine.recipe import Recipe
 from edgecompress.errors import DataError
@@ -25,8 +26,16 @@ class Splits:
     overlaps: tuple[Overlap, ...] = ()
 
 
-def read_splits(recipe: Recipe) -> tuple[Splits, tuple[Example, ...]]:
-    """Read and check all three splits; give train and validation, and test apart.
+def read_splits(
+    recipe: Recipe, needed: Collection[Split] = SPLITS
+) -> tuple[Splits, tuple[Example, ...]]:
+    """Read and check the splits; give train and validation, and test apart.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    needed : collection of str
+        Splits that must be there; of the others those are read that there are.
 
     Raises
     ------
@@ -40,17 +49,16 @@ def read_splits(recipe: Recipe) -> tuple[Splits, tuple[Example, ...]]:
     from edgecompress.data import check_labels
     from edgecompress.data.overlap import check_overlaps, overlaps
 
-    train, validation, test = (
-        recipe.data.read("train"),
-        recipe.data.read("validation"),
-        recipe.data.read("test"),
-    )
+    data = recipe.data
+    there = [split for split in SPLITS if split in needed or data.offers(split)]
     splits: dict[Split, tuple[Example, ...]]
-    splits = {"train": train, "validation": validation, "test": test}
-    check_labels(recipe.data, splits)
+    splits = {split: data.read(split) if split in there else () for split in SPLITS}
+    if "train" in there:
+        check_labels(data, splits)
     for split in ("validation", "test") if recipe.fields.task else ():
         try:
-            find_task(str(recipe.fields.task)).check_judged(splits[split])
+            if split in there:
+                find_task(str(recipe.fields.task)).check_judged(splits[split])
         except DataError as error:
             raise DataError(f"{split}: {error}") from None
     shared = overlaps(splits)
@@ -59,5 +67,5 @@ def read_splits(recipe: Recipe) -> tuple[Splits, tuple[Example, ...]]:
             check_overlaps(shared)
         except DataError as error:
             raise recipe.source.error(str(error), ("data", "test")) from None
-    digests = tuple((split, recipe.data.digest(split)) for split in ("train", "validation"))
-    return Splits(train, validation, digests, shared), test
+    digests = tuple((one, data.digest(one)) for one in there if one != "test")
+    return Splits(splits["train"], splits["validation"], digests, shared), splits["test"]
