@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 from edgecompress.errors import DataError
@@ -120,3 +121,19 @@ def conll_sentences(file: Path) -> Iterator[tuple[tuple[str, ...], tuple[str, ..
             words, tags = [], []
     if words:
         yield tuple(words), tuple(tags)
+
+
+def is_tagged(file: Path) -> bool:
+    """Say whether a file is one of words and tags, and not one of plain texts; by its first lines.
+
+    Raises
+    ------
+    DataError
+        As `read_lines`.
+    """
+    lines = [line.strip(BLANKS) for line in islice(read_lines(file), 100)]
+    rows = [re.split(r"[ \t]+", line) for line in lines if line]
+    if any(len(fields) > 1 and TAG.fullmatch(fields[-1]) for fields in rows):
+        return True
+    # Without one right tag it may still be meant so: whoever reads it then says what is wrong.
+    return all(len(fields) == 2 for fields in rows)

@@ -22,6 +22,7 @@ from edgecompress.reading import at_home
 from edgecompress.tables import FORMATS, Table, format_of, take_columns
 from edgecompress.tasks import task as find_task
 from edgecompress.tasks import wanted
+from edgecompress.textfiles import is_tagged
 from edgecompress.texts import label_of, tags_of
 from edgecompress.validation import explain
 from edgecompress.values import Example, Json
@@ -157,8 +158,10 @@ def _format_of(place: Path, task: str) -> str:
     if place.is_dir():
         return "datasets"
     suffix = place.suffix.lower()
-    if suffix in (".txt", ".conll"):
-        return "conll" if suffix == ".conll" or task == "token-classification" else "text"
+    if suffix == ".txt":
+        return "conll" if task == "token-classification" and is_tagged(place) else "text"
+    if suffix == ".conll":
+        return "conll"
     found = format_of(place)
     if found is None:
         known = ", ".join((*FORMATS, "conll", "text"))

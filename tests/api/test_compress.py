@@ -21,7 +21,7 @@ from small_encoders import write_encoder
 
 from edgecompress.bundle import verify_bundle
 from edgecompress.engine.found_data import look_at_data
-from edgecompress.engine.found_model import look_at_model
+from edgecompress.engine.found_model import FoundModel, look_at_model
 from edgecompress.engine.proposal import checked, proposed
 from edgecompress.errors import ArgumentError, DataError, RecipeError
 from edgecompress.report.document import from_json
@@ -183,6 +183,18 @@ def test_texts_without_labels_are_judged_by_agreement(classifier, examples, stor
     assert sum(a == label_of(b) for a, b in zip(told, examples, strict=True)) > 0.9 * len(told)
     teacher = next(row for row in result_of(tmp_path / "out").rows if row.name == "teacher")
     assert {m.value for m in teacher.measurements if m.metric == "accuracy"} == {1.0}
+
+
+def test_a_tagger_takes_a_text_file_of_either_kind(tmp_path):
+    model = FoundModel("tagger", False, "token-classification", ("O", "B-PER"))
+    texts = tmp_path / "texts.txt"
+    texts.write_text("".join(f"Ya tafi Kano {n}\n" for n in range(30)))
+    found = look_at_data(texts, model)
+    assert (found.document["format"], found.labelled) == ("text", False)
+    tagged = tmp_path / "tagged.txt"
+    tagged.write_text("".join(f"Amina{n} B-PER\nje O\n\n" for n in range(30)))
+    found = look_at_data(tagged, model)
+    assert (found.document["format"], found.labelled) == ("conll", True)
 
 
 def test_tagged_json_lines(store, tmp_path):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from edgecompress.data import data_config
 from edgecompress.errors import DataError
+from edgecompress.textfiles import is_tagged
 from edgecompress.texts import tags_of, words_example, words_of
 from edgecompress.values import Example
 
@@ -122,3 +123,22 @@ def test_what_is_written_is_read(sentences: list[list[tuple[str, str]]], end: st
     with tempfile.TemporaryDirectory() as folder:
         examples = read(written(Path(folder), (line_end * 2).join(blocks) + line_end))
     assert [list(zip(words_of(e), tags_of(e), strict=True)) for e in examples] == sentences
+
+
+@pytest.mark.parametrize(
+    ("content", "tagged"),
+    [
+        ("Ya O\nal B-PER\n\nKano B-LOC\n", True),
+        ("-DOCSTART- -X- -X- O\n\nEU NNP B-NP B-ORG\n", True),  # columns too many: CoNLL's fault
+        ("Ya\tO\n", True),
+        ("Kano LOC\nAbuja LOC\n", True),  # tags without B- and I-: the reader says so
+        ("Ya tafi Kano jiya\nAbuja ta yi kyau\n", False),
+        ("Abuja\nYa tafi Kano\n", False),
+        ("Na gode\n\nYa tafi Kano\n", False),
+        ("Kano\nAbuja\n", False),
+    ],
+)
+def test_words_with_tags_are_told_from_plain_texts(
+    tmp_path: Path, content: str, tagged: bool
+) -> None:
+    assert is_tagged(written(tmp_path, content)) is tagged
