@@ -68,7 +68,7 @@ def check_name(model: str, bases: Sequence[Path] = ()) -> None:
     if place.is_dir():
         return
     if place.exists():
-        raise DataError("the teacher must be a directory or a hub id", file=place)
+        raise DataError("a model must be a directory or a hub id", file=place)
     near = _nearest_folder(place, (*bases, Path.cwd()))
     if near is not None and cached_folder(model) is None:
         raise DataError(
@@ -79,7 +79,7 @@ def check_name(model: str, bases: Sequence[Path] = ()) -> None:
     beside = "/" in model and any((base / first).is_dir() for base in (*bases, Path.cwd()))
     if beside or not HUB_ID.fullmatch(model):
         raise DataError(
-            "the teacher must be a directory or a hub id, and there is no such directory",
+            "a model must be a directory or a hub id, and there is no such directory",
             file=place,
         )
 

@@ -123,10 +123,14 @@ def did_you_mean(
     word: str, known: Iterable[str], also_called: Mapping[str, Iterable[str]] | None = None
 ) -> str:
     """Say «; did you mean 'x'?», or nothing; the end of a sentence."""
-    found = nearest(word, known, also_called)
-    if not found:
+    return asked_whether(nearest(word, known, also_called))
+
+
+def asked_whether(names: Sequence[str]) -> str:
+    """Say «; did you mean 'x' or 'y'?» of names that are near; nothing where there is none."""
+    if not names:
         return ""
-    *most, last = map(repr, found)
+    *most, last = map(repr, names)
     return f"; did you mean {' or '.join(filter(None, (', '.join(most), last)))}?"
 
 

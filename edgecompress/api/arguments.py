@@ -13,8 +13,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from edgecompress.errors import RecipeError
 from edgecompress.progress import Reporter, Silent
 from edgecompress.resources import resource_folder
+from edgecompress.words import asked_whether, nearest
 
 StrPath: TypeAlias = "str | os.PathLike[str]"
 StrPaths: TypeAlias = "StrPath | Sequence[StrPath]"
@@ -80,7 +82,13 @@ def several(given: Any) -> tuple[Any, ...]:
 
 
 def find_recipe(name: StrPath) -> Path:
-    """Give the recipe's file: a path, or the name of one that is installed (``quickstart``)."""
+    """Give the recipe's file: a path, or the name of one that is installed (``quickstart``).
+
+    Raises
+    ------
+    RecipeError
+        When it is neither, with the nearest that there are.
+    """
     path = Path(name)
     if path.exists():
         return path
@@ -88,7 +96,10 @@ def find_recipe(name: StrPath) -> Path:
     for candidate in (shipped, shipped.with_suffix(".yaml")):
         if candidate.is_file():
             return candidate
-    return path
+    known = {one.stem: one.stem for one in shipped.parent.glob("*.yaml") if not path.parent.name}
+    known |= {one.stem: str(one) for one in path.parent.glob("*.y*ml") if one.is_file()}
+    near = asked_whether([known[stem] for stem in nearest(path.stem, known)])
+    raise RecipeError(f"there is no such file{near}", file=path)
 
 
 @contextlib.contextmanager

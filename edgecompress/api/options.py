@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from edgecompress.api.arguments import StrPath, StrPaths, described, find_recipe, several
+from edgecompress.data import data_formats
 from edgecompress.engine.recipe import Recipe
 from edgecompress.engine.single import single_recipe
+from edgecompress.errors import DataError
 from edgecompress.progress import Reporter
 from edgecompress.tables import format_of
 from edgecompress.yamlfile import Settings, setting
@@ -53,6 +55,10 @@ class DataOptions:
         form = self.format or guessed
         settings = [f"data.format={form}"] if form else []
         settings += as_texts(self.recipe_settings)
+        if files and not self.recipe and not any(one.startswith("data.") for one in settings):
+            known = ", ".join(data_formats())
+            text = f"its name does not say what it is; give --format, which is one of {known}"
+            raise DataError(text, file=files[0])
         for split in ("train", "validation", "test"):
             if paths := [str(Path(one).absolute()) for one in several(getattr(self, split))]:
                 settings.append(setting(f"data.{split}", paths))

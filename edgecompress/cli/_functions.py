@@ -26,12 +26,14 @@ from edgecompress.cli._values import (
     named_bounds,
     named_columns,
     named_sizes,
+    number,
+    whole,
     whole_numbers,
 )
 
 Changes = Mapping[str, Mapping[str, Any] | None]
 PATH = click.Path(path_type=Path)
-COUNT = click.IntRange(min=1)
+COUNT = whole(1)
 REQUIRED = object()
 _PARAMETER = re.compile(r"(\*\*\w+|\w+(?:, \w+)*)(?: : (.+?)(?:, optional)?)?")
 _SETTINGS = {"multiple": True, "metavar": "KEY=VALUE"}
@@ -43,7 +45,7 @@ _KINDS: dict[str, dict[str, Any]] = {
     "int": {"type": COUNT, "metavar": "N"},
     'int or "auto"': {"type": AutoOr(), "metavar": "auto|N"},
     "bool or callable": {"is_flag": True},
-    "float": {"type": float, "metavar": "NUMBER"},
+    "float": {"type": number(), "metavar": "NUMBER"},
     "path or sequence of paths": {"type": PATH, "multiple": True},
     "str or sequence of str": {"multiple": True},
     "int or sequence of int": {"callback": whole_numbers(1), "metavar": "N,N"},

@@ -28,6 +28,22 @@ class AutoOr(click.ParamType[Any]):
         return int(value)
 
 
+def whole(low: int | None = None, high: int | None = None) -> click.IntRange:
+    """Give the type of a whole number in a range, in words for who types something else."""
+    found = click.IntRange(low, high)
+    found.name = "whole number"
+    return found
+
+
+def number(
+    low: float | None = None, high: float | None = None, *, above: bool = False
+) -> click.FloatRange:
+    """Give the type of a number in a range; with `above` it is more than `low`."""
+    found = click.FloatRange(low, high, min_open=above)
+    found.name = "number"
+    return found
+
+
 def whole_numbers(least: int) -> Callback:
     """Give a callback that reads ``1,2,4``, each at least `least`; doubles count once."""
 

@@ -9,6 +9,7 @@ import click
 from edgecompress.cli._functions import command_of
 from edgecompress.cli._help import Group
 from edgecompress.cli._output import answer, show
+from edgecompress.cli._values import number, whole
 from edgecompress.errors import EdgeCompressError
 
 TROUBLE = 2
@@ -39,7 +40,7 @@ def _facts(function: Any, as_json: bool, **options: Any) -> None:
             help="End with 1 when the cores differ, with 2 when something fails.",
         ),
     ],
-    changes={"show": {"type": int, "metavar": "N"}},
+    changes={"show": {"type": whole(), "metavar": "N"}},
     more="The exit code is 0 whether they differ or not. With --exit-code it is 1 when the cores "
     "(all that deploys) differ in a byte, and 2 when something fails; measurements alone differ "
     "from day to day, and are no difference then.",
@@ -56,7 +57,7 @@ def _diff(function: Any, as_json: bool, exit_code: bool, **options: Any) -> int:
 
 
 _VERIFIED = "Ends with exit code 1 and the name of the file when one was changed, added or lost."
-_SIZE = {"type": click.FloatRange(min=0, min_open=True), "metavar": "GB"}
+_SIZE = {"type": number(0, above=True), "metavar": "GB"}
 
 bundle = Group(
     "bundle",

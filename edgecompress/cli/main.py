@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import logging
 import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -84,6 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     _quiet()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal need not know an ellipsis
     try:
         code = _command(arguments)
         sys.exit(code if isinstance(code, int) else 0)
@@ -112,9 +116,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(missing.exit_code)
     except OSError as error:
         _debug()
+        if not _is_there():
+            say_error("the working directory has been removed; go to one that is there")
+            sys.exit(1)
         advice = "; make room and run it again" if error.errno == errno.ENOSPC else ""
         # Of a rename the second file is the one that the person knows.
-        named = error.filename2 or error.filename or "a file"
+        named = error.filename2 or error.filename or "a file, or standard output"
         say_error(f"{named}: {error.strerror or error}{advice}")
         sys.exit(1)
     except Exception as error:  # noqa: BLE001 - the last resort; every room says its own faults
@@ -161,6 +168,14 @@ def _show(error: click.ClickException) -> None:
         click.echo(context.get_usage(), err=True)
         click.echo(f"Try '{context.command_path} --help' for help.\n", err=True)
     say_error(what_is_wrong(error), "Error")
+
+
+def _is_there() -> bool:
+    """Whether the working directory is."""
+    try:
+        return bool(Path.cwd())
+    except OSError:
+        return False
 
 
 def _say_fault(error: Exception) -> NoReturn:

@@ -11,9 +11,10 @@ import click
 
 from edgecompress.cli._functions import Changes, command_of
 from edgecompress.cli._output import say, usage_errors
+from edgecompress.cli._values import number
 
 _EXISTING = {"type": click.Path(path_type=Path, exists=True)}
-_SHARE = click.FloatRange(0, 1, min_open=True)
+_SHARE = number(0, 1, above=True)
 _CHANGES: dict[str, Changes] = {
     "quantize": {"data": _EXISTING, "preprocessor": _EXISTING},
     "trim": {

@@ -9,10 +9,11 @@ from typing import Any
 import click
 
 from edgecompress.cli._functions import command_of
+from edgecompress.cli._values import number, whole
 from edgecompress.service.limits import Limits
 
 _DEFAULT = Limits()
-_SECONDS = click.FloatRange(min=0, min_open=True, max=86_400)
+_SECONDS = number(0, 86_400, above=True)
 
 
 def _limit(default: float, kind: click.ParamType[Any] | None = None) -> dict[str, Any]:
@@ -24,9 +25,9 @@ def _limit(default: float, kind: click.ParamType[Any] | None = None) -> dict[str
 @command_of(
     "serving.serve",
     changes={
-        "port": {"type": click.IntRange(0, 65535), "metavar": "N"},
+        "port": {"type": whole(0, 65_535), "metavar": "N"},
         "max_batch": _limit(_DEFAULT.max_batch),
-        "max_delay_ms": _limit(_DEFAULT.max_delay_ms, click.FloatRange(min=0, max=60_000)),
+        "max_delay_ms": _limit(_DEFAULT.max_delay_ms, number(0, 60_000)),
         "max_queue": _limit(_DEFAULT.max_queue),
         "max_body": _limit(_DEFAULT.max_body_bytes),
         "max_text": _limit(_DEFAULT.max_text),

@@ -105,6 +105,8 @@ def _imported(pipeline: Pipeline, spec: TeacherSpec, rules: HeadRules) -> Candid
     recipe, splits = pipeline.recipe, pipeline.splits
     task, seed = recipe.fields.task or "", recipe.fields.seed
     if not task:
+        if spec.model:
+            model_folder(spec.model, folders_of(recipe))  # is it there at all?
         raise EdgeCompressError(
             f"nothing says what {spec.model} is to answer; name its task (`task` in a recipe, "
             "--task on the command line)"

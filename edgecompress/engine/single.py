@@ -20,9 +20,11 @@ from edgecompress.engine.run import observers
 from edgecompress.engine.run_directory import export_candidate
 from edgecompress.engine.splits import read_splits
 from edgecompress.errors import DataError, EdgeCompressError, RecipeError
+from edgecompress.hub import check_name
+from edgecompress.onnx_folders import onnx_model_at
 from edgecompress.progress import Reporter
 from edgecompress.reading import read_json
-from edgecompress.stage import Observer
+from edgecompress.stage import Observer, stage_class, stage_modules
 from edgecompress.store import Store, default_store
 from edgecompress.tasks import task as find_task
 from edgecompress.tasks import task_names
@@ -98,8 +100,7 @@ def single_recipe(
     data_settings : mapping of str to object, or sequence of str
         Fields of the recipe, such as ``data.root=DIR``.
     """
-    if not Path(model).exists() and (model.endswith(".onnx") or model.startswith((".", "/"))):
-        raise DataError("there is no such model", file=Path(model))
+    _check_model(Path(model), model, stage)
     document: Json = {}
     if like is not None:
         document = dict(load_recipe(like, data_settings).document)
@@ -135,6 +136,20 @@ def single_recipe(
         lacks = error.message == REQUIRED and field != error.key
         message = f"{REQUIRED}; give --set {field}=VALUE" if lacks else error.message
         raise RecipeError(message, file=error.file, line=error.line, key=key) from None
+
+
+def _check_model(place: Path, model: str, stage: str | None) -> None:
+    """Refuse what can be no model, before anything is said of what it would have to be."""
+    if place.is_dir():
+        described = any(place.glob("*.json")) or any(place.glob("*/*.json"))
+        if not described and onnx_model_at(place) is None:
+            raise DataError("this folder holds no model", file=place)
+    elif not place.exists():
+        if model.endswith(".onnx") or model.startswith((".", "/")):
+            raise DataError("there is no such model", file=place)
+        check_name(model)
+        if stage in stage_modules() and stage_class(stage).accepts == (OnnxModel,):
+            raise DataError(f"there is no such model here; {stage} takes an ONNX model", file=place)
 
 
 def apply_one(
@@ -178,6 +193,12 @@ def evaluate_one(
         raise DataError(f"there are no examples to ask; give --{split} FILE, or --recipe RECIPE")
     pipeline, start = _open(recipe, store, reporter, (split,))
     try:
+        if start.task is None:
+            raise DataError(
+                "a graph alone answers no examples; give the folder that `edgecompress export` or "
+                "`quantize` wrote, or one with config.json and a tokenizer beside the graph",
+                file=Path(str(recipe.fields.model)),
+            )
         if split == "validation":
             found = pipeline.observe(observers(recipe).evaluate, start)
             return found, measured_floor(pipeline, start, pipeline.splits.validation, split)

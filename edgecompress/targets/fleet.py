@@ -12,6 +12,7 @@ folder of edgecompress; the first that is there counts.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -129,7 +130,7 @@ def find_fleet(*folders: Path) -> Fleet:
     import platformdirs
 
     for folder in (*folders, Path.cwd(), platformdirs.user_config_path("edgecompress")):
-        if (folder / FILE).is_file():
+        if os.path.isfile(folder / FILE):  # noqa: PTH113 - a folder of another's is no error
             return load_fleet(folder / FILE)
     return Fleet()
 
