@@ -36,5 +36,5 @@ def test_a_suffix_says_the_format(model: Path, file: str, given: str | None, fou
 
 
 def test_another_suffix_says_none(model: Path) -> None:
-    with pytest.raises(EdgeCompressError, match=r"a\.txt: its name does not say what it is; give --format"):
+    with pytest.raises(EdgeCompressError, match=r"a\.txt: its name does not say .* --format"):
         DataOptions(train="a.txt", task="text-classification").build(model)
