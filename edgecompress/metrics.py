@@ -54,6 +54,9 @@ class Metric:
         Whether it is given for every data file, too.
     counts : callable or None
         Gives, of one `Answer` and its `Example`, float64 (k,): what the metric sums up.
+    together : bool
+        Whether `counts` takes all answers and examples at once and gives float64 (examples, k): of
+        an example that is judged beside the others, as what is searched among them.
     value : callable or None
         Gives the metric, float (…), from sums of `counts`, float (…, k).
     whole : callable or None
@@ -81,6 +84,7 @@ class Metric:
     by_file: bool = True
     counts: Callable[[Any, Any], ArrayLike] | None = None
     value: Callable[[NDArray[Any]], NDArray[Any]] | None = None
+    together: bool = False
     whole: Callable[[Any, Sequence[Any], Sequence[str]], tuple[float, int]] | None = None
     of: str = ""
     against: str = ""

@@ -19,6 +19,9 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     ),
     "text_pair": ("text_pair", "sentence2", "text2", "sentence_pair"),
     "score": ("score", "similarity", "similarity_score", "relatedness_score"),
+    "query": ("query", "question", "anchor"),
+    "positives": ("positives", "positive"),
+    "negatives": ("negatives", "negative"),
     "words": ("words", "tokens"),
     "label": ("label", "labels", "category", "class", "target", "sentiment", "intent"),
     "tags": ("tags", "ner_tags", "labels", "ner"),
@@ -125,10 +128,11 @@ def take_columns(
     if not found:
         role = next(role for role in forms[0] if not _guess(table, role, columns))
         raise _missing(table, role, hint.format(role))
-    # Of several forms the later one counts, where it is answered: words say more than a text.
+    # Where it is answered, the later of several forms counts (words say more than a text), else the
+    # one that holds most.
     looked = wanted.answers != "ignored"
     answered = [form for form in found if looked and _guess(table, wanted.answer(form), columns)]
-    form = (answered or found[:1])[-1]
+    form = answered[-1] if answered else max(found, key=len)
     inputs = {role: _one(table, role, columns, hint) for role in form}
     checks = {role: wanted.fits[role] for role in form if role in wanted.fits}
     answer = wanted.answer(form)

@@ -81,11 +81,12 @@ def task(name: str) -> Task:
 
 def wanted(asked: Task, *, answers: Literal["needed", "welcome", "ignored"] = "needed") -> Wanted:
     """Say what a record of data must hold for a task."""
-    if not asked.forms:
+    forms = asked.records or asked.forms
+    if not forms:
         return Wanted(answers="ignored")
-    fields = {field.name: field for form in asked.forms for field in form}
+    fields = {field.name: field for form in forms for field in form}
     return Wanted(
-        tuple(tuple(field.name for field in form) for form in asked.forms),
+        tuple(tuple(field.name for field in form) for form in forms),
         asked.target,
         answers if asked.labelled else asked.answers or "ignored",
         {

@@ -90,6 +90,8 @@ class Task(ABC):
     """The kind of processor that makes its rows."""
     forms: ClassVar[tuple[Form, ...]] = ((TEXT,),)
     """What a question may hold: one of these, the usual one first; none where nothing is asked."""
+    records: ClassVar[tuple[Form, ...]] = ()
+    """What a record of data may hold, where it is not what a question may."""
     refusal: ClassVar[str] = ""
     """Why nothing can be asked, where there are no forms."""
     target: ClassVar[str] = "label"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -95,7 +95,7 @@ class FeatureExtraction(Task):
 
     def label_names(self, examples: Sequence[Example]) -> tuple[str, ...]:
         """Give none: it has no classes."""
-        if not any(texts_of(example) for example in examples):
+        if not any(True for example in examples for _ in self.parts(example, None)):
             raise DataError(f"the data holds no text; {self.name} needs some")
         return ()
 
@@ -108,9 +108,9 @@ class FeatureExtraction(Task):
         """Turn each text into a row, cut off behind the longest input."""
         owners, texts = [], []
         for number, example in enumerate(examples):
-            for text in texts_of(example):
+            for text, prompt in self.parts(example, processor):
                 owners.append(number)
-                texts.append(processor.prompted(text, example.inputs.get("prompt")))
+                texts.append(processor.prompted(text, prompt))
         nobody = {"labels": np.full(1, np.nan, np.float32)}
         found = []
         for number, ids in zip(owners, processor.encode_text(texts), strict=True):
@@ -119,6 +119,11 @@ class FeatureExtraction(Task):
                 row = np.array([processor.pad_id], dtype=np.int64)
             found.append(Row({"input_ids": row}, number, len(row), target=nobody))
         return Rows(tuple(found), examples, self, processor, ())
+
+    def parts(self, example: Example, processor: Any) -> Iterator[tuple[str, str | None]]:  # noqa: ARG002
+        """Give each text of an example that gets a vector, and the name of its prompt."""
+        for text in texts_of(example):
+            yield text, example.inputs.get("prompt")
 
     def check_judged(self, examples: Sequence[Example]) -> None:
         """Refuse examples none of which is a pair with a score."""
@@ -168,7 +173,7 @@ class FeatureExtraction(Task):
         pairs = zip(a.details, b.details, strict=True)
         found = []
         for one, other in pairs:
-            if not one["vectors"].size:  # the floor looks at nothing
+            if not np.any(one["vectors"]):  # the floor looks at nothing
                 return 0.0
             check_widths(one["vectors"].shape[-1], other["vectors"].shape[-1])
             found += [cosine(x, y) for x, y in zip(one["vectors"], other["vectors"], strict=True)]

@@ -18,6 +18,8 @@ def counts_of(
     """Give what a metric sums up, float64 (examples, k); None where it is no sum."""
     if metric.counts is None:
         return None
+    if metric.together:
+        return np.asarray(metric.counts(answers, examples), np.float64)
     pairs = zip(answers, examples, strict=True)
     return np.array([metric.counts(answer, example) for answer, example in pairs], np.float64)
 
