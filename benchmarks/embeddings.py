@@ -7,7 +7,7 @@ DIR of the data holds the benchmark's own files, ``sts-train.csv``, ``sts-dev.cs
 fp32 and what ONNX Runtime's dynamic quantizer makes of that (what sentence-transformers calls the
 ``avx512_vnni`` preset: weights in int8 by channel, MatMul and Gather) then answer every pair of the
 test, one text at a time, and are timed in one loop on one thread. Intervals: paired bootstrap over
-pairs; of speed that of the harness. ``--bundle`` takes a bundle that is there and runs no recipe.
+pairs; of speed that of the harness. ``--bundle`` takes a bundle or a candidate and runs no recipe.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ def write_data(data: Path, folder: Path) -> None:
 def ours(arguments: argparse.Namespace, data: Path, folder: Path) -> Candidate:
     """Run the recipe and give its winner."""
     if arguments.bundle:
-        return load_bundle(arguments.bundle)
+        made = (arguments.bundle / "candidate.json").is_file()
+        return Candidate.load(arguments.bundle) if made else load_bundle(arguments.bundle)
     command = [
         *(sys.executable, "-m", "edgecompress", "run", arguments.recipe, "-o", folder / "out"),
         *("--set", f"teacher.model={arguments.model}", "--set", f"data.root={data}"),
@@ -90,7 +91,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True, help="a sentence-transformers folder")
     parser.add_argument("--data", type=Path, required=True, help="folder of STS-B's files")
     parser.add_argument("--recipe", type=Path, default=Path("models/stsb-minilm.yaml"))
-    parser.add_argument("--bundle", type=Path, help="a bundle, in the place of a run")
+    parser.add_argument("--bundle", type=Path, help="a bundle or candidate, in the place of a run")
     parser.add_argument("--seconds", type=float, default=20.0, help="of timing")
     parser.add_argument("--only-data", type=Path, help="write the data there and end")
     arguments = parser.parse_args()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,42 @@ def test_two_bundles_are_compared(made: Path) -> None:
     found = in_process(*command, cwd=made)
     assert found.returncode == 0, found.stderr
     assert json.loads(found.stdout)["answers"]["asked"] == 60
+
+
+def test_one_line_compresses_a_folder_by_texts_alone(made: Path) -> None:
+    """Nobody scored them: the model's own similarities are what is kept."""
+    write_lines(made / "bare.jsonl", [{"text": text} for text in sentences(60, 4)])
+    fields = (
+        *("min_duration_ms=20", "warmup_ms=1", "cold_starts=0", "max_warmup_ms=2"),
+        *("min_count=10", "attempts=1"),
+    )
+    done = in_process(
+        "compress", "st", "--data", "bare.jsonl", "-o", "small", "--store", "store", "--max-drop",
+        "20%", *(word for one in fields for word in ("--set", f"profile.{one}")),
+        "--set", "stages=[{any: [[export, quantize.dynamic]]}]", cwd=made,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    pairs = [json.loads(line) for line in (made / "small" / "answered.jsonl").open()]
+    assert len(pairs) > 60 and set(pairs[0]) == {"text", "text_pair", "score"}
+    assert all(-1.01 < one["score"] < 1.01 for one in pairs)
+    rows = json.loads((made / "small" / "results.json").read_text())["rows"]
+    own = [m["value"] for m in rows[0]["measurements"] if m["metric"] == "spearman"]
+    assert min(own) > 0.99  # the teacher's own order
+
+
+def test_the_adapters_of_the_page(made: Path, bundle: Any) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "embeddings.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n# adapters.py\n(.*?)```", page, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(code, "adapters.py", "exec"), names)
+    texts, folder = ["Amina je Kano", "leo"], str(made / "out" / "bundle")
+    vectors = names["BundleEncoder"](folder).encode(texts)
+    assert np.allclose(vectors, [bundle.predict(text).vector for text in texts])
+    one = names["BundleEncoder"](folder).encode("leo", prompt_name="query")
+    assert np.array_equal(one, bundle.predict("market leo").vector)
+    chain = names["BundleEmbeddings"](folder)
+    assert np.allclose(chain.embed_documents(texts), vectors)
+    assert np.allclose(chain.embed_query("leo"), vectors[1])
 
 
 def failed(folder: Path, recipe: str) -> subprocess.CompletedProcess[str]:

@@ -126,7 +126,7 @@ def look_at_data(
         if labelled and model.labels and _numbered(table, str(found.target)):
             document["classes"] = list(model.labels)
             taken += "; numbers of classes are those of the model's"
-    if not kind.labelled:
+    if not kind.labelled and kind.answers is None:
         labelled = True
     if not labelled and model.fresh:
         raise DataError(

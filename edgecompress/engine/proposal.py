@@ -27,7 +27,7 @@ from edgecompress.progress import Reporter
 from edgecompress.store import Store
 from edgecompress.targets.fleet import find_fleet
 from edgecompress.tasks import task as find_task
-from edgecompress.texts import text_of, words_of
+from edgecompress.texts import text_of
 from edgecompress.values import Example, Json
 from edgecompress.writing import replace_file
 from edgecompress.yamlfile import YamlFile
@@ -182,12 +182,7 @@ def answered(
     finally:
         pipeline.close()
     reporter.end("the model's own answers, as the file has none: accuracy is agreement with it")
-    lines: list[Json] = [
-        {"words": words_of(one), "tags": said}
-        if tagged
-        else {"text": text_of(one), "label": said[0]}
-        for one, said in zip(examples, found.labels, strict=True)
-    ]
+    lines = find_task(document["task"]).answered(examples, found)
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     replace_file(file, text)
     made: Json = {"format": "jsonl", "root": ".", "train": file.name, "labelled_by": "model"}

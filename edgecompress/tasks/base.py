@@ -134,8 +134,7 @@ class Task(ABC):
     def models(self) -> tuple[type, ...]:
         """Give classes that answer it and that transformers lacks, each with its configuration's.
 
-        They are subclasses of `transformers.PreTrainedModel` with a ``config_class``, and are
-        loaded as transformers' own: by ``config.json`` and safetensors.
+        Subclasses of `transformers.PreTrainedModel` with a ``config_class``, loaded as its own are.
         """
         return ()
 
@@ -184,7 +183,6 @@ class Task(ABC):
         Returns
         -------
         torch.Tensor or None
-            A scalar.
         """
         return None
 
@@ -230,8 +228,7 @@ class Task(ABC):
         Parameters
         ----------
         output : float (length, …) or (…)
-            Of one row of a batch; the first axis has a place for each step where the rows of the
-            task are stepwise.
+            Of one row of a batch; the first axis is that of steps where rows are `stepwise`.
         """
         return output[: row.cost] if self.stepwise(row) else output
 
@@ -338,6 +335,12 @@ class Task(ABC):
             return None
         labels = example.target if isinstance(example.target, tuple) else (str(example.target),)
         return Answer(labels, np.ones(len(labels)))
+
+    def answered(self, examples: Sequence[Example], answers: Answers) -> list[Json]:
+        """Write a model's own answers as the records of labelled data."""
+        said = [each if self.target == "tags" else each[0] for each in answers.labels]
+        pairs = zip(examples, said, strict=True)
+        return [{**one.inputs, self.target: right} for one, right in pairs]
 
     def findings(self, answer: Answer, example: Example) -> Findings:  # noqa: ARG002
         """Give what of an answer is compared with another's: the label, or what was found."""

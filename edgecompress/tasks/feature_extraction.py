@@ -36,6 +36,8 @@ from edgecompress.values import Example, Json
 PROMPT = Field(
     "prompt", "the name of a prompt", '"query"', lambda value: isinstance(value, str), "prompts"
 )
+NEIGHBOURS = 64
+"""Texts among which the nearest is looked for, where a model scores pairs itself."""
 SHOWN = 4
 """Numbers of a vector that a person is shown."""
 
@@ -178,6 +180,24 @@ class FeatureExtraction(Task):
             check_widths(one["vectors"].shape[-1], other["vectors"].shape[-1])
             found += [cosine(x, y) for x, y in zip(one["vectors"], other["vectors"], strict=True)]
         return float(np.mean(found)) if found else 1.0
+
+    def answered(self, examples: Sequence[Example], answers: Answers) -> list[Json]:
+        """Pair each text with the next one, and with the nearest of `NEIGHBOURS` behind it.
+
+        The scores are the model's own similarities, so that Spearman says how far its order stays.
+        """
+        texts = [
+            (text, vector / max(float(np.linalg.norm(vector)), 1e-12))
+            for example, details in zip(examples, answers.details, strict=True)
+            for (text, _), vector in zip(self.parts(example, None), details["vectors"], strict=True)
+        ]
+        found: list[Json] = []
+        for place, (text, vector) in enumerate(texts):
+            behind = texts[place + 1 : place + 1 + NEIGHBOURS]
+            alike = [float(vector @ other) for _, other in behind]
+            chosen = dict.fromkeys((0, int(np.argmax(alike)))) if behind else ()
+            found += [{"text": text, "text_pair": behind[n][0], "score": alike[n]} for n in chosen]
+        return found
 
     def timed(self, example: Example) -> Example:
         """Give the text alone: a device makes one vector at a time."""
