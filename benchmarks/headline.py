@@ -23,8 +23,8 @@ from edgecompress.results import Row, RunResult
 from edgecompress.values import Measurement, find
 
 HEAD = """\
-|Recipe|Chosen|MB|Smaller|Faster|ms|Score|vs teacher|Weakest language|
-|:--|:--|--:|--:|--:|--:|--:|--:|--:|"""  # without blanks, which would count as words
+|Recipe: what it chose|MB|ms|Score|vs teacher|Weakest language|
+|:--|--:|--:|--:|--:|--:|"""  # without blanks, which would count as words
 MARKED = r"(<!-- headline: begin -->\n).*?(<!-- headline: end -->)"
 ROOT = Path(__file__).parents[1]
 
@@ -38,36 +38,34 @@ def row_of(result: RunResult) -> str:
     name = f"models/{result.name}.yaml"
     linked = f"[{result.name}]({name})" if (ROOT / name).is_file() else result.name
     ratio = size_ratio(chosen, facts.reference)
+    smaller = words.MISSING if ratio is None else f"{words.times(ratio)}×"
+    faster = shown(speedup(chosen, facts.target), sign="×")
+    stages = re.sub(r"\([^)]*\)", "", chosen.name).replace("+", ", ")
     cells = (
-        linked,
-        chosen.name.replace("+", ", "),
-        shown(find(chosen.measurements, "size")),
-        "–" if ratio is None else f"{words.times(ratio)}×",
-        shown(speedup(chosen, facts.target), interval=True, sign="×"),
-        shown(find(chosen.measurements, "latency_p50", target=facts.target)),
+        f"{linked}: {stages}",
+        f"{shown(find(chosen.measurements, 'size'))} ({smaller} smaller)",
+        f"{shown(find(chosen.measurements, 'latency_p50', target=facts.target))} ({faster} faster)",
         f"{shown(scored(chosen, facts.primary, facts, facts.split))} {words.label(facts.primary)}",
-        gained(drop(chosen, facts, facts.split), interval=True),
+        gained(drop(chosen, facts, facts.split)),
         weakest(chosen, facts, languages(result, chosen)),
     )
     return f"|{'|'.join(cells)}|"
 
 
-def shown(found: Measurement | None, *, interval: bool = False, sign: str = "") -> str:
+def shown(found: Measurement | None, *, sign: str = "") -> str:
     """Write a number; one that does not hold says so."""
     if found is None:
         return words.MISSING
-    if found.invalid:
-        return f"{words.number(found.value, found.unit)}{sign} (not valid)"
-    span = words.span(found.interval, found.unit) if interval else ""
-    return f"{words.number(found.value, found.unit)}{sign}" + (f" ({span})" if span else "")
+    doubt = ", not valid" if found.invalid else ""
+    return f"{words.number(found.value, found.unit)}{sign}{doubt}"
 
 
-def gained(lost: Measurement | None, *, interval: bool = False) -> str:
-    """Write a loss as a difference, in points."""
+def gained(lost: Measurement | None) -> str:
+    """Write a loss as a difference in points, with its interval."""
     if lost is None:
         return words.MISSING
     value, span = words.turned(lost)
-    return f"{value} ({span})" if interval and span else value
+    return f"{value} ({span})" if span else value
 
 
 def weakest(row: Row, facts: Facts, known: Languages) -> str:
