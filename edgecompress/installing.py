@@ -53,8 +53,10 @@ def install_extra(extra: str) -> str:
     """
     checkout = _checkout()
     if checkout is not None:
-        fixed = checkout / "constraints.txt"
-        options = ["--constraint", str(fixed)] if fixed.is_file() else []
+        # An extra that needs other versions than the rest has constraints of its own.
+        named = (checkout / f"constraints-{extra}.txt", checkout / "constraints.txt")
+        fixed = next((file for file in named if file.is_file()), None)
+        options = ["--constraint", str(fixed)] if fixed else []
         return f"run: {pip_install(*options, '--editable', f'{checkout}[{extra}]')}"
     found = _installed()
     if found is None or extra not in (found.metadata.get_all("Provides-Extra") or ()):

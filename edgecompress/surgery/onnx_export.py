@@ -133,7 +133,8 @@ def _why_no_optimum(error: Exception) -> str:
     cause = first_line(error) if optimum_is_installed() else "it is not installed"
     return (
         f"Optimum's exporter does not run here with transformers {transformers.__version__} "
-        f"({cause}): use `exporter: dynamo`, or optimum-onnx 0.1 with transformers 4.57"
+        f"({cause}): use `exporter: dynamo`, or an environment of its own that has the extra "
+        "`optimum` and transformers 4.57"
     )
 
 

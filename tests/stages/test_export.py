@@ -115,7 +115,8 @@ def test_without_optimum_its_exporter_is_refused_in_one_sentence(tmp_path):
     last = done.stderr.strip().splitlines()[-1]
     assert "StageError: Optimum's exporter does not run here" in last
     assert last.endswith(
-        "(it is not installed): use `exporter: dynamo`, or optimum-onnx 0.1 with transformers 4.57"
+        "(it is not installed): use `exporter: dynamo`, or an environment of its own that "
+        "has the extra `optimum` and transformers 4.57"
     )
     assert not (tmp_path / "out").exists()
 
