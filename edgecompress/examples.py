@@ -45,6 +45,8 @@ def _plain(value: Any) -> Any:
         return {"dtype": str(value.dtype), "shape": list(value.shape), "sha256": digest}
     if isinstance(value, Path):
         return file_digest(value)
+    if isinstance(value, bytes):
+        return hashlib.sha256(value).hexdigest()
     if isinstance(value, Mapping):
         return {str(key): _plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):

@@ -86,7 +86,9 @@ class DataConfig(BaseModel, ABC):
 
 
 def check_labels(
-    config: DataConfig, splits: Mapping[Split, Sequence[Example]] | None = None
+    config: DataConfig,
+    splits: Mapping[Split, Sequence[Example]] | None = None,
+    trained: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """Check that validation and test hold only labels that train has, and give train's.
 
@@ -96,6 +98,8 @@ def check_labels(
     ----------
     splits : mapping, optional
         Splits that were read already; they are not read again.
+    trained : sequence of str
+        Classes of a model that has learned them already; train need not have them.
 
     Raises
     ------
@@ -106,7 +110,7 @@ def check_labels(
     known = _labels(have["train"] if "train" in have else config.read("train"))
     for split in SPLITS[1:]:
         examples = have[split] if split in have else config.read(split)
-        for label in sorted(_labels(examples) - known - {"O"}):
+        for label in sorted(_labels(examples) - known - {"O", *trained}):
             file, line = config.locate(split, label)
             raise DataError(
                 f"label {label!r} of the {split} split does not occur in train, so that no model "

@@ -161,7 +161,7 @@ def open_split(folder: Path, name: str | None, split: Split, called: str | None)
                 "draw it from train (data.split)",
                 file=folder,
             )
-        chosen = splits[own]
+        chosen = _undecoded(splits[own])
         # Of CSV and JSON nothing is known before the first record.
         features = chosen.features or dict.fromkeys(next(iter(chosen), {}))
         classes = {column: _class_names(feature) for column, feature in features.items()}
@@ -172,6 +172,14 @@ def open_split(folder: Path, name: str | None, split: Split, called: str | None)
 
     named = {column: names for column, names in classes.items() if names}
     return Table(folder, tuple(features), read, lines=False, classes=named)
+
+
+def _undecoded(split: Any) -> Any:
+    """Leave images and sounds as the files that they are, which processors read."""
+    for column, feature in (split.features or {}).items():
+        if getattr(feature, "decode", None) is True:
+            split = split.cast_column(column, type(feature)(decode=False))
+    return split
 
 
 def _class_names(feature: Any) -> tuple[str, ...]:

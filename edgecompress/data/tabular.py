@@ -12,9 +12,10 @@ from pydantic import Field, PrivateAttr
 from edgecompress.data.base import SPLITS, DataConfig, Split
 from edgecompress.data.drawing import DrawnData
 from edgecompress.data.files import FileData
+from edgecompress.examples import inputs_json
 from edgecompress.tables import Table, Taken, Wanted, examples, take_columns
 from edgecompress.tables.columns import check_column
-from edgecompress.values import Example
+from edgecompress.values import Example, json_digest
 
 
 class ColumnsData(DrawnData):
@@ -88,6 +89,13 @@ class TableData(ColumnsData, FileData):
         DataError
             When it is missing or malformed.
         """
+
+    def digest(self, split: Split) -> str:
+        """SHA-256 over the files, the options, and what the files name, such as images."""
+        found = super().digest(split)
+        if not any(opened for _, _, opened in self._wanted.fits.values()):
+            return found
+        return json_digest([found, [inputs_json(one) for one in self.read(split)]])
 
     def tables(self, split: Split) -> Iterator[Table]:
         """Open the files of a split."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from edgecompress.checkpoint import folder_digests, has_tokenizer, read_object
@@ -16,16 +16,25 @@ from edgecompress.engine.given_models import (
 )
 from edgecompress.engine.pipeline import Pipeline
 from edgecompress.engine.recipe import TeacherSpec
-from edgecompress.errors import EdgeCompressError
+from edgecompress.errors import DataError, EdgeCompressError
 from edgecompress.hub import model_folder
-from edgecompress.models.graph import graph_facts
+from edgecompress.models.graph import graph_facts, graph_input, load_graph, signature
 from edgecompress.onnx_folders import onnx_model_at
+from edgecompress.processors import Processor, TextProcessor, processor_class
 from edgecompress.provenance import code_digest, library_versions
 from edgecompress.reading import at_home
 from edgecompress.tasks import task as find_task
 from edgecompress.training.heads import HeadRules, class_names, renamed, untrained
 from edgecompress.training.teachers import model_identity
-from edgecompress.values import Candidate, Json, OnnxModel, Step, TorchModel, json_digest
+from edgecompress.values import (
+    Candidate,
+    Json,
+    OnnxModel,
+    Step,
+    TorchModel,
+    file_digest,
+    json_digest,
+)
 
 
 def open_start(pipeline: Pipeline) -> Candidate:
@@ -65,6 +74,9 @@ def _exported(pipeline: Pipeline, folder: Path, graph: OnnxModel) -> Candidate:
     """
     recipe = pipeline.recipe
     task = recipe.fields.task
+    kind = processor_class(find_task(task).processor) if task is not None else TextProcessor
+    if task is not None and not issubclass(kind, TextProcessor):
+        return _described(pipeline, folder, graph, task, kind)
     described = not graph.parts and (folder / "config.json").is_file()
     if task is None or not described or not has_tokenizer(folder):
         return Candidate(graph)
@@ -85,6 +97,44 @@ def _exported(pipeline: Pipeline, folder: Path, graph: OnnxModel) -> Candidate:
     classes = class_names(config) if find_task(task).labelled else ()
     labels = renamed(classes, recipe.fields.labels)
     found = Candidate(graph, place / "preprocessor", task, labels)
+    check_start(recipe, found, label_names(task, pipeline.splits.train))
+    return found
+
+
+def _described(
+    pipeline: Pipeline, place: Path, graph: OnnxModel, task: str, kind: type[Processor]
+) -> Candidate:
+    """Take a graph with what the recipe, or the files beside it, say of its inputs and classes."""
+    recipe = pipeline.recipe
+    source = place if place.is_dir() else place.parent
+    file, given = source / "config.json", recipe.fields.labels
+    config = read_object(file) if file.is_file() else {}
+    labels: tuple[str, ...] = ()
+    if find_task(task).labelled:
+        if not config.get("id2label") and not isinstance(given, tuple):
+            raise DataError(
+                "nobody says what the classes of this graph are called; name them in their order "
+                "in the recipe (labels: […]), or in a config.json beside it (id2label)",
+                file=graph.path,
+            )
+        labels = renamed(class_names(config) if config.get("id2label") else given or (), given)
+        shapes = [graph_input(value).shape for value in load_graph(graph.path).output]
+        sizes = {shape[-1] for shape in shapes if shape}
+        if sizes and all(isinstance(size, int) and size != len(labels) for size in sizes):
+            counts = " or ".join(map(str, sorted(sizes, key=str)))
+            raise DataError(f"{len(labels)} labels for {counts} classes", file=graph.path)
+    if not kind.needs_files:
+        return Candidate(graph, None, task, labels)
+    inputs = signature(graph)
+    key: Json = {"described": recipe.fields.preprocessor, "code": code_digest(kind.__module__)}
+    key |= {"inputs": [asdict(one) for one in inputs]}
+    key |= {name: file_digest(source / name) for name in kind.files if (source / name).is_file()}
+
+    def build(made: Path, _scratch: Path) -> None:
+        kind.describe(recipe.fields.preprocessor, source, inputs, made / "preprocessor")
+
+    made = pipeline.obtain(json_digest(key), build, "the preprocessor")
+    found = Candidate(graph, made / "preprocessor", task, labels)
     check_start(recipe, found, label_names(task, pipeline.splits.train))
     return found
 

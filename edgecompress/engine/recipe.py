@@ -55,9 +55,9 @@ class TeacherSpec(Strict):
     """A small transformer of a fixed shape, trained from nothing with its own tokenizer."""
     finetune: dict[str, Any] | None = None
     """Fields of the `finetune` stage; left out: the teacher is ready."""
-    labels: dict[str, str] | Literal["new"] | None = None
-    """Names for the classes of its trained head (`{LABEL_0: negative, LABEL_1: positive}`); `new`:
-    a new head for the data's labels, which `finetune` trains."""
+    labels: dict[str, str] | tuple[str, ...] | Literal["new"] | None = None
+    """Names for the classes of its trained head (`{LABEL_0: negative, LABEL_1: positive}`, or all
+    of them in order); `new`: a new head for the data's labels, which `finetune` trains."""
     trust: Literal["pickle"] | None = None
     """`pickle` permits a pytorch_model.bin, read with weights_only."""
 
@@ -90,8 +90,13 @@ class RecipeFields(Strict):
     model: str | None = None
     """What chains start from instead of the teacher: an ONNX file, a candidate's or a bundle's
     directory, or a Hugging Face directory."""
-    labels: dict[str, str] | Literal["new"] | None = None
-    """Of `model`: names for the classes of its trained head, as in `teacher.labels`."""
+    labels: dict[str, str] | tuple[str, ...] | Literal["new"] | None = None
+    """Of `model`: names for the classes of its trained head, as in `teacher.labels`; of an ONNX
+    file alone, of which nothing else says it, all of them in order."""
+    preprocessor: dict[str, Any] | None = None
+    """How the inputs of `model`, an ONNX file, are made, where no file beside it says that: of
+    images `size`, `crop_size`, `resample`, `image_mean`, `image_std` and what else a
+    preprocessor_config.json has."""
     data: dict[str, Any] | None = None
     """The data files; its keys depend on `format`."""
     seed: int = Field(default=0, ge=0, lt=2**31)
@@ -197,6 +202,8 @@ def build_recipe(source: YamlFile, *, complete: bool = True) -> Recipe:
             task(fields.task)
         except DataError as error:
             raise source.error(error.message, ("task",)) from None
+    if fields.preprocessor is not None:
+        _check_preprocessor(fields, source)
     data = None
     if fields.data is not None:
         try:
@@ -235,6 +242,21 @@ def build_recipe(source: YamlFile, *, complete: bool = True) -> Recipe:
         file=source.file,
         source=source,
     )
+
+
+def _check_preprocessor(fields: RecipeFields, source: YamlFile) -> None:
+    """Check what is said of a graph's inputs, before the graph is looked at."""
+    from edgecompress.processors import processor_class
+    from edgecompress.tasks import task
+
+    if fields.task is None or not starts_as_onnx(fields.model):
+        what = "it says how an ONNX file's inputs are made; name its task and it (task, model)"
+        raise source.error(what, ("preprocessor",))
+    try:
+        kind = processor_class(task(fields.task).processor)
+        kind.check_description(fields.preprocessor or {})
+    except DataError as error:
+        raise source.error(error.message, ("preprocessor",)) from None
 
 
 def _fleet(fields: RecipeFields, source: YamlFile) -> Fleet:

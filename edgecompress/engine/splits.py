@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from edgecompress.checkpoint import read_object
 from edgecompress.data import SPLITS, Split
 from edgecompress.data.overlap import Overlap
-from edgecompress.engine.recipe import Recipe
+from edgecompress.engine.recipe import Recipe, starts_as_onnx
 from edgecompress.errors import DataError
+from edgecompress.reading import at_home
 from edgecompress.tasks import task as find_task
-from edgecompress.values import Example
+from edgecompress.values import Candidate, Example
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ def read_splits(
     splits: dict[Split, tuple[Example, ...]]
     splits = {split: data.read(split) if split in there else () for split in SPLITS}
     if "train" in there:
-        check_labels(data, splits)
+        check_labels(data, splits, _trained(recipe))
     for split in ("validation", "test") if recipe.fields.task else ():
         try:
             if split in there:
@@ -69,3 +71,19 @@ def read_splits(
             raise recipe.source.error(str(error), ("data", "test")) from None
     digests = tuple((one, data.digest(one)) for one in there if one != "test")
     return Splits(splits["train"], splits["validation"], digests, shared), splits["test"]
+
+
+def _trained(recipe: Recipe) -> tuple[str, ...]:
+    """Give the classes of an ONNX file to start from, which learns nothing any more."""
+    model, given = recipe.fields.model, recipe.fields.labels
+    if model is None or not starts_as_onnx(model):
+        return ()
+    if isinstance(given, tuple):
+        return given
+    place = at_home(model)
+    if (place / "candidate.json").is_file():
+        return Candidate.load(place).labels
+    file = (place if place.is_dir() else place.parent) / "config.json"
+    listed = read_object(file).get("id2label") if file.is_file() else None
+    names = tuple(map(str, listed.values())) if isinstance(listed, dict) else ()
+    return tuple(given.get(name, name) if isinstance(given, dict) else name for name in names)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from edgecompress.errors import DataError
-from edgecompress.values import Feed
+from edgecompress.values import TensorSpec
 
 Array = np.ndarray[Any, Any]
 
@@ -34,6 +34,9 @@ class Processor(ABC):
     """Their names in a checkpoint of Hugging Face's form."""
     needs_files: ClassVar[bool] = True
     """Whether it is nothing without files of its own; else a model may lack the folder."""
+
+    extra: ClassVar[str] = ""
+    """The extra of edgecompress that a device needs for it, beside the base install."""
 
     @classmethod
     @abstractmethod
@@ -61,7 +64,48 @@ class Processor(ABC):
                 raise DataError(f"{name} is missing, which the model's inputs need", file=source)
             shutil.copyfile(source / name, folder / name)
 
-    def inputs(self, feed: Feed) -> tuple[str, ...]:  # noqa: ARG002
+    @classmethod
+    def check_description(cls, settings: Mapping[str, Any]) -> None:  # noqa: ARG003
+        """Check what a recipe says of how a graph's inputs are made (its ``preprocessor``).
+
+        Raises
+        ------
+        DataError
+            Naming the key that is wrong; here always, as there is nothing to describe.
+        """
+        raise DataError(f"the inputs of {cls.kind} are not described in a recipe; leave it out")
+
+    @classmethod
+    def describe(
+        cls,
+        settings: Mapping[str, Any] | None,
+        source: Path,
+        inputs: Sequence[TensorSpec],  # noqa: ARG003
+        folder: Path,
+    ) -> None:
+        """Write its files for a graph that another program made.
+
+        Parameters
+        ----------
+        settings : mapping or None
+            What a recipe says, by the keys of `check_description`; None where it says nothing.
+        source : Path
+            The folder in which the graph lies, perhaps with files of the processor.
+        inputs : sequence of TensorSpec
+            Of the graph.
+        folder : Path
+            New.
+
+        Raises
+        ------
+        DataError
+            When nobody says it, or what is said does not fit the graph.
+        """
+        if settings is not None:
+            cls.check_description(settings)
+        cls.copy_files(source, folder)
+
+    def inputs(self, feed: Mapping[str, Array]) -> tuple[str, ...]:  # noqa: ARG002
         """Name the inputs that a batch of rows such as this one can have."""
         return self.input_names
 
@@ -69,7 +113,7 @@ class Processor(ABC):
         """Say whether rows of this kind have an input of this name and type, as far as is known."""
         return True
 
-    def axes(self, feed: Feed) -> dict[str, dict[int, str]]:
+    def axes(self, feed: Mapping[str, Array]) -> dict[str, dict[int, str]]:
         """Name the axes of a batch that may be of any size, by input; here the first alone.
 
         Parameters
@@ -80,7 +124,7 @@ class Processor(ABC):
         return {name: {0: "batch"} for name in feed}
 
     @abstractmethod
-    def batch(self, feeds: Sequence[Feed], names: Sequence[str]) -> dict[str, Array]:
+    def batch(self, feeds: Sequence[Mapping[str, Array]], names: Sequence[str]) -> dict[str, Array]:
         """Put rows together, each padded to the longest.
 
         Parameters

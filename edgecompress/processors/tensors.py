@@ -6,7 +6,7 @@ takes ``attention_mask`` is told what is real.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,7 +14,6 @@ import numpy as np
 
 from edgecompress.errors import DataError
 from edgecompress.processors.base import Array, Processor
-from edgecompress.values import Feed
 
 MASK = "attention_mask"
 
@@ -32,17 +31,17 @@ class TensorProcessor(Processor):
         """Make one."""
         return cls()
 
-    def axes(self, feed: Feed) -> dict[str, dict[int, str]]:
+    def axes(self, feed: Mapping[str, Array]) -> dict[str, dict[int, str]]:
         """Name the batch's axis and the one behind it, along which rows are padded."""
         return {
             name: dict(enumerate(("batch", "length")[: one.ndim])) for name, one in feed.items()
         }
 
-    def inputs(self, feed: Feed) -> tuple[str, ...]:
+    def inputs(self, feed: Mapping[str, Array]) -> tuple[str, ...]:
         """Name what a row has, and the mask of what is no padding."""
         return tuple(dict.fromkeys((*feed, MASK)))
 
-    def batch(self, feeds: Sequence[Feed], names: Sequence[str]) -> dict[str, Array]:
+    def batch(self, feeds: Sequence[Mapping[str, Array]], names: Sequence[str]) -> dict[str, Array]:
         """Stack arrays, padded with zeros to the longest."""
         made: dict[str, Array] = {}
         lengths = [max((len(x) for x in feed.values() if x.ndim), default=0) for feed in feeds]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from edgecompress.errors import DataError
 from edgecompress.processors.base import Array, Processor
 from edgecompress.reading import first_line, read_json, read_text
-from edgecompress.values import Feed, file_digest
+from edgecompress.values import file_digest
 
 Ids = NDArray[np.int64]
 
@@ -184,11 +184,11 @@ class TextProcessor(Processor):
         """Say whether texts have such an input."""
         return name in INPUTS and issubclass(dtype, np.integer)
 
-    def axes(self, feed: Feed) -> dict[str, dict[int, str]]:
+    def axes(self, feed: Mapping[str, Array]) -> dict[str, dict[int, str]]:
         """Name the axes of a batch: as many texts of as many tokens as there are."""
         return dict.fromkeys(feed, AXES)
 
-    def batch(self, feeds: Sequence[Feed], names: Sequence[str]) -> dict[str, Array]:
+    def batch(self, feeds: Sequence[Mapping[str, Array]], names: Sequence[str]) -> dict[str, Array]:
         """Put rows of ``input_ids`` together, padded on the right: int64 (batch, length) each.
 
         Parameters

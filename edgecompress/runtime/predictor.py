@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from edgecompress.tasks import Rows, Task
     from edgecompress.tasks.asking import Form
 
-Question = str | Sequence[str] | Mapping[str, Any] | Example
+Question = str | bytes | Path | Sequence[str] | Mapping[str, Any] | Example
 """What a bundle may be asked; its task says which of these it takes."""
 
 BATCH = 8
@@ -337,7 +337,9 @@ class Predictor:
     def _example(self, item: Question) -> Example:
         if isinstance(item, Example):
             return self._task.ask(item.inputs)
-        return self._task.ask(item if isinstance(item, str | Mapping) else tuple(item))
+        listed = isinstance(item, Iterable) and not isinstance(item, str | bytes | Mapping)
+        whole = not listed or hasattr(item, "__array__")  # an array, or an image of Pillow's
+        return self._task.ask(item if whole else tuple(item))
 
     def _answer(self, examples: Sequence[Example]) -> list[Prediction]:
         rows = self._task.rows(examples, self._processor, self.manifest.labels)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from edgecompress.errors import DataError
 from edgecompress.service.limits import Limits
 from edgecompress.values import Json
 from edgecompress.words import did_you_mean
@@ -134,7 +135,7 @@ def _asked(document: Json, known: _Known) -> Asked:
         if not isinstance(items, list) or not all(map(many.fits, items)):
             of_these = f"{many.what.removeprefix('a ')}s"
             raise RefusedError(422, f"{many.several} must be a list of {of_these}")
-        return Asked(tuple(Question({many.name: item}) for item in items), several=True)
+        return Asked(tuple(_question({many.name: item}, (many,)) for item in items), several=True)
     form = next((form for form in known.forms if {one.name for one in form} == keys), None)
     if form is None:
         names = " and".join(", ".join(known.alone).rsplit(",", 1))
@@ -142,7 +143,22 @@ def _asked(document: Json, known: _Known) -> Asked:
     wrong = next((one for one in form if not one.fits(document[one.name])), None)
     if wrong is not None:
         raise RefusedError(422, f"{wrong.name} must be {wrong.what}")
-    return Asked((Question(document),), several=False)
+    return Asked((_question(document, form),), several=False)
+
+
+def _question(document: Json, form: Form) -> Question:
+    """Make a question of what a stranger sent; what is a path to a person here is none."""
+    try:
+        return Question(
+            {
+                one.name: one.from_request(document[one.name])
+                if one.from_request is not None
+                else document[one.name]
+                for one in form
+            }
+        )
+    except DataError as error:
+        raise RefusedError(422, error.message) from None
 
 
 def _characters(value: Any) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from edgecompress.errors import DataError
@@ -25,11 +26,14 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "words": ("words", "tokens"),
     "label": ("label", "labels", "category", "class", "target", "sentiment", "intent"),
     "tags": ("tags", "ner_tags", "labels", "ner"),
+    "image": ("image", "img", "path", "file", "file_name", "filename", "image_path", "file_path"),
 }
 """What columns are commonly called; the first is the task's own name."""
 
 HINT = "set data.columns.{}"
 """How a recipe names the column of a role."""
+
+Fit = tuple[str, Callable[[Any], bool], Callable[[Any, Path], Any] | None]
 
 CELLS: Mapping[str, Callable[..., Any]] = {
     "text": as_text,
@@ -53,15 +57,15 @@ class Wanted:
         What the right answer is called; None: the tags of words, the label of anything else.
     answers : {"needed", "welcome", "ignored"}
         Whether a record without an answer is an error, or whether answers are looked for at all.
-    fits : mapping of str to (str, callable)
-        Of inputs that are neither texts nor words: what must stand there, and whether a value is
-        that.
+    fits : mapping of str to (str, callable, callable or None)
+        Of inputs that are neither texts nor words: what must stand there, whether a value is that,
+        and what gives the input that it means, with the folder of the file.
     """
 
     forms: tuple[tuple[str, ...], ...] = (("text",), ("words",))
     target: str | None = None
     answers: Literal["needed", "welcome", "ignored"] = "needed"
-    fits: Mapping[str, tuple[str, Callable[[Any], bool]]] = field(default_factory=dict)
+    fits: Mapping[str, Fit] = field(default_factory=dict)
 
     def answer(self, form: Sequence[str]) -> str:
         """Name the right answer to what is asked in a form."""
@@ -81,7 +85,7 @@ class Taken:
     inputs: Mapping[str, str]
     target: str | None = None
     answer: str = ""
-    fits: Mapping[str, tuple[str, Callable[[Any], bool]]] = field(default_factory=dict)
+    fits: Mapping[str, Fit] = field(default_factory=dict)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -187,16 +191,19 @@ def examples(
         At the first value that is none of its kind, naming its line and column.
     """
     keep = blank == "keep"
+    folder = table.file if table.file.is_dir() else table.file.parent
     names = classes or (table.classes.get(taken.target, ()) if taken.target is not None else ())
     for number, values in table.read((*taken.columns, *also)):
         try:
             inputs = {
-                role: _cell(taken, role, name, values, table.spaced, (), keep=keep)
+                role: _cell(taken, role, name, values, table.spaced, (), folder, keep=keep)
                 for role, name in taken.inputs.items()
             }
             target = None
             if taken.target is not None:
-                target = _cell(taken, taken.answer, taken.target, values, table.spaced, names)
+                target = _cell(
+                    taken, taken.answer, taken.target, values, table.spaced, names, folder
+                )
             if taken.answer == "tags" and len(target or ()) != len(inputs["words"]):
                 raise DataError(
                     f"{len(inputs['words'])} words have {len(target or ())} tags; each needs one"
@@ -221,14 +228,17 @@ def _cell(
     values: Mapping[str, Any],
     spaced: bool,
     names: Sequence[str],
+    folder: Path,
     *,
     keep: bool = False,
 ) -> Any:
     value, column = values.get(name), f"the column {shortened(name, 60)}"
     if role in taken.fits:
-        what, fits = taken.fits[role]
+        what, fits, opened = taken.fits[role]
         if not fits(value):
             raise DataError(f"{column} must hold {what}")
+        if opened is not None:
+            return opened(value, folder)
         return tuple(value) if isinstance(value, list) else value
     if role not in CELLS:
         return value

@@ -90,7 +90,7 @@ def wanted(asked: Task, *, answers: Literal["needed", "welcome", "ignored"] = "n
         asked.target,
         answers if asked.labelled else asked.answers or "ignored",
         {
-            name: (field.what, field.fits)
+            name: (field.what, field.fits, field.from_file)
             for name, field in fields.items()
             if name not in (TEXT.name, TEXT_PAIR.name, WORDS.name)
         },

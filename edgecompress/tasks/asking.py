@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from edgecompress.errors import DataError
@@ -26,6 +27,12 @@ class Field:
         Whether a value is one.
     several : str
         What many of them are called, in a sentence; ``texts`` is also a key of the service.
+    from_file : callable, optional
+        Gives the input that a value in a data file means, with the folder of that file, to which a
+        path in it is relative.
+    from_request : callable, optional
+        Gives the input that a value in a request over a network means: whoever sends one names no
+        file of the machine that answers.
     """
 
     name: str
@@ -33,6 +40,8 @@ class Field:
     sample: str
     fits: Callable[[Any], bool]
     several: str
+    from_file: Callable[[Any, Path], Any] | None = None
+    from_request: Callable[[Any], Any] | None = None
 
 
 Form = tuple[Field, ...]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecompress.processors.base import Array, Processor
-from edgecompress.values import Example, Feed
+from edgecompress.values import Example
 
 if TYPE_CHECKING:
     from edgecompress.tasks.base import Task
@@ -41,7 +41,7 @@ class Row:
         other numbers as floats, NaN where nobody did.
     """
 
-    feed: Feed
+    feed: Mapping[str, Array]
     example: int
     cost: int
     place: Mapping[str, Array] = field(default_factory=dict)
@@ -98,7 +98,7 @@ class Rows:
 
         `processor` is another model's, where it is asked instead.
         """
-        first = next((row.feed for row in self.rows), {})
+        first: Mapping[str, Array] = next((row.feed for row in self.rows), {})
         given = (processor or self.processor).inputs(first)
         return tuple(name for name in given if name in known)
 

@@ -20,8 +20,9 @@ from edgecompress.tasks import task as find_task
 from edgecompress.values import Example, Json
 from edgecompress.words import meant
 
-Renaming = Mapping[str, str] | Literal["new"] | None
-"""What a recipe says of a head: names for its classes, that a new one is wanted, or nothing."""
+Renaming = Mapping[str, str] | tuple[str, ...] | Literal["new"] | None
+"""What a recipe says of a head: names for its classes (by their old ones, or all in order), that a
+new one is wanted, or nothing."""
 
 UNNAMED = re.compile(r"LABEL_\d+")
 """What transformers calls the classes of a head that was given no names."""
@@ -39,7 +40,7 @@ class HeadRules:
         Whether a training on the data follows, so that a head may be new.
     advice : str
         Else: what to do where the head is not trained, as the end of a sentence.
-    renaming : mapping, ``new`` or None
+    renaming : mapping, tuple, ``new`` or None
         Names for the classes of a trained head, or that a new one is wanted.
     where : str
         Where a person writes such names, behind the line itself.
@@ -153,9 +154,20 @@ def class_names(config: Json) -> tuple[str, ...]:
             ids = sorted(listed, key=int)
         except (TypeError, ValueError):
             raise DataError("id2label of config.json must map the numbers of classes") from None
-        return tuple(str(listed[index]) for index in ids)
+        return _apart([str(listed[index]) for index in ids])
     count = config.get("num_labels", config.get("_num_labels", 2))
     return tuple(f"LABEL_{index}" for index in range(count if isinstance(count, int) else 2))
+
+
+def _apart(names: Sequence[str]) -> tuple[str, ...]:
+    """Give a class whose name another one before it has its number behind the name.
+
+    Two of ImageNet's thousand are called crane: a bird and a machine.
+    """
+    found: dict[str, None] = {}
+    for number, name in enumerate(names):
+        found[f"{name} ({number})" if name in found else name] = None
+    return tuple(found)
 
 
 def renamed(names: Sequence[str], given: Renaming) -> tuple[str, ...]:
@@ -166,6 +178,10 @@ def renamed(names: Sequence[str], given: Renaming) -> tuple[str, ...]:
     DataError
         When a class does not exist, or two would have one name.
     """
+    if isinstance(given, tuple):
+        if len(given) != len(names):
+            raise DataError(f"labels: {len(given)} names for {len(names)} classes")
+        names, given = given, None
     mapping = given if isinstance(given, Mapping) else {}
     for name in mapping:
         if name not in names:

@@ -1,0 +1,282 @@
+"""What ``preprocessor_config.json`` says of images, read as transformers' image processors mean it.
+
+Fields that a file leaves out have the defaults of the class that it names. A description without a
+class is a person's own, of a graph that transformers does not know: there nothing is guessed that
+changes answers.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecompress.errors import DataError
+from edgecompress.values import Json
+from edgecompress.words import shortened
+
+HALVES = (0.5, 0.5, 0.5)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+WARPED_FROM = 384  # the side from which on ConvNextImageProcessor no longer crops
+LEVIT_MARGIN = 256 / 224  # what LevitImageProcessor resizes to, over what its `size` says
+MOST = 100_000  # pixels of a side
+
+RESAMPLING = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
+"""`PIL.Image.Resampling`, whose numbers such files hold."""
+
+_PLAIN: Json = {
+    "do_resize": True, "resample": 2, "do_center_crop": False, "do_rescale": True,
+    "rescale_factor": 1 / 255, "do_normalize": True, "image_mean": HALVES, "image_std": HALVES,
+}  # fmt: skip
+_CROPPED: Json = {**_PLAIN, "do_center_crop": True, "crop_size": 224}
+_CLIP: Json = {**_CROPPED, "size": {"shortest_edge": 224}, "resample": 3,
+               "image_mean": CLIP_MEAN, "image_std": CLIP_STD}  # fmt: skip
+_MOBILE: Json = {**_CROPPED, "size": {"shortest_edge": 256}}
+_IMAGENET: Json = {"image_mean": IMAGENET_MEAN, "image_std": IMAGENET_STD}
+TYPES: Mapping[str, Json] = {
+    "Beit": {**_CROPPED, "size": 256, "resample": 3},
+    "Bit": _CLIP,
+    "CLIP": _CLIP,
+    "ConvNext": {**_PLAIN, "size": {"shortest_edge": 384}, "crop_pct": 224 / 256},
+    "DeiT": {**_CROPPED, "size": 256, "resample": 3},
+    "EfficientNet": {**_PLAIN, "size": 346, "crop_size": 289, "resample": 0,
+                     "rescale_offset": False, "include_top": True},
+    "Levit": {**_CROPPED, **_IMAGENET, "size": {"shortest_edge": 224}, "resample": 3},
+    "MobileNetV1": _MOBILE,
+    "MobileNetV2": _MOBILE,
+    "MobileViT": {**_CROPPED, "size": {"shortest_edge": 224}, "crop_size": 256,
+                  "do_normalize": False, "do_flip_channel_order": True},
+    "Pvt": {**_PLAIN, **_IMAGENET, "size": 224},
+    "Siglip": {**_PLAIN, "size": 224, "resample": 3},
+    "ViT": {**_PLAIN, "size": 224},
+}  # fmt: skip
+"""What the image processors of transformers have where a file does not say it, by the beginning of
+their classes' names."""
+_SHORT = {"Bit", "CLIP", "ConvNext", "Levit", "MobileNetV1", "MobileNetV2", "MobileViT"}
+# For these a lone number as `size` is the shorter side.
+
+_SWITCHES = ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_flip_channel_order",
+             "rescale_offset", "include_top")  # fmt: skip
+_OWN = ("size", "crop_size", "resample", "crop_pct", "rescale_factor", "image_mean", "image_std",
+        "data_format", "model_input_names", "image_processor_type", *_SWITCHES)  # fmt: skip
+"""What a person may say of a graph's images."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSettings:
+    """How images become arrays.
+
+    Attributes
+    ----------
+    size : tuple of int, int or None
+        Height and width, or the shorter side alone, which keeps the proportions.
+    crop : tuple of int or None
+        Height and width of the middle that is kept; what lies outside the image is 0.
+    resample : int
+        `PIL.Image.Resampling`.
+    table : float32 (256, 3)
+        What the model is fed for each value of each channel, in its own order.
+    flipped : bool
+        Blue, green, red instead of red, green, blue.
+    channels_last : bool
+    inputs : tuple of str
+        The graph's input.
+    """
+
+    size: tuple[int, int] | int | None
+    crop: tuple[int, int] | None
+    resample: int
+    table: NDArray[np.float32]
+    flipped: bool = False
+    channels_last: bool = False
+    inputs: tuple[str, ...] = ("pixel_values",)
+
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        """Give height and width after resizing."""
+        if self.size is None:
+            return height, width
+        if not isinstance(self.size, int):
+            return self.size
+        longer = int(self.size * max(height, width) / min(height, width))
+        if longer > MOST:
+            raise DataError(f"an image of {width} × {height} would become {longer} pixels long")
+        return (self.size, longer) if height <= width else (longer, self.size)
+
+    def final(self, height: int, width: int) -> tuple[int, int]:
+        """Give height and width of what the model is fed."""
+        return self.crop or self.resized(height, width)
+
+
+def read_settings(
+    given: Any, defaults: Json | None = None, *, strict: bool = False
+) -> ImageSettings:
+    """Read what a file or a recipe says.
+
+    Parameters
+    ----------
+    given : object
+        JSON.
+    defaults : dict, optional
+        What counts where neither `given` nor a class that it names says something; without them a
+        description without a class must say its size, mean and deviation itself.
+    strict : bool
+        Whether a key that nobody reads is an error: in a recipe, and not in a file, where others
+        stand that are of no use here.
+
+    Raises
+    ------
+    DataError
+        At the first key that is wrong or missing; it names no file.
+    """
+    if not isinstance(given, Mapping):
+        raise DataError("must be a JSON object")
+    kind = _type_of(given)
+    usual = dict(TYPES[kind] if kind else {**_PLAIN, **(defaults or {})})
+    said = {key: value for key, value in given.items() if value is not None}
+    if strict:
+        _check_keys(said)
+    if kind is None and defaults is None:
+        _check_own(said)
+        usual |= {"do_center_crop": "crop_size" in said}
+    found = {**usual, **said}
+    for key in _SWITCHES:
+        if not isinstance(found.get(key, False), bool):
+            raise DataError(f"{key} must be true or false")
+    sides = _size(found, "size", short=kind in _SHORT) if found["do_resize"] else None
+    crop = _size(found, "crop_size", short=False) if found["do_center_crop"] else None
+    if isinstance(crop, int):
+        raise DataError("crop_size must be a number, or have height and width")
+    if kind == "ConvNext" and isinstance(sides, int):
+        crop = (sides, sides)
+        if sides < WARPED_FROM:
+            share = _number(found, "crop_pct")
+            if not 0 < share <= 1:
+                raise DataError("crop_pct must lie between 0 and 1")
+            sides = _side(int(sides / share), "size over crop_pct")
+        else:
+            sides = crop
+    if kind == "Levit" and isinstance(sides, int):
+        sides = int(LEVIT_MARGIN * sides)
+    layout = found.get("data_format", "channels_first")
+    if layout not in ("channels_first", "channels_last"):
+        raise DataError("data_format must be channels_first or channels_last")
+    names = found.get("model_input_names", ["pixel_values"])
+    if not isinstance(names, list | tuple) or len(names) != 1 or not isinstance(names[0], str):
+        raise DataError("model_input_names must be a list of one name")
+    return ImageSettings(
+        sides,
+        crop,
+        _resample(found["resample"]),
+        _table(found),
+        flipped=found.get("do_flip_channel_order", False),
+        channels_last=layout == "channels_last",
+        inputs=(names[0],),
+    )
+
+
+def _type_of(given: Mapping[str, Any]) -> str | None:
+    named = given.get("image_processor_type") or given.get("feature_extractor_type")
+    if named is None:
+        return None
+    short = re.sub(r"(ImageProcessor(Fast|Pil)?|FeatureExtractor)$", "", str(named))
+    if short not in TYPES:
+        known = ", ".join(f"{name}ImageProcessor" for name in TYPES)
+        raise DataError(
+            f"image_processor_type {shortened(str(named), 60)!r} is not known here; known are "
+            f"{known}, or take the key out and say all that it does"
+        )
+    return short
+
+
+def _check_keys(said: Mapping[str, Any]) -> None:
+    for key in said:
+        if key not in _OWN:
+            near = difflib.get_close_matches(str(key), _OWN, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(_OWN)}"
+            raise DataError(f"there is no key {shortened(str(key), 60)!r}; {hint}")
+
+
+def _check_own(said: Mapping[str, Any]) -> None:
+    """Refuse a description without a class that leaves to chance what changes answers."""
+    resized = said.get("do_resize", True)
+    needed = ["size"] if resized else []
+    needed += ["image_mean", "image_std"] if said.get("do_normalize", True) else []
+    missing = next((key for key in needed if key not in said), None)
+    if missing is not None:
+        off = {"size": "do_resize: false"}.get(missing, "do_normalize: false")
+        raise DataError(
+            f"{missing} is missing; say what the model was trained with ({off} for none): with "
+            "others than its own a model answers, and worse (an EfficientNet-Lite0 loses 10 points "
+            "of accuracy under ImageNet's usual mean and deviation)"
+        )
+
+
+def _size(found: Mapping[str, Any], key: str, *, short: bool) -> tuple[int, int] | int:
+    value = found.get(key)
+    if isinstance(value, Mapping):
+        edge = value.get("shortest_edge")
+        if edge is not None:
+            return _side(edge, f"{key}.shortest_edge")
+        height, width = (_side(value.get(side), f"{key}.{side}") for side in ("height", "width"))
+        return height, width
+    if isinstance(value, list | tuple) and len(value) == 2:
+        return _side(value[0], key), _side(value[1], key)
+    side = _side(value, key)
+    return side if short else (side, side)
+
+
+def _side(value: Any, key: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST:
+        raise DataError(f"{key} must be a whole number of pixels from 1 to {MOST}")
+    return value
+
+
+def _resample(value: Any) -> int:
+    found = RESAMPLING.get(value) if isinstance(value, str) else value
+    if isinstance(found, bool) or found not in RESAMPLING.values():
+        raise DataError(f"resample must be one of {', '.join(RESAMPLING)}, or its number in Pillow")
+    return int(found)
+
+
+def _number(found: Mapping[str, Any], key: str) -> float:
+    value = found.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise DataError(f"{key} must be a number")
+    return float(value)
+
+
+def _channels(found: Mapping[str, Any], key: str) -> Sequence[float]:
+    value = found.get(key)
+    each = value if isinstance(value, list | tuple) else [value]
+    if len(each) not in (1, 3):
+        raise DataError(f"{key} must be three numbers, or one for all channels")
+    numbers = [_number({key: one}, key) for one in each]
+    return numbers * 3 if len(numbers) == 1 else numbers
+
+
+def _table(found: Mapping[str, Any]) -> NDArray[np.float32]:
+    """Work out the arithmetic once for each value that a channel can have: float32 (256, 3)."""
+    values = np.repeat(np.arange(256, dtype=np.float64)[:, None], 3, axis=1)
+    if found["do_rescale"]:
+        values = values * _number(found, "rescale_factor")
+        values = values.astype(np.float32)
+        values = values - np.float32(found.get("rescale_offset", False))
+    values = values.astype(np.float32)
+    if found["do_normalize"]:
+        mean = np.array(_channels(found, "image_mean"), np.float32)
+        deviation = np.array(_channels(found, "image_std"), np.float32)
+        if not deviation.all():
+            raise DataError("image_std must not be 0")
+        values = (values - mean) / deviation
+    if found.get("include_top", False):
+        values = values / np.array(_channels(found, "image_std"), np.float32)
+    if not np.isfinite(values).all():
+        raise DataError("the numbers are so large that no image can be fed")
+    return values
