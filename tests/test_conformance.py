@@ -10,10 +10,13 @@ import pytest
 from extending import module
 from helpers import labelled_texts, tagged_examples
 from lookup_models import write_tokenizer
+from pictures import pictures_of_colours, write_folder
 
 from edgecompress.conformance import ContractError, check_processor, check_reader, check_task
 from edgecompress.data import data_config, data_formats
 from edgecompress.processors import TextProcessor, processor_class
+from edgecompress.processors.image import ImageProcessor
+from edgecompress.processors.image_settings import read_settings
 from edgecompress.processors.tensors import TensorProcessor
 from edgecompress.tasks import Row, task, task_names
 from edgecompress.tasks.rows import IGNORED
@@ -33,6 +36,7 @@ EXAMPLES = {
     "text-retrieval": tuple(
         Example({"query": f"je {number}", "positives": (f"na {number}",)}) for number in range(5)
     ),
+    "image-classification": pictures_of_colours(4),
 }
 
 
@@ -61,14 +65,19 @@ def pieces_of(processor: TextProcessor) -> Any:
     return perfect
 
 
+@pytest.fixture(scope="module")
+def images() -> ImageProcessor:
+    return ImageProcessor(read_settings({"size": 8, "do_normalize": False}), "")
+
+
 def test_every_task_is_checked() -> None:
     assert set(task_names()) == set(EXAMPLES)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_our_tasks(name: str, text_of: Any) -> None:
+def test_our_tasks(name: str, text_of: Any, images: ImageProcessor) -> None:
     found, examples = task(name), EXAMPLES[name]
-    classes, text = found.label_names(examples), text_of[found.processor]
+    classes, text = found.label_names(examples), {**text_of, "image": images}[found.processor]
     outputs = None if found.labelled else pieces_of(text)
     if found.outputs[0].kind == "vector":
         outputs = lambda row: np.eye(12)[row.example]  # noqa: E731
@@ -91,11 +100,13 @@ FILES = {
 
 
 def test_our_formats(tmp_path: Path) -> None:
-    assert set(data_formats()) == {*FILES, "cldr", "parquet", "datasets"}
+    assert set(data_formats()) == {*FILES, "cldr", "images", "parquet", "datasets"}
     for name, content in FILES.items():
         (tmp_path / f"{name}.txt").write_text(content)
         check_reader(data_config({"format": name, "root": tmp_path, "train": f"{name}.txt"}))
     check_reader(data_config({"format": "cldr", "max_strings": 300}))
+    write_folder(tmp_path / "images", 1)
+    check_reader(data_config({"format": "images", "root": tmp_path, "train": "images"}))
 
 
 def test_formats_that_need_the_extra(tmp_path: Path) -> None:

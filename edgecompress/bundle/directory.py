@@ -246,6 +246,7 @@ def _write_core(
 ) -> None:
     from edgecompress.bundle.sbom import render_sbom
     from edgecompress.provenance import installed
+    from edgecompress.tasks import needed_extra
 
     shutil.copyfile(model.path, made / _MODEL)
     for location in external_data(model.path):
@@ -259,7 +260,9 @@ def _write_core(
     if candidate.preprocessor:
         shutil.copytree(candidate.preprocessor, made / _PREPROCESSOR, copy_function=shutil.copyfile)
     digests = {name: file_digest(made / name) for name in bundle_files(made)}
-    bill = render_sbom(manifest, digests, installed() if packages is None else packages)
+    if packages is None:
+        packages = installed(needed_extra(manifest.task))
+    bill = render_sbom(manifest, digests, packages)
     (made / SBOM_NAME).write_text(bill, encoding="utf-8")
     (made / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
     core = sorted(bundle_files(made))

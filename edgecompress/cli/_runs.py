@@ -15,6 +15,7 @@ def show_run(found: Run | MatrixRun, output: Path) -> int:
 
     from edgecompress.api.running import Run
     from edgecompress.report.terminal import print_page
+    from edgecompress.tasks import Task, task, task_names
 
     console = Console(highlight=False)
     print_page(found.page(), console)
@@ -22,7 +23,8 @@ def show_run(found: Run | MatrixRun, output: Path) -> int:
     if isinstance(found, Run) and found.winner:
         console.print(f"Bundle   {output}/bundle", soft_wrap=True)
         console.print("\nNext, without torch:", style="bold")
-        text = "Jamhuri ya Kenya"  # any text does; this one suits what we ship
+        kind = found.result.task
+        text = (task(kind) if kind in task_names() else Task).sample
         console.print(f'  edgecompress predict {output}/bundle "{text}"', soft_wrap=True)
         console.print(f"  edgecompress bundle verify {output}/bundle", soft_wrap=True)
     return found.exit_code

@@ -51,7 +51,7 @@ class ImagesData(DrawnData):
     def own(self, split: Split, group: str | None = None) -> Iterator[tuple[Example, str]]:  # noqa: ARG002
         """Read the images of a split, in the order of their classes and names."""
         folders = self._folders(split)
-        for folder, source in zip(folders, sources(self._paths(split)), strict=True):
+        for folder, source in zip(folders, self._sources(split), strict=True):
             for label, file in _images(folder):
                 check_picture(file)
                 name = file.relative_to(folder).as_posix()
@@ -70,7 +70,7 @@ class ImagesData(DrawnData):
         options = self.model_dump(mode="json", exclude={"root", "seen_test", "split", *SPLITS})
         found = hashlib.sha256(json_digest(options).encode())
         folders = self._folders(split)
-        for folder, source in zip(folders, sources(self._paths(split)), strict=True):
+        for folder, source in zip(folders, self._sources(split), strict=True):
             for _, file in _images(folder):
                 name = file.relative_to(folder).as_posix()
                 found.update(f"\n{source} {name} {file_digest(file)}".encode())
@@ -96,6 +96,10 @@ class ImagesData(DrawnData):
 
     def _folders(self, split: Split) -> tuple[Path, ...]:
         return tuple(at_home(self.root) / path for path in self._paths(split))
+
+    def _sources(self, split: Split) -> tuple[str, ...]:
+        """Name the folders as results do; the one that is all of `root` is called images."""
+        return sources(tuple(path if path.name else Path("images") for path in self._paths(split)))
 
     def _paths(self, split: Split) -> tuple[Path, ...]:
         paths: tuple[Path, ...] = getattr(self, "train" if self.is_drawn(split) else split)

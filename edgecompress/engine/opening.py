@@ -117,7 +117,8 @@ def _described(
                 "in the recipe (labels: […]), or in a config.json beside it (id2label)",
                 file=graph.path,
             )
-        labels = renamed(class_names(config) if config.get("id2label") else given or (), given)
+        known = given if isinstance(given, tuple) else ()
+        labels = renamed(class_names(config) if config.get("id2label") else known, given)
         shapes = [graph_input(value).shape for value in load_graph(graph.path).output]
         sizes = {shape[-1] for shape in shapes if shape}
         if sizes and all(isinstance(size, int) and size != len(labels) for size in sizes):

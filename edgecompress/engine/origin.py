@@ -20,6 +20,7 @@ from edgecompress.onnx_files import onnx_model_files
 from edgecompress.provenance import candidate_digest, installed, package_digest
 from edgecompress.reading import open_regular
 from edgecompress.targets.agent.describe import describe
+from edgecompress.tasks import needed_extra
 from edgecompress.values import Candidate, Json, OnnxModel, file_digest
 
 PAGE_BYTES = 65_536
@@ -78,7 +79,7 @@ def find_origin(
     DataError
         When an input has gone since it was read.
     """
-    packages = installed()
+    packages = installed(needed_extra(winner.task))
     inputs: Json = {}
     if recipe.data is not None:
         inputs["data"] = {split: _split(recipe.data, split, examples) for split in SPLITS}

@@ -142,13 +142,13 @@ def read_settings(
     said = {key: value for key, value in given.items() if value is not None}
     if strict:
         _check_keys(said)
+    for key in _SWITCHES:
+        if not isinstance(said.get(key, False), bool):
+            raise DataError(f"{key} must be true or false")
     if kind is None and defaults is None:
         _check_own(said)
         usual |= {"do_center_crop": "crop_size" in said}
     found = {**usual, **said}
-    for key in _SWITCHES:
-        if not isinstance(found.get(key, False), bool):
-            raise DataError(f"{key} must be true or false")
     sides = _size(found, "size", short=kind in _SHORT) if found["do_resize"] else None
     crop = _size(found, "crop_size", short=False) if found["do_center_crop"] else None
     if isinstance(crop, int):
@@ -198,7 +198,7 @@ def _type_of(given: Mapping[str, Any]) -> str | None:
 def _check_keys(said: Mapping[str, Any]) -> None:
     for key in said:
         if key not in _OWN:
-            near = difflib.get_close_matches(str(key), _OWN, n=1)
+            near = difflib.get_close_matches(str(key), _OWN, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(_OWN)}"
             raise DataError(f"there is no key {shortened(str(key), 60)!r}; {hint}")
 
@@ -239,7 +239,7 @@ def _side(value: Any, key: str) -> int:
 
 
 def _resample(value: Any) -> int:
-    found = RESAMPLING.get(value) if isinstance(value, str) else value
+    found: Any = RESAMPLING.get(value) if isinstance(value, str) else value
     if isinstance(found, bool) or found not in RESAMPLING.values():
         raise DataError(f"resample must be one of {', '.join(RESAMPLING)}, or its number in Pillow")
     return int(found)
@@ -263,12 +263,12 @@ def _channels(found: Mapping[str, Any], key: str) -> Sequence[float]:
 
 def _table(found: Mapping[str, Any]) -> NDArray[np.float32]:
     """Work out the arithmetic once for each value that a channel can have: float32 (256, 3)."""
-    values = np.repeat(np.arange(256, dtype=np.float64)[:, None], 3, axis=1)
+    levels = np.repeat(np.arange(256, dtype=np.float64)[:, None], 3, axis=1)
     if found["do_rescale"]:
-        values = values * _number(found, "rescale_factor")
-        values = values.astype(np.float32)
+        levels *= _number(found, "rescale_factor")
+    values: NDArray[Any] = levels.astype(np.float32)
+    if found["do_rescale"]:
         values = values - np.float32(found.get("rescale_offset", False))
-    values = values.astype(np.float32)
     if found["do_normalize"]:
         mean = np.array(_channels(found, "image_mean"), np.float32)
         deviation = np.array(_channels(found, "image_std"), np.float32)
@@ -279,4 +279,4 @@ def _table(found: Mapping[str, Any]) -> NDArray[np.float32]:
         values = values / np.array(_channels(found, "image_std"), np.float32)
     if not np.isfinite(values).all():
         raise DataError("the numbers are so large that no image can be fed")
-    return values
+    return values.astype(np.float32, copy=False)

@@ -35,6 +35,7 @@ from edgecompress.report.main_table import build
 from edgecompress.report.targets_table import differing, targets_table
 from edgecompress.report.tiles import tiles
 from edgecompress.results import Row, RunResult
+from edgecompress.tasks import Task, needed_extra, task, task_names
 
 SHELL = """\
 edgecompress predict bundle "{text}"
@@ -44,8 +45,6 @@ import edgecompress
 
 predictor = edgecompress.load("bundle")
 print(predictor.predict("{text}"))"""
-TEXT = "Jamhuri ya Kenya"
-"""Any text does; this one suits what we ship."""
 
 
 def run_page(result: RunResult, flips: Flips | None = None) -> blocks.Page:
@@ -105,7 +104,7 @@ def _sections(
         ("What was left out", "left", EVERYWHERE, left),
         ("Every reading beside the references", "readings", PAGE, _readings(facts, shown)),
         ("Where and on what", "ground", PAGE, (_ground(result, facts),)),
-        ("Use it", "use", PAGE, _use() if facts.winner else ()),
+        ("Use it", "use", PAGE, _use(result) if facts.winner else ()),
         ("To make it again", "again", FILES, _again(result)),
     ):
         yield Section(title, tuple(inner), anchor, media)
@@ -298,12 +297,15 @@ def _ground(result: RunResult, facts: Facts) -> Block:
     return blocks.Columns((tuple(machine), *((beside,) if data else ())))
 
 
-def _use() -> Iterator[Block]:
+def _use(result: RunResult) -> Iterator[Block]:
+    kind = task(result.task) if result.task in task_names() else None
+    also = ", numpy and Pillow" if kind is not None and needed_extra(kind.name) else " and numpy"
     yield Remark(
-        "On any machine with onnxruntime, tokenizers and numpy, and without torch; "
+        f"On any machine with onnxruntime, tokenizers{also}, and without torch; "
         f"{name('bundle')} is the folder that the run wrote."
     )
-    yield from (blocks.Code(SHELL.format(text=TEXT)), blocks.Code(PYTHON.format(text=TEXT)))
+    asked = (kind or Task).sample
+    yield from (blocks.Code(SHELL.format(text=asked)), blocks.Code(PYTHON.format(text=asked)))
 
 
 def _again(result: RunResult) -> Iterator[Block]:

@@ -337,9 +337,9 @@ class Predictor:
     def _example(self, item: Question) -> Example:
         if isinstance(item, Example):
             return self._task.ask(item.inputs)
-        listed = isinstance(item, Iterable) and not isinstance(item, str | bytes | Mapping)
-        whole = not listed or hasattr(item, "__array__")  # an array, or an image of Pillow's
-        return self._task.ask(item if whole else tuple(item))
+        if isinstance(item, str | bytes | Mapping) or hasattr(item, "__array__"):
+            return self._task.ask(item)
+        return self._task.ask(tuple(item) if isinstance(item, Iterable) else item)
 
     def _answer(self, examples: Sequence[Example]) -> list[Prediction]:
         rows = self._task.rows(examples, self._processor, self.manifest.labels)

@@ -35,6 +35,7 @@ __all__ = [
     "foreign_code",
     "lacks_files",
     "load_processor",
+    "needed_extra",
     "rows_of",
     "takes_examples",
     "task",
@@ -111,6 +112,11 @@ def load_processor(name: str, directory: Path | None) -> Processor:
 def lacks_files(name: str, preprocessor: object) -> bool:
     """Say whether the processor of the task `name` needs files and has none."""
     return preprocessor is None and processor_class(task(name).processor).needs_files
+
+
+def needed_extra(name: str | None) -> str:
+    """Name the extra that a device needs to answer the task `name`; empty for the base install."""
+    return "" if name is None else processor_class(task(name).processor).extra
 
 
 def takes_examples(candidate: Candidate) -> bool:

@@ -98,6 +98,8 @@ class Task(ABC):
     """What the right answer is called in data."""
     unsent: ClassVar[tuple[str, ...]] = ()
     """Keys of what `say` gives that Python is given and JSON is not."""
+    sample: ClassVar[str] = "Jamhuri ya Kenya"
+    """What a person may ask on a command line; any text does, this one suits what we ship."""
     does: ClassVar[str] = ""
     """What a model of it does, in words that go on from «it»."""
     windows: ClassVar[str] = ""

@@ -66,6 +66,7 @@ class ImageClassification(OneLabel):
     processor: ClassVar[str] = "image"
     forms: ClassVar[tuple[Form, ...]] = ((IMAGE,),)
     unsent: ClassVar[tuple[str, ...]] = ("scores",)
+    sample: ClassVar[str] = "photo.jpg"
     does: ClassVar[str] = "gives an image one label (image classification)"
 
     def rows(self, examples: Sequence[Example], processor: Any, classes: Sequence[str]) -> Rows:
