@@ -163,7 +163,7 @@ class Service:
             if self.stopping:
                 raise _OVER from None
             raise
-        return read_body(body, self.limits)
+        return read_body(body, self.limits, self.served.task)
 
     async def _ask(self, request: Request, asked: Asked, client: str, start: float) -> list[Any]:
         """Wait for the outcomes, until the deadline, and as long as the client does."""

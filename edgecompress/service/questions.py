@@ -92,23 +92,26 @@ class _Known:
 
 
 @functools.cache
-def _known() -> _Known:
+def _known(asked: str | None) -> _Known:
     from edgecompress.tasks import task, task_names
 
-    forms = tuple(dict.fromkeys(form for name in task_names() for form in task(name).forms))
+    # Of what a bundle's kind of processor takes it says itself what it answers, and what not.
+    kind = task(asked).processor if asked in task_names() else None
+    tasks = [one for one in map(task, task_names()) if kind in (None, one.processor)]
+    forms = tuple(dict.fromkeys(form for one in tasks for form in one.forms))
     alone = [form[0] for form in forms if len(form) == 1]
     return _Known(forms, {one.several: one for one in alone if one.several != one.name})
 
 
-def read_body(body: bytes, limits: Limits) -> Asked:
-    """Read a request's JSON.
+def read_body(body: bytes, limits: Limits, task: str | None = None) -> Asked:
+    """Read a request's JSON, as what it may hold for a task; for any where that is None.
 
     Raises
     ------
     RefusedError
         400 when it is no JSON, 422 when it asks nothing that is known, 413 beyond a limit.
     """
-    known = _known()
+    known = _known(task)
     try:
         document = json.loads(body.decode("utf-8"))
     except UnicodeDecodeError:

@@ -116,7 +116,8 @@ def lacks_files(name: str, preprocessor: object) -> bool:
 
 def needed_extra(name: str | None) -> str:
     """Name the extra that a device needs to answer the task `name`; empty for the base install."""
-    return "" if name is None else processor_class(task(name).processor).extra
+    found = _tasks().get(name or "")
+    return "" if found is None else processor_class(found.processor).extra
 
 
 def takes_examples(candidate: Candidate) -> bool:

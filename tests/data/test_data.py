@@ -22,11 +22,12 @@ def files(root: Path, **contents: str) -> dict[str, object]:
 
 
 def test_formats_are_found_by_their_file() -> None:
-    assert data_formats() == ("cldr", "conll", "csv", "datasets", "jsonl", "parquet", "text", "tsv")
+    ours = ["cldr", "conll", "csv", "datasets", "images", "jsonl", "parquet", "text", "tsv"]
+    assert list(data_formats()) == ours
     assert data_class("tsv").__name__ == "TsvData"
     with pytest.raises(DataError, match=r"'connl'; did you mean 'conll'\?"):
         data_config({"format": "connl"})
-    with pytest.raises(DataError, match="there are cldr, conll, csv, datasets, jsonl"):
+    with pytest.raises(DataError, match="there are cldr, conll, csv, datasets, images, jsonl"):
         data_config({"format": 7})
     with pytest.raises(DataError, match="data needs a format"):
         data_config({})

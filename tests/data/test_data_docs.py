@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from pictures import write_folder
 
 from edgecompress.conformance import check_reader
 from edgecompress.data import SPLITS, data_config, data_formats
@@ -25,6 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("data")
     for name, text in re.findall(r"`([\w.]+)`:\n\n```\w+\n(.*?)```", PAGE, re.DOTALL):
         (made / name).write_text(text, encoding="utf-8")
+    write_folder(made / "photos", 6)
     return made
 
 

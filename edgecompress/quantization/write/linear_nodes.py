@@ -66,7 +66,13 @@ def gemm(draft: Draft, node: NodeProto, layer: Layer, how: LayerPlan) -> None:
 
 
 def conv(draft: Draft, node: NodeProto, layer: Layer, how: LayerPlan) -> None:
-    """Write a Conv between the QDQ pairs of its input, weight and bias; it becomes QLinearConv."""
+    """Write a Conv between the QDQ pairs of its input, weight and bias; it becomes QLinearConv.
+
+    With a scale for each channel the bias stays as it is: ONNX Runtime makes the same integers of
+    32 bits of it when it loads the file, and a scale for each of them would double its bytes. With
+    one scale for all it makes a graph that it refuses (onnxruntime 1.31,
+    onnxruntime/core/optimizer/qdq_transformer/weight_bias_quantization.cc).
+    """
     _, scale, _ = draft.activations[layer.data, FIXED]
     name, bias, least, form = node.name, None, None, "filters"
     if len(node.input) > 2 and node.input[2]:
@@ -75,18 +81,22 @@ def conv(draft: Draft, node: NodeProto, layer: Layer, how: LayerPlan) -> None:
         if not how.per_channel:
             least = least.max(keepdims=True)
         form = f"filters beside {node.input[2]} and {scale}"
-    weight = draft.weight(layer.weights[0], form, how, least)
+    codes, factor, zero = draft.weight(layer.weights[0], form, how, least)
     axis: dict[str, Any] = {"axis": 0} if how.per_channel else {}
-    draft.add("DequantizeLinear", list(weight), f"{name}_w", **axis)
+    if how.per_channel:
+        draft.made.pop(zero, None)  # filters are symmetric: without one 0 is meant
+    parts = [codes, factor] if how.per_channel else [codes, factor, zero]
+    draft.add("DequantizeLinear", parts, f"{name}_w", **axis)
     node.input[0], node.input[1] = draft.decoded[layer.data], f"{name}_w:0"
     if bias is not None:
-        factors = [numpy_helper.to_array(draft.made[part]) for part in (scale, weight[1])]
-        codes, unit = quantize_bias(bias, *factors)
-        parts = [f"{name}_bias_quantized", f"{name}_bias_scale"]
-        for part, values in zip(parts, (codes, unit), strict=True):
-            draft.made[part] = array_tensor(values, part)
-        draft.add("DequantizeLinear", parts, f"{name}_b", **axis)
-        node.input[2] = f"{name}_b:0"
+        factors = [numpy_helper.to_array(draft.made[part]) for part in (scale, factor)]
+        whole, unit = quantize_bias(bias, *factors)  # raises where 32 bits would not hold it
+        if not how.per_channel:
+            pair = [f"{name}_bias_quantized", f"{name}_bias_scale"]
+            for part, values in zip(pair, (whole, unit), strict=True):
+                draft.made[part] = array_tensor(values, part)
+            draft.add("DequantizeLinear", pair, f"{name}_b")
+            node.input[2] = f"{name}_b:0"
     draft.nodes.append(node)
 
 

@@ -90,6 +90,7 @@ class Static(CalibrationFields, LinearTypes, TableTypes, Judged):
         from edgecompress.models.inputs import onnx_model
         from edgecompress.models.storage import read_model
         from edgecompress.quantization.graphs.opset import with_opset
+        from edgecompress.quantization.graphs.shapes import with_known_shapes
         from edgecompress.quantization.plan.checks import check_quantizable
         from edgecompress.quantization.plan.planning import ready
         from edgecompress.quantization.plan.scheme import LEAST_OPSET
@@ -98,6 +99,7 @@ class Static(CalibrationFields, LinearTypes, TableTypes, Judged):
         upgraded = context.scratch / "upgraded"
         least = LEAST_OPSET["static"]
         source, stored, decided = with_opset(onnx_model(candidate), least, upgraded)
+        source, stored = with_known_shapes(source, stored, context.scratch / "shapes")
         check_quantizable(stored, self.exclude)
         planned: Planned | QuantPlan | None = self._recorded(stored, decisions.record)
         if planned is not None:
@@ -113,7 +115,8 @@ class Static(CalibrationFields, LinearTypes, TableTypes, Judged):
         proven = write_proven(
             lambda: ready(read_model(source.path), static=True), planned, model, feeds
         )
-        shutil.rmtree(upgraded, ignore_errors=True)
+        for aside in (upgraded, context.scratch / "shapes"):
+            shutil.rmtree(aside, ignore_errors=True)
         plan = proven.plan.to_json(decided["ranges"]) | {"fields": self._fields_digest()}
         decided |= proven.to_json() | {"plan": plan}
         decided |= {"preset": self.preset, "types": self.types_json(self.activation)}
