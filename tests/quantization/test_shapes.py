@@ -1,109 +1,95 @@
-"""What a convolutional graph computes of its own shapes is worked out; its answers stay."""
+"""Shapes that are no encoder of text: a vision transformer and a decoder, exported by Optimum."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from helpers import small_context
 
-from edgecompress.models.storage import read_model, write_model
-from edgecompress.quantization.graphs.shapes import fold_shapes, with_known_shapes
-from edgecompress.values import OnnxModel
+from edgecompress.models.session import open_session
+from edgecompress.quantization.prove.proof import coverage
+from edgecompress.stages.quantize.dynamic import Dynamic
+from edgecompress.stages.quantize.static import Static
+from edgecompress.surgery.dynamo_export import Traced, export_module
+from edgecompress.surgery.onnx_export import export_with_optimum, optimum_is_installed
+from edgecompress.values import Candidate, OnnxModel
 
-
-def same_padding(batch: Any, side: Any, *, value: float = 0.0, mode: str = "constant") -> Any:
-    """Give a graph that pads as exports of TensorFlow's models do, and takes a mean at its end."""
-    constants = {
-        "two": np.array([2, 2], np.int64), "one": np.array([1, 1], np.int64),
-        "spatial": np.array([2, 3], np.int64), "zeros": np.zeros(2, np.int64),
-        "value": np.array(value, np.float32), "axes": np.array([2, 3], np.int64),
-        "weight": np.random.default_rng(0).normal(size=(4, 3, 3, 3)).astype(np.float32),
-    }  # fmt: skip
-    node = helper.make_node
-    nodes = [
-        node("Shape", ["x"], ["shape"]),
-        node("Gather", ["shape", "spatial"], ["sides"]),
-        node("Mod", ["sides", "two"], ["odd"]),
-        node("Sub", ["two", "odd"], ["more"]),
-        node("Sub", ["more", "one"], ["ends"]),
-        node("Concat", ["zeros", "one", "zeros", "ends"], ["amounts"], axis=0),
-        node("Pad", ["x", "amounts", "value"], ["padded"], mode=mode),
-        node("Conv", ["padded", "weight"], ["c"], strides=[2, 2], kernel_shape=[3, 3]),
-        node("Relu", ["c"], ["r"]),
-        node("ReduceMean", ["r", "axes"], ["y"], keepdims=0),
-    ]
-    graph = helper.make_graph(
-        nodes, "same",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 3, side, side])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, 4])],
-        [numpy_helper.from_array(array, name) for name, array in constants.items()],
-    )  # fmt: skip
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    onnx.checker.check_model(made, full_check=True)
-    return made
+RANDOM = np.random.default_rng(0)
 
 
-def answers(file: Path, batch: int, side: int) -> np.ndarray:
-    feed = {"x": np.random.default_rng(1).normal(size=(batch, 3, side, side)).astype(np.float32)}
-    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    return session.run(None, feed)[0]
+def vision() -> tuple[object, str, dict[str, np.ndarray]]:
+    from transformers import ViTConfig, ViTForImageClassification
 
-
-@pytest.mark.parametrize("side", [16, 17])
-def test_shapes_are_constant_where_the_graph_says_them(tmp_path: Path, side: int) -> None:
-    file = tmp_path / "model.onnx"
-    onnx.save(same_padding("batch", side), file)
-    made, stored = with_known_shapes(OnnxModel(file), read_model(file), tmp_path / "made")
-    kinds = [node.op_type for node in stored.proto.graph.node]
-    assert kinds == ["Conv", "Relu", "GlobalAveragePool", "Flatten"]
-    (pads,) = (one.ints for one in stored.proto.graph.node[0].attribute if one.name == "pads")
-    assert list(pads) == [1, 1, 1 - side % 2, 1 - side % 2]
-    for batch in (1, 3):
-        found = answers(made.path, batch, side)
-        assert np.allclose(found, answers(file, batch, side), atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "left"),
-    [
-        ({"side": "side"}, {"Shape", "Mod", "Pad"}),
-        ({"side": 16, "value": 1.0}, {"Pad"}),
-        ({"side": 16, "mode": "reflect"}, {"Pad"}),
-    ],
-)
-def test_what_is_not_known_or_no_padding_with_zeros_stays(
-    tmp_path: Path, arguments: dict[str, Any], left: set[str]
-) -> None:
-    file = tmp_path / "model.onnx"
-    onnx.save(same_padding("batch", **arguments), file)
-    stored = read_model(file)
-    assert fold_shapes(stored)  # the mean at the end is pooling all the same
-    assert left <= {node.op_type for node in stored.proto.graph.node}
-    write_model(stored, tmp_path / "made.onnx")
-    found = answers(tmp_path / "made.onnx", 2, 16)
-    assert np.allclose(found, answers(file, 2, 16), atol=1e-6)
-
-
-def test_padding_that_others_read_stays_and_so_does_a_graph_without_convolutions(
-    tmp_path: Path,
-) -> None:
-    shared = same_padding("batch", 16)
-    shared.graph.output.append(
-        helper.make_tensor_value_info("padded", TensorProto.FLOAT, ["batch", 3, 18, 18])
+    config = ViTConfig(
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        image_size=32,
+        patch_size=8,
+        num_labels=5,
+        initializer_range=0.2,
     )
-    onnx.save(shared, tmp_path / "shared.onnx")
-    stored = read_model(tmp_path / "shared.onnx")
-    fold_shapes(stored)
-    assert "Pad" in {node.op_type for node in stored.proto.graph.node}
-    plain = same_padding("batch", 16)
-    del plain.graph.node[7:]
-    plain.graph.output[0].CopyFrom(
-        helper.make_tensor_value_info("padded", TensorProto.FLOAT, ["batch", 3, "h", "w"])
+    pixels = RANDOM.standard_normal((12, 3, 32, 32)).astype(np.float32)
+    return ViTForImageClassification(config), "image-classification", {"pixel_values": pixels}
+
+
+def decoder() -> tuple[object, str, dict[str, np.ndarray]]:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(
+        n_embd=32, n_layer=2, n_head=4, n_positions=32, vocab_size=50, initializer_range=0.2
     )
-    onnx.save(plain, tmp_path / "plain.onnx")
-    assert not fold_shapes(read_model(tmp_path / "plain.onnx"))
+    ids = RANDOM.integers(1, 50, (12, 16))
+    mask = (np.arange(16) < RANDOM.integers(4, 17, (12, 1))).astype(np.int64)
+    place = np.broadcast_to(np.arange(16), (12, 16))
+    data = {"input_ids": ids, "attention_mask": mask, "position_ids": place}
+    return GPT2LMHeadModel(config), "text-generation", data
+
+
+def write_onnx(module, task: str, data: dict[str, np.ndarray], path: Path, exporter: str) -> None:
+    import torch
+
+    if exporter == "optimum":
+        export_with_optimum(module, task, path, 17)
+        return
+    module.config.use_cache = False
+    example = {name: torch.from_numpy(np.array(array[:2])) for name, array in data.items()}
+    free = {0: "batch"} if "pixel_values" in data else {0: "batch", 1: "length"}
+    axes = dict.fromkeys(data, free)
+    export_module(module, Traced(example, axes, ("logits",)), path, 18)
+
+
+EXPORTERS = ("dynamo", *(["optimum"] if optimum_is_installed() else []))
+
+
+@pytest.mark.parametrize("exporter", EXPORTERS)
+@pytest.mark.parametrize(("shape", "linears"), [(vision, 1 + 2 * 6 + 1), (decoder, 2 * 4 + 1)])
+def test_all_its_layers_run_as_int8(shape, linears: int, exporter: str, tmp_path: Path) -> None:
+    import torch
+
+    torch.manual_seed(0)
+    module, task, data = shape()
+    module.eval()
+    write_onnx(module, task, data, tmp_path / "onnx" / "model.onnx", exporter)
+    candidate = Candidate(OnnxModel(tmp_path / "onnx" / "model.onnx"))
+    np.savez(tmp_path / "calib.npz", **data)
+    feed = {name: array[:1] for name, array in data.items()}
+    expected = open_session(candidate.model).run(None, feed)[0]
+    made = {
+        "static": Static(inputs=str(tmp_path / "calib.npz")),
+        "dynamic": Dynamic(),
+    }
+    for name, stage in made.items():
+        result = stage.apply(candidate, small_context(tmp_path / name))
+        model, decided = result.model, result.steps[-1].decisions
+        assert "unproven" not in decided  # made-up images are given the size that fits
+        found = coverage(model, [feed])
+        assert len(decided["int8_linears"]) == len(found.int8_linears)
+        left = [part.op for part in found.fp32_linears]
+        assert left == (["Conv"] if name == "dynamic" and shape is vision else [])
+        assert len(found.int8_linears) == linears - len(left)
+        given = open_session(model).run(None, feed)[0]
+        assert np.abs(expected - given).mean() < 0.1 * expected.std()
