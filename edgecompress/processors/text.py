@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from edgecompress.errors import DataError
 from edgecompress.processors.base import Array, Processor
 from edgecompress.reading import first_line, read_json, read_text
-from edgecompress.values import file_digest
+from edgecompress.values import Feed, file_digest
 
 Ids = NDArray[np.int64]
 
