@@ -1,0 +1,180 @@
+"""An image classifier in int8, ours beside ONNX Runtime's own quantizer: size, accuracy, speed.
+
+    python benchmarks/images.py --model DIR --data DIR
+
+`--model` holds EfficientNet-Lite0 as ``model.onnx``, with the names of its classes in
+``config.json``; `--data` images called ``NNN_….jpg`` by the number of their class. Every fourth
+image calibrates, of which nobody needs the label. All are then judged: top-1, top-5, and what is
+lost against fp32 with a paired bootstrap interval, also over the images that did not calibrate. All
+files are timed in one loop, inference by inference, on the same images and one thread.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import yaml
+
+from edgecompress.models.session import open_session
+from edgecompress.processors.image import ImageProcessor
+from edgecompress.targets.base import Clock
+from edgecompress.targets.inputs import InputSettings
+from edgecompress.targets.local import Local
+from edgecompress.targets.measure import time_candidates
+from edgecompress.tasks import task
+from edgecompress.tasks.compare import paired_bootstrap_drop
+from edgecompress.tasks.scoring import value_of
+from edgecompress.training.heads import class_names
+from edgecompress.values import Candidate, Example, Feed, OnnxModel, find
+
+CALIBRATES = 4
+"""Every fourth image."""
+TIMED = 8
+"""Images that are timed in turns."""
+KIND = task("image-classification")
+MB = 1e6
+PREPROCESSOR = {
+    "size": {"shortest_edge": 256}, "crop_size": 224, "resample": "bicubic", "do_rescale": False,
+    "image_mean": 127, "image_std": 128,
+}  # fmt: skip
+"""Of EfficientNet-Lite0: the middle of 0.875 of the shorter side, and (x - 127) / 128."""
+
+
+@dataclass
+class Row:
+    """A file and what was found out about it."""
+
+    title: str
+    model: Path
+    cells: list[str]
+
+
+def ours(place: Path, model: Path, labels: Sequence[str], files: Sequence[Path]) -> Path:
+    """Quantize as a person would, by a recipe."""
+    for name, chosen in (("some", files[::CALIBRATES]), ("all", files)):
+        with (place / f"{name}.csv").open("w", newline="", encoding="utf-8") as stream:
+            lines = [(str(file), labels[int(file.name[:3])]) for file in chosen]
+            csv.writer(stream).writerows([("image", "label"), *lines])
+    recipe = {
+        "name": "images", "task": KIND.name, "model": str(model), "labels": list(labels),
+        "preprocessor": PREPROCESSOR,
+        "data": {"format": "csv", "root": str(place), "train": "some.csv",
+                 "validation": "some.csv", "test": "all.csv", "seen_test": "accept"},
+        "stages": ["quantize.static"],
+        "profile": {"min_duration_ms": 100, "warmup_ms": 0, "max_warmup_ms": 50, "attempts": 1,
+                    "cold_starts": 0, "min_count": 10},
+    }  # fmt: skip
+    (place / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    command = [sys.executable, "-m", "edgecompress", "run", str(place / "recipe.yaml")]
+    subprocess.run([*command, "-o", str(place / "ours")], check=True)
+    return place / "ours" / "bundle" / "model.onnx"
+
+
+def theirs(place: Path, model: Path, feeds: Sequence[Feed], **options: Any) -> Path:
+    """Quantize by ONNX Runtime's quantizer, pre-processed first, as its manual asks."""
+    from onnxruntime.quantization import CalibrationDataReader, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.feeds: Iterator[Feed] = iter(feeds)
+
+        def get_next(self) -> Feed | None:
+            return next(self.feeds, None)
+
+    place.mkdir()
+    quant_pre_process(str(model), str(place / "prepared.onnx"))
+    made = place / "model.onnx"
+    quantize_static(str(place / "prepared.onnx"), str(made), Reader(), **options)
+    return made
+
+
+def judged(rows: Sequence[Row], examples: Sequence[Example], processor: ImageProcessor,
+           labels: Sequence[str], seed: int) -> None:  # fmt: skip
+    """Fill in accuracy and what is lost; the first row is fp32."""
+    encoded = KIND.rows(examples, processor, labels)
+    apart = [number for number in range(len(examples)) if number % CALIBRATES]
+    reference = None
+    for row in rows:
+        session = open_session(OnnxModel(row.model))
+        name = session.get_inputs()[0].name
+        outputs = [session.run(None, {name: one.feed[name][None]})[0][0] for one in encoded]
+        found = KIND.decode(outputs, encoded)
+        reference = reference or found
+        values = [value_of(one, found, examples, labels)[0] for one in KIND.metrics[:2]]
+        row.cells += [f"{100 * value:.1f}" for value in values]
+        for numbers in (range(len(examples)), apart):
+            parts = (reference.part(numbers), found.part(numbers))
+            some = [examples[number] for number in numbers]
+            lost = paired_bootstrap_drop(KIND.metrics[0], *parts, some, seed)
+            row.cells.append("{:.1f} ({:.1f} to {:.1f})".format(*(100 * one for one in lost)))
+
+
+def timed(rows: Sequence[Row], feeds: Sequence[Feed], place: Path, seconds: float) -> None:
+    """Fill in times, all models in one loop."""
+    items = {f"{n}/{name}": one for n, feed in enumerate(feeds) for name, one in feed.items()}
+    np.savez(place / "timed.npz", **items)  # type: ignore[arg-type]
+    candidates = [Candidate(OnnxModel(row.model)) for row in rows]
+    clock = Clock(threads=1, min_duration_ms=seconds * 1e3, min_count=5 * len(feeds))
+    inputs = InputSettings(file=place / "timed.npz")
+    found = time_candidates(candidates, (), clock, Local(), inputs=inputs)
+    for index, row in enumerate(rows):
+        p50 = find(found.latencies(index), "latency_p50")
+        ratio = found.speedup(0, index, "fp32")
+        assert p50 is not None
+        interval = " ({:.2f}–{:.2f})".format(*ratio.interval) if ratio.interval else ""
+        row.cells += [f"{p50.value:.2f}", f"{ratio.value:.2f}×{interval}"]
+        for reason in filter(None, (p50.invalid, ratio.invalid)):
+            row.cells[-1] += " not valid"
+            click.echo(f"{row.title}: {reason}", err=True)
+
+
+@click.command(help=__doc__)
+@click.option("--model", type=click.Path(path_type=Path, exists=True), required=True)
+@click.option("--data", type=click.Path(path_type=Path, exists=True), required=True)
+@click.option("--seconds", default=30.0, help="Of interleaved timing.")
+@click.option("--seed", default=0, help="Of the bootstrap.")
+def main(model: Path, data: Path, seconds: float, seed: int) -> None:
+    """Run."""
+    logging.disable(logging.WARNING)  # ONNX Runtime's quantizer advises at each call
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    named = config.get("id2label") or dict(enumerate(config["labels"]))
+    labels = class_names({"id2label": named})
+    files, graph = sorted(data.glob("*.jpg")), model / "model.onnx"
+    examples = [Example({"image": file}, labels[int(file.name[:3])]) for file in files]
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        rows = [Row("fp32", graph, []), Row("edgecompress, quantize.static",
+                ours(place, graph, labels, files), [])]  # fmt: skip
+        processor = ImageProcessor.load(place / "ours" / "bundle" / "preprocessor")
+        name = processor.input_names[0]
+        feeds: list[Feed] = [{name: processor.values(file)[None]} for file in files]
+        for title, options in (("its defaults", {}), ("per channel", {"per_channel": True})):
+            made = theirs(place / title, graph, feeds[::CALIBRATES], **options)
+            rows.append(Row(f"onnxruntime.quantize_static, {title}", made, []))
+        for row in rows:
+            size = row.model.stat().st_size
+            row.cells += [f"{size / MB:.2f}", f"{graph.stat().st_size / size:.2f}×"]
+        judged(rows, examples, processor, labels, seed)
+        timed(rows, feeds[:: len(feeds) // TIMED][:TIMED], place, seconds)
+    heads = ["", "MB", "smaller", "top-1", "top-5", "top-1 lost, all", "top-1 lost, not calibrated",
+             "ms, p50", "faster"]  # fmt: skip
+    print("| " + " | ".join(heads) + " |\n|---|" + "--:|" * (len(heads) - 1))
+    for row in rows:
+        print("| " + " | ".join([row.title, *row.cells]) + " |")
+    print(f"\n{len(files)} images, {len(files[::CALIBRATES])} of which calibrated.")
+
+
+if __name__ == "__main__":
+    main()
