@@ -48,6 +48,10 @@ class ImagesData(DrawnData):
         """Say whether a split has folders of its own."""
         return bool(getattr(self, split))
 
+    def offers(self, split: Split) -> bool:
+        """Say whether a split has folders, or is drawn from those of train."""
+        return self.has_own("train" if self.is_drawn(split) else split)
+
     def own(self, split: Split, group: str | None = None) -> Iterator[tuple[Example, str]]:  # noqa: ARG002
         """Read the images of a split, in the order of their classes and names."""
         folders = self._folders(split)
