@@ -11,7 +11,7 @@ from edgecompress.errors import DataError
 from edgecompress.tables.base import Table
 from edgecompress.tables.cells import as_label, as_number, as_tags, as_text, as_words
 from edgecompress.values import Example
-from edgecompress.words import did_you_mean, shortened
+from edgecompress.words import did_you_mean, listed, shortened
 
 NAMES: Mapping[str, tuple[str, ...]] = {
     "text": (
@@ -284,4 +284,4 @@ def _missing(table: Table, name: str, hint: str) -> DataError:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return shortened(" and ".join(map(repr, names)), 200)
+    return shortened(listed([repr(name) for name in names]), 200)
