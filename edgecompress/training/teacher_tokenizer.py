@@ -15,18 +15,21 @@ from edgecompress.surgery.families import find_family
 from edgecompress.surgery.onnx_export import input_names
 
 SEGMENTS = "token_type_ids"
+SETTINGS = {"lowercase", "strip_accents", "handle_chinese_chars", "add_prefix_space"}
+"""What tokenizer_config.json may say otherwise than tokenizer.json, and then counts."""
 
 
 def read_tokenizer(source: Path) -> Any:
     """Read a checkpoint's tokenizer as a fast one; no code of its own is ever run.
+
+    A ``tokenizer.json`` is taken as it is. Transformers 5 takes its pieces only, and makes the rest
+    anew as the class does that belongs to the model.
 
     Raises
     ------
     DataError
         When there is none, it is damaged, or transformers cannot make a fast one of it.
     """
-    from transformers import AutoTokenizer
-
     if not has_tokenizer(source):
         raise DataError(
             "the teacher's directory has no tokenizer (tokenizer.json, vocab.txt or a "
@@ -34,7 +37,7 @@ def read_tokenizer(source: Path) -> Any:
             file=source,
         )
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True, trust_remote_code=False)
+        tokenizer = _read(source)
     except Exception as error:  # noqa: BLE001 - tokenizers raises bare Exception on damaged files
         cause = " ".join(str(error).split())[:200]
         raise DataError(f"the tokenizer of {source.name!r} cannot be read ({cause})") from None
@@ -44,6 +47,46 @@ def read_tokenizer(source: Path) -> Any:
             "a fast tokenizer is needed"
         )
     return tokenizer
+
+
+def _read(source: Path) -> Any:
+    from tokenizers import Tokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    file = source / "tokenizer.json"
+    try:
+        found = AutoTokenizer.from_pretrained(source, use_fast=True, trust_remote_code=False)
+    except Exception:
+        if not file.is_file():
+            raise
+        return PreTrainedTokenizerFast.from_pretrained(source)  # of another class's kind
+    if not file.is_file() or not found.is_fast:
+        return found
+    stored = Tokenizer.from_file(str(file))
+    if _way(stored) == _way(found.backend_tokenizer):
+        return found
+    known = stored.get_vocab()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=stored,
+        model_max_length=found.model_max_length,
+        model_input_names=found.model_input_names,
+        **{k: v for k, v in found.special_tokens_map.items() if isinstance(v, str) and v in known},
+    )
+
+
+def _way(tokenizer: Any) -> Any:
+    """Give how a tokenizer makes pieces of a text, but for what its settings may change."""
+    document = json.loads(tokenizer.to_str())
+    model = {k: v for k, v in document["model"].items() if k not in {"vocab", "merges"}}
+    return model, [_without_settings(document[part]) for part in ("normalizer", "pre_tokenizer")]
+
+
+def _without_settings(part: Any) -> Any:
+    if isinstance(part, list):
+        return [_without_settings(each) for each in part]
+    if not isinstance(part, dict):
+        return part
+    return {k: _without_settings(v) for k, v in part.items() if k not in SETTINGS}
 
 
 def write_tokenizer(tokenizer: Any, module: Any, folder: Path) -> None:
@@ -102,6 +145,8 @@ def _write(tokenizer: Any, folder: Path, longest: int, names: Sequence[str]) -> 
     document = json.loads(file.read_text(encoding="utf-8"))
     document["model_max_length"] = longest
     document["model_input_names"] = list(names)
+    if document.get("tokenizer_class") == "TokenizersBackend":  # its name before transformers 5
+        document["tokenizer_class"] = "PreTrainedTokenizerFast"
     for key in ("max_length", "name_or_path", "truncation_strategy", "stride"):
         document.pop(key, None)
     text = json.dumps(document, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
