@@ -28,6 +28,9 @@ CALIBRATION, TIMED, JUDGED = 64, 40, 32
 RECIPE = Path(__file__).parent.parent / "models" / "masakhaner-minilm.yaml"
 OPSET = 18
 VOCABULARY = 50257
+EXPORTED = "exported.txt"
+"""Beside a model: by what it was exported."""
+NAMES = {"optimum": "Optimum's export", "dynamo": "plain dynamo export"}
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class Subject:
         Holds ``model.onnx``, and the ``config.json`` of a transformer.
     calibration, timed, judged : list of dict
         Inputs of one inference each, batch axis included.
+    exported : str
+        By what the model was exported.
     metric : str
         What `judge` gives; empty where there are no labels.
     judge : callable or None
@@ -52,6 +57,7 @@ class Subject:
     calibration: list[Feed]
     timed: list[Feed]
     judged: list[Feed]
+    exported: str
     metric: str = ""
     judge: Judge | None = None
 
@@ -105,14 +111,25 @@ def rows(name: str, values: np.ndarray) -> list[Feed]:
     return [{name: values[k : k + 1]} for k in range(len(values))]
 
 
-def export(module: Any, folder: Path, task: str) -> None:
-    """Export a transformer with Optimum, beside its configuration."""
-    from optimum.exporters.onnx import onnx_export_from_model
+def export(module: Any, folder: Path, task: str, feed: Feed) -> None:
+    """Export a transformer beside its configuration, with Optimum where it is installed."""
+    import torch
 
-    quiet = contextlib.redirect_stderr(io.StringIO())
-    with warnings.catch_warnings(), quiet, contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        onnx_export_from_model(module, folder, task=task, opset=OPSET, do_validation=False)
+    from edgecompress.quantization.graphs.exporting import export_graph
+    from edgecompress.surgery.dynamo_export import Traced
+    from edgecompress.surgery.onnx_export import choose_exporter
+
+    free = {0: "batch_size"} | ({} if "pixel_values" in feed else {1: "sequence_length"})
+    example = {name: torch.from_numpy(np.repeat(value, 2, 0)) for name, value in feed.items()}
+    traced = Traced(example, dict.fromkeys(feed, free), ("logits",))
+    aside = folder / "exported"
+    exporter = choose_exporter(module, task)
+    export_graph(module, task, aside / "model.onnx", exporter, OPSET, traced)
+    for file in aside.iterdir():
+        file.rename(folder / file.name)
+    aside.rmdir()
+    module.config.save_pretrained(folder)
+    (folder / EXPORTED).write_text(NAMES[exporter])
 
 
 def make_cnn(folder: Path, given: Given) -> Subject:
@@ -187,7 +204,7 @@ def make_cnn(folder: Path, given: Given) -> Subject:
     trained = labels is not None
     return Subject(
         f"CNN, 7 residual blocks, 32 × 32, {'trained' if trained else 'random weights'}",
-        folder, feeds[held : held + CALIBRATION], judged[:TIMED], judged,
+        folder, feeds[held : held + CALIBRATION], judged[:TIMED], judged, "PyTorch's export",
         "accuracy, %" if trained else "", accuracy if trained else None,
     )  # fmt: skip
 
@@ -226,21 +243,21 @@ def make_vit(folder: Path, given: Given) -> Subject:
     import torch
     from transformers import ViTConfig, ViTForImageClassification
 
-    if not (folder / "model.onnx").exists():
-        torch.manual_seed(0)
-        config = ViTConfig(hidden_size=384, num_hidden_layers=6, num_attention_heads=6,
-                           intermediate_size=1536, num_labels=1000)  # fmt: skip
-        module = ViTForImageClassification._from_config(config, attn_implementation="eager")
-        export(module.eval(), folder, "image-classification")
     total = CALIBRATION + JUDGED
     if given.images is not None:
         pixels = resized(read_images(given.images)[0][:total], 224)
     else:
         pixels = made_up_images(total, 224)
     feeds = rows("pixel_values", normalized(pixels))
+    if not (folder / "model.onnx").exists():
+        torch.manual_seed(0)
+        config = ViTConfig(hidden_size=384, num_hidden_layers=6, num_attention_heads=6,
+                           intermediate_size=1536, num_labels=1000)  # fmt: skip
+        module = ViTForImageClassification._from_config(config, attn_implementation="eager")
+        export(module.eval(), folder, "image-classification", feeds[0])
     held = feeds[:JUDGED]
     title = "ViT, 6 layers of 384, 224 × 224, random weights"
-    return Subject(title, folder, feeds[JUDGED:], held[:16], held)
+    return Subject(title, folder, feeds[JUDGED:], held[:16], held, exported(folder))
 
 
 def make_gpt2(folder: Path, given: Given) -> Subject:  # noqa: ARG001
@@ -248,11 +265,6 @@ def make_gpt2(folder: Path, given: Given) -> Subject:  # noqa: ARG001
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    if not (folder / "model.onnx").exists():
-        torch.manual_seed(0)
-        config = GPT2Config(n_embd=384, n_layer=6, n_head=6, vocab_size=VOCABULARY, use_cache=False)
-        module = GPT2LMHeadModel._from_config(config, attn_implementation="eager")
-        export(module.eval(), folder, "text-generation")
     random = np.random.default_rng(0)
     feeds = []
     for _ in range(CALIBRATION + JUDGED):
@@ -260,8 +272,14 @@ def make_gpt2(folder: Path, given: Given) -> Subject:  # noqa: ARG001
         place = np.arange(ids.shape[1], dtype=np.int64)[None]
         feed = {"input_ids": ids, "attention_mask": np.ones_like(ids), "position_ids": place}
         feeds.append(feed)
+    if not (folder / "model.onnx").exists():
+        torch.manual_seed(0)
+        config = GPT2Config(n_embd=384, n_layer=6, n_head=6, vocab_size=VOCABULARY, use_cache=False)
+        module = GPT2LMHeadModel._from_config(config, attn_implementation="eager")
+        export(module.eval(), folder, "text-generation", feeds[0])
     title = f"GPT-2, 6 layers of 384, {VOCABULARY:,} pieces, 16–96 tokens, random weights"
-    return Subject(title, folder, feeds[JUDGED:], feeds[:JUDGED], feeds[:JUDGED])
+    held = feeds[:JUDGED]
+    return Subject(title, folder, feeds[JUDGED:], held, held, exported(folder))
 
 
 def make_bert(folder: Path, given: Given) -> Subject:
@@ -290,6 +308,7 @@ def make_bert(folder: Path, given: Given) -> Subject:
         if not (folder / "model.onnx").exists():
             shutil.copy(plain.model.path, folder / "model.onnx")
             shutil.copy(Path(given.model) / "config.json", folder)
+            (folder / EXPORTED).write_text(NAMES[plain.steps[-1].decisions["exporter"]])
         specs = input_specs(open_session(plain.model))
         few = training[:: len(training) // CALIBRATION][:CALIBRATION]
         learned, judged = encode_rows(plain, few), encode_rows(plain, validation)
@@ -306,9 +325,16 @@ def make_bert(folder: Path, given: Given) -> Subject:
         [typed_feed(learned, [k], specs) for k in range(len(learned.lengths))],
         [feeds[k] for k in spread([_tokens(feed) for feed in feeds], TIMED)],
         feeds,
+        exported(folder),
         f"{judged.task.metrics[0].name}, %",
         primary,
     )
+
+
+def exported(folder: Path) -> str:
+    """Say by what the model of a folder was exported; a folder of older days does not know."""
+    file = folder / EXPORTED
+    return file.read_text() if file.exists() else "—"
 
 
 def _tokens(feed: Mapping[str, np.ndarray]) -> int:

@@ -121,12 +121,12 @@ def ours_static(work: Work) -> list[str]:
     return ours(work, "--scheme", "static", "--data", str(work.samples))
 
 
-def ort_quantizer(scheme: str) -> Callable[[Work], list[str]]:
+def ort_quantizer(python: Path, scheme: str) -> Callable[[Work], list[str]]:
     """Give the command of Optimum's quantizer."""
 
     def command(work: Work) -> list[str]:
         given = [str(work.model), str(work.samples), str(work.out)]
-        return [sys.executable, "-c", ORT_QUANTIZER, *given, scheme, work.kind]
+        return [str(python), "-c", ORT_QUANTIZER, *given, scheme, work.kind]
 
     return command
 
@@ -175,14 +175,15 @@ def olive_static(python: Path) -> Callable[[Work], list[str]]:
     return command
 
 
-def tools(olive: Path | None) -> list[Tool]:
-    """Give all quantizers, Olive's where there is a Python that has it."""
+def tools(optimum: Path | None, olive: Path | None) -> list[Tool]:
+    """Give all quantizers, Optimum's and Olive's where there is a Python that has them."""
     found = [
         Tool("edgecompress", "dynamic", ours),
         Tool("edgecompress", "static", ours_static),
-        Tool("ORTQuantizer", "dynamic", ort_quantizer("dynamic")),
-        Tool("ORTQuantizer", "static", ort_quantizer("static")),
     ]
+    if optimum is not None:
+        schemes = ("dynamic", "static")
+        found += [Tool("ORTQuantizer", each, ort_quantizer(optimum, each)) for each in schemes]
     if olive is not None:
         words = ("--algorithm", "rtn", "--precision", "int8", "--implementation", "ort")
         found += [

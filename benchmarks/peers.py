@@ -1,11 +1,11 @@
 """Four ONNX models through ours and two other quantizers, side by side: size, speed, error, cost.
 
-Run ``python benchmarks/peers.py --model DIR --data DIR --images ZIP --olive PYTHON``. A small
-CNN, a ViT, the BERT given and a GPT-2 are quantized by ``edgecompress quantize``, by Optimum's
-ORTQuantizer and by Microsoft Olive (in an environment of its own), each in fresh processes that
-take turns. All results are then timed in one loop, inference by inference, on the same inputs, with
-ONNX Runtime's default session on one thread. ``--only`` takes one model, ``--keep`` a folder that
-keeps the fp32 models for the next time.
+Run ``python benchmarks/peers.py --model DIR --data DIR --images ZIP --optimum PYTHON --olive
+PYTHON``. A small CNN, a ViT, the BERT given and a GPT-2 are quantized by ``edgecompress quantize``,
+by Optimum's ORTQuantizer (of this environment where it has that) and by Microsoft Olive, each in
+fresh processes that take turns. All results are then timed in one loop, inference by inference, on
+the same inputs, with ONNX Runtime's default session on one thread. ``--only`` takes one model,
+``--keep`` a folder that keeps the fp32 models for the next time.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import platform
 import shutil
 import statistics
 import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from peer_tools import Cost, Tool, Work, tools, watched
 
 from edgecompress.models.session import open_session
 from edgecompress.report.environment import CPU_FLAGS
+from edgecompress.surgery.onnx_export import optimum_is_installed
 from edgecompress.targets.agent.kernel import cpuinfo
 from edgecompress.targets.base import Clock
 from edgecompress.targets.inputs import InputSettings
@@ -35,12 +37,12 @@ from edgecompress.targets.measure import time_candidates
 from edgecompress.values import Candidate, OnnxModel, find
 
 MB = 1e6
-LIBRARIES = ("edgecompress", "onnxruntime", "onnx", "optimum-onnx", "torch", "numpy")
+LIBRARIES = ("edgecompress", "onnxruntime", "onnx", "transformers", "torch", "numpy")
 
 
 @dataclass
 class Row:
-    """A line of the table: what a tool made, and what was found out about it."""
+    """A line of the table: what a tool made, or an exporter, and what was found out about it."""
 
     tool: Tool | None
     folder: Path
@@ -51,11 +53,12 @@ class Row:
     distance: float = 0.0
     latency: str = ""
     speedup: str = ""
+    exported: str = ""
 
     @property
     def title(self) -> str:
         """Tool and scheme."""
-        return f"{self.tool.name} | {self.tool.scheme}" if self.tool else "— | fp32"
+        return f"{self.tool.name} | {self.tool.scheme}" if self.tool else f"{self.exported} | fp32"
 
     @property
     def size(self) -> int:
@@ -178,15 +181,17 @@ def table(rows: Sequence[Row], subject: Subject) -> str:
     return "\n".join(lines)
 
 
-def ground(olive: Path | None) -> str:
+def ground(optimum: Path | None, olive: Path | None) -> str:
     """Say which processor and which versions."""
     info = cpuinfo()
     flags = [flag for flag in CPU_FLAGS if flag in info.get("flags", "").split()]
     names = [f"{name} {version(name)}" for name in LIBRARIES]
-    if olive is not None:
-        ask = "from importlib.metadata import version as v; print(v('olive-ai'), v('onnxruntime'))"
-        done = subprocess.run([str(olive), "-c", ask], capture_output=True, text=True, check=True)
-        names.append("olive-ai {} (with onnxruntime {})".format(*done.stdout.split()))
+    for python, name in ((optimum, "optimum-onnx"), (olive, "olive-ai")):
+        if python is not None:
+            ask = "from importlib.metadata import version as v; print(v({!r}), v('onnxruntime'))"
+            command = [str(python), "-c", ask.format(name)]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            names.append("{} {} (with onnxruntime {})".format(name, *done.stdout.split()))
     cpu = f"{info.get('model name', platform.machine())}: {' '.join(flags)}"
     return f"{cpu}\nPython {platform.python_version()}, {', '.join(names)}"
 
@@ -198,6 +203,11 @@ def ground(olive: Path | None) -> str:
     "--images",
     type=click.Path(path_type=Path, exists=True),
     help="Zip of train/CLASS/IMAGE, 32 × 32, to train the CNN on; else random weights.",
+)
+@click.option(
+    "--optimum",
+    type=click.Path(path_type=Path, exists=True),
+    help="Python of an environment that has Optimum, where this one has not.",
 )
 @click.option(
     "--olive",
@@ -212,6 +222,7 @@ def main(
     model: str | None,
     data: str | None,
     images: Path | None,
+    optimum: Path | None,
     olive: Path | None,
     only: tuple[str, ...],
     repeats: int,
@@ -219,18 +230,22 @@ def main(
     keep: Path | None,
 ) -> None:
     """Quantize with every tool and print a table for each model."""
-    olive = olive.absolute() if olive else None  # not resolved: a link is the environment
-    click.echo(ground(olive))
-    if olive is None:
-        click.echo("Olive is left out: no --olive was given")
+    if optimum is None and optimum_is_installed():
+        optimum = Path(sys.executable)
+    # Not resolved: a link is the environment.
+    optimum, olive = (python.absolute() if python else None for python in (optimum, olive))
+    click.echo(ground(optimum, olive))
+    for name, python in (("optimum", optimum), ("olive", olive)):
+        if python is None:
+            click.echo(f"{name.title()} is left out: no --{name} was given")
     with tempfile.TemporaryDirectory(prefix="edgecompress-peers-") as name:
         for kind in only or MAKERS:
             folder = (keep.absolute() if keep else Path(name) / "models") / kind
             folder.mkdir(parents=True, exist_ok=True)
             subject = MAKERS[kind](folder, Given(model, data, images))
             place = Path(name) / kind
-            plain = Row(None, folder, model=folder / "model.onnx")
-            made = [Row(t, place / str(k)) for k, t in enumerate(tools(olive))]
+            plain = Row(None, folder, model=folder / "model.onnx", exported=subject.exported)
+            made = [Row(t, place / str(k)) for k, t in enumerate(tools(optimum, olive))]
             quantize(made, subject, kind, place, repeats)
             rows = [plain, *made]
             judge(rows, subject)

@@ -36,22 +36,28 @@ MB = 1_000_000
 
 def make_model(
     path: Path, layers: int, hidden: int, heads: int, vocabulary: int, positions: int
-) -> None:
-    """Export a random BERT for token classification; in a process of its own, as it needs torch."""
+) -> str:
+    """Export a random BERT for token classification; in a process of its own, as it needs torch.
+
+    Give the exporter's name: Optimum's where it is installed.
+    """
     code = f"""
 import torch
+from pathlib import Path
 from transformers import BertConfig, BertForTokenClassification
-from optimum.exporters.onnx import onnx_export_from_model
+from edgecompress.quantization.graphs.exporting import export_graph
+from edgecompress.surgery.onnx_export import choose_exporter
 torch.manual_seed(0)
 config = BertConfig(vocab_size={vocabulary}, hidden_size={hidden}, num_hidden_layers={layers},
     num_attention_heads={heads}, intermediate_size={4 * hidden}, num_labels=9,
     max_position_embeddings={positions})
 module = BertForTokenClassification._from_config(config, attn_implementation="eager").eval()
-onnx_export_from_model(module, {str(path.parent)!r}, task="token-classification", opset=18,
-    do_validation=False)
-print(sum(p.numel() for p in module.parameters()))
+exporter = choose_exporter(module, "token-classification")
+export_graph(module, "token-classification", Path({str(path)!r}), exporter)
+print(exporter)
 """
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return done.stdout.splitlines()[-1]
 
 
 def run_case(case: str, model: Path, folder: Path, length: int) -> None:
@@ -186,11 +192,14 @@ def main(
         click.echo(json.dumps({"peak_bytes": peak_bytes(), "seconds": seconds}))
         return
     with tempfile.TemporaryDirectory(prefix="edgecompress-") as name:
+        by = ""
         if model is None:
-            model = Path(name) / "model.onnx"
-            make_model(model, layers, hidden, heads, vocabulary, positions)
+            model = Path(name) / "made" / "model.onnx"
+            exporter = make_model(model, layers, hidden, heads, vocabulary, positions)
+            by = f", exported by {exporter}"
         size = model.stat().st_size
-        click.echo(f"fp32 model of {size / MB:.0f} MB, {size / 4 / MB:.0f} million parameters\n")
+        million = size / 4 / MB
+        click.echo(f"fp32 model of {size / MB:.0f} MB, {million:.0f} million parameters{by}\n")
         click.echo("| fresh process | peak memory | of one fp32 inference | seconds |")
         click.echo("|---|---:|---:|---:|")
         found = {each: peak_of(each, model, length) for each in CASES}

@@ -5,8 +5,9 @@ wheels only, with their sizes on disk and whether predicting imports them at all
 
 ``python benchmarks/runtime.py --model DIR`` makes a fresh environment with the base install and
 nothing else, and takes turns: a process of it imports edgecompress and answers one text, a process
-of this environment does the same with Optimum's ``ORTModelForTokenClassification`` and the pipeline
-of transformers, on the same ONNX file. DIR is a bundle, or a checkpoint that one is made of.
+of an environment that has Optimum (this one, or ``--optimum PYTHON``) does the same with its
+``ORTModelForTokenClassification`` and the pipeline of transformers, on the same ONNX file. DIR is a
+bundle, or a checkpoint that one is made of.
 
 ``--texts FILE`` (one a line) adds how many texts a second batches of several sizes answer, and
 whether they change answers.
@@ -33,6 +34,7 @@ import click
 
 from edgecompress.bundle import load_manifest, write_bundle
 from edgecompress.intervals import interval_ranks
+from edgecompress.surgery.onnx_export import optimum_is_installed
 from edgecompress.targets.local import machine_lock
 from edgecompress.values import Candidate
 
@@ -211,16 +213,19 @@ def run_once(command: Sequence[str]) -> dict[str, Any]:
     return {**report, "process_s": took}
 
 
-def first_answers(model: Path, folder: Path, repeats: int, text: str) -> bool:
-    """Let both take turns, in a fresh process each."""
+def first_answers(model: Path, folder: Path, repeats: int, text: str, optimum: Path | None) -> bool:
+    """Let both take turns, in a fresh process each; without Optimum ours runs alone."""
     bundle = bundle_of(model, folder)
     python = fresh_environment(folder)
     ways = {
         "edgecompress, base install": [str(python), "-I", "-c", OURS + REPORT, str(bundle), text],
-        "Optimum's ORTModel, pipeline": [
-            sys.executable, "-c", OPTIMUM + REPORT, str(optimum_folder(bundle, folder)), text,
-        ],
-    }  # fmt: skip
+    }
+    if optimum is None:
+        click.echo("Optimum is not installed here: give --optimum, or it is left out")
+    else:
+        place = str(optimum_folder(bundle, folder))
+        command = [str(optimum), "-c", OPTIMUM + REPORT, place, text]
+        ways["Optimum's ORTModel, pipeline"] = command
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in ways}
     for repeat in range(-2, repeats):  # the first two fill the page cache and write bytecode
         for name in (*ways,) if repeat % 2 else reversed((*ways,)):
@@ -295,17 +300,30 @@ def batches(bundle: Path, file: Path, repeats: int) -> None:
 @click.option("--repeats", default=15, show_default=True, help="Processes, at least 6.")
 @click.option("--text", default=TEXT, show_default=True, help="What is asked.")
 @click.option(
+    "--optimum",
+    type=click.Path(path_type=Path, exists=True),
+    help="Python of an environment that has Optimum, where this one has not.",
+)
+@click.option(
     "--texts",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Texts for batches, one a line.",
 )
 def main(
-    list_sizes: bool, python: str, model: Path | None, repeats: int, text: str, texts: Path | None
+    list_sizes: bool,
+    python: str,
+    model: Path | None,
+    repeats: int,
+    text: str,
+    optimum: Path | None,
+    texts: Path | None,
 ) -> None:
     """Measure what answering costs; exit with 1 where a bound is not kept."""
     if not (list_sizes or model):
         raise click.UsageError("give --sizes, or --model with a bundle")
     held = True
+    if optimum is None and optimum_is_installed():
+        optimum = Path(sys.executable)
     with tempfile.TemporaryDirectory(prefix="edgecompress-") as name:
         folder = Path(name)
         if list_sizes:
@@ -314,7 +332,9 @@ def main(
         if model and texts:
             batches(bundle_of(model.resolve(), folder), texts, repeats)
         elif model:
-            held &= first_answers(model.resolve(), folder, repeats, text)
+            # Not resolved: a link is the environment.
+            python_of = optimum.absolute() if optimum else None
+            held &= first_answers(model.resolve(), folder, repeats, text, python_of)
     sys.exit(0 if held else 1)
 
 
