@@ -51,7 +51,7 @@ class Context:
     teacher : Candidate or None
         The untouched teacher, a `TorchModel`.
     reference : Candidate or None
-        The teacher's stock fp32 export (an `OnnxModel`): what ratios are measured against. Only
+        The teacher's fp32 export (an `OnnxModel`): what ratios are measured against. Only
         observers are given it.
     measure : callable
         Times ONNX candidates interleaved in one job on this machine. Gives for each of them

@@ -70,7 +70,7 @@ def _plan(found: RunPlan) -> Iterator[str]:
     for name, chain in zip(found.names, found.recipe.chains, strict=True):
         yield (f"  {name}")
         yield (f"      {' → '.join(use.label for use in chain) or 'the model as it is'}")
-    yield ("references: teacher in PyTorch, its stock export (onnx-fp32), the same tuned")
+    yield ("references: teacher in PyTorch, its fp32 export (onnx-fp32), the same tuned")
     for one in found.targets:
         yield from _target(one, found.recipe)
     for limit in found.recipe.budget:

@@ -210,7 +210,7 @@ def check_order(
 
 
 def export_use() -> StageUse:
-    """Give the stock export: the stage `export` with its defaults."""
+    """Give the fp32 export: the stage `export` with its defaults."""
     stage = stage_class("export")()
     if not isinstance(stage, Transform):
         raise StageError("export must be a transform")

@@ -231,7 +231,7 @@ def profile_models(
     Parameters
     ----------
     recipes : sequence of Recipe
-        With a teacher, times are also taken against its stock export.
+        With a teacher, times are also taken against its fp32 export.
     store : Path or None
         The default one when None.
     reporter : Reporter

@@ -59,7 +59,7 @@ def method(result: RunResult, facts: Facts, row: Row) -> Iterator[str]:
             f"bootstrap{drawn}."
         )
     for target in facts.targets:
-        yield from _timed(row, target)
+        yield from _timed(row, target, facts.exported)
     here = result.environment
     if not facts.several and here.get("cpu"):
         cpu = here["cpu"].get("model") if isinstance(here["cpu"], Mapping) else here["cpu"]
@@ -82,7 +82,7 @@ def _answered(row: Row, facts: Facts, target: str) -> bool:
     return any(one.target == target and one.metric == facts.primary for one in row.measurements)
 
 
-def _timed(row: Row, target: str) -> Iterator[str]:
+def _timed(row: Row, target: str, exported: str) -> Iterator[str]:
     time = find(row.measurements, "latency_p50", target=target)
     if time is not None and time.samples:
         said = time.conditions
@@ -99,8 +99,8 @@ def _timed(row: Row, target: str) -> Iterator[str]:
             )
             parts.append(f"{inputs} inputs{lengths}")
         yield (
-            f"Times on {words.plain(target)}: {', '.join(parts)}, interleaved with the stock fp32 "
-            "export, so that the ratio is not of two readings from different minutes."
+            f"Times on {words.plain(target)}: {', '.join(parts)}, interleaved with the {exported} "
+            "fp32 export, so that the ratio is not of two readings from different minutes."
         )
     memory = find(row.measurements, "peak_memory", target=target)
     if memory is not None and memory.samples:

@@ -18,7 +18,7 @@ from edgecompress.tasks import task, task_names
 from edgecompress.values import Measurement, Step, find
 
 REFERENCE = "onnx-fp32"
-"""The teacher's stock fp32 export: what every ratio is measured against."""
+"""The teacher's fp32 export: what every ratio is measured against."""
 TUNED = "onnx-fp32-tuned"
 HERE = "local"
 """The machine that ran the recipe, as measurements name it."""
@@ -66,6 +66,13 @@ class Facts:
     def several(self) -> bool:
         """Whether a number must say where it holds: there is another target than this machine."""
         return bool(set(self.targets) - {HERE})
+
+    @property
+    def exported(self) -> str:
+        """Say how the reference was exported: as Optimum does, or plainly by PyTorch."""
+        steps = self.reference.steps if self.reference else ()
+        plain = any(step.decisions.get("exporter") == "dynamo" for step in steps)
+        return "plain dynamo" if plain else "stock"
 
     @property
     def where(self) -> str:

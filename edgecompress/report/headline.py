@@ -87,7 +87,7 @@ def _gains(facts: Facts) -> str:
     fast = speedup(row, facts.target)
     if fast is not None and not fast.invalid:
         gained.append(_comparison(fast.value, "faster", "slower") + facts.where)
-    sentence = f"{' and '.join(gained)} than the stock fp32 export" if gained else ""
+    sentence = f"{' and '.join(gained)} than the {facts.exported} fp32 export" if gained else ""
     lost = drop(row, facts, facts.split)
     if lost is not None and not lost.invalid and facts.primary is not None:
         word = "gained" if lost.value < 0 else "lost"

@@ -1,7 +1,7 @@
 """The table of all models of a run; pure.
 
-Accuracy is shown on the split named in the column's title, in points; ratios are against the stock
-fp32 export.
+Accuracy is shown on the split named in the column's title, in points; ratios are against the
+teacher's fp32 export.
 """
 
 from __future__ import annotations

@@ -110,17 +110,10 @@ def _sections(
         yield Section(title, tuple(inner), anchor, media)
 
 
-def _exported(facts: Facts) -> str:
-    """Say which export of the teacher is the reference."""
-    steps = [step for row in facts.rows if row.name == REFERENCE for step in row.steps]
-    plain = any(step.decisions.get("exporter") == "dynamo" for step in steps)
-    return "plain export by PyTorch (dynamo)" if plain else "stock export"
-
-
 def _models(result: RunResult, facts: Facts) -> Iterator[Block]:
     said = (
-        f"Ratios are against {name(REFERENCE)}, the teacher’s {_exported(facts)} in ONNX Runtime; "
-        "small figures are 95 % intervals."
+        f"Ratios are against {name(REFERENCE)}, the teacher’s {facts.exported} export in ONNX "
+        "Runtime; small figures are 95 % intervals."
     )
     if facts.primary and facts.split == "test":
         said += " Accuracy is in points on the test split, read once at the end; only validation "

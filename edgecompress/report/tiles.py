@@ -35,7 +35,7 @@ def _memory(facts: Facts, row: Row) -> Tile | None:
         return None
     sound = base is not None and not base.invalid and not found.invalid and found.value > 0
     gain = f"{words.times(base.value / found.value)}× less" if base and sound else ""
-    against = f"stock export {words.measured(base)}" if sound else ""
+    against = f"{facts.exported} export {words.measured(base)}" if sound else ""
     return _tile(
         "Peak memory", found, gain, " · ".join(filter(None, [against, facts.where.strip()]))
     )

@@ -96,7 +96,7 @@ def _setting(slice_: str | None, found: Iterable[Measurement | None]) -> str:
 
 
 def _kinds(facts: Facts, row: Row) -> Table | None:
-    """Compare the instructions of `row` with those of the stock export, by kind."""
+    """Compare the instructions of `row` with those of the reference, by kind."""
     rows = [row, *([facts.reference] if facts.reference else [])]
     every = [one for each in rows for one in each.measurements if one.metric == "instructions"]
     found = dict.fromkeys(str(one.slice).partition(":")[2] for one in every if one.slice)

@@ -1,6 +1,6 @@
 """``profile``: speed, cold start, memory, heat and energy of a candidate on a target.
 
-With a reference (the teacher's stock fp32 export) its time is taken in the same job, inference by
+With a reference (the teacher's fp32 export) its time is taken in the same job, inference by
 inference, which gives ``speedup``. The null model of every job gives ``harness_overhead``. What is
 measured under other settings than the first has a ``slice``: ``threads:4``, ``arena:off``,
 ``batch:8``, ``operator:MatMul``.
@@ -215,7 +215,7 @@ class _Measuring:
         reference = self.context.reference
         if self.context.teacher is None and reference and isinstance(reference.model, OnnxModel):
             return reference.model.path.name
-        return "stock fp32 export"
+        return "fp32 export"
 
     def _latency(self) -> list[Measurement]:
         timed = self._time(self.clock)

@@ -181,7 +181,7 @@ def test_a_table_is_sorted_by_pointer_and_keyboard(
 
 
 def test_the_reference_is_called_what_it_is(result: RunResult) -> None:
-    for exporter, told in (("optimum", "stock export"), ("dynamo", "plain export by PyTorch")):
+    for exporter, told in (("optimum", "stock export"), ("dynamo", "plain dynamo export")):
         steps = (Step("export", {}, {"exporter": exporter}, 1.0),)
         rows = [
             replace(row, steps=steps) if row.kind == "reference" else row for row in result.rows

@@ -31,7 +31,7 @@ def test_everything_that_a_budget_may_name(classifier: Candidate, tmp_path: Path
     wanted = {one.name for one in bounded() if one.needs in ("latency", "memory")}
     assert wanted | {"harness_overhead"} == set(found) | {"temperature"}  # not read everywhere
     assert found["latency_p50"].target == found["peak_memory"].target == "local"
-    assert found["speedup"].conditions["reference"] == "stock fp32 export"
+    assert found["speedup"].conditions["reference"] == "fp32 export"
     p99 = found["latency_p99"]
     assert (p99.interval is None) == (p99.samples < 368)  # fewer readings have no such interval
     assert p99.interval or p99.invalid

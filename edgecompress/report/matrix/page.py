@@ -42,7 +42,7 @@ def matrix_page(matrix: MatrixResult) -> blocks.Page:
     axes = "; ".join(f"{axis}: {', '.join(map(str, one))}" for axis, one in matrix.axes.items())
     said = (
         f"{axes}. Accuracy is in points on the test split of each cell, read once at the end; "
-        f"ratios are against {name('onnx-fp32')}, the teacher’s stock export of the same cell."
+        f"ratios are against {name('onnx-fp32')}, the teacher’s fp32 export of the same cell."
     )
     if any(group.of > 1 for group in (*middle, *found)):
         said += f" Figures are medians over the seeds (of a mean, over the {mean_axis(matrix)}s); "
