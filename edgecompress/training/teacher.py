@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -37,6 +38,9 @@ from edgecompress.training.heads import (
 from edgecompress.training.label_proposal import check_names
 from edgecompress.training.teacher_tokenizer import read_tokenizer, write_tokenizer
 from edgecompress.values import Candidate, TorchModel
+
+UNREADABLE = (SafetensorError, UnpicklingError)
+"""What readers of weights raise; transformers 5 hands a refused pickle on as it is."""
 
 
 def import_teacher(
@@ -199,7 +203,7 @@ def _module(
                 and next(iter(config.architectures or ()), "").endswith(head_names())
             ):
                 _renew_head(module)
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, *UNREADABLE) as error:
         raise DataError(
             f"the weights of the teacher {source.name!r} cannot be read ({_short(error)}); they "
             "must be safetensors that fit config.json (a pickle needs `trust: pickle`)"
