@@ -108,12 +108,12 @@ def vectors_written_out(
     """Do sentence-transformers' arithmetic in numpy on the body's own states, text by text."""
     import torch
     from safetensors.numpy import load_file
-    from transformers import AutoTokenizer
+    from tokenizers import Tokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     found = []
     for text in texts:
-        ids = tokenizer(text, return_tensors="pt")["input_ids"]
+        ids = torch.tensor([tokenizer.encode(text).ids])
         with torch.inference_mode():
             states = body(input_ids=ids, attention_mask=torch.ones_like(ids))
         tokens = states.last_hidden_state[0].numpy().astype(np.float64)
