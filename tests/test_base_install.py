@@ -145,7 +145,7 @@ def test_four_packages_are_all_that_answering_imports(
     needed = {"click", "numpy", "onnxruntime", "tokenizers"}
     left_out = set().union(*(tops for name, tops in folders.items() if name not in needed))
     left_out -= set().union(*(folders[name] for name in needed))
-    assert {"huggingface_hub", "requests", "tqdm", "yaml"} <= left_out
+    assert {"huggingface_hub", "httpx", "tqdm", "yaml"} <= left_out
     bundle = str(make_bundle(tagger))
     code = (
         "import sys\n"

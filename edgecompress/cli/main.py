@@ -84,6 +84,7 @@ def cli() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code; see `edgecompress.errors` for the codes."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # else it asks the hub for more
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     _quiet()
     if isinstance(sys.stdout, io.TextIOWrapper):
