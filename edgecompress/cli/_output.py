@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -74,6 +75,12 @@ def say_error(text: str, start: str = "edgecompress") -> None:
     """Say an error on standard error, in one line of bearable length."""
     line = printable(" ".join(text.split("\n")))
     click.echo(f"{start}: {shortened(line, LONGEST_MESSAGE)}", err=True)
+
+
+def beware(text: str) -> None:
+    """Warn on standard error; at a terminal in yellow, unless NO_COLOR is set (no-color.org)."""
+    colour = False if os.environ.get("NO_COLOR") else None  # None: where there is a terminal
+    click.secho(f"beware: {printable(text)}", fg="yellow", err=True, color=colour)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from edgecompress.cli._functions import Changes, command_of
-from edgecompress.cli._output import say, usage_errors
+from edgecompress.cli._output import beware, say, usage_errors
 from edgecompress.cli._values import number
 
 _EXISTING = {"type": click.Path(path_type=Path, exists=True)}
@@ -36,7 +36,7 @@ def _apply(function: Callable[..., Any], settings: Sequence[str], **options: Any
     say(made.sentence)
     for remark in made.remarks:
         if remark.warning:
-            click.secho(f"beware: {remark.text}", fg="yellow", err=True)
+            beware(remark.text)
         else:
             say(remark.text)
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from fuzzing.bundles import ESCAPES
 
 from edgecompress.bundle import write_bundle
@@ -64,3 +65,20 @@ def test_a_pipe_gets_the_text_as_it_is(tmp_path: Path, tagger: Candidate) -> Non
     command = [*COMMAND, "predict", str(tmp_path / "bundle"), text, "--json", "--threads", "1"]
     done = subprocess.run(command, capture_output=True, check=True)
     assert text.encode() in done.stdout
+
+
+@pytest.mark.parametrize(("variable", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
+def test_a_warning_is_coloured_at_a_terminal_only_and_steers_none(
+    variable: dict[str, str], coloured: bool
+) -> None:
+    ours, theirs = pty.openpty()
+    code = "from edgecompress.cli._output import beware; beware('a\\x1b[2Jb')"
+    environment = {key: value for key, value in os.environ.items() if key != "NO_COLOR"}
+    subprocess.run(
+        [sys.executable, "-c", code], stderr=theirs, env={**environment, **variable}, check=True
+    )
+    os.close(theirs)
+    said = os.read(ours, 1000)
+    os.close(ours)
+    assert b"beware: a\\x1b[2Jb" in said
+    assert (b"\x1b[33m" in said) == coloured
