@@ -1,9 +1,7 @@
 """An encoder that gives one vector for a text: any body of transformers with what pools it.
 
 ``config.json`` says what lies behind the body, under ``sentence_embedding``
-(`sentence_files.SentenceModules`), so that a checkpoint of ours needs no further files. A body that
-is narrower than ``width`` says gets a linear layer, so that a smaller student gives vectors of its
-teacher's kind.
+(`sentence_files.SentenceModules`), so that a checkpoint of ours needs no further files.
 """
 
 from __future__ import annotations
@@ -57,20 +55,27 @@ class SentenceEncoder(PreTrainedModel):
         options = {"add_pooling_layer": False} if "add_pooling_layer" in taken else {}
         setattr(self, self.base_model_prefix, self.body_class(config, **options))
         width = config.hidden_size * len(chosen.pooling)
-        wanted = dict(getattr(config, FIELD, {})).get("width")
-        layers = [(one.width, one.activation, one.bias) for one in chosen.dense]
-        if wanted and wanted != (layers[-1][0] if layers else width):
-            layers.append((int(wanted), "Identity", False))
         parts: list[nn.Module] = []
-        for size, activation, bias in layers:
-            parts += [nn.Linear(width, size, bias=bias), getattr(nn, activation)()]
-            width = size
+        for one in chosen.dense:
+            activation = getattr(nn, one.activation)()
+            parts += [nn.Linear(width, one.width, bias=one.bias), activation]
+            width = one.width
         self.dense = nn.Sequential(*parts)
         self.pooling, self.normalize = chosen.pooling, chosen.normalize
+        self.dimensions = chosen.dimensions
         self.post_init()
 
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
+    @property
+    def width(self) -> int:
+        """How many numbers a vector has."""
+        linears = [part for part in self.dense if isinstance(part, nn.Linear)]
+        pooled = self.config.hidden_size * len(self.pooling)
+        return self.dimensions or (linears[-1].out_features if linears else pooled)
+
+    def cut(self, dimensions: int) -> None:
+        """Give the first numbers of each vector only."""
+        self.dimensions = dimensions
+        setattr(self.config, FIELD, {**getattr(self.config, FIELD), "dimensions": dimensions})
 
     def pooled(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Make one vector of the states of the real tokens.
@@ -111,6 +116,8 @@ class SentenceEncoder(PreTrainedModel):
     def vector(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Make the vector that is given, float (batch, width)."""
         made: torch.Tensor = self.dense(self.pooled(states, mask))
+        if self.dimensions:
+            made = made[:, : self.dimensions]
         return functional.normalize(made, p=2.0, dim=-1) if self.normalize else made
 
 

@@ -69,11 +69,14 @@ class SentenceModules:
     dense : tuple of Dense
     normalize : bool
         Whether vectors have the length 1.
+    dimensions : int or None
+        How many numbers of each vector are given, before it gets its length; None for all.
     """
 
     pooling: tuple[str, ...] = ("mean",)
     dense: tuple[Dense, ...] = ()
     normalize: bool = True
+    dimensions: int | None = None
 
     def to_json(self) -> Json:
         """Give it as config.json keeps it."""
@@ -84,6 +87,7 @@ class SentenceModules:
                 for one in self.dense
             ],
             "normalize": self.normalize,
+            **({"dimensions": self.dimensions} if self.dimensions else {}),
         }
 
     @classmethod
@@ -97,7 +101,9 @@ class SentenceModules:
         unknown = {*pooling} - {*POOLINGS} or {one.activation for one in dense} - {*ACTIVATIONS}
         if unknown or not pooling:
             raise ValueError(f"unknown {min(unknown, default='pooling')}")
-        return cls(pooling, dense, bool(document["normalize"]))
+        dimensions = document.get("dimensions")
+        length = None if dimensions is None else int(dimensions)
+        return cls(pooling, dense, bool(document["normalize"]), length)
 
 
 def has_modules(folder: Path) -> bool:

@@ -138,6 +138,8 @@ class FeatureExtraction(Task):
     def distance(self, student: Any, teacher: Any) -> Any | None:
         """Give 1 - cosine to the teacher's vector, and how far the similarities in a batch are.
 
+        A narrower student has the first numbers of the teacher's vectors to learn.
+
         These are the mean squared differences of a text's cosines with the others of the batch
         (Passalis & Tefas, 2018, "Learning deep representations with probabilistic knowledge
         transfer", compare them in kind).
@@ -145,7 +147,7 @@ class FeatureExtraction(Task):
         Raises
         ------
         StageError
-            When both do not give as many numbers.
+            When the student's vectors are wider.
         """
         import torch
         from torch.nn import functional
@@ -153,7 +155,8 @@ class FeatureExtraction(Task):
         check_widths(student.shape[-1], teacher.shape[-1])
         ours = functional.normalize(student.float(), dim=-1)
         its = functional.normalize(teacher.float(), dim=-1)
-        apart = 1 - (ours * its).sum(-1)
+        first = functional.normalize(its[:, : ours.shape[-1]], dim=-1)
+        apart = 1 - (ours * first).sum(-1)
         gaps = torch.matmul(ours, ours.T) - torch.matmul(its, its.T)
         return apart + gaps.square().sum(-1) / max(1, len(ours) - 1)
 
@@ -171,14 +174,16 @@ class FeatureExtraction(Task):
         return Answers(((),) * len(vectors), (none,) * len(vectors), tuple(details))
 
     def agreement(self, a: Answers, b: Answers) -> float:
-        """Give the mean cosine of two models' vectors of the same texts."""
+        """Give the mean cosine of two models' vectors of the same texts, by the first's width."""
         pairs = zip(a.details, b.details, strict=True)
         found = []
         for one, other in pairs:
             if not np.any(one["vectors"]):  # the floor looks at nothing
                 return 0.0
-            check_widths(one["vectors"].shape[-1], other["vectors"].shape[-1])
-            found += [cosine(x, y) for x, y in zip(one["vectors"], other["vectors"], strict=True)]
+            width = one["vectors"].shape[-1]
+            check_widths(width, other["vectors"].shape[-1])
+            its = other["vectors"][:, :width]
+            found += [cosine(x, y) for x, y in zip(one["vectors"], its, strict=True)]
         return float(np.mean(found)) if found else 1.0
 
     def answered(self, examples: Sequence[Example], answers: Answers) -> list[Json]:
@@ -252,15 +257,15 @@ class FeatureExtraction(Task):
 
 
 def check_widths(ours: int, its: int) -> None:
-    """Refuse to compare vectors of unlike widths.
+    """Refuse to compare vectors with shorter ones.
 
     Raises
     ------
     StageError
         Naming both.
     """
-    if ours != its:
+    if ours > its:
         raise StageError(
-            f"vectors of {ours} numbers and of {its} cannot be compared; give the student vectors "
-            "as wide as its teacher's"
+            f"vectors of {ours} numbers cannot be compared with a teacher's of {its}; cut them "
+            f"first (vectors: {{dimensions: {its}}}), or name a teacher that is as wide"
         )

@@ -15,7 +15,9 @@ from edgecompress.data import data_config
 from edgecompress.engine.single import guess_task
 from edgecompress.errors import DataError, EdgeCompressError, StageError
 from edgecompress.processors import processor_class
+from edgecompress.runtime.prediction import Prediction
 from edgecompress.tasks import Answers, task, wanted
+from edgecompress.tasks._similarity import cosine
 from edgecompress.training.heads import HeadRules
 from edgecompress.training.teacher import import_teacher
 from edgecompress.values import Candidate, Example
@@ -202,6 +204,32 @@ def test_questions_without_words_are_refused() -> None:
         TASK.ask({"text_pair": "je"})
 
 
+def test_vectors_are_cut_to_their_first_numbers(tmp_path: Path) -> None:
+    from edgecompress.stages.vectors import Vectors
+
+    write_sentence_model(tmp_path / "st", dense=6)
+    candidate = imported(tmp_path / "st", tmp_path / "in")
+    whole = vectors(candidate, TEXTS)
+    made = Vectors(dimensions=4).apply(candidate, small_context(tmp_path / "cut"))
+    first = whole[:, :4] / np.linalg.norm(whole[:, :4], axis=1, keepdims=True)
+    assert np.allclose(vectors(made, TEXTS), first, atol=1e-6)
+    assert "first 4 numbers of 6" in Vectors.tell(made.steps[-1])
+    with pytest.raises(StageError, match="its vectors have 4 numbers, and dimensions 5"):
+        Vectors(dimensions=5).apply(made, small_context(tmp_path / "more"))
+
+
+def test_vectors_in_int8_keep_their_cosines() -> None:
+    chance = np.random.default_rng(0)
+    found = [Prediction({"vector": chance.normal(size=384).tolist()}) for _ in range(8)]
+    for one in found:
+        assert one.vector_int8 is not None and one.vector_int8.dtype == np.int8
+        for other in found:
+            exact, near = (cosine(*pair) for pair in ((one.vector, other.vector),
+                           (one.vector_int8, other.vector_int8)))  # fmt: skip
+            assert abs(exact - near) < 0.01
+    assert not np.any(Prediction({"vector": [0.0, 0.0]}).vector_int8)
+
+
 def test_scores_teach_no_vector(tmp_path: Path) -> None:
     from edgecompress.surgery.model import load_module
     from edgecompress.training.encoding import labelled_rows
@@ -216,8 +244,13 @@ def test_scores_teach_no_vector(tmp_path: Path) -> None:
 def test_vectors_of_other_widths_are_not_compared() -> None:
     import torch
 
-    with pytest.raises(StageError, match="vectors of 3 numbers and of 4"):
-        TASK.distance(torch.ones(2, 3), torch.ones(2, 4))
+    with pytest.raises(StageError, match=r"vectors of 4 numbers cannot be compared with a .* of 3"):
+        TASK.distance(torch.ones(2, 4), torch.ones(2, 3))
+    its = torch.nn.functional.normalize(torch.randn(5, 6), dim=-1)
+    first = torch.nn.functional.normalize(its[:, :4], dim=-1)
+    gaps = first @ first.T - its @ its.T
+    apart = TASK.distance(first, its)
+    assert torch.allclose(apart, gaps.square().sum(1) / 4, atol=1e-5)  # its first numbers are right
     ours = torch.nn.functional.normalize(torch.randn(5, 4), dim=-1)
     assert float(TASK.distance(ours * 3, ours).abs().max()) < 1e-5  # a vector's length is no matter
     assert issubclass(StageError, EdgeCompressError)
