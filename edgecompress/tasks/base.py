@@ -22,6 +22,7 @@ from edgecompress.tasks.asking import TEXT, Form, read_question
 from edgecompress.tasks.compare import agreement
 from edgecompress.tasks.rows import Row, Rows
 from edgecompress.tasks.scoring import scores, value_of
+from edgecompress.texts import text_of
 from edgecompress.values import Example, Feed, Json
 
 Floats = NDArray[np.floating[Any]]
@@ -206,13 +207,8 @@ class Task(ABC):
     def redrawn(self, row: Row, processor: Any, random: Any, settings: Any) -> Row:  # noqa: ARG002
         """Give a row as an epoch of training asks it, where `redraws`; here as it is.
 
-        Parameters
-        ----------
-        row : Row
-        processor : Processor
-        random : numpy.random.Generator
-            Of this row in this epoch.
-        settings : training.masking_fields.Masking
+        `random` is a `numpy.random.Generator` of this row in this epoch, `settings` a
+        `training.masking_fields.Masking`.
         """
         return row
 
@@ -253,6 +249,10 @@ class Task(ABC):
     def agreement(self, a: Answers, b: Answers) -> float:
         """Say how far two models answer alike, from 0 to 1: the share of equal labels."""
         return agreement(a, b)
+
+    def texts(self, example: Example, processor: Any) -> Sequence[str]:  # noqa: ARG002
+        """Give the texts whose pieces stand in rows of their own, in the order of the rows."""
+        return (text_of(example),)
 
     def timed(self, example: Example) -> Example:
         """Give what is timed of an example: one question as a device is asked it."""

@@ -110,9 +110,9 @@ class FeatureExtraction(Task):
         """Turn each text into a row, cut off behind the longest input."""
         owners, texts = [], []
         for number, example in enumerate(examples):
-            for text, prompt in self.parts(example, processor):
+            for text in self.texts(example, processor):
                 owners.append(number)
-                texts.append(processor.prompted(text, prompt))
+                texts.append(text)
         nobody = {"labels": np.full(1, np.nan, np.float32)}
         found = []
         for number, ids in zip(owners, processor.encode_text(texts), strict=True):
@@ -126,6 +126,10 @@ class FeatureExtraction(Task):
         """Give each text of an example that gets a vector, and the name of its prompt."""
         for text in texts_of(example):
             yield text, example.inputs.get("prompt")
+
+    def texts(self, example: Example, processor: Any) -> Sequence[str]:
+        """Give each text with its prompt."""
+        return [processor.prompted(*part) for part in self.parts(example, processor)]
 
     def check_judged(self, examples: Sequence[Example]) -> None:
         """Refuse examples none of which is a pair with a score."""

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from edgecompress.errors import StageError
 from edgecompress.processors.text import CHUNK, TextProcessor
 from edgecompress.tasks.rows import input_ids
-from edgecompress.texts import text_of, words_of
+from edgecompress.texts import words_of
 from edgecompress.training.rows import TorchRows
 
 Ids = NDArray[np.int64]
@@ -167,6 +167,8 @@ class _Spans:
     tags: bool
 
 
+TEXTS = 1 << 24
+"""More than a text of an example has words: text · TEXTS + word is unique in it."""
 WORDS = 1 << 32
 """More than any example has words: example · WORDS + word is unique."""
 
@@ -211,16 +213,21 @@ def _text_spans(
     rows: TorchRows, lengths: Ids, prefix: int, suffix: int
 ) -> tuple[Ids, Ids, Ids, Ids]:
     """Find the words of running text: (word, row, first token, count) of each part in a row."""
-    pieces = _words_of_pieces(rows)
-    expected = np.bincount(
-        rows.example, np.maximum(lengths - prefix - suffix, 0), minlength=len(pieces)
-    ).astype(np.int64)
+    texts = [rows.task.texts(example, rows.processor) for example in rows.examples]
+    place = [at for each in texts for at in range(len(each))]
+    pieces = _words_of_pieces(rows, [text for each in texts for text in each])
+    inside = np.maximum(lengths - prefix - suffix, 0)
+    if len(pieces) == len(lengths):  # a row for each text, which may be cut off
+        expected = inside.astype(np.int64)
+        parts = zip(pieces, place, expected, strict=True)
+        pieces = [np.where(w < 0, -1, w + at * TEXTS)[:count] for w, at, count in parts]
+    else:
+        expected = np.bincount(rows.example, inside, minlength=len(pieces)).astype(np.int64)
     # A row that only holds something so as not to be empty has no word.
     known = [
         words if len(words) == count else np.full(count, -1)
         for words, count in zip(pieces, expected.tolist(), strict=True)
     ]
-    inside = np.maximum(lengths - prefix - suffix, 0)
     row = np.repeat(np.arange(len(lengths)), inside)
     at = runs(np.full(len(lengths), prefix), inside)
     word = _flat(known)
@@ -232,9 +239,8 @@ def _text_spans(
     return word[begin][real], row[begin][real], at[begin][real], count[real]
 
 
-def _words_of_pieces(rows: TorchRows) -> list[Ids]:
+def _words_of_pieces(rows: TorchRows, texts: Sequence[str]) -> list[Ids]:
     """Tell for each text which blank-separated word each of its pieces ends in."""
-    texts = [text_of(example) for example in rows.examples]
     encodings = (
         encoding
         for start in range(0, len(texts), CHUNK)

@@ -4,14 +4,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sentence_models import write_sentence_model
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
+from edgecompress.processors import processor_class
 from edgecompress.processors.text import TextProcessor
 from edgecompress.tasks import task
 from edgecompress.tasks.rows import input_ids
 from edgecompress.texts import text_example, text_of, words_example, words_of
 from edgecompress.training.align import align, runs
 from edgecompress.training.rows import TorchRows
+from edgecompress.values import Example
 
 LETTERS = "abcd"
 LABELS = {"token-classification": ("O", "B"), "text-classification": ("x", "y")}
@@ -215,3 +218,30 @@ def test_runs(given):
     starts, counts = (np.array(part, dtype=np.int64) for part in given)
     expected = [s + i for s, c in zip(starts, counts, strict=True) for i in range(c)]
     assert runs(starts, counts).tolist() == expected
+
+
+def test_each_text_of_an_example_is_aligned_by_itself(tmp_path):
+    """Two rows of an example, one of them cut off: every word of both stands beside its own."""
+    made = []
+    for limit in (None, 6):
+        folder = tmp_path / str(limit)
+        write_sentence_model(folder, limit=limit)
+        task("feature-extraction").take_files(folder, folder)
+        processor = processor_class("sentences").load(folder)
+        examples = [
+            Example({"text": "amina je leo", "text_pair": "na dey waka ta kano je"}),
+            Example({"text": "leo"}),
+        ]
+        rows = task("feature-extraction").rows(examples, processor, ())
+        made.append(
+            TorchRows(rows.rows, examples, rows.task, processor, (), input_names=("input_ids",))
+        )
+    ours, its = made[1], made[0]
+    found = align(ours, its, np.arange(2))
+    begin = np.concatenate([[0], np.cumsum(its.lengths)])
+    for row, at, there in zip(found.spans.row, found.spans.ours, found.spans.its, strict=True):
+        other = there - begin[row]
+        assert 0 <= other < its.lengths[row]
+        assert ours.rows[row].feed["input_ids"][at] == its.rows[row].feed["input_ids"][other]
+    # [CLS] and [SEP] are paired where the rows hold the same words: not where one is cut off.
+    assert np.bincount(found.spans.row).tolist() == [5, 4, 3]
