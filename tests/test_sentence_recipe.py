@@ -24,6 +24,7 @@ teacher: {model: st}
 data: {format: jsonl, train: texts.jsonl, validation: dev.jsonl, test: test.jsonl}
 stages:
   - prune.structured: {heads: 0.5, ffn: 0}
+  - vectors: {dimensions: 12}
   - distil: {epochs: 3, learning_rate: 1e-3, layer_map: uniform}
   - export
   - quantize.dynamic
@@ -74,7 +75,7 @@ def test_what_was_lost_is_measured(made: Path) -> None:
 
 def test_a_bundle_gives_vectors(made: Path, bundle: Any) -> None:
     one = bundle.predict("Amina je Kano")
-    assert one.vector.shape == (16,) and one.vector.dtype == np.float32
+    assert one.vector.shape == (12,) and one.vector.dtype == np.float32
     assert np.linalg.norm(one.vector) == pytest.approx(1, abs=1e-5)
     several = bundle.predict(["Amina je Kano", "leo"])
     assert np.allclose(several[0].vector, one.vector, atol=1e-6)
@@ -91,7 +92,7 @@ def test_the_command_line_and_the_service_give_them(made: Path, bundle: Any) -> 
     said = in_process("predict", "out/bundle", "Amina je Kano", "--json", cwd=made)
     vector = json.loads(said.stdout)["vector"]
     assert np.array_equal(np.array(vector, np.float32), bundle.predict("Amina je Kano").vector)
-    assert "16 numbers: " in in_process("predict", "out/bundle", "leo", cwd=made).stdout
+    assert "12 numbers: " in in_process("predict", "out/bundle", "leo", cwd=made).stdout
     write_lines(made / "asked.jsonl", [{"text": "leo", "text_pair": "leo na", "id": 3}])
     said = in_process("predict", "out/bundle", "--input", "asked.jsonl", "--json", cwd=made)
     answer = json.loads(said.stdout)
