@@ -94,7 +94,7 @@ class Prediction:
         found = self.vector
         if found is None:
             return None
-        largest = max(float(np.abs(found).max()), np.finfo(np.float32).tiny)
+        largest = float(np.abs(found).max()) or 1.0
         return np.rint(found * (127 / largest)).astype(np.int8)
 
     @property
