@@ -16,6 +16,7 @@ from typing import Any
 
 from edgecompress.checkpoint import TOKENIZER_FILES, read_object
 from edgecompress.errors import DataError
+from edgecompress.onnx_folders import graphs_in, main_graphs
 from edgecompress.reading import at_home
 from edgecompress.words import shortened
 
@@ -26,10 +27,12 @@ DATA_FILES = [
     f"*.{suffix}" for suffix in ("arrow", "csv", "json", "jsonl", "md", "parquet", "tsv", "txt")
 ]
 """Files of a data set; no code."""
-SUFFIXES = (".json", ".safetensors", ".txt", ".model")
+SUFFIXES = (".json", ".txt", ".model")
+"""Files of a model and its tokenizer, weights apart."""
 PARTS = re.compile(r"\d+_\w+/(config\.json|model\.safetensors)")
 """Files of sentence-transformers' parts behind an encoder, in folders of their own."""
-"""Files of a model and its tokenizer, pickles apart."""
+SAFETENSORS = re.compile(r"(adapter_)?model(-\d+-of-\d+)?\.safetensors")
+"""Weights that are read, and an adapter's, which are refused; ``model.fp16.safetensors`` is not."""
 LIKE = 0.75
 """How alike two names are (`difflib`) where one is taken for a mistyped other."""
 
@@ -54,6 +57,12 @@ def model_folder(model: str, bases: Sequence[Path] = ()) -> Path:
         return place
     check_name(model, bases)
     return cached_folder(model) or _fetched(model)
+
+
+def at_hand(model: str) -> Path:
+    """Give where a model lies on this machine, be it the hub's cache; else its name as a path."""
+    place = at_home(model)
+    return place if place.exists() else cached_folder(model) or place
 
 
 def check_name(model: str, bases: Sequence[Path] = ()) -> None:
@@ -99,7 +108,7 @@ def data_set_folder(name: str, revision: str | None = None) -> Path:
         raise DataError(f"a data set of the hub is written ORG/NAME, not {shortened(name, 60)!r}")
     options: dict[str, Any] = {"repo_type": "dataset", "allow_patterns": DATA_FILES}
     try:
-        info = _described(name, "data set", revision)
+        _described(name, "data set", revision)
     except DataError:
         try:  # as it was when it was last fetched
             return Path(snapshot_download(name, revision=revision, local_files_only=True,
@@ -108,7 +117,7 @@ def data_set_folder(name: str, revision: str | None = None) -> Path:
             pass
         raise
     try:
-        return Path(snapshot_download(name, revision=info.sha, etag_timeout=PATIENCE_S, **options))
+        return Path(snapshot_download(name, revision=revision, etag_timeout=PATIENCE_S, **options))
     except Exception as error:  # noqa: BLE001 - whatever the connection may raise
         raise DataError(f"the data set {name!r} cannot be fetched ({_short(error)})") from None
 
@@ -117,19 +126,23 @@ def cached_folder(model: str) -> Path | None:
     """Give a hub's model as its cache has it, without a network; None where it is not whole."""
     if not HUB_ID.fullmatch(model):
         return None
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
-    try:
-        found = Path(snapshot_download(model, local_files_only=True))
-    except (LocalEntryNotFoundError, HFValidationError, OSError, ValueError):
+    try:  # not `snapshot_download`, which wants all files of the hub to be there
+        described = try_to_load_from_cache(model, "config.json")
+    except (HFValidationError, OSError, ValueError):
         return None
+    if not isinstance(described, str):
+        return None
+    found = Path(described).parent
     # What another program fetched of it may be a part.
     has = {path.name for path in found.iterdir()}
     weights = bool(has & {"model.safetensors", "pytorch_model.bin"})
     for index in has & {"model.safetensors.index.json", "pytorch_model.bin.index.json"}:
         weights |= _shards(found / index) <= has
-    return found if weights and "config.json" in has and has & set(TOKENIZER_FILES) else None
+    weights = weights or bool(graphs_in(found))
+    return found if weights and has & set(TOKENIZER_FILES) else None
 
 
 def _shards(index: Path) -> set[str]:
@@ -138,21 +151,40 @@ def _shards(index: Path) -> set[str]:
 
 
 def _fetched(model: str) -> Path:
-    """Fetch a model's files from the hub: the weights in one form, and no code."""
+    """Fetch a model's files from the hub: what `_wanted` names, and no code."""
     from huggingface_hub import snapshot_download
 
     info = _described(model)
-    every = [one.rfilename for one in info.siblings or ()]
-    names = [name for name in every if "/" not in name]
-    wanted = [name for name in names if name.endswith(SUFFIXES) or name == "README.md"]
-    wanted += [name for name in every if PARTS.fullmatch(name)]
-    if not any(name.endswith(".safetensors") for name in names):
-        wanted += [name for name in names if name.startswith("pytorch_model")]
+    wanted = _wanted(model, [one.rfilename for one in info.siblings or ()])
     try:
-        return Path(snapshot_download(model, revision=info.sha, allow_patterns=wanted,
-                                      etag_timeout=PATIENCE_S))  # fmt: skip
+        # By its name and not by its commit: else the cache would not know it by name again.
+        return Path(snapshot_download(model, allow_patterns=wanted, etag_timeout=PATIENCE_S))
     except Exception as error:  # noqa: BLE001 - whatever the connection may raise
         raise DataError(f"the model {model!r} cannot be fetched ({_short(error)})") from None
+
+
+def _wanted(model: str, every: Sequence[str]) -> list[str]:
+    """Choose among a model's files: what describes it, and the weights in the first of our forms.
+
+    Raises
+    ------
+    DataError
+        When they are in none, or in several graphs of which one must be named.
+    """
+    top = [name for name in every if "/" not in name]
+    wanted = [name for name in top if name.endswith(SUFFIXES) or name == "README.md"]
+    tensors = [name for name in top if SAFETENSORS.fullmatch(name)]
+    if tensors:
+        return [*wanted, *tensors, *filter(PARTS.fullmatch, every)]
+    weights = [name for name in top if name.startswith("pytorch_model")] or main_graphs(every)
+    if not weights:
+        large = [name for name in every if name not in wanted and not name.startswith(".")]
+        raise DataError(
+            f"the model {model!r} of the hub has no weights that are read (safetensors, PyTorch's, "
+            f"ONNX), but {', '.join(large[:5]) or 'none at all'}; name another model"
+        )
+    beside = [name for name in every if name.startswith(tuple(weights))]  # external data too
+    return [*wanted, *beside]
 
 
 def _described(model: str, kind: str = "model", revision: str | None = None) -> Any:

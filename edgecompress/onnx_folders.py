@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from edgecompress.errors import DataError
@@ -29,31 +30,11 @@ def onnx_model_at(place: Path) -> OnnxModel | None:
     """
     if place.suffix == ".onnx" or place.is_file():
         return OnnxModel(place)
-    if parts := _parts_in_folder(place):
-        return OnnxModel.of({name: OnnxModel(file) for name, file in parts.items()})
-    graph = onnx_in_folder(place)
-    return OnnxModel(graph) if graph is not None else None
-
-
-def _parts_in_folder(folder: Path) -> dict[str, Path]:
-    """Give the graphs of a model of several parts by part; none where one of them is missing."""
-    for place in (folder, folder / "onnx") if _of_graphs(folder) else ():
-        found = {
-            name: file
-            for name in PARTS
-            for file in (place / f"{name}_model.onnx", place / f"{name}.onnx")
-            if file.is_file()
-        }
-        if len(found) == len(PARTS) and not (place / USUAL).is_file():
-            return found
-    return {}
-
-
-def _of_graphs(folder: Path) -> bool:
-    """Tell whether a folder is another tool's, and holds no PyTorch weights."""
-    if not folder.is_dir() or any((folder / name).is_file() for name in OURS):
-        return False
-    return not any(True for pattern in WEIGHTS for _ in folder.glob(pattern))
+    found = _in_folder(place)
+    if len(found) > 1:
+        parts = zip(PARTS, found, strict=True)
+        return OnnxModel.of({name: OnnxModel(file) for name, file in parts})
+    return OnnxModel(found[0]) if found else None
 
 
 def onnx_in_folder(folder: Path) -> Path | None:
@@ -70,16 +51,60 @@ def onnx_in_folder(folder: Path) -> Path | None:
     DataError
         When there are several, none of them ``model.onnx``, so that one must be named.
     """
-    if not _of_graphs(folder) or not (folder / "config.json").is_file():
-        return None
-    for place in (folder, folder / "onnx"):
-        found = sorted(place.glob("*.onnx"))
-        if len(found) == 1:
-            return found[0]
+    found = _in_folder(folder)
+    if len(found) > 1:
+        names = ", ".join(str(path.relative_to(folder)) for path in found)
+        raise DataError(f"there are several graphs ({names}); name one", file=folder)
+    return found[0] if found else None
+
+
+def main_graphs(names: Iterable[str]) -> list[str]:
+    """Choose the graphs of a model among the paths of its files below its folder.
+
+    Returns
+    -------
+    list of str
+        One, or of a model of several parts those of `PARTS`; empty where there is none.
+
+    Raises
+    ------
+    DataError
+        When there are several, none of them ``model.onnx``, so that one must be named.
+    """
+    every = sorted(name for name in names if name.endswith(".onnx"))
+    for place in ("", "onnx/"):
+        found = [name for name in every if name.rpartition("/")[0] + "/" * bool(place) == place]
+        if place + USUAL in found or len(found) == 1:
+            return [place + USUAL] if place + USUAL in found else found
+        parts = [
+            next((one for one in (f"{place}{part}_model.onnx", f"{place}{part}.onnx")
+                  if one in found), "")
+            for part in PARTS
+        ]  # fmt: skip
+        if all(parts):
+            return parts
         if found:
-            usual = place / USUAL
-            if usual in found:
-                return usual
-            names = ", ".join(str(path.relative_to(folder)) for path in found)
-            raise DataError(f"the folder holds several graphs ({names}); name one", file=folder)
-    return None
+            raise DataError(f"there are several graphs ({', '.join(found)}); name one")
+    return []
+
+
+def graphs_in(folder: Path) -> list[str]:
+    """Give the `main_graphs` of a folder."""
+    files = (*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx"))
+    return main_graphs(path.relative_to(folder).as_posix() for path in files)
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    """Give the graphs of a folder that another tool wrote, without weights of PyTorch."""
+    if not folder.is_dir() or any((folder / name).is_file() for name in OURS):
+        return []
+    if any(True for pattern in WEIGHTS for _ in folder.glob(pattern)):
+        return []
+    described = (folder / "config.json").is_file()
+    try:
+        found = graphs_in(folder)
+    except DataError as error:
+        if described:
+            raise DataError(error.message, file=folder) from None
+        return []
+    return [folder / name for name in found] if described or len(found) > 1 else []

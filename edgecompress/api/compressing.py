@@ -101,7 +101,9 @@ def compress(
     limit = None if time is None else _seconds(time)
     files = {"validation": [*map(Path, several(validation))], "test": [*map(Path, several(test))]}
     found = look_at_model(os.fspath(model), task, labels or {})
-    seen = look_at_data(Path(data), found, form=format, columns=columns, splits=files)
+    seen = look_at_data(
+        Path(data), found, form=format, columns=columns, splits=files, settings=settings
+    )
     wishes = {"max_drop": max_drop, "max_size": max_size, "max_latency": max_latency}
     lines = (f"model: {found.words}", f"data: {seen.words}")
     document = proposed(found, seen, **wishes)  # type: ignore[arg-type]

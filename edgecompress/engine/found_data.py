@@ -7,7 +7,7 @@ option that makes it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +26,7 @@ from edgecompress.textfiles import is_tagged
 from edgecompress.texts import label_of, tags_of
 from edgecompress.validation import explain
 from edgecompress.values import Example, Json
-from edgecompress.yamlfile import YamlFile
+from edgecompress.yamlfile import Settings, YamlFile, apply_settings
 
 COLUMNS = "--columns {}=COLUMN"
 """How the command line names the column of a role."""
@@ -51,6 +51,8 @@ class FoundData:
         Whether the file says the right answers, or the task needs none.
     taken : str
         Which columns are read.
+    left : str
+        Which others may hold the labels that are missing.
     """
 
     place: Path
@@ -58,6 +60,7 @@ class FoundData:
     examples: tuple[Example, ...] = field(repr=False, default=())
     labelled: bool = True
     taken: str = ""
+    left: str = ""
 
     @property
     def words(self) -> str:
@@ -67,7 +70,7 @@ class FoundData:
         known = Counter(label for one in self.examples for label in _labels(one))
         shown = [f"{label} ({count:,})" for label, count in known.most_common()]
         labels = f"{len(known)} labels: {some(shown)}" if known else ""
-        unlabelled = "" if self.labelled else "no labels"
+        unlabelled = "" if self.labelled else f"no labels{self.left}"
         said = (f"{len(self.examples):,} examples", self.taken, labels, unlabelled)
         return f"{self.document['format']}, {'; '.join(filter(None, said))}"
 
@@ -79,6 +82,7 @@ def look_at_data(
     form: str | None = None,
     columns: Mapping[str, str] | None = None,
     splits: Mapping[str, Sequence[Path]] | None = None,
+    settings: Settings = (),
 ) -> FoundData:
     """Find out what a file of data is, and what of it the task of `model` reads.
 
@@ -93,6 +97,8 @@ def look_at_data(
         Columns by the task's names.
     splits : mapping of str to sequence of Path, optional
         Files of validation and test, where they are apart.
+    settings : mapping of str to object, or sequence of str
+        Of the recipe; those of its ``data.``, such as an encoding, hold already here.
 
     Raises
     ------
@@ -112,7 +118,8 @@ def look_at_data(
             document[split] = [str(at_home(file).absolute()) for file in files]
     if columns:
         document["columns"] = dict(columns)
-    kind, labelled, taken = find_task(model.task), form != "text", ""
+    document = apply_settings({"data": document}, _of_data(settings))["data"]
+    kind, labelled, taken, left = find_task(model.task), form != "text", "", ""
     try:
         described = data_config(document)
     except ValidationError as error:
@@ -123,6 +130,9 @@ def look_at_data(
         found = take_columns(table, columns or {}, wanted(kind, answers="welcome"), COLUMNS)
         labelled = found.target is not None
         taken = ", ".join(f"{role} from {name!r}" for role, name in found.by_role.items())
+        others = [name for name in table.columns if name not in found.by_role.values()]
+        if others and not labelled:
+            left = f" (if they are in {some(others)}: --columns {kind.target}=COLUMN)"
         if labelled and model.labels and _numbered(table, str(found.target)):
             document["classes"] = list(model.labels)
             taken += "; numbers of classes are those of the model's"
@@ -151,7 +161,10 @@ def look_at_data(
             )
         share = 0.2 if len(examples) < FEW else 0.1
         document["split"] = dict.fromkeys(missing, share)
-    return FoundData(place, document, examples, labelled, taken)
+    if labelled and kind.labelled:
+        said = {label for one in examples for label in _tags(one)}
+        check_differ(said, f"all {len(examples):,} examples have the label", place)
+    return FoundData(place, document, examples, labelled, taken, left)
 
 
 def _format_of(place: Path, task: str) -> str:
@@ -168,6 +181,12 @@ def _format_of(place: Path, task: str) -> str:
         raise DataError(f"its name does not say what it is; say it with --format ({known})",
                         file=place)  # fmt: skip
     return found
+
+
+def _of_data(settings: Settings) -> Settings:
+    if isinstance(settings, Mapping):
+        return {key: value for key, value in settings.items() if key.startswith("data.")}
+    return [one for one in settings if one.strip().startswith("data.")]
 
 
 def _has(config: DataConfig, split: Split) -> bool:
@@ -203,13 +222,33 @@ def _check_labels(model: FoundModel, examples: Sequence[Example], place: Path) -
         return
     seen = sorted({label for one in examples for label in _tags(one)})
     others = [label for label in seen if label not in model.labels]
-    if others:
-        left = next((name for name in model.labels if name not in seen), model.labels[0])
+    if not others:
+        return
+    both = f"the model's classes are {some(model.labels)}, and the data's labels {some(seen)}"
+    left = [name for name in model.labels if name not in seen]
+    if len(others) > len(left):
         raise DataError(
-            f"the model's classes are {some(model.labels)}, and the data's labels {some(seen)}; "
-            f"say what each class is called there, such as --labels {left}={others[0]}",
+            f"{both}: too many for the model; leave the examples of {some(others)} out, or name a "
+            "model that knows them",
             file=place,
         )
+    raise DataError(
+        f"{both}; say what each class is called there, such as --labels {left[0]}={others[0]}",
+        file=place,
+    )
+
+
+def check_differ(labels: Set[str], said: str, place: Path) -> None:
+    """Refuse answers that are all the same, by which nothing can be judged.
+
+    Raises
+    ------
+    DataError
+        Which begins with `said`.
+    """
+    if len(labels) < 2:
+        what = f"{said} {', '.join(labels) or 'O'}, so that no form can be told from a worse one"
+        raise DataError(f"{what}; give examples of two labels or more", file=place)
 
 
 def _labels(example: Example) -> set[str]:

@@ -7,7 +7,7 @@ an option.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,8 @@ class FoundModel:
         Why its head is to be trained first; empty where it is trained.
     tokenizer : str or None
         Folder with the tokenizer of a graph without a task.
+    fetched : str
+        What of it came from the hub; empty for a folder of this machine.
     """
 
     named: str
@@ -53,6 +55,7 @@ class FoundModel:
     config: Json = field(repr=False, default_factory=dict)
     fresh: str = ""
     tokenizer: str | None = None
+    fetched: str = ""
 
     @property
     def cuttable(self) -> bool:
@@ -69,7 +72,8 @@ class FoundModel:
         answers = self.task or "no task that is known, so that nothing is scored"
         whole = not (self.onnx or self.cuttable)
         kept = "; nobody describes its parts, so that only its numbers get smaller" if whole else ""
-        return f"{' '.join(filter(None, (family, form)))}, {answers}{classes}{new}{kept}"
+        which = ", ".join(filter(None, (f"{family} {form}".strip(), self.fetched)))
+        return f"{which}, {answers}{classes}{new}{kept}"
 
 
 def look_at_model(model: str, task: str | None, labels: Mapping[str, str]) -> FoundModel:
@@ -90,8 +94,13 @@ def look_at_model(model: str, task: str | None, labels: Mapping[str, str]) -> Fo
         When there is no such model, or its files do not say what it answers.
     """
     place = at_home(model)
-    folder = place if place.exists() else model_folder(model)
-    named = str(place.absolute()) if place.exists() else model
+    if place.exists():
+        return _look(place, str(place.absolute()), task, labels)
+    folder = model_folder(model)
+    return replace(_look(folder, model, task, labels), fetched=_of_the_hub(folder))
+
+
+def _look(folder: Path, named: str, task: str | None, labels: Mapping[str, str]) -> FoundModel:
     if folder.is_file():
         if task is not None or labels:
             what = "name the folder in which config.json and the tokenizer lie beside the graph"
@@ -102,6 +111,8 @@ def look_at_model(model: str, task: str | None, labels: Mapping[str, str]) -> Fo
         config = read_object(folder / "config.json")
         tokenizer = str(folder.absolute()) if (folder / "tokenizer.json").is_file() else None
         return FoundModel(named, True, None, config=config, tokenizer=tokenizer)
+    if known is None and not (folder / "config.json").is_file():
+        raise DataError(_no_model(folder), file=folder)
     if known is None:
         said = ", ".join(map(str, _listed(folder))) or "nothing of a head"
         raise DataError(
@@ -132,6 +143,20 @@ def some(names: Sequence[str], most: int = 10) -> str:
     """List names for a sentence; of many the first."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def _no_model(folder: Path) -> str:
+    """Say that a folder is no model's, and what in it may be meant."""
+    inside = (*folder.glob("*/config.json"), *folder.glob("*/candidate.json"))
+    meant = [*sorted(path.parent for path in inside), *sorted(folder.glob("*.onnx"))]
+    advice = f"; did you mean {meant[0]}?" if meant else ""
+    return f"no model's folder, as no config.json lies in it{advice}"
+
+
+def _of_the_hub(folder: Path) -> str:
+    """Say what was fetched of a model of the hub."""
+    sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+    return f"of the hub, {len(sizes)} files of {sum(sizes) / 1e6:.1f} MB in its cache"
 
 
 def _listed(folder: Path) -> Sequence[Any]:

@@ -13,7 +13,7 @@ from edgecompress.checkpoint import check_folder, find_weights
 from edgecompress.engine.chains import StageUse
 from edgecompress.engine.recipe import Recipe, TeacherSpec
 from edgecompress.errors import DataError
-from edgecompress.hub import cached_folder, check_name
+from edgecompress.hub import at_hand, cached_folder, check_name
 from edgecompress.onnx_folders import onnx_model_at
 from edgecompress.reading import at_home
 from edgecompress.surgery.families import check_directory
@@ -99,7 +99,7 @@ def check_models(recipe: Recipe, labels: Sequence[str]) -> None:
     if spec is not None and spec.model is not None:
         _check(recipe, spec, rules, labels, ("teacher", "model"))
     check_parts(recipe)
-    if fields.model is not None and not _is_onnx(Path(fields.model)):
+    if fields.model is not None and not _is_onnx(at_hand(fields.model)):
         named = TeacherSpec(model=fields.model, labels=fields.labels)
         _check(recipe, named, model_head(recipe), labels, ("model",))
     for use in uses:
@@ -156,10 +156,7 @@ def _check_family(recipe: Recipe, uses: Sequence[StageUse]) -> None:
     cutting = next((use for use in uses if use.stage.needs_family), None)
     if model is None or cutting is None:
         return
-    place = at_home(model)
-    folder = place if place.is_dir() else cached_folder(model)
-    if folder is None:
-        return  # of the hub: looked at when it is fetched
+    folder = at_hand(model)  # of the hub and not fetched yet: looked at when it is
     described = (folder / "candidate.json").is_file()
     try:
         check_directory(folder / "model" if described else folder)
@@ -200,7 +197,7 @@ def check_parts(recipe: Recipe) -> None:
     """Refuse a model of several graphs, of which no bundle can be made."""
     if recipe.fields.model is None:
         return
-    place = at_home(recipe.fields.model)
+    place = at_hand(recipe.fields.model)
     described = (place / "candidate.json").is_file()
     found = Candidate.load(place).model if described else onnx_model_at(place)
     if isinstance(found, OnnxModel) and found.parts:

@@ -17,7 +17,7 @@ from edgecompress.engine.given_models import (
 from edgecompress.engine.pipeline import Pipeline
 from edgecompress.engine.recipe import TeacherSpec
 from edgecompress.errors import DataError, EdgeCompressError
-from edgecompress.hub import model_folder
+from edgecompress.hub import at_hand, model_folder
 from edgecompress.models.graph import graph_facts, graph_input, load_graph, signature
 from edgecompress.onnx_folders import onnx_model_at
 from edgecompress.processors import Processor, TextProcessor, processor_class
@@ -47,7 +47,7 @@ def open_start(pipeline: Pipeline) -> Candidate:
         if pipeline.teacher is None:
             raise EdgeCompressError("this recipe names neither a teacher nor a model")
         return pipeline.teacher
-    path = at_home(model)
+    path = at_hand(model)
     spec = TeacherSpec(model=model, labels=recipe.fields.labels)
     if (path / "candidate.json").is_file():
         found = Candidate.load(path)

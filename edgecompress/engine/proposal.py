@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from edgecompress.engine.found_data import FoundData
+from edgecompress.engine.found_data import FoundData, check_differ
 from edgecompress.engine.found_model import FoundModel
 from edgecompress.engine.opening import open_start
 from edgecompress.engine.pipeline import Pipeline
@@ -34,10 +34,11 @@ from edgecompress.yamlfile import YamlFile
 
 TABLES: Json = {"embedding_bits": 4}
 STATIC: Json = {"method": "average", **TABLES}
+SMOOTH: Json = {"multiply": True}
 SEEN = 20_000
 """Examples that a student is shown in all its epochs, where the data have fewer."""
-LARGE = 24_000
-"""Pieces of a vocabulary that is worth cutting; 20,000 of them stay, or 6,000 rows."""
+LARGE, KEPT = 24_000, 20_000
+"""Pieces of a vocabulary that is worth cutting, and how many of them stay."""
 LATENCY = re.compile(r"(?P<most>[^@]+)(?:@(?P<target>.+))?")
 
 
@@ -107,38 +108,39 @@ def _onnx(model: FoundModel, data: FoundData) -> list[Any]:
     run: Json = {} if data.document else {"inputs": str(data.place)}
     if run and model.tokenizer is not None:
         run["preprocessor"] = model.tokenizer
+    static = {"quantize.static": {**STATIC, **run}}
     return [
         ["quantize.dynamic"],
         [{"quantize.dynamic": TABLES}],
-        [{"quantize.static": {**STATIC, **run}}],
+        [static],
+        [{"quantize.smooth": {**SMOOTH, **run}}, static],
         [{"quantize.weights": run}],
     ]
 
 
 def _torch(model: FoundModel, examples: int) -> list[Any]:
-    static, dynamic = {"quantize.static": STATIC}, {"quantize.dynamic": TABLES}
-    chains: list[Any] = [
-        ["export", "quantize.dynamic"],
-        ["export", "fuse", dynamic],
-        ["export", "fuse", static],
-    ]
+    dynamic = [{"quantize.dynamic": TABLES}]
+    static: list[Any] = [{"quantize.static": STATIC}]
+    smooth = [{"quantize.smooth": SMOOTH}, *static]
+    schemes = (dynamic, static, smooth)
+    chains: list[Any] = [["export", "quantize.dynamic"]]
+    chains += [["export", "fuse", *scheme] for scheme in schemes]
     if not model.cuttable:
         return chains
     pieces = model.config.get("vocab_size")
     large = isinstance(pieces, int) and pieces > LARGE
-    epochs = min(30, max(3, SEEN // max(examples, 1)))
+    trim: list[Any] = [{"vocabulary.trim": {"keep": KEPT, "alphabet": "scripts"}}] if large else []
     pruned: Json = {"prune.structured": {"heads": 0.1, "ffn": 0.2}}
-    trim = {"vocabulary.trim": {"keep": 20_000, "alphabet": "scripts"}}
-    chains.append([pruned, "export", "fuse", static])
-    if large:
-        chains.append([pruned, trim, "export", "fuse", static])
+    first: list[Any] = [trim] if large else []
+    chains += [[*cut, "export", "fuse", *smooth] for cut in (*first, [pruned, *trim])]
     half: Json = {"prune.structured": {"heads": 0.25, "ffn": 0.5}}
     small: list[Any] = [{"prune.structured": {"heads": 0.65, "ffn": 0.75}}]
     if large:
         small.append({"vocabulary.share": {"rows": 6000}})
+    epochs = min(30, max(3, SEEN // max(examples, 1)))
     taught = {"distil": {"epochs": epochs, "learning_rate": 3.0e-4, "warmup": 0.06,
               "layer_map": "uniform", "transfer": {"augment": 4}}}  # fmt: skip
-    chains += [[*first, taught, "export", "fuse", dynamic] for first in ([half], small)]
+    chains += [[*cut, taught, "export", "fuse", *dynamic] for cut in ([half], small)]
     return chains
 
 
@@ -181,6 +183,10 @@ def answered(
         found = pipeline.answers(start, examples)
     finally:
         pipeline.close()
+    given = {label for one in found.labels for label in one}
+    check_differ(
+        given, "the file has no labels, and the model gives all of it the label", data.place
+    )
     reporter.end("the model's own answers, as the file has none: accuracy is agreement with it")
     lines = find_task(document["task"]).answered(examples, found)
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)

@@ -28,6 +28,7 @@ from edgecompress.engine.chains import (
 from edgecompress.engine.quantities import Quantity, check_bound
 from edgecompress.engine.recipe_paths import absolute_paths, placeless
 from edgecompress.errors import DataError, RecipeError
+from edgecompress.hub import at_hand
 from edgecompress.metrics import Metric
 from edgecompress.onnx_folders import onnx_model_at
 from edgecompress.results import Limit
@@ -311,7 +312,7 @@ def starts_as_onnx(model: str | None) -> bool:
     """Whether `model` of a recipe is ONNX: a file, a folder of one, a bundle, a candidate."""
     if model is None:
         return False
-    path = Path(model)
+    path = at_hand(model)
     if (path / "candidate.json").is_file():
         return isinstance(Candidate.load(path).model, OnnxModel)
     if path.suffix == ".onnx" or path.is_file() or (path / "manifest.json").is_file():
