@@ -130,7 +130,9 @@ def take_columns(
         forms = tagged or forms
     found = [form for form in forms if all(_guess(table, role, columns) for role in form)]
     if not found:
-        role = next(role for role in forms[0] if not _guess(table, role, columns))
+        tagged = [form for form in forms if ("words" in form) == (wanted.target == "tags")]
+        form = (*tagged, *forms)[0]  # of tags the words are asked for, which a text is no more than
+        role = next(role for role in form if not _guess(table, role, columns))
         raise _missing(table, role, hint.format(role))
     # Where it is answered, the later of several forms counts (words say more than a text), else the
     # one that holds most.

@@ -87,6 +87,13 @@ def test_a_tagger_takes_a_text_file_of_either_kind(tmp_path):
     assert (found.document["format"], found.labelled) == ("conll", True)
 
 
+def test_a_tagger_asks_for_its_words(tmp_path):
+    model = FoundModel("tagger", False, "token-classification", ("O", "B-PER"))
+    rows = [{"w": ["Amina", "je"], "t": ["B-PER", "O"]}] * 30
+    with pytest.raises(DataError, match="--columns words=COLUMN"):
+        look_at_data(write_lines(tmp_path / "rows.jsonl", rows), model)
+
+
 def test_columns_that_may_hold_the_labels_are_named(classifier, examples, tmp_path):
     rows = [{"text": text_of(one), "stars": label_of(one)} for one in examples]
     file = write_csv(tmp_path / "stars.csv", rows)
