@@ -12,7 +12,7 @@ import yaml
 
 from edgecompress.errors import DataError, RecipeError
 from edgecompress.reading import first_line, read_text
-from edgecompress.words import shortened
+from edgecompress.words import meant, shortened
 
 MAX_NODES = 20_000
 """More than any recipe needs; aliases of aliases would otherwise grow without end."""
@@ -247,7 +247,9 @@ def apply_settings(document: Any, settings: Settings, option: str = "--set") -> 
             raise RecipeError("a recipe is a mapping of keys")
         if len(parts) > 1 and parts[0] == "stages" and isinstance(parts[1], str):
             if not _set_in_stages(result.get("stages"), parts[1:], value, named):
-                raise RecipeError("no stage of this name in the recipe", key=named)
+                typed = ".".join(map(str, parts[1:-1])) or str(parts[1])
+                near = meant(typed, set(_stages_below(result.get("stages"))))
+                raise RecipeError(f"no stage of this name in the recipe{near}", key=named)
         else:
             _set(result, parts, value, named)
     return result
@@ -300,6 +302,18 @@ def _longest_key(node: dict[str, Any], parts: list[str | int]) -> tuple[str, int
         if name in node:
             return name, length
     return str(parts[0]), 1
+
+
+def _stages_below(node: Any) -> Iterator[str]:
+    """Give the names of the stages below `node`."""
+    for item in node if isinstance(node, list) else ():
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, dict):
+            for name, below in item.items():
+                yield from _stages_below(below) if name == "any" else (str(name),)
+        else:
+            yield from _stages_below(item)
 
 
 def _set_in_stages(node: Any, parts: list[str | int], value: Any, key: str) -> int:

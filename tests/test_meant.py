@@ -118,6 +118,8 @@ budget: {accuracy: {max_drop: 1%}}
         ("budget={memory: {max: 1}}", "'peak_memory'"),
         ("minimize=Peak memory", "'peak_memory'"),
         ("targets=[Local]", "'local'"),
+        ("stages.quantize.dynamc.per_channel=true", "'quantize.dynamic'"),
+        ("stages.dynamic.per_channel=true", "'quantize.dynamic'"),
     ],
 )
 def test_a_recipe_is_told_what_others_names_are_called_here(
