@@ -11,6 +11,7 @@ by the first metric that the task has for a part of the data.
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from pathlib import Path
 
 import click
@@ -26,6 +27,7 @@ HEAD = """\
 |Recipe: what it chose|MB|ms|Score|vs teacher|Weakest language|
 |:--|--:|--:|--:|--:|--:|"""  # without blanks, which would count as words
 MARKED = r"(<!-- headline: begin -->\n).*?(<!-- headline: end -->)"
+LIBRARIES = ("onnxruntime", "transformers")
 ROOT = Path(__file__).parents[1]
 
 
@@ -86,19 +88,21 @@ def weakest(row: Row, facts: Facts, known: Languages) -> str:
     return f"{name} {words.number(value, 'fraction')} ({words.signed(lost, 'fraction')})"
 
 
-def machine(results: list[RunResult]) -> str:
-    """Say on what the runs were measured."""
-    lines = []
+def ground(results: list[RunResult]) -> str:
+    """Say on what the runs were measured, and beside what; apart where they differ."""
+    told: dict[str, list[str]] = defaultdict(list)
     for result in results:
-        told = result.environment
-        libraries = told.get("libraries", {})
-        versions = ", ".join(
-            f"{name} {libraries[name]}"
-            for name in ("onnxruntime", "transformers", "torch")
-            if name in libraries
+        libraries = result.environment.get("libraries", {})
+        versions = ", ".join(f"{name} {libraries.get(name)}" for name in LIBRARIES)
+        sentence = (
+            f"Measured on one thread of {result.environment.get('cpu')} "
+            f"({', '.join(result.environment.get('isa', []))}) with {versions}, "
+            f"beside the {gather(result).exported} fp32 export."
         )
-        lines.append(f"{told.get('cpu')} ({', '.join(told.get('isa', []))}); {versions}")
-    return "\n".join(dict.fromkeys(lines))
+        told[sentence].append(result.name)
+    if len(told) == 1:
+        return next(iter(told))
+    return "\n\n".join(f"{', '.join(names)}: {sentence}" for sentence, names in told.items())
 
 
 @click.command()
@@ -107,8 +111,9 @@ def machine(results: list[RunResult]) -> str:
 def main(runs: tuple[Path, ...], into: Path | None) -> None:
     """Write the table of RUNS."""
     results = [from_json((run / "results.json").read_text(encoding="utf-8")) for run in runs]
-    table = "\n".join((HEAD, *(row_of(result) for result in results)))
-    click.echo(f"{table}\n\n{machine(results)}")
+    rows = "\n".join((HEAD, *(row_of(result) for result in results)))
+    table = f"{rows}\n\n{ground(results)}"
+    click.echo(table)
     if into is not None:
         text = into.read_text(encoding="utf-8")
         filled, number = re.subn(

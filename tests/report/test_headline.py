@@ -52,7 +52,8 @@ def test_a_row_holds_what_was_chosen_and_the_language_that_lost_most(
     names = {"hau": "Hausa", "pcm": "Nigerian Pidgin", "swa": "Swahili"}
     assert names[min(lost, key=lambda name: lost[name])] in row.split("|")[-2]
     assert str(result.winner).replace("+", ", ") in row and "|18.2 (4.97× smaller)|" in row
-    assert f"onnxruntime {result.environment['libraries']['onnxruntime']}" in told
+    assert f"onnxruntime {result.environment['libraries']['onnxruntime']}, transformers" in told
+    assert text.count("beside the stock fp32 export.") == 1
 
 
 def test_a_reading_that_does_not_hold_is_marked_and_a_run_without_a_winner_refused(
@@ -68,8 +69,15 @@ def test_a_reading_that_does_not_hold_is_marked_and_a_run_without_a_winner_refus
         )
         for row in result.rows
     )
-    code, told = call(write(tmp_path / "busy", replace(result, rows=rows)))
+    busy = write(tmp_path / "busy", replace(result, name="busy", rows=rows))
+    code, told = call(busy)
     assert code == 0 and "×, not valid faster" in told
+    other = replace(result, environment={**result.environment, "cpu": "another"})
+    code, told = call(busy, write(tmp_path / "other", other))
+    assert (
+        "\n\nbusy: Measured on" in told
+        and f"\n\n{result.name}: Measured on one thread of another" in told
+    )
     code, told = call(write(tmp_path / "none", replace(result, winner=None)))
     assert code == 1 and "nothing was chosen" in told
 
