@@ -163,3 +163,13 @@ def test_the_command_line_is_told_too(arguments: str, said: str) -> None:
 def test_an_argument_that_is_given_as_an_option_is_told_how() -> None:
     done = in_process("quantize", "--model", "x")
     assert "no option --model; write MODEL without it: " in done.stderr
+
+
+def test_a_mistyped_bundle_is_found_beside(tmp_path: Path) -> None:
+    (tmp_path / "reviews").mkdir()
+    (tmp_path / "reviews" / "core.sha256").touch()
+    (tmp_path / "revues").mkdir()  # holds none
+    for command in (["predict", "reveiws", "hi"], ["bundle", "verify", "reveiws"]):
+        done = in_process(*command, cwd=tmp_path)
+        assert done.returncode == 1
+        assert done.stderr == "edgecompress: reveiws: no such directory; did you mean 'reviews'?\n"

@@ -11,6 +11,7 @@ from edgecompress.bundle.names import MOST_FILES, MOST_NAME_BYTES, Names
 from edgecompress.errors import BundleError
 from edgecompress.reading import read_bytes
 from edgecompress.values import file_digest
+from edgecompress.words import did_you_mean
 
 CORE_LIST = "core.sha256"
 EVIDENCE_LIST = "evidence.sha256"
@@ -108,7 +109,11 @@ def no_directory(directory: Path) -> BundleError:
     if directory.exists():
         hint = "unpack an archive with `edgecompress bundle unpack`"
         return BundleError(f"{directory}: is a file, not a bundle's directory; {hint}")
-    return BundleError(f"{directory}: no such directory")
+    try:
+        beside = {one.name for one in directory.parent.iterdir() if (one / CORE_LIST).is_file()}
+    except OSError:
+        beside = set()
+    return BundleError(f"{directory}: no such directory{did_you_mean(directory.name, beside)}")
 
 
 def _well_named(directory: Path) -> Iterator[str]:
