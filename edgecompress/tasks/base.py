@@ -195,12 +195,7 @@ class Task(ABC):
         Parameters
         ----------
         student, teacher : torch.Tensor
-            Of the first output, float (answers, width).
-
-        Returns
-        -------
-        torch.Tensor or None
-            float (answers,).
+            Of the first output, float (answers, width); the distances are float (answers,).
         """
         return None
 
