@@ -211,6 +211,9 @@ def model_class(config: Any, directory: Path) -> Any:
     """
     import transformers
 
+    # The task imports it by its name: stages of ONNX files do not hang on it, these do.
+    import edgecompress.modules.sentence_encoder  # noqa: F401
+
     name = next(iter(config.architectures or ()), "")
     brought = {model.__name__: model for one in task_names() for model in task(one).models()}
     found = brought.get(name) or getattr(transformers, name, None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -71,9 +72,9 @@ class FeatureExtraction(Task):
         body: Any = super().head_class(config)
         if body is None:
             return None
-        from edgecompress.modules.sentence_encoder import encoder_of
-
-        return encoder_of(body)
+        # By its name, as it imports torch: what a task is for hangs on none (see surgery/model.py).
+        made: type = import_module("edgecompress.modules.sentence_encoder").encoder_of(body)
+        return made
 
     def lacks_head(self, folder: Path) -> str | None:
         """Say that nobody has said how a vector is made, where that is so."""
@@ -153,15 +154,11 @@ class FeatureExtraction(Task):
         StageError
             When the student's vectors are wider.
         """
-        import torch
-        from torch.nn import functional
-
         check_widths(student.shape[-1], teacher.shape[-1])
-        ours = functional.normalize(student.float(), dim=-1)
-        its = functional.normalize(teacher.float(), dim=-1)
-        first = functional.normalize(its[:, : ours.shape[-1]], dim=-1)
+        ours, its = _of_length_one(student.float()), _of_length_one(teacher.float())
+        first = _of_length_one(its[:, : ours.shape[-1]])
         apart = 1 - (ours * first).sum(-1)
-        gaps = torch.matmul(ours, ours.T) - torch.matmul(its, its.T)
+        gaps = ours @ ours.T - its @ its.T
         return apart + gaps.square().sum(-1) / max(1, len(ours) - 1)
 
     def decode(self, outputs: Sequence[Floats], rows: Rows) -> Answers:
@@ -273,3 +270,8 @@ def check_widths(ours: int, its: int) -> None:
             f"vectors of {ours} numbers cannot be compared with a teacher's of {its}; cut them "
             f"first (vectors: {{dimensions: {its}}}), or name a teacher that is as wide"
         )
+
+
+def _of_length_one(vectors: Any) -> Any:
+    """Scale tensors (vectors, width) as `torch.nn.functional.normalize` does."""
+    return vectors / vectors.norm(dim=-1, keepdim=True).clamp_min(1e-12)
