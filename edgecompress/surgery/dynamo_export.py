@@ -92,6 +92,7 @@ def export_module(module: Any, traced: Traced, target: Path, opset: int) -> None
     model = program.model
     given = list(answer) if isinstance(answer, Mapping) else list(traced.outputs)
     _keep_outputs(model, given, traced.outputs)
+    _turn_weights(model.graph)
     _name_sizes(model.graph, axes)
     _name_nodes(model.graph, {path for path, _ in module.named_modules() if path})
     _forget_traces(model)
@@ -158,6 +159,34 @@ def _name_sizes(graph: Any, axes: Mapping[str, Mapping[int, str]]) -> None:
             value.shape = onnx_ir.Shape(sizes)
 
 
+def _turn_weights(graph: Any) -> None:
+    """Turn weights once that the graph turns each time that their module runs."""
+    import numpy as np
+    import onnx_ir
+
+    def turns(node: Any) -> bool:
+        perm = node.attributes.get("perm")
+        return node.op_type == "Transpose" and perm is not None and [*perm.value] == [1, 0]
+
+    for weight in [*graph.initializers.values()]:
+        readers = {use.node for use in weight.uses()}
+        if len(weight.shape) != 2 or not readers or not all(map(turns, readers)):
+            continue
+        array = np.ascontiguousarray(weight.const_value.numpy().T)
+        name = f"{weight.name}_transposed"
+        turned = onnx_ir.Value(
+            name=name,
+            shape=onnx_ir.Shape(array.shape),
+            type=weight.type,
+            const_value=onnx_ir.tensor(array, name=name),
+        )
+        graph.register_initializer(turned)
+        for node in readers:
+            node.outputs[0].replace_all_uses_with(turned)
+            graph.remove(node, safe=True)
+        del graph.initializers[weight.name]
+
+
 def _name_nodes(graph: Any, modules: Collection[str]) -> None:
     """Name nodes, and what they make, after modules; weights that were turned after their layer."""
     taken: Counter[str] = Counter()
@@ -177,17 +206,26 @@ def _name_nodes(graph: Any, modules: Collection[str]) -> None:
 
 
 def _name_weights(graph: Any, node: Any, path: str) -> None:
-    for value in node.inputs:
+    """Name the weight of a product; where a module runs again, read the one of its first run."""
+    import numpy as np
+
+    for place, value in enumerate(node.inputs):
         turned = f"{path}.weight_transposed"
         if (
-            value is not None
-            and value.is_initializer()
-            and value.name.startswith("val_")
-            and len(value.shape) == 2
-            and node.op_type == "MatMul"
-            and turned not in graph.initializers
+            value is None
+            or not value.is_initializer()
+            or not value.name.startswith("val_")
+            or len(value.shape) != 2
+            or node.op_type != "MatMul"
         ):
+            continue
+        first = graph.initializers.get(turned)
+        if first is None:
             value.name = turned
+        elif np.array_equal(first.const_value.numpy(), value.const_value.numpy()):
+            node.replace_input_with(place, first)
+            if not value.uses():
+                del graph.initializers[value.name]
 
 
 def _forget_traces(model: Any) -> None:

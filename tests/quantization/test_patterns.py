@@ -49,6 +49,12 @@ def test_attention_and_embeddings_are_fused(tmp_path, family, task, uneven):
     assert counts["Attention"] == ATTENTIONS.get(family, 2)
     assert counts.get("EmbedLayerNormalization", 0) == (family not in NO_EMBEDDING)
     assert "Softmax" not in counts or family in ATTENTIONS
+    matrices = [
+        tensor.raw_data
+        for tensor in onnx.load(fused.path).graph.initializer
+        if len(tensor.dims) == 2
+    ]
+    assert len({*matrices}) == len(matrices)  # ALBERT's layers are one
     session = open_session(fused)
     for logits, feed in zip(expected, feeds, strict=True):
         assert np.abs(session.run(None, feed)[0] - logits).max() < 1e-4

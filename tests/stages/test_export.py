@@ -151,6 +151,37 @@ def test_any_module_of_named_tensors_is_exported(tmp_path):
         export_module(module, Traced(example, axes, ("classes",)), tmp_path / "x.onnx", 18)
 
 
+class Again(torch.nn.Module):
+    """Two layers that run twice; of weights as large as the second's the exporter folds no turn."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(2)
+        self.small, self.large = torch.nn.Linear(16, 16), torch.nn.Linear(96, 96)
+
+    def forward(self, x):
+        small = self.small(self.small(x).tanh())
+        return self.large(self.large(small.repeat(1, 1, 6)).tanh())
+
+
+def test_weights_of_a_layer_that_runs_again_are_written_once(tmp_path):
+    module = Again().eval()
+    path = tmp_path / "model.onnx"
+    traced = Traced({"x": torch.randn(2, 3, 16)}, {"x": {0: "batch"}}, ("y",))
+    export_module(module, traced, path, 18)
+    graph = onnx.load(path).graph
+    matrices = {tensor.name for tensor in graph.initializer if len(tensor.dims) == 2}
+    assert matrices == {"small.weight_transposed", "large.weight_transposed"}
+    read = [node.input[1] for node in graph.node if node.op_type == "MatMul"]
+    assert sorted(read) == sorted([*matrices, *matrices])
+    assert all(node.op_type != "Transpose" for node in graph.node)
+    feed = torch.randn(5, 3, 16)
+    with torch.no_grad():
+        expected = module(feed).numpy()
+    found = open_session(OnnxModel(path)).run(None, {"x": feed.numpy()})[0]
+    assert np.abs(found - expected).max() < 1e-5
+
+
 def test_what_cannot_be_traced_is_one_sentence(tmp_path):
     class Branching(torch.nn.Module):
         def forward(self, values):

@@ -12,6 +12,7 @@ import io
 import logging
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 from edgecompress.errors import StageError
 from edgecompress.models.session import ORT_ERRORS
@@ -135,6 +136,7 @@ def fuse(source: Path, fusions: Collection[str], model_type: str, target: Path) 
             raise StageError(f"ONNX Runtime's optimizer failed ({error!r})") from error
         size = sum(len(t.raw_data) for t in optimized.model.graph.initializer)
         optimized.topological_sort()
+        _share_weights(optimized.model.graph)
         optimized.save_model_to_file(str(target), use_external_data_format=size > BIG_FILE_BYTES)
         # Optimizer and fusions refer to each other: several copies of the weights would stay.
         del optimized
@@ -147,6 +149,28 @@ def fuse(source: Path, fusions: Collection[str], model_type: str, target: Path) 
         sequence_first(model)
         write_model(model, aside)
         aside.replace(target)
+
+
+def _share_weights(graph: Any) -> None:
+    """Keep one of equal matrices: of a layer that runs again the optimizer packs its weights again.
+
+    Source: ALBERT, whose graph holds each of its layers' weights once.
+    """
+    first: dict[tuple[int, tuple[int, ...], bytes], str] = {}
+    same: dict[str, str] = {}
+    for tensor in graph.initializer:
+        if len(tensor.dims) > 1 and tensor.raw_data:
+            digest = hashlib.sha256(tensor.raw_data).digest()
+            name = first.setdefault((tensor.data_type, tuple(tensor.dims), digest), tensor.name)
+            if name != tensor.name:
+                same[tensor.name] = name
+    for node in graph.node:
+        for place, name in enumerate(node.input):
+            node.input[place] = same.get(name, name)
+    kept = [tensor for tensor in graph.initializer if tensor.name not in same]
+    if same:
+        del graph.initializer[:]
+        graph.initializer.extend(kept)
 
 
 @contextlib.contextmanager
