@@ -105,9 +105,9 @@ def exported(module: Any, family: str, exporter: Any, target: Path) -> float:
     """Export a module; give the seconds of processor time that this takes."""
     import torch
 
+    from edgecompress.processors.text import AXES
     from edgecompress.quantization.graphs.exporting import export_graph
     from edgecompress.surgery.dynamo_export import Traced
-    from edgecompress.surgery.onnx_export import AXES
 
     traced = None
     if family in NO_FAMILY:

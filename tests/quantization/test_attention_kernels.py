@@ -12,6 +12,7 @@ from small_encoders import torch_logits, write_encoder
 
 from edgecompress.models.session import input_specs, open_session
 from edgecompress.models.storage import read_model
+from edgecompress.processors.text import AXES
 from edgecompress.quantization.graphs.exporting import export_graph
 from edgecompress.quantization.graphs.fusion import fuse, operator_counts
 from edgecompress.quantization.graphs.layers import find_layers
@@ -19,7 +20,7 @@ from edgecompress.stages.export import Export
 from edgecompress.stages.quantize.dynamic import Dynamic
 from edgecompress.stages.quantize.static import Static
 from edgecompress.surgery.dynamo_export import Traced, export_module
-from edgecompress.surgery.onnx_export import AXES, optimum_is_installed
+from edgecompress.surgery.onnx_export import optimum_is_installed
 from edgecompress.values import OnnxModel
 
 EXPORTERS = ("dynamo", *(["optimum"] if optimum_is_installed() else []))
