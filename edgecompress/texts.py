@@ -41,7 +41,7 @@ def words_of(example: Example) -> tuple[str, ...]:
 
 def running_text(example: Example) -> str:
     """Give an example's text (of a pair both), or its words with blanks between them."""
-    return "\n".join(texts_of(example)) or " ".join(words_of(example))
+    return " ".join(texts_of(example)) or " ".join(words_of(example))
 
 
 def tags_of(example: Example) -> tuple[str, ...]:

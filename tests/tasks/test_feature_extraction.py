@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from helpers import small_context
 from sentence_models import sentences, vectors_written_out, write, write_sentence_model
+from trained_tokenizers import texts
+from trained_tokenizers import write as trained
 
 from edgecompress.data import data_config
 from edgecompress.engine.single import guess_task
 from edgecompress.errors import DataError, EdgeCompressError, StageError
-from edgecompress.processors import processor_class
+from edgecompress.processors import TextProcessor, processor_class
 from edgecompress.runtime.prediction import Prediction
 from edgecompress.tasks import Answers, task, wanted
 from edgecompress.tasks._similarity import cosine
@@ -228,6 +230,23 @@ def test_vectors_in_int8_keep_their_cosines() -> None:
                            (one.vector_int8, other.vector_int8)))  # fmt: skip
             assert abs(exact - near) < 0.01
     assert not np.any(Prediction({"vector": [0.0, 0.0]}).vector_int8)
+
+
+def test_a_smaller_vocabulary_keeps_prompts_and_what_second_texts_need(tmp_path: Path) -> None:
+    from edgecompress.surgery.vocabulary.files import write_trimmed
+    from edgecompress.surgery.vocabulary.pieces import read_vocabulary
+    from edgecompress.surgery.vocabulary.splitting import split
+
+    folder = trained("wordpiece", tmp_path / "whole")
+    write(folder / "config_sentence_transformers.json", {"prompts": {"query": "market "}})
+    vocabulary = read_vocabulary(folder / "tokenizer.json")
+    write_trimmed(vocabulary, vocabulary.names.values(), folder, tmp_path / "less")
+    assert processor_class("sentences").load(tmp_path / "less").prompts == {"query": "market "}
+    tokenizer = TextProcessor.load(folder).tokenizer
+    one, other = texts(2)
+    both = split(tokenizer, [Example({"text": one, "text_pair": other})])
+    apart = split(tokenizer, [Example({"text": one}), Example({"text": other})])
+    assert both.ids.tolist() == apart.ids.tolist()
 
 
 def test_scores_teach_no_vector(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from edgecompress.errors import DataError, StageError
 from edgecompress.surgery.vocabulary.alphabet import COMMON, byte_symbols, script
 from edgecompress.surgery.vocabulary.pieces import BYTE, Vocabulary
 from edgecompress.surgery.vocabulary.splitting import Compared, Split, compare
-from edgecompress.texts import text_of, words_of
+from edgecompress.texts import texts_of, words_of
 from edgecompress.values import Example
 
 MOST_UNKNOWN = 0.5
@@ -50,7 +50,7 @@ def check_readable(
     lost = sum(count for piece, count in counts.items() if _lost(vocabulary, piece))
     if lost > MOST_UNKNOWN * total:
         theirs = _main_script(text for example in texts[:LOOKED_AT]
-                              for text in (*words_of(example), text_of(example)))  # fmt: skip
+                              for text in (*words_of(example), *texts_of(example)))  # fmt: skip
         ours = _main_script(vocabulary.bare(piece) for piece in vocabulary.ids)
         raise DataError(
             f"{lost / total:.0%} of the corpus' pieces are unknown to this vocabulary: the corpus "

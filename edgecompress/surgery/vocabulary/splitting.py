@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecompress.errors import DataError
-from edgecompress.texts import text_of, words_of
+from edgecompress.texts import running_text, words_of
 from edgecompress.values import Example, Json
 
 CHUNK = 1024
@@ -106,7 +106,8 @@ def _encoded(tokenizer: Any, examples: Iterable[Example]) -> Iterator[tuple[Ids,
         for pretokenized in (True, False):
             numbers = [n for n, e in enumerate(chunk) if bool(words_of(e)) == pretokenized]
             texts = [
-                list(words_of(chunk[n])) if pretokenized else text_of(chunk[n]) for n in numbers
+                list(words_of(chunk[n])) if pretokenized else running_text(chunk[n])
+                for n in numbers
             ]
             try:
                 encodings = tokenizer.encode_batch(
@@ -124,7 +125,7 @@ def _encoded(tokenizer: Any, examples: Iterable[Example]) -> Iterator[tuple[Ids,
             if words_of(example):
                 yield ids, np.array(encoding.word_ids, np.int32), len(words_of(example))
             else:
-                yield ids, *_words_of_text(text_of(example), encoding.offsets)
+                yield ids, *_words_of_text(running_text(example), encoding.offsets)
 
 
 def _words_of_text(text: str, offsets: Sequence[tuple[int, int]]) -> tuple[Ids, int]:
