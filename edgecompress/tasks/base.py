@@ -123,8 +123,10 @@ class Task(ABC):
         import transformers
 
         mapping = getattr(transformers, self.auto_class)._model_mapping
-        found: type | None = mapping.get(type(config), None)
-        return found
+        found = mapping.get(type(config), None)
+        several = found if isinstance(found, tuple | list) else (found,)
+        named = next(iter(getattr(config, "architectures", None) or ()), "")
+        return next((one for one in several if one and one.__name__ == named), several[0])
 
     def lacks_head(self, folder: Path) -> str | None:  # noqa: ARG002
         """Say why a folder has no head for it, a part of a sentence, where its class cannot say."""

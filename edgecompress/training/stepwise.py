@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -64,8 +65,15 @@ class StepwiseRunner:
         self.batches = even_batches(rows.lengths)
         self.layers = list(layer_list(module))
 
-    def real(self, batch: np.ndarray, feed: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Tell which tokens of a batch are no padding, bool (batch, length)."""
+    def real(
+        self, batch: np.ndarray, feed: dict[str, torch.Tensor], length: int
+    ) -> torch.Tensor:
+        """Tell which tokens of a batch are no padding, bool (batch, length).
+
+        Of text; the patches of images are all there.
+        """
+        if "input_ids" not in feed:
+            return torch.ones(len(batch), length, dtype=torch.bool)
         length = feed["input_ids"].shape[1]
         lengths = torch.as_tensor(self.rows.lengths[batch])
         return torch.arange(length)[None, :] < lengths[:, None]
@@ -92,10 +100,21 @@ class StepwiseRunner:
         for number, batch in enumerate(self.batches):
             feed = self.rows.feed(batch)
             output = None
+            lengths: list[int] = []
+            seen = partial(_length, lengths)
+            handles = [one.register_forward_pre_hook(seen, with_kwargs=True) for one in layers[:1]]
             with only_these(self.module, layers), torch.inference_mode(), suppress(EnoughError):
                 stub.states = before[number] if before is not None else None
                 output = self.module(**feed)
-            yield batch, self.real(batch, feed), output
+            for handle in handles:
+                handle.remove()
+            yield batch, self.real(batch, feed, next(iter(lengths), 0)), output
+
+
+def _length(found: list[int], _: nn.Module, given: Any, named: dict[str, Any]) -> None:
+    """Note how many tokens come into a block, as a hook before it."""
+    states = given[0] if given else named["hidden_states"]
+    found.append(int(states.shape[1]))
 
 
 def states_of(given: Any) -> torch.Tensor:

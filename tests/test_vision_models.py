@@ -1,0 +1,120 @@
+"""Image classifiers of transformers: fine-tuned, cut, distilled, exported and quantized."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+import yaml
+from commands import in_process
+from helpers import small_context
+from pictures import COLOURS, pictures_of_colours, write_folder
+
+from edgecompress.errors import EdgeCompressError
+from edgecompress.stage import stage_class
+from edgecompress.training.teacher import import_teacher
+from edgecompress.values import Candidate
+
+SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+         "intermediate_size": 64, "image_size": 32, "patch_size": 8}  # fmt: skip
+SQUARE = {"image_processor_type": "ViTImageProcessor", "size": {"height": 32, "width": 32}}
+CUT = {"image_processor_type": "ConvNextImageProcessor", "size": {"shortest_edge": 32}}
+MODELS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "ViT": (SMALL, SQUARE),
+    "DeiT": (SMALL, SQUARE),
+    "ResNet": (
+        {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic"},
+        CUT,
+    ),
+    "ConvNext": ({"hidden_sizes": [8, 16], "depths": [1, 1], "num_stages": 2}, CUT),
+    "MobileNetV2": (
+        {"image_size": 32, "depth_multiplier": 0.35},
+        {"image_processor_type": "MobileNetV2ImageProcessor", "size": {"shortest_edge": 36},
+         "crop_size": {"height": 32, "width": 32}},
+    ),
+}  # fmt: skip
+
+
+def write_model(kind: str, folder: Path) -> Path:
+    fields, processor = MODELS[kind]
+    torch.manual_seed(0)
+    names = dict(enumerate(COLOURS))
+    config = getattr(transformers, f"{kind}Config")(**fields, id2label=names)
+    getattr(transformers, f"{kind}ForImageClassification")(config).save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    return folder
+
+
+def opened(kind: str, folder: Path) -> tuple[Candidate, Any]:
+    """Import a model as a teacher, and give a context with images for it."""
+    place = write_model(kind, folder / "hf")
+    made = import_teacher(str(place), "image-classification", COLOURS, folder / "teacher")
+    examples = pictures_of_colours(4)
+    return made, replace(small_context(folder / "c"), train=examples, validation=examples)
+
+
+@pytest.mark.parametrize("kind", ["ResNet", "ConvNext", "MobileNetV2"])
+def test_convolutional_models_are_exported_with_an_open_batch(kind: str, tmp_path: Path) -> None:
+    """The stage compares ONNX Runtime's answers with PyTorch's, one at a time and several."""
+    candidate, context = opened(kind, tmp_path)
+    made = stage_class("export")(exporter="dynamo").apply(candidate, context)
+    decided = made.steps[-1].decisions
+    assert decided["parity"]["max_abs_difference"] < 1e-4
+    assert {shape[0] for shape in decided["parity"]["shapes"]} == {1, 4}
+    assert decided["dynamic_axes"]["pixel_values"] == ["batch"]
+
+
+@pytest.mark.parametrize("kind", ["ViT", "DeiT"])
+def test_heads_and_neurons_of_vision_transformers_go_for_good(kind: str, tmp_path: Path) -> None:
+    from edgecompress.surgery.model import load_module
+
+    candidate, context = opened(kind, tmp_path)
+    made = stage_class("prune.structured")(heads=0.5, ffn=0.5).apply(candidate, context)
+    decided = made.steps[-1].decisions
+    assert sum(map(len, decided["heads"])) == 4 and sum(decided["neurons"]) == 64
+    before, after = (
+        sum(one.numel() for one in load_module(each.model).parameters())
+        for each in (candidate, made)
+    )
+    assert after < 0.8 * before
+
+
+def test_a_model_without_a_description_and_one_without_a_processor_are_refused(
+    tmp_path: Path,
+) -> None:
+    candidate, context = opened("ResNet", tmp_path)
+    with pytest.raises(EdgeCompressError, match="models of the type 'resnet'"):
+        stage_class("prune.structured")(heads=0.5).apply(candidate, context)
+    bare = write_model("ViT", tmp_path / "bare")
+    (bare / "preprocessor_config.json").unlink()
+    with pytest.raises(EdgeCompressError, match=r"preprocessor_config\.json is missing, which says"):
+        import_teacher(str(bare), "image-classification", COLOURS, tmp_path / "made")
+
+
+def test_a_recipe_cuts_distils_and_quantizes_a_vision_transformer(tmp_path: Path) -> None:
+    write_model("ViT", tmp_path / "vit")
+    for seed, split in enumerate(("train", "dev", "test")):
+        write_folder(tmp_path / split, 12 if split == "train" else 4, seed)
+    recipe = {
+        "name": "colours", "task": "image-classification",
+        "teacher": {"model": "vit", "finetune": {"epochs": 3, "learning_rate": 1e-2}},
+        "data": {"format": "images", "root": ".", "train": "train", "validation": "dev",
+                 "test": "test"},
+        "stages": [{"prune.structured": {"heads": 0.5, "ffn": 0.5}},
+                   {"distil": {"epochs": 2, "learning_rate": 3e-3}}, "export", "quantize.static"],
+        "profile": {"min_duration_ms": 100, "warmup_ms": 0, "max_warmup_ms": 50, "min_count": 20,
+                    "cold_starts": 0, "attempts": 1},
+        "budget": {"accuracy": {"max_drop": 0.2}},
+    }  # fmt: skip
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+    store = str(tmp_path / "store")
+    done = in_process("run", tmp_path / "recipe.yaml", "-o", tmp_path / "out",
+                      EDGECOMPRESS_STORE=store)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    said = in_process("predict", tmp_path / "out" / "bundle", tmp_path / "test" / "red" / "0.png")
+    assert said.stdout.startswith("red")
