@@ -87,12 +87,15 @@ def test_heads_and_neurons_of_vision_transformers_go_for_good(kind: str, tmp_pat
 def test_a_model_without_a_description_and_one_without_a_processor_are_refused(
     tmp_path: Path,
 ) -> None:
+    seen, context = opened("ViT", tmp_path / "vit")
+    with pytest.raises(EdgeCompressError, match="read no text"):
+        stage_class("prune.structured")(hidden=0.5).apply(seen, context)
     candidate, context = opened("ResNet", tmp_path)
     with pytest.raises(EdgeCompressError, match="models of the type 'resnet'"):
         stage_class("prune.structured")(heads=0.5).apply(candidate, context)
     bare = write_model("ViT", tmp_path / "bare")
     (bare / "preprocessor_config.json").unlink()
-    with pytest.raises(EdgeCompressError, match=r"preprocessor_config\.json is missing, which says"):
+    with pytest.raises(EdgeCompressError, match=r"config\.json is missing, which says"):
         import_teacher(str(bare), "image-classification", COLOURS, tmp_path / "made")
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from edgecompress.errors import DataError, StageError
-from edgecompress.surgery.families import blocks, family_of
+from edgecompress.surgery.families import blocks, family_of, word_path
 from edgecompress.surgery.linear import slice_linear
 from edgecompress.surgery.low_rank import LowRankEmbedding
 
@@ -72,6 +72,7 @@ def keep_hidden(module: Any, kept: Sequence[int]) -> None:
         raise StageError(f"the model has {width} hidden channels; cannot keep {list(kept)[:8]} …")
     index = torch.as_tensor(list(kept), device=next(module.parameters()).device)
     base = module.base_model
+    word_path(module)  # refuses a model that reads no text
     norms = hidden_norms(module)
     head = reader(module)
     for block in blocks(module):

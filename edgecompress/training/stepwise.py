@@ -65,9 +65,7 @@ class StepwiseRunner:
         self.batches = even_batches(rows.lengths)
         self.layers = list(layer_list(module))
 
-    def real(
-        self, batch: np.ndarray, feed: dict[str, torch.Tensor], length: int
-    ) -> torch.Tensor:
+    def real(self, batch: np.ndarray, feed: dict[str, torch.Tensor], length: int) -> torch.Tensor:
         """Tell which tokens of a batch are no padding, bool (batch, length).
 
         Of text; the patches of images are all there.

@@ -79,8 +79,8 @@ def answers(module):
 
 def test_each_file_is_a_family():
     assert set(family_names()) == {
-        *("albert", "bert", "camembert", "distilbert"),
-        *("electra", "modernbert", "roberta", "xlm-roberta"),
+        *("albert", "bert", "camembert", "deit", "distilbert"),
+        *("electra", "modernbert", "roberta", "vit", "xlm-roberta"),
     }
     assert family_named("xlm-roberta").position_offset
 

@@ -158,11 +158,23 @@ def word_embedding(module: Any) -> nn.Embedding:
 
 
 def word_path(module: Any) -> str:
-    """Give the path of `word_embedding`, from the base model."""
+    """Give the path of `word_embedding`, from the base model.
+
+    Raises
+    ------
+    DataError
+        When models of this family read no text.
+    """
     from edgecompress.surgery.low_rank import LowRankEmbedding
     from edgecompress.surgery.sharing import SharedEmbedding
 
-    path = family_of(module.config).words
+    family = family_of(module.config)
+    path = family.words
+    if not path:
+        raise DataError(
+            f"models of the type {family.model_type!r} read no text: they have no word embedding, "
+            "and hidden channels are taken away through it; leave `hidden` and `embedding` out"
+        )
     while isinstance(module.base_model.get_submodule(path), LowRankEmbedding | SharedEmbedding):
         path += ".table"
     return path

@@ -30,7 +30,8 @@ class Family:
     layers : str
         The list of blocks, from the base model.
     embeddings : str
-        The embedding part, from the base model; ``words`` is its word embedding.
+        The embedding part, from the base model; ``words`` is its word embedding, empty where the
+        model reads no text.
     attention : str
         The module that holds the number of heads, from a block.
     query, key, value : str
