@@ -109,6 +109,11 @@ def look_at_data(
     if not place.exists():
         raise DataError("there is no such file (--data)", file=place)
     if model.task is None:
+        texts = place.suffix.lower() in (".txt", ".conll") or format_of(place) is not None
+        if texts and model.tokenizer is None:
+            what = "texts, and no tokenizer lies beside the graph"
+            which = "name a folder in which config.json and tokenizer.json lie beside it"
+            raise DataError(f"{what}; {which}, or give the graph's own inputs (.npz)", file=place)
         return FoundData(place)
     form = form or _format_of(place, model.task)
     document: Json = {"format": form}

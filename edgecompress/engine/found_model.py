@@ -11,11 +11,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from edgecompress.checkpoint import check_folder, find_weights, read_object
+from edgecompress.checkpoint import check_folder, find_weights, has_tokenizer, read_object
 from edgecompress.engine.single import guess_task
 from edgecompress.errors import DataError
 from edgecompress.hub import model_folder
 from edgecompress.onnx_folders import onnx_model_at
+from edgecompress.processors import TextProcessor, processor_class
 from edgecompress.reading import at_home
 from edgecompress.surgery.families import family_names
 from edgecompress.tasks import task as find_task
@@ -135,6 +136,10 @@ def _look(folder: Path, named: str, task: str | None, labels: Mapping[str, str])
     fresh = untrained(config, known, shapes, folder) or ""
     if onnx and fresh:
         raise DataError(f"{fresh}, and an ONNX graph cannot be trained", file=folder)
+    texts = issubclass(processor_class(kind.processor), TextProcessor)
+    if onnx and texts and not has_tokenizer(folder):
+        what = "no tokenizer lies beside the graph, without which it takes no text"
+        raise DataError(f"{what}; copy tokenizer.json there", file=folder)
     names = renamed(class_names(config), labels or None) if kind.labelled and not fresh else ()
     return FoundModel(named, onnx, known, names, config, fresh)
 

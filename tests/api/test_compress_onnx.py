@@ -57,7 +57,7 @@ def test_a_graph_whose_task_is_not_known_is_judged_by_its_size(exported, example
     assert done.returncode == 0, done.stderr
     assert "no task that is known, so that nothing is scored" in on_one_line(done.stderr)
     rows = [row for row in result_of(tmp_path / "out").rows if row.kind == "candidate"]
-    assert [row.error for row in rows] == [None] * 4
+    assert [row.error for row in rows] == [None] * 5
     verify_bundle(tmp_path / "out" / "bundle")
 
 
@@ -76,6 +76,21 @@ def test_a_graph_alone_is_judged_on_given_inputs(tmp_path, store):
                       tmp_path / "again", "--task", "text-classification")  # fmt: skip
     assert done.returncode == 2
     assert "name the folder" in on_one_line(done.stderr)
+
+
+def test_texts_need_a_tokenizer(exported, reviews, examples, tmp_path):
+    def refused(model: object, data: object) -> str:
+        done = in_process("compress", model, "--data", data, "-o", tmp_path / "out")
+        assert done.returncode == 2, done.stderr
+        assert not (tmp_path / "out").exists()
+        return on_one_line(done.stderr)
+
+    graph = exported / "onnx" / "model.onnx"
+    for data in (reviews, texts_file(tmp_path, examples)):
+        assert "no tokenizer lies beside the graph; name a folder" in refused(graph, data)
+    bare = shutil.copytree(exported, tmp_path / "bare")
+    (bare / "tokenizer.json").unlink()
+    assert "copy tokenizer.json there" in refused(bare, reviews)
 
 
 def in_a_process(code: str, **environment: str) -> str:
