@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from edgecompress.errors import DataError
 from edgecompress.models.session import numbers
 from edgecompress.tasks import Rows
+from edgecompress.texts import label_of, tags_of
 from edgecompress.values import Example, Feed
 
 Array = np.ndarray[Any, Any]
@@ -50,6 +52,16 @@ class ComparedSamples:
         kind = self.rows.task
         kept = [kind.compact(one[0], row) for row, one in zip(self.rows, logits, strict=True)]
         return kind.quality(kind.decode(kept, self.rows), self.examples, self.labels)
+
+
+def judged(rows: Rows, examples: Sequence[Example]) -> tuple[Example, ...]:
+    """Give the examples of rows if their task's metric can be taken of them, and else none."""
+    try:
+        rows.task.check_judged(examples)
+    except DataError:
+        return ()
+    labelled = all(tags_of(example) or label_of(example) for example in examples)
+    return tuple(examples) if labelled or not rows.task.labelled else ()
 
 
 @dataclass(frozen=True, slots=True)

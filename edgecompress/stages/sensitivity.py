@@ -20,7 +20,6 @@ from edgecompress.onnx_folders import onnx_in_folder
 from edgecompress.reading import at_home
 from edgecompress.stage import Context, Kind, Observer
 from edgecompress.stages._fields.inputs import InputFiles
-from edgecompress.texts import label_of, tags_of
 from edgecompress.values import Candidate, Json, Measurement, OnnxModel, find
 
 if TYPE_CHECKING:
@@ -173,7 +172,7 @@ class Sensitivity(InputFiles, Observer):
         from edgecompress.data.sample import stratified_sample
         from edgecompress.models.graph import signature
         from edgecompress.models.inputs import encode_rows, typed_feed
-        from edgecompress.models.outputs import ComparedSamples
+        from edgecompress.models.outputs import ComparedSamples, judged
         from edgecompress.models.synthetic import made_feeds
 
         if self.inputs is not None:
@@ -198,10 +197,8 @@ class Sensitivity(InputFiles, Observer):
             more = f" (no more are made, of {self.samples} asked for)" if left else ""
             return ComparedSamples(tuple(made)), f"{count} made-up inputs{more}"
         feeds = tuple(typed_feed(rows, [row], specs) for row in range(len(rows.lengths)))
-        labelled = all(tags_of(example) or label_of(example) for example in chosen)
-        known = chosen if labelled or not rows.task.labelled else ()
         said = f"{len(chosen)} of {len(examples)} validation examples"
-        return ComparedSamples(feeds, rows, known, candidate.labels), said
+        return ComparedSamples(feeds, rows, judged(rows, chosen), candidate.labels), said
 
     def _scheme(
         self, candidate: Candidate, model: OnnxModel, samples: ComparedSamples, context: Context

@@ -206,7 +206,7 @@ class Tuner:
         self.source, self.settings, self.ledger = source, settings, ledger
         feeds = tuple(typed_feed(rows, [row], source.specs) for row in range(len(rows.lengths)))
         self.samples = ComparedSamples(feeds, rows, tuple(examples), source.candidate.labels)
-        self.metric = rows.task.metrics[0].name
+        self.metric, self.output = rows.task.metrics[0].name, rows.task.outputs[0].name
 
     @property
     def goal(self) -> float:
@@ -222,7 +222,9 @@ class Tuner:
             When the model answers nothing right, or every plan failed.
         """
         if self.ledger.baseline is None:
-            self.ledger.baseline = self._score(_torch_run(load_module(self.source.model)))
+            self.ledger.baseline = self._score(
+                _torch_run(load_module(self.source.model), self.output)
+            )
             self.ledger.save()
         if self.ledger.baseline <= 0:
             raise StageError(
@@ -342,7 +344,7 @@ class Tuner:
         return 0.0 if found is None else found
 
 
-def _torch_run(module: Any) -> Run:
+def _torch_run(module: Any, output: str) -> Run:
     """Ask a PyTorch module as an ONNX model is asked."""
-    runner = TorchRunner(module, ["logits"])
+    runner = TorchRunner(module, [output])
     return lambda feed: list(runner(feed).values())

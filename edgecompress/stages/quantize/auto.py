@@ -17,7 +17,6 @@ from edgecompress.errors import StageError
 from edgecompress.stage import Context, Decisions, Kind
 from edgecompress.stages._fields.judged import Judged
 from edgecompress.stages._fields.linear_types import LinearTypes
-from edgecompress.texts import label_of, tags_of
 from edgecompress.values import Candidate, Example, Json, Measurement, OnnxModel, Step
 
 if TYPE_CHECKING:
@@ -322,7 +321,7 @@ class _Work:
         """Give what models are judged on: validation examples, or made-up inputs without a task."""
         from edgecompress.models.graph import signature
         from edgecompress.models.inputs import encode_rows, typed_feed
-        from edgecompress.models.outputs import ComparedSamples
+        from edgecompress.models.outputs import ComparedSamples, judged
         from edgecompress.models.synthetic import made_feeds
         from edgecompress.tasks import takes_examples
 
@@ -345,9 +344,7 @@ class _Work:
                 "`data.validation`, or use quantize.dynamic"
             )
         feeds = tuple(typed_feed(rows, [row], specs) for row in range(len(rows.lengths)))
-        labelled = all(tags_of(example) or label_of(example) for example in examples)
-        known = tuple(examples) if labelled or not rows.task.labelled else ()
-        return ComparedSamples(feeds, rows, known, self.candidate.labels)
+        return ComparedSamples(feeds, rows, judged(rows, examples), self.candidate.labels)
 
     def _chosen(self, count: int | None) -> Sequence[Example]:
         from edgecompress.data.sample import stratified_sample
