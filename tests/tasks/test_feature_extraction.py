@@ -287,3 +287,14 @@ def test_vectors_of_other_widths_are_not_compared() -> None:
             Example({"text": "a"}),
         )
     )
+
+
+def test_samples_without_scores_are_compared_without_the_metric(tmp_path: Path) -> None:
+    from edgecompress.models.outputs import judged
+
+    write_sentence_model(tmp_path / "st")
+    processor = processor_class("sentences").load(tmp_path / "st")
+    bare = (Example({"text": "je"}),)
+    scored = (Example({"text": "je", "text_pair": "na"}, 1.0),)
+    assert judged(TASK.rows(bare, processor, ()), bare) == ()
+    assert judged(TASK.rows(scored, processor, ()), scored) == scored
