@@ -2,8 +2,8 @@
 
 ``report.png`` is the top of the report page as a browser draws it: its verdict, the table of all
 models and the plots; the sentences that explain them are left out, and what stands below.
-``terminal.svg`` is what two commands print: the recipe once more, which takes its results from the
-store, and an answer of the bundle that it made.
+``terminal.svg`` is what two commands print: the recipe once more, in another folder, which takes
+its results from the store, and an answer of the bundle that it made.
 """
 
 from __future__ import annotations
@@ -39,10 +39,9 @@ def main() -> None:
     """Draw both pictures of the run in the folder named on the command line."""
     if len(sys.argv) != 2 or not (Path(sys.argv[1]) / "report.html").is_file():
         sys.exit("name the folder of the demo's run, as `make demo` writes it: runs/quickstart")
-    run = Path(sys.argv[1])
-    picture_of_page(run / "report.html", HERE / "report.png")
-    again = ["edgecompress", "run", "models/quickstart.yaml", "-o", str(run)]
-    ask = ["edgecompress", "predict", str(run / "bundle"), "Jamhuri ya Kenya"]
+    picture_of_page(Path(sys.argv[1]) / "report.html", HERE / "report.png")
+    again = ["edgecompress", "run", "quickstart", "-o", "runs/quickstart"]
+    ask = ["edgecompress", "predict", "runs/quickstart/bundle", "Jamhuri ya Kenya"]
     picture_of_terminal([again, ask], HERE / "terminal.svg")
 
 
@@ -71,14 +70,21 @@ def picture_of_page(page: Path, picture: Path) -> None:
 
 
 def picture_of_terminal(commands: list[list[str]], picture: Path) -> None:
-    """Run `commands` and draw what they print."""
+    """Run `commands` in a folder of their own, and draw what they print."""
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
     told = {"FORCE_COLOR": "1", "COLUMNS": str(COLUMNS), "TERM": "xterm-256color"}
-    for command in commands:
-        console.print(Text(f"$ {shlex.join(command)}", "bold cyan"))
-        words = [str(Path(sys.executable).parent / command[0]), *command[1:]]
-        done = subprocess.run(words, env={**os.environ, **told}, stdout=subprocess.PIPE, check=True)
-        console.print(Text.from_ansi(done.stdout.decode()))
+    with tempfile.TemporaryDirectory() as folder:
+        for command in commands:
+            console.print(Text(f"$ {shlex.join(command)}", "bold cyan"))
+            words = [str(Path(sys.executable).parent / command[0]), *command[1:]]
+            done = subprocess.run(
+                words,
+                env={**os.environ, **told},
+                cwd=folder,
+                stdout=subprocess.PIPE,
+                check=True,
+            )
+            console.print(Text.from_ansi(done.stdout.decode()))
     drawn = console.export_svg(title="edgecompress")
     picture.write_text(re.sub(FONTS, "", drawn, flags=re.DOTALL), encoding="utf-8")
 
