@@ -57,8 +57,8 @@ TYPES: Mapping[str, Json] = {
     "Siglip": {**_PLAIN, "size": 224, "resample": 3},
     "ViT": {**_PLAIN, "size": 224},
 }  # fmt: skip
-"""What the image processors of transformers have where a file does not say it, by the beginning of
-their classes' names."""
+"""What the image processors of transformers 4 have where a file does not say it, by the beginning
+of their classes' names. Those of its fifth edition have other defaults in part, and write all."""
 _SHORT = {"Bit", "CLIP", "ConvNext", "Levit", "MobileNetV1", "MobileNetV2", "MobileViT"}
 # For these a lone number as `size` is the shorter side.
 

@@ -71,7 +71,8 @@ class Export(Transform):
         context.progress(0, 2, "tracing")
         exporter = self.exporter or choose_exporter(module, candidate.task)
         traced = None
-        if exporter == "dynamo" and find_family(module.config) is None:
+        family = find_family(module.config)
+        if exporter == "dynamo" and (family is None or not family.words):  # no text, as is known
             traced = self._rows_to_trace(module, candidate, context)
         export_graph(module, candidate.task, model.path, exporter, self.opset, traced)
         context.progress(1, 2, "comparing with PyTorch")

@@ -74,7 +74,11 @@ def test_arrays_are_those_of_transformers(
     bare = {"image_processor_type": f"{name}ImageProcessorFast", **fields}
     (tmp_path / "bare").mkdir()
     (tmp_path / "bare" / "preprocessor_config.json").write_text(json.dumps(bare))
-    ours = [ImageProcessor.load(tmp_path / one) for one in ("whole", "bare")]
+    # Since transformers 5 some classes have other defaults, and their files say all of them. What
+    # is left out of a file was written by an older one.
+    read = ("whole", "bare") if int(transformers.__version__.partition(".")[0]) < 5 else ("whole",)
+    ours = [ImageProcessor.load(tmp_path / one) for one in read]
+    ImageProcessor.load(tmp_path / "bare")
     for file in images.values():
         with Image.open(file) as opened:
             image = load_image(opened)
