@@ -105,7 +105,7 @@ def show(value: float, measurement: Measurement, words: str = "") -> str:
     if measurement.unit == "fraction":
         return f"{value * 100:.2f} points"
     if measurement.unit == "bytes":
-        return f"{value / 1e6:.2f} MB"
+        return f"{value / 1e6:{'.2f' if value >= 1e5 else '.3g'}} MB"
     if measurement.unit == "ms":
         return f"{value:.3g} ms"
     return f"{value:.3g}{'×' if measurement.unit == 'x' else ''}"

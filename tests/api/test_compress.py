@@ -67,6 +67,7 @@ def test_a_wish_that_nothing_meets_names_the_nearest(classifier, reviews, store,
     assert done.returncode == 3, done.stderr
     result = result_of(tmp_path / "out")
     assert "nearest is quantize.dynamic" in result.verdict.reason
+    assert "allowed at most 0.001 MB" in result.verdict.reason
     assert {limit.key for limit in result.budget} == {"accuracy", "size", "latency_p50@local"}
     assert not (tmp_path / "out" / "bundle").exists()
 
