@@ -84,8 +84,8 @@ class RecipeFields(Strict):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)
     """Letters, digits, `.`, `_` and `-`; names the bundle."""
     task: str | None = None
-    """token-classification, text-classification or masked-lm; left out only for a foreign ONNX
-    file."""
+    """What the model answers, such as text-classification; left out only for a foreign ONNX file
+    whose answers nobody scores."""
     teacher: TeacherSpec | None = None
     """The model to compress, in PyTorch."""
     model: str | None = None

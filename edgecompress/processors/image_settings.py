@@ -8,7 +8,6 @@ changes answers.
 from __future__ import annotations
 
 import difflib
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.261302
 WARPED_FROM = 384  # the side from which on ConvNextImageProcessor no longer crops
 LEVIT_MARGIN = 256 / 224  # what LevitImageProcessor resizes to, over what its `size` says
 MOST = 100_000  # pixels of a side
+LARGEST = 1e30  # of a number; those of real files have a few digits, and 32 bits hold it
 
 RESAMPLING = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
 """`PIL.Image.Resampling`, whose numbers such files hold."""
@@ -247,7 +247,7 @@ def _resample(value: Any) -> int:
 
 def _number(found: Mapping[str, Any], key: str) -> float:
     value = found.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < LARGEST:
         raise DataError(f"{key} must be a number")
     return float(value)
 
@@ -274,9 +274,11 @@ def _table(found: Mapping[str, Any]) -> NDArray[np.float32]:
         deviation = np.array(_channels(found, "image_std"), np.float32)
         if not deviation.all():
             raise DataError("image_std must not be 0")
-        values = (values - mean) / deviation
+        with np.errstate(all="ignore"):  # looked at below
+            values = (values - mean) / deviation
     if found.get("include_top", False):
-        values = values / np.array(_channels(found, "image_std"), np.float32)
+        with np.errstate(all="ignore"):
+            values = values / np.array(_channels(found, "image_std"), np.float32)
     if not np.isfinite(values).all():
         raise DataError("the numbers are so large that no image can be fed")
     return values.astype(np.float32, copy=False)

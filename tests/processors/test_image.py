@@ -175,6 +175,8 @@ def test_what_is_no_image_gets_one_sentence(tmp_path: Path, content: Any, said: 
         ({"size": 8, "image_mean": 0, "image_std": 0}, "image_std must not be 0"),
         ({"size": 8, "do_normalize": False, "resample": "linear"}, "one of nearest, lanczos"),
         ({"size": 8, "do_normalize": "no"}, "do_normalize must be true or false"),
+        ({"size": 8, "image_mean": 10**400, "image_std": 1}, "image_mean must be a number"),
+        ({"size": 8, "image_mean": 1e29, "image_std": 1e-29}, "so large that no image can be fed"),
         ({"image_processor_type": "DPTImageProcessor"}, "'DPTImageProcessor' is not known here"),
         ({"size": 8, "do_normalize": False, "data_format": "NHWC"}, "channels_first or"),
     ],
