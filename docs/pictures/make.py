@@ -82,8 +82,10 @@ def picture_of_terminal(commands: list[list[str]], picture: Path) -> None:
                 env={**os.environ, **told},
                 cwd=folder,
                 stdout=subprocess.PIPE,
-                check=True,
+                check=False,
             )
+            if done.returncode:
+                sys.exit(f"no picture: {shlex.join(command)} ended with {done.returncode}")
             console.print(Text.from_ansi(done.stdout.decode()))
     drawn = console.export_svg(title="edgecompress")
     picture.write_text(re.sub(FONTS, "", drawn, flags=re.DOTALL), encoding="utf-8")
