@@ -145,7 +145,7 @@ def test_a_terminal_is_drawn_of_what_a_command_prints(tmp_path: Path) -> None:
     told = "".join(ElementTree.fromstring(picture.read_text(encoding="utf-8")).itertext())
     plain = " ".join(told.split())
     assert "$ edgecompress --version" in plain and "version" in plain.rpartition("--version")[2]
-    with pytest.raises(SystemExit, match="no picture: edgecompress check gone.yaml ended with"):
+    with pytest.raises(SystemExit, match=r"no picture: .* gone\.yaml ended with"):
         make["picture_of_terminal"]([["edgecompress", "check", "gone.yaml"]], tmp_path / "no.svg")
     assert not (tmp_path / "no.svg").exists()
 
