@@ -68,7 +68,7 @@ def load_module(model: Model, attention: str = "eager") -> Any:
     record = directory / "surgery.json"
     document = _read_surgery(record)
     if "layers" in document:
-        config = _with_layers(config, document["layers"][-1] + 1)
+        config = with_layers(config, document["layers"][-1] + 1)
     module = empty_module(model_class(config, directory), config, attention)
     _apply_surgery(module, document, record)
     read_record(module, directory)
@@ -111,7 +111,7 @@ def save_module(module: Any, directory: Path) -> TorchModel:
     """
     family = find_family(module.config)
     count = len(family.run_layers(module)) if family else None
-    config = _with_layers(module.config, count)
+    config = with_layers(module.config, count)
     config.architectures = [type(module).__name__]
     document = _surgery(module, config, family) if family else {}
     # Contiguous, because a slice of a larger matrix would be written with all of its storage.
@@ -244,7 +244,7 @@ def empty_module(cls: Any, config: Any, attention: str = "eager") -> Any:
     return module
 
 
-def _with_layers(config: Any, count: int | None) -> Any:
+def with_layers(config: Any, count: int | None) -> Any:
     """Give a copy of a configuration, for a model of `count` layers where that is known.
 
     Transformers 5 names the kind of each layer, and refuses a list of another length.

@@ -23,9 +23,11 @@ from edgecompress.training.rows import TorchRows, even_batches
 class Kept(nn.Module):
     """Stands for all blocks before: gives `states`, whatever it is given."""
 
-    def __init__(self) -> None:
+    def __init__(self, block: nn.Module) -> None:
         super().__init__()
         self.states: Any = None
+        # What transformers 5 reads from a block, to choose the mask that it gives it.
+        self.attention_type: Any = getattr(block, "attention_type", None)
 
     def forward(self, *_: Any, **__: Any) -> Any:
         """Give the states that were kept."""
@@ -93,7 +95,7 @@ class StepwiseRunner:
             For each batch its rows, int64 (batch,), which tokens are real, bool (batch, length),
             and the module's output; None where a hook has ended the pass with `EnoughError`.
         """
-        stub = Kept()
+        stub = Kept(self.layers[0])
         layers = [*([stub] if before is not None else []), *(self.layers[i] for i in blocks)]
         for number, batch in enumerate(self.batches):
             feed = self.rows.feed(batch)

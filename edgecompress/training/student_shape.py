@@ -83,6 +83,8 @@ class StudentShape(BaseModel):
 
 
 def _set_sizes(config: Any, sizes: Mapping[str, int]) -> None:
+    from edgecompress.surgery.model import with_layers
+
     old = int(config.hidden_size)
     for name, size in sizes.items():
         setattr(config, name, size)
@@ -94,7 +96,11 @@ def _set_sizes(config: Any, sizes: Mapping[str, int]) -> None:
     if getattr(config, "embedding_size", None) == old:  # ELECTRA: one that only follows
         config.embedding_size = config.hidden_size
     if getattr(config, "layer_types", None) is not None:
-        config.layer_types = config.layer_types[: config.num_hidden_layers]
+        count = config.num_hidden_layers
+        known = config.layer_types[:count]
+        config.layer_types = (
+            known if len(known) == count else with_layers(config, count).layer_types
+        )
 
 
 def copy_what_fits(source: Any, target: Any) -> None:
