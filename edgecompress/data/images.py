@@ -135,6 +135,9 @@ def _images(folder: Path) -> list[tuple[str, Path]]:
     found = []
     for place in classes:
         images = [file for file in _files(place) if file.suffix.lower() in SUFFIXES]
+        for file in images:
+            if not str(file.relative_to(folder)).isprintable():  # also bytes that are no UTF-8
+                raise DataError("results cannot hold this name; give it a plain one", file=file)
         if not images:
             raise DataError(f"holds no image ({', '.join(SUFFIXES)})", file=place)
         found += [(place.name, file) for file in images]

@@ -7,7 +7,6 @@ changes answers.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from edgecompress.errors import DataError
 from edgecompress.values import Json
-from edgecompress.words import shortened
+from edgecompress.words import meant, shortened
 
 HALVES = (0.5, 0.5, 0.5)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -198,9 +197,8 @@ def _type_of(given: Mapping[str, Any]) -> str | None:
 def _check_keys(said: Mapping[str, Any]) -> None:
     for key in said:
         if key not in _OWN:
-            near = difflib.get_close_matches(str(key), _OWN, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(_OWN)}"
-            raise DataError(f"there is no key {shortened(str(key), 60)!r}; {hint}")
+            shown = shortened(str(key), 60)
+            raise DataError(f"there is no key {shown!r}{meant(str(key), _OWN)}")
 
 
 def _check_own(said: Mapping[str, Any]) -> None:

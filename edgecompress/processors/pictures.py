@@ -29,6 +29,7 @@ MAX_PIXELS = 50_000_000
 PNG can claim a hundred times as many."""
 MAX_FED_PIXELS = 16_000_000
 """Of what a model is fed, in three floats a pixel: 4,000 × 4,000."""
+UNREADABLE = "not an image that can be read"
 SMALL = 8  # the eighth of an image's sides, which shows already whether its file is whole
 
 
@@ -57,8 +58,23 @@ def red_green_blue(picture: Picture) -> Any:
     if isinstance(picture, np.ndarray):
         return pillow("Image").fromarray(checked_array(picture))
     with opened(picture) as image:
-        turned = pillow("ImageOps").exif_transpose(image)
-        return _eight_bits(turned).convert("RGB")
+        return _upright(image)
+
+
+def array_of(image: Any) -> np.ndarray[Any, Any]:
+    """Give a `PIL.Image.Image` as the array of a picture, turned as a file of it would be.
+
+    Raises
+    ------
+    DataError
+        When it is damaged (Pillow reads a file only when it must) or too large.
+    """
+    try:
+        with reading(Path("image"), UNREADABLE, PARSER_FAULTS):
+            check_pixels(image.size, MAX_PIXELS)
+            return checked_array(np.asarray(_upright(image)))
+    except DataError as error:
+        raise DataError(error.message) from None
 
 
 def check_picture(picture: Picture) -> Picture:
@@ -100,7 +116,7 @@ def opened(picture: Path | bytes) -> Iterator[Any]:
     file = picture if isinstance(picture, Path) else Path("image")
     try:
         with (
-            reading(file, "not an image that can be read", PARSER_FAULTS),
+            reading(file, UNREADABLE, PARSER_FAULTS),
             open_regular(picture) if isinstance(picture, Path) else io.BytesIO(picture) as stream,
             _header(library, stream) as image,
         ):
@@ -155,6 +171,11 @@ def _header(library: Any, stream: Any) -> Any:
         raise ValueError(f"it is none of {', '.join(FORMATS)}, or damaged") from None
     except library.DecompressionBombError:  # Pillow's own bound, above ours: looked at first
         raise ValueError(f"it has more than the {MAX_PIXELS:,} pixels that are read") from None
+
+
+def _upright(image: Any) -> Any:
+    """Turn an image as its EXIF says, and make it one of the mode ``RGB``."""
+    return _eight_bits(pillow("ImageOps").exif_transpose(image)).convert("RGB")
 
 
 def _eight_bits(image: Any) -> Any:

@@ -63,19 +63,22 @@ def check_scored(examples: Sequence[Example]) -> None:
     DataError
         Naming the columns that are wanted.
     """
-    pairs = (one for one in examples if "text_pair" in one.inputs)
-    if examples and not any(isinstance(one.target, float) for one in pairs):
+    if examples and not any(map(_is_scored, examples)):
         raise DataError(
             "no example is a pair of texts with a score, by which the model is judged; name its "
             "columns (data.columns: text, text_pair, score)"
         )
 
 
+def _is_scored(example: Example) -> bool:
+    return "text_pair" in example.inputs and isinstance(example.target, float)
+
+
 def _scored(answers: Answers, examples: Sequence[Example]) -> tuple[Floats, Floats]:
     pairs = [
         (details["similarity"], example.target)
         for details, example in zip(answers.details, examples, strict=True)
-        if isinstance(example.target, float)
+        if _is_scored(example)
     ]
     check_scored(examples)
     found = np.array(pairs, np.float64).reshape(-1, 2)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgecompress.errors import DataError
-from edgecompress.processors.pictures import Picture, check_picture, checked_array
+from edgecompress.processors.pictures import Picture, array_of, check_picture, checked_array
 from edgecompress.reading import at_home
 from edgecompress.tasks.asking import Field
 from edgecompress.values import Example
@@ -24,9 +24,10 @@ def is_picture(value: Any) -> bool:
     Hugging Face's datasets stores ``{"bytes": …, "path": …}``.
     """
     if isinstance(value, Mapping):
-        return bool(value) and set(value) <= {"bytes", "path"}
-    kinds = (str, Path, bytes, bytearray, np.ndarray)
-    return isinstance(value, kinds) or _of_pillow(value)
+        held, path = value.get("bytes"), value.get("path")
+        kinds = isinstance(held, bytes | bytearray | None) and isinstance(path, str | None)
+        return bool(value) and set(value) <= {"bytes", "path"} and kinds
+    return isinstance(value, str | Path | bytes | bytearray | np.ndarray) or _of_pillow(value)
 
 
 def picture_from(value: Any, folder: Path = Path()) -> Picture:
@@ -42,7 +43,7 @@ def picture_from(value: Any, folder: Path = Path()) -> Picture:
     if isinstance(value, np.ndarray):
         return checked_array(value)
     if _of_pillow(value):
-        return np.asarray(value.convert("RGB"))
+        return array_of(value)
     if isinstance(value, bytes | bytearray):
         return check_picture(bytes(value))
     if not value:

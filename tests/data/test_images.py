@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from edgecompress.conformance import check_reader
 from edgecompress.data import data_config
 from edgecompress.data.base import DataConfig
 from edgecompress.errors import DataError
+from edgecompress.processors.pictures import red_green_blue
 from edgecompress.tasks import task, wanted
 
 
@@ -76,6 +78,14 @@ def test_folders_that_are_none(tmp_path: Path, made: str | None, said: str) -> N
             file.write_bytes(b"x")
     with pytest.raises(DataError, match=said):
         described(format="images", root=tmp_path, train="train").read("train")
+
+
+def test_a_name_that_results_cannot_hold_is_refused(tmp_path: Path, folder: Path) -> None:
+    (folder / "red" / "0.png").rename(folder / "red" / os.fsdecode(b"caf\xe9.png"))  # Latin-1
+    data = described(format="images", root=folder.parent, train=folder.name)
+    for asked in (data.read, data.digest):
+        with pytest.raises(DataError, match="results cannot hold this name"):
+            asked("train")
 
 
 def names_in(folder: Path) -> list[tuple[str, str]]:
@@ -150,6 +160,25 @@ def test_a_question_is_a_path_bytes_an_array_or_an_image(folder: Path) -> None:
         (b"x", "not an image"),
         ("", "empty path"),
         (3, "takes images, not int"),
+        ({"image": {"bytes": 3}}, "image must be an image"),
     ):
         with pytest.raises(DataError, match=said):
             asked.ask(wrong)
+
+
+def test_an_image_of_pillows_is_that_of_its_file(tmp_path: Path) -> None:
+    from PIL import Image
+
+    turned, deep, cut = (tmp_path / name for name in ("turned.jpg", "deep.png", "cut.jpg"))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its side
+    random = np.random.default_rng(0)
+    Image.fromarray(random.integers(0, 256, (8, 12, 3), np.uint8)).save(turned, exif=exif)
+    Image.fromarray(np.full((3, 4), 40_000, np.uint16)).save(deep)
+    for file in (turned, deep):
+        with Image.open(file) as image:
+            array = task("image-classification").ask({"image": image}).inputs["image"]
+        assert np.array_equal(array, np.asarray(red_green_blue(file)))
+    cut.write_bytes(turned.read_bytes()[:-40])
+    with Image.open(cut) as image, pytest.raises(DataError, match="not an image that can be read"):
+        task("image-classification").ask({"image": image})

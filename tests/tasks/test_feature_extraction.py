@@ -187,8 +187,10 @@ def test_correlations_are_scipys(seed: int) -> None:
     right = chance.integers(0, 6, 40).astype(float)  # with ties
     said = right + chance.normal(size=40).round(seed)
     examples = [Example({"text": "a", "text_pair": "b"}, float(one)) for one in right]
-    examples.append(Example({"text": "nobody scored this"}))
-    found = {one.metric: one.value for one in TASK.score(answers([*said, 9.0]), examples, ())}
+    examples.append(Example({"text": "a", "text_pair": "nobody scored this"}))
+    examples.append(Example({"text": "a score, and no pair"}, 5.0))
+    scored = TASK.score(answers([*said, 9.0, np.nan]), examples, ())
+    found = {one.metric: one.value for one in scored}
     assert found["spearman"] == pytest.approx(stats.spearmanr(said, right).statistic, abs=1e-12)
     assert found["pearson"] == pytest.approx(stats.pearsonr(said, right).statistic, abs=1e-12)
 
