@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -162,3 +163,21 @@ def test_what_cannot_be_done_is_said(made: Path) -> None:
         done.returncode == 2
         and "validation: no example is a pair of texts with a score" in done.stderr
     )
+
+
+def test_a_graph_of_anothers_keeps_the_prompt_and_the_longest_input(tmp_path: Path) -> None:
+    st, graph, pairs = tmp_path / "st", tmp_path / "graph", tmp_path / "pairs.jsonl"
+    write_sentence_model(st, prompts={"query": "market berlin "}, usual="query", limit=6)
+    write_lines(pairs, scored_pairs(20))
+    options: dict[str, Any] = {"task": "feature-extraction", "store": tmp_path / "store"}
+    edgecompress.export(st, tmp_path / "model.onnx", progress=False, **options)
+    shutil.copytree(st, graph, ignore=shutil.ignore_patterns("*.safetensors"))
+    (tmp_path / "model.onnx").rename(graph / "model.onnx")
+    found = [
+        {one.metric: one.value for one in measured.measurements}["pearson"]
+        for measured in (
+            edgecompress.evaluate(model, validation=pairs, progress=False, **options)
+            for model in (st, graph)
+        )
+    ]
+    assert found[1] == pytest.approx(found[0], abs=1e-4)

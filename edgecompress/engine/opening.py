@@ -85,13 +85,15 @@ def _exported(pipeline: Pipeline, folder: Path, graph: OnnxModel) -> Candidate:
         return Candidate(graph)
     module = "edgecompress.training.teacher_tokenizer"
     names = tuple(one.name for one in graph_facts(graph.path).inputs)
-    key: Json = {"exported": folder_digests(folder), "inputs": names}
+    key: Json = {"exported": folder_digests(folder), "inputs": names, "task": task}
     key |= {"code": code_digest(module), "libraries": library_versions(module)}
+    key |= {"task code": code_digest(type(find_task(task)).__module__)}
 
     def build(made: Path, _scratch: Path) -> None:
         from edgecompress.training.teacher_tokenizer import import_tokenizer
 
         import_tokenizer(folder, names, made / "preprocessor")
+        find_task(task).take_files(folder, made / "preprocessor")
 
     place = pipeline.obtain(json_digest(key), build, "the tokenizer")
     classes = class_names(config) if find_task(task).labelled else ()
