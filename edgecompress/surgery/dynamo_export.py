@@ -93,6 +93,7 @@ def export_module(module: Any, traced: Traced, target: Path, opset: int) -> None
     given = list(answer) if isinstance(answer, Mapping) else list(traced.outputs)
     _keep_outputs(model, given, traced.outputs)
     _turn_weights(model.graph)
+    _read_tables(model.graph)
     _name_sizes(model.graph, axes)
     _name_nodes(model.graph, {path for path, _ in module.named_modules() if path})
     _forget_traces(model)
@@ -185,6 +186,29 @@ def _turn_weights(graph: Any) -> None:
             node.outputs[0].replace_all_uses_with(turned)
             graph.remove(node, safe=True)
         del graph.initializers[weight.name]
+
+
+def _read_tables(graph: Any) -> None:
+    """Turn a table in the graph for a product that is tied to it, as it would be stored twice."""
+    import numpy as np
+    import onnx_ir
+
+    for value in [*graph.initializers.values()]:
+        readers = [use.node for use in value.uses()]
+        products = all(node.op_type == "MatMul" for node in readers)
+        if not value.name.startswith("val_") or len(value.shape) != 2 or not readers:
+            continue
+        for table in [*graph.initializers.values()] if products else ():
+            looked_up = any(use.node.op_type == "Gather" and not use.idx for use in table.uses())
+            if not looked_up or [*table.shape] != [*value.shape][::-1]:
+                continue
+            if np.array_equal(table.const_value.numpy().T, value.const_value.numpy()):
+                turning = onnx_ir.node("Transpose", [table], {"perm": [1, 0]})
+                turning.metadata_props.update(readers[0].metadata_props)
+                graph.insert_before(min(readers, key=[*graph].index), turning)
+                value.replace_all_uses_with(turning.outputs[0])
+                del graph.initializers[value.name]
+                break
 
 
 def _name_nodes(graph: Any, modules: Collection[str]) -> None:

@@ -16,6 +16,7 @@ from edgecompress.quantization.prove.proof import check_model
 from edgecompress.stage import check_stage
 from edgecompress.stages.export import Export
 from edgecompress.surgery.dynamo_export import Traced, export_module
+from edgecompress.surgery.model import load_module
 from edgecompress.surgery.onnx_export import optimum_is_installed
 from edgecompress.values import OnnxModel
 
@@ -191,3 +192,11 @@ def test_what_cannot_be_traced_is_one_sentence(tmp_path):
         traced = Traced({"values": torch.randn(2, 7)}, {}, ("out",))
         export_module(Branching(), traced, tmp_path / "model.onnx", 18)
     assert "\n" not in str(told.value)
+
+
+def test_a_table_that_the_last_layer_is_tied_to_is_stored_once(tmp_path):
+    candidate = write_encoder(tmp_path / "torch", "Bert", "masked-lm")
+    made = Export(exporter="dynamo").apply(candidate, small_context(tmp_path / "run"))
+    graph = onnx.load(made.model.path).graph
+    pieces = load_module(candidate.model).config.vocab_size
+    assert len([t for t in graph.initializer if len(t.dims) == 2 and pieces in t.dims]) == 1
