@@ -182,3 +182,17 @@ def test_an_image_in_memory_is_answered(place: Path) -> None:
     kept = io.BytesIO()
     Image.new("RGB", (9, 5), (250, 10, 20)).save(kept, "BMP")
     assert edgecompress.load(place / "out" / "bundle").answer(kept.getvalue()).label == "red"
+
+
+def test_a_wrong_answer_may_be_right_among_five(place: Path, tmp_path: Path) -> None:
+    import edgecompress
+
+    turned = {**RECIPE, "labels": [*COLOURS[1:], COLOURS[0]]}
+    recipe = place / "turned.yaml"
+    recipe.write_text(yaml.safe_dump(turned))
+    for whence in ("asked", "read from the store"):
+        measured = edgecompress.evaluate(
+            place / "model.onnx", recipe=recipe, store=tmp_path, progress=False
+        )
+        found = {one.metric: one.value for one in measured.measurements if one.slice is None}
+        assert (found["accuracy"], found["top5"]) == (0, 1), whence

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,7 +13,7 @@ from edgecompress.metrics import ANSWERS, Metric
 from edgecompress.tasks import metrics
 from edgecompress.tasks.answers import Answer, Answers, Score
 from edgecompress.tasks.asking import Form
-from edgecompress.tasks.base import label_id
+from edgecompress.tasks.base import Floats, label_id
 from edgecompress.tasks.metrics import share_of_counts
 from edgecompress.tasks.one_label import OneLabel
 from edgecompress.tasks.pictures import IMAGE, picture_from, picture_of
@@ -28,16 +29,7 @@ TRIAL_SIDES = (64, 320)  # of made-up images: one that is enlarged, one that is 
 
 def top_counts(answer: Answer, example: Example) -> tuple[bool, int]:
     """Count one image: whether its label is among the likeliest five, and 1."""
-    return label_of(example) in (*answer.labels, *(name for name, _ in likeliest(answer))), 1
-
-
-def likeliest(answer: Answer, most: int = TOP) -> list[tuple[str, float]]:
-    """Give the likeliest classes with their probabilities, the best first."""
-    names, scores = (answer.details.get(key) for key in ("classes", "scores"))
-    if names is None or scores is None:
-        return []
-    order = np.argsort(-np.asarray(scores), kind="stable")[:most]
-    return [(names[place], float(scores[place])) for place in order.tolist()]
+    return label_of(example) in (*answer.labels, *answer.details.get("top", ())), 1
 
 
 TOP_5 = Metric(
@@ -66,6 +58,7 @@ class ImageClassification(OneLabel):
     processor: ClassVar[str] = "image"
     forms: ClassVar[tuple[Form, ...]] = ((IMAGE,),)
     unsent: ClassVar[tuple[str, ...]] = ("scores",)
+    kept: ClassVar[tuple[str, ...]] = ("top",)
     sample: ClassVar[str] = "photo.jpg"
     does: ClassVar[str] = "gives an image one label (image classification)"
 
@@ -86,6 +79,13 @@ class ImageClassification(OneLabel):
             found.append(Row(feed, number, cost, target={"labels": gold}))
         return Rows(tuple(found), examples, self, processor, tuple(classes))
 
+    def decode(self, outputs: Sequence[Floats], rows: Rows) -> Answers:
+        """Give each image its label, and the names of the likeliest five classes."""
+        found, names = super().decode(outputs, rows), np.array(rows.classes)
+        orders = (np.argsort(-one["scores"], kind="stable")[:TOP] for one in found.details)
+        pairs = zip(found.details, orders, strict=True)
+        return replace(found, details=tuple({**one, "top": names[order]} for one, order in pairs))
+
     def by_label(
         self, answers: Answers, examples: Sequence[Example], labels: Sequence[str]
     ) -> list[Score]:
@@ -101,8 +101,10 @@ class ImageClassification(OneLabel):
         """Say the label, its probability and the likeliest five; Python is given all."""
         picture = picture_of(example)
         named = {"image": str(picture)} if isinstance(picture, Path) else {}
-        top = [{"label": name, "score": score} for name, score in likeliest(answer)]
-        return {**named, **super().say(answer, example), "top": top}
+        said = super().say(answer, example)
+        names = answer.details["top"].tolist()
+        top = [{"label": name, "score": said["scores"][name]} for name in names]
+        return {**named, **said, "top": top}
 
     def describe(self, said: Json) -> str:
         """Write the label, its probability and the file on one line."""
