@@ -38,6 +38,9 @@ ADAPTERS = (
 LARGEST = 16_000_000
 """Bytes of a configuration, an index or the head of a file of weights; real ones have a tenth."""
 
+PART_FOLDERS = "[0-9]*_*"
+"""Names of folders that hold parts of a model, as sentence-transformers calls them."""
+
 
 @dataclass(frozen=True, slots=True)
 class WeightFiles:
@@ -169,7 +172,7 @@ def folder_digests(folder: Path) -> dict[str, str]:
     `check_folder` and `find_weights` refuse what would lead anywhere else.
     """
     files = sorted(path for path in folder.iterdir() if path.is_file())
-    parts = (path for path in folder.glob("[0-9]*_*/*") if path.is_file())
+    parts = (path for path in folder.glob(f"{PART_FOLDERS}/*") if path.is_file())
     found = {path.name: file_digest(path) for path in files}
     return found | {f"{one.parent.name}/{one.name}": file_digest(one) for one in sorted(parts)}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import onnx
 import pytest
 import yaml
 from commands import in_process
-from pictures import COLOURS, write_folder, write_graph
+from pictures import COLOURS, picture, write_folder, write_graph
 from serving import running
 
 RECIPE = {
@@ -196,3 +197,21 @@ def test_a_wrong_answer_may_be_right_among_five(place: Path, tmp_path: Path) -> 
         )
         found = {one.metric: one.value for one in measured.measurements if one.slice is None}
         assert (found["accuracy"], found["top5"]) == (0, 1), whence
+
+
+def test_images_of_unlike_sizes_are_asked_together(place: Path, tmp_path: Path) -> None:
+    import edgecompress
+
+    bundle = shutil.copytree(place / "out" / "bundle", tmp_path / "bundle")
+    model = onnx.load(bundle / "model.onnx")
+    for size in model.graph.input[0].type.tensor_type.shape.dim[2:]:
+        size.Clear()
+    del model.graph.value_info[:]
+    onnx.save(model, bundle / "model.onnx")
+    (file,) = bundle.rglob("preprocessor_config.json")
+    described = {**json.loads(file.read_text()), "size": {"shortest_edge": 32}}
+    file.write_text(json.dumps(described))
+    random = np.random.default_rng(0)
+    asked = [picture("red", random), picture("blue", random).swapaxes(0, 1), picture("red", random)]
+    found = edgecompress.load(bundle, verify=False).stream(asked)
+    assert [one.label for one in found] == ["red", "blue", "red"]

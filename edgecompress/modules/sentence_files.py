@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgecompress.checkpoint import LARGEST, read_object, stays_inside
+from edgecompress.checkpoint import LARGEST, PART_FOLDERS, read_object, stays_inside
 from edgecompress.errors import DataError
 from edgecompress.reading import read_json
 from edgecompress.values import Json
@@ -193,6 +193,11 @@ def _inside(folder: Path, path: str, file: Path) -> Path:
     """Give the folder of a part: the model's own, or one directly in it."""
     if Path(path).name != path.rstrip("/") or path in (".", ".."):
         raise DataError(f"names the folder {path!r}, which is outside the model's", file=file)
+    if path and not Path(path).match(PART_FOLDERS):  # what is in others is in no result's key
+        raise DataError(
+            f"names the folder {path!r}; call it as sentence-transformers does, such as 1_Pooling",
+            file=file,
+        )
     return folder / path if path else folder
 
 

@@ -38,6 +38,11 @@ class Processor(ABC):
     extra: ClassVar[str] = ""
     """The extra of edgecompress that a device needs for it, beside the base install."""
 
+    @property
+    def stacks(self) -> bool:
+        """Whether `batch` takes any rows together."""
+        return True
+
     @classmethod
     @abstractmethod
     def load(cls, directory: Path | None) -> Processor:

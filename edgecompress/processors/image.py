@@ -55,6 +55,11 @@ class ImageProcessor(Processor):
         """Its one input."""
         return self.settings.inputs
 
+    @property
+    def stacks(self) -> bool:
+        """Whether all images become one size."""
+        return self.settings.crop is not None or isinstance(self.settings.size, tuple)
+
     @classmethod
     def load(cls, directory: Path | None) -> ImageProcessor:
         """Read ``preprocessor_config.json`` from `directory`.

@@ -163,12 +163,14 @@ class Predictor:
 
         1 for a graph that quantizes activations while it runs (dynamic int8): their range is taken
         over the whole batch, so that an answer would depend on its neighbours, and the bundle was
-        judged one row at a time. Other models give the same answers up to rounding.
+        judged one row at a time. Other models give the same answers up to rounding. Also 1 where
+        rows differ so that they cannot stand in one batch (images that keep their proportions).
         """
         if self._batch is None:
             from edgecompress.runtime.operators import batches_change_answers
 
-            self._batch = 1 if batches_change_answers(self._model) else BATCH
+            alone = batches_change_answers(self._model) or not self._processor.stacks
+            self._batch = 1 if alone else BATCH
         return self._batch
 
     @overload  # a str is an iterable of str too; the first overload wins, here and below
@@ -335,11 +337,9 @@ class Predictor:
         return thread_counts.memory_file(core, VERSION)
 
     def _example(self, item: Question) -> Example:
-        if isinstance(item, Example):
-            return self._task.ask(item.inputs)
-        if isinstance(item, str | bytes | Mapping) or hasattr(item, "__array__"):
-            return self._task.ask(item)
-        return self._task.ask(tuple(item) if isinstance(item, Iterable) else item)
+        asked = item.inputs if isinstance(item, Example) else item
+        whole = isinstance(asked, str | bytes | Mapping) or hasattr(asked, "__array__")
+        return self._task.ask(tuple(asked) if isinstance(asked, Iterable) and not whole else asked)
 
     def _answer(self, examples: Sequence[Example]) -> list[Prediction]:
         rows = self._task.rows(examples, self._processor, self.manifest.labels)
@@ -389,9 +389,7 @@ class Predictor:
             )
         output = np.asarray(output, dtype=np.float32)
         if not np.isfinite(output).all():
-            raise BundleError(
-                f"{self._model}: its answer to this text holds numbers that are not finite"
-            )
+            raise BundleError(f"{self._model}: its answer holds numbers that are not finite")
         return output
 
     def _check_classes(self, classes: object) -> None:

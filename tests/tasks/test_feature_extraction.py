@@ -131,6 +131,8 @@ def test_files_that_are_wrong_are_named(tmp_path: Path) -> None:
     refused(2, "modules.json", {"path": ""}, "must be a list of parts")
     outside = [listed[0], {"path": "../x", "type": "a.Pooling"}]
     refused(3, "modules.json", outside, r"names the folder '\.\./x', which is outside")
+    unseen = [listed[0], {"path": "pooling", "type": "a.Pooling"}]
+    refused(9, "modules.json", unseen, "names the folder 'pooling'; call it .* such as 1_Pooling")
     refused(4, "1_Pooling/config.json", {"pooling_mode": "attention"}, "pools by .*attention")
     refused(5, "1_Pooling/config.json", {}, "pools by nothing")
     refused(6, "sentence_bert_config.json", {"max_seq_length": "long"}, "a number of tokens")
