@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import onnx
 import pytest
 from helpers import SmallContext, labelled_texts, small_context, tagged_examples
+from onnx import TensorProto, helper, numpy_helper
 from small_encoders import write_encoder
 
 from edgecompress.errors import StageError
@@ -16,7 +18,7 @@ from edgecompress.stages.fuse import SESSION_SKIP, Fuse
 from edgecompress.stages.quantize.dynamic import Dynamic
 from edgecompress.stages.quantize.static import Static
 from edgecompress.targets.measure import time_interleaved
-from edgecompress.values import Measurement
+from edgecompress.values import Measurement, OnnxModel
 
 
 @dataclass(frozen=True)
@@ -170,3 +172,42 @@ def test_no_copy_of_the_weights_stays_in_memory(exported, tmp_path):
 
     fuse(exported.model.path, ("attention",), "bert", tmp_path / "fused.onnx")
     assert not any(issubclass(type(found), Optimized) for found in gc.get_objects())
+
+
+def test_equal_weights_that_must_keep_their_names_keep_them(tmp_path):
+    """One is an output of the graph, one is read inside a branch."""
+    from edgecompress.quantization.graphs.fusion import fuse
+
+    same = np.arange(4, dtype=np.float32).reshape(2, 2)
+    tensors = [numpy_helper.from_array(same, name) for name in ("used", "again", "given", "inner")]
+    branches = {
+        f"{name}_branch": helper.make_graph(
+            [helper.make_node("MatMul", ["x", weight], [name])], name, [],
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, None)],
+        )
+        for name, weight in (("then", "inner"), ("else", "used"))
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("MatMul", ["x", "used"], ["y"]),
+        helper.make_node("MatMul", ["y", "again"], ["z"]),
+        helper.make_node("If", ["choice"], ["chosen"], **branches),
+    ]
+    inputs = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 2]),
+        helper.make_tensor_value_info("choice", TensorProto.BOOL, []),
+    ]
+    outputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+        for name in ("z", "chosen", "given")
+    ]
+    graph = helper.make_graph(nodes, "g", inputs, outputs, tensors)
+    opset = [helper.make_opsetid("", 18)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), tmp_path / "m.onnx")
+    fuse(tmp_path / "m.onnx", ("gelu",), "bert", tmp_path / "fused.onnx")
+    feed = {"x": np.ones((1, 2), np.float32), "choice": np.array(True)}
+    found, expected = (
+        open_session(OnnxModel(tmp_path / name)).run(None, feed)
+        for name in ("fused.onnx", "m.onnx")
+    )
+    assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert {one.name for one in onnx.load(tmp_path / "fused.onnx").graph.initializer} >= {"given"}

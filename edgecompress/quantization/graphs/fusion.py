@@ -18,6 +18,7 @@ from edgecompress.errors import StageError
 from edgecompress.models.session import ORT_ERRORS
 from edgecompress.models.storage import read_model, write_model
 from edgecompress.quantization.graphs.attention_kernels import write_kernels
+from edgecompress.quantization.graphs.layers import names_read_inside
 from edgecompress.quantization.graphs.layout import sequence_first
 from edgecompress.quantization.graphs.patterns import prepare_for_fusion
 
@@ -158,8 +159,9 @@ def _share_weights(graph: Any) -> None:
     """
     first: dict[tuple[int, tuple[int, ...], bytes], str] = {}
     same: dict[str, str] = {}
+    fixed = {value.name for value in graph.output} | names_read_inside(graph.node)
     for tensor in graph.initializer:
-        if len(tensor.dims) > 1 and tensor.raw_data:
+        if len(tensor.dims) > 1 and tensor.raw_data and tensor.name not in fixed:
             digest = hashlib.sha256(tensor.raw_data).digest()
             name = first.setdefault((tensor.data_type, tuple(tensor.dims), digest), tensor.name)
             if name != tensor.name:
