@@ -123,6 +123,8 @@ def test_answers_over_http_and_no_file_of_the_server_is_read(place: Path) -> Non
             refused = server.predict(image=wrong)
             assert refused.status == 422 and "image" in refused.json["error"]
             assert str(file) not in refused.json["error"]
+        refused = server.predict(images="coded")
+        assert refused.json["error"].startswith("images must be a list of images (a path or bytes")
 
 
 def test_without_pillow_one_sentence_says_what_to_install(place: Path) -> None:

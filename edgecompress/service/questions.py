@@ -136,7 +136,8 @@ def _asked(document: Json, known: _Known) -> Asked:
     if many is not None:
         items = document[many.several]
         if not isinstance(items, list) or not all(map(many.fits, items)):
-            of_these = f"{many.what.removeprefix('a ')}s"
+            one, mark, more = many.what.partition(" (")  # "an image (a path or bytes)"
+            of_these = f"{one.partition(' ')[2]}s{mark}{more}"
             raise RefusedError(422, f"{many.several} must be a list of {of_these}")
         return Asked(tuple(_question({many.name: item}, (many,)) for item in items), several=True)
     form = next((form for form in known.forms if {one.name for one in form} == keys), None)
