@@ -145,7 +145,9 @@ def test_a_pass_goes_on_where_it_was(planted, samples, tmp_path):
 
 
 def test_what_cannot_be_measured_is_refused_in_words(planted, samples, tmp_path):
-    with pytest.raises(StageError, match="no layer or weight named /clasifier/MatMul; the near"):
+    with pytest.raises(
+        StageError, match="no layer or weight named /clasifier/MatMul; did you mean"
+    ):
         measure(planted.model, samples, Scheme(), tmp_path, only=["/clasifier/MatMul"])
     stored, _ = rewrite(read_model(planted.model.path), Scheme())
     write_model(stored, tmp_path / "int8.onnx")

@@ -186,7 +186,7 @@ def zero_shares(candidate):
     arrays = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
     found = []
     for name, array in arrays.items():
-        pruned = "MatMul" in name or "word_embeddings" in name
+        pruned = "position_embeddings" not in name and "token_type" not in name
         if pruned and array.ndim == 2 and array.dtype in (np.int8, np.uint8):
             base = name.removesuffix("_quantized")
             found.append(float((array == arrays[f"{base}_zero_point"]).mean()))

@@ -213,7 +213,7 @@ def test_a_large_model_keeps_external_data(tmp_path: Path, monkeypatch: pytest.M
     ("given", "expected"),
     [
         (["--scheme", "auto", "--data", "."], "auto takes no --data but a task's files"),
-        (["--scheme", "static"], "or to `edgecompress quantize` also --data PATH"),
+        (["--scheme", "static"], ", or --data PATH"),
         (["--scheme", "weights", "--set", "bits=3"], "did you mean 'embedding_bits' or"),
     ],
 )
