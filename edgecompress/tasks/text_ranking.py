@@ -87,8 +87,9 @@ class TextRanking(Task):
 
     def agreement(self, a: Answers, b: Answers) -> float:
         """Give the correlation of two models' numbers, at least 0."""
-        x, y = ([one["similarity"] for one in each.details] for each in (a, b))
-        return max(0.0, correlation(np.array(x), np.array(y))) if len(x) > 1 else 1.0
+        x, y = (np.array([one["similarity"] for one in each.details]) for each in (a, b))
+        alike = len(x) < 2 or np.array_equal(x, y)  # also where all numbers are one
+        return 1.0 if alike else max(0.0, correlation(x, y))
 
     def floor(self, known: Sequence[Example], processor: Any) -> Floor | None:  # noqa: ARG002
         """Answer every pair alike: scores that do not vary follow nothing."""

@@ -20,7 +20,7 @@ from edgecompress.errors import DataError
 from edgecompress.processors import TextProcessor
 from edgecompress.processors.text import _fitting
 from edgecompress.targets.torch_answers import torch_answers
-from edgecompress.tasks import task, wanted
+from edgecompress.tasks import Answers, task, wanted
 from edgecompress.training.teacher import import_teacher
 from edgecompress.values import Example
 
@@ -128,3 +128,13 @@ def test_a_second_text_that_is_missing_is_named(tmp_path: Path) -> None:
     assert read("text,text_pair,score\nje,na,1\n")[0].target == 1.0
     with pytest.raises(DataError, match="no example is a pair of texts with a score"):
         task("text-ranking").check_judged([Example({"text": "a", "text_pair": "b"})])
+
+
+def test_a_model_agrees_with_itself_also_where_all_pairs_get_one_number() -> None:
+    same, other = (
+        Answers(((), ()), (np.zeros(0),) * 2, tuple({"similarity": one} for one in numbers))
+        for numbers in ((0.5, 0.5), (1.0, 0.5))
+    )
+    asked = task("text-ranking")
+    assert asked.agreement(same, same) == asked.agreement(other, other) == 1
+    assert asked.agreement(same, other) == 0
