@@ -69,6 +69,9 @@ def test_a_run_scores_quantizes_and_says_what_it_needs(place: Path) -> None:
     graph = onnx.load(place / "out" / "bundle" / "model.onnx").graph
     integers = [t for t in graph.initializer if t.data_type == onnx.TensorProto.INT8]
     assert len([t for t in integers if len(t.dims) == 4]) == 2
+    (card,) = (place / "out" / "bundle").rglob("*.md")
+    for said in ("with the extra image", 'predict . "photo.jpg"', '.predict("photo.jpg")'):
+        assert said in card.read_text()
     manifest = json.loads((place / "out" / "bundle" / "manifest.json").read_text())
     assert "pillow" in manifest["licences"]["packages"]
     assert "tokenizers, numpy and Pillow" in (place / "out" / "report.html").read_text()

@@ -34,7 +34,7 @@ from edgecompress.report.markdown import render_markdown
 from edgecompress.report.table import Cell, Column, table_of
 from edgecompress.report.targets import describe_targets, target_blocks
 from edgecompress.results import Row, RunResult
-from edgecompress.tasks import task, task_names
+from edgecompress.tasks import needed_extra, task, task_names
 from edgecompress.telling import in_words
 from edgecompress.values import Json, Step, find
 from edgecompress.words import listed
@@ -173,13 +173,16 @@ def _uneven(slices: Slices, base: str) -> Iterator[Block]:
 
 
 def _use(result: RunResult) -> Iterator[Block]:
+    extra = needed_extra(result.task)
+    asked = task(str(result.task)).sample if extra else "some text"
+    beside = f", with the extra {extra}" if extra else ""
     yield Paragraph(
         "Where edgecompress is installed (its base install: onnxruntime, tokenizers, numpy and "
-        "click; no torch), from the bundle's folder:"
+        f"click; no torch{beside}), from the bundle's folder:"
     )
-    shell = 'edgecompress bundle verify .\nedgecompress predict . "some text"'
+    shell = f'edgecompress bundle verify .\nedgecompress predict . "{asked}"'
     yield blocks.Code(shell, language="sh")
-    python = 'import edgecompress\n\nedgecompress.load(".").predict("some text")'
+    python = f'import edgecompress\n\nedgecompress.load(".").predict("{asked}")'
     yield blocks.Code(python, language="python")
     made = f" Made by {name(result.command)}." if result.command else ""
     yield Paragraph(
