@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from edgecompress.texts import running_text, texts_of, words_of
+from edgecompress.texts import TEXTS, running_text, texts_of, words_of
 from edgecompress.values import Example, Json, file_digest, json_digest
 
-TEXTS = {"text", "text_pair", "words"}
+WRITTEN = {*TEXTS, "words"}
 """Inputs that are text."""
 
 
@@ -22,7 +22,7 @@ def input_length(example: Example) -> int:
     It orders examples for timing and says nothing of what they cost.
     """
     text = sum(map(len, texts_of(example))) + sum(len(word) + 1 for word in words_of(example))
-    others = (value for name, value in example.inputs.items() if name not in TEXTS)
+    others = (value for name, value in example.inputs.items() if name not in WRITTEN)
     return text + sum(len(value) if hasattr(value, "__len__") else 1 for value in others)
 
 
@@ -34,7 +34,7 @@ def inputs_json(example: Example) -> Json:
 def content(example: Example) -> str:
     """Give what the same examples have in common: the text, or a digest of other inputs."""
     text = running_text(example)
-    if text or not example.inputs.keys() - TEXTS:
+    if text or not example.inputs.keys() - WRITTEN:
         return text
     return json_digest(inputs_json(example))
 

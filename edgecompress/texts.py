@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 from edgecompress.values import Example
 
+TEXTS = ("text", "text_pair", "question", "context")
+"""Inputs that are running text."""
+
 
 def text_example(text: str, label: str = "", source: str = "") -> Example:
     """Make an example of running text; without `label` nobody has said what it is."""
@@ -24,8 +27,11 @@ def text_of(example: Example) -> str:
 
 
 def texts_of(example: Example) -> tuple[str, ...]:
-    """Give the texts of an example: its text, and the one that it is paired with, if there is."""
-    return tuple(str(example.inputs[key]) for key in ("text", "text_pair") if key in example.inputs)
+    """Give the texts of an example: its text, the one that it is paired with, if there is.
+
+    Of a question about a passage these are both.
+    """
+    return tuple(str(example.inputs[key]) for key in TEXTS if key in example.inputs)
 
 
 def paired(example: Example) -> bool:

@@ -14,6 +14,7 @@ from pictures import pictures_of_colours, write_folder
 
 from edgecompress.conformance import ContractError, check_processor, check_reader, check_task
 from edgecompress.data import data_config, data_formats
+from edgecompress.passages import right_answers
 from edgecompress.processors import TextProcessor, processor_class
 from edgecompress.processors.image import ImageProcessor
 from edgecompress.processors.image_settings import read_settings
@@ -37,6 +38,13 @@ EXAMPLES = {
         Example({"query": f"je {number}", "positives": (f"na {number}",)}) for number in range(5)
     ),
     "image-classification": pictures_of_colours(4),
+    "question-answering": tuple(
+        Example(
+            {"question": "na", "context": f"{'je ' * number}na je"},
+            right_answers(f"{'je ' * number}na je", "na"),
+        )
+        for number in range(9)
+    ),
 }
 
 
@@ -79,7 +87,9 @@ def test_our_tasks(name: str, text_of: Any, images: ImageProcessor) -> None:
     found, examples = task(name), EXAMPLES[name]
     classes, text = found.label_names(examples), {**text_of, "image": images}[found.processor]
     outputs = None if found.labelled else pieces_of(text)
-    if found.outputs[0].kind == "vector":
+    if name == "question-answering":
+        outputs = lambda row: row.target["labels"] * 20  # noqa: E731
+    elif found.outputs[0].kind == "vector":
         outputs = lambda row: np.eye(12)[row.example]  # noqa: E731
     check_task(found, examples, text, classes, outputs)
 
@@ -95,6 +105,7 @@ FILES = {
     "tsv": "text\tlabel\nje\thau\nhabari\tswa\n",
     "text": "je\nhabari\n",
     "csv": 'text;label\n"je;\nna";hau\nhabari;swa\n',
+    "squad": '{"data": [{"paragraphs": [{"context": "je", "qas": [{"question": "na"}]}]}]}',
     "jsonl": '{"tokens": ["je", "Abuja"], "ner_tags": ["O", "B-LOC"]}\n',
 }
 

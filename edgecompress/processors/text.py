@@ -174,10 +174,22 @@ class TextProcessor(Processor):
             For each text the piece ids and the numbers of the blank-separated words that these end
             in, int64 (pieces,) each, rising.
         """
+        found = zip(texts, self.encode_spans(texts), strict=True)
+        return [(ids, _words_at(text, spans.tolist())) for text, (ids, spans) in found]
+
+    def encode_spans(self, texts: Sequence[str]) -> list[tuple[Ids, Ids]]:
+        """Encode running texts as `encode_text` does, and tell where each piece stands.
+
+        Returns
+        -------
+        list of (ids, spans)
+            For each text the piece ids, int64 (pieces,), and the first character of each piece and
+            the one behind its last, int64 (pieces, 2).
+        """
         found = self._encodings(list(texts), pretokenized=False, offsets=True)
         return [
-            (np.array(encoding.ids, dtype=np.int64), _words_at(text, encoding.offsets))
-            for text, encoding in zip(texts, found, strict=True)
+            (np.array(one.ids, np.int64), np.array(one.offsets, np.int64).reshape(-1, 2))
+            for one in found
         ]
 
     def gives(self, name: str, dtype: type[np.generic]) -> bool:
@@ -253,6 +265,12 @@ class TextProcessor(Processor):
             "input_ids": np.concatenate(given).astype(np.int64),
             "token_type_ids": np.concatenate(kinds).astype(np.int64),
         }
+
+    @property
+    def pair_specials(self) -> tuple[int, int, int]:
+        """How many special tokens stand before, between and behind two texts."""
+        before, between, behind = self._pair[0] if self._pair else ((), (), ())
+        return len(before), len(between), len(behind)
 
     @functools.cached_property
     def _pair(self) -> tuple[tuple[Ids, Ids, Ids], tuple[int, ...]] | None:

@@ -211,7 +211,8 @@ def model_class(config: Any, directory: Path) -> Any:
     """
     import transformers
 
-    # The task imports it by its name: stages of ONNX files do not hang on it, these do.
+    # Tasks import them by their names: stages of ONNX files do not hang on them, these do.
+    import edgecompress.modules.answer_spans
     import edgecompress.modules.sentence_encoder  # noqa: F401
 
     name = next(iter(config.architectures or ()), "")

@@ -26,12 +26,20 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "words": ("words", "tokens"),
     "label": ("label", "labels", "category", "class", "target", "sentiment", "intent"),
     "tags": ("tags", "ner_tags", "labels", "ner"),
+    "question": ("question", "query"),
+    "context": ("context", "passage", "paragraph"),
+    "answer": ("answer", "answers"),
+    "answer_start": ("answer_start", "answer_starts", "start"),
     "image": ("image", "img", "path", "file", "file_name", "filename", "image_path", "file_path"),
 }
 """What columns are commonly called; the first is the task's own name."""
 
 HINT = "set data.columns.{}"
 """How a recipe names the column of a role."""
+
+Finish = Callable[[Mapping[str, Any], Any, bool], tuple[Mapping[str, Any], Any]]
+"""Holds the values of a record against each other, and gives an example's inputs and right answer;
+told whether a column of answers is there."""
 
 Fit = tuple[str, Callable[[Any], bool], Callable[[Any, Path], Any] | None]
 
@@ -60,12 +68,15 @@ class Wanted:
     fits : mapping of str to (str, callable, callable or None)
         Of inputs that are neither texts nor words: what must stand there, whether a value is that,
         and what gives the input that it means, with the folder of the file.
+    finish : callable or None
+        What is done with a whole record of these.
     """
 
     forms: tuple[tuple[str, ...], ...] = (("text",), ("words",))
     target: str | None = None
     answers: Literal["needed", "welcome", "ignored"] = "needed"
     fits: Mapping[str, Fit] = field(default_factory=dict)
+    finish: Finish | None = None
 
     def answer(self, form: Sequence[str]) -> str:
         """Name the right answer to what is asked in a form."""
@@ -86,6 +97,7 @@ class Taken:
     target: str | None = None
     answer: str = ""
     fits: Mapping[str, Fit] = field(default_factory=dict)
+    finish: Finish | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -144,10 +156,10 @@ def take_columns(
     answer = wanted.answer(form)
     if looked:
         if _guess(table, answer, columns):
-            return Taken(inputs, _one(table, answer, columns, hint), answer, checks)
+            return Taken(inputs, _one(table, answer, columns, hint), answer, checks, wanted.finish)
         if wanted.answers == "needed":
             raise _missing(table, answer, hint.format(answer))
-    return Taken(inputs, fits=checks)
+    return Taken(inputs, fits=checks, finish=wanted.finish)
 
 
 def check_column(table: Table, name: str, hint: str) -> str:
@@ -197,7 +209,7 @@ def examples(
     names = classes or (table.classes.get(taken.target, ()) if taken.target is not None else ())
     for number, values in table.read((*taken.columns, *also)):
         try:
-            inputs = {
+            inputs: Mapping[str, Any] = {
                 role: _cell(taken, role, name, values, table.spaced, (), folder, keep=keep)
                 for role, name in taken.inputs.items()
             }
@@ -210,6 +222,8 @@ def examples(
                 raise DataError(
                     f"{len(inputs['words'])} words have {len(target or ())} tags; each needs one"
                 )
+            if taken.finish is not None:
+                inputs, target = taken.finish(inputs, target, taken.target is not None)
         except _EmptyCellError as error:
             if blank == "skip":
                 continue

@@ -95,6 +95,7 @@ def wanted(asked: Task, *, answers: Literal["needed", "welcome", "ignored"] = "n
             for name, field in fields.items()
             if name not in (TEXT.name, TEXT_PAIR.name, WORDS.name)
         },
+        asked.finished,
     )
 
 

@@ -255,6 +255,10 @@ class Task(ABC):
         """Give what is timed of an example: one question as a device is asked it."""
         return example
 
+    def finished(self, inputs: Mapping[str, Any], target: Any, told: bool) -> tuple[Any, Any]:  # noqa: ARG002
+        """Hold the values of a record against each other; `told`: the data has right answers."""
+        return inputs, target
+
     def check_judged(self, examples: Sequence[Example]) -> None:  # noqa: ARG002
         """Refuse examples by which no answer can be judged (DataError)."""
         return
@@ -352,8 +356,7 @@ class Task(ABC):
     def trial(self) -> tuple[Example, ...]:
         """Give two short inputs, by which the number of threads is chosen; none where it cannot."""
         words = [tuple(str(number % 100) for number in range(count)) for count in TRIAL_WORDS]
-        usual = [form for form in self.forms if form == (TEXT,)]
-        return tuple(self.ask(" ".join(each)) for each in words) if usual else ()
+        return tuple(self.ask(" ".join(each)) for each in words) if (TEXT,) in self.forms else ()
 
 
 def softmax(logits: Floats) -> NDArray[np.float64]:

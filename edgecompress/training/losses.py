@@ -114,6 +114,25 @@ def example_losses(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return each.sum(1) / count
 
 
+def row_losses(
+    task: Task, outputs: Mapping[str, Any], targets: Mapping[str, torch.Tensor]
+) -> torch.Tensor:
+    """Loss of each row by itself, float (batch,): see `task_loss`."""
+    first = task.outputs[0]
+    if first.kind == "categorical":
+        return example_losses(outputs[first.name], targets[first.target])
+    names = [one.name for one in task.outputs]
+    alone = (
+        task_loss(
+            task,
+            {name: outputs[name][row : row + 1] for name in names},
+            {name: target[row : row + 1] for name, target in targets.items()},
+        )
+        for row in range(len(outputs[first.name]))
+    )
+    return torch.stack(list(alone))
+
+
 def softened(logits: torch.Tensor, temperature: float, kind: Kind = "categorical") -> torch.Tensor:
     """Logarithms of probabilities at a temperature, float32 (…, classes); vectors as they are."""
     if kind == "vector":

@@ -179,9 +179,9 @@ def test_unsupported_architectures_are_refused_in_words(tmp_path):
     with pytest.raises(DataError, match=r"unknown configuration .nobody"):
         load_module(TorchModel(tmp_path))
     config = CONFIGS["Bert"]()
-    config.architectures = ["BertForQuestionAnswering"]
+    config.architectures = ["BertForMultipleChoice"]
     config.save_pretrained(tmp_path)
-    with pytest.raises(DataError, match="BertForQuestionAnswering"):
+    with pytest.raises(DataError, match="BertForMultipleChoice"):
         load_module(TorchModel(tmp_path))
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from edgecompress.training.losses import Kind, example_losses, softened
+from edgecompress.training.losses import Kind, row_losses, softened
 from edgecompress.training.rows import TorchRows
 from edgecompress.training.stepwise import StepwiseRunner
 
@@ -68,7 +68,7 @@ class LayerEffects:
         total, count = 0.0, 0
         for number, (batch, _, output) in enumerate(self.runner.run(rest, self.before[position])):
             if self.measure == "loss":
-                found = example_losses(output[self.first.name], self.rows.taught(batch)["labels"])
+                found = row_losses(self.rows.task, output, self.rows.taught(batch))
             else:
                 answers = answered(self.rows, batch.tolist(), output[self.first.name])
                 found = moved(self._softened(answers), self.wanted[number], self.first.kind)

@@ -24,7 +24,7 @@ from edgecompress.surgery.families import blocks
 from edgecompress.surgery.hidden import hidden_norms
 from edgecompress.training.devices import autocast
 from edgecompress.training.importance.effect import answered
-from edgecompress.training.losses import example_losses
+from edgecompress.training.losses import row_losses
 from edgecompress.training.rows import TorchRows, even_batches
 
 Tick = Callable[[int], None]
@@ -100,13 +100,14 @@ def mask_gradients(
         for batch in even_batches(rows.lengths):
             feed = rows.feed(batch)
             with autocast() if fast else nullcontext():
-                logits = module(**feed)[first.name]
+                output = module(**feed)
+                logits = output[first.name]
             if first.kind == "vector" and labels == "model":
-                loss = _projected(logits.float(), generator)
+                loss = _projected(answered(rows, batch.tolist(), logits.float()), generator)
             elif labels == "model":
                 loss = _own_loss(answered(rows, batch.tolist(), logits.float()), generator)
             else:
-                loss = example_losses(logits, rows.taught(batch)["labels"]).sum()
+                loss = row_losses(rows.task, output, rows.taught(batch)).sum()
             loss.backward()
             for meter, array in zip(meters, kept, strict=True):
                 array[batch] = meter.read(len(batch))
