@@ -111,10 +111,22 @@ def transformer(file: Path) -> Path:
     )  # fmt: skip
     torch.manual_seed(0)
     names = ["input_ids", "attention_mask", "token_type_ids"]
+
+    class Named(torch.nn.Module):
+        """The exporter fills the parameters that are not given with None, by position."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = BertModel(config)
+
+        def forward(self, ids: torch.Tensor, mask: torch.Tensor, kinds: torch.Tensor) -> tuple:
+            found = self.model(ids, attention_mask=mask, token_type_ids=kinds)
+            return found.last_hidden_state, found.pooler_output
+
     given = tuple(torch.ones(2, 8, dtype=torch.int64) for _ in names)
     axes = {0: "batch_size", 1: "sequence_length"}
     torch.onnx.export(
-        BertModel(config).eval(), given, str(file), dynamo=False, input_names=names,
+        Named().eval(), given, str(file), dynamo=False, input_names=names,
         output_names=["last_hidden_state", "pooler_output"], opset_version=17,
         dynamic_axes=dict.fromkeys([*names, "last_hidden_state"], axes),
     )  # fmt: skip

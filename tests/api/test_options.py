@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
+from foreign_models import several
 
 from edgecompress.api.options import DataOptions
 from edgecompress.errors import EdgeCompressError
-from edgecompress.values import Candidate, OnnxModel
 
 
 @pytest.fixture
-def model(tmp_path: Path, classifier: Candidate) -> Path:
-    assert isinstance(classifier.model, OnnxModel)
-    return Path(shutil.copy(classifier.model.path, tmp_path / "model.onnx"))
+def model(tmp_path: Path) -> Path:
+    return several(tmp_path / "model.onnx")
 
 
 @pytest.mark.parametrize(
