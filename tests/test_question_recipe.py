@@ -99,3 +99,29 @@ def test_the_command_line_and_the_service_answer(made: Path, bundle: Any) -> Non
         assert (
             refused.status == 422 and '{"question": "…", "context": "…"}' in refused.json["error"]
         )
+
+
+def test_one_line_compresses_a_folder_by_questions_alone(made: Path) -> None:
+    """Nobody has answered them: the model's own answers are what is kept."""
+    asked = [{key: one[key] for key in ("question", "context")} for one in questions(60, 4)]
+    (made / "bare.jsonl").write_text("".join(json.dumps(one) + "\n" for one in asked))
+    write_question_model(made / "hub", "question-answering")
+    fields = (
+        *("min_duration_ms=20", "warmup_ms=1", "cold_starts=0", "max_warmup_ms=2"),
+        *("min_count=10", "attempts=1"),
+    )
+    done = in_process(
+        "compress", "hub", "--data", "bare.jsonl", "-o", "small", "--store", "store", "--max-drop",
+        "50%", *(word for one in fields for word in ("--set", f"profile.{one}")),
+        "--set", "stages=[{any: [[export, quantize.dynamic]]}]", cwd=made,
+    )  # fmt: skip
+    assert done.returncode in (0, 4), done.stdout + done.stderr  # few questions prove little
+    lines = [json.loads(line) for line in (made / "small" / "answered.jsonl").open()]
+    assert [one["question"] for one in lines] == [one["question"] for one in asked]
+    for one in lines:
+        texts, starts = one["answer"]["text"], one["answer"]["answer_start"]
+        assert [one["context"][at : at + len(text)] for text, at in
+                zip(texts, starts, strict=True)] == texts  # fmt: skip
+    rows = json.loads((made / "small" / "results.json").read_text())["rows"]
+    own = [m["value"] for m in rows[0]["measurements"] if m["metric"] == "f1"]
+    assert min(own) == 1

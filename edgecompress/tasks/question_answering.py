@@ -50,6 +50,7 @@ class QuestionAnswering(Task):
     target: ClassVar[str] = "answer"
     forms: ClassVar[tuple[Form, ...]] = ((QUESTION, CONTEXT),)
     records: ClassVar[tuple[Form, ...]] = ((QUESTION, CONTEXT), (QUESTION, CONTEXT, ANSWER_START))
+    kept: ClassVar[tuple[str, ...]] = ("place",)
     does: ClassVar[str] = "finds the part of a passage that answers a question"
     windows: ClassVar[str] = "which overlap, and the best answer of all of them counts"
     head_tensors: ClassVar[tuple[str, ...]] = ("qa_outputs.",)
@@ -148,9 +149,9 @@ class QuestionAnswering(Task):
     def decode(self, outputs: Sequence[Floats], rows: Rows) -> Answers:
         """Give the best part of each passage, empty where «no answer» scores higher.
 
-        The confidence is the answer's share among the best parts and «no answer» (softmax). Of an
-        answer the details are its characters ``start`` and ``stop``, and of any ``no_answer``, the
-        share of «no answer».
+        The confidence is the answer's share among the best parts and «no answer» (softmax). The
+        details are ``place`` int64 (2,), the answer's first character and the one behind its last
+        (-1 where there is none), and ``no_answer``, the share of «no answer».
         """
         check_outputs(outputs, rows)
         spans: list[list[Span]] = [[] for _ in rows.examples]
@@ -196,7 +197,7 @@ class QuestionAnswering(Task):
         """
         (text,), details = answer.labels, answer.details
         said = {"question": example.inputs["question"], "answer": text}
-        place = {"start": details["start"], "end": details["stop"]} if text else {}
+        place = dict(zip(("start", "end"), details["place"].tolist(), strict=True)) if text else {}
         sure = {"score": float(answer.confidence[0]), "no_answer": float(details["no_answer"])}
         return {**said, **place, **sure}
 
@@ -218,7 +219,7 @@ class QuestionAnswering(Task):
                 **{key: one.inputs[key] for key in ("question", "context")},
                 "answer": {
                     "text": [label] if label else [],
-                    "answer_start": [details["start"]] if label else [],
+                    "answer_start": details["place"].tolist()[:1] if label else [],
                 },
             }
             for one, (label,), details in zip(
@@ -303,7 +304,7 @@ def _answer(spans: Sequence[Span], nothing: float, example: Example) -> Answer:
     shares = softmax(np.array([nothing, *(best[one] for one in order)]))
     without = float(shares[0])
     if not order or best[order[0]] <= nothing:
-        return Answer(("",), shares[:1], {"no_answer": without})
+        return Answer(("",), shares[:1], {"place": np.array((-1, -1)), "no_answer": without})
     start, stop = order[0]
-    details = {"start": start, "stop": stop, "no_answer": without}
+    details = {"place": np.array((start, stop)), "no_answer": without}
     return Answer((example.inputs["context"][start:stop],), shares[1:2], details)
