@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Annotated, Any
 
@@ -30,6 +30,18 @@ Paths = Annotated[
 ]
 
 
+def check_apart(paths: Mapping[Split, Sequence[Path]], kind: str) -> None:
+    """Refuse paths that stand twice in a split, or in test and in another one (ValueError)."""
+    seen: dict[Path, Split] = {}
+    for split in SPLITS:
+        for path in paths[split]:
+            before = seen.setdefault(path, split)
+            if split == "test" and before != split:
+                raise ValueError(f"{path} is in {before} and in test; a test set stays unseen")
+        if len(set(paths[split])) != len(paths[split]):
+            raise ValueError(f"{split} names a {kind} twice")
+
+
 class FileData(DrawnData):
     """Data in text files, some for each split."""
 
@@ -44,17 +56,10 @@ class FileData(DrawnData):
 
     @model_validator(mode="after")
     def _apart(self) -> FileData:
-        seen: dict[Path, Split] = {}
         nameless = [path for split in SPLITS for path in getattr(self, split) if not path.name]
         if nameless:
             raise ValueError(f"{nameless[0]} is a folder; name files")
-        for split in SPLITS:
-            for path in getattr(self, split):
-                before = seen.setdefault(path, split)
-                if split == "test" and before != split:
-                    raise ValueError(f"{path} is in {before} and in test; a test set stays unseen")
-            if len(set(getattr(self, split))) != len(getattr(self, split)):
-                raise ValueError(f"{split} names a file twice")
+        check_apart({split: getattr(self, split) for split in SPLITS}, "file")
         return self
 
     @abstractmethod

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from edgecompress.data.base import SPLITS, Split
 from edgecompress.data.drawing import DrawnData
-from edgecompress.data.files import Paths, sources
+from edgecompress.data.files import Paths, check_apart, sources
 from edgecompress.errors import DataError
 from edgecompress.processors.pictures import SUFFIXES, check_picture
 from edgecompress.reading import at_home
@@ -34,14 +34,7 @@ class ImagesData(DrawnData):
 
     @model_validator(mode="after")
     def _apart(self) -> ImagesData:
-        seen: dict[Path, Split] = {}
-        for split in SPLITS:
-            for path in getattr(self, split):
-                before = seen.setdefault(path, split)
-                if split == "test" and before != split:
-                    raise ValueError(f"{path} is in {before} and in test; a test set stays unseen")
-            if len(set(getattr(self, split))) != len(getattr(self, split)):
-                raise ValueError(f"{split} names a folder twice")
+        check_apart({split: getattr(self, split) for split in SPLITS}, "folder")
         return self
 
     def has_own(self, split: Split) -> bool:
