@@ -17,8 +17,9 @@ from edgecompress.provenance import code_digest
 from edgecompress.tables import Wanted
 from edgecompress.tasks.answers import Answer, Answers, Score
 from edgecompress.tasks.asking import TEXT, TEXT_PAIR, WORDS
-from edgecompress.tasks.base import Floor, Output, Task
+from edgecompress.tasks.base import Floor, Task
 from edgecompress.tasks.rows import Row, Rows
+from edgecompress.tasks.taught import Output
 from edgecompress.values import Candidate, Example
 from edgecompress.words import meant
 

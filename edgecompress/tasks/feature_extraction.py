@@ -29,8 +29,9 @@ from edgecompress.modules.sentence_files import (
 from edgecompress.tasks._similarity import PEARSON, SPEARMAN, check_scored, cosine
 from edgecompress.tasks.answers import Answer, Answers, Findings
 from edgecompress.tasks.asking import TEXT, TEXT_PAIR, Field, Form
-from edgecompress.tasks.base import Floats, Floor, Output, Task, check_outputs
+from edgecompress.tasks.base import Floats, Floor, Task, check_outputs
 from edgecompress.tasks.rows import Row, Rows
+from edgecompress.tasks.taught import Output
 from edgecompress.texts import texts_of
 from edgecompress.values import Example, Json
 

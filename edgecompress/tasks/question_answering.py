@@ -19,8 +19,9 @@ from edgecompress.passages import answers_of, right_answers
 from edgecompress.tasks._spans import EXACT, F1, Ids, Span, best_spans, tokens_at
 from edgecompress.tasks.answers import Answer, Answers, Findings
 from edgecompress.tasks.asking import Field, Form
-from edgecompress.tasks.base import TRIAL_WORDS, Floats, Floor, Output, Task, check_outputs, softmax
+from edgecompress.tasks.base import TRIAL_WORDS, Floats, Floor, Task, check_outputs, softmax
 from edgecompress.tasks.rows import Row, Rows
+from edgecompress.tasks.taught import Output
 from edgecompress.tasks.text_retrieval import is_text
 from edgecompress.values import Example, Json
 

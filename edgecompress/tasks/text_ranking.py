@@ -18,8 +18,9 @@ from edgecompress.metrics import Metric
 from edgecompress.tasks._similarity import PEARSON, SPEARMAN, check_scored, correlation
 from edgecompress.tasks.answers import Answer, Answers, Findings
 from edgecompress.tasks.asking import TEXT, TEXT_PAIR, Form
-from edgecompress.tasks.base import SAID, Floats, Floor, Output, Task, check_outputs
+from edgecompress.tasks.base import SAID, Floats, Floor, Task, check_outputs
 from edgecompress.tasks.rows import Row, Rows
+from edgecompress.tasks.taught import Output
 from edgecompress.texts import texts_of
 from edgecompress.values import Example, Json
 

@@ -1,0 +1,116 @@
+"""What trains a task's models: their class in PyTorch, what they learn, how far two are apart.
+
+`Taught` is the part of `edgecompress.tasks.base.Task` that only stages on PyTorch ask for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from edgecompress.tasks.rows import Row
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One thing that a model of a task gives: a tensor by its name, and what it is trained to.
+
+    Attributes
+    ----------
+    name : str
+        In the module's answer and among the graph's outputs.
+    kind : {"categorical", "vector"}
+        Scores of classes along the last axis, or plain numbers. It says what the loss is, and how
+        far a student is from its teacher (`edgecompress.training.losses`).
+    target : str
+        The right answer among a row's `Row.target`.
+    """
+
+    name: str = "logits"
+    kind: Literal["categorical", "vector"] = "categorical"
+    target: str = "labels"
+
+
+class Taught:
+    """What a task says of its models in PyTorch and of their training."""
+
+    auto_class: ClassVar[str]
+    """Name of the transformers class that loads a model for it."""
+    outputs: ClassVar[tuple[Output, ...]] = (Output(),)
+    """What its models give; of the first one answers are read."""
+    redraws: ClassVar[bool] = False
+    """Whether each epoch asks something else of its rows, and the head answers only there."""
+    marks: ClassVar[tuple[str, ...]] = ()
+    """Files by which a folder shows that its model answers it, whatever its class is called."""
+    untaught: ClassVar[str] = ""
+    """Why the right answers of the data teach a model nothing, where that is so."""
+    architectures: ClassVar[tuple[str, ...]] = ()
+    """Endings of the names of classes whose heads answer it, where `auto_class` does not say it."""
+    head_tensors: ClassVar[tuple[str, ...]] = ()
+    """Beginnings of the names of tensors that such heads have, in the families described here."""
+
+    def head_class(self, config: Any) -> type | None:
+        """Give the class of `transformers.PreTrainedModel` that answers it, by a configuration."""
+        import transformers
+
+        mapping = getattr(transformers, self.auto_class)._model_mapping
+        found = mapping.get(type(config), None)
+        several = found if isinstance(found, tuple | list) else (found,)
+        named = next(iter(getattr(config, "architectures", None) or ()), "")
+        return next((one for one in several if one and one.__name__ == named), several[0])
+
+    def lacks_head(self, folder: Path) -> str | None:  # noqa: ARG002
+        """Say why a folder has no head for it, a part of a sentence, where its class cannot say."""
+        return None
+
+    def take_files(self, source: Path, folder: Path) -> None:  # noqa: ARG002
+        """Take what else its rows need out of a checkpoint, into the processor's folder."""
+        return
+
+    def models(self) -> tuple[type, ...]:
+        """Give classes that answer it and that transformers lacks, each with its configuration's.
+
+        Subclasses of `transformers.PreTrainedModel` with a ``config_class``, loaded as its own are.
+        """
+        return ()
+
+    @property
+    def head_classes(self) -> tuple[str, ...]:
+        """Endings of the names of classes whose heads answer it."""
+        return self.architectures or (self.auto_class.removeprefix("AutoModel"),)
+
+    def loss(self, outputs: Any, targets: Mapping[str, Any]) -> Any | None:  # noqa: ARG002
+        """Give the loss of a batch, where the kinds of the `outputs` do not say it; here they do.
+
+        Parameters
+        ----------
+        outputs : mapping of str to torch.Tensor
+            The module's answer, (batch, …) each.
+        targets : mapping of str to torch.Tensor
+            The rows' targets, padded along their first axis with `IGNORED` or NaN.
+
+        Returns
+        -------
+        torch.Tensor or None
+        """
+        return None
+
+    def distance(self, student: Any, teacher: Any) -> Any | None:  # noqa: ARG002
+        """Give how far a student's answers are from its teacher's, where their kind says it not.
+
+        Parameters
+        ----------
+        student, teacher : torch.Tensor
+            Of the first output, float (answers, width); the distances are float (answers,).
+        """
+        return None
+
+    def redrawn(self, row: Row, processor: Any, random: Any, settings: Any) -> Row:  # noqa: ARG002
+        """Give a row as an epoch of training asks it, where `redraws`; here as it is.
+
+        `random` is a `numpy.random.Generator` of this row in this epoch, `settings` a
+        `training.masking_fields.Masking`.
+        """
+        return row
