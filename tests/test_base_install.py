@@ -1,85 +1,27 @@
-"""The base install alone, in an environment of its own, without network: what a board carries.
-
-The environment is a fresh one whose site-packages hold links to just those installed packages that
-the project's own dependency list reaches. Nothing of the environment that runs the tests is
-visible in it.
-"""
+"""The base install alone, in an environment of its own, without network: what a board carries."""
 
 from __future__ import annotations
 
 import json
-import re
-import shutil
-import subprocess
 import sys
-import sysconfig
-import tomllib
-import venv
 from collections.abc import Callable
-from importlib.metadata import Distribution, distribution
 from pathlib import Path
 
 import pytest
-from packaging.requirements import Requirement
+from base_install import NEEDED, ROOT, Bare, base_distributions, environment
 
 import edgecompress
 from edgecompress.values import Candidate
 
-ROOT = Path(__file__).parent.parent
 NOT_THERE = ("torch", "transformers", "optimum", "onnx", "pydantic", "neural_compressor", "rich")
 
 MakeBundle = Callable[..., Path]
-Bare = Callable[..., subprocess.CompletedProcess[str]]
-
-
-def base_distributions() -> dict[str, Distribution]:
-    """Find the installed distributions that ``dependencies`` in pyproject.toml reaches."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    waiting = [Requirement(text) for text in project["dependencies"]]
-    found: dict[str, Distribution] = {}
-    while waiting:
-        wanted = waiting.pop()
-        if wanted.marker and not wanted.marker.evaluate({"extra": ""}):
-            continue
-        name = re.sub(r"[-_.]+", "-", wanted.name).lower()
-        if name not in found:
-            found[name] = distribution(name)
-            waiting += [Requirement(text) for text in found[name].requires or ()]
-    return found
 
 
 @pytest.fixture(scope="session")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Bare:
     """Make the environment; give a function that runs its Python, in an empty folder."""
-    folder = tmp_path_factory.mktemp("base-install")
-    home = folder / "home"
-    home.mkdir()
-    venv.create(folder / "venv", with_pip=False, symlinks=True)
-    paths = {"base": str(folder / "venv"), "platbase": str(folder / "venv")}
-    packages = Path(sysconfig.get_path("purelib", "venv", paths))
-    for found in base_distributions().values():
-        for top in {Path(file.parts[0]) for file in found.files or () if file.parts[0] != ".."}:
-            if top.name != "__pycache__" and not (packages / top).exists():
-                (packages / top).symlink_to(found.locate_file(top))  # type: ignore[arg-type]
-    # A copy: edgecompress itself must not find the checkout's models/ and tests/ beside it.
-    source = Path(edgecompress.__file__).parent
-    ignore = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(source, packages / "edgecompress", ignore=ignore)
-
-    def run(
-        *arguments: str, given: str = "", check: bool = True
-    ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [str(folder / "venv" / "bin" / "python"), *arguments],
-            input=given,
-            capture_output=True,
-            text=True,
-            check=check,
-            cwd=home,
-            env={"HOME": str(home), "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
-        )
-
-    return run
+    return environment(tmp_path_factory.mktemp("base-install"))
 
 
 def test_it_is_the_base_install_and_nothing_more(bare: Bare) -> None:
@@ -142,9 +84,8 @@ def test_four_packages_are_all_that_answering_imports(
         name: {Path(file.parts[0]).name.partition(".")[0] for file in found.files or ()}
         for name, found in base_distributions().items()
     }
-    needed = {"click", "numpy", "onnxruntime", "tokenizers"}
-    left_out = set().union(*(tops for name, tops in folders.items() if name not in needed))
-    left_out -= set().union(*(folders[name] for name in needed))
+    left_out = set().union(*(tops for name, tops in folders.items() if name not in NEEDED))
+    left_out -= set().union(*(folders[name] for name in NEEDED))
     assert {"huggingface_hub", "httpx", "tqdm", "yaml"} <= left_out
     bundle = str(make_bundle(tagger))
     code = (
