@@ -157,4 +157,8 @@ def is_plan_of(plan: QuantPlan, model: StoredModel) -> bool:
             fits = fits and plan.pairs.get(layer.data, layer.data) in plan.ranges
         if not fits or (layer.kind == "conv" and layer.data not in plan.pairs):
             return False
+        moved = plan.corrections.get(layer.node)
+        outputs = sizes[layer.weights[0]][0] if layer.kind == "conv" else 0
+        if moved is not None and len(moved.codes) != outputs:
+            return False
     return plan.ranges.keys() >= set(plan.pairs.values())

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import math
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
+
+import numpy as np
 
 from edgecompress.errors import StageError
 from edgecompress.quantization.arithmetic.blocks import Bits, Blocks
@@ -70,6 +74,44 @@ class LayerPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Correction:
+    """What is added to a convolution's bias.
+
+    Attributes
+    ----------
+    unit : float
+    codes : ndarray, int8, shape (outputs,)
+        In units.
+    """
+
+    unit: float
+    codes: np.ndarray[Any, Any]
+
+    @property
+    def values(self) -> np.ndarray[Any, Any]:
+        """The numbers, float32 (outputs,)."""
+        return self.codes.astype(np.float32) * np.float32(self.unit)
+
+    def to_json(self) -> list[Any]:
+        """Give the unit and the codes in base64."""
+        return [self.unit, base64.b64encode(self.codes.tobytes()).decode()]
+
+    @classmethod
+    def from_json(cls, document: Any) -> Correction:
+        """Read what `to_json` gave.
+
+        Raises
+        ------
+        TypeError, ValueError
+            When it is none.
+        """
+        unit, text = document
+        if not math.isfinite(unit):
+            raise ValueError(document)
+        return cls(float(unit), np.frombuffer(base64.b64decode(text, validate=True), np.int8))
+
+
+@dataclass(frozen=True, slots=True)
 class QuantPlan:
     """What becomes of every layer of a graph.
 
@@ -86,6 +128,8 @@ class QuantPlan:
     codes : mapping of str to Quantized or Blocks
         Weights that are quantized already, by name: with 8 bits of shape (inputs, outputs), in
         blocks with the outputs as rows. They are no part of the plan's JSON.
+    corrections : mapping of str to Correction
+        By convolution, what makes up for the rounding of its weights.
     """
 
     layers: Mapping[str, LayerPlan]
@@ -93,6 +137,7 @@ class QuantPlan:
     ranges: Ranges = field(default_factory=dict)
     pairs: Mapping[str, str] = field(default_factory=dict)
     codes: Mapping[str, Quantized | Blocks] = field(default_factory=dict)
+    corrections: Mapping[str, Correction] = field(default_factory=dict)
 
     def joined(self, other: QuantPlan) -> QuantPlan:
         """Give one plan of two for one graph, of which each leaves the other's layers alone."""
@@ -104,6 +149,7 @@ class QuantPlan:
             {**self.ranges, **other.ranges},
             {**self.pairs, **other.pairs},
             {**self.codes, **other.codes},
+            {**self.corrections, **other.corrections},
         )
 
     def to_json(self, known: Container[str] = ()) -> Json:
@@ -114,12 +160,13 @@ class QuantPlan:
         alike: dict[LayerPlan, list[str]] = {}
         for node, layer in self.layers.items():
             alike.setdefault(layer, []).append(node)
+        corrections = {node: one.to_json() for node, one in self.corrections.items()}
         return {
             "layers": [{**layer.to_json(), "nodes": nodes} for layer, nodes in alike.items()],
             "left": dict(self.left),
             "ranges": {n: list(ends) for n, ends in self.ranges.items() if n not in known},
             "pairs": dict(self.pairs),
-        }
+        } | ({"corrections": corrections} if corrections else {})
 
     @classmethod
     def from_json(cls, document: Any, known: Any = None) -> QuantPlan:
@@ -144,11 +191,13 @@ class QuantPlan:
                 for node in group["nodes"]
             }
             ranges = {**(known or {}), **document["ranges"]}
+            corrections = document.get("corrections", {}).items()
             return cls(
                 layers,
                 {str(node): str(reason) for node, reason in document["left"].items()},
                 {str(k): (float(v[0]), float(v[1])) for k, v in ranges.items()},
                 {str(k): str(v) for k, v in document["pairs"].items()},
+                corrections={str(k): Correction.from_json(v) for k, v in corrections},
             )
         except (KeyError, TypeError, ValueError, AttributeError, IndexError):
             raise StageError("this is no plan of a quantized graph") from None

@@ -77,6 +77,9 @@ def conv(draft: Draft, node: NodeProto, layer: Layer, how: LayerPlan) -> None:
     name, bias, least, form = node.name, None, None, "filters"
     if len(node.input) > 2 and node.input[2]:
         bias = draft.model.array(draft.sources[node.input[2]])
+    if node.name in draft.plan.corrections:
+        bias = _corrected(draft, node, bias)
+    if bias is not None:
         least = least_scales(bias, numpy_helper.to_array(draft.made[scale]))
         if not how.per_channel:
             least = least.max(keepdims=True)
@@ -98,6 +101,19 @@ def conv(draft: Draft, node: NodeProto, layer: Layer, how: LayerPlan) -> None:
             draft.add("DequantizeLinear", pair, f"{name}_b")
             node.input[2] = f"{name}_b:0"
     draft.nodes.append(node)
+
+
+def _corrected(
+    draft: Draft, node: NodeProto, bias: np.ndarray[Any, Any] | None
+) -> np.ndarray[Any, Any]:
+    """Add a plan's correction to a convolution's bias, which it may lack; give the sum."""
+    moved = draft.plan.corrections[node.name].values
+    made = moved if bias is None else bias + moved
+    name = f"{node.name}_bias_corrected"
+    draft.made[name] = array_tensor(made.astype(np.float32), name)
+    del node.input[2:]
+    node.input.append(name)
+    return made
 
 
 def lstm(draft: Draft, node: NodeProto, layer: Layer, how: LayerPlan) -> None:

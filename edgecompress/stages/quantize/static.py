@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -26,6 +26,7 @@ from edgecompress.values import Candidate, Json, OnnxModel, Step, json_digest
 
 if TYPE_CHECKING:
     from edgecompress.models.storage import StoredModel
+    from edgecompress.quantization.observe.calibration_data import CalibrationData
     from edgecompress.quantization.plan.quant_plan import QuantPlan
     from edgecompress.quantization.prove.proven import Planned
 
@@ -57,6 +58,9 @@ class Static(CalibrationFields, LinearTypes, TableTypes, Judged):
     ranges: Literal["calibrated", "qat"] = "calibrated"
     """Measured on examples, or as an earlier stage with the field `qat` has learned them: then no
     example is read, and layers that `qat` excludes stay fp32."""
+
+    bias_correction: bool = True
+    """Give each convolution's bias what rounding the weights takes from the mean of its answers."""
 
     @model_validator(mode="after")
     def _calibrates_once(self) -> Self:
@@ -159,10 +163,12 @@ class Static(CalibrationFields, LinearTypes, TableTypes, Judged):
         from edgecompress.quantization.plan.checks import linear_inputs
         from edgecompress.quantization.plan.planning import plan_of
         from edgecompress.quantization.plan.scheme import Scheme
+        from edgecompress.quantization.write.bias_correction import bias_corrections
 
         exclude, count = frozenset(self.exclude), 0
         unlearned: dict[str, str] = {}
         unfit: dict[str, str] = {}
+        means: dict[str, Any] = {}
         if self.ranges == "qat":
             ranges, unlearned = learned_for(stored, candidate.ranges)
             exclude |= frozenset(unlearned)
@@ -171,6 +177,7 @@ class Static(CalibrationFields, LinearTypes, TableTypes, Judged):
             seen = seen_on(data, source, linear_inputs(stored, exclude), context)
             ranges = find_ranges(seen, self.method, self.percentile)
             unfit, count = unfit_tensors(seen), data.count
+            means = self._means(data, source, stored, context)
         scheme = Scheme(
             **self.weight_types(),
             **self.table_types(),
@@ -184,7 +191,21 @@ class Static(CalibrationFields, LinearTypes, TableTypes, Judged):
 
         def planned(graph: StoredModel, missed: frozenset[str]) -> QuantPlan:
             plan = plan_of(graph, replace(scheme, as_integers=missed))
+            if means:
+                plan = replace(plan, corrections=bias_corrections(graph, plan, means))
             told = {node: unlearned[node] for node in plan.left if node in unlearned}
             return replace(plan, left={**plan.left, **told})
 
         return planned, {"calibrated_on": count, "ranges": ranges_json(ranges)}
+
+    def _means(
+        self, data: CalibrationData, source: OnnxModel, stored: StoredModel, context: Context
+    ) -> dict[str, Any]:
+        """Give the mean of each channel that a convolution is given, by tensor."""
+        from edgecompress.quantization.observe.feature_maps import maps_on
+        from edgecompress.quantization.write.bias_correction import corrected_layers
+
+        layers = corrected_layers(stored) if self.bias_correction else []
+        names = list(dict.fromkeys(layer.data for layer in layers))
+        found = maps_on(data, source, names, context) if names else {}
+        return {name: one.mean for name, one in found.items()}
