@@ -232,6 +232,8 @@ def _check_answers(who: str, task: Task, answers: Answers, rows: Rows) -> None:
     found = {score.metric: score.value for score in scores if score.slice is None}
     for metric in task.metrics:
         if metric.name not in found:
+            if metric.optional:
+                continue
             raise ContractError(f"{who}: declares {metric.name!r} and does not give it")
         counts = counts_of(metric, answers, rows.examples)
         if counts is None or metric.value is None:

@@ -48,6 +48,8 @@ class Metric:
         Whether a line of progress tells it.
     compared : bool
         Whether the runs of a matrix are compared by it.
+    optional : bool
+        Whether some models of its task have nothing of it, and it is left out for these.
     machine : bool
         Whether it says something of the machine alone: models are not compared by it.
     by_file : bool
@@ -80,6 +82,7 @@ class Metric:
     bounded: bool = True
     headline: bool = False
     compared: bool = False
+    optional: bool = False
     machine: bool = False
     by_file: bool = True
     counts: Callable[[Any, Any], ArrayLike] | None = None

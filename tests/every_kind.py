@@ -13,9 +13,11 @@ from helpers import small_context
 from pictures import COLOURS, picture
 from question_models import write_question_model
 from sentence_models import write_sentence_model
+from tones import TONES, tone, write_wav
 
 TEXTS = ("Amina alienda Kano jiya", "je na leo " * 9)
 PAIR = {"text": TEXTS[0], "text_pair": "Juma na Bello leo"}
+SOUNDS = ("slow.wav", "usual.wav")
 PICTURES = ("wide.png", "tall.jpg")
 
 
@@ -63,11 +65,29 @@ def _vit(folder: Path) -> None:
     (folder / "preprocessor_config.json").write_text(json.dumps(processor))
 
 
+def _ast(folder: Path) -> None:
+    import torch
+    import transformers
+
+    torch.manual_seed(2)
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = transformers.ASTConfig(**shape, intermediate_size=64, max_length=64, num_mel_bins=32,
+                                    id2label=dict(enumerate(TONES)))  # fmt: skip
+    module = transformers.ASTForAudioClassification(config)
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter, 0.0, 0.2)
+    module.save_pretrained(folder)
+    processor = {"feature_extractor_type": "ASTFeatureExtractor", "num_mel_bins": 32,
+                 "max_length": 64}  # fmt: skip
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+
+
 def _texts(**further: str) -> tuple[dict[str, Any], ...]:
     return tuple({"text": text, **further} for text in TEXTS)
 
 
 KINDS = {
+    "audio-classification": Kind(_ast, tuple({"audio": one} for one in SOUNDS), TONES),
     "feature-extraction": Kind(write_sentence_model, (*_texts(), PAIR)),
     "image-classification": Kind(_vit, tuple({"image": one} for one in PICTURES), COLOURS),
     "question-answering": Kind(
@@ -92,6 +112,8 @@ def write_inputs(folder: Path) -> Path:
     random = np.random.default_rng(0)
     for name, (height, width) in zip(PICTURES, ((40, 64), (50, 30)), strict=True):
         Image.fromarray(picture("red", random, height, width)).save(folder / name)
+    for name, rate in zip(SOUNDS, (8000, 16000), strict=True):
+        write_wav(folder / name, tone("low", random), rate)
     return folder
 
 

@@ -11,11 +11,15 @@ from extending import module
 from helpers import labelled_texts, tagged_examples
 from lookup_models import write_tokenizer
 from pictures import pictures_of_colours, write_folder
+from tones import FRONT_END, sounds_of_tones
+from tones import write_folder as write_sounds
 
 from edgecompress.conformance import ContractError, check_processor, check_reader, check_task
 from edgecompress.data import data_config, data_formats
 from edgecompress.passages import right_answers
 from edgecompress.processors import TextProcessor, processor_class
+from edgecompress.processors.audio import AudioProcessor
+from edgecompress.processors.audio_settings import read_settings as read_audio_settings
 from edgecompress.processors.image import ImageProcessor
 from edgecompress.processors.image_settings import read_settings
 from edgecompress.processors.tensors import TensorProcessor
@@ -38,6 +42,7 @@ EXAMPLES = {
         Example({"query": f"je {number}", "positives": (f"na {number}",)}) for number in range(5)
     ),
     "image-classification": pictures_of_colours(4),
+    "audio-classification": sounds_of_tones(4),
     "question-answering": tuple(
         Example(
             {"question": "na", "context": f"{'je ' * number}na je"},
@@ -85,7 +90,9 @@ def test_every_task_is_checked() -> None:
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_our_tasks(name: str, text_of: Any, images: ImageProcessor) -> None:
     found, examples = task(name), EXAMPLES[name]
-    classes, text = found.label_names(examples), {**text_of, "image": images}[found.processor]
+    sounds = AudioProcessor(read_audio_settings(FRONT_END), "")
+    processors = {**text_of, "image": images, "audio": sounds}
+    classes, text = found.label_names(examples), processors[found.processor]
     outputs = None if found.labelled else pieces_of(text)
     if name == "question-answering":
         outputs = lambda row: row.target["labels"] * 20  # noqa: E731
@@ -111,13 +118,17 @@ FILES = {
 
 
 def test_our_formats(tmp_path: Path) -> None:
-    assert set(data_formats()) == {*FILES, "cldr", "images", "parquet", "datasets"}
+    assert set(data_formats()) == {
+        *FILES, "cldr", "images", "sounds", "parquet", "datasets",
+    }  # fmt: skip
     for name, content in FILES.items():
         (tmp_path / f"{name}.txt").write_text(content)
         check_reader(data_config({"format": name, "root": tmp_path, "train": f"{name}.txt"}))
     check_reader(data_config({"format": "cldr", "max_strings": 300}))
     write_folder(tmp_path / "images", 1)
     check_reader(data_config({"format": "images", "root": tmp_path, "train": "images"}))
+    write_sounds(tmp_path / "sounds", 1)
+    check_reader(data_config({"format": "sounds", "root": tmp_path, "train": "sounds"}))
 
 
 def test_formats_that_need_the_extra(tmp_path: Path) -> None:

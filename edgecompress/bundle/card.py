@@ -14,6 +14,7 @@ from typing import Any
 
 from edgecompress.bundle.manifest import Manifest
 from edgecompress.errors import MissingExtraError
+from edgecompress.processors import TextProcessor, processor_class
 from edgecompress.report import blocks, evidence, words
 from edgecompress.report.blocks import Block, Items, Paragraph, Section, name
 from edgecompress.report.details import Slices, slices
@@ -173,8 +174,9 @@ def _uneven(slices: Slices, base: str) -> Iterator[Block]:
 
 
 def _use(result: RunResult) -> Iterator[Block]:
-    extra = needed_extra(result.task)
-    asked = task(str(result.task)).sample if extra else "some text"
+    kind, extra = task(str(result.task)), needed_extra(result.task)
+    reads = issubclass(processor_class(kind.processor), TextProcessor)
+    asked = "some text" if reads else kind.sample
     beside = f", with the extra {extra}" if extra else ""
     yield Paragraph(
         "Where edgecompress is installed (its base install: onnxruntime, tokenizers, numpy and "

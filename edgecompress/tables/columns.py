@@ -30,6 +30,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "context": ("context", "passage", "paragraph"),
     "answer": ("answer", "answers"),
     "answer_start": ("answer_start", "answer_starts", "start"),
+    "audio": ("audio", "sound", "path", "file", "file_name", "filename", "audio_path", "file_path"),
     "image": ("image", "img", "path", "file", "file_name", "filename", "image_path", "file_path"),
 }
 """What columns are commonly called; the first is the task's own name."""

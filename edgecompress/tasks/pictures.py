@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgecompress.errors import DataError
 from edgecompress.processors.pictures import Picture, array_of, check_picture, checked_array
-from edgecompress.reading import at_home
 from edgecompress.tasks.asking import Field
+from edgecompress.tasks.given_files import bytes_in_request, file_from, in_file, is_record
 from edgecompress.values import Example
-from edgecompress.words import shortened
 
 
 def is_picture(value: Any) -> bool:
@@ -23,11 +18,8 @@ def is_picture(value: Any) -> bool:
 
     Hugging Face's datasets stores ``{"bytes": …, "path": …}``.
     """
-    if isinstance(value, Mapping):
-        held, path = value.get("bytes"), value.get("path")
-        kinds = isinstance(held, bytes | bytearray | None) and isinstance(path, str | None)
-        return bool(value) and set(value) <= {"bytes", "path"} and kinds
-    return isinstance(value, str | Path | bytes | bytearray | np.ndarray) or _of_pillow(value)
+    plain = isinstance(value, str | Path | bytes | bytearray | np.ndarray)
+    return plain or is_record(value) or _of_pillow(value)
 
 
 def picture_from(value: Any, folder: Path = Path()) -> Picture:
@@ -38,27 +30,16 @@ def picture_from(value: Any, folder: Path = Path()) -> Picture:
     DataError
         When it cannot be read to its end.
     """
-    if isinstance(value, Mapping):
-        value = value.get("bytes") or value.get("path") or ""
     if isinstance(value, np.ndarray):
         return checked_array(value)
     if _of_pillow(value):
         return array_of(value)
-    if isinstance(value, bytes | bytearray):
-        return check_picture(bytes(value))
-    if not value:
-        raise DataError("an image is named by an empty path")
-    return check_picture(folder / at_home(value))
+    return check_picture(file_from(value, folder, "an image"))
 
 
 def picture_in_file(value: Any, folder: Path) -> Picture:
     """Give the picture that a cell of a data file means, and name it where it cannot be read."""
-    try:
-        return picture_from(value, folder)
-    except DataError as error:
-        named = value.get("path") if isinstance(value, Mapping) else value
-        place = f"{shortened(named, 80)}: " if isinstance(named, str) and named else ""
-        raise DataError(f"{place}{error.message}") from None
+    return in_file(picture_from, value, folder)
 
 
 def picture_in_request(value: Any) -> Picture:
@@ -69,16 +50,7 @@ def picture_in_request(value: Any) -> Picture:
     DataError
         When it is none. A path is never followed: whoever asks is a stranger.
     """
-    text = str(value)
-    if text.startswith("data:"):
-        text = text.partition(",")[2]
-    try:
-        content = base64.b64decode("".join(text.split()), validate=True)
-    except (binascii.Error, ValueError):
-        raise DataError("image must be a file's bytes in base64") from None
-    if not content:
-        raise DataError("image is empty; send a file's bytes in base64")
-    return content
+    return bytes_in_request(value, IMAGE.name)
 
 
 IMAGE = Field(

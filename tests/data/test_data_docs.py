@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from pictures import write_folder
+from tones import write_folder as write_sounds
 
 from edgecompress.conformance import check_reader
 from edgecompress.data import SPLITS, data_config, data_formats
@@ -27,6 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, text in re.findall(r"`([\w.]+)`:\n\n```\w+\n(.*?)```", PAGE, re.DOTALL):
         (made / name).write_text(text, encoding="utf-8")
     write_folder(made / "photos", 6)
+    write_sounds(made / "words", 6)
     return made
 
 

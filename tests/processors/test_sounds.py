@@ -69,6 +69,14 @@ def test_what_a_program_wrote_that_could_not_go_back_is_read(size: int) -> None:
     assert len(read_sound(wav(integers(16), size=size)).samples) == len(TONE)
 
 
+def test_of_what_was_cut_off_the_rest_is_read(tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole.wav", tmp_path / "cut.wav"
+    whole.write_bytes(wav(integers(16)))
+    cut.write_bytes(wav(integers(16))[:-101])
+    assert len(read_sound(cut).samples) == len(TONE) - 51
+    assert sounds.is_cut_off(cut) and not sounds.is_cut_off(whole)
+
+
 def test_flac_is_the_same_sound(tmp_path: Path) -> None:
     library = pytest.importorskip("soundfile", reason="soundfile is not installed")
     file = tmp_path / "tone.flac"
@@ -97,7 +105,7 @@ def test_without_soundfile_one_sentence_says_what_to_install(
         (None, "there is no such file"),
         (b"RIFF", "none of WAV, FLAC, Ogg and MP3, or damaged"),
         (wav(integers(16))[:30], "head is cut off"),
-        (wav(integers(16))[:-100], "it is cut off: 2,300 of 2,400 bytes of samples are there"),
+        (wav(integers(16))[:45], "it is cut off before its first sample"),
         (wav(b""), "the sound is empty: it holds no sample"),
         (wav(integers(16), kind=7), "a WAV file of the form 7 with 16 bits a sample"),
         (wav(integers(16), channels=0), "without a channel"),
