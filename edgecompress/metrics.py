@@ -64,6 +64,9 @@ class Metric:
     whole : callable or None
         For a metric that is no sum: gives it from the answers, the examples and the classes, with
         the number of answers behind it. It is resampled by example.
+    weighed : callable or None
+        Beside `whole`, where that is slow: does once what resamples have in common, and gives what
+        makes the metric of how often each example counts, int (examples,).
     of, against : str
         Of a difference (`Metric.differences`): the metric that it is of, and to whom: ``teacher``,
         ``host`` or ``floor``.
@@ -89,6 +92,9 @@ class Metric:
     value: Callable[[NDArray[Any]], NDArray[Any]] | None = None
     together: bool = False
     whole: Callable[[Any, Sequence[Any], Sequence[str]], tuple[float, int]] | None = None
+    weighed: (
+        Callable[[Any, Sequence[Any], Sequence[str]], Callable[[NDArray[Any]], float]] | None
+    ) = None
     of: str = ""
     against: str = ""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
+from edgecompress.boxes import Objects
 from edgecompress.values import Example
 
 TEXTS = ("text", "text_pair", "question", "context")
@@ -58,6 +59,12 @@ def tags_of(example: Example) -> tuple[str, ...]:
 def label_of(example: Example) -> str:
     """Give the label of an example, empty where it has none."""
     return example.target if isinstance(example.target, str) else ""
+
+
+def labels_in(example: Example) -> set[str]:
+    """Give the labels of an example, those of its words or of its objects, each once."""
+    marked = example.target.labels if isinstance(example.target, Objects) else ()
+    return {*tags_of(example), *marked, label_of(example)} - {""}
 
 
 def split_words(text: str) -> tuple[tuple[int, int], ...]:

@@ -13,6 +13,8 @@ from helpers import small_context
 from pictures import COLOURS, picture
 from question_models import write_question_model
 from sentence_models import write_sentence_model
+from squares import COLOURS as SQUARES
+from squares import write_yolos
 from tones import TONES, tone, write_wav
 
 TEXTS = ("Amina alienda Kano jiya", "je na leo " * 9)
@@ -90,6 +92,7 @@ KINDS = {
     "audio-classification": Kind(_ast, tuple({"audio": one} for one in SOUNDS), TONES),
     "feature-extraction": Kind(write_sentence_model, (*_texts(), PAIR)),
     "image-classification": Kind(_vit, tuple({"image": one} for one in PICTURES), COLOURS),
+    "object-detection": Kind(write_yolos, tuple({"image": one} for one in PICTURES), SQUARES),
     "question-answering": Kind(
         lambda folder: write_question_model(folder, "question-answering"),
         tuple({"question": "je", "context": text} for text in TEXTS),

@@ -11,6 +11,7 @@ from extending import module
 from helpers import labelled_texts, tagged_examples
 from lookup_models import write_tokenizer
 from pictures import pictures_of_colours, write_folder
+from squares import SIDE, perfect, scenes, write_coco, write_voc, write_yolo
 from tones import FRONT_END, sounds_of_tones
 from tones import write_folder as write_sounds
 
@@ -20,6 +21,7 @@ from edgecompress.passages import right_answers
 from edgecompress.processors import TextProcessor, processor_class
 from edgecompress.processors.audio import AudioProcessor
 from edgecompress.processors.audio_settings import read_settings as read_audio_settings
+from edgecompress.processors.detection import DetectionProcessor
 from edgecompress.processors.image import ImageProcessor
 from edgecompress.processors.image_settings import read_settings
 from edgecompress.processors.tensors import TensorProcessor
@@ -43,6 +45,7 @@ EXAMPLES = {
     ),
     "image-classification": pictures_of_colours(4),
     "audio-classification": sounds_of_tones(4),
+    "object-detection": scenes(4),
     "question-answering": tuple(
         Example(
             {"question": "na", "context": f"{'je ' * number}na je"},
@@ -91,11 +94,14 @@ def test_every_task_is_checked() -> None:
 def test_our_tasks(name: str, text_of: Any, images: ImageProcessor) -> None:
     found, examples = task(name), EXAMPLES[name]
     sounds = AudioProcessor(read_audio_settings(FRONT_END), "")
-    processors = {**text_of, "image": images, "audio": sounds}
+    detection = DetectionProcessor(read_settings({"size": SIDE, "do_normalize": False}), "")
+    processors = {**text_of, "image": images, "audio": sounds, "detection": detection}
     classes, text = found.label_names(examples), processors[found.processor]
     outputs = None if found.labelled else pieces_of(text)
     if name == "question-answering":
         outputs = lambda row: row.target["labels"] * 20  # noqa: E731
+    elif name == "object-detection":
+        outputs = perfect
     elif found.outputs[0].kind == "vector":
         outputs = lambda row: np.eye(12)[row.example]  # noqa: E731
     check_task(found, examples, text, classes, outputs)
@@ -115,11 +121,16 @@ FILES = {
     "squad": '{"data": [{"paragraphs": [{"context": "je", "qas": [{"question": "na"}]}]}]}',
     "jsonl": '{"tokens": ["je", "Abuja"], "ner_tags": ["O", "B-LOC"]}\n',
 }
+BOXED: dict[str, dict[str, Any]] = {
+    "coco": {"train": "boxes.json", "images": "photos"},
+    "voc": {"train": "train.txt"},
+    "yolo": {"train": "images"},
+}
 
 
 def test_our_formats(tmp_path: Path) -> None:
     assert set(data_formats()) == {
-        *FILES, "cldr", "images", "sounds", "parquet", "datasets",
+        *FILES, *BOXED, "cldr", "images", "sounds", "parquet", "datasets",
     }  # fmt: skip
     for name, content in FILES.items():
         (tmp_path / f"{name}.txt").write_text(content)
@@ -129,6 +140,11 @@ def test_our_formats(tmp_path: Path) -> None:
     check_reader(data_config({"format": "images", "root": tmp_path, "train": "images"}))
     write_sounds(tmp_path / "sounds", 1)
     check_reader(data_config({"format": "sounds", "root": tmp_path, "train": "sounds"}))
+    write_yolo(tmp_path / "yolo", {"train": 3})
+    write_coco(tmp_path / "coco", 3)
+    write_voc(tmp_path / "voc", 3)
+    for name, fields in BOXED.items():
+        check_reader(data_config({"format": name, "root": tmp_path / name, **fields}))
 
 
 def test_formats_that_need_the_extra(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from edgecompress.errors import DataError
 from edgecompress.tables import Wanted
-from edgecompress.texts import label_of, tags_of
+from edgecompress.texts import labels_in
 from edgecompress.values import Example, Json
 
 Split = Literal["train", "validation", "test"]
@@ -122,5 +122,4 @@ def check_labels(
 
 
 def _labels(examples: Sequence[Example]) -> set[str]:
-    found = {tag for example in examples for tag in tags_of(example)}
-    return found | {label_of(example) for example in examples if label_of(example)}
+    return {label for example in examples for label in labels_in(example)}

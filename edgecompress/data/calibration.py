@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from edgecompress.errors import DataError, RecipeError
 from edgecompress.reading import at_home
 from edgecompress.resources import resource_folder
-from edgecompress.texts import label_of, tags_of, text_of, words_of
+from edgecompress.texts import labels_in, text_of, words_of
 from edgecompress.values import Example, Json, json_digest
 from edgecompress.words import meant, shortened
 from edgecompress.yamlfile import read_yaml
@@ -137,7 +137,7 @@ def _by_label(examples: Sequence[Example], order: list[int], count: int) -> list
     queues: dict[str, list[int]] = {}
     for index in order:
         example = examples[index]
-        for label in {label_of(example), *tags_of(example)} - {"", "O"} or {""}:
+        for label in labels_in(example) - {"O"} or {""}:
             queues.setdefault(label, []).append(index)
     turns = [
         iter(queue) for _, queue in sorted(queues.items(), key=lambda item: (len(item[1]), item[0]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -142,15 +142,32 @@ class ClassFolders(DrawnData):
             )
         found = []
         for place in classes:
-            inside = [file for file in _files(place) if file.suffix.lower() in self.suffixes]
-            for file in inside:
-                if not str(file.relative_to(folder)).isprintable():  # also bytes that are no UTF-8
-                    raise DataError("results cannot hold this name; give it a plain one", file=file)
-            if not inside:
-                known = ", ".join(self.suffixes)
-                raise DataError(f"holds no {self.several.removesuffix('s')} ({known})", file=place)
-            found += [(place.name, file) for file in inside]
+            if not place.name.isprintable():
+                raise DataError("results cannot hold this name; give it a plain one", file=place)
+            found += [
+                (place.name, file) for file in files_below(place, self.several, self.suffixes)
+            ]
         return found
+
+
+def files_below(folder: Path, several: str, suffixes: Sequence[str]) -> list[Path]:
+    """Give the files of a kind in a folder and those below it, sorted.
+
+    Raises
+    ------
+    DataError
+        When there is no such folder, no such file in it, or one whose name results cannot hold.
+    """
+    if not folder.is_dir():
+        raise DataError(f"there is no such folder of {several}", file=folder)
+    found = [file for file in _files(folder) if file.suffix.lower() in suffixes]
+    for file in found:
+        if not str(file.relative_to(folder)).isprintable():  # also bytes that are no UTF-8
+            raise DataError("results cannot hold this name; give it a plain one", file=file)
+    if not found:
+        known = ", ".join(suffixes)
+        raise DataError(f"holds no {several.removesuffix('s')} ({known})", file=folder)
+    return found
 
 
 def _files(folder: Path) -> list[Path]:

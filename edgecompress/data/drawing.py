@@ -18,7 +18,7 @@ from edgecompress.data.base import SPLITS, DataConfig, Split
 from edgecompress.data.sample import stratum
 from edgecompress.errors import DataError
 from edgecompress.examples import content
-from edgecompress.texts import label_of, tags_of
+from edgecompress.texts import labels_in
 from edgecompress.values import Example, Json
 
 ALMOST = 1e-6  # shares such as a third are written with a few digits
@@ -210,7 +210,7 @@ def units(examples: Sequence[Example], groups: Sequence[str]) -> Mapping[str, li
 def _labels(examples: Iterator[Example]) -> set[str]:
     found: set[str] = set()
     for example in examples:
-        found |= {label_of(example), *tags_of(example)} - {"", "O"}
+        found |= labels_in(example) - {"O"}
     return found
 
 

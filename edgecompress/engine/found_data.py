@@ -23,7 +23,7 @@ from edgecompress.tables import FORMATS, Table, format_of, take_columns
 from edgecompress.tasks import task as find_task
 from edgecompress.tasks import wanted
 from edgecompress.textfiles import is_tagged
-from edgecompress.texts import label_of, tags_of
+from edgecompress.texts import labels_in, tags_of
 from edgecompress.validation import explain
 from edgecompress.values import Example, Json
 from edgecompress.yamlfile import Settings, YamlFile, apply_settings
@@ -259,8 +259,8 @@ def check_differ(labels: Set[str], said: str, place: Path) -> None:
 def _labels(example: Example) -> set[str]:
     """Give the labels of an example: of tags the kinds of entities."""
     kinds = {tag.partition("-")[2] or tag for tag in tags_of(example)} - {"O"}
-    return kinds | ({label_of(example)} - {""})
+    return kinds or labels_in(example) - {"O"}
 
 
 def _tags(example: Example) -> set[str]:
-    return {*tags_of(example), label_of(example)} - {""}
+    return labels_in(example)

@@ -19,6 +19,7 @@ from edgecompress.engine.recipe import TeacherSpec
 from edgecompress.errors import DataError, EdgeCompressError
 from edgecompress.hub import at_hand, model_folder
 from edgecompress.models.graph import graph_facts, graph_input, load_graph, signature
+from edgecompress.models.runner import open_onnx
 from edgecompress.onnx_folders import onnx_model_at
 from edgecompress.processors import Processor, TextProcessor, processor_class
 from edgecompress.provenance import code_digest, library_versions
@@ -123,7 +124,11 @@ def _described(
         labels = renamed(class_names(config) if config.get("id2label") else known, given)
         shapes = [graph_input(value).shape for value in load_graph(graph.path).output]
         sizes = {shape[-1] for shape in shapes if shape}
-        if sizes and all(isinstance(size, int) and size != len(labels) for size in sizes):
+        if (
+            find_task(task).outputs[0].kind == "categorical"
+            and sizes
+            and all(isinstance(size, int) and size != len(labels) for size in sizes)
+        ):
             counts = " or ".join(map(str, sorted(sizes, key=str)))
             raise DataError(f"{len(labels)} labels for {counts} classes", file=graph.path)
     if not kind.needs_files:
@@ -132,12 +137,21 @@ def _described(
     key: Json = {"described": recipe.fields.preprocessor, "code": code_digest(kind.__module__)}
     key |= {"inputs": [asdict(one) for one in inputs]}
     key |= {name: file_digest(source / name) for name in kind.files if (source / name).is_file()}
+    answers = find_task(task)
+    key |= {"task": code_digest(type(answers).__module__), "labels": list(labels)}
+    key |= {"graph": file_digest(graph.path)}
 
     def build(made: Path, _scratch: Path) -> None:
-        kind.describe(recipe.fields.preprocessor, source, inputs, made / "preprocessor")
+        folder = made / "preprocessor"
+        kind.describe(recipe.fields.preprocessor, source, inputs, folder)
+        answers.take_graph(
+            graph, lambda: open_onnx(graph), kind.load(folder), labels, made / "model"
+        )
 
     made = pipeline.obtain(json_digest(key), build, "the preprocessor")
-    found = Candidate(graph, made / "preprocessor", task, labels)
+    own = made / "model" / "model.onnx"
+    taken = OnnxModel(own, graph.session) if own.is_file() else graph
+    found = Candidate(taken, made / "preprocessor", task, labels)
     check_start(recipe, found, label_names(task, pipeline.splits.train))
     return found
 

@@ -11,7 +11,6 @@ import numpy as np
 from edgecompress.errors import DataError
 from edgecompress.models.session import numbers
 from edgecompress.tasks import Rows
-from edgecompress.texts import label_of, tags_of
 from edgecompress.values import Example, Feed
 
 Array = np.ndarray[Any, Any]
@@ -60,7 +59,7 @@ def judged(rows: Rows, examples: Sequence[Example]) -> tuple[Example, ...]:
         rows.task.check_judged(examples)
     except DataError:
         return ()
-    labelled = all(tags_of(example) or label_of(example) for example in examples)
+    labelled = all(example.target is not None for example in examples)
     return tuple(examples) if labelled or not rows.task.labelled else ()
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from edgecompress.errors import DataError
 from edgecompress.processors.base import Array, Processor
-from edgecompress.processors.image_settings import ImageSettings, read_settings
+from edgecompress.processors.image_settings import MASK, ImageSettings, read_settings
 from edgecompress.processors.pictures import (
     MAX_FED_PIXELS,
     Picture,
@@ -58,7 +58,9 @@ class ImageProcessor(Processor):
     @property
     def stacks(self) -> bool:
         """Whether all images become one size."""
-        return self.settings.crop is not None or isinstance(self.settings.size, tuple)
+        settings = self.settings
+        fixed = settings.padded is not None or settings.crop is not None
+        return fixed or isinstance(settings.size, tuple)
 
     @classmethod
     def load(cls, directory: Path | None) -> ImageProcessor:
@@ -178,6 +180,8 @@ class ImageProcessor(Processor):
         if self.settings.crop is not None:
             check_pixels(self.settings.crop, MAX_FED_PIXELS)
             values = middle(values, *self.settings.crop)
+        if self.settings.letterbox is not None:
+            values = boxed(values, self.settings.final(*values.shape[:2]), self.settings.letterbox)
         if key is not None and values.nbytes <= self._room[0]:
             self._room[0] -= values.nbytes
             self._kept[key] = values
@@ -190,7 +194,14 @@ class ImageProcessor(Processor):
         for place in range(3):
             channel = 2 - place if settings.flipped else place
             made[..., place] = settings.table[:, channel][found[..., channel]]
+        if settings.padded is not None:
+            made = corner(made, settings.padded)
         return made if settings.channels_last else np.ascontiguousarray(made.transpose(2, 0, 1))
+
+    def mask(self, picture: Picture) -> NDArray[np.int64]:
+        """Say where a picture is in what the model is fed: int64 (height, width), 1 and 0."""
+        found = self.settings.resized(*picture_size(picture))
+        return corner(np.ones(found, np.int64), self.settings.padded or found)
 
     def feed(self, picture: Picture) -> Mapping[str, Array]:
         """Give a row's inputs, which are made whenever they are asked for.
@@ -201,10 +212,7 @@ class ImageProcessor(Processor):
 
     def cost(self, picture: Picture) -> int:
         """Give what a picture costs to run: patches of 16 × 16, as a ViT counts."""
-        fixed = self.settings.crop or self.settings.size
-        height, width = (
-            fixed if isinstance(fixed, tuple) else self.settings.final(*picture_size(picture))
-        )
+        height, width = self.settings.final(*((1, 1) if self.stacks else picture_size(picture)))
         return max(1, height * width // 256)
 
     def batch(self, feeds: Sequence[Mapping[str, Array]], names: Sequence[str]) -> dict[str, Array]:
@@ -240,6 +248,8 @@ class ImageFeed(Mapping[str, Array]):
     def __getitem__(self, name: str) -> Array:
         if name not in self._processor.input_names:
             raise KeyError(name)
+        if name == MASK:
+            return self._processor.mask(self._picture)
         return self._processor.values(self._picture)
 
     def __iter__(self) -> Iterator[str]:
@@ -260,6 +270,32 @@ def middle(values: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uin
         return inside
     made = np.zeros((height, width, 3), np.uint8)
     made[max(-top, 0) :, max(-left, 0) :][: inside.shape[0], : inside.shape[1]] = inside
+    return made
+
+
+def boxed(values: NDArray[np.uint8], size: tuple[int, int], grey: int) -> NDArray[np.uint8]:
+    """Put an image into the middle of a grey one, (height, width, 3)."""
+    made = np.full((*size, 3), grey, np.uint8)
+    top, left = (size[0] - values.shape[0]) // 2, (size[1] - values.shape[1]) // 2
+    made[top : top + values.shape[0], left : left + values.shape[1]] = values
+    return made
+
+
+def corner(values: Array, size: tuple[int, int]) -> Array:
+    """Put an array into the upper left corner of zeros, (height, width, …).
+
+    Raises
+    ------
+    DataError
+        When it is larger.
+    """
+    if values.shape[0] > size[0] or values.shape[1] > size[1]:
+        raise DataError(
+            f"an image becomes {values.shape[0]} × {values.shape[1]} pixels and pad_size is "
+            f"{size[0]} × {size[1]}; make pad_size as large as size.longest_edge both ways"
+        )
+    made = np.zeros((*size, *values.shape[2:]), values.dtype)
+    made[: values.shape[0], : values.shape[1]] = values
     return made
 
 

@@ -23,8 +23,11 @@ HALVES = (0.5, 0.5, 0.5)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 WARPED_FROM = 384  # the side from which on ConvNextImageProcessor no longer crops
+YOLOS_PATCH = 16  # YolosImageProcessor cuts both sides down to multiples of it
 LEVIT_MARGIN = 256 / 224  # what LevitImageProcessor resizes to, over what its `size` says
 MOST = 100_000  # pixels of a side
+MASK = "pixel_mask"
+"""The input that says where an image is, and where it was padded."""
 LARGEST = 1e30  # of a number; those of real files have a few digits, and 32 bits hold it
 
 RESAMPLING = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
@@ -39,12 +42,16 @@ _CLIP: Json = {**_CROPPED, "size": {"shortest_edge": 224}, "resample": 3,
                "image_mean": CLIP_MEAN, "image_std": CLIP_STD}  # fmt: skip
 _MOBILE: Json = {**_CROPPED, "size": {"shortest_edge": 256}}
 _IMAGENET: Json = {"image_mean": IMAGENET_MEAN, "image_std": IMAGENET_STD}
+_DETR: Json = {**_PLAIN, **_IMAGENET, "size": {"shortest_edge": 800, "longest_edge": 1333}}
 TYPES: Mapping[str, Json] = {
     "Beit": {**_CROPPED, "size": 256, "resample": 3},
     "Bit": _CLIP,
     "CLIP": _CLIP,
+    "ConditionalDetr": _DETR,
     "ConvNext": {**_PLAIN, "size": {"shortest_edge": 384}, "crop_pct": 224 / 256},
     "DeiT": {**_CROPPED, "size": 256, "resample": 3},
+    "DeformableDetr": _DETR,
+    "Detr": _DETR,
     "EfficientNet": {**_PLAIN, "size": 346, "crop_size": 289, "resample": 0,
                      "rescale_offset": False, "include_top": True},
     "Levit": {**_CROPPED, **_IMAGENET, "size": {"shortest_edge": 224}, "resample": 3},
@@ -53,8 +60,10 @@ TYPES: Mapping[str, Json] = {
     "MobileViT": {**_CROPPED, "size": {"shortest_edge": 224}, "crop_size": 256,
                   "do_normalize": False, "do_flip_channel_order": True},
     "Pvt": {**_PLAIN, **_IMAGENET, "size": 224},
+    "RTDetr": {**_PLAIN, **_IMAGENET, "size": 640, "do_normalize": False},
     "Siglip": {**_PLAIN, "size": 224, "resample": 3},
     "ViT": {**_PLAIN, "size": 224},
+    "Yolos": _DETR,
 }  # fmt: skip
 """What the image processors of transformers 4 have where a file does not say it, by the beginning
 of their classes' names. Those of its fifth edition have other defaults in part, and write all."""
@@ -62,9 +71,10 @@ _SHORT = {"Bit", "CLIP", "ConvNext", "Levit", "MobileNetV1", "MobileNetV2", "Mob
 # For these a lone number as `size` is the shorter side.
 
 _SWITCHES = ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_flip_channel_order",
-             "rescale_offset", "include_top")  # fmt: skip
+             "rescale_offset", "include_top", "do_pad")  # fmt: skip
 _OWN = ("size", "crop_size", "resample", "crop_pct", "rescale_factor", "image_mean", "image_std",
-        "data_format", "model_input_names", "image_processor_type", *_SWITCHES)  # fmt: skip
+        "data_format", "model_input_names", "image_processor_type", "letterbox", "pad_size",
+        *_SWITCHES)  # fmt: skip
 """What a person may say of a graph's images."""
 
 
@@ -78,6 +88,14 @@ class ImageSettings:
         Height and width, or the shorter side alone, which keeps the proportions.
     crop : tuple of int or None
         Height and width of the middle that is kept; what lies outside the image is 0.
+    longest : int or None
+        What the longer side is at most, where `size` is the shorter one.
+    multiple : int
+        Of which both sides are then multiples.
+    letterbox : int or None
+        The grey around an image that keeps its proportions in the middle of `size`.
+    padded : tuple of int or None
+        Height and width of what is fed; the image stands in its upper left corner, all else is 0.
     resample : int
         `PIL.Image.Resampling`.
     table : float32 (256, 3)
@@ -96,13 +114,21 @@ class ImageSettings:
     flipped: bool = False
     channels_last: bool = False
     inputs: tuple[str, ...] = ("pixel_values",)
+    longest: int | None = None
+    multiple: int = 1
+    letterbox: int | None = None
+    padded: tuple[int, int] | None = None
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
         """Give height and width after resizing."""
         if self.size is None:
             return height, width
         if not isinstance(self.size, int):
-            return self.size
+            return self.size if self.letterbox is None else _inside(self.size, height, width)
+        if self.longest is not None:
+            found = _bounded(self.size, self.longest, height, width)
+            sides = [max(self.multiple, side - side % self.multiple) for side in found]
+            return sides[0], sides[1]
         longer = int(self.size * max(height, width) / min(height, width))
         if longer > MOST:
             raise DataError(f"an image of {width} × {height} would become {longer} pixels long")
@@ -110,7 +136,47 @@ class ImageSettings:
 
     def final(self, height: int, width: int) -> tuple[int, int]:
         """Give height and width of what the model is fed."""
-        return self.crop or self.resized(height, width)
+        if self.letterbox is not None and isinstance(self.size, tuple):
+            return self.size
+        return self.padded or self.crop or self.resized(height, width)
+
+    def place(self, height: int, width: int) -> tuple[float, float, float, float]:
+        """Say where a whole image lies in what the model is fed, cut or padded as that may be.
+
+        Returns
+        -------
+        left, top, width, height : float
+            As shares of what is fed.
+        """
+        fed, inner = self.final(height, width), self.resized(height, width)
+        left = top = 0
+        if self.letterbox is not None:
+            top, left = (fed[0] - inner[0]) // 2, (fed[1] - inner[1]) // 2
+        elif self.crop is not None:
+            top, left = -((inner[0] - fed[0]) // 2), -((inner[1] - fed[1]) // 2)
+        return left / fed[1], top / fed[0], inner[1] / fed[1], inner[0] / fed[0]
+
+
+def _inside(size: tuple[int, int], height: int, width: int) -> tuple[int, int]:
+    """Give the largest height and width of the same proportions that fit into `size`."""
+    scale = min(size[0] / height, size[1] / width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def _bounded(shorter: int, longest: int, height: int, width: int) -> tuple[int, int]:
+    """Give height and width by the shorter side, unless the longer one becomes too long then.
+
+    Source: `transformers.image_transforms.get_size_with_aspect_ratio`.
+    """
+    low, high = min(height, width), max(height, width)
+    raw = float(shorter)
+    if high / low * shorter > longest:
+        raw = longest * low / high
+        shorter = max(1, round(raw))
+    if low == shorter:
+        return height, width
+    other = max(1, int(raw * high / low))
+    return (other, shorter) if width < height else (shorter, other)
 
 
 def read_settings(
@@ -163,11 +229,14 @@ def read_settings(
             sides = crop
     if kind == "Levit" and isinstance(sides, int):
         sides = int(LEVIT_MARGIN * sides)
+    letterbox, padded = _letterbox(found, sides, crop), _padded(found)
     layout = found.get("data_format", "channels_first")
     if layout not in ("channels_first", "channels_last"):
         raise DataError("data_format must be channels_first or channels_last")
     names = found.get("model_input_names", ["pixel_values"])
-    if not isinstance(names, list | tuple) or len(names) != 1 or not isinstance(names[0], str):
+    if isinstance(names, list | tuple):
+        names = [name for name in names if name != MASK]
+    if not isinstance(names, list) or len(names) != 1 or not isinstance(names[0], str):
         raise DataError("model_input_names must be a list of one name")
     return ImageSettings(
         sides,
@@ -176,8 +245,38 @@ def read_settings(
         _table(found),
         flipped=found.get("do_flip_channel_order", False),
         channels_last=layout == "channels_last",
-        inputs=(names[0],),
+        inputs=(names[0],) if padded is None else (names[0], MASK),
+        longest=_longest(found) if isinstance(sides, int) else None,
+        multiple=YOLOS_PATCH if kind == "Yolos" else 1,
+        letterbox=letterbox,
+        padded=padded,
     )
+
+
+def _letterbox(found: Mapping[str, Any], sides: Any, crop: Any) -> int | None:
+    grey = found.get("letterbox")
+    if grey is None:
+        return None
+    if isinstance(grey, bool) or not isinstance(grey, int) or not 0 <= grey <= 255:
+        raise DataError("letterbox must be a grey from 0 to 255, such as 114")
+    if not isinstance(sides, tuple) or crop is not None:
+        raise DataError("letterbox needs a size of height and width, and no crop_size")
+    return grey
+
+
+def _padded(found: Mapping[str, Any]) -> tuple[int, int] | None:
+    if found.get("pad_size") is None or not found.get("do_pad", True):
+        return None
+    size = _size(found, "pad_size", short=False)
+    if isinstance(size, int):
+        raise DataError("pad_size must have height and width")
+    return size
+
+
+def _longest(found: Mapping[str, Any]) -> int | None:
+    size = found.get("size")
+    edge = size.get("longest_edge") if isinstance(size, Mapping) else None
+    return None if edge is None else _side(edge, "size.longest_edge")
 
 
 def _type_of(given: Mapping[str, Any]) -> str | None:

@@ -369,6 +369,8 @@ class Predictor:
                     f"{self._model}: ONNX Runtime failed on this text ({first_line(error)})"
                 ) from None
             steps = (max(lengths[number] for number in numbers),) if rows.stepwise else ()
+            if self._task.outputs[0].candidates:
+                steps = output.shape[1:2]
             width = len(self.manifest.labels) if self._classes else output.shape[-1]
             output = self._checked(output, (len(numbers), *steps, width))
             for number, values in zip(numbers, output, strict=True):

@@ -130,5 +130,12 @@ def _whole_drops(
 
     size = len(examples)
     generator = np.random.default_rng(seed)
+    if metric.weighed is not None:
+        one, other = (metric.weighed(given, examples, labels) for given in (reference, answers))
+        times = (
+            np.bincount(generator.integers(0, size, size), minlength=size) for _ in range(resamples)
+        )
+        drops = [one(each) - other(each) for each in times]
+        return one(np.ones(size, int)) - other(np.ones(size, int)), np.array(drops)
     drawn = (generator.integers(0, size, size).tolist() for _ in range(resamples))
     return difference(range(size)), np.array([difference(numbers) for numbers in drawn])

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from edgecompress.tasks.rows import Row
+from edgecompress.values import OnnxModel, Runner
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +27,15 @@ class Output:
         far a student is from its teacher (`edgecompress.training.losses`).
     target : str
         The right answer among a row's `Row.target`.
+    candidates : bool
+        Whether a row has such an answer for each of many candidates, whose number only the model
+        knows: (rows, candidates, width).
     """
 
     name: str = "logits"
     kind: Literal["categorical", "vector"] = "categorical"
     target: str = "labels"
+    candidates: bool = False
 
 
 class Taught:
@@ -68,6 +73,20 @@ class Taught:
     def take_files(self, source: Path, folder: Path) -> None:  # noqa: ARG002
         """Take what else its rows need out of a checkpoint, into the processor's folder."""
         return
+
+    def take_graph(
+        self,
+        graph: OnnxModel,
+        opened: Callable[[], Runner],  # noqa: ARG002
+        processor: Any,  # noqa: ARG002
+        classes: Sequence[str],  # noqa: ARG002
+        folder: Path,  # noqa: ARG002
+    ) -> OnnxModel:
+        """Make a graph of another program give what is read here, in a new one in `folder`.
+
+        `opened` opens the graph, so that it can be asked what it gives.
+        """
+        return graph
 
     def models(self) -> tuple[type, ...]:
         """Give classes that answer it and that transformers lacks, each with its configuration's.

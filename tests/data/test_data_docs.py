@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from pictures import write_folder
+from squares import write_coco, write_voc, write_yolo
 from tones import write_folder as write_sounds
 
 from edgecompress.conformance import check_reader
@@ -29,6 +30,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (made / name).write_text(text, encoding="utf-8")
     write_folder(made / "photos", 6)
     write_sounds(made / "words", 6)
+    write_yolo(made / "yard", {"train": 8})
+    write_coco(made / "street", 8)
+    write_voc(made / "blood", 8)
     return made
 
 

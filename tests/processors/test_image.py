@@ -61,6 +61,9 @@ CASES += [
     ("ConvNext", {"size": {"shortest_edge": 96}, "crop_pct": 0.9}),
     ("ViT", {"size": {"height": 60, "width": 90}, "resample": 3, "image_mean": [0.1, 0.2, 0.3]}),
     ("EfficientNet", {"rescale_offset": True, "rescale_factor": 1 / 127.5, "do_center_crop": True}),
+    ("Detr", {"size": {"shortest_edge": 50, "longest_edge": 70}}),
+    ("Yolos", {"size": {"shortest_edge": 50, "longest_edge": 70}}),
+    ("RTDetr", {"size": {"height": 60, "width": 90}, "do_normalize": True}),
     ("MobileNetV2", {"do_resize": False, "crop_size": {"height": 64, "width": 48}}),
 ]
 
@@ -87,6 +90,22 @@ def test_arrays_are_those_of_transformers(
             found = one.values(file)
             assert found.shape == expected.shape
             assert np.abs(found - expected).max() <= LEVEL
+
+
+@pytest.mark.parametrize("name", ["Detr", "Yolos"])
+def test_padding_and_its_mask_are_those_of_transformers(
+    tmp_path: Path, images: dict[str, Path], name: str
+) -> None:
+    size = {"shortest_edge": 50, "longest_edge": 80}
+    theirs_made = theirs(name, size=size, pad_size={"height": 80, "width": 96})
+    theirs_made.save_pretrained(tmp_path)
+    ours = ImageProcessor.load(tmp_path)
+    for file in images.values():
+        with Image.open(file) as opened:
+            image = load_image(opened)
+        expected, feed = theirs_made(image, return_tensors="np"), ours.feed(file)
+        assert np.abs(feed["pixel_values"] - expected["pixel_values"][0]).max() <= LEVEL
+        np.testing.assert_array_equal(feed["pixel_mask"], expected["pixel_mask"][0])
 
 
 def processor(**fields: Any) -> ImageProcessor:
