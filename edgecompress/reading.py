@@ -153,6 +153,22 @@ def read_json(file: Path, most: int = JSON_BYTES) -> Any:
         raise DataError(f"cannot be read as JSON ({first_line(error)})", file=file) from None
 
 
+def read_optional(file: Path) -> dict[str, Any]:
+    """Read a JSON object that may be missing: then it is empty.
+
+    Raises
+    ------
+    DataError
+        When it is there and cannot be read, or is no object.
+    """
+    if not file.exists():
+        return {}
+    found = read_json(file)
+    if not isinstance(found, dict):
+        raise DataError("must be a JSON object", file=file)
+    return found
+
+
 @contextmanager
 def reading(
     file: Path, what: str = "cannot be read", faults: tuple[type[Exception], ...] = ()

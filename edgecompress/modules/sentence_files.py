@@ -15,7 +15,7 @@ from typing import Any
 
 from edgecompress.checkpoint import LARGEST, PART_FOLDERS, read_object, stays_inside
 from edgecompress.errors import DataError
-from edgecompress.reading import read_json
+from edgecompress.reading import read_json, read_optional
 from edgecompress.values import Json
 
 MODULES = "modules.json"
@@ -160,9 +160,7 @@ def prompts_of(folder: Path) -> tuple[dict[str, str], str]:
         When the file is damaged, or names a usual prompt that it does not have.
     """
     file = folder / PROMPTS
-    if not file.is_file():
-        return {}, ""
-    document = read_object(file)
+    document = read_optional(file)
     found, usual = document.get("prompts") or {}, document.get("default_prompt_name") or ""
     if not isinstance(found, dict) or not all(isinstance(one, str) for one in found.values()):
         raise DataError("prompts must be texts by their names", file=file)
@@ -180,9 +178,7 @@ def limits_of(folder: Path) -> tuple[int | None, bool]:
         When the file is damaged.
     """
     file = folder / LIMITS
-    if not file.is_file():
-        return None, False
-    document = read_object(file)
+    document = read_optional(file)
     most = document.get("max_seq_length")
     if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
         raise DataError("max_seq_length must be a number of tokens", file=file)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from edgecompress.errors import DataError
 from edgecompress.processors.base import Array, Processor
-from edgecompress.reading import first_line, read_json, read_text
+from edgecompress.reading import first_line, read_optional, read_text
 from edgecompress.values import Feed, file_digest
 
 Ids = NDArray[np.int64]
@@ -95,7 +95,7 @@ class TextProcessor(Processor):
             why = first_line(error)
             raise DataError(f"not a tokenizer that can be read ({why})", file=file) from None
         settings = directory / "tokenizer_config.json"
-        config = _read_config(settings)
+        config = read_optional(settings)
         pad_id = _pad_id(tokenizer, config)
         tokenizer.no_truncation()
         tokenizer.no_padding()
@@ -340,15 +340,6 @@ def _words_at(text: str, offsets: Sequence[tuple[int, int]]) -> Ids:
     last = np.array([max(stop - 1, 0) for _, stop in offsets], dtype=np.int64)
     found = word[np.clip(last, 0, max(len(text) - 1, 0))] if len(text) else last
     return np.minimum(found, max(int(ends.sum()) - 1, 0)).astype(np.int64)
-
-
-def _read_config(file: Path) -> dict[str, Any]:
-    if not file.exists():
-        return {}
-    config = read_json(file)
-    if not isinstance(config, dict):
-        raise DataError("must be a JSON object", file=file)
-    return config
 
 
 def _max_length(config: dict[str, Any]) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edgecompress.errors import DataError
 from edgecompress.tables.base import Record, Table
-from edgecompress.tables.columns import Finish, Taken, Wanted, examples, take_columns
+from edgecompress.tables.columns import Finish, Need, Taken, Wanted, examples, take_columns
 from edgecompress.tables.delimited import csv_table, tab_table, tsv_table
 from edgecompress.tables.jsonfile import json_table
 from edgecompress.tables.parquet import parquet_table
@@ -20,6 +20,7 @@ __all__ = [
     "FORMATS",
     "SUFFIXES",
     "Finish",
+    "Need",
     "Record",
     "Table",
     "Taken",

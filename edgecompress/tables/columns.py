@@ -42,6 +42,9 @@ Finish = Callable[[Mapping[str, Any], Any, bool], tuple[Mapping[str, Any], Any]]
 """Holds the values of a record against each other, and gives an example's inputs and right answer;
 told whether a column of answers is there."""
 
+Need = Literal["needed", "welcome", "ignored"]
+"""Whether records hold the right answer: a record without is an error, or none is looked for."""
+
 Fit = tuple[str, Callable[[Any], bool], Callable[[Any, Path], Any] | None]
 
 CELLS: Mapping[str, Callable[..., Any]] = {
@@ -65,7 +68,6 @@ class Wanted:
     target : str or None
         What the right answer is called; None: the tags of words, the label of anything else.
     answers : {"needed", "welcome", "ignored"}
-        Whether a record without an answer is an error, or whether answers are looked for at all.
     fits : mapping of str to (str, callable, callable or None)
         Of inputs that are neither texts nor words: what must stand there, whether a value is that,
         and what gives the input that it means, with the folder of the file.
@@ -75,7 +77,7 @@ class Wanted:
 
     forms: tuple[tuple[str, ...], ...] = (("text",), ("words",))
     target: str | None = None
-    answers: Literal["needed", "welcome", "ignored"] = "needed"
+    answers: Need = "needed"
     fits: Mapping[str, Fit] = field(default_factory=dict)
     finish: Finish | None = None
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from edgecompress.discovery import found_classes
 from edgecompress.errors import DataError
 from edgecompress.processors import Processor, processor_class
 from edgecompress.provenance import code_digest
-from edgecompress.tables import Wanted
+from edgecompress.tables import Need, Wanted
 from edgecompress.tasks.answers import Answer, Answers, Score
 from edgecompress.tasks.asking import TEXT, TEXT_PAIR, WORDS
 from edgecompress.tasks.base import Floor, Task
@@ -81,7 +80,7 @@ def task(name: str) -> Task:
     return found
 
 
-def wanted(asked: Task, *, answers: Literal["needed", "welcome", "ignored"] = "needed") -> Wanted:
+def wanted(asked: Task, *, answers: Need = "needed") -> Wanted:
     """Say what a record of data must hold for a task."""
     forms = asked.records or asked.forms
     if not forms:
@@ -90,7 +89,7 @@ def wanted(asked: Task, *, answers: Literal["needed", "welcome", "ignored"] = "n
     return Wanted(
         tuple(tuple(field.name for field in form) for form in forms),
         asked.target,
-        answers if asked.labelled else asked.answers or "ignored",
+        answers if asked.labelled else asked.answers,
         {
             name: (field.what, field.fits, field.from_file)
             for name, field in fields.items()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ Floats = NDArray[np.floating[Any]]
 AT = (1, 5, 10)
 
 
-def listed(example: Example, name: str) -> tuple[str, ...]:
+def texts_under(example: Example, name: str) -> tuple[str, ...]:
     """Give the texts of an input that may be one or several."""
     found = example.inputs.get(name, ())
     return (found,) if isinstance(found, str) else tuple(found)
@@ -34,7 +34,7 @@ def ranks_of(answers: Answers, examples: Sequence[Example]) -> list[NDArray[np.f
     for example, details in zip(examples, answers.details, strict=True):
         if "query" not in example.inputs:
             continue
-        every = (*listed(example, "positives"), *listed(example, "negatives"))
+        every = (*texts_under(example, "positives"), *texts_under(example, "negatives"))
         for text, vector in zip(every, details["vectors"][1:], strict=True):
             if text not in place:
                 place[text] = len(vectors)
@@ -48,7 +48,7 @@ def ranks_of(answers: Answers, examples: Sequence[Example]) -> list[NDArray[np.f
             found.append(np.zeros(0))
             continue
         near = corpus @ _unit(details["vectors"][:1])[0]
-        own = near[[place[text] for text in listed(example, "positives")]]
+        own = near[[place[text] for text in texts_under(example, "positives")]]
         above = (near[None, :] > own[:, None]).sum(1)
         same = (near[None, :] == own[:, None]).sum(1)
         found.append(above + (same + 1) / 2)
@@ -62,39 +62,40 @@ def _unit(vectors: Floats) -> NDArray[np.float64]:
     return unit
 
 
-def _reciprocal(answers: Answers, examples: Sequence[Example]) -> NDArray[np.float64]:
-    every = ranks_of(answers, examples)
-    return np.array([(1 / one.min(), 1) if len(one) else (0, 0) for one in every], np.float64)
+def found_at(answers: Answers, examples: Sequence[Example]) -> NDArray[np.float64]:
+    """Count of each query what all metrics here sum up, float64 (examples, 2 + len(AT)).
+
+    Whether there is one, the reciprocal of its best rank, and its recall at each of `AT`.
+    """
+    rows = [
+        [1, 1 / one.min(), *(np.mean(one <= most) for most in AT)]
+        if len(one)
+        else [0] * (2 + len(AT))
+        for one in ranks_of(answers, examples)
+    ]
+    return np.array(rows, np.float64).reshape(len(rows), 2 + len(AT))
 
 
-def _recall(most: int, answers: Answers, examples: Sequence[Example]) -> NDArray[np.float64]:
-    every = ranks_of(answers, examples)
-    return np.array(
-        [(np.mean(one <= most), 1) if len(one) else (0, 0) for one in every], np.float64
-    )
-
-
-def _mean(counts: Floats) -> Floats:
-    found: Floats = counts[..., 0] / np.maximum(counts[..., 1], 1)
+def _mean(column: int, counts: Floats) -> Floats:
+    found: Floats = counts[..., column] / np.maximum(counts[..., 0], 1)
     return found
 
 
-def _metric(name: str, title: str, meaning: str, counts: Callable[..., Any], best: str) -> Metric:
+def _metric(name: str, title: str, meaning: str, column: int, best: str) -> Metric:
     return Metric(
         name, title, meaning, higher_is_better=True, needs=ANSWERS, best=best, by_file=bool(best),
-        counts=counts, value=_mean, together=True,
+        counts=found_at, value=functools.partial(_mean, column), together=True,
     )  # fmt: skip
 
 
 MRR = _metric(
-    "mrr", "MRR", "mean of 1 over the rank of the first text that answers a query", _reciprocal,
+    "mrr", "MRR", "mean of 1 over the rank of the first text that answers a query", 1,
     "most accurate",
 )  # fmt: skip
 RECALLS = tuple(
     _metric(
         f"recall_at_{most}", f"Recall at {most}",
-        f"share of the texts that answer a query among the {most} nearest",
-        functools.partial(_recall, most), "",
+        f"share of the texts that answer a query among the {most} nearest", column, "",
     )
-    for most in AT
+    for column, most in enumerate(AT, start=2)
 )  # fmt: skip

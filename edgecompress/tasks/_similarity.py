@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecompress.errors import DataError
 from edgecompress.metrics import ANSWERS, Metric
-from edgecompress.tasks.answers import Answers
+from edgecompress.tables import Need
+from edgecompress.tasks.answers import Answer, Answers
+from edgecompress.tasks.base import Floor, Task
 from edgecompress.values import Example
 
 Floats = NDArray[np.floating[Any]]
@@ -97,3 +99,33 @@ PEARSON = Metric(
     "correlation of the model's scores of pairs with those that people gave",
     higher_is_better=True, needs=ANSWERS, by_file=False, whole=pearson,
 )  # fmt: skip
+
+
+class ScoredPairs(Task):
+    """What is judged by the scores that people gave pairs of texts."""
+
+    metrics: ClassVar[tuple[Metric, ...]] = (SPEARMAN, PEARSON)
+    labelled: ClassVar[bool] = False
+    answers: ClassVar[Need] = "welcome"
+    target: ClassVar[str] = "score"
+    windows: ClassVar[str] = "of which only the first is read"
+
+    def check_judged(self, examples: Sequence[Example]) -> None:
+        """Refuse examples none of which is a pair with a score."""
+        check_scored(examples)
+
+    def floor(self, known: Sequence[Example], processor: Any) -> Floor | None:  # noqa: ARG002
+        """Answer every pair alike: scores that do not vary follow nothing."""
+        if not known:
+            return None
+        same = {"vectors": np.zeros((1, 0), np.float32), "similarity": np.float64(0)}
+
+        def alike(examples: Sequence[Example]) -> Answers:
+            count = len(examples)
+            return Answers(((),) * count, (np.zeros(0),) * count, (same,) * count)
+
+        return Floor("the same number for all pairs", "0", alike)
+
+    def right(self, example: Example) -> Answer | None:  # noqa: ARG002
+        """Give none: a score orders pairs, and is no answer itself."""
+        return None

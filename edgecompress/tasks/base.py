@@ -9,13 +9,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecompress.errors import DataError, StageError
 from edgecompress.metrics import Metric
+from edgecompress.tables import Need
 from edgecompress.tasks.answers import Answer, Answers, Findings, Score
 from edgecompress.tasks.asking import TEXT, Form, read_question
 from edgecompress.tasks.compare import agreement
@@ -79,8 +80,8 @@ class Task(Taught, ABC):
     """What a model of it does, in words that go on from «it»."""
     windows: ClassVar[str] = ""
     """What happens to the windows of a long input, in words that go on from them."""
-    answers: ClassVar[Literal["needed", "welcome", "ignored"] | None] = None
-    """Whether records must hold the right answer; None: where the classes are the data's labels."""
+    answers: ClassVar[Need] = "ignored"
+    """Whether records hold the right answer, where it is none of the classes (not `labelled`)."""
     kept: ClassVar[tuple[str, ...]] = ()
     """Arrays among the details of answers by which these are scored."""
 

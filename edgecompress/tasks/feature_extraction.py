@@ -11,13 +11,12 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 
 from edgecompress.checkpoint import read_object
 from edgecompress.errors import DataError, StageError
-from edgecompress.metrics import Metric
 from edgecompress.modules.sentence_files import (
     LIMITS,
     MODULES,
@@ -26,10 +25,10 @@ from edgecompress.modules.sentence_files import (
     limits_of,
     prompts_of,
 )
-from edgecompress.tasks._similarity import PEARSON, SPEARMAN, check_scored, cosine
+from edgecompress.tasks._similarity import ScoredPairs, cosine
 from edgecompress.tasks.answers import Answer, Answers, Findings
 from edgecompress.tasks.asking import TEXT, TEXT_PAIR, Field, Form
-from edgecompress.tasks.base import Floats, Floor, Task, check_outputs
+from edgecompress.tasks.base import Floats, check_outputs
 from edgecompress.tasks.rows import Row, Rows
 from edgecompress.tasks.taught import Output
 from edgecompress.texts import texts_of
@@ -44,7 +43,7 @@ SHOWN = 4
 """Numbers of a vector that a person is shown."""
 
 
-class FeatureExtraction(Task):
+class FeatureExtraction(ScoredPairs):
     """A vector for each text."""
 
     name: ClassVar[str] = "feature-extraction"
@@ -52,15 +51,10 @@ class FeatureExtraction(Task):
         *("sentence-similarity", "sentence-embedding", "embedding", "stsb"),
     )
     auto_class: ClassVar[str] = "AutoModel"
-    metrics: ClassVar[tuple[Metric, ...]] = (SPEARMAN, PEARSON)
     outputs: ClassVar[tuple[Output, ...]] = (Output("sentence_embedding", "vector"),)
-    labelled: ClassVar[bool] = False
-    answers: ClassVar[Literal["needed", "welcome", "ignored"] | None] = "welcome"
-    target: ClassVar[str] = "score"
     processor: ClassVar[str] = "sentences"
     forms: ClassVar[tuple[Form, ...]] = ((TEXT,), (TEXT, PROMPT), (TEXT, TEXT_PAIR))
     does: ClassVar[str] = "gives a text a vector (sentence embedding)"
-    windows: ClassVar[str] = "of which only the first is read"
     marks: ClassVar[tuple[str, ...]] = (MODULES,)
     kept: ClassVar[tuple[str, ...]] = ("vectors", "similarity")
     untaught: ClassVar[str] = "learns from a teacher's vectors and not from scores; use distil"
@@ -132,10 +126,6 @@ class FeatureExtraction(Task):
     def texts(self, example: Example, processor: Any) -> Sequence[str]:
         """Give each text with its prompt."""
         return [processor.prompted(*part) for part in self.parts(example, processor)]
-
-    def check_judged(self, examples: Sequence[Example]) -> None:
-        """Refuse examples none of which is a pair with a score."""
-        check_scored(examples)
 
     def loss(self, outputs: Any, targets: Mapping[str, Any]) -> Any | None:  # noqa: ARG002
         """Give 0: nobody has said what a vector should be."""
@@ -210,19 +200,6 @@ class FeatureExtraction(Task):
         """Give the text alone: a device makes one vector at a time."""
         return Example({key: one for key, one in example.inputs.items() if key != "text_pair"})
 
-    def floor(self, known: Sequence[Example], processor: Any) -> Floor | None:  # noqa: ARG002
-        """Answer every pair alike: scores that do not vary follow nothing."""
-        if not known:
-            return None
-        same = {"vectors": np.zeros((1, 0), np.float32), "similarity": np.float64(0)}
-        return Floor(
-            "the same similarity for all pairs",
-            "0",
-            lambda examples: Answers(
-                ((),) * len(examples), (np.zeros(0),) * len(examples), (same,) * len(examples)
-            ),
-        )
-
     def ask(self, question: Any) -> Example:
         """Make an example of a question; a text of nothing but blanks has no vector."""
         found = super().ask(question)
@@ -247,10 +224,6 @@ class FeatureExtraction(Task):
         vector = said["vector"]
         first = ", ".join(f"{number:.4f}" for number in vector[:SHOWN])
         return f"{len(vector)} numbers: {first}{', …' if len(vector) > SHOWN else ''}  {texts}"
-
-    def right(self, example: Example) -> Answer | None:  # noqa: ARG002
-        """Give none: a score orders pairs, and is no answer itself."""
-        return None
 
     def findings(self, answer: Answer, example: Example) -> Findings:  # noqa: ARG002
         """Give the similarity of a pair in words, by hundredths."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 
 from edgecompress.errors import DataError, StageError
 from edgecompress.metrics import Metric
 from edgecompress.passages import answers_of, right_answers
+from edgecompress.tables import Need
 from edgecompress.tasks._spans import EXACT, F1, Ids, Span, best_spans, tokens_at
 from edgecompress.tasks.answers import Answer, Answers, Findings
 from edgecompress.tasks.asking import Field, Form
@@ -47,7 +48,7 @@ class QuestionAnswering(Task):
     metrics: ClassVar[tuple[Metric, ...]] = (F1, EXACT)
     outputs: ClassVar[tuple[Output, ...]] = (Output("logits", "vector"),)
     labelled: ClassVar[bool] = False
-    answers: ClassVar[Literal["needed", "welcome", "ignored"] | None] = "welcome"
+    answers: ClassVar[Need] = "welcome"
     target: ClassVar[str] = "answer"
     forms: ClassVar[tuple[Form, ...]] = ((QUESTION, CONTEXT),)
     records: ClassVar[tuple[Form, ...]] = ((QUESTION, CONTEXT), (QUESTION, CONTEXT, ANSWER_START))

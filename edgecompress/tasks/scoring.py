@@ -58,7 +58,10 @@ def scores(
     parts: Sequence[Score] = (),
 ) -> list[Score]:
     """Score answers by every metric over all, then give `parts`, then the scores by data file."""
-    counts = [counts_of(metric, answers, examples) for metric in metrics]
+    # Metrics that sum up the same are counted once.
+    first = {metric.counts: metric for metric in metrics}
+    each = {key: counts_of(metric, answers, examples) for key, metric in first.items()}
+    counts = [each[metric.counts] for metric in metrics]
     out = []
     for metric, known in zip(metrics, counts, strict=True):
         value, samples = value_of(metric, answers, examples, labels, known)

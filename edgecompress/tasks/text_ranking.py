@@ -14,31 +14,25 @@ import numpy as np
 
 from edgecompress.checkpoint import read_object
 from edgecompress.errors import DataError
-from edgecompress.metrics import Metric
-from edgecompress.tasks._similarity import PEARSON, SPEARMAN, check_scored, correlation
+from edgecompress.tasks._similarity import ScoredPairs, correlation
 from edgecompress.tasks.answers import Answer, Answers, Findings
 from edgecompress.tasks.asking import TEXT, TEXT_PAIR, Form
-from edgecompress.tasks.base import SAID, Floats, Floor, Task, check_outputs
+from edgecompress.tasks.base import SAID, Floats, check_outputs
 from edgecompress.tasks.rows import Row, Rows
 from edgecompress.tasks.taught import Output
 from edgecompress.texts import texts_of
 from edgecompress.values import Example, Json
 
 
-class TextRanking(Task):
+class TextRanking(ScoredPairs):
     """A number for each pair of texts."""
 
     name: ClassVar[str] = "text-ranking"
     also_called: ClassVar[tuple[str, ...]] = ("cross-encoder", "reranking")
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
-    metrics: ClassVar[tuple[Metric, ...]] = (SPEARMAN, PEARSON)
     outputs: ClassVar[tuple[Output, ...]] = (Output("logits", "vector"),)
-    labelled: ClassVar[bool] = False
-    answers: ClassVar[Any] = "welcome"
-    target: ClassVar[str] = "score"
     forms: ClassVar[tuple[Form, ...]] = ((TEXT, TEXT_PAIR),)
     does: ClassVar[str] = "gives a pair of texts a number, by which they are ranked (cross-encoder)"
-    windows: ClassVar[str] = "of which only the first is read"
     kept: ClassVar[tuple[str, ...]] = ("similarity",)
     head_tensors: ClassVar[tuple[str, ...]] = ("classifier.",)
 
@@ -58,10 +52,6 @@ class TextRanking(Task):
             raise DataError(f"{self.name} needs pairs of texts; name the column of the second "
                             "(data.columns: text_pair)")  # fmt: skip
         return ()
-
-    def check_judged(self, examples: Sequence[Example]) -> None:
-        """Refuse examples none of which has a score."""
-        check_scored(examples)
 
     def rows(
         self,
@@ -92,19 +82,6 @@ class TextRanking(Task):
         alike = len(x) < 2 or np.array_equal(x, y)  # also where all numbers are one
         return 1.0 if alike else max(0.0, correlation(x, y))
 
-    def floor(self, known: Sequence[Example], processor: Any) -> Floor | None:  # noqa: ARG002
-        """Answer every pair alike: scores that do not vary follow nothing."""
-        if not known:
-            return None
-        same = {"similarity": np.float64(0)}
-        return Floor(
-            "the same number for all pairs",
-            "0",
-            lambda examples: Answers(
-                ((),) * len(examples), (np.zeros(0),) * len(examples), (same,) * len(examples)
-            ),
-        )
-
     def say(self, answer: Answer, example: Example) -> Json:
         """Say the number of a pair."""
         texts = {key: example.inputs[key] for key in SAID}
@@ -113,10 +90,6 @@ class TextRanking(Task):
     def describe(self, said: Json) -> str:
         """Write the number and both texts."""
         return "  ".join([f"{said['score']:.4f}", *(" ".join(said[key].split()) for key in SAID)])
-
-    def right(self, example: Example) -> Answer | None:  # noqa: ARG002
-        """Give none: a score orders pairs, and is no answer itself."""
-        return None
 
     def findings(self, answer: Answer, example: Example) -> Findings:  # noqa: ARG002
         """Give the number in words, by tenths."""

@@ -14,7 +14,8 @@ import numpy as np
 
 from edgecompress.errors import DataError
 from edgecompress.metrics import Metric
-from edgecompress.tasks._ranks import MRR, RECALLS, listed
+from edgecompress.tables import Need
+from edgecompress.tasks._ranks import MRR, RECALLS, texts_under
 from edgecompress.tasks.answers import Answers
 from edgecompress.tasks.asking import Field, Form
 from edgecompress.tasks.base import Floor
@@ -51,7 +52,7 @@ class TextRetrieval(FeatureExtraction):
         (QUERY, POSITIVES),
         (QUERY, POSITIVES, NEGATIVES),
     )
-    answers: ClassVar[Any] = "ignored"
+    answers: ClassVar[Need] = "ignored"
     does: ClassVar[str] = "gives a text a vector, by which texts are found (retrieval)"
     marks: ClassVar[tuple[str, ...]] = ()
     kept: ClassVar[tuple[str, ...]] = ("vectors",)
@@ -65,7 +66,7 @@ class TextRetrieval(FeatureExtraction):
         names = {side: next((one for one in each if one in known), None)
                  for side, each in PROMPTS.items()}  # fmt: skip
         yield example.inputs["query"], names["query"]
-        for text in (*listed(example, "positives"), *listed(example, "negatives")):
+        for text in (*texts_under(example, "positives"), *texts_under(example, "negatives")):
             yield text, names["document"]
 
     def check_judged(self, examples: Sequence[Example]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from edgecompress.errors import DataError
 from edgecompress.processors import processor_class
 from edgecompress.tasks import Answers, task, wanted
 from edgecompress.tasks.compare import paired_bootstrap_drop
+from edgecompress.tasks.scoring import scores as score_all
 from edgecompress.values import Example
 
 TASK = task("text-retrieval")
@@ -75,6 +78,18 @@ def test_what_is_searched_stays_when_queries_are_drawn_again() -> None:
     assert low < drop < high
     one, other = scores(examples, vectors), scores(examples, worse)
     assert drop == pytest.approx(one["mrr"] - other["mrr"])
+
+
+def test_metrics_that_sum_up_the_same_are_counted_once() -> None:
+    asked = []
+
+    def counts(answers: Answers, examples: Sequence[Example]) -> np.ndarray:
+        asked.append(len(examples))
+        return np.ones((len(examples), 1))
+
+    two = [replace(one, counts=counts, value=lambda sums: sums[..., 0]) for one in TASK.metrics[:2]]
+    found = score_all(two, said([np.ones((2, 2))] * 3), [Example({"query": "a"})] * 3, ())
+    assert [one.value for one in found] == [3, 3] and asked == [3]
 
 
 def read(folder: Path, lines: list[dict[str, Any]]) -> Any:
