@@ -32,6 +32,12 @@ MACHINES: tuple[Metric, ...] = (
     Metric("end_to_end_p50", "Latency p50 with tokenization",
            "the median of one inference with tokenization", "ms", needs="latency",
            short="p50 with tokenization", best="fastest"),
+    Metric("first_token", "Time to the first token",
+           "a language model reads a prompt and gives the token behind it; slice `context:128` "
+           "with the prompt's tokens", "ms", needs="latency", bounded=False),
+    Metric("token_rate", "Tokens a second",
+           "tokens that a language model gives one by one behind so many that it has read; slice "
+           "`context:128`", "1/s", higher_is_better=True, needs="latency", bounded=False),
     Metric("throughput", "Throughput", "examples a second in the offline scenario; slice `batch:8`",
            "1/s", higher_is_better=True, needs="latency", bounded=False),
     Metric("speedup", "Speedup over onnx-fp32",

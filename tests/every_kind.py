@@ -10,6 +10,7 @@ from typing import Any
 
 from checkpoints import write_checkpoint
 from helpers import small_context
+from language_models import write_language_model
 from pictures import COLOURS, picture
 from question_models import write_question_model
 from sentence_models import write_sentence_model
@@ -98,6 +99,11 @@ KINDS = {
         tuple({"question": "je", "context": text} for text in TEXTS),
     ),
     "text-classification": Kind(_bert("text-classification", ("a", "b")), (*_texts(), PAIR)),
+    "text-generation": Kind(
+        write_language_model,
+        tuple({"text": text[:20], "max_new_tokens": 8} for text in TEXTS),
+        stages=("export", "quantize.weights"),
+    ),
     "text-ranking": Kind(_bert("text-classification", ("a",)), (PAIR,)),
     "text-retrieval": Kind(write_sentence_model, _texts()),
     "token-classification": Kind(

@@ -38,6 +38,7 @@ EXAMPLES = {
     "token-classification": tagged_examples(12),
     "text-classification": labelled_texts(12),
     "masked-lm": labelled_texts(12),
+    "text-generation": labelled_texts(12),
     "feature-extraction": PAIRS,
     "text-ranking": PAIRS,
     "text-retrieval": tuple(
@@ -68,7 +69,8 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> TextProcessor:
 def text_of(text: TextProcessor, tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("of") / "preprocessor"
     write_tokenizer(folder, ("[MASK]", "je", "na"))
-    return {text.kind: text, "sentences": processor_class("sentences").load(folder)}
+    others = {kind: processor_class(kind).load(folder) for kind in ("sentences", "prompts")}
+    return {text.kind: text, **others}
 
 
 def pieces_of(processor: TextProcessor) -> Any:

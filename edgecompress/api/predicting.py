@@ -12,6 +12,7 @@ from edgecompress.api.shown import Section, Shown
 from edgecompress.api.signing import verify_with_key
 from edgecompress.errors import ArgumentError
 from edgecompress.runtime import load
+from edgecompress.runtime.beside import Beside
 from edgecompress.values import Json
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def predict(
     bundle: StrPath,
     texts: str | Iterable[Question],
     *,
+    settings: Beside = (),
     threads: Auto = "auto",
     batch: Auto = "auto",
     tune: bool = False,
@@ -65,6 +67,9 @@ def predict(
         The bundle's directory.
     texts : str or iterable
         One text, or several; also what else the bundle's task takes, such as lists of words.
+    settings : mapping of str to object
+        What stands beside every question, where the bundle's task takes something
+        (temperature=0.7, stop=END).
     threads : int or "auto"
         Threads to use. auto: what was found to be fastest on this machine, or else one per
         physical core.
@@ -94,6 +99,7 @@ def predict(
     predictor = open_bundle(bundle, threads=threads, batch=batch, verify=verify, key=key)
     if tune:
         predictor.tune()
+    predictor.always(settings)
     found = tuple(predictor.stream([texts] if isinstance(texts, str) else texts))
     return Predictions(found, tuple(map(predictor.describe, found)))
 

@@ -26,6 +26,12 @@ def say(text: str = "") -> None:
     click.echo(printable(text, keep="\n").encode("utf-8", "backslashreplace"))
 
 
+def say_piece(text: str) -> None:
+    """Write a part of a line for a person at once."""
+    click.echo(printable(text, keep="\n").encode("utf-8", "backslashreplace"), nl=False)
+    sys.stdout.flush()
+
+
 def say_json(text: str) -> None:
     r"""Write JSON; at a terminal, what would steer it becomes ``\u009b``, which means the same."""
     if sys.stdout.isatty():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from edgecompress.cli._functions import command_of
-from edgecompress.cli._output import say, say_json
+from edgecompress.cli._output import say, say_json, say_piece
 from edgecompress.cli._values import named_columns
 from edgecompress.errors import DataError
 from edgecompress.runtime.lines import Source, arriving
@@ -24,7 +24,6 @@ from edgecompress.words import nearest
 if TYPE_CHECKING:
     from edgecompress.runtime import Predictor
     from edgecompress.runtime.predictor import Question
-    from edgecompress.tasks.asking import Form
 
 _STDIN = Path("<stdin>")
 _TYPED = Path("TEXT")
@@ -87,6 +86,7 @@ def predict(
     jsonl: bool,
     as_json: bool,
     tune: bool,
+    settings: tuple[str, ...],
     threads: int | Literal["auto"],
     **options: Any,
 ) -> int:
@@ -106,6 +106,7 @@ def predict(
 
     try:
         predictor = open_bundle(threads=threads, **options)
+        predictor.always(settings)
         if tune:
             _tune(predictor)
             if not (file or texts):
@@ -114,7 +115,7 @@ def predict(
             asked: Iterable[_Asked] = map(_Asked, texts)
             if not predictor.takes_text:
                 numbered = enumerate(texts, start=1)
-                asked = (_document(t, n, _TYPED, predictor.forms) for n, t in numbered)
+                asked = (_document(t, n, _TYPED, predictor) for n, t in numbered)
             _write(predictor, asked, as_json)
         elif file and tabular:
             _answer_table(predictor, file, file_columns, as_json=as_json)
@@ -156,7 +157,7 @@ def _answer_lines(
         for line in group:
             number += 1
             try:
-                asked += _asked(line, number, name, predictor.forms if jsonl else None)
+                asked += _asked(line, number, name, predictor if jsonl else None)
             except DataError as error:
                 wrong = error
                 break
@@ -209,6 +210,10 @@ def _write(predictor: Predictor, asked: Iterable[_Asked], as_json: bool) -> None
             waiting.append(each)
             yield each.item
 
+    if predictor.generates and not as_json:
+        for one in items():
+            _write_pieces(predictor, one)
+        return
     for said in predictor.stream(items()):
         further = waiting.pop(0).further
         if as_json:
@@ -218,7 +223,14 @@ def _write(predictor: Predictor, asked: Iterable[_Asked], as_json: bool) -> None
             say(predictor.describe(said))
 
 
-def _asked(line: bytes, number: int, file: Path, forms: Sequence[Form] | None) -> list[_Asked]:
+def _write_pieces(predictor: Predictor, question: Question) -> None:
+    """Write an answer as it comes."""
+    for piece in predictor.pieces(question):
+        say_piece(piece)
+    say()
+
+
+def _asked(line: bytes, number: int, file: Path, predictor: Predictor | None) -> list[_Asked]:
     """Read a line: one question, or none where a blank line divides JSON lines."""
     try:
         text = line.decode("utf-8")
@@ -227,12 +239,13 @@ def _asked(line: bytes, number: int, file: Path, forms: Sequence[Form] | None) -
             f"not UTF-8 ({error.reason}); convert the text first", file=file, line=number
         ) from None
     text = text.removeprefix("\ufeff") if number == 1 else text
-    if forms is None:
+    if predictor is None:
         return [_Asked(text.removesuffix("\r"))]
-    return [_document(text, number, file, forms)] if text.strip() else []
+    return [_document(text, number, file, predictor)] if text.strip() else []
 
 
-def _document(line: str, number: int, file: Path, forms: Sequence[Form]) -> _Asked:
+def _document(line: str, number: int, file: Path, predictor: Predictor) -> _Asked:
+    forms = predictor.forms
     try:
         document = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -262,7 +275,9 @@ def _document(line: str, number: int, file: Path, forms: Sequence[Form]) -> _Ask
                 raise DataError(
                     "holds half of a surrogate pair, which is no character", file=file, line=number
                 )
-            return _Asked(asked, {k: v for k, v in document.items() if k not in fields})
+            beside = {one.name for one in predictor.options}
+            asked |= {key: document[key] for key in document if key in beside}
+            return _Asked(asked, {k: v for k, v in document.items() if k not in {*fields, *beside}})
     wanted = " or ".join(
         " and ".join(f'"{field.name}" ({field.what})' for field in form) for form in forms
     )

@@ -1,10 +1,12 @@
-"""Texts without labels, one a line: what a language is learnt from (`task: masked-lm`)."""
+"""Texts without labels: what a language is learnt from (masked-lm, text-generation)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, Literal
+
+from pydantic import Field
 
 from edgecompress.data.files import FileData
 from edgecompress.textfiles import read_lines
@@ -18,12 +20,22 @@ class TextData(FileData):
     also_called: ClassVar[tuple[str, ...]] = ("txt", "plain", "lines")
 
     format: Literal["text"] = "text"
+    passage: int = Field(default=0, ge=0)
+    """Lines that follow each other are one text, up to so many characters; 0: each is its own."""
 
     def parse(self, file: Path, source: str) -> Iterator[Example]:
         """Read the lines of one file."""
-        for line in read_lines(file):
-            if line.strip():
-                yield text_example(text=line.strip(), source=source)
+        held: list[str] = []
+        size = 0
+        for line in map(str.strip, read_lines(file)):
+            if line and held and size + len(line) > self.passage:
+                yield text_example(text="\n".join(held), source=source)
+                held, size = [], 0
+            if line:
+                held.append(line)
+                size += len(line) + 1
+        if held:
+            yield text_example(text="\n".join(held), source=source)
 
     def label_line(self, file: Path, label: str) -> int | None:  # noqa: ARG002
         """Find nothing: there are no labels."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from edgecompress.errors import StageError
+from edgecompress.generation.states import unread
 from edgecompress.models.fitting import row_of
 from edgecompress.models.graph import signature
 from edgecompress.models.session import numbers
@@ -46,8 +47,9 @@ def encode_rows(candidate: Candidate, examples: Sequence[Example]) -> Rows | Non
 
 def typed_feed(rows: Rows, numbers: Sequence[int], specs: Iterable[TensorSpec]) -> Feed:
     """Make the inputs of some rows, padded to the longest, in the dtypes of `specs`."""
-    types = {spec.name: spec.dtype for spec in specs}
-    made = rows.batch(numbers, tuple(types))
+    given = tuple(specs)
+    types = {spec.name: spec.dtype for spec in given}
+    made = rows.batch(numbers, given)
     return {name: np.asarray(value, dtype=types[name]) for name, value in made.items()}
 
 
@@ -84,6 +86,8 @@ def parity_feeds(
                 for number, shape in enumerate(RANDOM_SHAPES)
             ]
         )
+        inputs = signature(source) if isinstance(source, OnnxModel) else source
+        feeds = [unread(feed, inputs) for feed in feeds]
         if "attention_mask" in feeds[-1]:
             feeds[-1]["attention_mask"][-1, RANDOM_PADDED_FROM:] = 0
         return feeds

@@ -6,7 +6,7 @@ A runner is a function from the inputs of a batch to the outputs by name
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,18 +34,25 @@ class SessionRunner:
 
     Attributes
     ----------
-    specs : tuple of TensorSpec
-        The graph's inputs; values of other dtypes are converted.
+    specs, optional : tuple of TensorSpec
+        The graph's inputs, and those that have a default; values of other dtypes are converted.
     outputs : tuple of str
     """
 
     def __init__(self, session: Any, outputs: Iterable[str] = (), name: str = "") -> None:
         import onnxruntime
 
-        from edgecompress.models.session import FATAL_ONLY, ORT_ERRORS, first_line, input_specs
+        from edgecompress.models.session import (
+            FATAL_ONLY,
+            ORT_ERRORS,
+            first_line,
+            input_specs,
+            specs_of,
+        )
 
         self.session, self.name = session, name
         self.specs = input_specs(session)
+        self.optional = specs_of(session.get_overridable_initializers())
         self.outputs = tuple(outputs) or tuple(found.name for found in session.get_outputs())
         self._settings = onnxruntime.RunOptions()
         self._settings.log_severity_level = FATAL_ONLY
@@ -55,11 +62,35 @@ class SessionRunner:
         """Run one batch."""
         given = {
             spec.name: _typed(feed[spec.name], spec.dtype)
-            for spec in self.specs
+            for spec in (*self.specs, *self.optional)
             if spec.name in feed
         }
+        return self._run(self.session.run, given)
+
+    def keeping(self, outputs: Collection[str]) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+        """Give the same function, which leaves some outputs where ONNX Runtime has them.
+
+        They can be given to the next run, and nothing of them is copied.
+        """
+        import onnxruntime
+
+        made = onnxruntime.OrtValue.ortvalue_from_numpy
+
+        def run(feed: Mapping[str, Any]) -> dict[str, Any]:
+            given = {}
+            for spec in (*self.specs, *self.optional):
+                if spec.name in feed:
+                    value = feed[spec.name]
+                    plain = not isinstance(value, onnxruntime.OrtValue)
+                    given[spec.name] = made(_typed(value, spec.dtype)) if plain else value
+            found = self._run(self.session.run_with_ort_values, given)
+            return {n: value if n in outputs else value.numpy() for n, value in found.items()}
+
+        return run
+
+    def _run(self, run: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
         try:
-            found = self.session.run(list(self.outputs), given, self._settings)
+            found = run(list(self.outputs), given, self._settings)
         except self._errors as error:
             where = f"{self.name}: " if self.name else ""
             raise StageError(f"{where}ONNX Runtime cannot run it ({self._said(error)})") from error

@@ -137,13 +137,18 @@ def input_specs(session: ort.InferenceSession) -> tuple[TensorSpec, ...]:
 
     An open size without a name is called ``input.axis``.
     """
+    return specs_of(session.get_inputs())
+
+
+def specs_of(values: Iterable[Any]) -> tuple[TensorSpec, ...]:
+    """Give what ONNX Runtime says of inputs as `TensorSpec`."""
     return tuple(
         TensorSpec(
             found.name,
             numpy_name(found.type),
             tuple(named_size(found.name, axis, size) for axis, size in enumerate(found.shape)),
         )
-        for found in session.get_inputs()
+        for found in values
     )
 
 

@@ -2,8 +2,9 @@
 
 ::
 
-    predictor.py   from text to answer              prediction.py  what an answer is
-    sessions.py    the model, opened as it asks     operators.py   what batches do to its answers
+    opening.py     a bundle, opened                 predictor.py   from text to answer
+    prediction.py  what an answer is                generated.py   answers that come in pieces
+    beside.py      what stands beside a question    operators.py   what batches do to answers
     batching.py    which rows go together           threads.py     how many threads are fastest
     lines.py       texts as they arrive
 
@@ -17,14 +18,19 @@ from typing import TYPE_CHECKING, Any
 from edgecompress.runtime.prediction import Entity, Prediction
 
 if TYPE_CHECKING:
-    from edgecompress.runtime.predictor import Predictor, load
+    from edgecompress.runtime.opening import load
+    from edgecompress.runtime.predictor import Predictor
 
 __all__ = ["Entity", "Prediction", "Predictor", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Predictor", "load"):
-        from edgecompress.runtime import predictor
+    if name == "Predictor":
+        from edgecompress.runtime.predictor import Predictor
 
-        return getattr(predictor, name)
+        return Predictor
+    if name == "load":
+        from edgecompress.runtime.opening import load
+
+        return load
     raise AttributeError(f"module 'edgecompress.runtime' has no attribute {name!r}")

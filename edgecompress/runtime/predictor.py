@@ -7,16 +7,16 @@ answers. So what was measured is what is deployed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from edgecompress.bundle import load_manifest, verify_bundle
 from edgecompress.bundle.digests import core_digest
 from edgecompress.bundle.manifest import Manifest, newer_runtime
 from edgecompress.errors import BundleError, DataError
+from edgecompress.generation.states import begins
 from edgecompress.models.session import (
     ORT_ERRORS,
     VERSION,
@@ -27,13 +27,15 @@ from edgecompress.models.session import (
 )
 from edgecompress.runtime import threads as thread_counts
 from edgecompress.runtime.batching import as_text, length_batches, size_of
+from edgecompress.runtime.beside import Beside, read_beside, with_beside
+from edgecompress.runtime.generated import check_graph, pieces_of, whole
 from edgecompress.runtime.prediction import Prediction
-from edgecompress.values import Example
+from edgecompress.values import Example, Json
 
 if TYPE_CHECKING:
     from edgecompress.processors import Processor
     from edgecompress.tasks import Rows, Task
-    from edgecompress.tasks.asking import Form
+    from edgecompress.tasks.asking import Field, Form
 
 Question = str | bytes | Path | Sequence[str] | Mapping[str, Any] | Example
 """What a bundle may be asked; its task says which of these it takes."""
@@ -45,63 +47,6 @@ _AHEAD = 16  # batches of texts that are sorted by length together
 _AHEAD_CHARACTERS = 1_000_000  # of such texts: bounds memory where texts are long
 _LOGITS = ("tensor(float)", "tensor(float16)", "tensor(double)")
 _DTYPES = ("int64", "int32", "uint8", "bool", "float32", "float16")
-
-
-def load(
-    path: str | Path,
-    *,
-    threads: int | Literal["auto"] | None = None,
-    batch: int | None = None,
-    verify: bool = True,
-) -> Predictor:
-    """Open a bundle.
-
-    Parameters
-    ----------
-    path : str or Path
-        The bundle's directory.
-    threads : int or "auto", optional
-        Threads within an operator. When left out, what `Predictor.tune` has found on this machine
-        before, and else one per physical core; ``"auto"`` has it found now if it is not known.
-    batch : int, optional
-        Most rows to give to the model at once. When left out, 1 for a model whose answers depend
-        on what else is in a batch (see `Predictor.batch`), and else `BATCH`.
-    verify : bool
-        Whether to compare the core with its digests first.
-
-    Raises
-    ------
-    BundleError
-        When the bundle is damaged, has no text side, or ONNX Runtime refuses its model.
-    """
-    from edgecompress.tasks import lacks_files, load_processor, task
-
-    for name, value in (("threads", threads), ("batch", batch)):
-        if isinstance(value, int) and value < 1:
-            raise ValueError(f"{name} must be at least 1, not {value}")
-    directory = Path(path)
-    manifest = verify_bundle(directory, evidence=False) if verify else load_manifest(directory)
-    lacking = "task" if manifest.task is None else "tokenizer"
-    try:
-        kind = task(manifest.task) if manifest.task is not None else None
-        if kind is None or lacks_files(kind.name, manifest.preprocessor):
-            raise BundleError(
-                f"{directory}: has no {lacking}, so it cannot answer from text; open "
-                f"{manifest.model} with onnxruntime"
-            )
-        folder = directory / manifest.preprocessor if manifest.preprocessor else None
-        processor = load_processor(kind.name, folder)
-    except DataError as error:
-        raise BundleError(f"{directory}: {error}") from None
-    if not kind.forms:
-        raise BundleError(
-            f"{directory}: {manifest.task} {kind.refusal}; open {manifest.model} with onnxruntime"
-        )
-    fixed = threads if isinstance(threads, int) else None
-    predictor = Predictor(directory, manifest, kind, processor, threads=fixed, batch=batch)
-    if threads == "auto" and not predictor.tuned:
-        predictor.tune()
-    return predictor
 
 
 class Predictor:
@@ -130,11 +75,14 @@ class Predictor:
         self.manifest = manifest
         self._directory, self._model = directory, directory / manifest.model
         self._task, self._processor = task, processor
-        self._classes = task.outputs[0].kind == "categorical"
+        self._beside: Json = {}
+        self._classes = task.outputs[0].kind == "categorical" and task.labelled
         known = threads or thread_counts.remembered(self._memory())
         self.tuned = known is not None
         self._open(known or thread_counts.usable_cores())
-        inputs = input_specs(self._session)
+        if task.generates:
+            check_graph(self._session, self._model)
+        inputs = [found for found in input_specs(self._session) if not begins(found)]
         self._dtypes = {found.name: found.dtype for found in inputs}
         for name, dtype in self._dtypes.items():
             if dtype not in _DTYPES or not processor.gives(name, np.dtype(dtype).type):
@@ -236,6 +184,39 @@ class Predictor:
         """
         return self._answer([self._example(question)])[0]
 
+    def pieces(self, question: Question) -> Generator[str, None, Prediction]:
+        """Answer a question piece by piece, as soon as each is certain; `answer` gives the whole.
+
+        Raises
+        ------
+        DataError
+            When the bundle's task answers all at once, or takes something else.
+        """
+        if not self.generates:
+            raise DataError(f"this bundle does {self._task.name}, and answers all at once")
+        example = self._example(question)
+        return pieces_of(self._task, self._session, self._model, example, self._processor)
+
+    def always(self, settings: Beside) -> None:
+        """Put settings beside every question that does not say them itself (temperature=0.7).
+
+        Raises
+        ------
+        DataError
+            When the bundle's task takes none of this name, or another value.
+        """
+        self._beside = read_beside(settings, self._task)
+
+    @property
+    def options(self) -> tuple[Field, ...]:
+        """What may stand beside a question."""
+        return self._task.options
+
+    @property
+    def generates(self) -> bool:
+        """Whether answers come piece by piece."""
+        return self._task.generates
+
     def describe(self, said: Prediction) -> str:
         """Write an answer for a person, on one line or a few."""
         return self._task.describe(said.said)
@@ -295,7 +276,7 @@ class Predictor:
         if len(tried) == 1:
             self._use(tried[0])
             return {}
-        examples = self._task.trial()
+        examples = () if self.generates else self._task.trial()
         if not examples:
             return {}
         rows = self._task.rows(examples, self._processor, self.manifest.labels)
@@ -337,11 +318,13 @@ class Predictor:
         return thread_counts.memory_file(core, VERSION)
 
     def _example(self, item: Question) -> Example:
-        asked = item.inputs if isinstance(item, Example) else item
-        whole = isinstance(asked, str | bytes | Mapping) or hasattr(asked, "__array__")
-        return self._task.ask(tuple(asked) if isinstance(asked, Iterable) and not whole else asked)
+        asked = with_beside(item.inputs if isinstance(item, Example) else item, self._beside)
+        one = isinstance(asked, str | bytes | Mapping) or hasattr(asked, "__array__")
+        return self._task.ask(tuple(asked) if isinstance(asked, Iterable) and not one else asked)
 
     def _answer(self, examples: Sequence[Example]) -> list[Prediction]:
+        if self.generates:
+            return [whole(self.pieces(one)) for one in examples]
         rows = self._task.rows(examples, self._processor, self.manifest.labels)
         answers = self._task.decode(self._logits(rows, self.batch if len(rows) > 1 else 1), rows)
         return [

@@ -7,7 +7,7 @@ taking several questions at once only saves the way to the worker and back.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from edgecompress.errors import EdgeCompressError
@@ -38,6 +38,23 @@ def answerer(predictor: Predictor) -> Answer:
 
 def _one(predictor: Predictor, question: Question) -> Outcome:
     try:
+        if question.heard is not None:
+            return _in_pieces(predictor, question, question.heard)
         return predictor.answer(question.asked)
     except EdgeCompressError as error:
         return error  # of this question alone; the others go on
+
+
+def _in_pieces(
+    predictor: Predictor, question: Question, heard: Callable[[str], bool]
+) -> Outcome | None:
+    """Answer piece by piece, as long as somebody listens."""
+    pieces = predictor.pieces(question.asked)
+    while True:
+        try:
+            piece = next(pieces)
+        except StopIteration as end:
+            return end.value
+        if not heard(piece):
+            pieces.close()
+            return None

@@ -19,7 +19,7 @@ from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -29,7 +29,8 @@ from edgecompress.service.bodies import Bodies
 from edgecompress.service.connections import Connections, client_name
 from edgecompress.service.limits import Limits
 from edgecompress.service.metrics import Metrics
-from edgecompress.service.questions import Asked, RefusedError, read_body
+from edgecompress.service.questions import Asked, Question, RefusedError, read_body
+from edgecompress.service.streaming import events
 
 PATHS = ("/predict", "/health", "/metrics")
 GONE = 499
@@ -144,6 +145,8 @@ class Service:
         client = client_name(request.client.host if request.client else "")
         try:
             asked = await self._read(request, client)
+            if asked.stream:
+                return self._stream(request, asked.questions[0], client, start)
             outcomes = await self._ask(request, asked, client, start)
             answers = [_answer(outcome) for outcome in outcomes]
         except ClientDisconnect:
@@ -153,6 +156,21 @@ class Service:
         self.metrics.texts.inc(len(answers))
         self.metrics.latency.observe(time.monotonic() - start)
         return _json({"answers": answers} if asked.several else answers[0])
+
+    def _stream(self, request: Request, question: Question, client: str, start: float) -> Response:
+        async def ask(one: Question) -> Any:
+            return (await self._ask(request, Asked((one,), several=False), client, start))[0]
+
+        def say(outcome: Any) -> Any:
+            answer = _answer(outcome)
+            self.metrics.texts.inc()
+            self.metrics.latency.observe(time.monotonic() - start)
+            return answer
+
+        headers = {"cache-control": "no-store"}
+        return StreamingResponse(
+            events(question, ask, say), media_type="text/event-stream", headers=headers
+        )
 
     async def _read(self, request: Request, client: str) -> Asked:
         if not self._queue.admits(client):

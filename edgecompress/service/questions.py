@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from edgecompress.errors import DataError
@@ -15,6 +15,10 @@ from edgecompress.words import did_you_mean
 
 if TYPE_CHECKING:
     from edgecompress.tasks.asking import Field, Form
+
+
+STREAM = "stream"
+"""Key with which a client asks for the answer in pieces, as server-sent events."""
 
 
 class RefusedError(Exception):
@@ -37,9 +41,18 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What one input is made of, by the names of its fields: ``{"text": "…"}``."""
+    """What one input is made of, by the names of its fields: ``{"text": "…"}``.
+
+    Attributes
+    ----------
+    asked : dict
+    heard : callable, optional
+        Given each piece of an answer that comes in pieces, in a worker's thread; it says whether
+        anybody still listens.
+    """
 
     asked: Json
+    heard: Callable[[str], bool] | None = field(default=None, compare=False)
 
     @property
     def characters(self) -> int:
@@ -49,10 +62,11 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a request asks; `several` says that the answer is a list."""
+    """What a request asks; `several` says that the answer is a list, `stream` that it is events."""
 
     questions: tuple[Question, ...]
     several: bool
+    stream: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +75,15 @@ class _Known:
 
     forms: tuple[Form, ...]
     several: Mapping[str, Field]
+    options: tuple[Field, ...] = ()
+    streams: bool = False
 
     @property
     def keys(self) -> tuple[str, ...]:
         """Every key that a body may have."""
         names = (name for form in self.forms for name in self._names(form))
-        return tuple(dict.fromkeys(names))
+        beside = [*(one.name for one in self.options), *([STREAM] if self.streams else [])]
+        return tuple(dict.fromkeys((*names, *beside)))
 
     @property
     def alone(self) -> tuple[str, ...]:
@@ -75,10 +92,10 @@ class _Known:
         return tuple(dict.fromkeys(names))
 
     def _names(self, form: Form) -> Iterator[str]:
-        for field in form:
-            yield field.name
-            if field.several in self.several:
-                yield field.several
+        for one in form:
+            yield one.name
+            if one.several in self.several:
+                yield one.several
 
     @property
     def how(self) -> str:
@@ -100,7 +117,9 @@ def _known(asked: str | None) -> _Known:
     tasks = [one for one in map(task, task_names()) if kind in (None, one.processor)]
     forms = tuple(dict.fromkeys(form for one in tasks for form in one.forms))
     alone = [form[0] for form in forms if len(form) == 1]
-    return _Known(forms, {one.several: one for one in alone if one.several != one.name})
+    options = tuple({one.name: one for kind in tasks for one in kind.options}.values())
+    several = {one.several: one for one in alone if one.several != one.name}
+    return _Known(forms, several, options, any(one.generates for one in tasks))
 
 
 def read_body(body: bytes, limits: Limits, task: str | None = None) -> Asked:
@@ -131,6 +150,23 @@ def read_body(body: bytes, limits: Limits, task: str | None = None) -> Asked:
 
 
 def _asked(document: Json, known: _Known) -> Asked:
+    beside = {one.name: one for one in known.options if one.name in document}
+    for name, one in beside.items():
+        if not one.fits(document[name]):
+            raise RefusedError(422, f"{name} must be {one.what}")
+    stream = document.get(STREAM, False)
+    if not isinstance(stream, bool):
+        raise RefusedError(422, f"{STREAM} must be true or false")
+    given = {name: document[name] for name in beside}
+    rest = {key: document[key] for key in document if key not in (*beside, STREAM)}
+    asked = _asked_alone(rest, known)
+    if stream and asked.several:
+        raise RefusedError(422, f"{STREAM} is for one question; ask the others by themselves")
+    whole = tuple(Question({**one.asked, **given}) for one in asked.questions)
+    return Asked(whole, asked.several, stream)
+
+
+def _asked_alone(document: Json, known: _Known) -> Asked:
     keys = set(document)
     many = known.several.get(next(iter(keys))) if len(keys) == 1 else None
     if many is not None:

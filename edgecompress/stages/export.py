@@ -6,6 +6,9 @@ rows of the data through a model of a kind that no family describes.
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -38,6 +41,10 @@ class Export(Transform):
     """``dynamo`` is PyTorch's own exporter, ``optimum`` Optimum's, which needs transformers 4.57;
     without either: Optimum's where it is installed and knows the model, else PyTorch's."""
 
+    kernels: bool | None = None
+    """Language models: write attention and norms as ONNX Runtime's kernels (`GroupQueryAttention`);
+    without it, where they are equal and give tokens faster."""
+
     @classmethod
     def tell(cls, step: Step) -> str:
         """Say what was written."""
@@ -46,7 +53,35 @@ class Export(Transform):
         opset = step.decisions.get("opset", step.parameters.get("opset"))
         which = f", operator set {opset}" if isinstance(opset, int) else ""
         how = " by PyTorch's own exporter" if step.decisions.get("exporter") == "dynamo" else ""
-        return f"Written as ONNX{how}{which}{telling.parity(step.decisions)}."
+        fused = ", with grouped-query attention" if step.decisions.get("kernels") else ""
+        return f"Written as ONNX{how}{which}{fused}{telling.parity(step.decisions)}."
+
+    def decide(self, candidate: Candidate, context: Context) -> Decisions:
+        """Find out whether kernels make a language model faster; nothing of other models."""
+        from edgecompress.models.cached import step_times
+        from edgecompress.models.runner import open_onnx
+        from edgecompress.surgery.model import load_module
+
+        if not isinstance(candidate.model, TorchModel) or not _generates(candidate):
+            return Decisions()
+        module = load_module(candidate.model)
+        if module.config.is_encoder_decoder:
+            return Decisions()
+        if self.kernels is not None:
+            return Decisions({"kernels": self.kernels})
+        plain, fused = (context.scratch / name / "model.onnx" for name in ("plain", "fused"))
+        try:
+            self._write(module, candidate, fused, context, kernels=True)
+            self._compare(module, candidate, context, OnnxModel(fused))
+        except StageError as error:
+            return Decisions({"kernels": False, "without_kernels": str(error)})
+        self._write(module, candidate, plain, context, kernels=False)
+        context.progress(1, 3, "timing both forms")
+        ms = step_times([open_onnx(OnnxModel(one)) for one in (plain, fused)])
+        faster = ms[1] < ms[0]
+        measured = {"ms_per_token": {"plain": round(ms[0], 4), "kernels": round(ms[1], 4)}}
+        made = (fused if faster else plain).parent
+        return Decisions({"kernels": faster}, measured, made=made)
 
     def make(self, candidate: Candidate, decisions: Decisions, context: Context) -> Candidate:
         """Write ``model.onnx`` and compare it with PyTorch on real batches of several lengths.
@@ -56,31 +91,26 @@ class Export(Transform):
         StageError
             When the exporter fails or the outputs differ by more than `tolerance`.
         """
-        from edgecompress.models.session import input_specs, open_session
+        from edgecompress.models.graph import signature
         from edgecompress.models.storage import read_model
-        from edgecompress.quantization.graphs.exporting import export_graph
         from edgecompress.quantization.observe.learned import tensor_ranges
-        from edgecompress.surgery.families import find_family
         from edgecompress.surgery.model import load_module
-        from edgecompress.surgery.onnx_export import choose_exporter
 
         if not isinstance(candidate.model, TorchModel):
             raise StageError("export takes a PyTorch model")
         module = load_module(candidate.model)
         model = OnnxModel(context.folder / "model" / "model.onnx")
-        context.progress(0, 2, "tracing")
-        exporter = self.exporter or choose_exporter(module, candidate.task)
-        traced = None
-        family = find_family(module.config)
-        if exporter == "dynamo" and (family is None or not family.words):  # no text, as is known
-            traced = self._rows_to_trace(module, candidate, context)
-        export_graph(module, candidate.task, model.path, exporter, self.opset, traced)
-        context.progress(1, 2, "comparing with PyTorch")
-        session = open_session(model)
-        checked = self._compare(module, session, candidate, context, model)
+        kernels = bool(decisions.record.get("kernels"))
+        if decisions.made is None:
+            exporter = self._write(module, candidate, model.path, context, kernels=kernels)
+        else:
+            exporter = "dynamo"
+            shutil.move(decisions.made, model.path.parent)
+        context.progress(2, 3, "comparing with PyTorch")
+        checked = self._compare(module, candidate, context, model)
         dynamic = {
             spec.name: [size for size in spec.shape if isinstance(size, str)]
-            for spec in input_specs(session)
+            for spec in signature(model)
         }
         modules = {path for path, _ in module.named_modules()}
         learned = tensor_ranges(read_model(model.path), candidate.ranges, modules)
@@ -92,6 +122,29 @@ class Export(Transform):
             dynamic_axes=dynamic,
             parity=checked,
         )
+
+    def _write(
+        self, module: Any, candidate: Candidate, path: Path, context: Context, *, kernels: bool
+    ) -> str:
+        """Write the graph; give the name of the exporter that did."""
+        from edgecompress.quantization.graphs.exporting import export_graph
+        from edgecompress.surgery.decoder_export import cached_form
+        from edgecompress.surgery.decoder_kernels import as_kernels
+        from edgecompress.surgery.families import find_family
+        from edgecompress.surgery.onnx_export import choose_exporter
+
+        context.progress(0, 3, "tracing")
+        exporter = self.exporter or choose_exporter(module, candidate.task)
+        form, traced = module, None
+        family = find_family(module.config)
+        if _generates(candidate) and not module.config.is_encoder_decoder:
+            exporter = "dynamo"  # what is fed back, and what a graph may leave out, is our own form
+            form, traced = cached_form(module)
+        elif exporter == "dynamo" and (family is None or not family.words):  # no text, as is known
+            traced = self._rows_to_trace(module, candidate, context)
+        with as_kernels(form) if kernels else contextlib.nullcontext():
+            export_graph(form, candidate.task, path, exporter, self.opset, traced)
+        return exporter
 
     def _rows_to_trace(self, module: Any, candidate: Candidate, context: Context) -> Traced:
         """Give rows of the data, which show what a model of any kind is given."""
@@ -116,20 +169,25 @@ class Export(Transform):
         return Traced(example, rows.processor.axes(feed), outputs)
 
     def _compare(
-        self, module: Any, session: Any, candidate: Candidate, context: Context, model: OnnxModel
+        self, module: Any, candidate: Candidate, context: Context, model: OnnxModel
     ) -> dict[str, Any]:
         import torch
 
+        from edgecompress.generation.states import is_state
+        from edgecompress.models.cached import cached_difference, keeps_states
         from edgecompress.models.inputs import largest_difference, parity_feeds
+        from edgecompress.models.runner import open_onnx
 
+        runner = open_onnx(model)
         examples = context.validation or context.train
         feeds = parity_feeds(candidate, examples, model, context.seed)
         worst = 0.0
         for feed in feeds:
             with torch.inference_mode():
                 tensors = {name: torch.from_numpy(value) for name, value in feed.items()}
-                expected = module(**tensors)[0].numpy()
-            found = session.run(None, feed)[:1]
+                known = {name: tensors[name] for name in tensors if not is_state(name)}
+                expected = module(**known)[0].numpy()
+            found = runner.values(feed)[:1]
             gap = largest_difference([expected], found, feed)
             worst = max(worst, gap)
             if gap > self.tolerance:
@@ -138,5 +196,18 @@ class Export(Transform):
                     f"the exported model differs from PyTorch by {gap:.3g} on a batch of {shape} "
                     f"(batch × length), more than the tolerance {self.tolerance:g}"
                 )
+        if keeps_states(runner):
+            worst = max(worst, gap := cached_difference(runner, feeds[-2]["input_ids"][0][:64]))
+            if gap > self.tolerance:
+                raise StageError(
+                    f"the exported model's logits differ by {gap:.3g} when it goes on from its "
+                    f"cache, more than the tolerance {self.tolerance:g}"
+                )
         shapes = [list(next(iter(feed.values())).shape) for feed in feeds]
         return {"max_abs_difference": worst, "tolerance": self.tolerance, "shapes": shapes}
+
+
+def _generates(candidate: Candidate) -> bool:
+    from edgecompress.tasks import task
+
+    return candidate.task is not None and task(candidate.task).generates

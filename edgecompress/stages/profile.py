@@ -81,6 +81,9 @@ class Profile(Observer):
     any_governor: bool = False
     """Accept times taken under a frequency governor other than performance."""
 
+    contexts: tuple[int, ...] = (32, 128, 512)
+    """Language models: tokens that are read; reading them and one token behind them is timed."""
+
     inputs: InputSettings = InputSettings()
     """What to feed instead of examples."""
 
@@ -168,6 +171,7 @@ class _Measuring:
             for batch in stage.batches:
                 found += self._ask(Offline, batch=batch)
             found += self._ask(Operators, reasons=self._reasons) if stage.operators else ()
+        found += self._by_context()
         found += self._ask(Energy, meter=None if self.spec is None else self.spec.meter)
         if stage.cold_starts:
             found += self._ask(Cold)
@@ -187,6 +191,25 @@ class _Measuring:
         examples = self.context.validation
         asked = probe(self.candidate, examples, clock or self.clock, self.place, *shared, **own)
         return asked.measure()
+
+    def _by_context(self) -> list[Measurement]:
+        """Measure a language model by how much it has read, as far as the target can."""
+        from edgecompress.targets.contexts import (
+            ContextInstructions,
+            ContextMemory,
+            ContextTime,
+            contexts_of,
+        )
+
+        found: list[Measurement] = []
+        once = replace(self.clock, cold_starts=1)
+        for context in contexts_of(self.candidate, self.stage.contexts):
+            for part in ("prompt", "token"):
+                found += self._ask(ContextTime, context=context, parts=(part,))
+                found += self._ask(ContextInstructions, context=context, parts=(part,))
+            if self.stage.cold_starts:
+                found += self._ask(ContextMemory, once, context=context)
+        return found
 
     def _reasons(self, feeds: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         """Say by a node's name why its weight is a float."""

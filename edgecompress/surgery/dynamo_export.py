@@ -35,16 +35,19 @@ class Traced:
     Attributes
     ----------
     example : mapping of str to torch.Tensor
-        The module's inputs: no size that is to be free may be 0 or 1.
+        The module's inputs, tensors or lists of them: no size that is to be free may be 0 or 1.
     axes : mapping of str to mapping of int to str
         The free axes of each input and their names; equal names stand for equal sizes.
     outputs : tuple of str
         What of a mapping of tensors the graph gives; of a tuple the first ones, under these names.
+    names : tuple of str
+        What the graph calls the inputs, each tensor of a list by itself; empty: as `example` does.
     """
 
     example: Mapping[str, Any]
     axes: Mapping[str, Mapping[int, str]]
     outputs: tuple[str, ...]
+    names: tuple[str, ...] = ()
 
 
 def export_module(module: Any, traced: Traced, target: Path, opset: int) -> None:
@@ -68,10 +71,15 @@ def export_module(module: Any, traced: Traced, target: Path, opset: int) -> None
     import torch
 
     example, axes = traced.example, traced.axes
-    free = {
-        name: dict.fromkeys(axes.get(name, {}), torch.export.Dim.DYNAMIC) or None
-        for name in example
-    }
+    names = iter(traced.names or tuple(example))
+
+    def each(value: Any, found: Any) -> Any:
+        return [found(one) for one in value] if isinstance(value, list) else found(value)
+
+    def free_axes(_: Any) -> Any:
+        return dict.fromkeys(axes.get(next(names), {}), torch.export.Dim.DYNAMIC) or None
+
+    free = {name: each(value, free_axes) for name, value in example.items()}
     with _quiet(), torch.no_grad():
         try:
             answer = module(**example)
@@ -79,8 +87,8 @@ def export_module(module: Any, traced: Traced, target: Path, opset: int) -> None
                 module,
                 (),
                 # One tensor given twice would be traced as one input.
-                kwargs={name: value.clone() for name, value in example.items()},
-                input_names=list(example),
+                kwargs={name: each(value, torch.clone) for name, value in example.items()},
+                input_names=list(traced.names or example),
                 dynamo=True,
                 opset_version=opset,
                 dynamic_shapes=free,

@@ -223,7 +223,13 @@ def model_class(config: Any, directory: Path) -> Any:
         # A head of ours over a body of transformers is made when it is asked for.
         made = one.head_class(config) if name.endswith(one.head_classes[0]) else None
         found = made if made is not None and made.__name__ == name else found
-    if found is None or not name.endswith(head_names()):
+    # GPT2LMHeadModel and the like end as no other head does, and are what their task would take.
+    own = any(
+        getattr(one.head_class(config), "__name__", "") == name
+        for one in map(task, task_names())
+        if name.endswith(one.architectures or ("…",))
+    )
+    if found is None or not (own or name.endswith(head_names())):
         wanted = " or ".join(f"…{head}" for head in head_names())
         file = directory / "config.json"
         raise DataError(f"architectures names {name or 'nothing'}; need {wanted}", file=file)

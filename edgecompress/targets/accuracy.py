@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +61,14 @@ def answers(
     if isinstance(candidate.model, TorchModel):
         return torch_answers.torch_answers(candidate, examples, progress)
     feeds, rows, _ = encoded_feeds(candidate, examples)
-    job = Job("answers", (JobModel(candidate.model),), (feeds,), threads=available_cores())
+    column = rows.task.likelihoods
+    if column:  # whole logits over a vocabulary would fill any disk
+        right = tuple(row.target[column][None] for row in rows)
+        feeds = replace(feeds, arrays={**feeds.arrays, column: right})
+    job = Job(
+        "answers", (JobModel(candidate.model),), (feeds,), threads=available_cores(),
+        likelihoods=column,
+    )  # fmt: skip
     outputs = ask(target, job, progress).outputs[0]
     logits = [row[0] for row in outputs[0]] if outputs else []
     return rows.task.decode(

@@ -119,6 +119,10 @@ class Job(Clock):
         Longest silence of the agent before it counts as hung.
     energy : bool
         Mode ``time``: read the machine's energy meters around the loop.
+    likelihoods : str
+        Mode ``answers``: a column of the feeds that is no input, the right class at each place and
+        a negative number where there is none. Of the first output only the log probability of that
+        class and the likeliest class are given back, float64 (places, 2).
     """
 
     mode: Mode
@@ -128,6 +132,7 @@ class Job(Clock):
     outputs: tuple[str, ...] = ()
     timeout_s: float = 900.0
     energy: bool = False
+    likelihoods: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -20,7 +20,7 @@ from edgecompress.targets.base import Feeds, feeds_from_rows
 from edgecompress.targets.loadable import check_loadable
 from edgecompress.tasks import Rows, rows_of, takes_examples, task
 from edgecompress.texts import text_of, words_of
-from edgecompress.values import Candidate, Example, Feed, OnnxModel, file_digest
+from edgecompress.values import Candidate, Example, Feed, OnnxModel, TensorSpec, file_digest
 
 
 class InputSettings(BaseModel):
@@ -83,7 +83,7 @@ def question(example: Example) -> Example:
 
 def encoded_feeds(
     candidate: Candidate, examples: Sequence[Example]
-) -> tuple[Feeds, Rows, tuple[str, ...]]:
+) -> tuple[Feeds, Rows, tuple[str | TensorSpec, ...]]:
     """Make rows of examples with the candidate's own processor, one row at a time (batch 1).
 
     Returns
@@ -91,8 +91,8 @@ def encoded_feeds(
     feeds : Feeds
     rows : Rows
         Nobody has said what their answers are.
-    names : tuple of str
-        The inputs that the model takes.
+    inputs : tuple of str or TensorSpec
+        What the model takes, as `Rows.batch` is told it.
 
     Raises
     ------
@@ -101,9 +101,9 @@ def encoded_feeds(
     """
     rows = rows_of(candidate, [question(example) for example in examples])
     first = next((row.feed for row in rows), {})
-    names: tuple[str, ...] = rows.processor.inputs(first)
+    names: tuple[str | TensorSpec, ...] = rows.processor.inputs(first)
     if isinstance(candidate.model, OnnxModel):
-        names = tuple(spec.name for spec in signature(candidate.model))
+        names = tuple(signature(candidate.model))
     made = [rows.batch([row], names) for row in range(len(rows))]
     return feeds_from_rows(made, rows.example.tolist()), rows, names
 

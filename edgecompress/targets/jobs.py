@@ -36,6 +36,7 @@ def write_job(job: Job, folder: Path, carry: Carry) -> None:
         **job.fields(),
         "outputs": list(job.outputs) or None,
         "energy": job.energy,
+        "likelihoods": job.likelihoods,
         "texts": [text if isinstance(text, str) else list(text) for text in job.texts],
         "models": [_entry(model, carry) for model in job.models],
     }

@@ -41,7 +41,8 @@ def torch_answers(
     ask = partial(rows.task.play, runner)
     names = rows.inputs_of({spec.name for spec in runner.specs})
     order = np.argsort(rows.lengths, kind="stable").tolist()
-    batches = [order[start : start + BATCH_SIZE] for start in range(0, len(order), BATCH_SIZE)]
+    size = 1 if rows.task.likelihoods else BATCH_SIZE  # logits over a vocabulary fill any memory
+    batches = [order[start : start + size] for start in range(0, len(order), size)]
     outputs: list[np.ndarray] = [np.empty(0)] * len(rows)
 
     def tick(done: int) -> None:

@@ -7,7 +7,7 @@ One task per file; its file's name, with dashes, is its name: ``token_classifica
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,7 +18,7 @@ from edgecompress.errors import DataError, StageError
 from edgecompress.metrics import Metric
 from edgecompress.tables import Need
 from edgecompress.tasks.answers import Answer, Answers, Findings, Score
-from edgecompress.tasks.asking import TEXT, Form, read_question
+from edgecompress.tasks.asking import TEXT, Field, Form, read_question
 from edgecompress.tasks.compare import agreement
 from edgecompress.tasks.rows import Row, Rows
 from edgecompress.tasks.scoring import scores, value_of
@@ -68,6 +68,14 @@ class Task(Taught, ABC):
     """What a question may hold: one of these, the usual one first; none where nothing is asked."""
     records: ClassVar[tuple[Form, ...]] = ()
     """What a record of data may hold, where it is not what a question may."""
+    options: ClassVar[tuple[Field, ...]] = ()
+    """What may stand beside any question."""
+    generates: ClassVar[bool] = False
+    """Whether a question is answered in a loop, piece by piece (`generate`)."""
+    likelihoods: ClassVar[str] = ""
+    """Of the outputs nothing is read but the likeliest class, and how likely the right one is among
+    a row's `Row.target` of this name; empty for tasks that read more. Machines then give back no
+    more than that."""
     refusal: ClassVar[str] = ""
     """Why nothing can be asked, where there are no forms."""
     target: ClassVar[str] = "label"
@@ -217,6 +225,15 @@ class Task(Taught, ABC):
         if not self.forms:
             raise DataError(f"{self.name} {self.refusal or 'is asked nothing'}")
         return Example(read_question(question, self.forms, self.name))
+
+    def generate(
+        self, graph: Any, example: Example, processor: Any
+    ) -> Generator[str, None, Answer]:
+        """Answer a question piece by piece, where `generates`; what it returns is the whole.
+
+        `graph` is a `generation.decoding.Graph`; of a model of several parts a mapping of them.
+        """
+        raise NotImplementedError(f"{self.name} generates nothing")
 
     def say(self, answer: Answer, example: Example) -> Json:
         """Say an answer in JSON: the label, its probability, and that of every class.

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecompress.generation.states import beginning, begins
 from edgecompress.processors.base import Array, Processor
-from edgecompress.values import Example
+from edgecompress.values import Example, TensorSpec
 
 if TYPE_CHECKING:
     from edgecompress.tasks.base import Task
@@ -102,8 +103,10 @@ class Rows:
         given = (processor or self.processor).inputs(first)
         return tuple(name for name in given if name in known)
 
-    def batch(self, numbers: Sequence[int], names: Sequence[str]) -> dict[str, Array]:
+    def batch(self, numbers: Sequence[int], inputs: Sequence[str | TensorSpec]) -> dict[str, Array]:
         """Give the inputs of some rows, padded to the longest, shape (batch, …).
+
+        Of a graph that goes on from what it has read, the specs are needed: it has read nothing.
 
         Raises
         ------
@@ -111,7 +114,12 @@ class Rows:
             When the model wants an input that these rows do not give.
         """
         processor: Processor = self.processor
-        return processor.batch([self.rows[number].feed for number in numbers], names)
+        made = [one for one in inputs if isinstance(one, TensorSpec) and begins(one)]
+        names = [
+            one.name if isinstance(one, TensorSpec) else one for one in inputs if one not in made
+        ]
+        found = processor.batch([self.rows[number].feed for number in numbers], names)
+        return found | beginning(made, len(numbers))
 
     def targets(self, numbers: Sequence[int]) -> dict[str, Array]:
         """Give what some rows should teach, by name, padded as `stacked` does.

@@ -170,6 +170,9 @@ def longest_input(config: Any, tokenizer_limit: float) -> int:
         return int(min(tokenizer_limit, DEFAULT_MAX_LENGTH))
     family = find_family(config)
     offset = pad_positions(config) if family is None or family.position_offset else 0
-    if family is None:  # MPNet counts from 2 on, whatever pads; a decoder may pad with its last id
+    named = next(iter(getattr(config, "architectures", None) or ()), "")
+    if named.endswith(("ForCausalLM", "LMHeadModel")):
+        offset = 0
+    elif family is None:  # MPNet counts from 2 on, whatever pads
         offset = 2 if offset > positions // 2 else max(offset, 2)
     return int(min(tokenizer_limit, positions - offset))

@@ -16,10 +16,10 @@ from onnx import helper
 from onnxruntime.capi import onnxruntime_pybind11_state
 
 from edgecompress.errors import DataError
-from edgecompress.runtime import predictor
+from edgecompress.runtime import load, predictor
 from edgecompress.runtime.operators import batches_change_answers, operator_types
 from edgecompress.runtime.prediction import Prediction
-from edgecompress.runtime.predictor import BATCH, load
+from edgecompress.runtime.predictor import BATCH
 from edgecompress.values import Candidate, OnnxModel
 
 MakeBundle = Callable[..., Path]

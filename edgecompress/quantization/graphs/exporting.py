@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from edgecompress.generation.states import is_state
 from edgecompress.models.storage import read_model, write_model
+from edgecompress.quantization.graphs.kept_logits import keep_last_logits
 from edgecompress.quantization.graphs.patterns import prepare_for_fusion
 from edgecompress.surgery.dynamo_export import Traced, export_module
 from edgecompress.surgery.onnx_export import (
@@ -53,6 +55,8 @@ def export_graph(
     aside = target.with_name(f"traced-{target.name}")
     export_module(module, traced or traced_encoder(module, task), aside, opset)
     model = read_model(aside)
+    if any(map(is_state, traced.names if traced else ())):
+        keep_last_logits(model)
     prepare_for_fusion(model)
     write_model(model, target)
     for file in target.parent.glob(f"{aside.name}*"):

@@ -87,6 +87,7 @@ class _Planner:
         self.scheme = scheme
         self.unfit: dict[str, str] = {}
         self.coarse: set[str] = set()
+        self.tied: set[str] = set()
 
     def plan(self) -> QuantPlan:
         """Decide over every layer."""
@@ -104,6 +105,7 @@ class _Planner:
         done = [layer for layer in self.layers if not reasons[layer.node]]
         eights = (x for x in done if x.kind != "table" or self._block_of_table(x) is None)
         shared = shared_tables(eights, scheme)
+        self.tied = tied_tables(done) if scheme.linears == "blocks" and scheme.share else set()
         by_rows = {name for name, form in fitness.forms.items() if form == "rows"}
         return QuantPlan(
             {layer.node: self._layer(layer, shared, by_rows) for layer in done},
@@ -115,6 +117,8 @@ class _Planner:
 
     def _layer(self, layer: Layer, shared: set[str], by_rows: set[str]) -> LayerPlan:
         scheme, weight = self.scheme, layer.weights[0]
+        if weight in self.tied and (both := self._tied(layer)):
+            return both
         if layer.kind == "table":
             block = self._block_of_table(layer)
             if block is not None:
@@ -131,6 +135,22 @@ class _Planner:
                 search=scheme.search,
             )
         return linear_plan(scheme, self._kernel(layer), self._activation(layer))
+
+    def _tied(self, layer: Layer) -> LayerPlan | None:
+        """Plan a table that a linear layer multiplies with, too: one form that both read.
+
+        None where no block divides its width.
+        """
+        scheme, name = self.scheme, layer.weights[0]
+        ready = scheme.blocks.get(name)
+        if ready is not None:
+            return LayerPlan("tied", bits=ready.bits, block=ready.block)
+        bits = scheme.embedding_bits if name not in self.coarse else 8
+        wanted = scheme.embedding_block if bits == 4 else scheme.linear_block
+        block = fitting_block(int(self.sources[name].dims[1]), wanted)
+        if block is None:
+            return None
+        return LayerPlan("tied", bits=bits, block=block, search=scheme.search)
 
     def _kernel(self, layer: Layer) -> Kernel:
         if layer.kind == "table":
@@ -249,6 +269,11 @@ def shared_tables(layers: Iterable[Layer], scheme: Scheme) -> set[str]:
         return set()
     if scheme.linears != "int8" or not scheme.share:
         return set()
+    return tied_tables(layers)
+
+
+def tied_tables(layers: Iterable[Layer]) -> set[str]:
+    """Find the tables that linear layers multiply with, all of them with the rows as outputs."""
     readers = [(layer.weights[0], layer.kind, layer.transposed) for layer in layers]
     looked_up = {name for name, kind, _ in readers if kind == "table"}
     multiplied = [(name, turned) for name, kind, turned in readers if kind in {"matmul", "gemm"}]

@@ -15,11 +15,12 @@ from edgecompress.quantization.arithmetic.blocks import Bits, Blocks
 from edgecompress.quantization.arithmetic.weights import Quantized
 from edgecompress.values import Json
 
-Kernel = Literal["qdq", "integers", "blocks", "table", "rows", "shared", "fused"]
+Kernel = Literal["qdq", "integers", "blocks", "tied", "table", "rows", "shared", "fused"]
 """``qdq``: DequantizeLinear before weight and input, which ONNX Runtime fuses; ``integers``:
-``MatMulInteger``; ``blocks``: ``MatMulNBits`` or ``GatherBlockQuantized``; ``table``: a look-up
-with one scale; ``rows``: with one for each row; ``shared``: rows that are stored as the weight of a
-linear layer; ``fused``: the operator's own form (``QAttention``, ``DynamicQuantizeLSTM`` …)."""
+``MatMulInteger``; ``blocks``: ``MatMulNBits`` or ``GatherBlockQuantized``; ``tied``: both, of
+blocks that are stored once; ``table``: a look-up with one scale; ``rows``: with one for each row;
+``shared``: rows that are stored as the weight of a linear layer; ``fused``: the operator's own form
+(``QAttention``, ``DynamicQuantizeLSTM`` …)."""
 Activation = Literal["uint8", "int8", "dynamic", "none"]
 """A fixed range in unsigned or signed integers; a range found at run time; floats."""
 Ranges = Mapping[str, tuple[float, float]]

@@ -211,6 +211,45 @@ class Draft:
             self.weights[key] = (*parts, "")
         return self.weights[key][:2]
 
+    def tied_blocks(self, name: str, how: LayerPlan) -> tuple[str, str]:
+        """Quantize a table once for look-ups and products; give the names of codes and scales.
+
+        Both are stored as the look-up reads them, (rows, …).
+        """
+        key = (name, f"tied blocks of {how.bits}")
+        if key not in self.weights:
+            made = self.plan.codes.get(name)
+            if not isinstance(made, Blocks):
+                rows = self.model.array(self.sources[name])
+                made = (
+                    quantize_block_table(rows, how.block, search=how.search)
+                    if how.bits == 4
+                    else quantize_blocks(rows, how.bits, how.block)
+                )
+            parts = (f"{name}_q{how.bits}", f"{name}_scales")
+            self.made[parts[0]] = array_tensor(made.packed, parts[0])
+            self.made[parts[1]] = array_tensor(made.scale, parts[1])
+            self.weights[key] = (*parts, "")
+        return self.weights[key][:2]
+
+    def tied_product(self, name: str, how: LayerPlan) -> tuple[str, str]:
+        """Give the same blocks as MatMulNBits reads them: ONNX Runtime makes them when it loads."""
+        codes, scale = self.tied_blocks(name, how)
+        turned, flat = f"{codes}_blocks", f"{scale}_flat"
+        if turned not in self.taken:
+            self.taken |= {turned, flat}
+            rows, count = self.made[scale].dims
+            shape = np.array([rows, count, how.block * how.bits // 8], np.int64)
+            self.made[f"{turned}_shape"] = array_tensor(shape, f"{turned}_shape")
+            self.made[f"{flat}_shape"] = array_tensor(np.array([-1], np.int64), f"{flat}_shape")
+            self.add("Reshape", [codes, f"{turned}_shape"], f"{turned}_Reshape", turned)
+            given = scale
+            if self.made[scale].data_type == TensorProto.FLOAT16:
+                given = f"{scale}_as_float"
+                self.add("Cast", [scale], f"{given}_Cast", given, to=TensorProto.FLOAT)
+            self.add("Reshape", [given, f"{flat}_shape"], f"{flat}_Reshape", flat)
+        return turned, flat
+
     def unsqueeze_last(self, name: str, out: str) -> None:
         """Add an axis of one at the end; opset 13 made the axes an input."""
         opsets = {opset.domain: opset.version for opset in self.model.proto.opset_import}

@@ -10,9 +10,9 @@ from edgecompress.quantization.write.draft import MICROSOFT, Draft
 
 
 def table(draft: Draft, node: NodeProto, layer: Layer, how: LayerPlan) -> None:
-    """Write a look-up: in blocks of 4 bits, in a linear layer's weight, or in a table of 8."""
+    """Write a look-up: in blocks, in a linear layer's weight, or in a table of 8."""
     name = layer.weights[0]
-    if how.kernel == "blocks":
+    if how.kernel in ("blocks", "tied"):
         _block_table(draft, node, layer, how)
         return
     if how.kernel == "shared":
@@ -49,13 +49,16 @@ def _table_by_rows(
 
 def _block_table(draft: Draft, node: NodeProto, layer: Layer, how: LayerPlan) -> None:
     name = layer.weights[0]
-    parts = draft.blocks(name, draft.model.array(draft.sources[name]), how)
+    if how.kernel == "tied":
+        parts = draft.tied_blocks(name, how)
+    else:
+        parts = draft.blocks(name, draft.model.array(draft.sources[name]), how)
     inputs, out = [parts[0], layer.data, parts[1]], node.output[0]
     half = draft.made[parts[1]].data_type == TensorProto.FLOAT16
     rows = f"{out}_half" if half else out
     made = helper.make_node("GatherBlockQuantized", inputs, [rows], node.name)
     made.domain = MICROSOFT
-    given = {"bits": 4, "block_size": how.block, "gather_axis": 0, "quantize_axis": 1}
+    given = {"bits": how.bits, "block_size": how.block, "gather_axis": 0, "quantize_axis": 1}
     made.attribute.extend(helper.make_attribute(key, value) for key, value in given.items())
     draft.nodes.append(made)
     if half:

@@ -21,7 +21,7 @@ INT8_COMPUTE = 4
 
 def matmul(draft: Draft, node: NodeProto, layer: Layer, how: LayerPlan) -> None:
     """Write a MatMul: in QDQ form, as integers, or with its weight in blocks."""
-    if how.kernel == "blocks":
+    if how.kernel in ("blocks", "tied"):
         _block_matmul(draft, node, layer, how)
         return
     data, scale, zero = draft.activation(layer.data, how.activation)
@@ -43,10 +43,14 @@ def matmul(draft: Draft, node: NodeProto, layer: Layer, how: LayerPlan) -> None:
 
 def _block_matmul(draft: Draft, node: NodeProto, layer: Layer, how: LayerPlan) -> None:
     name = layer.weights[0]
-    array = draft.model.array(draft.sources[name])
-    rows = array if layer.transposed else np.ascontiguousarray(array.T)
-    outputs, inputs = rows.shape
-    parts = draft.blocks(name, rows, how, linear=True)
+    if how.kernel == "tied":
+        outputs, inputs = draft.sources[name].dims
+        parts = draft.tied_product(name, how)
+    else:
+        array = draft.model.array(draft.sources[name])
+        rows = array if layer.transposed else np.ascontiguousarray(array.T)
+        outputs, inputs = rows.shape
+        parts = draft.blocks(name, rows, how, linear=True)
     made = helper.make_node("MatMulNBits", [layer.data, *parts], node.output, node.name)
     made.domain = MICROSOFT
     given = {"K": inputs, "N": outputs, "bits": how.bits, "block_size": how.block}

@@ -48,3 +48,31 @@ def read_items(stored: Mapping[str, np.ndarray], feeds: int) -> list[list[Feed]]
     for row, item in enumerate(items):
         found[int(item)].append({name: columns[name][row] for name in names})
     return found
+
+
+def likelihoods(outputs: np.ndarray, right: np.ndarray, rows: int = 64) -> np.ndarray:
+    """Give the log probability of the right class and the likeliest class of each place.
+
+    Parameters
+    ----------
+    outputs : float (places, classes)
+    right : int64 (places,)
+        Negative where nobody asks: such a place is left out.
+    rows : int
+        Places at a time: bounds memory.
+
+    Returns
+    -------
+    float64 (places, 2)
+    """
+    at = np.flatnonzero(right >= 0)
+    found = np.zeros((len(at), 2))
+    for start in range(0, len(at), rows):
+        here = at[start : start + rows]
+        part = outputs[here].astype(np.float32, copy=False)
+        most = part.max(axis=-1, keepdims=True)
+        norm = np.log(np.exp(part - most).sum(axis=-1, dtype=np.float64))
+        own = part[np.arange(len(here)), right[here]].astype(np.float64) - most[:, 0]
+        found[start : start + rows, 0] = own - norm
+        found[start : start + rows, 1] = part.argmax(axis=-1)
+    return found

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from edgecompress.targets.agent.arrays import Feed, pack, read_items
+from edgecompress.targets.agent.arrays import Feed, likelihoods, pack, read_items
 from edgecompress.targets.agent.counting import count
 from edgecompress.targets.agent.loop import time_models, tokenizer
 from edgecompress.targets.agent.operators import profile_operators
@@ -30,12 +30,19 @@ from edgecompress.targets.agent.sessions import LoadedModel, cast, import_onnxru
 MODES = ("time", "answers", "cold", "operators", "instructions")
 
 
-def _answers(model: LoadedModel, items: list[list[Feed]], file: Path) -> None:
-    """Run every row alone and write all outputs, aside first and then renamed."""
+def _answers(
+    model: LoadedModel, items: list[list[Feed]], file: Path, right: list[list[np.ndarray]]
+) -> None:
+    """Run every row alone and write all outputs, aside first and then renamed.
+
+    `right` are the classes of each row where only their likelihoods are wanted, else empty.
+    """
     progress, columns = Progress(len(items)), list[list[np.ndarray]]()
     for done, rows in enumerate(items):
-        for row in rows:
+        for number, row in enumerate(rows):
             outputs = model(row)
+            if right:
+                outputs = [likelihoods(outputs[0][0], right[done][number][0])[None]]
             columns = columns or [[] for _ in outputs]
             for column, output in zip(columns, outputs, strict=True):
                 column.append(np.asarray(output))
@@ -150,7 +157,9 @@ def run_job(
     elif job["mode"] == "answers":
         for index, entry in enumerate(entries):
             model = open_model(entry, job, folder)
-            _answers(model, cast(items[index], model), folder / f"outputs-{index}.npz")
+            column = job.get("likelihoods")
+            right = [[row[column] for row in rows] for rows in items[index]] if column else []
+            _answers(model, cast(items[index], model), folder / f"outputs-{index}.npz", right)
     elif job["mode"] == "instructions":
         readings["instructions"] = count(entries, items, job, folder, open_model)
     elif job["mode"] == "operators":

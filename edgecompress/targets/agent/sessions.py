@@ -65,7 +65,8 @@ class OnnxSession:
             providers=["CPUExecutionProvider"],
             disabled_optimizers=list(settings.get("disabled_optimizers", ())) or None,
         )
-        self.dtypes = {found.name: _dtype(found.type) for found in self._session.get_inputs()}
+        given = (*self._session.get_inputs(), *self._session.get_overridable_initializers())
+        self.dtypes = {found.name: _dtype(found.type) for found in given}
         names = [found.name for found in self._session.get_outputs()]
         self._outputs = job.get("outputs") or names[:1]
 

@@ -1,0 +1,243 @@
+"""Language models from a checkpoint to a bundle that answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from commands import in_process
+from helpers import small_context
+from language_models import (
+    FAMILIES,
+    LONGEST,
+    TEXTS,
+    VOCABULARY,
+    Made,
+    make_language_model,
+    without_template,
+    write_language_model,
+)
+from serving import running
+
+import edgecompress
+from edgecompress.errors import DataError
+from edgecompress.generation.decoding import CachedDecoder
+from edgecompress.generation.states import unread
+from edgecompress.models.runner import open_onnx
+from edgecompress.stages.quantize.weights import Weights
+from edgecompress.targets.accuracy import answers
+from edgecompress.targets.local import Local
+from edgecompress.tasks import task
+from edgecompress.texts import text_example
+from edgecompress.training.teacher import import_teacher
+from edgecompress.values import Candidate, OnnxModel
+from edgecompress.words import printable
+
+ASKED = "na leo"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Made]:
+    return {
+        family: make_language_model(tmp_path_factory.mktemp(family), family, kernels=kernels)
+        for family, kernels in FAMILIES.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def bundles(made: dict[str, Made]) -> dict[str, Path]:
+    return {family: one.bundle for family, one in made.items()}
+
+
+def theirs(bundle: Path, asked: str, count: int) -> tuple[str, list[int]]:
+    """What transformers generates."""
+    import transformers
+
+    folder = bundle.parent / "checkpoint"
+    module = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    given = tokenizer(asked, return_tensors="pt")
+    found = module.generate(**given, max_new_tokens=count, do_sample=False, pad_token_id=0)
+    new = found[0, given["input_ids"].shape[1] :].tolist()
+    return tokenizer.decode(new, skip_special_tokens=True), [one for one in new if one != 1]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_likeliest_answers_are_those_of_transformers(bundles: dict[str, Path], family: str) -> None:
+    found = edgecompress.load(bundles[family]).answer({"text": ASKED, "max_new_tokens": 20})
+    text, tokens = theirs(bundles[family], ASKED, 20)
+    assert found.answer is not None and found.answer.details["tokens"].tolist() == tokens
+    assert found.said["answer"].rstrip("\ufffd") == text.rstrip("\ufffd")
+    assert found.said["tokens"] == len(tokens)
+
+
+def test_one_graph_reads_and_goes_on_and_gives_logits_for_the_last_tokens(
+    bundles: dict[str, Path],
+) -> None:
+    runner = open_onnx(OnnxModel(bundles["Llama"] / "model.onnx"))
+    names = [spec.name for spec in runner.specs]
+    assert names[:4] == ["input_ids", "attention_mask", "position_ids", "past_key_values.0.key"]
+    assert runner.specs[3].shape == ("batch_size", 2, "past_sequence_length", 16)
+    assert runner.outputs[:3] == ("logits", "present.0.key", "present.0.value")
+    assert [spec.name for spec in runner.optional] == ["num_logits_to_keep"]
+    decoder = CachedDecoder(runner)
+    ids = np.arange(5, 12)
+    feed = {"input_ids": ids[None], "attention_mask": np.ones((1, 7)), **decoder.states}
+    feed["position_ids"] = np.arange(7)[None]
+    found = {}
+    for kept in (0, 1, 3, 9):
+        found[kept] = runner({**feed, "num_logits_to_keep": np.array(kept)})["logits"][0]
+    del feed["num_logits_to_keep"]  # who knows nothing of it is given all
+    np.testing.assert_array_equal(runner(feed)["logits"][0], found[0])
+    for kept, given in found.items():
+        assert len(given) == min(kept or 7, 7)
+        np.testing.assert_allclose(given, found[0][-len(given) :], atol=1e-5)
+    for step in (ids[:3], ids[3:4], ids[4:]):
+        logits = decoder.step(step)
+    np.testing.assert_allclose(logits, found[0][-1], atol=1e-4)
+
+
+def test_perplexity_is_that_of_pytorch_and_of_a_target(made: dict[str, Made]) -> None:
+    import torch
+    import transformers
+
+    one = made["Qwen3"]
+    module = transformers.AutoModelForCausalLM.from_pretrained(one.checkpoint)
+    examples = tuple(text_example(text=text) for text in TEXTS)
+    kind, processor = task("text-generation"), _processor(one.teacher)
+    rows = kind.rows(examples, processor, ())
+    logs = count = 0.0
+    for row in rows:
+        ids = torch.from_numpy(row.feed["input_ids"])
+        with torch.no_grad():
+            given = module(ids[None]).logits[0].log_softmax(-1)
+        logs += float(given[:-1].gather(1, ids[1:, None]).sum())
+        count += len(ids) - 1
+    # Windows meet in one token, so that all tokens of a text but its first are judged.
+    whole = [len(ids) for ids in processor.encode_text(TEXTS)]
+    assert count == sum(whole) - len(TEXTS) and len(rows) > len(TEXTS)
+    for candidate in (one.teacher, one.exported):
+        scores = kind.score(answers(candidate, examples, Local()), examples, ())
+        found = {score.metric: score.value for score in scores if score.slice is None}
+        assert found["perplexity"] == pytest.approx(np.exp(-logs / count), rel=1e-4)
+        size = sum(len(text.encode()) for text in TEXTS)
+        assert found["bits_per_byte"] == pytest.approx(-logs / np.log(2) / size, rel=1e-4)
+
+
+def _processor(candidate: Candidate) -> Any:
+    from edgecompress.tasks import load_processor
+
+    return load_processor("text-generation", candidate.preprocessor)
+
+
+def test_chats_are_written_as_transformers_writes_them(bundles: dict[str, Path]) -> None:
+    import transformers
+
+    bundle = edgecompress.load(bundles["Qwen3"])
+    messages = [
+        {"role": "system", "content": "Be “brief”."},
+        {"role": "user", "content": "je\nna"},
+    ]
+    folder = bundles["Qwen3"].parent / "checkpoint"
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    asked = {"messages": messages[1:], "max_new_tokens": 5}
+    assert prompt == bundle._processor.chat(messages)
+    said = bundle.answer(asked)
+    short = tokenizer.apply_chat_template(messages[1:], tokenize=False, add_generation_prompt=True)
+    same = bundle.answer({"text": short, "max_new_tokens": 5})
+    assert said.said["answer"] == same.said["answer"]
+    assert said.said["messages"] == (messages[1],)
+
+
+def test_what_cannot_be_asked_is_said_in_a_sentence(
+    bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = edgecompress.load(bundles["Qwen3"])
+    chat = {"messages": [{"role": "user", "content": "je"}]}
+    with pytest.raises(DataError, match=f"and the model takes {LONGEST} together"):
+        bundle.answer("je na " * 40)
+    with pytest.raises(DataError, match="the prompt is empty"):
+        bundle.answer("")
+    with pytest.raises(DataError, match="top_p must be a number from 0 to 1"):
+        bundle.answer({"text": "je", "top_p": 2})
+    with pytest.raises(DataError, match='messages must be a list of objects with a "role"'):
+        bundle.answer({"messages": [{"role": "robot", "content": "je"}]})
+    monkeypatch.setitem(__import__("sys").modules, "jinja2", None)
+    with pytest.raises(DataError, match="chats need jinja2, which is not installed"):
+        bundle.answer(chat)
+    write_language_model(tmp_path / "checkpoint")
+    without_template(tmp_path / "checkpoint")
+    source = str(tmp_path / "checkpoint")
+    bare = import_teacher(source, "text-generation", None, tmp_path / "teacher")
+    with pytest.raises(DataError, match="has no chat template"):
+        _processor(bare).chat(chat["messages"])
+
+
+def test_answers_stream_stop_and_repeat_with_a_seed(bundles: dict[str, Path]) -> None:
+    bundle = edgecompress.load(bundles["GPT2"])
+    how = {"text": ASKED, "max_new_tokens": 24, "temperature": 1.0, "seed": 5}
+    pieces = list(bundle.pieces(how))
+    answer = bundle.answer(how).said["answer"]
+    assert "".join(pieces) == answer and len(pieces) > 3
+    assert bundle.answer({**how, "seed": 6}).said["answer"] != answer
+    sign = answer[len(answer) // 2]
+    stopped = bundle.answer({**how, "stop": sign}).said["answer"]
+    assert stopped == answer[: answer.index(sign)]
+
+
+def test_the_command_line_and_the_service_answer(bundles: dict[str, Path]) -> None:
+    folder = bundles["Llama"].parent
+    said = edgecompress.load(bundles["Llama"]).answer({"text": ASKED, "max_new_tokens": 9})
+    beside = ("--set", "max_new_tokens=9")
+    found = in_process("predict", "bundle", ASKED, "--json", *beside, cwd=folder)
+    assert json.loads(found.stdout) == said.to_json()
+    plain = in_process("predict", "bundle", ASKED, *beside, cwd=folder)
+    assert plain.stdout.strip() == printable(said.said["answer"]).strip()
+    wrong = in_process("predict", "bundle", ASKED, "--set", "temprature=1", cwd=folder)
+    assert wrong.returncode == 2 and "did you mean 'temperature'?" in wrong.stderr
+    with running(bundles["Llama"]) as server:
+        answer = server.predict(text=ASKED, max_new_tokens=9)
+        assert answer.json == said.to_json()
+        reply = server.predict(text=ASKED, max_new_tokens=9, stream=True)
+        assert reply.headers["content-type"].startswith("text/event-stream")
+        events = reply.body.decode().strip().split("\n\n")
+        *pieces, end = [json.loads(one.partition("data: ")[2]) for one in events]
+        assert events[-1].startswith("event: end")
+        assert "".join(one["piece"] for one in pieces) == said.said["answer"]
+        assert end == said.to_json()
+        refused = server.predict(text=ASKED, top_k=-1)
+        assert refused.status == 422 and "top_k must be" in refused.json["error"]
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_table_that_the_last_layer_is_tied_to_is_stored_once(
+    made: dict[str, Made], tmp_path: Path, bits: int
+) -> None:
+    source = made["Llama"].exported.model
+    assert isinstance(source, OnnxModel)
+    others = {node.name for node in onnx.load(source.path).graph.node if node.op_type == "MatMul"}
+    others -= {"/lm_head/MatMul"}
+    stage = Weights(embedding_bits=bits, exclude=tuple(sorted(others)))  # type: ignore[arg-type]
+    found = stage.apply(made["Llama"].exported, small_context(tmp_path))
+    assert isinstance(found.model, OnnxModel)
+    graph = onnx.load(found.model.path).graph
+    nodes = {node.op_type: node for node in graph.node}
+    table = nodes["GatherBlockQuantized"].input[0]
+    last = next(node for node in graph.node if node.name == "/lm_head/MatMul")
+    (turned,) = [node for node in graph.node if last.input[1] in node.output]
+    assert turned.op_type == "Reshape" and turned.input[0] == table
+    rows = {tensor.name: tensor.dims for tensor in graph.initializer}
+    assert list(rows[table]) == [len(VOCABULARY), 32 * bits // 8]
+    runner = open_onnx(found.model)
+    assert [spec.name for spec in runner.optional] == ["num_logits_to_keep"]
+    before = open_onnx(source)
+    ids = np.arange(3, 12)[None]
+    feed = unread(dict.fromkeys(("input_ids", "attention_mask", "position_ids"), ids),
+                  runner.specs)  # fmt: skip
+    exact, rounded = (each(feed)["logits"] for each in (before, runner))
+    assert np.corrcoef(exact.ravel(), rounded.ravel())[0, 1] > (0.95 if bits == 4 else 0.9995)
