@@ -38,6 +38,9 @@ MACHINES: tuple[Metric, ...] = (
     Metric("token_rate", "Tokens a second",
            "tokens that a language model gives one by one behind so many that it has read; slice "
            "`context:128`", "1/s", higher_is_better=True, needs="latency", bounded=False),
+    Metric("real_time_factor", "Real-time factor",
+           "the time of inferences over that of the sounds that they hear, without their spectrum: "
+           "below 1 is faster than people speak", "x", needs="latency"),
     Metric("throughput", "Throughput", "examples a second in the offline scenario; slice `batch:8`",
            "1/s", higher_is_better=True, needs="latency", bounded=False),
     Metric("speedup", "Speedup over onnx-fp32",

@@ -10,10 +10,12 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from edgecompress.context import Context
 from edgecompress.errors import StageError
+from edgecompress.onnx_files import onnx_model_files
 from edgecompress.values import Candidate, Json, Measurement, OnnxModel
 
 
@@ -48,13 +50,18 @@ def applied_by_part(
     Raises
     ------
     StageError
-        When it fails for a part, naming it.
+        When it fails for a part, naming it, or there is no such part as it asks for.
     """
+    asked = getattr(stage, "part", None)
+    check_part(asked, candidate)
     made: dict[str, OnnxModel] = {}
     decided: Json = {}
     measured: Json = {}
     before = (recorded or {}).get("parts", {})
     for name, one, inner in _each(candidate, context):
+        if asked not in (None, name):
+            made[name] = _copied(one, context.folder / "model" / name)
+            continue
         inner.folder.mkdir(parents=True)
         inner.scratch.mkdir(parents=True, exist_ok=True)
         with _naming(name):
@@ -71,6 +78,33 @@ def applied_by_part(
     return candidate.with_model(
         OnnxModel.of(made), measured={"parts": measured} if measured else None, parts=decided
     )
+
+
+def check_part(asked: str | None, candidate: Candidate) -> None:
+    """Refuse a part that a model does not have.
+
+    Raises
+    ------
+    StageError
+        Naming those that it has.
+    """
+    model = candidate.model
+    parts = [name for name, _ in model.parts] if isinstance(model, OnnxModel) else []
+    if asked is not None and asked not in parts:
+        known = ", ".join(parts) if parts else "it is one graph; leave `part` out"
+        raise StageError(f"the model has no part {asked!r} ({known})")
+
+
+def _copied(part: Candidate, place: Path) -> OnnxModel:
+    """Copy a part that stays as it is."""
+    model = part.model
+    if not isinstance(model, OnnxModel):
+        raise StageError("a part is an ONNX model")
+    for file in onnx_model_files(model.path):
+        target = place / file.relative_to(model.path.parent)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, target)
+    return replace(model, path=place / model.path.name)
 
 
 SLICE = "part:"

@@ -115,7 +115,9 @@ class Transform(Stage, ABC):
     ``lossless`` that it may also be applied to the fp32 reference (graph options); ``distributed``
     that under ``accelerate launch`` all processes apply it at once, because it trains by
     `training.fit` and decides nothing by chance or by measuring; ``keeps_ranges`` that activation
-    ranges which training has learned (`Candidate.ranges`) hold for its result, which carries them.
+    ranges which training has learned (`Candidate.ranges`) hold for its result, which carries them;
+    ``by_part`` that a model of several graphs is worked on part by part, those that the field
+    ``part`` names where there is one.
     """
 
     yields: ClassVar[Kind]
@@ -125,6 +127,7 @@ class Transform(Stage, ABC):
     lossless: ClassVar[bool] = False
     keeps_ranges: ClassVar[bool] = False
     distributed: ClassVar[bool] = False
+    by_part: ClassVar[bool] = True
 
     def reads_examples(self) -> bool:
         """Whether it reads examples as its fields stand: one that was given other data may not."""
@@ -183,7 +186,7 @@ class Transform(Stage, ABC):
             Whose last step holds all that was decided and found; the pipeline fills in its name,
             its parameters and its duration.
         """
-        if several(candidate):
+        if several(candidate) and self.by_part:
             return applied_by_part(self, candidate, context, recorded)
         decisions = self.decide(candidate, context) if recorded is None else Decisions(recorded)
         made = self.make(candidate, decisions, context)

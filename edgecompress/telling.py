@@ -7,9 +7,11 @@ nothing, or with decisions that are not as expected, is told by its parameters.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from edgecompress.data.calibration import few_examples
+from edgecompress.parts import by_part
 from edgecompress.report import words
 from edgecompress.stage import Transform, stage_class
 from edgecompress.values import Json, Step
@@ -28,10 +30,21 @@ def in_words(step: Step) -> str:
     """
     try:
         stage = stage_class(step.stage)
-        told = stage.tell(step) if issubclass(stage, Transform) else ""
+        told = _told(stage, step) if issubclass(stage, Transform) else ""
     except Exception:  # noqa: BLE001 - no such stage, or whatever another's class raises
         told = _teacher(step) if step.stage == "teacher" else ""
     return told or _by_parameters(step)
+
+
+def _told(stage: type[Transform], step: Step) -> str:
+    """Let a stage tell its step; of a model of several graphs part by part."""
+    parts = by_part(step.decisions)
+    if "" in parts:
+        return stage.tell(step)
+    told = {name: stage.tell(replace(step, decisions=found)) for name, found in parts.items()}
+    return " ".join(
+        f"{words.plain(name).capitalize()}: {text}" for name, text in told.items() if text
+    )
 
 
 def _teacher(step: Step) -> str:

@@ -14,6 +14,7 @@ from language_models import write_language_model
 from pictures import COLOURS, picture
 from question_models import write_question_model
 from sentence_models import write_sentence_model
+from speech_models import sound, write_speech_model
 from squares import COLOURS as SQUARES
 from squares import write_yolos
 from tones import TONES, tone, write_wav
@@ -22,6 +23,7 @@ TEXTS = ("Amina alienda Kano jiya", "je na leo " * 9)
 PAIR = {"text": TEXTS[0], "text_pair": "Juma na Bello leo"}
 SOUNDS = ("slow.wav", "usual.wav")
 PICTURES = ("wide.png", "tall.jpg")
+SPEECH = "speech.wav"
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,9 @@ def _texts(**further: str) -> tuple[dict[str, Any], ...]:
 
 KINDS = {
     "audio-classification": Kind(_ast, tuple({"audio": one} for one in SOUNDS), TONES),
+    "automatic-speech-recognition": Kind(
+        write_speech_model, ({"audio": SPEECH},), stages=("export", "quantize.dynamic", "join")
+    ),
     "feature-extraction": Kind(write_sentence_model, (*_texts(), PAIR)),
     "image-classification": Kind(_vit, tuple({"image": one} for one in PICTURES), COLOURS),
     "object-detection": Kind(write_yolos, tuple({"image": one} for one in PICTURES), SQUARES),
@@ -123,6 +128,7 @@ def write_inputs(folder: Path) -> Path:
         Image.fromarray(picture("red", random, height, width)).save(folder / name)
     for name, rate in zip(SOUNDS, (8000, 16000), strict=True):
         write_wav(folder / name, tone("low", random), rate)
+    write_wav(folder / SPEECH, sound(0, 1.7), 16000)
     return folder
 
 

@@ -35,10 +35,10 @@ def tone(label: str, random: np.random.Generator, seconds: float = SECONDS) -> n
 
 
 def write_wav(file: Path, samples: np.ndarray, rate: int = RATE) -> Path:
-    """Write one channel of 16 bits."""
+    """Write 16 bits; each column is a channel."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with wave.open(str(file), "wb") as stream:
-        stream.setnchannels(1)
+        stream.setnchannels(1 if samples.ndim == 1 else samples.shape[1])
         stream.setsampwidth(2)
         stream.setframerate(rate)
         stream.writeframes(np.round(np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())

@@ -11,6 +11,7 @@ from typing import Any
 from edgecompress.engine.learned_ranges import check_learned_ranges
 from edgecompress.errors import StageError
 from edgecompress.stage import Kind, Observer, Stage, Transform, stage_class, stage_modules
+from edgecompress.tasks import task
 from edgecompress.validation import validated
 from edgecompress.values import OnnxModel, TorchModel
 from edgecompress.words import meant
@@ -179,7 +180,7 @@ def check_order(
     """Check that each stage accepts what the one before yields, and has what it reads."""
     kinds = {TorchModel: "a PyTorch model", OnnxModel: "an ONNX model"}
     current = start
-    quantized = ""
+    quantized: dict[str | None, str] = {}
     for use in chain:
         if current not in use.stage.accepts:
             advice = "put export before it" if current is TorchModel else "put it before the export"
@@ -199,9 +200,14 @@ def check_order(
         if use.stage.needs_teacher and not given.teacher:
             raise source.error(f"{use.name} needs a teacher", use.path)
         if use.name.startswith("quantize."):
-            if quantized:
-                raise source.error(f"the model is already quantized by {quantized}", use.path)
-            quantized = "" if use.stage.leaves_quantizing() else use.name
+            part = getattr(use.stage, "part", None)
+            before = [
+                name for one, name in quantized.items() if part is None or one in (None, part)
+            ]
+            if before:
+                raise source.error(f"the model is already quantized by {before[-1]}", use.path)
+            if not use.stage.leaves_quantizing():
+                quantized[part] = use.name
         current = use.stage.yields
     check_learned_ranges(chain, source, complete=complete)
     if complete and current is not OnnxModel:
@@ -209,17 +215,36 @@ def check_order(
         raise source.error("this chain ends in PyTorch; end it with export or a quantization", last)
 
 
-def export_use() -> StageUse:
-    """Give the fp32 export: the stage `export` with its defaults."""
-    stage = stage_class("export")()
-    if not isinstance(stage, Transform):
-        raise StageError("export must be a transform")
-    return StageUse("export", stage, ())
+def check_joined(chain: Chain, source: YamlFile) -> None:
+    """Check that of a model that is exported in parts one graph is made."""
+    if all(use.stage.by_part for use in chain):
+        last = chain[-1].path if chain else ("stages",)
+        raise source.error(
+            "models of this task are exported as several graphs, and this chain leaves them apart; "
+            "end it with join",
+            last,
+        )
+
+
+def export_chain(kind: str | None) -> Chain:
+    """Give the fp32 export of a task's models: `export` with its defaults, and `join` for parts."""
+    names = ("export", *(("join",) if kind is not None and task(kind).in_parts else ()))
+    stages = [stage_class(name)() for name in names]
+    return tuple(
+        StageUse(name, stage, ())
+        for name, stage in zip(names, stages, strict=True)
+        if isinstance(stage, Transform)
+    )
 
 
 def lossless_part(chain: Chain) -> Chain:
-    """Give the stages of a chain that change no answer: the fp32 reference may have them too."""
-    return tuple(use for use in chain if use.stage.lossless and use.name != "export")
+    """Give the stages of a chain that change no answer: the fp32 reference may have them too.
+
+    The reference is one graph, so that of a model of parts those count that follow `join`.
+    """
+    joined = [place for place, use in enumerate(chain) if not use.stage.by_part]
+    after = chain[joined[-1] + 1 :] if joined else chain
+    return tuple(use for use in after if use.stage.lossless and use.name != "export")
 
 
 def chain_names(chains: Sequence[Chain]) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ from edgecompress.training.heads import (
     renamed,
     untrained,
 )
-from edgecompress.values import Candidate, Example, OnnxModel
+from edgecompress.values import Candidate, Example, OnnxModel, TorchModel
 from edgecompress.yamlfile import KeyPath
 
 AT_TOP = " at the top of the recipe"
@@ -95,6 +95,7 @@ def check_models(recipe: Recipe, labels: Sequence[str]) -> None:
     fields = recipe.fields
     spec, rules = fields.teacher, teacher_head(recipe)
     check_sections(recipe)
+    _check_kind(recipe, uses)
     _check_family(recipe, uses)
     if spec is not None and spec.model is not None:
         _check(recipe, spec, rules, labels, ("teacher", "model"))
@@ -162,6 +163,19 @@ def _check_family(recipe: Recipe, uses: Sequence[StageUse]) -> None:
         check_directory(folder / "model" if described else folder)
     except DataError as error:
         raise recipe.source.error(f"{cutting.name}: {error}", cutting.path) from None
+
+
+def _check_kind(recipe: Recipe, uses: Sequence[StageUse]) -> None:
+    """Refuse stages that change a model of a kind that can only be exported yet."""
+    if recipe.fields.task is None:
+        return
+    why = find_task(recipe.fields.task).unchanged
+    for use in uses if why else ():
+        if TorchModel in use.stage.accepts and use.name != "export":
+            raise recipe.source.error(f"{use.name}: {why}; leave it out", use.path)
+    spec = recipe.fields.teacher
+    if why and spec is not None and spec.finetune is not None:
+        raise recipe.source.error(f"finetune: {why}; leave it out", ("teacher", "finetune"))
 
 
 def _check_one(recipe: Recipe, spec: TeacherSpec, rules: HeadRules, labels: Sequence[str]) -> None:

@@ -119,6 +119,9 @@ def _onnx(model: FoundModel, data: FoundData) -> list[Any]:
 
 
 def _torch(model: FoundModel, examples: int) -> list[Any]:
+    own = find_task(str(model.task)).proposed
+    if own:
+        return [*own]
     dynamic = [{"quantize.dynamic": TABLES}]
     static: list[Any] = [{"quantize.static": STATIC}]
     smooth = [{"quantize.smooth": SMOOTH}, *static]

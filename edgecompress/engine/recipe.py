@@ -20,6 +20,7 @@ from edgecompress.engine.chains import (
     Given,
     StageUse,
     chain_names,
+    check_joined,
     check_order,
     expand,
     observers_of,
@@ -222,6 +223,8 @@ def build_recipe(source: YamlFile, *, complete: bool = True) -> Recipe:
     given = Given(data=fields.data is not None, teacher=fields.teacher is not None)
     for chain in chains:
         check_order(chain, start, given, source, complete=complete)
+        if complete and start is TorchModel and fields.task and task(fields.task).in_parts:
+            check_joined(chain, source)
     if fields.teacher and (fields.teacher.new or fields.teacher.finetune) and data is None:
         raise source.error("training the teacher needs data", ("data",))
     budget = tuple(_limit(key, spec, fields, source) for key, spec in fields.budget.items())

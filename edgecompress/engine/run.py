@@ -15,7 +15,7 @@ from pathlib import Path
 from edgecompress.bundle.manifest import portable
 from edgecompress.choose import choose
 from edgecompress.determinism import compute_threads
-from edgecompress.engine.chains import Chain, export_use, lossless_part
+from edgecompress.engine.chains import Chain, export_chain, lossless_part
 from edgecompress.engine.floor import measured_floor
 from edgecompress.engine.given_answers import given_answers
 from edgecompress.engine.given_models import check_parts
@@ -28,6 +28,7 @@ from edgecompress.engine.run_directory import prepare_output, slug, write_direct
 from edgecompress.engine.splits import read_splits
 from edgecompress.engine.stopping import Search
 from edgecompress.errors import DataError, StageError
+from edgecompress.parts import several
 from edgecompress.progress import Reporter, Silent
 from edgecompress.provenance import candidate_digest
 from edgecompress.results import Row, RunResult
@@ -167,7 +168,8 @@ def _run_pipeline(
         tell.end(shared.words)
     start = open_start(pipeline)
     if pipeline.teacher is not None:
-        pipeline.reference = pipeline.apply(export_use(), pipeline.teacher)
+        fp32 = pipeline.run_chain(export_chain(recipe.fields.task), pipeline.teacher)
+        pipeline.reference = fp32.candidate
     elif isinstance(start.model, OnnxModel):
         pipeline.reference = start
 
@@ -351,9 +353,10 @@ def _stage_effects(
         # A PyTorch model on the way is not deployed: its latency would only cost time.
         stage = candidate.steps[-1].stage if candidate.steps else "model"
         found = pipeline.observe(watch.size, candidate)
-        if isinstance(candidate.model, OnnxModel):
+        whole = not several(candidate)  # parts answer nothing before they are joined
+        if isinstance(candidate.model, OnnxModel) and whole:
             found += pipeline.observe(watch.profile, candidate, stage)
-        if pipeline.splits.validation:
+        if pipeline.splits.validation and whole:
             found += pipeline.observe(watch.evaluate, candidate, stage)
         entry: Json = {"stage": stage}
         entry["seconds"] = candidate.steps[-1].seconds if candidate.steps else 0.0

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgecompress.data import Split
-from edgecompress.engine.chains import export_use
+from edgecompress.engine.chains import export_chain
 from edgecompress.engine.floor import Standing, measured_floor
 from edgecompress.engine.opening import open_start
 from edgecompress.engine.pipeline import Pipeline
@@ -268,7 +268,8 @@ def profile_models(
                 other = _other(pipeline, recipe)
                 start = open_start(other)
                 if other.teacher is not None:
-                    other.reference = other.apply(export_use(), other.teacher)
+                    chain = export_chain(other.recipe.fields.task)
+                    other.reference = other.run_chain(chain, other.teacher).candidate
                 found.append(_profiled(other, start))
             except EdgeCompressError as error:
                 if len(recipes) == 1:

@@ -99,6 +99,8 @@ class Export(Transform):
         if not isinstance(candidate.model, TorchModel):
             raise StageError("export takes a PyTorch model")
         module = load_module(candidate.model)
+        if hasattr(module, "export_parts"):
+            return self._in_parts(module, candidate, context)
         model = OnnxModel(context.folder / "model" / "model.onnx")
         kernels = bool(decisions.record.get("kernels"))
         if decisions.made is None:
@@ -145,6 +147,35 @@ class Export(Transform):
         with as_kernels(form) if kernels else contextlib.nullcontext():
             export_graph(form, candidate.task, path, exporter, self.opset, traced)
         return exporter
+
+    def _in_parts(self, module: Any, candidate: Candidate, context: Context) -> Candidate:
+        """Write each part that a model says it has, and compare each with PyTorch."""
+        from edgecompress.models.parity import difference
+        from edgecompress.quantization.graphs.exporting import export_graph
+        from edgecompress.surgery.dynamo_export import Traced
+
+        made: dict[str, OnnxModel] = {}
+        gaps: dict[str, float] = {}
+        parts = module.export_parts()
+        for number, (name, (part, given)) in enumerate(parts.items()):
+            context.progress(number, len(parts), f"tracing the {name}")
+            traced = Traced(**given)
+            model = OnnxModel(context.folder / "model" / name / "model.onnx")
+            export_graph(part.eval(), None, model.path, "dynamo", self.opset, traced)
+            gaps[name] = difference(part, traced, model)
+            if gaps[name] > self.tolerance:
+                raise StageError(
+                    f"the exported {name} differs from PyTorch by {gaps[name]:.3g}, more than the "
+                    f"tolerance {self.tolerance:g}"
+                )
+            made[name] = model
+        parity = {"max_abs_difference": max(gaps.values()), "tolerance": self.tolerance}
+        return candidate.with_model(
+            OnnxModel.of(made),
+            exporter="dynamo",
+            opset=self.opset,
+            parity={**parity, "parts": gaps},
+        )
 
     def _rows_to_trace(self, module: Any, candidate: Candidate, context: Context) -> Traced:
         """Give rows of the data, which show what a model of any kind is given."""

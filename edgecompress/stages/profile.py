@@ -244,6 +244,7 @@ class _Measuring:
         timed = self._time(self.clock)
         found = list(timed.latencies(self.own))
         found += [each] if (each := timed.end_to_end(self.own)) else []
+        found += [each] if (each := timed.real_time_factor(self.own)) else []
         found += [timed.speedup(0, self.own, self._reference_name)] if self.own else []
         found += [each] if (each := timed.temperature()) else []
         return [*found, timed.overhead(self.own + 1)]

@@ -214,7 +214,8 @@ def model_class(config: Any, directory: Path) -> Any:
     # Tasks import them by their names: stages of ONNX files do not hang on them, these do.
     import edgecompress.modules.answer_spans
     import edgecompress.modules.keyword_networks
-    import edgecompress.modules.sentence_encoder  # noqa: F401
+    import edgecompress.modules.sentence_encoder
+    import edgecompress.modules.transcriber  # noqa: F401
 
     name = next(iter(config.architectures or ()), "")
     brought = {model.__name__: model for one in task_names() for model in task(one).models()}

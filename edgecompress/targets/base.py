@@ -34,10 +34,13 @@ class Feeds:
         ``input_ids`` int64 (1, length).
     items : ndarray of int64, shape (rows,)
         The example that each row belongs to, from 0, rising.
+    seconds : tuple of float
+        How long the sound of each example is, where it is one (`Task.seconds`); else empty.
     """
 
     arrays: dict[str, tuple[np.ndarray, ...]]
     items: np.ndarray
+    seconds: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,7 +188,9 @@ def timing_feeds(
             names = tuple(spec.name for spec in signature(candidate.model))
         key = (candidate.preprocessor, names)
         if key not in found:
-            found[key] = encoded_feeds(candidate, chosen)[0]
+            seconds = tuple(kind.seconds(example) for example in chosen)
+            made = encoded_feeds(candidate, chosen)[0]
+            found[key] = replace(made, seconds=seconds if all(seconds) else ())
         keys.append(key)
     # An example without a single piece for one tokenizer has no row there: leave it out for all.
     common = set(range(len(chosen))).intersection(
@@ -216,4 +218,5 @@ def keep(feeds: Feeds, kept: Sequence[int]) -> Feeds:
     return Feeds(
         {name: tuple(column[row] for row in rows) for name, column in feeds.arrays.items()},
         np.array([number[int(feeds.items[row])] for row in rows], dtype=np.int64),
+        tuple(feeds.seconds[item] for item in kept) if feeds.seconds else (),
     )

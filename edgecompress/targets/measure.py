@@ -31,7 +31,8 @@ AT_ONCE = ("drift", "other load")
 class Timing:
     """Readings of one interleaved loop with the conditions that they were taken under.
 
-    `slice` tells a variant of the settings from the main one, such as ``threads:4``.
+    `slice` tells a variant of the settings from the main one, such as ``threads:4``; `seconds` how
+    long the sound of each input is, where it is one.
     """
 
     readings: Readings
@@ -39,6 +40,7 @@ class Timing:
     target: str
     rules: Rules = RULES
     slice: str | None = None
+    seconds: tuple[float, ...] = ()
 
     def latencies(self, index: int) -> tuple[Measurement, ...]:
         """Give p50, p90 and p99 of model `index`, without tokenization."""
@@ -59,6 +61,18 @@ class Timing:
         series = self.readings.series[index]
         both = timing.Series(series.ns + tokenize.ns, series.items)
         return self._p50(both, "end_to_end_p50")
+
+    def real_time_factor(self, index: int) -> Measurement | None:
+        """Give the time of model `index` over that of the sounds it hears; None without any."""
+        if not self.seconds:
+            return None
+        series = self.readings.series[index]
+        each = [
+            float(np.median(series.ns[series.items == item])) for item in np.unique(series.items)
+        ]
+        heard = sum(self.seconds[item] for item in np.unique(series.items))
+        found = self._p50(series, "real_time_factor")
+        return replace(found, value=sum(each) / 1e9 / heard, unit="x", interval=None)
 
     def overhead(self, index: int) -> Measurement:
         """Give p50 of the null model `index`: what the harness itself costs."""
@@ -188,7 +202,7 @@ def time_candidates(
         readings = ask(target, job, progress)
         conditions = _conditions(clock, feeds[0], readings, source)
         conditions["attempt"] = attempt
-        timed = Timing(readings, conditions, target.name, rules, slice)
+        timed = Timing(readings, conditions, target.name, rules, slice, feeds[0].seconds)
         if attempt >= attempts or not timed.spoiled():
             return timed
 

@@ -166,6 +166,10 @@ class Task(Taught, ABC):
         """Give what is timed of an example: one question as a device is asked it."""
         return example
 
+    def seconds(self, example: Example) -> float:  # noqa: ARG002
+        """Give how long what an example holds lasts, where time goes by in it (a sound)."""
+        return 0.0
+
     def finished(self, inputs: Mapping[str, Any], target: Any, told: bool) -> tuple[Any, Any]:  # noqa: ARG002
         """Hold the values of a record against each other; `told`: the data has right answers."""
         return inputs, target

@@ -51,6 +51,13 @@ class Taught:
     """Files by which a folder shows that its model answers it, whatever its class is called."""
     untaught: ClassVar[str] = ""
     """Why the right answers of the data teach a model nothing, where that is so."""
+    unchanged: ClassVar[str] = ""
+    """Why no stage can change or train its models in PyTorch yet, where that is so."""
+    in_parts: ClassVar[bool] = False
+    """Whether its models are exported as several graphs, of which `join` makes one that answers."""
+    proposed: ClassVar[tuple[Any, ...]] = ()
+    """Chains of stages that are tried of its models where no recipe names any; empty: those that
+    suit most."""
     architectures: ClassVar[tuple[str, ...]] = ()
     """Endings of the names of classes whose heads answer it, where `auto_class` does not say it."""
     head_tensors: ClassVar[tuple[str, ...]] = ()
@@ -87,6 +94,10 @@ class Taught:
         `opened` opens the graph, so that it can be asked what it gives.
         """
         return graph
+
+    def complete(self, config: Any, source: Path) -> None:  # noqa: ARG002
+        """Put into a checkpoint's configuration what its model needs of the files beside it."""
+        return
 
     def models(self) -> tuple[type, ...]:
         """Give classes that answer it and that transformers lacks, each with its configuration's.

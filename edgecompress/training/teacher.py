@@ -86,6 +86,7 @@ def import_teacher(
         return _from_candidate(Candidate.load(source), task, labels, folder, seed, rules)
     described = check_folder(source)
     config = _config(source)
+    find_task(task).complete(config, source)
     weights = find_weights(source, trust)
     kind = processor_class(find_task(task).processor)
     tokenizer = read_tokenizer(source) if issubclass(kind, TextProcessor) else None

@@ -55,7 +55,9 @@ def export_graph(
     aside = target.with_name(f"traced-{target.name}")
     export_module(module, traced or traced_encoder(module, task), aside, opset)
     model = read_model(aside)
-    if any(map(is_state, traced.names if traced else ())):
+    states = [*filter(is_state, traced.names if traced else ())]
+    # The decoder of an encoder gives the last logits alone already.
+    if states and not any(".encoder." in name for name in states):
         keep_last_logits(model)
     prepare_for_fusion(model)
     write_model(model, target)

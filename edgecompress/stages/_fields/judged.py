@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
 from edgecompress.quantization.prove.judging import MOST_SAMPLES, Judge, judging_samples
 from edgecompress.stage import Context, Decisions, Transform
 from edgecompress.values import Candidate
@@ -21,6 +23,8 @@ class Judged(Transform):
 
     force: bool = False
     """Keep the result although its answers are no longer those of the fp32 model."""
+    part: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Of a model of several graphs the one that it works on, such as `encoder`; left out, all."""
 
     def choose(self, candidate: Candidate, context: Context) -> Decisions:
         """Decide what is to be written; nothing where the fields say it all."""

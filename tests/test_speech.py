@@ -1,0 +1,319 @@
+"""Models that write down what is said: exported in parts, quantized by part, joined, asked."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+import transformers
+from commands import in_process
+from helpers import small_context
+from safetensors.numpy import save_file
+from speech_models import END, RATE, SPECIAL, START, sound, write_speech_files, write_speech_model
+from tones import write_wav
+
+import edgecompress
+from edgecompress.errors import DataError, StageError
+from edgecompress.models.session import open_session
+from edgecompress.processors import processor_class
+from edgecompress.processors.sounds import Waveform
+from edgecompress.stage import check_stage, stage_class
+from edgecompress.tasks import rows_of, task
+from edgecompress.tasks._transcripts import edits, normalized
+from edgecompress.training.teacher import import_teacher
+from edgecompress.values import Candidate, Example, OnnxModel
+
+NAME = "automatic-speech-recognition"
+EXAMPLES = tuple(
+    Example({"audio": Waveform(sound(seed), RATE)}, "ba be", "some", str(seed)) for seed in range(6)
+)
+
+
+def opened(folder: Path) -> tuple[Candidate, Any]:
+    place = write_speech_model(folder / "hf")
+    made = import_teacher(str(place), NAME, None, folder / "teacher")
+    return made, replace(small_context(folder / "c"), train=EXAMPLES, validation=EXAMPLES)
+
+
+def applied(candidate: Candidate, context: Any, *stages: tuple[str, dict[str, Any]]) -> Candidate:
+    for number, (name, fields) in enumerate(stages):
+        folder, scratch = (context.folder / f"{name}{number}{one}" for one in ("", "-scratch"))
+        for one in (folder, scratch):
+            one.mkdir(parents=True)
+        inner = replace(context, folder=folder, scratch=scratch)
+        candidate = stage_class(name)(**fields).apply(candidate, inner)
+    return candidate
+
+
+def tokens_of(candidate: Candidate) -> list[list[int]]:
+    """Ask ONNX Runtime about each example, and leave out what follows the end."""
+    assert isinstance(candidate.model, OnnxModel)
+    session = open_session(candidate.model)
+    made = []
+    for row in rows_of(candidate, EXAMPLES):
+        (found,) = session.run(None, {"input_features": row.feed["input_features"][None]})
+        made.append(found[0, :, 0].astype(int).tolist())
+    return made
+
+
+def theirs(folder: Path, candidate: Candidate) -> list[list[int]]:
+    """Give what transformers' own `generate` writes."""
+    module = transformers.WhisperForConditionalGeneration.from_pretrained(folder / "hf").eval()
+    rows = rows_of(candidate, EXAMPLES)
+    features = torch.from_numpy(np.stack([row.feed["input_features"] for row in rows]))
+    return [module.generate(one[None])[0].tolist() for one in features]
+
+
+def words(tokens: list[int], *, behind: int = 0) -> list[int]:
+    kept = tokens[behind:]
+    return [one for one in (kept[: kept.index(END)] if END in kept else kept) if one < END]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Candidate, Any, Candidate]:
+    """A model, its context, and its parts."""
+    folder = tmp_path_factory.mktemp("speech")
+    teacher, context = opened(folder)
+    return folder, teacher, context, applied(teacher, context, ("export", {}))
+
+
+@pytest.fixture(scope="module")
+def joined(exported: Any) -> tuple[Path, Candidate, Any, Candidate]:
+    """The same, and the graph of all parts."""
+    folder, teacher, context, parts = exported
+    inner = replace(context, folder=folder / "joined")
+    return folder, teacher, context, applied(parts, inner, ("join", {}))
+
+
+def test_a_graph_writes_what_transformers_writes(joined: Any) -> None:
+    folder, _, _, made = joined
+    ours, right = tokens_of(made), theirs(folder, made)
+    assert [words(one) for one in ours] == [words(one) for one in right]
+    assert len({tuple(words(one)) for one in ours}) > 2
+    assert all(words(one) and not {0, 3, 4} & {words(one)[0]} for one in ours)
+
+
+def test_a_model_of_several_languages_finds_the_language(exported: Any, tmp_path: Path) -> None:
+    _, _, context, parts = exported
+    write_speech_model(tmp_path / "hf", languages=True)  # with the same weights
+    speech = processor_class("speech")
+    speech.copy_files(tmp_path / "hf", tmp_path / "preprocessor")
+    task(NAME).take_files(tmp_path / "hf", tmp_path / "preprocessor")
+    parts = replace(parts, preprocessor=tmp_path / "preprocessor")
+    made = applied(parts, replace(context, folder=tmp_path), ("join", {}))
+    ours = tokens_of(made)
+    assert [words(one, behind=3) for one in ours] == [words(one) for one in theirs(tmp_path, made)]
+    assert {SPECIAL[one[0] - END] for one in ours} <= {"<|en|>", "<|sw|>"}
+
+
+def test_pytorch_answers_as_the_graph_does(joined: Any) -> None:
+    from edgecompress.targets.accuracy import answers
+    from edgecompress.targets.local import Local
+
+    _, teacher, _, made = joined
+    first, second = (answers(one, EXAMPLES, Local()) for one in (teacher, made))
+    assert first.labels == second.labels
+    np.testing.assert_allclose(
+        np.concatenate(first.confidence), np.concatenate(second.confidence), rtol=1e-4
+    )
+
+
+def test_the_tied_table_is_stored_once_and_each_part_is_quantized_by_its_own_scheme(
+    exported: Any, tmp_path: Path
+) -> None:
+    _, _, context, plain = exported
+    context = replace(context, folder=tmp_path / "made")
+    parts = applied(
+        plain, context,
+        ("quantize.dynamic", {"part": "encoder", "force": True}),
+        ("quantize.weights", {"part": "decoder", "linear_bits": 8, "force": True}),
+    )  # fmt: skip
+    assert isinstance(parts.model, OnnxModel)
+    kinds = {
+        name: {node.op_type for node in onnx.load(part.path).graph.node}
+        for name, part in parts.model.graphs.items()
+    }
+    assert "MatMulInteger" in kinds["encoder"] and "MatMulNBits" not in kinds["encoder"]
+    assert "MatMulNBits" in kinds["decoder"] and "MatMulInteger" not in kinds["decoder"]
+    told = [list(step.decisions["parts"]) for step in parts.steps[-2:]]
+    assert told == [["encoder"], ["decoder"]]
+    inner = replace(context, folder=tmp_path / "j", scratch=tmp_path / "s")
+    for one in (inner.folder, inner.scratch):
+        one.mkdir()
+    made = check_stage(stage_class("join")(), parts, inner)
+    assert all(map(words, tokens_of(made)))
+    graph = onnx.load(plain.model.graphs["decoder"].path).graph
+    tables = [one for one in graph.initializer if sorted(one.dims) == [16, END + len(SPECIAL)]]
+    assert len(tables) == 1
+
+
+def test_what_cannot_be_joined_is_said(exported: Any, joined: Any, tmp_path: Path) -> None:
+    _, _, context, made = joined
+    context = replace(context, folder=tmp_path)
+    with pytest.raises(StageError, match="this is one graph"):
+        applied(made, context, ("join", {}))
+    parts = exported[-1]
+    with pytest.raises(StageError, match="no part 'middle'"):
+        applied(parts, replace(context, folder=tmp_path / "q"),
+                ("quantize.dynamic", {"part": "middle"}))  # fmt: skip
+    with pytest.raises(StageError, match=r"generation_config\.json"):
+        applied(replace(parts, preprocessor=None), replace(context, folder=tmp_path / "r"),
+                ("join", {}))  # fmt: skip
+
+
+def test_a_long_sound_is_cut_where_it_is_quiet_and_silence_has_no_words(joined: Any) -> None:
+    _, _, _, made = joined
+    quiet = np.zeros(round(0.3 * RATE), np.float32)
+    long = np.concatenate((sound(1, 0.8), quiet, sound(2, 0.8), quiet, np.zeros(RATE, np.float32)))
+    example = Example({"audio": Waveform(long, RATE)})
+    rows = rows_of(made, [example])
+    found = rows.processor.windows(example.inputs["audio"])
+    assert len(rows) == 2 and 0.8 <= found[0][1] / RATE <= 1.0
+    alone = rows_of(made, [Example({"audio": Waveform(long[found[0][0] : found[0][1]], RATE)})])
+    np.testing.assert_array_equal(
+        rows.rows[0].feed["input_features"], alone.rows[0].feed["input_features"]
+    )
+    silent = rows_of(made, [Example({"audio": Waveform(np.zeros(3 * RATE, np.float32), RATE)})])
+    assert not len(silent)
+    assert task(NAME).decode([], silent).labels == (("",),)
+
+
+@pytest.mark.parametrize(
+    ("said", "right", "wrong"),
+    [
+        ("", "", 0), ("", "a b", 2), ("a b c", "", 3), ("a b c", "a b c", 0),
+        ("a c", "a b c", 1), ("a x y c", "a b c", 2), ("b c d", "a b c d e", 2),
+        ("k i t t e n", "s i t t i n g", 3),
+    ],
+)  # fmt: skip
+def test_errors_are_counted(said: str, right: str, wrong: int) -> None:
+    assert edits(said.split(), right.split()) == wrong
+
+
+def test_transcripts_are_compared_without_marks() -> None:
+    assert normalized("  Mr. O’Brien — [laughs] «isn't» well-known, 20!") == (
+        "mister o'brien isn't well known 20"
+    )
+    assert normalized("Ọjọ́ 3.") == normalized("ọjọ́ 3")
+
+
+RECIPE = """
+name: speech
+task: automatic-speech-recognition
+teacher: {model: hf}
+data:
+  {format: csv, root: ., train: train.csv, validation: dev.csv, test: test.csv, seen_test: accept}
+stages: [export, quantize.dynamic: {part: encoder, force: true}, join]
+profile:
+  {min_duration_ms: 100, warmup_ms: 0, max_warmup_ms: 50, min_count: 5, cold_starts: 0,
+   attempts: 1}
+minimize: size
+"""
+
+
+@pytest.fixture(scope="module")
+def ran(joined: Any) -> Path:
+    """The folder where a recipe was run, on right answers that are PyTorch's own."""
+    folder, teacher, _, _ = joined
+    from edgecompress.targets.accuracy import answers
+    from edgecompress.targets.local import Local
+
+    said = answers(teacher, EXAMPLES, Local())
+    lines = ["audio,text"]
+    for number, (one, (text,)) in enumerate(zip(EXAMPLES, said.labels, strict=True)):
+        write_wav(folder / f"{number}.wav", one.inputs["audio"].samples, RATE)
+        lines.append(f"{number}.wav,{text}")
+    for name in ("train", "dev", "test"):
+        (folder / f"{name}.csv").write_text("\n".join(lines) + "\n")
+    (folder / "recipe.yaml").write_text(RECIPE)
+    done = in_process("run", "recipe.yaml", "-o", "out", "--store", "store", cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_a_recipe_ends_with_a_bundle_that_answers(ran: Path) -> None:
+    result = json.loads((ran / "out" / "results.json").read_text())
+    rows = {row["name"]: row for row in result["rows"]}
+    assert {"onnx-fp32", "never a word"} <= set(rows)
+    scored = {
+        name: {one["metric"]: one["value"] for one in row["measurements"] if not one["slice"]}
+        for name, row in rows.items()
+    }
+    assert scored["never a word"]["wer"] == 1
+    assert scored["onnx-fp32"]["real_time_factor"] > 0
+    assert scored["onnx-fp32"]["wer"] <= 0.1 and scored["onnx-fp32"]["latency_p50"] > 0
+    said = in_process("predict", ran / "out" / "bundle", ran / "0.wav")
+    assert said.returncode == 0 and said.stdout.strip()
+    whole = edgecompress.load(ran / "out" / "bundle").answer(ran / "0.wav")
+    assert whole.text == said.stdout.strip() and 0 < whole.to_json()["score"] <= 1
+
+
+def test_sounds_of_any_form_are_heard_and_broken_ones_refused(ran: Path, tmp_path: Path) -> None:
+    bundle = edgecompress.load(ran / "out" / "bundle")
+    plain = sound(3, 0.9, 48000)
+    file = write_wav(tmp_path / "stereo.wav", np.stack((plain, plain), axis=1), 48000)
+    assert bundle.answer(file).text
+    assert bundle.answer(Waveform(sound(4, 0.05), RATE)).text is not None
+    assert bundle.answer(Waveform(np.zeros(RATE, np.float32), RATE)).text == ""
+    (tmp_path / "broken.wav").write_bytes(b"RIFF0000WAVE")
+    (tmp_path / "empty.wav").write_bytes(b"")
+    for name in ("broken.wav", "empty.wav", "none.wav"):
+        done = in_process("predict", ran / "out" / "bundle", tmp_path / name)
+        assert done.returncode == 2 or done.returncode == 1
+        assert name in done.stderr and "Traceback" not in done.stderr
+    with pytest.raises(DataError, match="it takes sounds"):
+        bundle.answer({"text": "words"})
+
+
+def test_what_a_checkpoint_lacks_is_said(tmp_path: Path) -> None:
+    write_speech_model(tmp_path / "hf")
+    (tmp_path / "hf" / "tokenizer.json").rename(tmp_path / "tokenizer.json")
+    with pytest.raises(DataError, match=r"tokenizer\.json is missing"):
+        import_teacher(str(tmp_path / "hf"), NAME, None, tmp_path / "one")
+    (tmp_path / "tokenizer.json").rename(tmp_path / "hf" / "tokenizer.json")
+    file = tmp_path / "hf" / "generation_config.json"
+    asked = json.loads(file.read_text())
+    for change, said in (
+        ({"eos_token_id": "none"}, "eos_token_id"),
+        ({"suppress_tokens": "x"}, "suppress_tokens"),
+        ({"is_multilingual": True, "lang_to_id": {"<|en|>": 1}, "language": "xx"}, "'xx'"),
+    ):
+        file.write_text(json.dumps(asked | change))
+        with pytest.raises(DataError, match=said):
+            import_teacher(str(tmp_path / "hf"), NAME, None, tmp_path / "two")
+    assert START > END
+
+
+@pytest.mark.parametrize(
+    ("stages", "said"),
+    [
+        ("[distil: {epochs: 1}, export, join]", "distil: encoders with a decoder cannot be cut"),
+        ("[prune.magnitude: {sparsity: 0.5}, export, join]", "cannot be cut, trained or distilled"),
+        ("[quantize.inc_dynamic, join]", "quantize.inc_dynamic: encoders with a decoder"),
+        ("[export, quantize.dynamic]", "end it with join"),
+        (
+            "[export, quantize.dynamic, quantize.weights: {part: decoder}, join]",
+            "already quantized",
+        ),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_work_starts(
+    stages: str, said: str, tmp_path: Path
+) -> None:
+    write_speech_files(tmp_path / "hf")
+    config = {"model_type": "whisper", "architectures": ["WhisperForConditionalGeneration"]}
+    (tmp_path / "hf" / "config.json").write_text(json.dumps(config))
+    save_file({"model.x": np.zeros(1, np.float32)}, tmp_path / "hf" / "model.safetensors")
+    write_wav(tmp_path / "a.wav", sound(0), RATE)
+    for name in ("train", "dev", "test"):
+        (tmp_path / f"{name}.csv").write_text("audio,text\na.wav,ba be\n")
+    whole = RECIPE.replace("[export, quantize.dynamic: {part: encoder, force: true}, join]", stages)
+    (tmp_path / "recipe.yaml").write_text(whole)
+    done = in_process("check", "recipe.yaml", cwd=tmp_path)
+    assert done.returncode == 2 and said in done.stderr, done.stderr
