@@ -19,6 +19,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict
@@ -140,6 +141,21 @@ class Transform(Stage, ABC):
     def leaves_quantizing(self) -> bool:
         """Whether another stage of ``quantize.`` may follow, because layers are still in fp32."""
         return False
+
+    @classmethod
+    def check_model(cls, folder: Path) -> None:
+        """Refuse, by its files alone and before any work starts, a model that it cannot work on.
+
+        Parameters
+        ----------
+        folder : Path
+            A checkpoint: config.json and weights.
+
+        Raises
+        ------
+        DataError
+            Saying why.
+        """
 
     def decide(self, candidate: Candidate, context: Context) -> Decisions:  # noqa: ARG002
         """Find out what `make` is to do, by measuring or searching; nothing where all is given.

@@ -151,18 +151,22 @@ def _check(
 
 
 def _check_family(recipe: Recipe, uses: Sequence[StageUse]) -> None:
-    """Refuse stages that cut a model whose parts no family describes."""
+    """Refuse stages that cut a model which they cannot cut: no family describes its parts, say."""
     spec = recipe.fields.teacher
     model = recipe.fields.model or (spec.model if spec else None)
-    cutting = next((use for use in uses if use.stage.needs_family), None)
-    if model is None or cutting is None:
+    if model is None:
         return
-    folder = at_hand(model)  # of the hub and not fetched yet: looked at when it is
-    described = (folder / "candidate.json").is_file()
-    try:
-        check_directory(folder / "model" if described else folder)
-    except DataError as error:
-        raise recipe.source.error(f"{cutting.name}: {error}", cutting.path) from None
+    place = at_hand(model)  # of the hub and not fetched yet: looked at when it is
+    folder = place / "model" if (place / "candidate.json").is_file() else place
+    if not (folder / "config.json").is_file():
+        return
+    for use in uses:
+        try:
+            if use.stage.needs_family:
+                check_directory(folder)
+            use.stage.check_model(folder)
+        except DataError as error:
+            raise recipe.source.error(f"{use.name}: {error}", use.path) from None
 
 
 def _check_kind(recipe: Recipe, uses: Sequence[StageUse]) -> None:

@@ -10,7 +10,11 @@ and no matrices that are products of two. What surgery made of them stands in ``
 the number of rows of an embedding whose pieces share them (`surgery.sharing`). ``hidden`` is
 there where channels of the hidden states were removed: how many are left. ``layers`` is
 there where what a layer computes depends on the number that it was made with: these numbers. Format
-1 lacks both, and is still read.
+1 lacks both, and is still read. Where channels of convolutions were removed (`surgery.channels`) it
+holds the shapes of all tensors that the configuration would make larger, and nothing else::
+
+    {"format": 3, "shapes": {"resnet.embedder.embedder.convolution.weight": [40, 3, 7, 7]}}
+
 Loading builds the module without initialising weights, resizes its layers and then reads the
 safetensors file strictly: one tensor too few, too many or of another shape is an error.
 """
@@ -27,6 +31,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from edgecompress.errors import DataError, StageError
+from edgecompress.surgery.channels.cutting import changed_shapes, set_shapes
 from edgecompress.surgery.families import Family, blocks, find_family
 from edgecompress.surgery.hidden import hidden_size, keep_hidden
 from edgecompress.surgery.layers import keep_layers
@@ -37,8 +42,8 @@ from edgecompress.surgery.tying import metadata, read_tied, shared_names, tie
 from edgecompress.tasks import task, task_names
 from edgecompress.values import Json, Model, OnnxModel, TorchModel
 
-FORMAT = 2
-"""Of surgery.json, as it is written; older ones are read."""
+FORMAT, WITH_SHAPES = 2, 3
+"""Of surgery.json, as it is written without and with shapes; older ones are read."""
 
 
 def load_module(model: Model, attention: str = "eager") -> Any:
@@ -113,7 +118,7 @@ def save_module(module: Any, directory: Path) -> TorchModel:
     count = len(family.run_layers(module)) if family else None
     config = with_layers(module.config, count)
     config.architectures = [type(module).__name__]
-    document = _surgery(module, config, family) if family else {}
+    document = _surgery(module, config, family) if family else _shapes(module)
     # Contiguous, because a slice of a larger matrix would be written with all of its storage.
     tied = shared_names(module)
     tensors = {
@@ -157,6 +162,13 @@ def _surgery(module: Any, config: Any, family: Family) -> Json:
         **({"hidden": hidden} if narrow else {}),
         **({"layers": numbers} if numbers else {}),
     }
+
+
+def _shapes(module: Any) -> Json:
+    """Give the shapes that the configuration does not say, empty for nothing."""
+    usual = empty_module(type(module), type(module.config).from_dict(module.config.to_dict()))
+    found = changed_shapes(module, usual)
+    return {"format": WITH_SHAPES, "shapes": found} if found else {}
 
 
 def read_config(directory: Path) -> Any:
@@ -278,9 +290,9 @@ def _read_surgery(file: Path) -> Json:
             raise ValueError("layers must be ascending")
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise DataError(f"damaged surgery record ({error})", file=file) from None
-    if written > FORMAT:
+    if written > WITH_SHAPES:
         raise DataError(
-            f"format {written} is newer than this edgecompress reads ({FORMAT}); update it",
+            f"format {written} is newer than this edgecompress reads ({WITH_SHAPES}); update it",
             file=file,
         )
     found: Json = document
@@ -291,6 +303,9 @@ def _apply_surgery(module: Any, document: Json, file: Path) -> None:
     if not document:
         return
     try:
+        if "shapes" in document:
+            set_shapes(module, document["shapes"])
+            return
         if "layers" in document:
             keep_layers(module, document["layers"])
         if "hidden" in document:

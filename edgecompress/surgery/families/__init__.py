@@ -33,6 +33,7 @@ __all__ = [
     "Family",
     "blocks",
     "check_directory",
+    "described_in",
     "family_named",
     "family_names",
     "family_of",
@@ -80,7 +81,8 @@ def family_named(model_type: str) -> Family:
         f"models of the type {model_type!r} are not supported; supported are: "
         f"{', '.join(family_names())}. To add it, describe in a Family where its list of layers, "
         "word embedding, query, key, value, output and feed-forward matrices lie and which "
-        f"attributes hold the number and width of its heads, as an entry point of the group {GROUP}"
+        f"attributes hold the number and width of its heads, as an entry point of the group "
+        f"{GROUP}. Channels of convolutional networks are removed by prune.channels"
     )
 
 
@@ -113,17 +115,30 @@ def check_directory(directory: Path) -> None:
     DataError
         Naming the file, and what would have to be described.
     """
-    file = directory / "config.json"
-    try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return
-    kind = document.get("model_type") if isinstance(document, dict) else None
-    if isinstance(kind, str):
+    kind = _type_in(directory)
+    if kind is not None:
         try:
             family_named(kind)
         except DataError as error:
-            raise DataError(error.message, file=file) from None
+            raise DataError(error.message, file=directory / "config.json") from None
+
+
+def described_in(directory: Path) -> Family | None:
+    """Find the family of a model directory; None where nobody describes it. Needs no torch."""
+    kind = _type_in(directory)
+    try:
+        return None if kind is None else family_named(kind)
+    except DataError:
+        return None
+
+
+def _type_in(directory: Path) -> str | None:
+    try:
+        document = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    kind = document.get("model_type") if isinstance(document, dict) else None
+    return kind if isinstance(kind, str) else None
 
 
 def layer_list(module: Any) -> nn.ModuleList:

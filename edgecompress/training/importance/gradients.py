@@ -86,7 +86,6 @@ def mask_gradients(
     kept = [np.zeros((count, meter.parts), np.float32) for meter in meters]
     channels: list[np.ndarray] = []
     generator = torch.Generator().manual_seed(seed)
-    first = rows.task.outputs[0]
     done = 0
     with ExitStack() as stack:
         stack.enter_context(frozen(module))
@@ -101,14 +100,7 @@ def mask_gradients(
             feed = rows.feed(batch)
             with autocast() if fast else nullcontext():
                 output = module(**feed)
-                logits = output[first.name]
-            if first.kind == "vector" and labels == "model":
-                loss = _projected(answered(rows, batch.tolist(), logits.float()), generator)
-            elif labels == "model":
-                loss = _own_loss(answered(rows, batch.tolist(), logits.float()), generator)
-            else:
-                loss = row_losses(rows.task, output, rows.taught(batch)).sum()
-            loss.backward()
+            probed_loss(rows, batch, output, labels, generator).backward()
             for meter, array in zip(meters, kept, strict=True):
                 array[batch] = meter.read(len(batch))
             if stream is not None:
@@ -119,6 +111,18 @@ def mask_gradients(
             done += len(batch)
             tick(done)
     return MaskGradients(kept[0::2], kept[1::2], channels[0] if channels else None)
+
+
+def probed_loss(
+    rows: TorchRows, batch: np.ndarray, output: Any, labels: Labels, generator: torch.Generator
+) -> torch.Tensor:
+    """Give the sum of the losses of a batch's rows, with the labels that `mask_gradients` names."""
+    first = rows.task.outputs[0]
+    if labels == "data":
+        return row_losses(rows.task, output, rows.taught(batch)).sum()
+    answers = answered(rows, batch.tolist(), output[first.name].float())
+    drawn = _projected if first.kind == "vector" else _own_loss
+    return drawn(answers, generator)
 
 
 @contextmanager

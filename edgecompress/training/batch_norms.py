@@ -1,0 +1,135 @@
+"""What a module without some of its channels is given in place of training: means and deviations.
+
+A batch normalization knows the mean and the deviation of what it is given. Without some channels
+these are others, and a network whose normalizations hold the old ones answers far worse than it
+could. They are measured anew on examples without labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import nn
+
+from edgecompress.surgery.channels.cutting import Kept
+from edgecompress.surgery.channels.groups import ChannelGraph
+from edgecompress.training.importance.channels import readers
+from edgecompress.training.rows import TorchRows, even_batches
+
+
+def batch_norms(module: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    """Give the batch normalizations of a module that keep what they have seen."""
+    return [
+        part
+        for part in module.modules()
+        if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.track_running_stats
+    ]
+
+
+def measure_inputs(module: Any, rows: TorchRows) -> None:
+    """Let every batch normalization hold the mean and deviation of its input on these rows.
+
+    Scale and bias change with them, so that the module computes what it did. Where they were folded
+    into the convolutions, a normalization holds 0 and 1, which are no measurements: what is
+    measured without some channels could not be held against them. One without scale and bias is
+    left as it is.
+
+    Parameters
+    ----------
+    module : transformers.PreTrainedModel
+    rows : TorchRows
+    """
+    norms = [one for one in batch_norms(module) if one.affine]
+    found = _means(module, rows, norms)
+    with torch.no_grad():
+        for norm, (mean, variance) in zip(norms, found, strict=True):
+            scale = (norm.running_var + norm.eps).sqrt()
+            shift = (mean - norm.running_mean) / scale
+            norm.bias += norm.weight * shift
+            norm.weight *= (variance + norm.eps).sqrt() / scale
+            norm.running_mean.copy_(mean)
+            norm.running_var.copy_(variance)
+
+
+def estimate_again(module: Any, rows: TorchRows) -> int:
+    """Measure means and deviations of all batch normalizations anew, from first to last.
+
+    Returns
+    -------
+    int
+        How many there are; 0 where the rows are too few to measure anything.
+    """
+    norms = batch_norms(module)
+    batches = [batch for batch in even_batches(rows.lengths) if len(batch) > 1]
+    if not norms or not batches:
+        return 0
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean over all batches
+        norm.train()
+    with torch.no_grad():
+        for batch in batches:
+            module(**rows.feed(batch))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()
+    return len(norms)
+
+
+def add_means(module: Any, rows: TorchRows, graph: ChannelGraph, kept: Kept) -> None:
+    """Add what channels that go give on average to the biases of the layers that read them.
+
+    Call it while they are there.
+    """
+    gone = _gone_by_reader(module, graph, kept)
+    parts = {path: module.get_submodule(path) for path in gone}
+    parts = {path: part for path, part in parts.items() if part.bias is not None}
+    means = _means(module, rows, list(parts.values()))
+    with torch.no_grad():
+        for (path, part), (mean, _) in zip(parts.items(), means, strict=True):
+            index = torch.tensor(gone[path])
+            weight = part.weight[:, index]
+            part.bias += (
+                weight.flatten(2).sum(-1) @ mean[index]
+                if weight.ndim > 2
+                else (weight @ mean[index])
+            )
+
+
+def _gone_by_reader(module: Any, graph: ChannelGraph, kept: Kept) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for group, stays in zip(graph.groups, kept, strict=True):
+        missing = sorted({*range(group.size)} - {*stays})
+        for path, indices in readers(module, group) if missing else ():
+            found.setdefault(path, []).extend(indices[missing].reshape(-1).tolist())
+    return found
+
+
+def _means(
+    module: Any, rows: TorchRows, parts: list[Any]
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Give mean and variance of each channel that goes into some modules."""
+    sums = [torch.zeros(0)] * len(parts)
+    squares, counts = [*sums], [0] * len(parts)
+
+    def watch(number: int, part: nn.Module, given: torch.Tensor) -> None:
+        axis = given.ndim - 1 if isinstance(part, nn.Linear) else 1
+        flat = given.detach().transpose(axis, 0).flatten(1).double()
+        first = not counts[number]
+        sums[number] = flat.sum(1) + (0 if first else sums[number])
+        squares[number] = flat.square().sum(1) + (0 if first else squares[number])
+        counts[number] += flat.shape[1]
+
+    with ExitStack() as stack, torch.no_grad():
+        for number, part in enumerate(parts):
+            hook = lambda it, inputs, n=number: watch(n, it, inputs[0])  # noqa: E731
+            stack.callback(part.register_forward_pre_hook(hook).remove)
+        for batch in even_batches(rows.lengths) if parts else ():
+            module(**rows.feed(batch))
+    for total, square, count in zip(sums, squares, counts, strict=True):
+        mean = total / count
+        yield mean.float(), (square / count - mean.square()).clamp_min(0).float()

@@ -1,0 +1,221 @@
+"""Channels of convolutions: which can go, what is left without them, saved, exported, quantized."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from helpers import small_context
+from pictures import COLOURS, pictures_of_colours
+from torch import nn
+
+from edgecompress.errors import DataError, EdgeCompressError, StageError
+from edgecompress.stage import check_stage, stage_class
+from edgecompress.surgery.channels.cutting import keep_channels, silence
+from edgecompress.surgery.channels.groups import channel_graph
+from edgecompress.surgery.model import load_module, save_module
+from edgecompress.training.teacher import import_teacher
+from edgecompress.values import Candidate, TorchModel
+
+SIDE = 32
+MODELS: dict[str, dict[str, Any]] = {
+    "ResNet": {"embedding_size": 16, "hidden_sizes": [16, 32], "depths": [1, 2],
+               "layer_type": "basic"},
+    "ConvNext": {"hidden_sizes": [8, 16], "depths": [1, 1], "num_stages": 2},
+    "MobileNetV2": {"image_size": SIDE, "depth_multiplier": 0.35},
+    "EfficientNet": {"image_size": SIDE, "width_coefficient": 0.25, "depth_coefficient": 0.25,
+                     "hidden_dim": 320},
+    "MobileViT": {"image_size": SIDE, "hidden_sizes": [16, 24, 32],
+                  "neck_hidden_sizes": [8, 16, 16, 24, 32, 32, 64], "num_attention_heads": 4},
+    "RegNet": {"embedding_size": 16, "hidden_sizes": [16, 32], "depths": [1, 1],
+               "groups_width": 8},
+}  # fmt: skip
+
+
+def small_model(kind: str, **fields: Any) -> Any:
+    """Make a model whose every tensor is random, normalizations and biases, too."""
+    torch.manual_seed(0)
+    names = dict(enumerate(COLOURS))
+    config = getattr(transformers, f"{kind}Config")(**MODELS[kind], **fields, id2label=names)
+    made = getattr(transformers, f"{kind}ForImageClassification")
+    module = made._from_config(config, attn_implementation="eager").eval()
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.running_mean.normal_(std=0.1)
+            part.running_var.uniform_(0.5, 1.5)
+    for one in module.parameters():
+        if one.ndim == 1:
+            nn.init.normal_(one, 0.5, 0.2)
+    return module
+
+
+def pictures(rows: int = 2) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return {"pixel_values": torch.randn(rows, 3, SIDE, SIDE, generator=generator)}
+
+
+def drawn(graph: Any) -> list[list[int]]:
+    random = np.random.default_rng(0)
+    return [
+        sorted(random.choice(group.size, max(1, group.size // 2), replace=False).tolist())
+        for group in graph.groups
+    ]
+
+
+def answer(module: nn.Module, feed: dict[str, torch.Tensor]) -> torch.Tensor:
+    with torch.no_grad():
+        found = module(**feed)
+    return found[0] if isinstance(found, tuple | dict) else found
+
+
+def opened(kind: str, folder: Path) -> tuple[Candidate, Any]:
+    """Import a small model as a teacher, and give a context with images for it."""
+    place = folder / "hf"
+    small_model(kind).save_pretrained(place)
+    processor = {"image_processor_type": "ViTImageProcessor",
+                 "size": {"height": SIDE, "width": SIDE}}  # fmt: skip
+    (place / "preprocessor_config.json").write_text(json.dumps(processor))
+    made = import_teacher(str(place), "image-classification", COLOURS, folder / "teacher")
+    examples = pictures_of_colours(6)
+    return made, replace(small_context(folder / "c"), train=examples, validation=examples)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_removing_channels_is_the_same_as_reading_none_of_them(kind: str, tmp_path: Path) -> None:
+    module, feed = small_model(kind), pictures()
+    graph = channel_graph(module, feed)
+    kept = drawn(graph)
+    before = answer(module, feed)
+    silence(module, graph, kept)
+    expected = answer(module, feed)
+    assert (before - expected).abs().max() > 1e-4  # they were no idle channels
+    narrow = copy.deepcopy(module)
+    keep_channels(narrow, graph, kept)
+    assert torch.allclose(answer(narrow, feed), expected, atol=1e-5)
+    numbers = [sum(one.numel() for one in each.parameters()) for each in (module, narrow)]
+    assert numbers[1] < 0.75 * numbers[0]
+    widths = [len(one) for one in kept]
+    saved = sum(one.numel() for one in narrow.state_dict().values() if one.ndim)
+    assert graph.cost("size", widths) == saved
+    again = load_module(save_module(narrow, tmp_path / "saved"))
+    assert torch.equal(answer(again, feed), answer(narrow, feed))
+    assert (tmp_path / "saved" / "model.safetensors").stat().st_size < 5 * numbers[1] + 50_000
+
+
+class Odd(nn.Module):
+    """Streams that are joined, flattened, scaled, shared, split by number and normalized."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(3, 8, 1)
+        self.scale = nn.Parameter(torch.rand(16))
+        self.after = nn.Conv2d(24, 16, 3)
+        self.twice = nn.Conv2d(16, 16, 1)
+        self.cut = nn.Conv2d(16, 24, 1)
+        self.deep = nn.Conv2d(8, 16, 3, groups=8)
+        self.norm = nn.GroupNorm(2, 16)
+        self.flat = nn.Linear(16 * 4 * 4, 32)
+        self.last = nn.Linear(32, 3)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        joined = torch.cat([self.left(image) * self.scale[:, None, None], self.right(image)], 1)
+        read = self.twice(self.twice(torch.relu(self.after(joined))))
+        parts = self.cut(read)[:, 8:16]
+        states = self.norm(self.deep(parts)) + 1
+        states = nn.functional.adaptive_max_pool2d(states, 4).flatten(1)
+        return self.last(nn.functional.hardswish(self.flat(states)))
+
+
+def test_any_module_is_followed_and_what_is_not_understood_stays() -> None:
+    torch.manual_seed(0)
+    module, feed = Odd().eval(), {"image": torch.randn(2, 3, 12, 12)}
+    graph = channel_graph(module, feed)
+    assert {group.name: group.size for group in graph.groups} == {
+        "left": 16, "right": 8, "after": 16, "flat": 32,
+    }  # fmt: skip
+    assert graph.stopped == ("native_group_norm",)
+    kept = drawn(graph)
+    silence(module, graph, kept)
+    expected = answer(module, feed)
+    keep_channels(module, graph, kept)
+    assert torch.allclose(answer(module, feed), expected, atol=1e-6)
+    assert module.after.in_channels == 12 and module.twice.weight.shape[:2] == (8, 8)
+
+
+def test_a_flattened_image_gives_each_channel_several_columns() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 9, 2)).eval()
+    feed = {"input": torch.randn(2, 3, 5, 5)}
+    graph = channel_graph(module, feed)
+    silence(module, graph, [[1, 6]])
+    expected = answer(module, feed)
+    keep_channels(module, graph, [[1, 6]])
+    assert module[3].weight.shape == (2, 18)
+    assert torch.allclose(answer(module, feed), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        ("MobileNetV2", {"remove": 0.5}),
+        ("ResNet", {"target": {"macs": 0.5}, "importance": "taylor", "multiple_of": 4}),
+        ("EfficientNet", {"target": {"size": 0.6}, "importance": "magnitude"}),
+    ],
+)
+def test_the_stage_keeps_its_contract_and_its_bound(
+    kind: str, fields: dict[str, Any], tmp_path: Path
+) -> None:
+    candidate, context = opened(kind, tmp_path)
+    stage = stage_class("prune.channels")(samples=12, **fields)
+    made = check_stage(stage, candidate, context)
+    decided = made.steps[-1].decisions
+    names, before, after = zip(*decided["layers"], strict=True)
+    assert len(set(names)) == len(names)
+    assert all(now % stage.multiple_of == 0 or now == was
+               for was, now in zip(before, after, strict=True))  # fmt: skip
+    if stage.target is None:
+        assert sum(after) <= 0.5 * sum(before)
+    else:
+        (aim,) = {"macs", "size"} & {*stage.target.model_dump(exclude_none=True)}
+        assert 0.8 * getattr(stage.target, aim) < decided["left"][aim] <= getattr(stage.target, aim)
+    assert decided["norms"] > 0 and "channels of convolutions" in stage.tell(made.steps[-1])
+    narrow, wide = (load_module(one.model) for one in (made, candidate))
+    assert sum(p.numel() for p in narrow.parameters()) < sum(p.numel() for p in wide.parameters())
+
+
+def test_what_cannot_be_cut_is_refused_in_words(tmp_path: Path) -> None:
+    stage = stage_class("prune.channels")
+    with pytest.raises(ValueError, match="remove"):
+        stage()
+    with pytest.raises(ValueError, match="no table says"):
+        stage(target={"latency": 0.5})
+    candidate, context = opened("ResNet", tmp_path)
+    with pytest.raises(StageError, match=r"of the channels stay, more than 0\.010"):
+        stage(remove=0.99, samples=8).apply(candidate, context)
+    with pytest.raises(StageError, match="no record of which channels"):
+        stage(remove=0.5, samples=8).apply(candidate, context, {"kept": []})
+    (tmp_path / "vit").mkdir()
+    (tmp_path / "vit" / "config.json").write_text('{"model_type": "vit"}')
+    with pytest.raises(DataError, match=r"cut by prune\.structured"):
+        stage.check_model(tmp_path / "vit")
+    nothing = nn.Sequential(nn.Linear(4, 2))
+    with pytest.raises(StageError, match="no channel can be removed"):
+        channel_graph(nothing, {"input": torch.randn(2, 4)})
+
+
+def test_a_record_of_shapes_that_do_not_fit_is_refused(tmp_path: Path) -> None:
+    module = small_model("ResNet")
+    saved = save_module(module, tmp_path / "whole")
+    assert not (saved.directory / "surgery.json").exists()
+    name = "resnet.embedder.embedder.convolution.weight"
+    for shapes in ({name: [400, 3, 7, 7]}, {name: [8, 3]}, {"no.such": [1]}, {name: [8, 3, 7, 7]}):
+        record = saved.directory / "surgery.json"
+        record.write_text(json.dumps({"format": 3, "shapes": shapes}))
+        with pytest.raises(EdgeCompressError, match=r"surgery record|do not fit"):
+            load_module(TorchModel(saved.directory))
