@@ -9,18 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import transformers
 from helpers import small_context
-from pictures import COLOURS, pictures_of_colours
+from pictures import COLOURS, pictures_of_colours, write_folder
 from torch import nn
 
+from edgecompress.engine.preflight import plan
+from edgecompress.engine.recipe import load_recipe
 from edgecompress.errors import DataError, EdgeCompressError, StageError
+from edgecompress.models.session import open_session
 from edgecompress.stage import check_stage, stage_class
 from edgecompress.surgery.channels.cutting import keep_channels, silence
 from edgecompress.surgery.channels.groups import channel_graph
 from edgecompress.surgery.model import load_module, save_module
+from edgecompress.training import batch_norms
+from edgecompress.training.encoding import make_rows
 from edgecompress.training.teacher import import_teacher
 from edgecompress.values import Candidate, TorchModel
 
@@ -219,3 +225,97 @@ def test_a_record_of_shapes_that_do_not_fit_is_refused(tmp_path: Path) -> None:
         record.write_text(json.dumps({"format": 3, "shapes": shapes}))
         with pytest.raises(EdgeCompressError, match=r"surgery record|do not fit"):
             load_module(TorchModel(saved.directory))
+
+
+def last_norm(module: nn.Module, seen: list[torch.Tensor]) -> Any:
+    """Give the last batch normalization, whose inputs are kept in `seen` from now on."""
+    found = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)][-1]
+    found.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()))
+    return found
+
+
+def test_folded_normalizations_are_measured_without_a_change_of_the_answers(tmp_path: Path) -> None:
+    candidate, context = opened("ResNet", tmp_path)
+    module = load_module(candidate.model)
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):  # as after folding: nothing measured
+            part.running_mean.zero_()
+            part.running_var.fill_(1)
+    rows = make_rows(candidate, context.train, module)
+    feed, seen = rows.feed(range(len(rows))), []
+    before, norm = answer(module, feed), last_norm(module, seen)
+    batch_norms.measure_inputs(module, rows)
+    assert torch.allclose(answer(module, feed), before, rtol=1e-3, atol=1e-4)
+    assert torch.allclose(norm.running_mean, seen[-1].mean((0, 2, 3)), atol=1e-4)
+    assert torch.allclose(norm.running_var, seen[-1].var((0, 2, 3)), rtol=0.01)
+    assert (norm.running_var - 1).abs().max() > 0.01
+
+
+def test_a_narrow_model_holds_the_means_of_what_its_normalizations_are_given(
+    tmp_path: Path,
+) -> None:
+    candidate, context = opened("ResNet", tmp_path)
+    made = stage_class("prune.channels")(remove=0.4, samples=18).apply(candidate, context)
+    module = load_module(made.model)
+    rows = make_rows(made, context.train, module)
+    seen: list[torch.Tensor] = []
+    norm = last_norm(module, seen)
+    answer(module, rows.feed(range(len(rows))))
+    assert torch.allclose(norm.running_mean, seen[-1].mean((0, 2, 3)), atol=1e-4)
+    whole = last_norm(load_module(candidate.model), [])
+    assert len(norm.running_mean) != len(whole.running_mean) or not torch.allclose(
+        norm.running_mean, whole.running_mean, atol=1e-2
+    )
+
+
+def test_the_graph_of_a_narrow_model_is_narrow_folded_and_all_int8(tmp_path: Path) -> None:
+    candidate, context = opened("ResNet", tmp_path)
+    narrow = stage_class("prune.channels")(remove=0.4, samples=12).apply(candidate, context)
+
+    def applied(stage: str, to: Candidate, **fields: Any) -> Candidate:
+        data = {"train": context.train, "validation": context.validation}
+        return stage_class(stage)(**fields).apply(to, small_context(tmp_path / stage, **data))
+
+    exported = applied("export", narrow, exporter="dynamo")
+    graph = onnx.load(exported.model.path).graph
+    kinds = [node.op_type for node in graph.node]
+    assert "BatchNormalization" not in kinds and kinds.count("Conv") == 8
+    stored = {len(one.dims): [] for one in graph.initializer}
+    for one in graph.initializer:
+        stored[len(one.dims)].append(one.dims[0])
+    wide = {name: before for name, before, _ in narrow.steps[-1].decisions["layers"]}
+    assert sum(stored[4]) < 0.8 * sum(wide.values()) + 32
+    integers = applied("quantize.static", exported, samples=18)
+    assert len(integers.steps[-1].decisions["int8_linears"]) == 9
+    images = pictures(4)["pixel_values"].numpy()
+    first, second = (
+        open_session(one.model).run(None, {"pixel_values": images})[0]
+        for one in (exported, integers)
+    )
+    assert np.abs(first - second).max() < 0.1 * np.abs(first).max()
+
+
+def test_check_says_which_stage_cuts_a_model_before_work_starts(tmp_path: Path) -> None:
+    for kind, module in (("resnet", small_model("ResNet")), ("vit", None)):
+        if module is None:
+            config = transformers.ViTConfig(
+                hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+                image_size=SIDE, id2label=dict(enumerate(COLOURS)),
+            )  # fmt: skip
+            module = transformers.ViTForImageClassification(config)
+        module.save_pretrained(tmp_path / kind)
+        (tmp_path / kind / "preprocessor_config.json").write_text('{"size": 32}')
+    for split in ("train", "dev"):
+        write_folder(tmp_path / split, 2)
+    stages = {
+        "vit": ("prune.channels: {remove: 0.5}", r"r\.yaml:5.*cut by prune\.structured"),
+        "resnet": ("prune.structured: {ffn: 0.5}", r"r\.yaml:5.*removed by prune\.channels"),
+    }
+    for kind, (stage, said) in stages.items():
+        (tmp_path / "r.yaml").write_text(
+            f"name: x\ntask: image-classification\nteacher: {{model: {kind}}}\n"
+            f"data: {{format: images, root: ., train: train, validation: dev, test: dev}}\n"
+            f"stages: [{stage}, export]\n"
+        )
+        with pytest.raises(EdgeCompressError, match=said):
+            plan(load_recipe(tmp_path / "r.yaml"))

@@ -37,6 +37,16 @@ MODELS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"image_processor_type": "MobileNetV2ImageProcessor", "size": {"shortest_edge": 36},
          "crop_size": {"height": 32, "width": 32}},
     ),
+    "EfficientNet": (
+        {"image_size": 32, "width_coefficient": 0.25, "depth_coefficient": 0.25, "hidden_dim": 320},
+        {"image_processor_type": "EfficientNetImageProcessor", "size": {"height": 32, "width": 32}},
+    ),
+    "MobileViT": (
+        {"image_size": 32, "hidden_sizes": [16, 24, 32], "num_attention_heads": 4,
+         "neck_hidden_sizes": [8, 16, 16, 24, 32, 32, 64]},
+        {"image_processor_type": "MobileViTImageProcessor", "size": {"shortest_edge": 36},
+         "crop_size": {"height": 32, "width": 32}},
+    ),
 }  # fmt: skip
 
 
@@ -58,7 +68,7 @@ def opened(kind: str, folder: Path) -> tuple[Candidate, Any]:
     return made, replace(small_context(folder / "c"), train=examples, validation=examples)
 
 
-@pytest.mark.parametrize("kind", ["ResNet", "ConvNext", "MobileNetV2"])
+@pytest.mark.parametrize("kind", ["ResNet", "ConvNext", "MobileNetV2", "EfficientNet", "MobileViT"])
 def test_convolutional_models_are_exported_with_an_open_batch(kind: str, tmp_path: Path) -> None:
     """The stage compares ONNX Runtime's answers with PyTorch's, one at a time and several."""
     candidate, context = opened(kind, tmp_path)
@@ -84,12 +94,59 @@ def test_heads_and_neurons_of_vision_transformers_go_for_good(kind: str, tmp_pat
     assert after < 0.8 * before
 
 
+@pytest.mark.parametrize("kind", ["ViT", "DeiT"])
+def test_hidden_channels_of_vision_transformers_go_for_good(kind: str, tmp_path: Path) -> None:
+    """Where the second half of the channels repeats the first and is not read, nothing changes."""
+    from edgecompress.surgery.families import blocks
+    from edgecompress.surgery.hidden import WRITES, hidden_norms, keep_hidden, reader
+    from edgecompress.surgery.model import load_module, save_module
+
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{kind}Config")(**SMALL)
+    module = getattr(transformers, f"{kind}ForImageClassification")(config).eval()
+    half = SMALL["hidden_size"] // 2
+    embeddings = module.base_model.embeddings
+    written = [one for one in embeddings.parameters() if one.shape[-1] == 2 * half]
+    patches = embeddings.patch_embeddings.projection
+    with torch.no_grad():
+        for one in module.parameters():
+            if one.ndim == 1 or one.ndim == 3:
+                torch.nn.init.normal_(one)
+        for one in written:
+            one[..., half:] = one[..., :half]
+        parts = [patches, *(block.part(role) for block in blocks(module) for role in WRITES)]
+        for one in (*parts, *hidden_norms(module)):
+            one.weight[half:] = one.weight[:half]
+            one.bias[half:] = one.bias[:half]
+        read = (block.part(r) for block in blocks(module) for r in ("query", "key", "value",
+                                                                    "ffn_in"))  # fmt: skip
+        for one in (*read, reader(module)):
+            one.weight[:, half:] = 0
+        pixels = torch.randn(2, 3, 32, 32)
+        expected = module(pixels).logits
+        keep_hidden(module, range(half))
+        assert torch.allclose(module(pixels).logits, expected, atol=1e-5)
+        again = load_module(save_module(module, tmp_path / "narrow"))
+        assert torch.equal(again(pixels).logits, module(pixels).logits)
+
+
+def test_a_narrower_vision_transformer_is_fitted_and_exported(tmp_path: Path) -> None:
+    candidate, context = opened("ViT", tmp_path)
+    stage = stage_class("prune.structured")(hidden=0.4, heads=0.25, samples=12)
+    made = stage.apply(candidate, context)
+    decided = made.steps[-1].decisions
+    assert (decided["hidden"], decided["hidden_before"]) == (16, 32)
+    beside = replace(context, folder=tmp_path / "exported")
+    exported = stage_class("export")(exporter="dynamo").apply(made, beside)
+    assert exported.steps[-1].decisions["parity"]["max_abs_difference"] < 1e-4
+
+
 def test_a_model_without_a_description_and_one_without_a_processor_are_refused(
     tmp_path: Path,
 ) -> None:
     seen, context = opened("ViT", tmp_path / "vit")
     with pytest.raises(EdgeCompressError, match="read no text"):
-        stage_class("prune.structured")(hidden=0.5).apply(seen, context)
+        stage_class("factorize")(embedding=16).apply(seen, context)
     candidate, context = opened("ResNet", tmp_path)
     with pytest.raises(EdgeCompressError, match="models of the type 'resnet'"):
         stage_class("prune.structured")(heads=0.5).apply(candidate, context)
@@ -99,16 +156,21 @@ def test_a_model_without_a_description_and_one_without_a_processor_are_refused(
         import_teacher(str(bare), "image-classification", COLOURS, tmp_path / "made")
 
 
-def test_a_recipe_cuts_distils_and_quantizes_a_vision_transformer(tmp_path: Path) -> None:
-    write_model("ViT", tmp_path / "vit")
+CUTS = {"ViT": {"prune.structured": {"heads": 0.5, "ffn": 0.5}},
+        "ResNet": {"prune.channels": {"remove": 0.3}}}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", CUTS)
+def test_a_recipe_cuts_distils_and_quantizes_a_classifier(kind: str, tmp_path: Path) -> None:
+    write_model(kind, tmp_path / "model")
     for seed, split in enumerate(("train", "dev", "test")):
         write_folder(tmp_path / split, 12 if split == "train" else 4, seed)
     recipe = {
         "name": "colours", "task": "image-classification",
-        "teacher": {"model": "vit", "finetune": {"epochs": 3, "learning_rate": 1e-2}},
+        "teacher": {"model": "model", "finetune": {"epochs": 3, "learning_rate": 1e-2}},
         "data": {"format": "images", "root": ".", "train": "train", "validation": "dev",
                  "test": "test"},
-        "stages": [{"prune.structured": {"heads": 0.5, "ffn": 0.5}},
+        "stages": [CUTS[kind],
                    {"distil": {"epochs": 2, "learning_rate": 3e-3}}, "export", "quantize.static"],
         "profile": {"min_duration_ms": 100, "warmup_ms": 0, "max_warmup_ms": 50, "min_count": 20,
                     "cold_starts": 0, "attempts": 1},

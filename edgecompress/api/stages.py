@@ -82,10 +82,10 @@ def prune(
     model: StrPath,
     output: StrPath,
     *,
-    method: Literal["structured", "layers", "magnitude"] | str = "structured",
+    method: Literal["structured", "channels", "layers", "magnitude"] | str = "structured",
     **fields: Any,
 ) -> StageResult:
-    """Remove heads and neurons, or whole layers, of the PyTorch `model` for good.
+    """Remove heads and neurons, channels, or whole layers, of the PyTorch `model` for good.
 
     With `method` magnitude the smallest weights become zero (fields: sparsity=0.8, or
     pattern="2:4"). No answer comes sooner by that, but the compressed download gets smaller.
@@ -94,7 +94,8 @@ def prune(
     ----------
     MODEL_AND_OUTPUT
     method : str
-        What is removed: structured (heads and neurons), layers, or magnitude (weights).
+        What is removed: structured (heads and neurons), channels (of convolutions), layers, or
+        magnitude (weights).
     DATA_AND_FIELDS
     """
     return _apply(_variant("prune", method, "method"), model, output, fields)

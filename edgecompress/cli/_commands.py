@@ -37,7 +37,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         ),
         "prune": (
             "one_stage",
-            "Get a PyTorch model with fewer heads, neurons or layers.",
+            "Get a PyTorch model with fewer heads, neurons, channels or layers.",
         ),
         "trim": (
             "one_stage",

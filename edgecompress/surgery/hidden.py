@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from edgecompress.errors import DataError, StageError
-from edgecompress.surgery.families import blocks, family_of, word_path
+from edgecompress.surgery.families import blocks, family_of
 from edgecompress.surgery.linear import slice_linear
 from edgecompress.surgery.low_rank import LowRankEmbedding
 
@@ -72,7 +72,6 @@ def keep_hidden(module: Any, kept: Sequence[int]) -> None:
         raise StageError(f"the model has {width} hidden channels; cannot keep {list(kept)[:8]} …")
     index = torch.as_tensor(list(kept), device=next(module.parameters()).device)
     base = module.base_model
-    word_path(module)  # refuses a model that reads no text
     norms = hidden_norms(module)
     head = reader(module)
     for block in blocks(module):
@@ -126,7 +125,7 @@ def _widening(base: Any) -> str:
 
 
 def _slice_embeddings(base: Any, width: int, index: torch.Tensor) -> None:
-    """Slice what the embeddings add up: tables, or the matrix that widens them."""
+    """Slice what the embeddings add up: tables and patches, or the matrix that widens them."""
     path = _widening(base)
     if path:
         base.set_submodule(path, slice_linear(base.get_submodule(path), index, dim=0))
@@ -141,6 +140,13 @@ def _slice_embeddings(base: Any, width: int, index: torch.Tensor) -> None:
             weight = part.weight.detach().index_select(1, index).clone()
             part.weight = nn.Parameter(weight)
             part.embedding_dim = len(index)
+        if isinstance(part, nn.Conv2d) and part.out_channels == width:  # patches of an image
+            for name, value in [*part.named_parameters(recurse=False)]:
+                setattr(part, name, nn.Parameter(value.detach().index_select(0, index).clone()))
+            part.out_channels = len(index)
+        for name, value in [*part.named_parameters(recurse=False)]:
+            if value.ndim == 3 and value.shape[-1] == width:  # places and tokens of a ViT
+                setattr(part, name, nn.Parameter(value.detach().index_select(2, index).clone()))
 
 
 def _slice_norm(norm: nn.LayerNorm, index: torch.Tensor) -> None:

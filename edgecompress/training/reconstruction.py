@@ -26,7 +26,7 @@ from torch import nn
 from torch.nn import functional
 
 from edgecompress.errors import StageError
-from edgecompress.surgery.families import Block, blocks, layer_list
+from edgecompress.surgery.families import Block, blocks, family_of, layer_list
 from edgecompress.surgery.hidden import WRITES, hidden_norms, hidden_size, reader
 from edgecompress.training.importance.gradients import Tick
 from edgecompress.training.normal_equations import Normal, correct
@@ -196,13 +196,15 @@ class _Work:
 
     def fit_embeddings(self) -> None:
         """Fit the scale and shift of the embeddings' normalization, where it has the width."""
-        inside = {id(part) for layer in self.pruned.layers for part in layer.modules()}
+        base = self.pruned.module.base_model
+        embeddings = base.get_submodule(family_of(base.config).embeddings)
+        inside = {id(part) for part in embeddings.modules()}
         pairs = [
             (here, there)
             for here, there in zip(
                 hidden_norms(self.pruned.module), hidden_norms(self.whole.module), strict=True
             )
-            if id(here) not in inside
+            if id(here) in inside  # a ViT has none there
         ]
         for here, there in pairs[:1]:
             targets = [

@@ -187,8 +187,8 @@ def word_path(module: Any) -> str:
     path = family.words
     if not path:
         raise DataError(
-            f"models of the type {family.model_type!r} read no text: they have no word embedding, "
-            "and hidden channels are taken away through it; leave `hidden` and `embedding` out"
+            f"models of the type {family.model_type!r} read no text, and have no word embedding to "
+            "work on; leave it out"
         )
     while isinstance(module.base_model.get_submodule(path), LowRankEmbedding | SharedEmbedding):
         path += ".table"
