@@ -261,10 +261,10 @@ def test_a_narrow_model_holds_the_means_of_what_its_normalizations_are_given(
     seen: list[torch.Tensor] = []
     norm = last_norm(module, seen)
     answer(module, rows.feed(range(len(rows))))
-    assert torch.allclose(norm.running_mean, seen[-1].mean((0, 2, 3)), atol=1e-4)
+    assert torch.allclose(norm.running_mean, seen[-1].mean((0, 2, 3)), atol=0.01)
     whole = last_norm(load_module(candidate.model), [])
     assert len(norm.running_mean) != len(whole.running_mean) or not torch.allclose(
-        norm.running_mean, whole.running_mean, atol=1e-2
+        norm.running_mean, whole.running_mean, atol=0.05
     )
 
 
@@ -280,11 +280,12 @@ def test_the_graph_of_a_narrow_model_is_narrow_folded_and_all_int8(tmp_path: Pat
     graph = onnx.load(exported.model.path).graph
     kinds = [node.op_type for node in graph.node]
     assert "BatchNormalization" not in kinds and kinds.count("Conv") == 8
-    stored = {len(one.dims): [] for one in graph.initializer}
-    for one in graph.initializer:
-        stored[len(one.dims)].append(one.dims[0])
-    wide = {name: before for name, before, _ in narrow.steps[-1].decisions["layers"]}
-    assert sum(stored[4]) < 0.8 * sum(wide.values()) + 32
+    written = sorted(one.dims[0] for one in graph.initializer if len(one.dims) == 4)
+    there, before = (
+        sorted(m.out_channels for m in load_module(one.model).modules() if isinstance(m, nn.Conv2d))
+        for one in (narrow, candidate)
+    )
+    assert written == there and sum(there) < 0.8 * sum(before)
     integers = applied("quantize.static", exported, samples=18)
     assert len(integers.steps[-1].decisions["int8_linears"]) == 9
     images = pictures(4)["pixel_values"].numpy()
@@ -305,8 +306,8 @@ def test_check_says_which_stage_cuts_a_model_before_work_starts(tmp_path: Path) 
             module = transformers.ViTForImageClassification(config)
         module.save_pretrained(tmp_path / kind)
         (tmp_path / kind / "preprocessor_config.json").write_text('{"size": 32}')
-    for split in ("train", "dev"):
-        write_folder(tmp_path / split, 2)
+    for seed, split in enumerate(("train", "dev", "test")):
+        write_folder(tmp_path / split, 2, seed)
     stages = {
         "vit": ("prune.channels: {remove: 0.5}", r"r\.yaml:5.*cut by prune\.structured"),
         "resnet": ("prune.structured: {ffn: 0.5}", r"r\.yaml:5.*removed by prune\.channels"),
@@ -314,7 +315,7 @@ def test_check_says_which_stage_cuts_a_model_before_work_starts(tmp_path: Path) 
     for kind, (stage, said) in stages.items():
         (tmp_path / "r.yaml").write_text(
             f"name: x\ntask: image-classification\nteacher: {{model: {kind}}}\n"
-            f"data: {{format: images, root: ., train: train, validation: dev, test: dev}}\n"
+            f"data: {{format: images, root: ., train: train, validation: dev, test: test}}\n"
             f"stages: [{stage}, export]\n"
         )
         with pytest.raises(EdgeCompressError, match=said):

@@ -28,7 +28,7 @@ MODELS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "ViT": (SMALL, SQUARE),
     "DeiT": (SMALL, SQUARE),
     "ResNet": (
-        {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic"},
+        {"embedding_size": 16, "hidden_sizes": [16, 32], "depths": [1, 1], "layer_type": "basic"},
         CUT,
     ),
     "ConvNext": ({"hidden_sizes": [8, 16], "depths": [1, 1], "num_stages": 2}, CUT),
@@ -156,13 +156,16 @@ def test_a_model_without_a_description_and_one_without_a_processor_are_refused(
         import_teacher(str(bare), "image-classification", COLOURS, tmp_path / "made")
 
 
-CUTS = {"ViT": {"prune.structured": {"heads": 0.5, "ffn": 0.5}},
-        "ResNet": {"prune.channels": {"remove": 0.3}}}  # fmt: skip
+CUTS: dict[str, tuple[dict[str, Any], float]] = {
+    "ViT": ({"prune.structured": {"heads": 0.5, "ffn": 0.5}}, 3e-3),
+    "ResNet": ({"prune.channels": {"remove": 0.3}}, 1e-2),
+}
 
 
 @pytest.mark.parametrize("kind", CUTS)
 def test_a_recipe_cuts_distils_and_quantizes_a_classifier(kind: str, tmp_path: Path) -> None:
     write_model(kind, tmp_path / "model")
+    cut, rate = CUTS[kind]
     for seed, split in enumerate(("train", "dev", "test")):
         write_folder(tmp_path / split, 12 if split == "train" else 4, seed)
     recipe = {
@@ -170,8 +173,8 @@ def test_a_recipe_cuts_distils_and_quantizes_a_classifier(kind: str, tmp_path: P
         "teacher": {"model": "model", "finetune": {"epochs": 3, "learning_rate": 1e-2}},
         "data": {"format": "images", "root": ".", "train": "train", "validation": "dev",
                  "test": "test"},
-        "stages": [CUTS[kind],
-                   {"distil": {"epochs": 2, "learning_rate": 3e-3}}, "export", "quantize.static"],
+        "stages": [cut,
+                   {"distil": {"epochs": 3, "learning_rate": rate}}, "export", "quantize.static"],
         "profile": {"min_duration_ms": 100, "warmup_ms": 0, "max_warmup_ms": 50, "min_count": 20,
                     "cold_starts": 0, "attempts": 1},
         "budget": {"accuracy": {"max_drop": 0.2}},
