@@ -17,6 +17,7 @@ A tenth of the training images chooses the best epochs. The test images are read
 from __future__ import annotations
 
 import copy
+import importlib
 import json
 import shutil
 import tempfile
@@ -64,7 +65,9 @@ class Work:
             folder=folder / "out", scratch=folder / "scratch", cached=cached, seed=7,
             train=self.train, validation=self.validation, teacher=self.teacher,
         )  # fmt: skip
-        return stage_class(stage)(**fields).apply(candidate, context)  # type: ignore[attr-defined]
+        chosen: Any = stage_class(stage)(**fields)
+        made: Candidate = chosen.apply(candidate, context)
+        return made
 
 
 def started(model: Path, side: int, place: Path, labels: list[str]) -> Candidate:
@@ -95,7 +98,7 @@ def accuracy(work: Work, candidate: Candidate, module: Any) -> float:
 def theirs(work: Work, candidate: Candidate, macs: float) -> list[tuple[str, float, float]]:
     """Cut by Torch-Pruning down to a share of the multiply-accumulates."""
     try:
-        import torch_pruning
+        torch_pruning = importlib.import_module("torch_pruning")
     except ImportError:
         return []
     import torch
@@ -105,7 +108,7 @@ def theirs(work: Work, candidate: Candidate, macs: float) -> list[tuple[str, flo
     from edgecompress.training import batch_norms
     from edgecompress.training.encoding import make_rows
 
-    class Logits(nn.Module):
+    class Logits(nn.Module):  # type: ignore[misc]
         def __init__(self, module: nn.Module) -> None:
             super().__init__()
             self.module = module

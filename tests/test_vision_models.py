@@ -127,7 +127,7 @@ def test_hidden_channels_of_vision_transformers_go_for_good(kind: str, tmp_path:
         keep_hidden(module, range(half))
         assert torch.allclose(module(pixels).logits, expected, atol=1e-5)
         again = load_module(save_module(module, tmp_path / "narrow"))
-        assert torch.equal(again(pixels).logits, module(pixels).logits)
+        assert torch.allclose(again(pixels).logits, expected, atol=1e-5)
 
 
 def test_a_narrower_vision_transformer_is_fitted_and_exported(tmp_path: Path) -> None:
