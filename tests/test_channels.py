@@ -320,3 +320,23 @@ def test_check_says_which_stage_cuts_a_model_before_work_starts(tmp_path: Path) 
         )
         with pytest.raises(EdgeCompressError, match=said):
             plan(load_recipe(tmp_path / "r.yaml"))
+
+
+def test_the_page_cuts_a_network_of_ones_own() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "pruning.md").read_text(encoding="utf-8")
+    code = page.partition("### A network of your own")[2].split("```")[1].removeprefix("python")
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.second(torch.relu(self.first(x)))
+
+    given = {"Net": Net, "module": Net().eval(), "images": torch.randn(2, 3, 8, 8)}
+    exec(code, given)
+    module, again = given["module"], given["again"]
+    assert module.first.out_channels == 4 and module.second.out_channels == 4
+    again.load_state_dict(module.state_dict())
+    assert torch.equal(again(given["images"]), module(given["images"]))
