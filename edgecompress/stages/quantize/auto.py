@@ -138,6 +138,7 @@ class Auto(LinearTypes, Judged):
         """Give the model in an operator set that is new enough, its layers, and the types."""
         from edgecompress.models.inputs import onnx_model
         from edgecompress.quantization.graphs.opset import with_opset
+        from edgecompress.quantization.graphs.shapes import with_known_shapes
         from edgecompress.quantization.plan.checks import check_excluded
         from edgecompress.quantization.plan.scheme import LEAST_OPSET, Scheme
         from edgecompress.quantization.search.sensitivity import check_float
@@ -147,6 +148,7 @@ class Auto(LinearTypes, Judged):
         source, stored, _ = with_opset(
             onnx_model(candidate), LEAST_OPSET["static"], context.scratch / "upgraded"
         )
+        source, stored = with_known_shapes(source, stored, context.scratch / "shapes")
         check_excluded(stored, self.exclude)
         units = find_units(stored)
         if not units:

@@ -44,14 +44,16 @@ class Dynamic(LinearTypes, TableTypes, Judged):
         from edgecompress.models.inputs import onnx_model
         from edgecompress.models.storage import read_model
         from edgecompress.quantization.graphs.opset import with_opset
+        from edgecompress.quantization.graphs.shapes import with_known_shapes
         from edgecompress.quantization.plan.checks import check_quantizable
         from edgecompress.quantization.plan.planning import plan_of
         from edgecompress.quantization.plan.scheme import LEAST_OPSET, Scheme
         from edgecompress.quantization.prove.proven import write_proven
 
-        upgraded = context.scratch / "upgraded"
+        upgraded, shapes = context.scratch / "upgraded", context.scratch / "shapes"
         least = LEAST_OPSET["dynamic"]
         source, stored, decided = with_opset(onnx_model(candidate), least, upgraded)
+        source, stored = with_known_shapes(source, stored, shapes)
         check_quantizable(stored, self.exclude, but={"conv"})
         scheme = Scheme(
             **self.weight_types(),
@@ -70,5 +72,6 @@ class Dynamic(LinearTypes, TableTypes, Judged):
         )
         types = self.types_json("uint8")  # the only type of DynamicQuantizeLinear
         decided |= proven.to_json()
-        shutil.rmtree(upgraded, ignore_errors=True)
+        for aside in (upgraded, shapes):
+            shutil.rmtree(aside, ignore_errors=True)
         return candidate.with_model(model, **decided, preset=self.preset, types=types)

@@ -25,11 +25,6 @@ if TYPE_CHECKING:
     from edgecompress.quantization.observe.channels import Channels
     from edgecompress.quantization.write.smooth import Choice
 
-PARITY_SAMPLES = 4
-TOLERANCE = 1e-4
-"""Largest absolute difference of fp32 outputs, relative to their largest value. Powers of two round
-nothing; what is left is how ONNX Runtime orders the sums of graphs that it fuses differently."""
-
 
 class Smooth(CalibrationFields, Judged):
     """Divide the inputs of linear layers by a factor per channel, and multiply their weights."""
@@ -98,6 +93,7 @@ class Smooth(CalibrationFields, Judged):
         """
         from edgecompress.models.storage import write_model
         from edgecompress.quantization.prove.proof import check_model
+        from edgecompress.quantization.prove.sameness import check_same
         from edgecompress.quantization.write.smooth import smooth
 
         work = decisions.made or _Work(self, candidate, context)
@@ -106,8 +102,10 @@ class Smooth(CalibrationFields, Judged):
         model.directory.mkdir(parents=True, exist_ok=True)
         write_model(smooth(work.stored, work.groups, _factors(work, alphas)), model.path)
         check_model(model)
-        difference = _check_parity(work.source, model, work.data)
-        shutil.rmtree(work.upgraded, ignore_errors=True)
+        named = (work.source, model, work.data, "smoothing", self.stage_name())
+        difference = check_same(*named)
+        for aside in (work.upgraded, work.shapes):
+            shutil.rmtree(aside, ignore_errors=True)
         return candidate.with_model(
             model,
             measured={"max_relative_difference": difference},
@@ -156,6 +154,7 @@ class _Work:
     def __init__(self, stage: Smooth, candidate: Candidate, context: Context) -> None:
         from edgecompress.models.inputs import onnx_model
         from edgecompress.quantization.graphs.opset import with_opset
+        from edgecompress.quantization.graphs.shapes import with_known_shapes
         from edgecompress.quantization.plan.checks import check_excluded
         from edgecompress.quantization.plan.scheme import LEAST_OPSET
         from edgecompress.quantization.write.smooth import refused_groups, smoothable
@@ -164,6 +163,8 @@ class _Work:
         self.source, self.stored, self.upgrade = with_opset(
             onnx_model(candidate), LEAST_OPSET["static"], self.upgraded
         )
+        self.shapes = context.scratch / "shapes"
+        self.source, self.stored = with_known_shapes(self.source, self.stored, self.shapes)
         exclude = frozenset(stage.exclude)
         check_excluded(self.stored, exclude)
         self.groups: Sequence[Group] = smoothable(self.stored, exclude, multiply=stage.multiply)
@@ -241,27 +242,3 @@ def _factors(work: _Work, alphas: Mapping[str, float | None]) -> dict[str, Any]:
             most = work.seen[group.data].most
             found[group.data] = smoothing_factors(most, group_weight(work.stored, group), alpha)
     return found
-
-
-def _check_parity(source: OnnxModel, made: OnnxModel, data: CalibrationData) -> float:
-    """Compare the fp32 answers on the first samples; give the largest relative difference."""
-    from itertools import islice
-
-    import numpy as np
-
-    from edgecompress.models.inputs import largest_difference
-    from edgecompress.models.runner import open_onnx
-
-    before, after = open_onnx(source), open_onnx(made)
-    worst = 0.0
-    for feed in islice(data.feeds(), PARITY_SAMPLES):
-        expected = before.values(feed)
-        most = max((float(np.abs(one).max()) for one in expected if one.size), default=0.0)
-        gap = largest_difference(expected, after.values(feed), feed)
-        worst = max(worst, gap / max(most, 1e-6))
-    if not worst <= TOLERANCE:
-        raise StageError(
-            f"smoothing changed the fp32 answers by {worst:.2g} of their largest value, and it "
-            "must not: report this model's graph, and leave quantize.smooth out"
-        )
-    return worst

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from edgecompress.errors import StageError
 from edgecompress.quantization.observe.calibration_data import seen_on
 from edgecompress.quantization.plan.presets import IntegerType
 from edgecompress.stage import Context, Decisions, Kind
@@ -59,11 +60,16 @@ class Static(CalibrationFields, LinearTypes, TableTypes, Judged):
     """Measured on examples, or as an earlier stage with the field `qat` has learned them: then no
     example is read, and layers that `qat` excludes stay fp32."""
 
+    equalize: bool = False
+    """First even out the channels between convolutions, in fp32 and without changing an answer:
+    for weights of one scale (`per_channel: false`)."""
     bias_correction: bool = True
     """Give each convolution's bias what rounding the weights takes from the mean of its answers."""
 
     @model_validator(mode="after")
     def _calibrates_once(self) -> Self:
+        if self.ranges == "qat" and self.equalize:
+            raise ValueError("ranges: qat are those of the weights as they are; leave equalize out")
         if self.ranges == "qat" and (self.inputs or self.calibration or self.samples):
             raise ValueError("ranges: qat calibrates nothing; leave calibration data out")
         return self
@@ -105,6 +111,9 @@ class Static(CalibrationFields, LinearTypes, TableTypes, Judged):
         source, stored, decided = with_opset(onnx_model(candidate), least, upgraded)
         source, stored = with_known_shapes(source, stored, context.scratch / "shapes")
         check_quantizable(stored, self.exclude)
+        if self.equalize:
+            source, stored, evened = self._equalized(candidate, source, decisions.record, context)
+            decided |= evened
         planned: Planned | QuantPlan | None = self._recorded(stored, decisions.record)
         if planned is not None:
             decided |= {key: decisions.record[key] for key in ("calibrated_on", "ranges")}
@@ -119,7 +128,7 @@ class Static(CalibrationFields, LinearTypes, TableTypes, Judged):
         proven = write_proven(
             lambda: ready(read_model(source.path), static=True), planned, model, feeds
         )
-        for aside in (upgraded, context.scratch / "shapes"):
+        for aside in (upgraded, context.scratch / "shapes", context.scratch / "equalized"):
             shutil.rmtree(aside, ignore_errors=True)
         plan = proven.plan.to_json(decided["ranges"]) | {"fields": self._fields_digest()}
         decided |= proven.to_json() | {"plan": plan}
@@ -209,3 +218,44 @@ class Static(CalibrationFields, LinearTypes, TableTypes, Judged):
         names = list(dict.fromkeys(layer.data for layer in layers))
         found = maps_on(data, source, names, context) if names else {}
         return {name: one.mean for name, one in found.items()}
+
+    def _equalized(
+        self, candidate: Candidate, source: OnnxModel, record: Json, context: Context
+    ) -> tuple[OnnxModel, StoredModel, Json]:
+        """Even out the channels between layers; give the model that was written, and the record.
+
+        Raises
+        ------
+        StageError
+            When nothing can be evened out, the answers change, or the record is of another model.
+        """
+        from edgecompress.models.storage import read_model, write_model
+        from edgecompress.quantization.graphs.channel_pairs import find_pairs
+        from edgecompress.quantization.observe.feature_maps import maps_on
+        from edgecompress.quantization.plan.planning import ready
+        from edgecompress.quantization.prove.sameness import check_same
+        from edgecompress.quantization.write import equalize
+
+        stored = ready(read_model(source.path), static=True)
+        pairs = find_pairs(stored, frozenset(self.exclude))
+        if not pairs:
+            raise StageError(
+                "equalize finds no two layers that follow each other through a ReLU or the like, "
+                "read by nobody else; leave it out"
+            )
+        same = record.get("plan", {}).get("fields") == self._fields_digest()
+        known, data = record.get("equalized") if same else None, None
+        if known is None:
+            data = self.calibration_data(candidate, source, context)
+            seen = maps_on(data, source, [pair.between for pair in pairs], context)
+            most = {name: one.most for name, one in seen.items()}
+            exponents = equalize.equalizing_exponents(stored, pairs, most)
+        else:
+            exponents = equalize.exponents_from(known)
+        equalize.equalize(stored, pairs, exponents)
+        made = OnnxModel(context.scratch / "equalized" / "model.onnx", source.session)
+        made.directory.mkdir(parents=True, exist_ok=True)
+        write_model(stored, made.path)
+        if data is not None:
+            check_same(source, made, data, "equalize", f"{self.stage_name()}'s field equalize")
+        return made, read_model(made.path), {"equalized": equalize.exponents_json(exponents)}
