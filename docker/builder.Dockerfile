@@ -29,7 +29,7 @@ RUN python3 -m venv /opt/tools \
         --no-compile --find-links /wheels --requirement /locks/builder.lock
 WORKDIR /source
 COPY pyproject.toml README.md LICENSE ./
-COPY docker/runtime.Dockerfile docker/runtime.lock ./docker/
+COPY docker/runtime.Dockerfile docker/runtime.lock docker/runtime-image.lock ./docker/
 COPY edgecompress ./edgecompress
 COPY models ./models
 COPY calibration ./calibration

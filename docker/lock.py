@@ -35,6 +35,8 @@ GLIBC = 36
 """Debian 12 has glibc 2.36; newer wheels would not load there."""
 SOURCE_ONLY = ("seqeval",)
 """Packages that their authors give out as source only; the builder image makes their wheels."""
+ANSWERING = ("image",)
+"""Extras that a device needs for some bundles, each of which has a lock beside the runtime's."""
 TOOLS = ("hatchling>=1.27", "setuptools", "setuptools-scm", "wheel")
 """What builds this package and those of `SOURCE_ONLY`."""
 HEADER = "# Made by `make lock`: exact versions and hashes for {}.\n"
@@ -177,12 +179,19 @@ def write(name: str, found: dict[str, set[str]], platforms: list[str]) -> None:
     print(f"docker/{name}.lock: {len(found)} packages for {', '.join(platforms)}")  # noqa: T201
 
 
+def locked_in(name: str) -> set[str]:
+    """Give the packages of a lock, as ``name==version``."""
+    lines = (ROOT / "docker" / f"{name}.lock").read_text(encoding="utf-8").splitlines()
+    return {line.split()[0] for line in lines if line and line[0] not in "# "}
+
+
 def locks() -> dict[str, tuple[str, ...]]:
     """Say which lock holds what: its requirements by its name."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     base, extras = tuple(project["dependencies"]), project["optional-dependencies"]
     return {
         "runtime": (*base, *extras["serve"]),
+        **{f"runtime-{extra}": tuple(extras[extra]) for extra in ANSWERING},
         "builder": (*base, *extras["build"]),
         "tools": TOOLS,
     }
@@ -200,6 +209,9 @@ def main() -> None:
         replaced = source_wheels(wheels) if "builder" in names else {}
         for name in names:
             found, platforms = choose(locks()[name], wheels)
+            if name.startswith("runtime-"):  # what both would name pip refuses
+                runtime = locked_in("runtime")
+                found = {each: hashes for each, hashes in found.items() if each not in runtime}
             source = {each: hashes for each, hashes in found.items() if hashes & set(replaced)}
             wheel_only = {each: found[each] for each in found.keys() - source.keys()}
             write(name, wheel_only, platforms)

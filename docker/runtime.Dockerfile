@@ -46,9 +46,9 @@ RUN case "${TARGETARCH:-$(uname -m)}" in \
     && PYTHONPATH=/opt/edgecompress python3 -m edgecompress bundle verify --core-only bundle \
     && PYTHONPATH=/opt/edgecompress python3 -m edgecompress.images.sbom \
         bundle /opt/edgecompress report.json /base > sbom.cdx.json \
-    && for package in anyio click edgecompress h11 idna numpy onnxruntime/capi prometheus_client \
-            starlette tokenizers uvicorn; do \
-        python3 -m compileall -q --invalidation-mode unchecked-hash -x '/f2py/' \
+    && for package in anyio click edgecompress h11 idna numpy onnxruntime/capi PIL \
+            prometheus_client starlette tokenizers uvicorn; do \
+        [ ! -d "/opt/edgecompress/${package}" ] || python3 -m compileall -q --invalidation-mode unchecked-hash -x '/f2py/' \
             "/opt/edgecompress/${package}" || exit 1; \
     done \
     && python3 -m compileall -q -l --invalidation-mode unchecked-hash \
@@ -74,5 +74,5 @@ COPY --from=install /context/sbom.cdx.json /sbom.cdx.json
 # A number, so that an orchestrator can see that it is not root.
 USER 65532:65532
 HEALTHCHECK --interval=5m --timeout=60s --start-period=10s \
-    CMD ["python3", "-m", "edgecompress", "predict", "--threads", "1", "/bundle", "health"]
+    CMD ["python3", "-m", "edgecompress.runtime.health", "/bundle"]
 ENTRYPOINT ["python3", "-m", "edgecompress", "predict", "/bundle"]

@@ -211,9 +211,14 @@ def installed(extra: str = "", package: str = "edgecompress") -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def required(package: str) -> tuple[str, ...]:
-    """Give what an installed distribution itself requires here, by normalized name, sorted."""
-    return tuple(sorted({name for name, _ in _requirements(package, "")}))
+def required(package: str, extra: str = "") -> tuple[str, ...]:
+    """Give what an installed distribution itself requires here, by normalized name, sorted.
+
+    Of an `extra` only what it adds.
+    """
+    base = {name for name, _ in _requirements(package, "")}
+    added = {name for name, _ in _requirements(package, extra)} - base
+    return tuple(sorted(added if extra else base))
 
 
 def _requirements(package: str, extra: str) -> list[tuple[str, str]]:

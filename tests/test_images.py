@@ -74,7 +74,7 @@ def test_a_run_scores_quantizes_and_says_what_it_needs(place: Path) -> None:
         assert said in card.read_text()
     manifest = json.loads((place / "out" / "bundle" / "manifest.json").read_text())
     assert "pillow" in manifest["licences"]["packages"]
-    assert "tokenizers, numpy and Pillow" in (place / "out" / "report.html").read_text()
+    assert "tokenizers, numpy and pillow" in (place / "out" / "report.html").read_text()
 
 
 def test_answers_on_the_command_line(place: Path) -> None:

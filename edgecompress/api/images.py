@@ -119,7 +119,7 @@ def image(
         if fetch or (output is not None and ready is None):
             ready = folder / "fetched"
             ready.mkdir()
-            download_wheels(ready, platforms)
+            download_wheels(ready, platforms, manifest.task)
         context = Path(context_only) if context_only else folder / "context"
         complete = write_context(directory, context, base=base, wheels=ready, platforms=platforms)
         name = tag or _image_name(manifest.name)

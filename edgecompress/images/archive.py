@@ -47,8 +47,7 @@ SETTINGS: Json = {
     "User": "65532:65532",
     "Entrypoint": ["python3", "-m", "edgecompress", "predict", "/bundle"],
     "Healthcheck": {
-        "Test": ["CMD", "python3", "-m", "edgecompress", "predict", "--threads", "1", "/bundle",
-                 "health"],
+        "Test": ["CMD", "python3", "-m", "edgecompress.runtime.health", "/bundle"],
         "Interval": 300 * _S,
         "Timeout": 60 * _S,
         "StartPeriod": 10 * _S,

@@ -3,7 +3,8 @@
 ::
 
     Dockerfile           docker/runtime.Dockerfile, with the base that was asked for
-    requirements.lock    docker/runtime.lock and this package's own wheel: versions and hashes
+    requirements.lock    docker/runtime.lock, that of the extra that the bundle's task needs, and
+                         this package's own wheel: versions and hashes
     pip.conf             where wheels lie; whether an index may be asked
     wheels/              this package's wheel, and all others where the build is to need no network
     bundle/              the bundle's core; its evidence stays outside and cannot change the image
@@ -28,8 +29,9 @@ from edgecompress.bundle.digests import CORE_LIST, CORE_SIGNATURE
 from edgecompress.errors import ImageError
 from edgecompress.images.wheel import EPOCH, write_own_wheel
 from edgecompress.resources import resource_folder
+from edgecompress.tasks import needed_extra
 from edgecompress.values import file_digest
-from edgecompress.writing import put, writing
+from edgecompress.writing import put, temporary, writing
 
 PLATFORMS = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
 """What there are wheels for, and the machine's name in a wheel's file name."""
@@ -73,6 +75,24 @@ def read_context_lock(context: Path) -> dict[str, frozenset[str]]:
     return read_lock((context / _LOCK).read_text(encoding="utf-8"))
 
 
+def locked_packages(task: str | None) -> str:
+    """Give the text of the lock of what answers a task: the runtime, and the extra that it needs.
+
+    Raises
+    ------
+    ImageError
+        When no lock has that extra.
+    """
+    folder, extra = resource_folder("docker"), needed_extra(task)
+    names = ["runtime.lock", *([f"runtime-{extra}.lock"] if extra else [])]
+    if missing := [name for name in names if not (folder / name).is_file()]:
+        raise ImageError(
+            f"a bundle of the task {task} needs the extra {extra}, of which no image can be made "
+            f"yet: docker/{missing[0]} is missing"
+        )
+    return "".join((folder / name).read_text(encoding="utf-8") for name in names)
+
+
 def wheels_for(machine: str, lock: dict[str, frozenset[str]], folder: Path) -> dict[str, Path]:
     """Find the files in `folder` that the lock allows and that fit `machine`.
 
@@ -92,29 +112,43 @@ def wheels_for(machine: str, lock: dict[str, frozenset[str]], folder: Path) -> d
     return found
 
 
-def download_wheels(folder: Path, platforms: Sequence[str]) -> None:
-    """Fetch all that the lock names for `platforms`, with this Python's pip and its settings.
+def download_wheels(folder: Path, platforms: Sequence[str], task: str | None = None) -> None:
+    """Fetch all that a lock names for `platforms`, with this Python's pip and its settings.
+
+    Parameters
+    ----------
+    folder : Path
+    platforms : sequence of str
+    task : str, optional
+        What the bundle answers; it may need an extra.
 
     Raises
     ------
     ImageError
         When pip cannot have a file, or one has another hash.
     """
-    for name in platforms:
-        machine = PLATFORMS[name]
-        glibc = range(_NEWEST_GLIBC, _OLDEST_GLIBC - 1, -1)
-        tags = [*(f"manylinux_2_{minor}_{machine}" for minor in glibc), f"manylinux2014_{machine}"]
-        options = [part for tag in tags for part in ("--platform", tag)]
-        command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-deps"]
-        command += ["--require-hashes", "--only-binary=:all:", "--python-version", PYTHON, *options]
-        command += ["--dest", str(folder), "-r", str(resource_folder("docker") / "runtime.lock")]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-            raise ImageError(
-                f"the wheels for {name} cannot be fetched: {(lines or ['pip failed'])[0]}; give a "
-                "folder that holds them with --wheels"
-            )
+    with temporary() as aside:
+        lock = aside / _LOCK
+        lock.write_text(locked_packages(task), encoding="utf-8")
+        for name in platforms:
+            _download(folder, name, lock)
+
+
+def _download(folder: Path, name: str, lock: Path) -> None:
+    machine = PLATFORMS[name]
+    glibc = range(_NEWEST_GLIBC, _OLDEST_GLIBC - 1, -1)
+    tags = [*(f"manylinux_2_{minor}_{machine}" for minor in glibc), f"manylinux2014_{machine}"]
+    options = [part for tag in tags for part in ("--platform", tag)]
+    command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-deps"]
+    command += ["--require-hashes", "--only-binary=:all:", "--python-version", PYTHON, *options]
+    command += ["--dest", str(folder), "-r", str(lock)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+        raise ImageError(
+            f"the wheels for {name} cannot be fetched: {(lines or ['pip failed'])[0]}; give a "
+            "folder that holds them with --wheels"
+        )
 
 
 def write_context(
@@ -152,19 +186,24 @@ def write_context(
     ImageError
         When the context cannot be written.
     """
-    verify_bundle(bundle, evidence=False)
+    lock_text = locked_packages(verify_bundle(bundle, evidence=False).task)
     whole = directory / CONTEXT_FILE, directory / _LOCK
     if directory.exists() and any(directory.iterdir()) and not all(map(Path.exists, whole)):
         raise ImageError(f"{directory}: exists and is no build context; remove it or name another")
     with writing(directory, "--context-only") as aside:
         made = aside / "made"
-        complete = _fill(made, bundle, base or default_base(), wheels, platforms)
+        complete = _fill(made, bundle, base or default_base(), lock_text, wheels, platforms)
         put(made, directory)
     return complete
 
 
 def _fill(
-    made: Path, bundle: Path, base: str, wheels: Path | None, platforms: Sequence[str]
+    made: Path,
+    bundle: Path,
+    base: str,
+    lock_text: str,
+    wheels: Path | None,
+    platforms: Sequence[str],
 ) -> bool:
     (made / _WHEELS).mkdir(parents=True)
     resources = resource_folder("docker")
@@ -172,7 +211,6 @@ def _fill(
     # A function gives the replacement, so that nothing in the name is taken for a group.
     text = re.sub(r"^ARG BASE=.*$", lambda _: f"ARG BASE={base}", text, flags=re.MULTILINE)
     (made / CONTEXT_FILE).write_text(text, encoding="utf-8")
-    lock_text = (resources / "runtime.lock").read_text(encoding="utf-8")
     lock = read_lock(lock_text)
     complete = wheels is not None
     for name in platforms if wheels is not None else ():

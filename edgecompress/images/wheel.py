@@ -18,7 +18,7 @@ from edgecompress.resources import INSIDE, resource_folder
 
 EPOCH = 315532800
 """1 January 1980 in seconds: the oldest time that a ZIP archive can hold."""
-RESOURCES = ("calibration/*", "docker/runtime.*", "models/*")
+RESOURCES = ("calibration/*", "docker/runtime*", "models/*")
 """What stands beside the package in a checkout and inside it once installed."""
 _WHEEL = "Wheel-Version: 1.0\nGenerator: edgecompress\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 _SCRIPTS = "[console_scripts]\nedgecompress = edgecompress.cli.main:main\n"

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from edgecompress.provenance import required
 from edgecompress.report import blocks, details, environment, plot, strips, targets, variants, words
 from edgecompress.report.answers import Flip, Flips
 from edgecompress.report.blocks import (
@@ -292,9 +293,11 @@ def _ground(result: RunResult, facts: Facts) -> Block:
 
 def _use(result: RunResult) -> Iterator[Block]:
     kind = task(result.task) if result.task in task_names() else None
-    also = ", numpy and Pillow" if kind is not None and needed_extra(kind.name) else " and numpy"
+    extra = needed_extra(kind.name) if kind is not None else ""
+    also = required("edgecompress", extra) if extra else ()
+    *others, last = "onnxruntime", "tokenizers", "numpy", *also
     yield Remark(
-        f"On any machine with onnxruntime, tokenizers{also}, and without torch; "
+        f"On any machine with {', '.join(others)} and {last}, and without torch; "
         f"{name('bundle')} is the folder that the run wrote."
     )
     asked = (kind or Task).sample

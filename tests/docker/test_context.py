@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import small_images as small
 from click.testing import CliRunner, Result
+from every_kind import asked_of, write_bundle_of, write_inputs
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -24,6 +25,8 @@ from edgecompress.errors import BundleError, ImageError
 from edgecompress.images.context import default_base, read_lock, wheels_for, write_context
 from edgecompress.images.engines import build_command, find_engine
 from edgecompress.images.wheel import EPOCH, write_own_wheel
+from edgecompress.processors import TextProcessor
+from edgecompress.runtime.health import main as health
 from edgecompress.values import Candidate, directory_digests
 
 ROOT = Path(__file__).parent.parent.parent
@@ -84,6 +87,37 @@ def test_its_dockerfile_names_the_base(bundle: Path, tmp_path: Path) -> None:
     assert f"\nARG BASE={default_base()}\n" in text
 
 
+def test_a_bundle_gets_what_its_task_needs_and_no_other(bundle: Path, tmp_path: Path) -> None:
+    asked = asked_of("image-classification", write_inputs(tmp_path))
+    pictures = write_bundle_of("image-classification", tmp_path / "pictures", asked)
+    named = {}
+    for place in (bundle, pictures):
+        write_context(place, tmp_path / "context", base="base")
+        lock = (tmp_path / "context" / "requirements.lock").read_text(encoding="utf-8")
+        named[place] = {name.partition("==")[0] for name in read_lock(lock)}
+    assert named[pictures] - named[bundle] == {"pillow"} and named[bundle] < named[pictures]
+
+
+def test_what_no_lock_has_is_said(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TextProcessor, "extra", "sound")
+    with pytest.raises(ImageError, match=r"needs the extra sound.*runtime-sound\.lock is missing"):
+        write_context(bundle, tmp_path / "context", base="base")
+    assert not (tmp_path / "context").exists()
+
+
+@pytest.mark.parametrize("kind", ["image-classification", "token-classification"])
+def test_the_health_check_asks_a_bundle(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = asked_of(kind, write_inputs(tmp_path))
+    place = write_bundle_of(kind, tmp_path / "bundle", asked)
+    assert health(str(place)) == 0 and capsys.readouterr().out.strip()
+    (place / "model.onnx").write_bytes(b"")
+    assert health(str(place)) == 1 and "model.onnx" in capsys.readouterr().err
+
+
 def test_nothing_else_is_replaced(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear", encoding="utf-8")
@@ -117,6 +151,7 @@ def test_our_wheel_can_be_installed(tmp_path: Path) -> None:
     file, resources, recipes = map(Path, said.stdout.split())
     assert file.is_relative_to(tmp_path)
     assert sorted(path.name for path in resources.iterdir()) == [
+        "runtime-image.lock",
         "runtime.Dockerfile",
         "runtime.lock",
     ]
@@ -141,7 +176,7 @@ def test_a_lock_holds_hashes_and_no_address(file: Path) -> None:
 def test_locks_have_the_versions_of_the_constraints() -> None:
     pairs = [line.split("==") for line in (ROOT / "constraints.txt").read_text("utf-8").split()]
     fixed = {canonicalize_name(name): version for name, version in pairs}
-    for name in ("runtime", "builder", "source"):
+    for name in ("runtime", "runtime-image", "builder", "source"):
         for package, version in locked(name).items():
             assert fixed[package] == version.partition("+")[0], f"run: make lock ({name}.lock)"
 
@@ -151,6 +186,7 @@ def test_locks_hold_all_that_the_project_asks_for() -> None:
     base, extras = project["dependencies"], project["optional-dependencies"]
     for texts, found in (
         ([*base, *extras["serve"]], locked("runtime")),
+        (extras["image"], locked("runtime-image")),
         ([*base, *extras["build"]], locked("builder") | locked("source")),
     ):
         for wanted in map(Requirement, texts):
