@@ -5,6 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 RUN    ?= runs/quickstart
+IMAGES ?= runs/quickstart-images
 # Transformers 4.57 and Optimum over the packages of the first environment.
 OLDER  := .venv-optimum
 OLDER_TESTS := tests/surgery tests/quantization/test_patterns.py tests/quantization/test_layout.py \
@@ -14,10 +15,13 @@ OLDER_TESTS := tests/surgery tests/quantization/test_patterns.py tests/quantizat
 export ORT_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo pictures test test-optimum lint format lock pin install clean
+.PHONY: demo demo-images pictures test test-optimum lint format lock pin install clean
 
 demo: $(STAMP)
 	$(BIN)/edgecompress run models/quickstart.yaml -o $(RUN)
+
+demo-images: $(STAMP)
+	$(BIN)/edgecompress run models/quickstart-images.yaml -o $(IMAGES)
 
 # The README's two pictures, of the demo's run; chromium draws the page.
 pictures: $(RUN)/report.html

@@ -140,12 +140,13 @@ BOXED: dict[str, dict[str, Any]] = {
 
 def test_our_formats(tmp_path: Path) -> None:
     assert set(data_formats()) == {
-        *FILES, *BOXED, "cldr", "images", "sounds", "parquet", "datasets",
+        *FILES, *BOXED, "cldr", "digits", "images", "sounds", "parquet", "datasets",
     }  # fmt: skip
     for name, content in FILES.items():
         (tmp_path / f"{name}.txt").write_text(content)
         check_reader(data_config({"format": name, "root": tmp_path, "train": f"{name}.txt"}))
     check_reader(data_config({"format": "cldr", "max_strings": 300}))
+    check_reader(data_config({"format": "digits"}))
     write_folder(tmp_path / "images", 1)
     check_reader(data_config({"format": "images", "root": tmp_path, "train": "images"}))
     write_sounds(tmp_path / "sounds", 1)

@@ -54,7 +54,7 @@ class TeacherSpec(Strict):
     model: str | None = None
     """Directory or hub id of a Hugging Face model with its tokenizer."""
     new: NewTeacher | None = None
-    """A small transformer of a fixed shape, trained from nothing with its own tokenizer."""
+    """A small model, trained from nothing: a BERT with its own tokenizer, or what `config` says."""
     finetune: dict[str, Any] | None = None
     """Fields of the `finetune` stage; left out: the teacher is ready."""
     labels: dict[str, str] | tuple[str, ...] | Literal["new"] | None = None
@@ -204,6 +204,11 @@ def build_recipe(source: YamlFile, *, complete: bool = True) -> Recipe:
             task(fields.task)
         except DataError as error:
             raise source.error(error.message, ("task",)) from None
+        if fields.teacher and fields.teacher.new:
+            try:
+                fields.teacher.new.check(fields.task)
+            except DataError as error:
+                raise source.error(error.message, ("teacher", "new")) from None
     if fields.preprocessor is not None:
         _check_preprocessor(fields, source)
     data = None

@@ -59,7 +59,7 @@ def test_examples(name: str, text: str, folder: Path, request: pytest.FixtureReq
     fields: dict[str, Any] = yaml.safe_load(text)
     if fields["format"] in ("parquet", "datasets"):
         request.getfixturevalue("library")
-    if fields["format"] != "cldr":
+    if fields["format"] not in ("cldr", "digits"):
         fields["root"] = folder / fields.get("root", "")
     data = data_config(fields).for_task(wanted(task(name)))
     drawn = [split for split in SPLITS if split in fields.get("split", {})]

@@ -274,3 +274,68 @@ def test_new_teachers_are_checked():
         NewTeacher(heads=3)
     with pytest.raises(DataError, match="no text"):
         NewTeacher()._train_tokenizer([text_example("")])
+
+
+VIT = {"model_type": "vit", "image_size": 16, "patch_size": 8, "hidden_size": 16,
+       "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}  # fmt: skip
+HALVES = {"image_mean": 0.5, "image_std": 0.5}
+
+
+def test_a_new_model_of_images_is_the_same_each_time(tmp_path):
+    from edgecompress.processors.image import ImageProcessor
+
+    shape = NewTeacher(config=VIT, preprocessor=HALVES)
+    made = [
+        shape.make((), "image-classification", ("a", "b"), tmp_path / name, seed)
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    ]
+    digests = [directory_digests(tmp_path / name) for name in "abc"]
+    assert digests[0] == digests[1]
+    assert {name for name in digests[0] if digests[0][name] != digests[2][name]} == {
+        "model/model.safetensors"
+    }
+    found = ImageProcessor.load(made[0].preprocessor)
+    assert found.input_names == ("pixel_values",) and found.settings.size == (16, 16)
+    assert load_module(made[0].model).config.id2label == {0: "a", 1: "b"}
+
+
+def test_a_new_model_of_texts_may_be_another_than_a_bert(tmp_path):
+    small = {"dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 32}
+    shape = NewTeacher(config={"model_type": "distilbert", **small}, vocabulary=90, max_length=40)
+    made = shape.make(
+        labelled_texts(40, 1), "text-classification", ("person", "place"), tmp_path, 1
+    )
+    config = load_module(made.model).config
+    assert (config.model_type, config.max_position_embeddings) == ("distilbert", 40)
+    assert config.vocab_size == TextProcessor.load(made.preprocessor).vocabulary_size
+
+
+@pytest.mark.parametrize(
+    ("fields", "task", "said"),
+    [
+        ({}, "image-classification", "unless config says what it is"),
+        ({"config": VIT}, "image-classification", "image_mean is missing"),
+        (
+            {"config": VIT, "preprocessor": {"sise": 3}},
+            "image-classification",
+            "did you mean 'size'",
+        ),
+        ({"config": VIT, "lowercase": True}, "image-classification", "lowercase is of texts"),
+        ({"preprocessor": HALVES}, "text-classification", "leave preprocessor out"),
+    ],
+)
+def test_what_a_new_model_needs_is_said_before_it_is_made(fields, task, said):
+    with pytest.raises(DataError, match=said):
+        NewTeacher(**fields).check(task)
+
+
+def test_what_transformers_cannot_make_is_one_sentence(tmp_path):
+    for number, change in enumerate(({"model_type": "vitt"}, {"num_attention_heads": 3})):
+        shape = NewTeacher(config={**VIT, **change}, preprocessor=HALVES)
+        with pytest.raises(DataError, match="transformers cannot make this model") as refused:
+            shape.make((), "image-classification", ("a",), tmp_path / str(number), 1)
+        assert len(str(refused.value).splitlines()) == 1
+    with pytest.raises(ValidationError, match="hidden_size is of the BERT"):
+        NewTeacher(config=VIT, hidden_size=8)
+    with pytest.raises(ValidationError, match="model_type: vit"):
+        NewTeacher(config={"hidden_size": 8})
