@@ -3,7 +3,10 @@
     python benchmarks/images.py --model DIR --data DIR
 
 `--model` holds EfficientNet-Lite0 as ``model.onnx``, with the names of its classes in
-``config.json``; `--data` images called ``NNN_….jpg`` by the number of their class. Every fourth
+``config.json``, or a classifier in Hugging Face's form, which is exported, and quantized by Neural
+Compressor, too. `--ways` are fields of `quantize.static`, each of which makes a row: what bias
+correction and equalization gain, with a scale for each channel and with one. `--data` holds images
+called ``NNN_….jpg`` by the number of their class. Every fourth
 image calibrates, of which nobody needs the label. All are then judged: top-1, top-5, and what is
 lost against fp32 with a paired bootstrap interval, also over the images that did not calibrate. All
 files are timed in one loop, inference by inference, on the same images and one thread.
@@ -17,7 +20,7 @@ import logging
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +43,12 @@ from edgecompress.values import Candidate, Example, Feed, OnnxModel, find
 
 CALIBRATES = 4
 """Every fourth image."""
+CLASSES = 1000
+WAYS = (
+    "{}", '{"bias_correction": false}', '{"per_channel": false}',
+    '{"per_channel": false, "bias_correction": false}',
+    '{"per_channel": false, "equalize": true}',
+)  # fmt: skip
 TIMED = 8
 """Images that are timed in turns."""
 KIND = task("image-classification")
@@ -60,25 +69,39 @@ class Row:
     cells: list[str]
 
 
-def ours(place: Path, model: Path, labels: Sequence[str], files: Sequence[Path]) -> Path:
-    """Quantize as a person would, by a recipe."""
+def edgecompress(*arguments: object) -> None:
+    """Run a command of ours."""
+    subprocess.run([sys.executable, "-m", "edgecompress", *map(str, arguments)], check=True)
+
+
+def described(place: Path, model: Path, labels: Sequence[str], files: Sequence[Path]) -> Path:
+    """Write the recipe that says what the model and the data are."""
     for name, chosen in (("some", files[::CALIBRATES]), ("all", files)):
         with (place / f"{name}.csv").open("w", newline="", encoding="utf-8") as stream:
-            lines = [(str(file), labels[int(file.name[:3])]) for file in chosen]
+            lines = [(str(file), label_of(file, labels)) for file in chosen]
             csv.writer(stream).writerows([("image", "label"), *lines])
     recipe = {
-        "name": "images", "task": KIND.name, "model": str(model), "labels": list(labels),
-        "preprocessor": PREPROCESSOR,
+        "name": "images", "task": KIND.name, "model": str(model),
         "data": {"format": "csv", "root": str(place), "train": "some.csv",
                  "validation": "some.csv", "test": "all.csv", "seen_test": "accept"},
-        "stages": ["quantize.static"],
-        "profile": {"min_duration_ms": 100, "warmup_ms": 0, "max_warmup_ms": 50, "attempts": 1,
-                    "cold_starts": 0, "min_count": 10},
+        "stages": ["quantize.static" if model.is_file() else "export"],
     }  # fmt: skip
+    if model.is_file():
+        recipe |= {"labels": list(labels), "preprocessor": PREPROCESSOR}
     (place / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
-    command = [sys.executable, "-m", "edgecompress", "run", str(place / "recipe.yaml")]
-    subprocess.run([*command, "-o", str(place / "ours")], check=True)
-    return place / "ours" / "bundle" / "model.onnx"
+    return place / "recipe.yaml"
+
+
+def label_of(file: Path, labels: Sequence[str]) -> str:
+    """Give an image's class; some models have one for the background before ImageNet's."""
+    return labels[int(file.name[:3]) + len(labels) - CLASSES]
+
+
+def ours(place: Path, model: Path, recipe: Path, way: Mapping[str, Any], scheme: str) -> Path:
+    """Quantize as a person would; give the graph."""
+    fields = [part for key, one in way.items() for part in ("--set", f"{key}={json.dumps(one)}")]
+    edgecompress("quantize", model, "--scheme", scheme, "--recipe", recipe, *fields, "-o", place)
+    return place / "model" / "model.onnx"
 
 
 def theirs(place: Path, model: Path, feeds: Sequence[Feed], **options: Any) -> Path:
@@ -143,21 +166,39 @@ def timed(rows: Sequence[Row], feeds: Sequence[Feed], place: Path, seconds: floa
 @click.command(help=__doc__)
 @click.option("--model", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--data", type=click.Path(path_type=Path, exists=True), required=True)
+@click.option("--ways", multiple=True, default=WAYS, help="Fields of a row, as JSON. Repeatable.")
+@click.option(
+    "--limit", type=click.IntRange(min=8), help="So many images, spread evenly; else all."
+)
 @click.option("--seconds", default=30.0, help="Of interleaved timing.")
 @click.option("--seed", default=0, help="Of the bootstrap.")
-def main(model: Path, data: Path, seconds: float, seed: int) -> None:
+def main(
+    model: Path, data: Path, ways: Sequence[str], limit: int | None, seconds: float, seed: int
+) -> None:
     """Run."""
     logging.disable(logging.WARNING)  # ONNX Runtime's quantizer advises at each call
     config = json.loads((model / "config.json").read_text(encoding="utf-8"))
     named = config.get("id2label") or dict(enumerate(config["labels"]))
     labels = class_names({"id2label": named})
-    files, graph = sorted(data.glob("*.jpg")), model / "model.onnx"
-    examples = [Example({"image": file}, labels[int(file.name[:3])]) for file in files]
+    files, foreign = sorted(data.glob("*.jpg")), (model / "model.onnx").is_file()
+    files = files[:: -(-len(files) // limit)] if limit else files
+    examples = [Example({"image": file}, label_of(file, labels)) for file in files]
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        rows = [Row("fp32", graph, []), Row("edgecompress, quantize.static",
-                ours(place, graph, labels, files), [])]  # fmt: skip
-        processor = ImageProcessor.load(place / "ours" / "bundle" / "preprocessor")
+        start = graph = model / "model.onnx" if foreign else model
+        recipe = described(place, start, labels, files)
+        if not foreign:
+            edgecompress("export", model, "--recipe", recipe, "-o", place / "fp32")
+            start, graph = place / "fp32", place / "fp32" / "model" / "model.onnx"
+        rows = [Row("fp32", graph, [])]
+        for number, way in enumerate(map(json.loads, ways)):
+            told = ", ".join(f"{key}: {json.dumps(one)}" for key, one in way.items())
+            made = ours(place / f"way{number}", start, recipe, way, "static")
+            rows.append(Row(f"`quantize.static` {told}".rstrip(), made, []))
+        if not foreign:
+            made = ours(place / "inc", model, recipe, {}, "inc_static")
+            rows.append(Row("`quantize.inc_static`", made, []))
+        processor = ImageProcessor.load(place / "way0" / "preprocessor")
         name = processor.input_names[0]
         feeds: list[Feed] = [{name: processor.values(file)[None]} for file in files]
         for title, options in (("its defaults", {}), ("per channel", {"per_channel": True})):

@@ -70,12 +70,18 @@ def opened(kind: str, folder: Path) -> tuple[Candidate, Any]:
 
 @pytest.mark.parametrize("kind", ["ResNet", "ConvNext", "MobileNetV2", "EfficientNet", "MobileViT"])
 def test_convolutional_models_are_exported_with_an_open_batch(kind: str, tmp_path: Path) -> None:
-    """The stage compares ONNX Runtime's answers with PyTorch's, one at a time and several."""
+    """The stage compares ONNX Runtime's answers with PyTorch's, one at a time and several.
+
+    Without data the task makes images up.
+    """
     candidate, context = opened(kind, tmp_path)
+    if bare := kind == "MobileNetV2":
+        context = replace(context, train=(), validation=())
     made = stage_class("export")(exporter="dynamo").apply(candidate, context)
     decided = made.steps[-1].decisions
     assert decided["parity"]["max_abs_difference"] < 1e-4
-    assert {shape[0] for shape in decided["parity"]["shapes"]} == {1, 4}
+    batches = {shape[0] for shape in decided["parity"]["shapes"]}
+    assert len(batches) > 1 if bare else batches == {1, 4}
     assert decided["dynamic_axes"]["pixel_values"] == ["batch"]
 
 

@@ -129,7 +129,8 @@ class ImageProcessor(Processor):
                 raise DataError(
                     f"nobody says how images are fed to this graph; describe it in the recipe "
                     f"(preprocessor: {{size: …, image_mean: …, image_std: …}}), or put its {FILE} "
-                    "beside it",
+                    "beside it; under another mean and deviation than its own it answers, and "
+                    "worse",
                     file=source,
                 )
             _read(source / FILE)

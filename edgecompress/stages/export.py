@@ -185,8 +185,12 @@ class Export(Transform):
 
         from edgecompress.models.inputs import encode_rows
         from edgecompress.surgery.dynamo_export import Traced
+        from edgecompress.tasks import task as find_task
 
-        rows = encode_rows(candidate, (context.validation or context.train)[:EXAMPLES])
+        examples = context.validation or context.train
+        if not examples and candidate.task is not None:
+            examples = find_task(candidate.task).trial()
+        rows = encode_rows(candidate, examples[:EXAMPLES])
         if rows is None:
             raise StageError(
                 f"no family describes models of the type {module.config.model_type!r}, and "

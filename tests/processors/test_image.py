@@ -124,6 +124,20 @@ def test_sixteen_bits_are_those_of_eight(tmp_path: Path) -> None:
     assert np.abs(eight - sixteen).max() <= LEVEL
 
 
+@pytest.mark.parametrize("form", ["gif", "webp", "png"])
+def test_of_a_moving_picture_the_first_counts(form: str, tmp_path: Path) -> None:
+    """The others have other colours, and other lengths of time."""
+    first, *others = (Image.new("RGB", (30, 24), colour) for colour in ("red", "lime", "blue"))
+    first.save(tmp_path / f"alone.{form}", **({"lossless": True} if form == "webp" else {}))
+    options = {"save_all": True, "append_images": others, "duration": [50, 200, 90]}
+    options |= {"lossless": True} if form == "webp" else {}
+    first.save(tmp_path / f"moving.{form}", **options)
+    with Image.open(tmp_path / f"moving.{form}") as moving:
+        assert moving.n_frames == 3
+    alone, moved = (processor().values(tmp_path / f"{name}.{form}") for name in ("alone", "moving"))
+    assert np.array_equal(alone, moved) and moved[0].min() > 0.9 > moved[1].max()
+
+
 def test_layouts_channels_and_plain_numbers() -> None:
     image = drawn(24, 24)
     plain = processor(do_rescale=False).values(image)
