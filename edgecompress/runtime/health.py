@@ -20,8 +20,8 @@ def main(bundle: str) -> int:
     """Ask the bundle in a folder; give an exit code."""
     try:
         predictor = load(bundle, threads=1)
-        for example in task(str(predictor.manifest.task)).trial():
-            said = predictor.answer(example)
+        made_up = task(str(predictor.manifest.task)).trial()
+        for said in predictor._answer(made_up) if made_up else ():
             sys.stdout.write(f"{predictor.describe(said)}\n")
     except EdgeCompressError as error:
         sys.stderr.write(f"{error}\n")

@@ -330,7 +330,7 @@ def test_what_a_new_model_needs_is_said_before_it_is_made(fields, task, said):
 
 
 def test_what_transformers_cannot_make_is_one_sentence(tmp_path):
-    for number, change in enumerate(({"model_type": "vitt"}, {"num_attention_heads": 3})):
+    for number, change in enumerate(({"model_type": "vitt"}, {"patch_size": 0})):
         shape = NewTeacher(config={**VIT, **change}, preprocessor=HALVES)
         with pytest.raises(DataError, match="transformers cannot make this model") as refused:
             shape.make((), "image-classification", ("a",), tmp_path / str(number), 1)

@@ -134,7 +134,7 @@ class _Weights:
         """Give the largest absolute weight that makes each channel, and that reads it."""
         made, read = self._parts(pair)
         shape = (pair.channels, -1)
-        return tuple(np.abs(one).reshape(shape).max(axis=1) for one in (made, read))  # type: ignore[return-value]
+        return tuple(np.abs(one).reshape(shape).max(axis=1) for one in (made, read))
 
     def scale(self, pair: Pair, factors: Array) -> None:
         """Divide what makes each channel by its factor, and multiply what reads it."""
