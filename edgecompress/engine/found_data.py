@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from edgecompress.data import SPLITS, DataConfig, Split, data_class, data_config
+from edgecompress.data import SPLITS, DataConfig, Split, data_class, data_config, data_formats
+from edgecompress.data.class_folders import ClassFolders
 from edgecompress.data.tabular import ColumnsData
 from edgecompress.engine.found_model import FoundModel, some
 from edgecompress.errors import ArgumentError, DataError
@@ -28,6 +30,14 @@ from edgecompress.validation import explain
 from edgecompress.values import Example, Json
 from edgecompress.yamlfile import Settings, YamlFile, apply_settings
 
+SPLIT_FOLDERS = {
+    "train": ("train",),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test",),
+}
+"""What folders of a data set's splits are called."""
+LOOKED_AT = 1000
+"""Files of a folder by whose names is said what it holds."""
 COLUMNS = "--columns {}=COLUMN"
 """How the command line names the column of a role."""
 FEWEST = 20
@@ -117,7 +127,10 @@ def look_at_data(
         return FoundData(place)
     form = form or _format_of(place, model.task)
     document: Json = {"format": form}
-    document["root" if form == "datasets" else "train"] = str(place)
+    if issubclass(data_class(form), ClassFolders) and place.is_dir():
+        document |= _splits_of_folder(place)
+    else:
+        document["root" if form == "datasets" else "train"] = str(place)
     for split, files in (splits or {}).items():
         if files:
             document[split] = [str(at_home(file).absolute()) for file in files]
@@ -174,7 +187,7 @@ def look_at_data(
 
 def _format_of(place: Path, task: str) -> str:
     if place.is_dir():
-        return "datasets"
+        return _format_of_folder(place)
     suffix = place.suffix.lower()
     if suffix == ".txt":
         return "conll" if task == "token-classification" and is_tagged(place) else "text"
@@ -186,6 +199,26 @@ def _format_of(place: Path, task: str) -> str:
         raise DataError(f"its name does not say what it is; say it with --format ({known})",
                         file=place)  # fmt: skip
     return found
+
+
+def _format_of_folder(place: Path) -> str:
+    """Find whose files lie in a folder: of a reader of folders for each class, or of a data set."""
+    inside = [file.suffix.lower() for file in islice(place.rglob("*"), LOOKED_AT)]
+    for name in data_formats():
+        kind = data_class(name)
+        if issubclass(kind, ClassFolders) and set(inside) & set(kind.suffixes):
+            return name
+    return "datasets"
+
+
+def _splits_of_folder(place: Path) -> dict[str, str]:
+    """Give the folders of the splits, where they lie apart; else the folder is train's."""
+    found = {
+        split: next((str(place / one) for one in names if (place / one).is_dir()), "")
+        for split, names in SPLIT_FOLDERS.items()
+    }
+    found = {split: folder for split, folder in found.items() if folder}
+    return found if "train" in found else {"train": str(place)}
 
 
 def _of_data(settings: Settings) -> Settings:

@@ -64,6 +64,13 @@ class FoundModel:
         return not self.onnx and self.config.get("model_type") in family_names()
 
     @property
+    def reads_text(self) -> bool:
+        """Whether it is asked in texts, as far as is known."""
+        if self.task is None:
+            return True
+        return issubclass(processor_class(find_task(self.task).processor), TextProcessor)
+
+    @property
     def words(self) -> str:
         """Say it in a line."""
         family = str(self.config.get("model_type") or "")
@@ -133,10 +140,12 @@ def _look(folder: Path, named: str, task: str | None, labels: Mapping[str, str])
     onnx = onnx_model_at(folder) is not None
     config = read_object(folder / "config.json") if onnx else check_folder(folder)
     shapes = None if onnx else find_weights(folder).shapes
-    fresh = untrained(config, known, shapes, folder) or ""
+    texts = issubclass(processor_class(kind.processor), TextProcessor)
+    # Of a foreign graph its own program knows the head; a person says what it answers.
+    described = onnx and not texts and not config.get("architectures")
+    fresh = "" if described else untrained(config, known, shapes, folder) or ""
     if onnx and fresh:
         raise DataError(f"{fresh}, and an ONNX graph cannot be trained", file=folder)
-    texts = issubclass(processor_class(kind.processor), TextProcessor)
     if onnx and texts and not has_tokenizer(folder):
         what = "no tokenizer lies beside the graph, without which it takes no text"
         raise DataError(f"{what}; copy tokenizer.json there", file=folder)

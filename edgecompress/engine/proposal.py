@@ -104,7 +104,34 @@ def proposed(
     }
 
 
+def _schemes_without_text() -> list[list[Any]]:
+    """Give what is tried of models of images and sounds: there are no tables of words."""
+    return [
+        ["quantize.dynamic"],
+        ["quantize.static"],
+        [{"quantize.static": {"method": "average"}}],
+        ["quantize.half"],
+    ]
+
+
+def _torch_without_text(model: FoundModel, examples: int) -> list[Any]:
+    chains: list[Any] = [["export", *scheme] for scheme in _schemes_without_text()]
+    if not model.cuttable:
+        return chains
+    ending = ["export", "quantize.static"]
+    chains.append([{"prune.structured": {"heads": 0.1, "ffn": 0.2}}, *ending])
+    taught = {"distil": {"epochs": _epochs(examples), "learning_rate": 3.0e-4, "warmup": 0.06}}
+    cuts = ({"heads": 0.25, "ffn": 0.5}, {"heads": 0.65, "ffn": 0.75})
+    return chains + [[{"prune.structured": cut}, taught, *ending] for cut in cuts]
+
+
+def _epochs(examples: int) -> int:
+    return min(30, max(3, SEEN // max(examples, 1)))
+
+
 def _onnx(model: FoundModel, data: FoundData) -> list[Any]:
+    if not model.reads_text:
+        return _schemes_without_text()
     run: Json = {} if data.document else {"inputs": str(data.place)}
     if run and model.tokenizer is not None:
         run["preprocessor"] = model.tokenizer
@@ -122,6 +149,8 @@ def _torch(model: FoundModel, examples: int) -> list[Any]:
     own = find_task(str(model.task)).proposed
     if own:
         return [*own]
+    if not model.reads_text:
+        return _torch_without_text(model, examples)
     dynamic = [{"quantize.dynamic": TABLES}]
     static: list[Any] = [{"quantize.static": STATIC}]
     smooth = [{"quantize.smooth": SMOOTH}, *static]
@@ -140,8 +169,7 @@ def _torch(model: FoundModel, examples: int) -> list[Any]:
     small: list[Any] = [{"prune.structured": {"heads": 0.65, "ffn": 0.75}}]
     if large:
         small.append({"vocabulary.share": {"rows": 6000}})
-    epochs = min(30, max(3, SEEN // max(examples, 1)))
-    taught = {"distil": {"epochs": epochs, "learning_rate": 3.0e-4, "warmup": 0.06,
+    taught = {"distil": {"epochs": _epochs(examples), "learning_rate": 3.0e-4, "warmup": 0.06,
               "layer_map": "uniform", "transfer": {"augment": 4}}}  # fmt: skip
     chains += [[*cut, taught, "export", "fuse", *dynamic] for cut in ([half], small)]
     return chains

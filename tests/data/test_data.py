@@ -23,7 +23,7 @@ def files(root: Path, **contents: str) -> dict[str, object]:
 
 def test_formats_are_found_by_their_file() -> None:
     ours = ["cldr", "conll", "csv", "datasets", "digits", "images", "jsonl", "parquet"]
-    ours += ["squad", "text", "tsv"]
+    ours += ["sounds", "squad", "text", "tsv"]
     assert list(data_formats()) == ours
     assert data_class("tsv").__name__ == "TsvData"
     with pytest.raises(DataError, match=r"'connl'; did you mean 'conll'\?"):
