@@ -48,8 +48,10 @@ RUN case "${TARGETARCH:-$(uname -m)}" in \
         bundle /opt/edgecompress report.json /base > sbom.cdx.json \
     && for package in anyio click edgecompress h11 idna numpy onnxruntime/capi PIL \
             prometheus_client starlette tokenizers uvicorn; do \
-        [ ! -d "/opt/edgecompress/${package}" ] || python3 -m compileall -q --invalidation-mode unchecked-hash -x '/f2py/' \
-            "/opt/edgecompress/${package}" || exit 1; \
+        [ ! -d "/opt/edgecompress/${package}" ] \
+            || python3 -m compileall -q --invalidation-mode unchecked-hash -x '/f2py/' \
+                "/opt/edgecompress/${package}" \
+            || exit 1; \
     done \
     && python3 -m compileall -q -l --invalidation-mode unchecked-hash \
         /opt/edgecompress/onnxruntime \
