@@ -187,7 +187,7 @@ def look_at_data(
 
 def _format_of(place: Path, task: str) -> str:
     if place.is_dir():
-        return _format_of_folder(place)
+        return _format_of_folder(place, task)
     suffix = place.suffix.lower()
     if suffix == ".txt":
         return "conll" if task == "token-classification" and is_tagged(place) else "text"
@@ -201,8 +201,10 @@ def _format_of(place: Path, task: str) -> str:
     return found
 
 
-def _format_of_folder(place: Path) -> str:
+def _format_of_folder(place: Path, task: str) -> str:
     """Find whose files lie in a folder: of a reader of folders for each class, or of a data set."""
+    if find_task(task).target != "label":
+        return "datasets"
     inside = [file.suffix.lower() for file in islice(place.rglob("*"), LOOKED_AT)]
     for name in data_formats():
         kind = data_class(name)

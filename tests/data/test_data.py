@@ -22,13 +22,13 @@ def files(root: Path, **contents: str) -> dict[str, object]:
 
 
 def test_formats_are_found_by_their_file() -> None:
-    ours = ["cldr", "conll", "csv", "datasets", "digits", "images", "jsonl", "parquet"]
-    ours += ["sounds", "squad", "text", "tsv"]
+    ours = ["cldr", "coco", "conll", "csv", "datasets", "digits", "images", "jsonl", "parquet"]
+    ours += ["sounds", "squad", "text", "tsv", "voc", "yolo"]
     assert list(data_formats()) == ours
     assert data_class("tsv").__name__ == "TsvData"
     with pytest.raises(DataError, match=r"'connl'; did you mean 'conll'\?"):
         data_config({"format": "connl"})
-    with pytest.raises(DataError, match="there are cldr, conll, csv, datasets, digits, images"):
+    with pytest.raises(DataError, match="there are cldr, coco, conll, csv, datasets, digits"):
         data_config({"format": 7})
     with pytest.raises(DataError, match="data needs a format"):
         data_config({})

@@ -111,3 +111,25 @@ def test_corrections_travel_in_json_and_of_two_plans() -> None:
         "a": [-63.5, 1.5],
         "b": [2.0],
     }
+
+
+def test_what_is_not_finite_is_left_to_others(tmp_path: Path) -> None:
+    """A convolution that reads such a tensor stays in fp32; the others are corrected."""
+    from edgecompress.models.storage import read_model
+    from edgecompress.quantization.observe.feature_maps import collect_maps
+    from edgecompress.quantization.observe.observing import observing
+    from edgecompress.quantization.plan.planning import plan_of, ready
+    from edgecompress.quantization.plan.scheme import Scheme
+    from edgecompress.quantization.write.bias_correction import bias_corrections
+
+    source, _, pixels = candidate(tmp_path)
+    pixels[3] = 3e38  # finite itself; its sums are not
+    names = ["pixels", "b"]
+    with observing(OnnxModel(source.model.path), names, tmp_path / "observed") as copy:
+        seen = collect_maps(copy, names, ({"pixels": one[None]} for one in pixels))
+    assert set(seen) == {"pixels"}
+    ranges = {"pixels": (0.0, 10.0), "b": (0.0, 10.0), "scores": (-10.0, 10.0)}
+    stored = ready(read_model(source.model.path), static=True)
+    plan = plan_of(stored, Scheme(ranges=ranges))
+    means = {name: one.mean for name, one in seen.items()}
+    assert set(bias_corrections(stored, plan, means)) == {"grouped"}

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgecompress.errors import StageError
 from edgecompress.quantization.observe.observing import observed, observing
 from edgecompress.values import Feed, OnnxModel
 
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
     from edgecompress.context import Context
     from edgecompress.quantization.observe.calibration_data import CalibrationData
 
+CHANNELS = 1
+"""Their axis."""
 Array = np.ndarray[Any, Any]
 
 
@@ -48,6 +49,8 @@ def collect_maps(
 ) -> dict[str, FeatureMap]:
     """Run `model` on samples and keep what was seen of its outputs `names`.
 
+    One that has values that are not finite, or not as many channels in each sample, is left out.
+
     Parameters
     ----------
     model : OnnxModel
@@ -60,27 +63,29 @@ def collect_maps(
     Raises
     ------
     StageError
-        When there is no sample, one does not fit the model, or a value is not finite.
+        When there is no sample, or one does not fit the model.
     """
     found: dict[str, FeatureMap] = {}
+    left: set[str] = set()
     count = 0
     for count, values in observed(model, names, feeds):
         for name, array in values.items():
-            if not np.isfinite(array).all():
-                raise StageError(
-                    f"calibration sample {count} makes the activation {name} NaN or infinite: "
-                    "leave the sample out, or mend the model"
-                )
+            if name in left or array.ndim < CHANNELS + 1 or not np.isfinite(array).all():
+                left.add(name)
+                continue
             planes = array.reshape(*array.shape[:2], -1).astype(np.float64)
             mean, most = planes.mean(axis=(0, 2)), np.abs(planes).max(axis=(0, 2), initial=0.0)
             if name not in found:
                 found[name] = FeatureMap(np.zeros_like(mean), np.zeros_like(most))
+            if found[name].mean.shape != mean.shape:
+                left.add(name)
+                continue
             found[name].mean += mean
             found[name].most = np.maximum(found[name].most, most)
         progress(count)
     for one in found.values():
         one.mean /= count
-    return found
+    return {name: one for name, one in found.items() if name not in left}
 
 
 def maps_on(
@@ -106,10 +111,15 @@ def maps_on(
                 data.feeds(),
                 progress=lambda done: context.progress(done, data.count, "channels"),
             )
-        arrays = {f"mean{n}": found[name].mean for n, name in enumerate(names)}
-        arrays |= {f"most{n}": found[name].most for n, name in enumerate(names)}
+        places = {names.index(name): one for name, one in found.items()}
+        arrays = {f"mean{place}": one.mean for place, one in places.items()}
+        arrays |= {f"most{place}": one.most for place, one in places.items()}
         np.savez(folder / "maps.npz", **arrays)  # type: ignore[arg-type]
 
     key = {"kind": "maps", "model": model_digests(source), "tensors": list(names), **data.key}
     with np.load(context.cached(key, build) / "maps.npz", allow_pickle=False) as saved:
-        return {n: FeatureMap(saved[f"mean{i}"], saved[f"most{i}"]) for i, n in enumerate(names)}
+        return {
+            name: FeatureMap(saved[f"mean{place}"], saved[f"most{place}"])
+            for place, name in enumerate(names)
+            if f"mean{place}" in saved
+        }

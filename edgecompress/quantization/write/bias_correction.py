@@ -55,9 +55,11 @@ def bias_corrections(
     found = {}
     for layer in corrected_layers(model, plan):
         node = nodes[layer.node]
-        bias = (
-            model.array(tensors[node.input[2]]) if len(node.input) > 2 and node.input[2] else None
-        )
+        inputs = int(tensors[layer.weights[0]].dims[1]) * groups_of(node)
+        if len(means.get(layer.data, ())) != inputs:
+            continue  # a mask took some away, or they were not finite
+        named = node.input[2] if len(node.input) > 2 else ""
+        bias = model.array(tensors[named]) if named else None
         weight = model.array(tensors[layer.weights[0]])
         scale, _ = asymmetric(*plan.ranges[plan.pairs[layer.data]])
         lost = _lost(weight, plan.layers[layer.node], bias, scale)

@@ -249,6 +249,7 @@ class Static(CalibrationFields, LinearTypes, TableTypes, Judged):
             data = self.calibration_data(candidate, source, context)
             seen = maps_on(data, source, [pair.between for pair in pairs], context)
             most = {name: one.most for name, one in seen.items()}
+            pairs = [pair for pair in pairs if len(most.get(pair.between, ())) == pair.channels]
             exponents = equalize.equalizing_exponents(stored, pairs, most)
         else:
             exponents = equalize.exponents_from(known)
