@@ -87,9 +87,17 @@ def test_its_dockerfile_names_the_base(bundle: Path, tmp_path: Path) -> None:
     assert f"\nARG BASE={default_base()}\n" in text
 
 
-def test_a_bundle_gets_what_its_task_needs_and_no_other(bundle: Path, tmp_path: Path) -> None:
-    asked = asked_of("image-classification", write_inputs(tmp_path))
-    pictures = write_bundle_of("image-classification", tmp_path / "pictures", asked)
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle that is asked about images."""
+    folder = tmp_path_factory.mktemp("pictures")
+    asked = asked_of("image-classification", write_inputs(folder))
+    return write_bundle_of("image-classification", folder / "made", asked)
+
+
+def test_a_bundle_gets_what_its_task_needs_and_no_other(
+    bundle: Path, pictures: Path, tmp_path: Path
+) -> None:
     named = {}
     for place in (bundle, pictures):
         write_context(place, tmp_path / "context", base="base")
@@ -107,15 +115,13 @@ def test_what_no_lock_has_is_said(
     assert not (tmp_path / "context").exists()
 
 
-@pytest.mark.parametrize("kind", ["image-classification", "token-classification"])
 def test_the_health_check_asks_a_bundle(
-    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    bundle: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = asked_of(kind, write_inputs(tmp_path))
-    place = write_bundle_of(kind, tmp_path / "bundle", asked)
-    assert health(str(place)) == 0 and capsys.readouterr().out.strip()
-    (place / "model.onnx").write_bytes(b"")
-    assert health(str(place)) == 1 and "model.onnx" in capsys.readouterr().err
+    for place in (bundle, pictures):
+        assert health(str(place)) == 0 and capsys.readouterr().out.strip()
+    (bundle / "model.onnx").write_bytes(b"")
+    assert health(str(bundle)) == 1 and "model.onnx" in capsys.readouterr().err
 
 
 def test_nothing_else_is_replaced(bundle: Path, tmp_path: Path) -> None:
