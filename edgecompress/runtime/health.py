@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 from edgecompress.errors import EdgeCompressError
-from edgecompress.runtime.predictor import load
+from edgecompress.runtime.opening import load
 from edgecompress.tasks import task
 
 SICK = 1
