@@ -124,6 +124,85 @@ def test_a_part_that_is_not_there(place: Path, only: str, says: str) -> None:
         select(matrix, (only,))
 
 
+KINDS = """\
+name: kinds
+matrix:
+  kind:
+    words: {task: token-classification, data: {format: conll, train: one/train.txt}, cut: [export]}
+    texts: {task: text-classification, data: {format: csv, train: a.csv}, cut: [export, fuse]}
+  seed: [1, 2]
+teacher: {model: model-one}
+data: "{data}"
+stages: [{any: ["{cut}", [quantize.inc_dynamic]]}]
+"""
+
+
+def kinds(place: Path, old: str = "", new: str = "") -> Path:
+    assert old in KINDS
+    (place / "kinds.yaml").write_text(KINDS.replace(old, new, 1))
+    (place / "a.csv").write_text("text,label\nje,a\nna,b\n")
+    return place / "kinds.yaml"
+
+
+def test_named_values_bring_whole_parts_of_a_recipe(place: Path) -> None:
+    matrix = read_matrix(kinds(place, "[export]", "[export: {opset: 17}]"))
+    assert matrix is not None
+    assert matrix.axes == {"kind": ("words", "texts"), "seed": (1, 2)}
+    assert [cell.name for cell in matrix.cells] == ["words-1", "words-2", "texts-1", "texts-2"]
+    first, third = matrix.cells[0].recipe, matrix.cells[2].recipe
+    assert (first.fields.task, third.fields.task) == ("token-classification", "text-classification")
+    assert first.data is not None and first.data.files("train")[0] == Path("one/train.txt")
+    assert first.chains[0][0].stage.model_dump()["opset"] == 17
+    assert [chain[-1].name for chain in third.chains] == [
+        "fuse",
+        "quantize.inc_dynamic",
+    ]
+    settings = ("matrix.kind.texts.task=masked-lm",)
+    changed = read_matrix(kinds(place), settings)
+    assert changed is not None and changed.cells[3].recipe.fields.task == "masked-lm"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "says"),
+    [
+        (
+            ", cut: [export, fuse]",
+            "",
+            5,
+            "texts and words must bring the same names; not both bring 'cut'",
+        ),
+        ("cut: [export, fuse]", "cut: ['{seed}']", 5, "cannot hold a placeholder"),
+        ("[export]", "[exprt]", None, "(cell words-1)"),
+        ("cut: [export, fuse]", "seed: 1", 5, "must bring the same names"),
+        ('["{cut}", [quantize', "[[quantize", 4, "nothing in the recipe depends on this"),
+        (
+            "cut: [export, fuse]}",
+            "cut: []}\n    more: 3",
+            6,
+            "brings further ones: a mapping of names",
+        ),
+        ("[1, 2]", "{one: {cut: 3}}", 6, "cut is taken already"),
+    ],
+)
+def test_what_is_wrong_with_named_values_is_said(
+    place: Path, old: str, new: str, line: int | None, says: str
+) -> None:
+    with pytest.raises(RecipeError) as caught:
+        read_matrix(kinds(place, old, new))
+    assert says in str(caught.value)
+    if line is not None:
+        assert caught.value.line == line, str(caught.value)
+
+
+def test_the_study_that_we_ship() -> None:
+    matrix = read_matrix(resource_folder("models") / "compression-study.yaml")
+    assert matrix is not None
+    for cell in matrix.cells:
+        stages = {tuple(use.name for use in chain) for chain in cell.recipe.chains}
+        for last in ((), ("quantize.half",), ("quantize.dynamic",), ("quantize.static",)):
+            assert {("export", *last), ("prune.magnitude", "export", *last)} <= stages
+
+
 def test_the_battery_that_we_ship() -> None:
     matrix = read_matrix(resource_folder("models") / "small-made-smaller.yaml")
     assert matrix is not None

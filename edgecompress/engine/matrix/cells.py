@@ -6,6 +6,9 @@
       language: [hau, ibo, pcm]     # an axis: a list
       seed: [7, 8, 9]               # named like a field of a recipe: it sets that field
       base: castorini/afriberta_base   # a constant: one value, in no cell's name
+      kind:                         # an axis whose values are named, and bring further ones
+        text: {task: text-classification, cuts: [prune.layers: {keep: 2}]}
+        words: {task: token-classification, cuts: []}
 
 ``{language}`` in any text of the recipe is filled in per cell. A text that is nothing but a
 placeholder gets the value as it is, so that ``epochs: "{epochs}"`` is a number.
@@ -14,34 +17,27 @@ placeholder gets the value as it is, so that ``epochs: "{epochs}"`` is a number.
 from __future__ import annotations
 
 import itertools
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
-from edgecompress.engine.recipe import Recipe, RecipeFields, build_recipe
+from edgecompress.engine.matrix.axes import (
+    MATRIX,
+    PLACEHOLDER,
+    SETS_FIELD,
+    Scalar,
+    check_size,
+    check_use,
+    read_axes,
+)
+from edgecompress.engine.recipe import Recipe, build_recipe
 from edgecompress.engine.recipe_paths import absolute_paths
 from edgecompress.errors import DataError, RecipeError
 from edgecompress.values import Json
 from edgecompress.words import meant
-from edgecompress.yamlfile import KeyPath, Settings, YamlFile, apply_settings, read_yaml
-
-MATRIX = "matrix"
-MAX_CELLS = 500
-"""More is a mistake in the axes, not a plan: at ten minutes each it is half a week."""
-MAX_ENTRIES = 500_000
-"""Of all cells together; each cell is a recipe of its own in memory."""
-MAX_VALUE = 500
-"""Characters of an axis' value: a word, a number, a path or a hub id."""
-MAX_PLACES = 500
-"""Placeholders of a recipe; with the longest values they make 250 kB of each cell."""
-SETS_FIELD = ("seed", "threads", "task", "model", "minimize")
-"""Fields of a recipe that an axis of the same name sets: those with one plain value."""
-PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
-
-Scalar = str | int | float | bool
+from edgecompress.yamlfile import Settings, YamlFile, apply_settings, read_yaml
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +97,17 @@ def read_matrix(file: Path, settings: Settings = ()) -> Matrix | None:
     if MATRIX not in document:
         return None
     source = YamlFile(document, file, parsed.lines)
-    axes, constants = _axes(document.pop(MATRIX), source)
-    _check_use(document, {**axes, **constants}, source)
+    axes, constants, brought = read_axes(document.pop(MATRIX), source)
+    names = {name: axis for axis, each in brought.items() for name in next(iter(each.values()))}
+    places = check_use(document, {*axes, *constants, *names}, brought, source)
+    check_size(axes, brought, places, source)
     cells: list[MatrixCell] = []
     for values in _combinations(axes):
-        given = {**constants, **values}
+        given: dict[str, Any] = {**constants, **values}
+        for axis, each in brought.items():
+            given |= each[str(values[axis])]
 
-        def laid_over(given: Mapping[str, Scalar] = given) -> Json:
+        def laid_over(given: Mapping[str, Any] = given) -> Json:
             """Fill in first and make paths absolute then: a path may hold a placeholder."""
             base = absolute_paths(fill(parsed.document, given), file.parent, corpora=())
             whole: Json = fill(apply_settings(base, settings), given)
@@ -116,9 +116,9 @@ def read_matrix(file: Path, settings: Settings = ()) -> Matrix | None:
             return absolute_paths(whole, here, corpora=(file.parent, here))
 
         cells.append(_cell(values, given, laid_over, source))
-    names = [cell.name for cell in cells]
-    for name in names:
-        if names.count(name) > 1:
+    called = [cell.name for cell in cells]
+    for name in called:
+        if called.count(name) > 1:
             raise source.error(
                 f"two cells would be called {name!r}; give values that differ", (MATRIX,)
             )
@@ -126,7 +126,7 @@ def read_matrix(file: Path, settings: Settings = ()) -> Matrix | None:
     return Matrix(name, axes, constants, tuple(cells), source)
 
 
-def fill(document: Any, given: Mapping[str, Scalar]) -> Any:
+def fill(document: Any, given: Mapping[str, Any]) -> Any:
     """Give a document with every placeholder of `given` filled in; others are left as they are."""
     if isinstance(document, dict):
         return {key: fill(value, given) for key, value in document.items()}
@@ -175,99 +175,13 @@ def select(matrix: Matrix, only: Sequence[str]) -> tuple[MatrixCell, ...]:
     )
 
 
-def _axes(
-    document: Any, source: YamlFile
-) -> tuple[dict[str, tuple[Scalar, ...]], dict[str, Scalar]]:
-    """Check `matrix:` and divide it into axes (lists) and constants (one value)."""
-    if not isinstance(document, dict) or not document:
-        raise source.error("a matrix names axes, each with a list of values", (MATRIX,))
-    axes: dict[str, tuple[Scalar, ...]] = {}
-    constants: dict[str, Scalar] = {}
-    for name, given in document.items():
-        path: KeyPath = (MATRIX, name)
-        if not isinstance(name, str) or not PLACEHOLDER.fullmatch(f"{{{name}}}"):
-            raise source.error("an axis is named by letters, digits and _", path)
-        if name in RecipeFields.model_fields and name not in SETS_FIELD:
-            raise source.error(
-                f"{name} of a recipe cannot be set by an axis (only {', '.join(SETS_FIELD)} can); "
-                "choose another name and write it as {…} where it is wanted",
-                path,
-            )
-        values = given if isinstance(given, list) else [given]
-        if not values:
-            raise source.error("this axis has no values", path)
-        for index, value in enumerate(values):
-            _check_value(value, values[:index], (*path, index), source)
-        if isinstance(given, list):
-            axes[name] = tuple(values)
-        else:
-            constants[name] = given
-    if not axes:
-        raise source.error("a matrix needs an axis: a name with a list of values", (MATRIX,))
-    total = math.prod(len(values) for values in axes.values())
-    if total * len(source.lines) > MAX_ENTRIES and total <= MAX_CELLS:
-        raise source.error(
-            f"{total} cells of a recipe of {len(source.lines)} entries are too many; "
-            f"{MAX_ENTRIES:,} entries are the most of all cells",
-            (MATRIX,),
-        )
-    if total > MAX_CELLS:
-        raise source.error(f"the axes give {total} cells; {MAX_CELLS} is the most", (MATRIX,))
-    return axes, constants
-
-
-def _check_value(value: Any, before: Sequence[Any], path: KeyPath, source: YamlFile) -> None:
-    if not isinstance(value, str | int | float) or value == "":
-        raise source.error("a value is text, a number, true or false", path)
-    if len(str(value)) > MAX_VALUE:
-        raise source.error(f"a value has at most {MAX_VALUE} characters", path)
-    if isinstance(value, str) and PLACEHOLDER.search(value):
-        raise source.error("a value cannot hold a placeholder itself", path)
-    if str(value) in [str(one) for one in before]:
-        raise source.error(f"{value!r} stands twice on this axis", path)
-
-
-def _check_use(document: Json, given: Mapping[str, Any], source: YamlFile) -> None:
-    """Check that every placeholder is an axis or a constant, and each of those is used."""
-    used: set[str] = set()
-    places = 0
-
-    def walk(value: Any, path: KeyPath) -> None:
-        nonlocal places
-        if isinstance(value, dict):
-            for key, inner in value.items():
-                walk(inner, (*path, key))
-        elif isinstance(value, list):
-            for index, inner in enumerate(value):
-                walk(inner, (*path, index))
-        elif isinstance(value, str):
-            for name in PLACEHOLDER.findall(value):
-                if name not in given:
-                    raise source.error(f"unknown placeholder {{{name}}}{meant(name, given)}", path)
-                used.add(name)
-                places += 1
-                if places > MAX_PLACES:
-                    raise source.error(f"there are more than {MAX_PLACES} placeholders", path)
-
-    walk(document, ())
-    for name in given:
-        if name in SETS_FIELD:
-            if name in document:
-                raise source.error(f"the matrix sets {name}; leave it out here", (name,))
-        elif name not in used:
-            raise source.error(
-                f"nothing in the recipe depends on this; write {{{name}}} where it is wanted",
-                (MATRIX, name),
-            )
-
-
 def _combinations(axes: Mapping[str, tuple[Scalar, ...]]) -> list[dict[str, Scalar]]:
     return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
 
 
 def _cell(
     values: Mapping[str, Scalar],
-    given: Mapping[str, Scalar],
+    given: Mapping[str, Any],
     laid_over: Callable[[], Json],
     source: YamlFile,
 ) -> MatrixCell:

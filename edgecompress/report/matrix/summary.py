@@ -106,7 +106,8 @@ def groups(matrix: MatrixResult) -> tuple[Group, ...]:
 def means(matrix: MatrixResult, of: Sequence[Group]) -> tuple[Group, ...]:
     """Average groups over the first axis that is not the seed (or over `language`).
 
-    Of further axes each combination gets a mean of its own. None where there is only one group.
+    Of further axes each combination gets a mean of its own. None where there is only one group, or
+    where groups are judged by different metrics.
     """
     axis = mean_axis(matrix)
     if axis is None:
@@ -115,7 +116,11 @@ def means(matrix: MatrixResult, of: Sequence[Group]) -> tuple[Group, ...]:
     for group in of:
         key = tuple(str(value) for name, value in group.values.items() if name != axis)
         sets.setdefault(key, []).append(group)
-    return tuple(_mean(axis, key, found) for key, found in sets.items() if len(found) > 1)
+    return tuple(
+        _mean(axis, key, found)
+        for key, found in sets.items()
+        if len(found) > 1 and len({group.primary for group in found}) == 1
+    )
 
 
 def mean_axis(matrix: MatrixResult) -> str | None:
