@@ -75,6 +75,16 @@ class Stage(BaseModel):
         """Give the stage as it works on one part of a model; its data may lie apart by part."""
         return self
 
+    def check_task(self, name: str) -> None:  # noqa: ARG002
+        """Refuse a task, by its name, that it can do nothing for, before any work starts.
+
+        Raises
+        ------
+        DataError
+            Saying why.
+        """
+        return
+
     def check_inputs(self) -> None:
         """Check what the fields name on disk (a calibration set), before any work starts.
 

@@ -74,7 +74,8 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> TextProcessor:
 def text_of(text: TextProcessor, tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("of") / "preprocessor"
     write_tokenizer(folder, ("[MASK]", "je", "na"))
-    others = {kind: processor_class(kind).load(folder) for kind in ("sentences", "prompts")}
+    kinds = ("sentences", "passages", "prompts")
+    others = {kind: processor_class(kind).load(folder) for kind in kinds}
     speech = processor_class("speech").load(write_speech_files(folder.with_name("speech")))
     return {text.kind: text, "speech": speech, **others}
 

@@ -18,6 +18,7 @@ RECIPE = """
 name: questions
 task: question-answering
 teacher: {model: body, finetune: {epochs: 10, learning_rate: 5e-3, batch_size: 16}}
+preprocessor: {doc_stride: 100, max_answer_len: 4}
 data: {format: squad, train: train.json, validation: dev.json, test: test.json}
 stages:
   - prune.structured: {heads: 0, ffn: 0.5, importance: taylor}
@@ -25,6 +26,7 @@ stages:
   - export
   - fuse
   - quantize.dynamic
+  - tune.answers
 profile:
   {min_duration_ms: 100, warmup_ms: 0, max_warmup_ms: 50, min_count: 20, cold_starts: 0,
    attempts: 1}
@@ -66,6 +68,17 @@ def test_what_was_lost_is_measured(made: Path) -> None:
     assert low <= found["f1_drop", "test"]["value"] <= high
     card = (made / "out" / "bundle" / "evidence" / "README.md").read_text()
     assert "finds the part of a passage that answers a question" in card
+
+
+def test_how_passages_are_read_travels_with_the_bundle(made: Path) -> None:
+    settings = json.loads((made / "out" / "bundle" / "preprocessor" / "passages.json").read_text())
+    assert (settings["doc_stride"], settings["max_answer_len"]) == (100, 4)
+    result = json.loads((made / "out" / "results.json").read_text())
+    (row,) = [one for one in result["rows"] if one["name"] == result["winner"]]
+    step = next(one for one in row["steps"] if one["stage"] == "tune.answers")
+    chosen = step["decisions"]["settings"]["no_answer_threshold"]
+    assert settings["no_answer_threshold"] == chosen
+    assert step["measured"]["after"] >= step["measured"]["before"] > 0.5
 
 
 def test_a_bundle_answers(bundle: Any) -> None:
@@ -125,3 +138,78 @@ def test_one_line_compresses_a_folder_by_questions_alone(made: Path) -> None:
     rows = json.loads((made / "small" / "results.json").read_text())["rows"]
     own = [m["value"] for m in rows[0]["measurements"] if m["metric"] == "f1"]
     assert min(own) == 1
+
+
+def test_a_graph_of_another_program_gives_its_scores_in_two_outputs(made: Path) -> None:
+    """It is taken with its tokenizer, and answers as the model of PyTorch does."""
+    import torch
+    import transformers
+
+    for name in ("theirs", "apart"):
+        write_question_model(made / name, "question-answering")
+    theirs = transformers.AutoModelForQuestionAnswering.from_pretrained(made / "apart").eval()
+    ids = torch.ones((2, 9), dtype=torch.int64)
+    inputs = ("input_ids", "attention_mask", "token_type_ids")
+    outputs = ("start_logits", "end_logits")
+    torch.onnx.export(
+        theirs, (ids, ids, ids * 0), str(made / "apart" / "model.onnx"), dynamo=False,
+        input_names=list(inputs), output_names=list(outputs), opset_version=17,
+        dynamic_axes={name: {0: "batch", 1: "length"} for name in (*inputs, *outputs)},
+    )  # fmt: skip
+    (made / "apart" / "model.safetensors").unlink()
+    words = ("--task", "question-answering", "--validation", "dev.json", "--store", "store")
+    words = (*words, "--format", "squad", "--json")
+    done = in_process("evaluate", "apart", "--teacher", "theirs", *words, cwd=made)
+    assert done.returncode == 0, done.stderr
+    found = {one["metric"]: one for one in map(json.loads, done.stdout.splitlines())
+             if one.get("slice") is None}  # fmt: skip
+    assert found["agreement"]["value"] == 1 and found["f1_drop"]["value"] == 0
+    assert found["f1"]["samples"] == 60
+
+
+def test_outputs_are_joined_in_old_graphs_and_beside_tensors_of_that_name(tmp_path: Path) -> None:
+    import numpy as np
+    import onnx
+    import onnxruntime as ort
+    from onnx import TensorProto, helper
+
+    from edgecompress.models.joined import gives, join_outputs
+
+    value = helper.make_tensor_value_info
+    nodes = [
+        helper.make_node("Identity", ["x"], ["logits"]),
+        helper.make_node("Abs", ["logits"], ["a"]),
+        helper.make_node("Neg", ["logits"], ["b"]),
+    ]
+    for opset in (11, 13, 18):
+        graph = helper.make_graph(
+            nodes, "apart", [value("x", TensorProto.FLOAT, ["batch", "length"])],
+            [value(name, TensorProto.FLOAT, ["batch", "length"]) for name in ("a", "b")],
+        )  # fmt: skip
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+        model.ir_version = 6
+        onnx.save(model, tmp_path / "apart.onnx")
+        assert gives(tmp_path / "apart.onnx", ("a", "b"))
+        assert not gives(tmp_path / "apart.onnx", ("a", "c"))
+        join_outputs(tmp_path / "apart.onnx", ("a", "b"), "logits", tmp_path / "one.onnx")
+        onnx.checker.check_model(str(tmp_path / "one.onnx"), full_check=True)
+        session = ort.InferenceSession(tmp_path / "one.onnx", providers=["CPUExecutionProvider"])
+        assert [(one.name, one.shape) for one in session.get_outputs()] == [
+            ("logits", ["batch", "length", 2])]  # fmt: skip
+        x = np.array([[-1.0, 2.0, 3.0]], np.float32)
+        assert np.array_equal(session.run(None, {"x": x})[0], np.stack((np.abs(x), -x), -1))
+
+
+def test_what_a_recipe_says_of_passages_is_checked(made: Path) -> None:
+    for old, new, said in (
+        ("doc_stride: 100", "doc_strid: 8", "did you mean 'doc_stride'"),
+        ("max_answer_len: 4", "max_answer_len: no", "max_answer_len must be a number of tokens"),
+        ("question-answering", "text-classification", "it says how an ONNX file's inputs are made"),
+    ):
+        (made / "wrong.yaml").write_text(RECIPE.replace(old, new))
+        done = in_process("check", "wrong.yaml", cwd=made)
+        assert done.returncode == 2 and said in done.stderr, done.stderr
+    classes = RECIPE.replace("question-answering", "masked-lm").replace("preprocessor:", "#")
+    (made / "wrong.yaml").write_text(classes)
+    done = in_process("check", "wrong.yaml", cwd=made)
+    assert done.returncode == 2 and "tune.answers" in done.stderr, done.stderr

@@ -90,6 +90,8 @@ def check_models(recipe: Recipe, labels: Sequence[str]) -> None:
     for use in uses:
         try:
             use.stage.check_inputs()
+            if recipe.fields.task is not None:
+                use.stage.check_task(recipe.fields.task)
         except DataError as error:
             raise recipe.source.error(str(error), use.path) from None
     fields = recipe.fields

@@ -20,7 +20,8 @@ from edgecompress.errors import DataError, EdgeCompressError
 from edgecompress.hub import at_hand, model_folder
 from edgecompress.models.graph import graph_facts, graph_input, load_graph, signature
 from edgecompress.models.runner import open_onnx
-from edgecompress.onnx_folders import onnx_model_at
+from edgecompress.onnx_files import model_digests
+from edgecompress.onnx_folders import OURS, USUAL, onnx_model_at
 from edgecompress.processors import Processor, TextProcessor, processor_class
 from edgecompress.provenance import code_digest, library_versions
 from edgecompress.reading import at_home
@@ -50,6 +51,10 @@ def open_start(pipeline: Pipeline) -> Candidate:
         return pipeline.teacher
     path = at_hand(model)
     spec = TeacherSpec(model=model, labels=recipe.fields.labels)
+    own = next((one for one in OURS if (path / one).is_file()), None)
+    if own is not None and recipe.fields.preprocessor is not None:
+        what = "this model says itself how its inputs are made; leave preprocessor out"
+        raise DataError(what, file=path / own)
     if (path / "candidate.json").is_file():
         found = Candidate.load(path)
         # Of a model of another task the body goes on, under a head that is trained then.
@@ -84,17 +89,22 @@ def _exported(pipeline: Pipeline, folder: Path, graph: OnnxModel) -> Candidate:
     config = read_object(folder / "config.json")
     if untrained(config, task) is not None:
         return Candidate(graph)
+    graph = _joined(pipeline, graph, task)
     module = "edgecompress.training.teacher_tokenizer"
     names = tuple(one.name for one in graph_facts(graph.path).inputs)
     key: Json = {"exported": folder_digests(folder), "inputs": names, "task": task}
     key |= {"code": code_digest(module), "libraries": library_versions(module)}
     key |= {"task code": code_digest(type(find_task(task)).__module__)}
+    settings = recipe.fields.preprocessor
+    key |= {"settings": settings} if settings is not None else {}
 
     def build(made: Path, _scratch: Path) -> None:
         from edgecompress.training.teacher_tokenizer import import_tokenizer
 
         import_tokenizer(folder, names, made / "preprocessor")
         find_task(task).take_files(folder, made / "preprocessor")
+        if settings is not None:
+            kind.settle(settings, made / "preprocessor")
 
     place = pipeline.obtain(json_digest(key), build, "the tokenizer")
     classes = class_names(config) if find_task(task).labelled else ()
@@ -102,6 +112,24 @@ def _exported(pipeline: Pipeline, folder: Path, graph: OnnxModel) -> Candidate:
     found = Candidate(graph, place / "preprocessor", task, labels)
     check_start(recipe, found, label_names(task, pipeline.splits.train))
     return found
+
+
+def _joined(pipeline: Pipeline, graph: OnnxModel, task: str) -> OnnxModel:
+    """Give a graph whose answers come in several outputs as one that gives them in one."""
+    from edgecompress.models.joined import gives, join_outputs
+
+    first = find_task(task).outputs[0]
+    if not gives(graph.path, first.apart):
+        return graph
+    key: Json = {"joined": [first.name, *first.apart], "graph": model_digests(graph)}
+    key |= {"code": code_digest(join_outputs.__module__)}
+
+    def build(made: Path, _scratch: Path) -> None:
+        (made / "model").mkdir()
+        join_outputs(graph.path, first.apart, first.name, made / "model" / USUAL)
+
+    place = pipeline.obtain(json_digest(key), build, "one output of several")
+    return replace(graph, path=place / "model" / USUAL)
 
 
 def _described(
@@ -189,6 +217,8 @@ def _imported(pipeline: Pipeline, spec: TeacherSpec, rules: HeadRules) -> Candid
         key["files"] = model_identity(place)
         key["teacher"].pop("model")
     key |= {"seed": seed}
+    settings = recipe.fields.preprocessor
+    key |= {"settings": settings} if settings is not None else {}
     if spec.new:
         key |= {"data": dict(splits.digests)}
     digest = json_digest(key)
@@ -205,6 +235,8 @@ def _imported(pipeline: Pipeline, spec: TeacherSpec, rules: HeadRules) -> Candid
             asked = replace(rules, examples=splits.validation)
             made = import_teacher(str(place), task, labels, folder, trusted, seed, asked)
             origin = place.name if at_home(model).is_dir() else model
+        if settings is not None and made.preprocessor is not None:
+            processor_class(find_task(task).processor).settle(settings, made.preprocessor)
         step = Step("teacher", {"from": origin}, key=digest)
         replace(made, steps=(step,)).save(folder)
 

@@ -98,7 +98,8 @@ class RecipeFields(Strict):
     preprocessor: dict[str, Any] | None = None
     """How the inputs of `model`, an ONNX file, are made, where no file beside it says that: of
     images `size`, `crop_size`, `resample`, `image_mean`, `image_std` and what else a
-    preprocessor_config.json has."""
+    preprocessor_config.json has. Of questions, of any model, how passages are read: `doc_stride`,
+    `max_question_len`, `max_answer_len`, `max_seq_len`, `no_answer_threshold`."""
     data: dict[str, Any] | None = None
     """The data files; its keys depend on `format`."""
     seed: int = Field(default=0, ge=0, lt=2**31)
@@ -254,15 +255,15 @@ def build_recipe(source: YamlFile, *, complete: bool = True) -> Recipe:
 
 
 def _check_preprocessor(fields: RecipeFields, source: YamlFile) -> None:
-    """Check what is said of a graph's inputs, before the graph is looked at."""
+    """Check what is said of a model's inputs, before the model is looked at."""
     from edgecompress.processors import processor_class
     from edgecompress.tasks import task
 
-    if fields.task is None or not starts_as_onnx(fields.model):
-        what = "it says how an ONNX file's inputs are made; name its task and it (task, model)"
-        raise source.error(what, ("preprocessor",))
     try:
-        kind = processor_class(task(fields.task).processor)
+        kind = processor_class(task(fields.task).processor) if fields.task is not None else None
+        if kind is None or not (kind.settled or starts_as_onnx(fields.model)):
+            what = "it says how an ONNX file's inputs are made; name its task and it (task, model)"
+            raise DataError(what)
         kind.check_description(fields.preprocessor or {})
     except DataError as error:
         raise source.error(error.message, ("preprocessor",)) from None
@@ -372,8 +373,9 @@ def recipe_schema() -> Json:
     definitions["swept"] = SWEPT
     schema["properties"]["matrix"] = {
         "type": "object",
-        "description": "Axes (a list of values each) and constants, filled in at {name}: one run "
-        "per combination. An axis called seed, threads, task, model or minimize sets that field.",
+        "description": "Axes (a list of values each, or a mapping of named values to what they "
+        "bring) and constants, filled in at {name}: one run per combination. An axis called "
+        "seed, threads, task, model or minimize sets that field.",
     }
     data, more = data_schema(SWEPT["anyOf"][-1])
     definitions.update(more)

@@ -35,6 +35,9 @@ class Processor(ABC):
     needs_files: ClassVar[bool] = True
     """Whether it is nothing without files of its own; else a model may lack the folder."""
 
+    settled: ClassVar[bool] = False
+    """Whether a recipe may describe it for any model, and not only for a graph of others."""
+
     extra: ClassVar[str] = ""
     """The extra of edgecompress that a device needs for it, beside the base install."""
 
@@ -79,6 +82,17 @@ class Processor(ABC):
             Naming the key that is wrong; here always, as there is nothing to describe.
         """
         raise DataError(f"the inputs of {cls.kind} are not described in a recipe; leave it out")
+
+    @classmethod
+    def settle(cls, settings: Mapping[str, Any], folder: Path) -> None:  # noqa: ARG003
+        """Write what a recipe says into a folder that has the files, where it is `settled`.
+
+        Raises
+        ------
+        DataError
+            As `check_description`.
+        """
+        cls.check_description(settings)
 
     @classmethod
     def describe(

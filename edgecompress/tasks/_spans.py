@@ -7,26 +7,29 @@ machine comprehension of text"): small letters, no punctuation, none of the arti
 
 from __future__ import annotations
 
+import math
 import re
 import string
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecompress.errors import DataError
 from edgecompress.metrics import ANSWERS, Metric
 from edgecompress.passages import answers_of
 from edgecompress.tasks import metrics
-from edgecompress.tasks.answers import Answer
+from edgecompress.tasks.answers import Answer, Answers
 from edgecompress.values import Example
 
 Ids = NDArray[np.int64]
 Floats = NDArray[np.floating[Any]]
 
-LONGEST = 30
-"""Most tokens of an answer, as the scripts for SQuAD have it."""
+FAR = 1e9
+"""A margin that no threshold reaches, of a passage without any part that could be the answer."""
 BEST = 20
 """Starts and ends of a window that are paired with each other."""
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -42,7 +45,7 @@ class Span:
     stop: int
 
 
-def best_spans(scores: Floats, tokens: Ids, spans: Ids) -> list[Span]:
+def best_spans(scores: Floats, tokens: Ids, spans: Ids, longest: int) -> list[Span]:
     """Find the best answers of a window.
 
     Parameters
@@ -53,6 +56,8 @@ def best_spans(scores: Floats, tokens: Ids, spans: Ids) -> list[Span]:
         Which of them belong to the passage, rising.
     spans : int64 (passage's tokens, 2)
         Their characters in the passage.
+    longest : int
+        Most tokens of an answer.
 
     Returns
     -------
@@ -63,7 +68,7 @@ def best_spans(scores: Floats, tokens: Ids, spans: Ids) -> list[Span]:
     starts = np.sort(np.argsort(-first, kind="stable")[:BEST])
     ends = np.sort(np.argsort(-last, kind="stable")[:BEST])
     a, b = (one.ravel() for one in np.meshgrid(starts, ends, indexing="ij"))
-    fits = (b >= a) & (b - a < LONGEST) & (spans[b, 1] > spans[a, 0])
+    fits = (b >= a) & (b - a < longest) & (spans[b, 1] > spans[a, 0])
     a, b = a[fits], b[fits]
     sums = first[a] + last[b]
     order = np.argsort(-sums, kind="stable")[:BEST]
@@ -85,6 +90,68 @@ def tokens_at(spans: Ids, start: int, stop: int) -> tuple[int, int] | None:
     """
     inside = np.flatnonzero((spans[:, 1] > start) & (spans[:, 0] < stop))
     return (int(inside[0]), int(inside[-1])) if len(inside) else None
+
+
+def best_threshold(
+    answers: Answers, examples: Sequence[Example]
+) -> tuple[float | None, float, float]:
+    """Find by how much «no answer» must score higher than the best part, for the best F1.
+
+    As SQuAD 2.0's script does: one threshold for all questions, half-way between two of theirs.
+
+    Parameters
+    ----------
+    answers : Answers
+        Whose details are those of a decoded answer: ``best``, ``margin``.
+    examples : sequence of Example
+
+    Returns
+    -------
+    threshold : float or None
+        The one nearest to 0 of those that are best; None where «no answer» is never right.
+    before, after : float
+        F1 of the answers as they are, and with it.
+
+    Raises
+    ------
+    DataError
+        When nobody has answered the questions.
+    """
+    judged = [one for one in zip(answers, examples, strict=True) if answers_of(one[1]) is not None]
+    if not judged:
+        raise DataError("no question has a right answer, by which a threshold is chosen")
+    margins = np.minimum([answer.details["margin"] for answer, _ in judged], FAR)
+    gains = np.array([
+        _f1(answer.details["best"], example) - _f1("", example) for answer, example in judged
+    ])  # fmt: skip
+    order = np.argsort(margins, kind="stable")
+    # Of a threshold above the n smallest margins, just these questions are answered.
+    sums = np.concatenate(([0.0], np.cumsum(gains[order])))
+    ends = np.concatenate(([-np.inf], margins[order], [np.inf]))
+    counts = np.flatnonzero(np.diff(ends) > 0)
+    counts = counts[sums[counts] >= sums[counts].max() - 1e-9]
+    threshold, count = min(
+        ((_between(float(ends[n]), float(ends[n + 1])), n) for n in counts.tolist()),
+        key=lambda one: abs(one[0]),
+    )
+    without = np.mean([_f1("", example) for _, example in judged])
+    before = np.mean([_f1(answer.labels[0], example) for answer, example in judged])
+    always = count == len(judged) and threshold != 0
+    after = float(without + sums[count] / len(judged))
+    return (None if always else round(threshold, 6)), float(before), after
+
+
+def _between(low: float, high: float) -> float:
+    """Give a threshold above `low` and at most `high`: 0 where it is one, else half-way."""
+    if low < 0 <= high:
+        return 0.0
+    if math.isinf(low):
+        return high - 1
+    return low + 1 if math.isinf(high) else (low + high) / 2
+
+
+def _f1(said: str, example: Example) -> float:
+    return _best(overlap, Answer((said,), np.ones(1)), example)[0]
 
 
 def normalized(text: str) -> str:

@@ -201,6 +201,23 @@ class Task(Taught, ABC):
         value, _ = value_of(self.metrics[0], answers, examples, labels)
         return value if self.metrics[0].higher_is_better else -value
 
+    def tuned(self, answers: Answers, examples: Sequence[Example]) -> Json | None:  # noqa: ARG002
+        """Choose settings of the processor by which answers are read better; None for none.
+
+        Parameters
+        ----------
+        answers : Answers
+            To validation examples.
+        examples : sequence of Example
+
+        Returns
+        -------
+        dict or None
+            ``settings`` as `Processor.settle` takes them, and the first metric ``before`` and
+            ``after``.
+        """
+        return None
+
     @abstractmethod
     def floor(self, known: Sequence[Example], processor: Any) -> Floor | None:
         """Give what answers every example alike: the figure that a model must beat.

@@ -16,8 +16,17 @@ import numpy as np
 from edgecompress.errors import DataError, StageError
 from edgecompress.metrics import Metric
 from edgecompress.passages import answers_of, right_answers
+from edgecompress.processors.passages import PassageSettings
 from edgecompress.tables import Need
-from edgecompress.tasks._spans import EXACT, F1, Ids, Span, best_spans, tokens_at
+from edgecompress.tasks._spans import (
+    EXACT,
+    F1,
+    Ids,
+    Span,
+    best_spans,
+    best_threshold,
+    tokens_at,
+)
 from edgecompress.tasks.answers import Answer, Answers, Findings
 from edgecompress.tasks.asking import Field, Form
 from edgecompress.tasks.base import TRIAL_WORDS, Floats, Floor, Task, check_outputs, softmax
@@ -31,10 +40,6 @@ CONTEXT = Field("context", "a text that is not empty", '"…"', is_text, "a cont
 ANSWER_START = Field(
     "answer_start", "a number of characters, or a list of such", "0", lambda _: True, ""
 )
-QUESTION_TOKENS = 64
-"""Most tokens of a question that are read, as in BERT's script for SQuAD."""
-OVERLAP = 128
-"""Tokens of a window that stand in the next one, too; at most half of one."""
 NOWHERE = -1e9
 """A score that is never chosen; finite, because 0 · infinity is no number."""
 
@@ -46,10 +51,13 @@ class QuestionAnswering(Task):
     also_called: ClassVar[tuple[str, ...]] = ("squad", "extractive-qa", "reading-comprehension")
     auto_class: ClassVar[str] = "AutoModelForQuestionAnswering"
     metrics: ClassVar[tuple[Metric, ...]] = (F1, EXACT)
-    outputs: ClassVar[tuple[Output, ...]] = (Output("logits", "vector"),)
+    outputs: ClassVar[tuple[Output, ...]] = (
+        Output("logits", "vector", apart=("start_logits", "end_logits")),
+    )
     labelled: ClassVar[bool] = False
     answers: ClassVar[Need] = "welcome"
     target: ClassVar[str] = "answer"
+    processor: ClassVar[str] = "passages"
     forms: ClassVar[tuple[Form, ...]] = ((QUESTION, CONTEXT),)
     records: ClassVar[tuple[Form, ...]] = ((QUESTION, CONTEXT), (QUESTION, CONTEXT, ANSWER_START))
     kept: ClassVar[tuple[str, ...]] = ("place",)
@@ -118,7 +126,7 @@ class QuestionAnswering(Task):
         ]
         found: list[Row] = []
         for number, (example, asked, read) in enumerate(zip(examples, *sides, strict=True)):
-            ids, at = (each[:QUESTION_TOKENS] for each in asked)
+            ids, at = (each[: processor.settings.max_question_len] for each in asked)
             found += _windows(number, example, (ids, at), read, processor)
         return Rows(tuple(found), examples, self, processor, ())
 
@@ -153,15 +161,18 @@ class QuestionAnswering(Task):
 
         The confidence is the answer's share among the best parts and «no answer» (softmax). The
         details are ``place`` int64 (2,), the answer's first character and the one behind its last
-        (-1 where there is none), and ``no_answer``, the share of «no answer».
+        (-1 where there is none), ``no_answer``, the share of «no answer», ``best``, the best part
+        whatever «no answer» scores, and ``margin``, how much higher that is.
         """
         check_outputs(outputs, rows)
+        settings: PassageSettings = rows.processor.settings
         spans: list[list[Span]] = [[] for _ in rows.examples]
         none = np.full(len(rows.examples), np.inf)
         for row, values in zip(rows, outputs, strict=True):
             none[row.example] = min(none[row.example], float(values[0].sum()))
-            spans[row.example] += best_spans(values, row.place["tokens"], row.place["spans"])
-        made = [_answer(each, nothing, example) for each, nothing, example in
+            place, longest = row.place, settings.max_answer_len
+            spans[row.example] += best_spans(values, place["tokens"], place["spans"], longest)
+        made = [_answer(each, nothing, example, settings.margin) for each, nothing, example in
                 zip(spans, none.tolist(), rows.examples, strict=True)]  # fmt: skip
         return Answers(
             tuple(one.labels for one in made),
@@ -229,6 +240,11 @@ class QuestionAnswering(Task):
             )
         ]
 
+    def tuned(self, answers: Answers, examples: Sequence[Example]) -> Json:
+        """Choose the threshold of «no answer» by which these answers have the best F1."""
+        found, before, after = best_threshold(answers, examples)
+        return {"settings": {"no_answer_threshold": found}, "before": before, "after": after}
+
     def findings(self, answer: Answer, example: Example) -> Findings:  # noqa: ARG002
         """Give the answer in words."""
         return answer.labels[0] or "no answer"
@@ -249,7 +265,7 @@ def _windows(
     if room < 1 and len(passage):
         ids, at = ids[: max(0, len(ids) + room - 1)], at[: max(0, len(ids) + room - 1)]
         room = 1
-    step = room - min(OVERLAP, room // 2)
+    step = room - min(processor.settings.doc_stride, room // 2)
     count = 1 + max(0, -(-(len(passage) - room) // step))
     begin = before + len(ids) + between
     question, context = example.inputs["question"], example.inputs["context"]
@@ -296,7 +312,7 @@ def _trimmed(spans: Ids, text: str) -> Ids:
     return found
 
 
-def _answer(spans: Sequence[Span], nothing: float, example: Example) -> Answer:
+def _answer(spans: Sequence[Span], nothing: float, example: Example, threshold: float) -> Answer:
     """Choose among the best parts of all windows and «no answer»."""
     best: dict[tuple[int, int], float] = {}
     for span in spans:
@@ -304,9 +320,10 @@ def _answer(spans: Sequence[Span], nothing: float, example: Example) -> Answer:
         best[place] = max(span.score, best.get(place, -np.inf))
     order = sorted(best, key=lambda one: (-best[one], one))
     shares = softmax(np.array([nothing, *(best[one] for one in order)]))
-    without = float(shares[0])
-    if not order or best[order[0]] <= nothing:
-        return Answer(("",), shares[:1], {"place": np.array((-1, -1)), "no_answer": without})
-    start, stop = order[0]
-    details = {"place": np.array((start, stop)), "no_answer": without}
-    return Answer((example.inputs["context"][start:stop],), shares[1:2], details)
+    start, stop = order[0] if order else (-1, -1)
+    margin = nothing - best[order[0]] if order else np.inf
+    text = example.inputs["context"][start:stop] if order else ""
+    details = {"no_answer": float(shares[0]), "best": text, "margin": float(margin)}
+    if not order or margin >= threshold:
+        return Answer(("",), shares[:1], {"place": np.array((-1, -1)), **details})
+    return Answer((text,), shares[1:2], {"place": np.array((start, stop)), **details})

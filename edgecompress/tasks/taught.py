@@ -30,12 +30,16 @@ class Output:
     candidates : bool
         Whether a row has such an answer for each of many candidates, whose number only the model
         knows: (rows, candidates, width).
+    apart : tuple of str
+        The outputs of one shape that graphs of other programs give in its place: along a new last
+        axis they are this one.
     """
 
     name: str = "logits"
     kind: Literal["categorical", "vector"] = "categorical"
     target: str = "labels"
     candidates: bool = False
+    apart: tuple[str, ...] = ()
 
 
 class Taught:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,27 @@ import numpy as np
 import pytest
 from question_models import questions, write_question_model
 
-from edgecompress.errors import StageError
+from edgecompress.errors import DataError, StageError
 from edgecompress.passages import RightAnswers, right_answers
 from edgecompress.processors import TextProcessor
-from edgecompress.tasks import task
-from edgecompress.tasks._spans import LONGEST, best_spans, exact, normalized, overlap
+from edgecompress.processors.passages import PassageProcessor, PassageSettings
+from edgecompress.tasks import Answer, Answers, task
+from edgecompress.tasks._spans import best_spans, best_threshold, exact, normalized, overlap
 from edgecompress.values import Example
 
 LONG = "Shugaban kasar Najeriya ya isa birnin Abuja a ranar Litinin " * 6
+
+
+@pytest.fixture
+def make_reader(make_preprocessor: Callable[[int], TextProcessor]) -> Callable[..., Any]:
+    """Make a tokenizer of a length that reads passages by these settings."""
+
+    def make(length: int, **settings: Any) -> PassageProcessor:
+        base = make_preprocessor(length)
+        given = {one.name: getattr(base, one.name) for one in fields(base)}
+        return PassageProcessor(**given, settings=PassageSettings(**settings))
+
+    return make
 
 
 def asked(context: str, answer: str | None, start: int | None = None) -> Example:
@@ -71,9 +85,9 @@ def test_the_best_of_several_right_answers_counts() -> None:
 
 
 def test_windows_cover_a_long_passage_and_teach_where_the_answer_is(
-    make_preprocessor: Callable[[int], TextProcessor],
+    make_reader: Callable[..., PassageProcessor],
 ) -> None:
-    kind, processor = task("question-answering"), make_preprocessor(48)
+    kind, processor = task("question-answering"), make_reader(48)
     start = LONG.rindex("Abuja")
     examples = [asked(LONG, "Abuja", start), asked(LONG, ""), asked(LONG, None)]
     rows = kind.rows(examples, processor, ())
@@ -103,9 +117,9 @@ def test_windows_cover_a_long_passage_and_teach_where_the_answer_is(
 
 
 def test_the_best_of_all_windows_is_chosen_and_none_where_none_is_better(
-    make_preprocessor: Callable[[int], TextProcessor],
+    make_reader: Callable[..., PassageProcessor],
 ) -> None:
-    kind, processor = task("question-answering"), make_preprocessor(48)
+    kind, processor = task("question-answering"), make_reader(48)
     rows = kind.rows([asked(LONG, None), asked(LONG, None)], processor, ())
     count = len(rows) // 2
     chance = np.random.default_rng(0)
@@ -134,11 +148,11 @@ def test_the_best_span_is_found() -> None:
         scores = np.array([[chance.gauss(0, 3), chance.gauss(0, 3)] for _ in range(size + 3)])
         tokens = np.arange(2, 2 + size)
         spans = np.stack((np.arange(size) * 3, np.arange(size) * 3 + 2), axis=1)
-        found = best_spans(scores, tokens, spans)
+        found = best_spans(scores, tokens, spans, 30)
         every = {
             (int(spans[a, 0]), int(spans[b, 1])): scores[2 + a, 0] + scores[2 + b, 1]
             for a in range(size)
-            for b in range(a, min(size, a + LONGEST))
+            for b in range(a, min(size, a + 30))
         }
         assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
         for one in found:
@@ -147,13 +161,92 @@ def test_the_best_span_is_found() -> None:
             assert found[0].score == pytest.approx(max(every.values()))
 
 
+def test_windows_questions_and_answers_are_as_long_as_said(
+    make_reader: Callable[..., PassageProcessor],
+) -> None:
+    kind = task("question-answering")
+    for stride, question in ((0, 1), (8, 2), (1000, 3)):
+        reader = make_reader(40, doc_stride=stride, max_question_len=question)
+        rows = kind.rows([asked(LONG, None)], reader, ())
+        room = 40 - 3 - question
+        assert {len(row.place["tokens"]) for row in rows.rows[:-1]} == {room}
+        firsts = [int(row.place["spans"][0, 0]) for row in rows]
+        tokens = reader.encode_spans([LONG])[0][1][:, 0].tolist()
+        steps = np.diff([tokens.index(first) for first in firsts])
+        assert set(steps) == {room - min(stride, room // 2)}
+    for longest in (1, 3):
+        reader = make_reader(200, max_answer_len=longest)
+        rows = kind.rows([asked(LONG, None)], reader, ())
+        values = np.zeros((rows.rows[0].cost, 2))
+        place = rows.rows[0].place["tokens"]
+        values[place[5], 0] = values[place[7], 1] = 9
+        values[place[6]] = 5
+        (label,) = kind.decode([values], rows).labels[0]
+        first, last = (5, 7) if longest == 3 else (6, 6)
+        spans = rows.rows[0].place["spans"]
+        assert label == LONG[spans[first, 0] : spans[last, 1]]
+
+
+def test_a_threshold_says_when_there_is_no_answer(
+    make_reader: Callable[..., PassageProcessor],
+) -> None:
+    kind = task("question-answering")
+    for threshold, said in ((0.0, ""), (2.9, ""), (3.1, "Abuja"), (None, "Abuja")):
+        reader = make_reader(48, no_answer_threshold=threshold)
+        rows = kind.rows([asked("Abuja", None)], reader, ())
+        values = np.zeros((rows.rows[0].cost, 2))
+        values[0] = 2
+        place = rows.rows[0].place["tokens"]
+        values[place[0], 0] = values[place[-1], 1] = 0.5
+        answers = kind.decode([values], rows)
+        assert answers.labels == ((said,),)
+        assert answers.details[0]["margin"] == pytest.approx(3)
+        assert answers.details[0]["best"] == "Abuja"
+
+
+def test_the_threshold_is_the_best_of_all() -> None:
+    """By trying all of them; where 0 is as good as any, it stays."""
+    chance = random.Random(5)
+    kind = task("question-answering")
+    for _ in range(100):
+        examples, said = [], []
+        for _ in range(chance.randint(1, 12)):
+            right = chance.choice(("Kano", "", "Kano Abuja"))
+            examples.append(asked("Kano Abuja", right))
+            margin = chance.choice((-2.0, -1.5, -0.5, 0.0, 0.5, 1.0, 3.0, np.inf))
+            details = {"best": "" if margin == np.inf else "Kano", "margin": margin}
+            label = details["best"] if margin < 0 else ""
+            said.append(Answer((label,), np.ones(1), details))
+        answers = Answers(
+            tuple(one.labels for one in said),
+            tuple(one.confidence for one in said),
+            tuple(one.details for one in said),
+        )
+
+        def f1(threshold: float, examples: Any = examples, said: Any = said) -> float:
+            chosen = [one.details["best"] if one.details["margin"] < threshold else ""
+                      for one in said]  # fmt: skip
+            pairs = zip(chosen, examples, strict=True)
+            return float(np.mean([kind.metrics[0].counts(Answer((text,), np.ones(1)), one)[0]
+                                  for text, one in pairs]))  # fmt: skip
+
+        found, before, after = best_threshold(answers, examples)
+        assert before == pytest.approx(f1(0.0))
+        assert after == pytest.approx(f1(np.inf if found is None else found))
+        assert after == pytest.approx(max(f1(one / 4) for one in range(-20, 30)))
+        if f1(0.0) == pytest.approx(after):
+            assert found == 0
+    with pytest.raises(DataError, match="no question has a right answer"):
+        best_threshold(Answers((("",),), (np.ones(1),), ({},)), [asked("Kano", None)])
+
+
 def test_the_loss_is_the_cross_entropy_of_both_ends(
-    make_preprocessor: Callable[[int], TextProcessor],
+    make_reader: Callable[..., PassageProcessor],
 ) -> None:
     torch = pytest.importorskip("torch")
     from edgecompress.training.losses import row_losses
 
-    kind, processor = task("question-answering"), make_preprocessor(48)
+    kind, processor = task("question-answering"), make_reader(48)
     examples = [asked(LONG, "Abuja"), asked("Abuja", "Abuja"), asked("Abuja", None)]
     rows = kind.rows(examples, processor, ())
     numbers = list(range(len(rows)))
@@ -188,7 +281,7 @@ def test_a_model_gives_what_transformers_gives(tmp_path: Path) -> None:
     kind = task("question-answering")
     examples = [Example({key: one[key] for key in ("question", "context")})
                 for one in questions(5)]  # fmt: skip
-    processor = TextProcessor.load(made.preprocessor)
+    processor = PassageProcessor.load(made.preprocessor)
     rows = kind.rows(examples, processor, ())
     feed: dict[str, Any] = {
         name: torch.from_numpy(value)
@@ -201,9 +294,9 @@ def test_a_model_gives_what_transformers_gives(tmp_path: Path) -> None:
 
 
 def test_a_graph_with_scores_apart_is_refused(
-    make_preprocessor: Callable[[int], TextProcessor],
+    make_reader: Callable[..., PassageProcessor],
 ) -> None:
     kind = task("question-answering")
-    (row,) = kind.rows([asked("Abuja", None)], make_preprocessor(48), ())
+    (row,) = kind.rows([asked("Abuja", None)], make_reader(48), ())
     with pytest.raises(StageError, match="reads one tensor of two scores a token"):
         kind.compact(np.zeros(row.cost), row)

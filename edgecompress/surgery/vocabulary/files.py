@@ -16,12 +16,13 @@ from typing import Any
 
 from edgecompress.errors import DataError, StageError
 from edgecompress.modules.sentence_files import LIMITS, PROMPTS
+from edgecompress.processors.passages import FILE as PASSAGES
 from edgecompress.surgery.vocabulary.pieces import Vocabulary
 from edgecompress.values import Json
 
 CONFIG = "tokenizer_config.json"
-COPIED = ("special_tokens_map.json", PROMPTS, LIMITS)
-"""Files that name special tokens by their text, never by id, and those of sentence encoders."""
+COPIED = ("special_tokens_map.json", PROMPTS, LIMITS, PASSAGES)
+"""Files that name special tokens by their text, never by id, and those of other processors."""
 FILE_KEYS = ("vocab_file", "merges_file", "tokenizer_file", "spm_file", "sp_model_file")
 """Keys of tokenizer_config.json that name a file of the original."""
 
