@@ -34,6 +34,9 @@ FILE = "preprocessor_config.json"
 WHOLE = "processor_config.json"
 """Where transformers 5 writes that of a model with a tokenizer: under ``feature_extractor``."""
 FILE_BYTES = 4 * 2**20
+KEPT_BYTES = 256 * 2**20
+"""Of what sounds in files have become already: 16,000 seconds in 40 bands. Further ones are made
+again when they are fed again."""
 MASK = "attention_mask"
 SMALLEST = 1e-7  # variance that is added, as `Wav2Vec2FeatureExtractor` does
 
@@ -47,6 +50,8 @@ class AudioProcessor(Processor):
 
     settings: AudioSettings
     digest: str
+    _kept: dict[tuple[Path, int, int, float], Array] = field(default_factory=dict, repr=False)
+    _room: list[int] = field(default_factory=lambda: [KEPT_BYTES], repr=False)
     _last: dict[tuple[Path, int, int], Samples] = field(default_factory=dict, repr=False)
 
     @property
@@ -224,7 +229,16 @@ class AudioProcessor(Processor):
 
     def values(self, sound: Sound, start: float = 0.0) -> Array:
         """Give a sound from a second on as the model is fed it, float32, without a batch axis."""
-        return self.features(self.samples(sound)[round(start * self.settings.sampling_rate) :])
+        state = _state(sound) if isinstance(sound, Path) else None
+        key = None if state is None else (*state, start)
+        kept = self._kept.get(key) if key else None
+        if kept is not None:
+            return kept
+        made = self.features(self.samples(sound)[round(start * self.settings.sampling_rate) :])
+        if key is not None and made.nbytes <= self._room[0]:
+            self._room[0] -= made.nbytes
+            self._kept[key] = made
+        return made
 
     def feed(self, sound: Sound, start: float = 0.0) -> Mapping[str, Array]:
         """Give a row's input, which is made whenever it is asked for.
