@@ -104,8 +104,13 @@ def ours(place: Path, model: Path, recipe: Path, way: Mapping[str, Any], scheme:
     return place / "model" / "model.onnx"
 
 
-def theirs(place: Path, model: Path, feeds: Sequence[Feed], **options: Any) -> Path:
-    """Quantize by ONNX Runtime's quantizer, pre-processed first, as its manual asks."""
+def theirs(
+    place: Path, model: Path, feeds: Sequence[Feed], *, symbolic: bool = True, **options: Any
+) -> Path:
+    """Quantize by ONNX Runtime's quantizer, pre-processed first, as its manual asks.
+
+    `symbolic`: whether its inference of symbolic shapes is tried; it fails on some graphs.
+    """
     from onnxruntime.quantization import CalibrationDataReader, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -117,7 +122,8 @@ def theirs(place: Path, model: Path, feeds: Sequence[Feed], **options: Any) -> P
             return next(self.feeds, None)
 
     place.mkdir()
-    quant_pre_process(str(model), str(place / "prepared.onnx"))
+    prepared = str(place / "prepared.onnx")
+    quant_pre_process(str(model), prepared, skip_symbolic_shape=not symbolic)
     made = place / "model.onnx"
     quantize_static(str(place / "prepared.onnx"), str(made), Reader(), **options)
     return made

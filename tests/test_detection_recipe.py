@@ -10,7 +10,7 @@ import onnx
 import pytest
 import yaml
 from commands import in_process
-from squares import COLOURS, PREPROCESSOR, SIDE, write_detector, write_yolo
+from squares import COLOURS, PREPROCESSOR, SIDE, write_detector, write_yolo, write_yolos
 
 import edgecompress
 
@@ -105,3 +105,70 @@ def test_what_does_not_fit_is_said_and_nothing_is_written(
     done = run(made, {**RECIPE, **change}, "other")
     assert done.returncode in (1, 2) and said in done.stderr, done.stderr
     assert "Traceback" not in done.stderr and not (made / "other" / "bundle").exists()
+
+
+TAUGHT = {
+    "name": "taught", "task": "object-detection",
+    "teacher": {"model": "yolos", "finetune": {"epochs": 2, "learning_rate": 2e-3,
+                                              "batch_size": 8}},
+    "data": RECIPE["data"], "stages": ["export", "quantize.dynamic"], "profile": PROFILE,
+    "minimize": "size",
+}  # fmt: skip
+
+
+def loss_of(checkpoint: Path, folder: Path) -> float:
+    """What transformers' own loss of a YOLOS is on the training images."""
+    import torch
+
+    from edgecompress.data import data_config
+    from edgecompress.surgery.model import load_module
+    from edgecompress.tasks import load_processor, task
+    from edgecompress.values import TorchModel
+
+    kind = task("object-detection")
+    examples = data_config({**RECIPE["data"], "root": folder / "yard"}).read("train")
+    processor = load_processor(kind.name, checkpoint.parent / "preprocessor")
+    rows = kind.rows(examples, processor, COLOURS)
+    targets = {name: torch.from_numpy(one) for name, one in rows.targets(range(8)).items()}
+    feed = rows.batch(range(8), ["pixel_values"])
+    module = load_module(TorchModel(checkpoint))
+    with torch.no_grad():
+        given = {name: torch.from_numpy(one) for name, one in feed.items()}
+        return float(module(**given, **kind.told(targets)).loss)
+
+
+def test_a_detector_of_transformers_is_taught_and_exported(made: Path) -> None:
+    write_yolos(made / "yolos")
+    recipe = {**TAUGHT, "stages": [*TAUGHT["stages"]]}
+    done = run(made, recipe, "taught")
+    assert done.returncode in (0, 3, 4), done.stdout + done.stderr
+    teachers = [json.loads(one.read_text()) | {"at": one.parent} for one in
+                (made / "store").rglob("candidate.json")]  # fmt: skip
+    chains = {
+        tuple(step["stage"] for step in one["steps"]): one["at"] / "model"
+        for one in teachers
+        if one["task"] == "object-detection" and one["kind"] == "torch"
+    }
+    before, after = chains[("teacher",)], chains[("teacher", "finetune")]
+    assert loss_of(after, made) < 0.95 * loss_of(before, made)
+    results = json.loads((made / "taught" / "results.json").read_text())
+    metrics = {one["metric"] for row in results["rows"] for one in row["measurements"]}
+    assert {"map", "map50", "agreement", "map_drop"} <= metrics
+
+
+@pytest.mark.parametrize(
+    ("stage", "said"),
+    [
+        ({"distil": {"epochs": 1}}, "distil cannot work on object-detection: the boxes of a"),
+        ({"prune.structured": {"heads": 0.5}}, "prune.structured"),
+    ],
+)
+def test_what_cannot_be_done_yet_is_said_before_any_work(
+    stage: dict[str, Any], said: str, made: Path
+) -> None:
+    if not (made / "yolos").exists():
+        write_yolos(made / "yolos")
+    recipe = {**TAUGHT, "stages": [stage, "export"]}
+    (made / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    done = in_process("check", "recipe.yaml", cwd=made)
+    assert done.returncode == 2 and said in done.stderr, done.stderr

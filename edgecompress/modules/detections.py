@@ -6,6 +6,7 @@ One tensor goes the same way through training, export and a bundle as any other 
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +36,13 @@ class DetectionsOutput(ModelOutput):
 @functools.cache
 def detections_of(head: type[PreTrainedModel]) -> type[PreTrainedModel]:
     """Give the class over a head of transformers, as ``YolosDetectionsForObjectDetection``."""
+    losses = importlib.import_module("transformers.loss.loss_utils").LOSS_MAPPING
+
+    def __init__(self: Any, config: Any) -> None:  # noqa: N807 - the class's
+        head.__init__(self, config)
+        if head.__name__ in losses:  # transformers finds a family's loss by the name of the class
+            self.loss_type = head.__name__
+
     masked = "pixel_mask" in inspect.signature(head.forward).parameters
 
     def forward(
@@ -65,6 +73,7 @@ def detections_of(head: type[PreTrainedModel]) -> type[PreTrainedModel]:
             "__module__": __name__,
             "__doc__": f"{head.__name__} with boxes and probabilities in one tensor.",
             "config_class": head.config_class,
+            "__init__": __init__,
             "forward": forward if masked else forward_without,
         },
     )

@@ -13,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from edgecompress.errors import StageError
+from edgecompress.errors import DataError, StageError
 from edgecompress.stage import Context, Decisions, Kind, Transform
 from edgecompress.training.schedule_fields import ScheduleFields
 from edgecompress.training.student_shape import StudentShape
@@ -100,6 +100,13 @@ class Distil(ScheduleFields, Transform):
         found["teachers"] = [use.identity() for use in self.teachers]
         found["transfer"] = self.transfer.identity() if self.transfer else None
         return found
+
+    def check_task(self, name: str) -> None:
+        """Refuse a task whose models learn from no teacher yet."""
+        from edgecompress.tasks import task
+
+        if task(name).undistilled:
+            raise DataError(f"distil cannot work on {name}: {task(name).undistilled}")
 
     def check_inputs(self) -> None:
         """See that the teachers' directories and the transfer set's files are there."""

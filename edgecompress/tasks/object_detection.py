@@ -14,6 +14,7 @@ from edgecompress.boxes import Objects, objects_of, overlaps
 from edgecompress.errors import DataError, StageError
 from edgecompress.metrics import Metric
 from edgecompress.processors.pictures import picture_size
+from edgecompress.tasks._marked import EDGES, marked_objects
 from edgecompress.tasks._precision import MAP, MAP_50, Precision
 from edgecompress.tasks._suppression import FLOOR, found_boxes
 from edgecompress.tasks.answers import Answer, Answers, Finding, Findings, Score
@@ -26,8 +27,6 @@ from edgecompress.values import Example, Json, OnnxModel, Runner
 
 SAME = 0.5
 """Overlap from which on two models' boxes of a class are the same object."""
-EDGES = ("xmin", "ymin", "xmax", "ymax")
-"""As transformers' pipelines call the sides of a box."""
 SHOWN = 100
 """Most classes of which each gets a line of its own in reports; COCO has eighty."""
 TRIAL_SIDES = (64, 320)
@@ -43,6 +42,10 @@ class ObjectDetection(Task):
     outputs: ClassVar[tuple[Output, ...]] = (Output("detections", "vector", candidates=True),)
     processor: ClassVar[str] = "detection"
     forms: ClassVar[tuple[Form, ...]] = ((IMAGE,),)
+    tells: ClassVar[bool] = True
+    undistilled: ClassVar[str] = (
+        "the boxes of a student and its teacher are not matched yet; fine-tune it"
+    )
     target: ClassVar[str] = "objects"
     kept: ClassVar[tuple[str, ...]] = ("boxes",)
     sample: ClassVar[str] = "photo.jpg"
@@ -72,6 +75,15 @@ class ObjectDetection(Task):
         """Refuse examples none of which has an object."""
         if examples and not any(one.labels for one in map(objects_of, examples) if one):
             raise DataError("no image has an object marked, by which the model is judged")
+
+    def finished(
+        self, inputs: Mapping[str, Any], target: Any, told: bool
+    ) -> tuple[Mapping[str, Any], Any]:
+        """Hold the boxes of a record against its image."""
+        if not told or target is None:
+            return inputs, None
+        height, width = picture_size(inputs["image"])
+        return inputs, marked_objects(target, width, height)
 
     def rows(self, examples: Sequence[Example], processor: Any, classes: Sequence[str]) -> Rows:
         """Give each image a row, whose array is made when it is asked for.
@@ -106,6 +118,19 @@ class ObjectDetection(Task):
                 "of boxes with their scores; say how they lie in it (preprocessor.detector)"
             )
         return output[~(output[:, 4:].max(axis=1) <= FLOOR)]
+
+    def told(self, targets: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Give the objects of each image as transformers' detectors take them."""
+        known = [each[~each[:, 0].isnan()] for each in targets["labels"]]
+        return {
+            "labels": [{"class_labels": one[:, 0].long(), "boxes": one[:, 1:]} for one in known]
+        }
+
+    def loss(self, outputs: Any, targets: Mapping[str, Any]) -> Any | None:  # noqa: ARG002
+        """Give the loss that transformers' detector has worked out: of its own family."""
+        if outputs.loss is None:
+            raise StageError(f"{self.name} has no loss where a model is not told the right boxes")
+        return outputs.loss
 
     def decode(self, outputs: Sequence[Floats], rows: Rows) -> Answers:
         """Read the boxes of each image, the surest first.

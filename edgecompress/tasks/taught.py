@@ -62,6 +62,10 @@ class Taught:
     proposed: ClassVar[tuple[Any, ...]] = ()
     """Chains of stages that are tried of its models where no recipe names any; empty: those that
     suit most."""
+    undistilled: ClassVar[str] = ""
+    """Why its models learn from no teacher yet, where that is so."""
+    tells: ClassVar[bool] = False
+    """Whether its models work out their loss themselves, and are `told` what is right."""
     architectures: ClassVar[tuple[str, ...]] = ()
     """Endings of the names of classes whose heads answer it, where `auto_class` does not say it."""
     head_tensors: ClassVar[tuple[str, ...]] = ()
@@ -130,6 +134,16 @@ class Taught:
         torch.Tensor or None
         """
         return None
+
+    def told(self, targets: Mapping[str, Any]) -> Mapping[str, Any]:  # noqa: ARG002
+        """Give what a module is told in training beside its inputs, where it `tells` them.
+
+        Parameters
+        ----------
+        targets : mapping of str to torch.Tensor
+            As `loss` is given them.
+        """
+        return {}
 
     def distance(self, student: Any, teacher: Any) -> Any | None:  # noqa: ARG002
         """Give how far a student's answers are from its teacher's, where their kind says it not.

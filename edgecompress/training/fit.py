@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -76,8 +76,12 @@ def fit(
     def value(numbers: np.ndarray) -> torch.Tensor:
         feed = {name: moved(tensor, device) for name, tensor in rows.feed(numbers).items()}
         states = {"output_hidden_states": True} if hidden_states else {}
+        told: Mapping[str, Any] = {}
+        if rows.task.tells:
+            right = {name: moved(one, device) for name, one in rows.taught(numbers).items()}
+            told = rows.task.told(right)
         with autocast(device.type):
-            output = module(**feed, **states)
+            output = module(**feed, **states, **told)
             return loss(output, numbers)
 
     def score() -> float | None:

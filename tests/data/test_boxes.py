@@ -13,6 +13,7 @@ from squares import COLOURS, scenes, write_coco, write_voc, write_yolo
 from edgecompress.boxes import Objects
 from edgecompress.data import data_config
 from edgecompress.errors import DataError
+from edgecompress.tasks import task, wanted
 from edgecompress.values import Example
 
 FIELDS: dict[str, dict[str, Any]] = {
@@ -37,10 +38,10 @@ def read(form: str, folder: Path, **fields: Any) -> tuple[Example, ...]:
 def test_what_was_written_is_read(form: str, tmp_path: Path) -> None:
     found = read(form, write(form, tmp_path))
     assert len(found) == 4
-    for one, wanted in zip(found, scenes(4), strict=True):
+    for one, right in zip(found, scenes(4), strict=True):
         objects: Objects = one.target
-        assert objects.labels == wanted.target.labels
-        assert objects.boxes == pytest.approx(wanted.target.boxes, abs=1e-3)
+        assert objects.labels == right.target.labels
+        assert objects.boxes == pytest.approx(right.target.boxes, abs=1e-3)
         assert one.inputs["image"].is_file()
     ignored = [any(one.target.ignored) for one in found]
     assert any(ignored) == (form != "yolo")  # crowds and difficult ones; YOLO has no such word
@@ -142,3 +143,34 @@ def test_a_polygon_is_the_box_around_it(tmp_path: Path) -> None:
     file.write_text("1 0.25 0.5 0.5 0.25 0.75 0.75\n")
     (one,) = read("yolo", tmp_path)
     assert one.target.corners == ((16.0, 16.0, 48.0, 48.0),)
+
+
+RECORD = {"label": "red", "box": {"xmin": 1, "ymin": 2, "xmax": 30, "ymax": 40}}
+RECORDS = [
+    ([RECORD], ("red",), ((1.0, 2.0, 30.0, 40.0),)),
+    ([{"label": "red", "box": [1, 2, 30, 40]}], ("red",), ((1.0, 2.0, 30.0, 40.0),)),
+    ({"bbox": [[1, 2, 29, 38]], "category": ["red"]}, ("red",), ((1.0, 2.0, 30.0, 40.0),)),
+    ([], (), ()),
+    ("red", "objects must be a list", None),
+    ([{"box": [1, 2, 3, 4]}], "object 1 has no label", None),
+    ([RECORD, {"label": "red", "box": [1, 2, 3]}], "object 2 has no box of xmin", None),
+    ([{"label": "red", "box": [1, 2, 99, 9]}], "object 1: the box .* reaches out", None),
+    ({"bbox": [], "category": ["red"]}, "0 boxes .* 1 classes", None),
+]
+
+
+@pytest.mark.parametrize(("value", "labels", "corners"), RECORDS)
+def test_records_of_tables_hold_objects(
+    value: Any, labels: Any, corners: Any, tmp_path: Path
+) -> None:
+    write_coco(tmp_path, 1)
+    record = {"image": "photos/1.png", "objects": value}
+    (tmp_path / "a.jsonl").write_text(json.dumps(record) + "\n")
+    data = data_config({"format": "jsonl", "root": tmp_path, "train": "a.jsonl"})
+    asked = data.for_task(wanted(task("object-detection")))
+    if corners is None:
+        with pytest.raises(DataError, match=labels):
+            asked.read("train")
+        return
+    (one,) = asked.read("train")
+    assert (one.target.labels, one.target.corners) == (labels, corners)
