@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +26,17 @@ from language_models import (
 from serving import running
 
 import edgecompress
-from edgecompress.errors import DataError
+from edgecompress.bundle import write_bundle
+from edgecompress.errors import DataError, StageError
 from edgecompress.generation.decoding import CachedDecoder
 from edgecompress.generation.states import unread
+from edgecompress.models.cached import cached_difference
 from edgecompress.models.runner import open_onnx
+from edgecompress.stages.quantize.cache import Cache
 from edgecompress.stages.quantize.weights import Weights
 from edgecompress.targets.accuracy import answers
+from edgecompress.targets.base import Clock
+from edgecompress.targets.contexts import ContextMemory, ContextTime, contexts_of, feed_at
 from edgecompress.targets.local import Local
 from edgecompress.tasks import task
 from edgecompress.texts import text_example
@@ -40,17 +47,22 @@ from edgecompress.words import printable
 ASKED = "na leo"
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Made]:
-    return {
-        family: make_language_model(tmp_path_factory.mktemp(family), family, kernels=kernels)
-        for family, kernels in FAMILIES.items()
-    }
+class Models(dict[str, Made]):
+    """The models of all families, each made when it is first asked for."""
+
+    def __init__(self, factory: pytest.TempPathFactory) -> None:
+        super().__init__()
+        self.factory = factory
+
+    def __missing__(self, family: str) -> Made:
+        folder = self.factory.mktemp(family)
+        self[family] = made = make_language_model(folder, family, kernels=FAMILIES[family])
+        return made
 
 
 @pytest.fixture(scope="module")
-def bundles(made: dict[str, Made]) -> dict[str, Path]:
-    return {family: one.bundle for family, one in made.items()}
+def made(tmp_path_factory: pytest.TempPathFactory) -> Models:
+    return Models(tmp_path_factory)
 
 
 def theirs(bundle: Path, asked: str, count: int) -> tuple[str, list[int]]:
@@ -67,18 +79,18 @@ def theirs(bundle: Path, asked: str, count: int) -> tuple[str, list[int]]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_likeliest_answers_are_those_of_transformers(bundles: dict[str, Path], family: str) -> None:
-    found = edgecompress.load(bundles[family]).answer({"text": ASKED, "max_new_tokens": 20})
-    text, tokens = theirs(bundles[family], ASKED, 20)
+def test_likeliest_answers_are_those_of_transformers(made: Models, family: str) -> None:
+    found = edgecompress.load(made[family].bundle).answer({"text": ASKED, "max_new_tokens": 20})
+    text, tokens = theirs(made[family].bundle, ASKED, 20)
     assert found.answer is not None and found.answer.details["tokens"].tolist() == tokens
     assert found.said["answer"].rstrip("\ufffd") == text.rstrip("\ufffd")
     assert found.said["tokens"] == len(tokens)
 
 
 def test_one_graph_reads_and_goes_on_and_gives_logits_for_the_last_tokens(
-    bundles: dict[str, Path],
+    made: Models,
 ) -> None:
-    runner = open_onnx(OnnxModel(bundles["Llama"] / "model.onnx"))
+    runner = open_onnx(OnnxModel(made["Llama"].bundle / "model.onnx"))
     names = [spec.name for spec in runner.specs]
     assert names[:4] == ["input_ids", "attention_mask", "position_ids", "past_key_values.0.key"]
     assert runner.specs[3].shape == ("batch_size", 2, "past_sequence_length", 16)
@@ -101,7 +113,7 @@ def test_one_graph_reads_and_goes_on_and_gives_logits_for_the_last_tokens(
     np.testing.assert_allclose(logits, found[0][-1], atol=1e-4)
 
 
-def test_perplexity_is_that_of_pytorch_and_of_a_target(made: dict[str, Made]) -> None:
+def test_perplexity_is_that_of_pytorch_and_of_a_target(made: Models) -> None:
     import torch
     import transformers
 
@@ -134,15 +146,15 @@ def _processor(candidate: Candidate) -> Any:
     return load_processor("text-generation", candidate.preprocessor)
 
 
-def test_chats_are_written_as_transformers_writes_them(bundles: dict[str, Path]) -> None:
+def test_chats_are_written_as_transformers_writes_them(made: Models) -> None:
     import transformers
 
-    bundle = edgecompress.load(bundles["Qwen3"])
+    bundle = edgecompress.load(made["Qwen3"].bundle)
     messages = [
         {"role": "system", "content": "Be “brief”."},
         {"role": "user", "content": "je\nna"},
     ]
-    folder = bundles["Qwen3"].parent / "checkpoint"
+    folder = made["Qwen3"].bundle.parent / "checkpoint"
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     asked = {"messages": messages[1:], "max_new_tokens": 5}
@@ -155,9 +167,9 @@ def test_chats_are_written_as_transformers_writes_them(bundles: dict[str, Path])
 
 
 def test_what_cannot_be_asked_is_said_in_a_sentence(
-    bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bundle = edgecompress.load(bundles["Qwen3"])
+    bundle = edgecompress.load(made["Qwen3"].bundle)
     chat = {"messages": [{"role": "user", "content": "je"}]}
     with pytest.raises(DataError, match=f"and the model takes {LONGEST} together"):
         bundle.answer("je na " * 40)
@@ -178,8 +190,8 @@ def test_what_cannot_be_asked_is_said_in_a_sentence(
         _processor(bare).chat(chat["messages"])
 
 
-def test_answers_stream_stop_and_repeat_with_a_seed(bundles: dict[str, Path]) -> None:
-    bundle = edgecompress.load(bundles["GPT2"])
+def test_answers_stream_stop_and_repeat_with_a_seed(made: Models) -> None:
+    bundle = edgecompress.load(made["GPT2"].bundle)
     how = {"text": ASKED, "max_new_tokens": 24, "temperature": 1.0, "seed": 5}
     pieces = list(bundle.pieces(how))
     answer = bundle.answer(how).said["answer"]
@@ -190,9 +202,9 @@ def test_answers_stream_stop_and_repeat_with_a_seed(bundles: dict[str, Path]) ->
     assert stopped == answer[: answer.index(sign)]
 
 
-def test_the_command_line_and_the_service_answer(bundles: dict[str, Path]) -> None:
-    folder = bundles["Llama"].parent
-    said = edgecompress.load(bundles["Llama"]).answer({"text": ASKED, "max_new_tokens": 9})
+def test_the_command_line_and_the_service_answer(made: Models) -> None:
+    folder = made["Llama"].bundle.parent
+    said = edgecompress.load(made["Llama"].bundle).answer({"text": ASKED, "max_new_tokens": 9})
     beside = ("--set", "max_new_tokens=9")
     found = in_process("predict", "bundle", ASKED, "--json", *beside, cwd=folder)
     assert json.loads(found.stdout) == said.to_json()
@@ -200,7 +212,7 @@ def test_the_command_line_and_the_service_answer(bundles: dict[str, Path]) -> No
     assert plain.stdout.strip() == printable(said.said["answer"]).strip()
     wrong = in_process("predict", "bundle", ASKED, "--set", "temprature=1", cwd=folder)
     assert wrong.returncode == 2 and "did you mean 'temperature'?" in wrong.stderr
-    with running(bundles["Llama"]) as server:
+    with running(made["Llama"].bundle) as server:
         answer = server.predict(text=ASKED, max_new_tokens=9)
         assert answer.json == said.to_json()
         reply = server.predict(text=ASKED, max_new_tokens=9, stream=True)
@@ -214,9 +226,27 @@ def test_the_command_line_and_the_service_answer(bundles: dict[str, Path]) -> No
         assert refused.status == 422 and "top_k must be" in refused.json["error"]
 
 
+def test_products_may_be_computed_in_fp32(made: Models, tmp_path: Path) -> None:
+    stage = Weights(linear_bits=8, embedding_bits=8, compute="fp32")
+    found = stage.apply(made["Llama"].exported, small_context(tmp_path))
+    nodes = onnx.load(_graph(found).path).graph.node
+    products = [node for node in nodes if node.op_type == "MatMulNBits"]
+    assert products and all(
+        attribute.i == 0
+        for node in products
+        for attribute in node.attribute
+        if attribute.name == "accuracy_level"
+    )
+    ids = np.arange(3, 30)[None]
+    feed = dict.fromkeys(("input_ids", "attention_mask", "position_ids"), ids)
+    runners = [open_onnx(_graph(one)) for one in (made["Llama"].exported, found)]
+    exact, rounded = (one(unread(feed, one.specs))["logits"] for one in runners)
+    assert np.corrcoef(exact.ravel(), rounded.ravel())[0, 1] > 0.999
+
+
 @pytest.mark.parametrize("bits", [4, 8])
 def test_a_table_that_the_last_layer_is_tied_to_is_stored_once(
-    made: dict[str, Made], tmp_path: Path, bits: int
+    made: Models, tmp_path: Path, bits: int
 ) -> None:
     source = made["Llama"].exported.model
     assert isinstance(source, OnnxModel)
@@ -241,3 +271,71 @@ def test_a_table_that_the_last_layer_is_tied_to_is_stored_once(
                   runner.specs)  # fmt: skip
     exact, rounded = (each(feed)["logits"] for each in (before, runner))
     assert np.corrcoef(exact.ravel(), rounded.ravel())[0, 1] > (0.95 if bits == 4 else 0.9995)
+
+
+def test_a_cache_in_int8_costs_little_and_is_refused_where_no_kernel_keeps_it(
+    made: Models, tmp_path: Path
+) -> None:
+    examples = tuple(text_example(text=text) for text in TEXTS)
+    stage = Cache(samples=20)
+    context = small_context(tmp_path / "cache", train=examples)
+    found = stage.apply(made["Llama"].exported, context)
+    assert isinstance(found.model, OnnxModel)
+    runner, before = open_onnx(found.model), open_onnx(_graph(made["Llama"].exported))
+    states = [spec for spec in runner.specs if spec.name.startswith("past_key_values.")]
+    assert {spec.dtype for spec in states} == {"int8"} and len(states) == 4
+    (ids,) = _processor(made["Llama"].exported).encode_text(TEXTS[:1])
+    feed = dict.fromkeys(("input_ids", "attention_mask", "position_ids"), ids[None])
+    exact, kept = (one(unread(feed, one.specs))["logits"][0] for one in (before, runner))
+    assert np.corrcoef(exact.ravel(), kept.ravel())[0, 1] > 0.98
+    assert cached_difference(runner, ids) < 1e-3
+    feeds = [feed_at(found.model, 20, part) for part in ("prompt", "token")]
+    assert [one["past_key_values.0.key"].shape[2] for one in feeds] == [0, 20]
+    assert all(runner(one)["logits"].shape[1] == 1 for one in feeds)
+    with pytest.raises(StageError, match="export the model here with kernels: true"):
+        stage.apply(made["Qwen3"].exported, small_context(tmp_path / "plain", train=examples))
+
+
+def _graph(candidate: Candidate) -> OnnxModel:
+    assert isinstance(candidate.model, OnnxModel)
+    return candidate.model
+
+
+def test_both_speeds_are_measured_by_context(made: Models) -> None:
+    candidate, clock = made["GPT2"].exported, Clock(min_duration_ms=5, warmup_ms=1)
+    assert contexts_of(candidate, (8, 32, 512)) == (8, 32)
+    assert contexts_of(made["GPT2"].teacher, (8,)) == ()
+    found = [
+        one
+        for part in ("prompt", "token")
+        for one in ContextTime(candidate, (), clock, Local(), context=32, parts=(part,)).measure()
+    ]
+    assert [(one.metric, one.unit, one.slice) for one in found] == [
+        ("first_token", "ms", "context:32"),
+        ("token_rate", "1/s", "context:32"),
+    ]
+    assert all(one.value > 0 for one in found)
+    (memory,) = ContextMemory(
+        candidate, (), replace(clock, cold_starts=1), Local(), context=8
+    ).measure()
+    assert memory.metric == "peak_memory" and memory.value > 10**7
+
+
+def test_a_decoder_of_another_program_answers(made: Models, tmp_path: Path) -> None:
+    """As Optimum writes a folder: the graph beside the tokenizer, and no number of logits."""
+    folder = tmp_path / "folder"
+    shutil.copytree(made["Qwen3"].checkpoint, folder)
+    (folder / "model.safetensors").unlink()
+    graph = onnx.load(_graph(made["Qwen3"].exported).path)
+    del graph.graph.input[-1]
+    assert all(value.name != "num_logits_to_keep" for value in graph.graph.input)
+    onnx.save(graph, folder / "model.onnx")
+    done = in_process(
+        "quantize", "folder", "--scheme", "weights", "--task", "text-generation", "-o", "small",
+        "--store", "store", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    small = Candidate.load(tmp_path / "small")
+    write_bundle(tmp_path / "bundle", small, {"name": "other"}, {"edgecompress": "0.1.0"})
+    said = edgecompress.load(tmp_path / "bundle").answer({"text": ASKED, "max_new_tokens": 4}).said
+    assert said["prompt_tokens"] == 5 and said["tokens"] <= 4

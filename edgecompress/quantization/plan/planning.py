@@ -133,6 +133,7 @@ class _Planner:
                 bits=scheme.linear_bits,
                 block=self._block_of_linear(layer) or 0,
                 search=scheme.search,
+                floats=scheme.floats,
             )
         return linear_plan(scheme, self._kernel(layer), self._activation(layer))
 
@@ -144,13 +145,13 @@ class _Planner:
         scheme, name = self.scheme, layer.weights[0]
         ready = scheme.blocks.get(name)
         if ready is not None:
-            return LayerPlan("tied", bits=ready.bits, block=ready.block)
+            return LayerPlan("tied", bits=ready.bits, block=ready.block, floats=scheme.floats)
         bits = scheme.embedding_bits if name not in self.coarse else 8
         wanted = scheme.embedding_block if bits == 4 else scheme.linear_block
         block = fitting_block(int(self.sources[name].dims[1]), wanted)
         if block is None:
             return None
-        return LayerPlan("tied", bits=bits, block=block, search=scheme.search)
+        return LayerPlan("tied", bits=bits, block=block, search=scheme.search, floats=scheme.floats)
 
     def _kernel(self, layer: Layer) -> Kernel:
         if layer.kind == "table":

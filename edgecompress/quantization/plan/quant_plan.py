@@ -41,6 +41,8 @@ class LayerPlan:
         Of a weight of 8 bits, as `quantize_linear` takes them.
     search : bool
         Choose block scales by their error.
+    floats : bool
+        Multiply a weight in blocks with its input as it is, not rounded to 8 bits.
     """
 
     kernel: Kernel
@@ -52,6 +54,7 @@ class LayerPlan:
     unsigned: bool = False
     symmetric: bool = True
     search: bool = True
+    floats: bool = False
 
     def to_json(self) -> Json:
         """Give what differs from the defaults."""

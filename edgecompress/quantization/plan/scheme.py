@@ -70,6 +70,8 @@ class Scheme:
         each row, where its zero points allow that.
     search : bool
         Choose block scales by their error.
+    floats : bool
+        Multiply weights in blocks with their inputs as they are.
     blocks : mapping of str to Blocks
         Weights of linear layers that are quantized already, by name, with the outputs as rows.
     weights : mapping of str to Quantized
@@ -96,6 +98,7 @@ class Scheme:
     least_table: float = LEAST_TABLE
     share: bool = True
     search: bool = True
+    floats: bool = False
     blocks: Mapping[str, Blocks] = field(default_factory=dict)
     weights: Mapping[str, Quantized] = field(default_factory=dict)
 

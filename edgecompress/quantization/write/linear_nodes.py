@@ -54,7 +54,7 @@ def _block_matmul(draft: Draft, node: NodeProto, layer: Layer, how: LayerPlan) -
     made = helper.make_node("MatMulNBits", [layer.data, *parts], node.output, node.name)
     made.domain = MICROSOFT
     given = {"K": inputs, "N": outputs, "bits": how.bits, "block_size": how.block}
-    given["accuracy_level"] = INT8_COMPUTE
+    given["accuracy_level"] = 0 if how.floats else INT8_COMPUTE
     made.attribute.extend(helper.make_attribute(key, value) for key, value in given.items())
     draft.nodes.append(made)
 

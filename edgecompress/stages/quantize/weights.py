@@ -43,6 +43,9 @@ class Weights(CalibrationFields, TableTypes, Judged):
     """Of linear layers."""
     linear_block: Literal[16, 32, 64, 128] = 32
     """Inputs of an output that share a scale of 32 bits."""
+    compute: Literal["int8", "fp32"] = "int8"
+    """In which the products are computed: for ``int8`` a layer's input is rounded block by block
+    while it runs. ``fp32`` is nearer to the model, and slower where a text is read."""
     embedding_bits: Literal[4, 8] = 4
     """8: one scale for a table. 4: one scale for each `embedding_block` values of a row; half the
     size, and as fast. A table whose width is no multiple of 16, or
@@ -118,6 +121,7 @@ class Weights(CalibrationFields, TableTypes, Judged):
             linear_block=self.linear_block,
             **self.table_types(),
             search=self.method != "nearest",
+            floats=self.compute == "fp32",
             exclude=frozenset(self.exclude),
             blocks=blocks,
             held=held(decisions),
