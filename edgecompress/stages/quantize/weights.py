@@ -45,7 +45,8 @@ class Weights(CalibrationFields, TableTypes, Judged):
     """Inputs of an output that share a scale of 32 bits."""
     compute: Literal["int8", "fp32"] = "int8"
     """In which the products are computed: for ``int8`` a layer's input is rounded block by block
-    while it runs. ``fp32`` is nearer to the model, and slower where a text is read."""
+    while it runs. ``fp32`` is nearer to the model, and on x86 many times slower: to see what the
+    rounding of inputs costs."""
     embedding_bits: Literal[4, 8] = 4
     """8: one scale for a table. 4: one scale for each `embedding_block` values of a row; half the
     size, and as fast. A table whose width is no multiple of 16, or
