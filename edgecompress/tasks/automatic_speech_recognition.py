@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from edgecompress.errors import DataError, StageError
 from edgecompress.metrics import Metric
 from edgecompress.modules.speech_files import decoding_of, write_decoding
 from edgecompress.processors.sounds import Waveform, sound_seconds
+from edgecompress.tables import Need
 from edgecompress.tasks._transcripts import CER, WER, edits, normalized
 from edgecompress.tasks.answers import Answer, Answers, Findings, Score
 from edgecompress.tasks.asking import Form
@@ -40,7 +41,7 @@ class AutomaticSpeechRecognition(Task):
     metrics: ClassVar[tuple[Metric, ...]] = (WER, CER)
     outputs: ClassVar[tuple[Output, ...]] = (Output("tokens", "vector", candidates=True),)
     labelled: ClassVar[bool] = False
-    answers: ClassVar[Literal["needed", "welcome", "ignored"]] = "welcome"
+    answers: ClassVar[Need] = "welcome"
     target: ClassVar[str] = "text"
     processor: ClassVar[str] = "speech"
     forms: ClassVar[tuple[Form, ...]] = ((AUDIO,),)
