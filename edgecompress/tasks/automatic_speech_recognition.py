@@ -55,7 +55,7 @@ class AutomaticSpeechRecognition(Task):
         [
             "export",
             {"quantize.dynamic": {"part": "encoder"}},
-            {"quantize.weights": {"part": "decoder", "linear_bits": 8, "embedding_bits": 8}},
+            {"quantize.weights": {"part": "decoder", "embedding_bits": 8}},
             "join",
         ],
         [
