@@ -26,6 +26,7 @@ from edgecompress.surgery.channels.cutting import keep_channels, silence
 from edgecompress.surgery.channels.groups import channel_graph
 from edgecompress.surgery.model import load_module, save_module
 from edgecompress.training import batch_norms
+from edgecompress.training.body import for_task
 from edgecompress.training.encoding import make_rows
 from edgecompress.training.teacher import import_teacher
 from edgecompress.values import Candidate, TorchModel
@@ -193,6 +194,17 @@ def test_the_stage_keeps_its_contract_and_its_bound(
     assert decided["norms"] > 0 and "channels of convolutions" in stage.tell(made.steps[-1])
     narrow, wide = (load_module(one.model) for one in (made, candidate))
     assert sum(p.numel() for p in narrow.parameters()) < sum(p.numel() for p in wide.parameters())
+
+
+def test_a_narrow_body_gets_a_head_for_other_classes(tmp_path: Path) -> None:
+    candidate, context = opened("ResNet", tmp_path)
+    narrow = stage_class("prune.channels")(remove=0.65, samples=8).apply(candidate, context)
+    other = for_task(narrow, "image-classification", ("cold", "warm"), tmp_path / "other", 0)
+    module, before = load_module(other.model), load_module(narrow.model)
+    feed = pictures()
+    assert answer(module, feed).shape == (2, 2)
+    bodies = [one.resnet(**feed).pooler_output for one in (module, before)]
+    assert torch.equal(*bodies) and bodies[0].shape[1] < 32
 
 
 def test_what_cannot_be_cut_is_refused_in_words(tmp_path: Path) -> None:

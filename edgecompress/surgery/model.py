@@ -166,9 +166,16 @@ def _surgery(module: Any, config: Any, family: Family) -> Json:
 
 def _shapes(module: Any) -> Json:
     """Give the shapes that the configuration does not say, empty for nothing."""
-    usual = empty_module(type(module), type(module.config).from_dict(module.config.to_dict()))
-    found = changed_shapes(module, usual)
+    found = shapes_without_channels(module)
     return {"format": WITH_SHAPES, "shapes": found} if found else {}
+
+
+def shapes_without_channels(module: Any) -> dict[str, list[int]]:
+    """Give the shapes of tensors that the configuration would make larger."""
+    if not any(isinstance(part, torch.nn.Conv1d | torch.nn.Conv2d) for part in module.modules()):
+        return {}
+    usual = empty_module(type(module), type(module.config).from_dict(module.config.to_dict()))
+    return changed_shapes(module, usual)
 
 
 def read_config(directory: Path) -> Any:

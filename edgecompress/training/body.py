@@ -14,9 +14,10 @@ from typing import Any
 import torch
 
 from edgecompress.errors import DataError
+from edgecompress.surgery.channels.cutting import keep_inputs
 from edgecompress.surgery.families import find_family
 from edgecompress.surgery.hidden import hidden_size, keep_hidden
-from edgecompress.surgery.model import load_module, save_module
+from edgecompress.surgery.model import load_module, save_module, shapes_without_channels
 from edgecompress.tasks import task as find_task
 from edgecompress.values import Candidate, OnnxModel
 
@@ -55,12 +56,18 @@ def with_head(module: Any, task: str, labels: Sequence[str], seed: int) -> Any:
     for field, value in family.settings if family else ():
         setattr(config, field, value)
     body = module.base_model
+    narrow = {} if family else shapes_without_channels(module)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         made = cls._from_config(config, attn_implementation="eager", dtype=torch.float32)
     width = hidden_size(module) if family else 0
     if family and width != hidden_size(made):
         keep_hidden(made, range(width))
+    # What is not of the body reads as many of its channels as are left.
+    outer = {name: shape for name, shape in narrow.items() if len(shape) > 1}
+    for name, shape in outer.items():
+        if not name.startswith(f"{made.base_model_prefix}.") and name in made.state_dict():
+            keep_inputs(made, name, shape[1])
     # A pooler belongs to the head; the body under a head that guesses pieces has none.
     pooler = getattr(made.base_model, "pooler", None)
     if hasattr(body, "pooler"):

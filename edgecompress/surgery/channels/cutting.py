@@ -103,6 +103,12 @@ def set_shapes(module: nn.Module, shapes: Mapping[str, Sequence[int]]) -> None:
         _put(module, name, torch.empty(shape, dtype=there.dtype, device=there.device))
 
 
+def keep_inputs(module: nn.Module, name: str, count: int) -> None:
+    """Let the layer of a weight read only the first channels of what it is given."""
+    weight = dict(_named(module))[name]
+    _put(module, name, weight.detach()[:, :count].clone())
+
+
 def _named(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     yield from module.named_parameters(remove_duplicate=False)
     yield from module.named_buffers(remove_duplicate=False)
