@@ -108,6 +108,35 @@ def test_the_command_line_and_the_service_give_them(made: Path, bundle: Any) -> 
         assert refused.status == 422 and "is empty" in refused.json["error"]
 
 
+def test_vectors_are_given_shorter_and_in_int8_where_that_is_asked_for(
+    made: Path, bundle: Any
+) -> None:
+    whole = bundle.predict("Amina je Kano").vector
+    short = whole[:5] / np.linalg.norm(whole[:5])
+    asked = {"text": "Amina je Kano", "dimensions": 5, "precision": "int8"}
+    found = bundle.answer(asked).to_json()
+    assert found.keys() == {"text", "vector"}
+    assert found["vector"] == np.rint(short * 127 / np.abs(short).max()).tolist()
+    assert np.allclose(bundle.answer({"text": "Amina je Kano", "dimensions": 5}).vector, short)
+    other = bundle.predict("leo").vector[:5]
+    alike = float(short @ other) / np.linalg.norm(other)
+    pair = {"text": "Amina je Kano", "text_pair": "leo"}
+    assert bundle.answer({**pair, "dimensions": 5}).similarity == pytest.approx(alike, abs=1e-6)
+    coarse = bundle.answer({**pair, "dimensions": 5, "precision": "int8"}).similarity
+    assert coarse == pytest.approx(alike, abs=0.03) and coarse != pytest.approx(alike, abs=1e-7)
+    set_ = ("--set", "dimensions=5", "--set", "precision=int8")
+    said = in_process("predict", "out/bundle", "Amina je Kano", "--json", *set_, cwd=made)
+    assert json.loads(said.stdout)["vector"] == found["vector"]
+    said = in_process("predict", "out/bundle", "Amina je Kano", *set_, cwd=made)
+    assert said.stdout.startswith(f"5 numbers: {found['vector'][0]}, ")
+    with running(made / "out" / "bundle") as server:
+        assert server.predict(**asked).json["vector"] == found["vector"]
+        refused = server.predict(text="leo", precision="int4")
+        assert (refused.status, '"float32" or "int8"' in refused.json["error"]) == (422, True)
+    with pytest.raises(DataError, match="vectors have 12 numbers, not 13; ask for fewer"):
+        bundle.answer({"text": "leo", "dimensions": 13})
+
+
 def test_two_bundles_are_compared(made: Path) -> None:
     command = ("bundle", "diff", "out/bundle", "out/bundle", "--recipe", "recipe.yaml", "--json")
     found = in_process(*command, cwd=made)

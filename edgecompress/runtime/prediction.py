@@ -89,13 +89,10 @@ class Prediction:
 
         Its largest number becomes 127: cosines stay, products of two such vectors do not.
         """
-        import numpy as np
+        from edgecompress.tasks.vectors import as_int8
 
         found = self.vector
-        if found is None:
-            return None
-        largest = float(np.abs(found).max()) or 1.0
-        return np.rint(found * (127 / largest)).astype(np.int8)
+        return None if found is None else as_int8(found)
 
     @property
     def similarity(self) -> float | None:

@@ -18,7 +18,7 @@ from edgecompress.values import Example
 Floats = NDArray[np.floating[Any]]
 
 
-def cosine(a: Floats, b: Floats) -> float:
+def cosine(a: NDArray[Any], b: NDArray[Any]) -> float:
     """Give the cosine of two vectors, float (width,) each; 0 where one has no length."""
     lengths = float(np.linalg.norm(a.astype(np.float64)) * np.linalg.norm(b.astype(np.float64)))
     return float(a.astype(np.float64) @ b.astype(np.float64)) / lengths if lengths else 0.0

@@ -238,6 +238,8 @@ class Task(Taught, ABC):
     def ask(self, question: Any) -> Example:
         """Make an example of a question: a mapping in one of `forms`, or a value of one alone.
 
+        With a mapping may stand what the task takes beside a question (`options`).
+
         Raises
         ------
         DataError
@@ -245,7 +247,15 @@ class Task(Taught, ABC):
         """
         if not self.forms:
             raise DataError(f"{self.name} {self.refusal or 'is asked nothing'}")
-        return Example(read_question(question, self.forms, self.name))
+        given = {}
+        if isinstance(question, Mapping):
+            known = {one.name: one for one in self.options}
+            given = {key: question[key] for key in question if key in known}
+            question = {key: value for key, value in question.items() if key not in known}
+            for key, value in given.items():
+                if not known[key].fits(value):
+                    raise DataError(f"{key} must be {known[key].what}")
+        return Example({**read_question(question, self.forms, self.name), **given})
 
     def generate(
         self, graph: Any, example: Example, processor: Any

@@ -31,11 +31,18 @@ from edgecompress.tasks.asking import TEXT, TEXT_PAIR, Field, Form
 from edgecompress.tasks.base import Floats, check_outputs
 from edgecompress.tasks.rows import Row, Rows
 from edgecompress.tasks.taught import Output
+from edgecompress.tasks.vectors import as_int8, cut
 from edgecompress.texts import texts_of
 from edgecompress.values import Example, Json
 
 PROMPT = Field(
     "prompt", "the name of a prompt", '"query"', lambda value: isinstance(value, str), "prompts"
+)
+DIMENSIONS = Field(
+    "dimensions", "a whole number, at least 1", "128", lambda one: type(one) is int and one > 0, ""
+)
+PRECISION = Field(
+    "precision", '"float32" or "int8"', '"int8"', lambda one: one in ("float32", "int8"), ""
 )
 NEIGHBOURS = 64
 """Texts among which the nearest is looked for, where a model scores pairs itself."""
@@ -54,6 +61,7 @@ class FeatureExtraction(ScoredPairs):
     outputs: ClassVar[tuple[Output, ...]] = (Output("sentence_embedding", "vector"),)
     processor: ClassVar[str] = "sentences"
     forms: ClassVar[tuple[Form, ...]] = ((TEXT,), (TEXT, PROMPT), (TEXT, TEXT_PAIR))
+    options: ClassVar[tuple[Field, ...]] = (DIMENSIONS, PRECISION)
     does: ClassVar[str] = "gives a text a vector (sentence embedding)"
     marks: ClassVar[tuple[str, ...]] = (MODULES,)
     kept: ClassVar[tuple[str, ...]] = ("vectors", "similarity")
@@ -209,12 +217,23 @@ class FeatureExtraction(ScoredPairs):
         return found
 
     def say(self, answer: Answer, example: Example) -> Json:
-        """Say the vector of a text, or how near two texts are: their cosine, from -1 to 1."""
-        texts = {key: one for key, one in example.inputs.items() if isinstance(one, str)}
+        """Say the vector of a text, or how near two texts are: their cosine, from -1 to 1.
+
+        Of vectors as they are asked for: shorter (``dimensions``), or whole numbers from -127 to
+        127 (``precision``).
+        """
+        options = {one.name for one in self.options}
+        texts = {key: one for key, one in example.inputs.items() if key not in options}
+        vectors = list(answer.details["vectors"])
+        if DIMENSIONS.name in example.inputs:
+            vectors = [cut(one, example.inputs[DIMENSIONS.name]) for one in vectors]
+        whole = example.inputs.get(PRECISION.name) == "int8"
         if "text_pair" in example.inputs:
-            return {**texts, "similarity": float(answer.details["similarity"])}
-        vector = answer.details["vectors"][0]
-        return {**texts, "vector": [float(str(number)) for number in vector]}
+            a, b = [as_int8(one) for one in vectors] if whole else vectors
+            return {**texts, "similarity": cosine(a, b)}
+        if whole:
+            return {**texts, "vector": as_int8(vectors[0]).tolist()}
+        return {**texts, "vector": [float(str(number)) for number in vectors[0]]}
 
     def describe(self, said: Json) -> str:
         """Write the similarity, or the first numbers of the vector."""
@@ -222,7 +241,8 @@ class FeatureExtraction(ScoredPairs):
         if "similarity" in said:
             return f"{said['similarity']:.4f}  {texts}".rstrip()
         vector = said["vector"]
-        first = ", ".join(f"{number:.4f}" for number in vector[:SHOWN])
+        kind = "d" if all(isinstance(number, int) for number in vector) else ".4f"
+        first = ", ".join(f"{number:{kind}}" for number in vector[:SHOWN])
         return f"{len(vector)} numbers: {first}{', …' if len(vector) > SHOWN else ''}  {texts}"
 
     def findings(self, answer: Answer, example: Example) -> Findings:  # noqa: ARG002

@@ -24,7 +24,7 @@ from edgecompress.generation.text import pieces_of_text
 from edgecompress.metrics import ANSWERS, Metric
 from edgecompress.processors.prompts import take_prompt_files
 from edgecompress.tasks.answers import Answer, Answers, Findings
-from edgecompress.tasks.asking import TEXT, Field, Form, read_question
+from edgecompress.tasks.asking import TEXT, Field, Form
 from edgecompress.tasks.base import Floats, Floor, Task, check_outputs
 from edgecompress.tasks.rows import IGNORED, Row, Rows
 from edgecompress.texts import running_text
@@ -218,24 +218,6 @@ class TextGeneration(Task):
 
         said = processor.tokenizer.decode([best]) or processor.tokenizer.id_to_token(best)
         return Floor("always the most frequent token", f"«{said}» in every place", answers)
-
-    def ask(self, question: Any) -> Example:
-        """Make an example of a question, and of what it says of how tokens are chosen.
-
-        Raises
-        ------
-        DataError
-            When it is none; the text says what the task takes.
-        """
-        given = {}
-        if isinstance(question, Mapping):
-            known = {one.name: one for one in self.options}
-            given = {key: question[key] for key in question if key in known}
-            question = {key: value for key, value in question.items() if key not in known}
-            for key, value in given.items():
-                if not known[key].fits(value):
-                    raise DataError(f"{key} must be {known[key].what}")
-        return Example({**read_question(question, self.forms, self.name), **given})
 
     def generate(
         self, graph: Graph, example: Example, processor: Any
