@@ -20,14 +20,19 @@ PROMPT, TIMED = 32, 24
 """Tokens that are read, and steps behind them that are timed."""
 
 
-def step_times(graphs: Sequence[Graph]) -> list[float]:
-    """Give the median milliseconds of a step of each graph, which take turns token by token."""
-    ids = np.arange(PROMPT + TIMED) % 64
+def step_times(graphs: Sequence[Graph], most: int) -> list[float]:
+    """Give the median milliseconds of a step of each graph, which take turns token by token.
+
+    `most` is how many tokens the graphs take.
+    """
+    total = min(PROMPT + TIMED, most)
+    prompt = max(total // 2, total - TIMED)
+    ids = np.arange(total) % 64
     decoders = [CachedDecoder(graph) for graph in graphs]
     found: list[list[float]] = [[] for _ in graphs]
     for decoder in decoders:
-        decoder.step(ids[:PROMPT])
-    for number in range(PROMPT, PROMPT + TIMED):
+        decoder.step(ids[:prompt])
+    for number in range(prompt, total):
         order = range(len(graphs)) if number % 2 else reversed(range(len(graphs)))
         for place in order:
             start = time.perf_counter()

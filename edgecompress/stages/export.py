@@ -58,7 +58,7 @@ class Export(Transform):
 
     def decide(self, candidate: Candidate, context: Context) -> Decisions:
         """Find out whether kernels make a language model faster; nothing of other models."""
-        from edgecompress.models.cached import step_times
+        from edgecompress.models.cached import PROMPT, step_times
         from edgecompress.models.runner import open_onnx
         from edgecompress.surgery.model import load_module
 
@@ -77,7 +77,8 @@ class Export(Transform):
             return Decisions({"kernels": False, "without_kernels": str(error)})
         self._write(module, candidate, plain, context, kernels=False)
         context.progress(1, 3, "timing both forms")
-        ms = step_times([open_onnx(OnnxModel(one)) for one in (plain, fused)])
+        graphs = [open_onnx(OnnxModel(one)) for one in (plain, fused)]
+        ms = step_times(graphs, getattr(module.config, "max_position_embeddings", PROMPT))
         faster = ms[1] < ms[0]
         measured = {"ms_per_token": {"plain": round(ms[0], 4), "kernels": round(ms[1], 4)}}
         made = (fused if faster else plain).parent
