@@ -61,7 +61,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "edgecompress needs Python 3.11 or newer; run: make $(MAKECMDGOALS) PYTHON=…/python3.11"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[build,data,serve,sign,dev]'
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[audio,build,data,serve,sign,dev]'
 	@touch $@
 
 $(OLDER)/.installed: $(STAMP) constraints-optimum.txt
