@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 import pytest
 from helpers import labelled_texts, small_context
+from sentence_models import sentences, write_sentence_model
 from small_encoders import relative_error, torch_logits, write_encoder
 
 from edgecompress.errors import DataError, StageError
@@ -15,7 +16,8 @@ from edgecompress.quantization.prove.proof import coverage
 from edgecompress.stage import check_stage
 from edgecompress.stages.export import Export
 from edgecompress.stages.quantize.inc_static import IncStatic
-from edgecompress.values import file_digest
+from edgecompress.training.teacher import import_teacher
+from edgecompress.values import Example, file_digest
 
 LINEARS = 2 * 6 + 2  # the head has two
 
@@ -130,3 +132,16 @@ def test_a_result_far_from_pytorch_is_an_error(quantized):
         parity(quantized.model, [array[:, ::-1] for array in logits], feeds)
     with pytest.raises(StageError, match="not finite"):
         parity(quantized.model, [np.full_like(array, np.nan) for array in logits], feeds)
+
+
+def test_heads_that_are_not_transformers_own_are_quantized(tmp_path):
+    write_sentence_model(tmp_path / "st")
+    model = import_teacher(str(tmp_path / "st"), "feature-extraction", None, tmp_path / "in")
+    examples = tuple(Example({"text": text}) for text in sentences(30))
+    context = small_context(tmp_path, train=examples, validation=examples[:5])
+    found = check_stage(IncStatic(samples=16), model, context)
+    assert len(coverage(found.model).int8_linears) == 2 * 6
+    (vectors,) = (output.name for output in open_session(found.model).get_outputs())
+    assert vectors == "sentence_embedding"
+    parity = found.steps[-1].decisions["parity"]
+    assert parity["mean_difference"] < 0.02 * parity["range"]

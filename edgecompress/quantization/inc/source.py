@@ -68,7 +68,7 @@ class LogitsOnly(torch.nn.Module):
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
         """Compute the logits: int64 (batch, length) each to float32 (batch, …, classes)."""
         named = dict(zip(self.names, inputs, strict=True))
-        return self.model(**named, return_dict=False)[0]
+        return self.model(**named)[0]
 
 
 @dataclass(frozen=True, slots=True)
