@@ -14,7 +14,6 @@ from typing import Any
 
 from edgecompress.bundle.manifest import Manifest
 from edgecompress.errors import MissingExtraError
-from edgecompress.processors import TextProcessor, processor_class
 from edgecompress.report import blocks, evidence, words
 from edgecompress.report.blocks import Block, Items, Paragraph, Section, name
 from edgecompress.report.details import Slices, slices
@@ -35,7 +34,7 @@ from edgecompress.report.markdown import render_markdown
 from edgecompress.report.table import Cell, Column, table_of
 from edgecompress.report.targets import describe_targets, target_blocks
 from edgecompress.results import Row, RunResult
-from edgecompress.tasks import needed_extra, task, task_names
+from edgecompress.tasks import needed_extra, sample_question, task, task_names
 from edgecompress.telling import in_words
 from edgecompress.values import Json, Step, find
 from edgecompress.words import listed
@@ -174,9 +173,8 @@ def _uneven(slices: Slices, base: str) -> Iterator[Block]:
 
 
 def _use(result: RunResult) -> Iterator[Block]:
-    kind, extra = task(str(result.task)), needed_extra(result.task)
-    reads = issubclass(processor_class(kind.processor), TextProcessor)
-    asked = "some text" if reads else kind.sample
+    extra = needed_extra(result.task)
+    asked = sample_question(result.task)
     beside = f", with the extra {extra}" if extra else ""
     yield Paragraph(
         "Where edgecompress is installed (its base install: onnxruntime, tokenizers, numpy and "

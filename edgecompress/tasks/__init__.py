@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edgecompress.discovery import found_classes
 from edgecompress.errors import DataError
-from edgecompress.processors import Processor, processor_class
+from edgecompress.processors import Processor, TextProcessor, processor_class
 from edgecompress.provenance import code_digest
 from edgecompress.tables import Need, Wanted
 from edgecompress.tasks.answers import Answer, Answers, Score
@@ -37,6 +37,7 @@ __all__ = [
     "load_processor",
     "needed_extra",
     "rows_of",
+    "sample_question",
     "takes_examples",
     "task",
     "task_names",
@@ -119,6 +120,14 @@ def needed_extra(name: str | None) -> str:
     """Name the extra that a device needs to answer the task `name`; empty for the base install."""
     found = _tasks().get(name or "")
     return "" if found is None else processor_class(found.processor).extra
+
+
+def sample_question(name: str | None) -> str:
+    """Give what a model of the task `name` may be asked on a command line."""
+    found = _tasks().get(name or "")
+    if found is None or issubclass(processor_class(found.processor), TextProcessor):
+        return "some text"
+    return found.sample
 
 
 def takes_examples(candidate: Candidate) -> bool:

@@ -98,7 +98,7 @@ def test_what_a_stage_lacks_is_said_in_words_of_the_command_line(
         ("evaluate modle --validation some.csv", "did you mean 'model'?"),
         ("evaluate m.onnx --validation some.csv", "m.onnx: a graph alone answers no examples"),
         ("evaluate model --validation some", "some: its name does not say what it is; give "
-         "--format, which is one of cldr, conll, csv,"),
+         "--format, which is one of cldr, coco, conll, csv,"),
         ("trim model -o x --keep many", "'many' is not a valid whole number"),
         ("serve model --port web", "'web' is not a valid whole number"),
     ],
