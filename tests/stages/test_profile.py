@@ -29,7 +29,8 @@ def test_everything_that_a_budget_may_name(classifier: Candidate, tmp_path: Path
     context = small_context(tmp_path, validation=TEXTS, **both)
     found = by_metric(QUICK.observe(classifier, context))
     wanted = {one.name for one in bounded() if one.needs in ("latency", "memory")}
-    assert wanted | {"harness_overhead"} == set(found) | {"temperature"}  # not read everywhere
+    elsewhere = {"temperature", "real_time_factor"}  # not read everywhere; of sounds alone
+    assert wanted | {"harness_overhead"} == set(found) | elsewhere
     assert found["latency_p50"].target == found["peak_memory"].target == "local"
     assert found["speedup"].conditions["reference"] == "fp32 export"
     p99 = found["latency_p99"]
