@@ -348,6 +348,7 @@ def recipe_schema() -> Json:
     """JSON Schema of a recipe, stages included, for editors."""
     schema = RecipeFields.model_json_schema()
     definitions = schema.setdefault("$defs", {})
+    filled = SWEPT["anyOf"][-1]
     listed: dict[type[Stage], list[Json]] = {Transform: [], Observer: []}
     for name in sorted(set(stage_modules()) - set(MEASURED)):
         found = stage_class(name)
@@ -356,7 +357,8 @@ def recipe_schema() -> Json:
         body["title"] = name
         for key, one in body.get("properties", {}).items():
             body["properties"][key] = {"anyOf": [one, {"$ref": "#/$defs/swept"}]}
-        choice = {"type": "object", "properties": {name: {"anyOf": [body, {"type": "null"}]}},
+        fields = {"anyOf": [body, filled, {"type": "null"}]}
+        choice = {"type": "object", "properties": {name: fields},
                   "required": [name], "additionalProperties": False}  # fmt: skip
         listed[Transform if issubclass(found, Transform) else Observer].append(choice)
     branch = {
@@ -364,7 +366,9 @@ def recipe_schema() -> Json:
     }
     fork = {
         "type": "object",
-        "properties": {"any": {"type": "array", "items": branch, "minItems": 1}},
+        "properties": {
+            "any": {"anyOf": [{"type": "array", "items": branch, "minItems": 1}, filled]}
+        },
         "required": ["any"],
         "additionalProperties": False,
     }
@@ -377,10 +381,11 @@ def recipe_schema() -> Json:
         "bring) and constants, filled in at {name}: one run per combination. An axis called "
         "seed, threads, task, model or minimize sets that field.",
     }
-    data, more = data_schema(SWEPT["anyOf"][-1])
+    data, more = data_schema(filled)
     definitions.update(more)
     said = schema["properties"]["data"].get("description", "")
-    schema["properties"]["data"] = {"anyOf": [data, {"type": "null"}], "description": said}
+    schema["properties"]["data"] = {"anyOf": [data, filled, {"type": "null"}], "description": said}
+    schema["properties"]["teacher"] = {"anyOf": [schema["properties"]["teacher"], filled]}
     schema["properties"]["stages"]["items"] = {"$ref": "#/$defs/stage"}
     schema["properties"]["observers"]["items"] = {"$ref": "#/$defs/observer"}
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
