@@ -24,6 +24,7 @@ from edgecompress.errors import DataError
 from edgecompress.metrics import ANSWERS, Metric
 from edgecompress.processors.text import TextProcessor
 from edgecompress.tasks import metrics
+from edgecompress.tasks._frequent import most_frequent
 from edgecompress.tasks.answers import Answer, Answers
 from edgecompress.tasks.asking import Form
 from edgecompress.tasks.base import (
@@ -231,28 +232,7 @@ class MaskedLM(Task):
         The probability of every piece is its share of `known`, in which each piece of the
         vocabulary is counted once more (Laplace's rule of succession), so that none is impossible.
         """
-        if processor is None:
-            return None
-        texts = [running_text(example) for example in known]
-        pieces = np.concatenate([np.zeros(0, np.int64), *processor.encode_text(texts)])
-        if not len(pieces):
-            return None
-        tokenizer = processor.tokenizer
-        size = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
-        counts = np.bincount(pieces, minlength=size)
-        best = int(counts.argmax())
-        logs = np.log((counts + 1) / (counts.sum() + len(counts)))
-
-        def answers(examples: Sequence[Example]) -> Answers:
-            rows = self.rows(examples, processor, ())
-            taught = [row.target["labels"] for row in rows]
-            right = [labels[labels != IGNORED] for labels in taught]
-            guesses = [np.stack((logs[ids], np.full(len(ids), best)), axis=-1) for ids in right]
-            return self.decode(guesses, rows)
-
-        name = "always the most frequent piece"
-        said = tokenizer.decode([best]) or tokenizer.id_to_token(best)
-        return Floor(name, f"«{said}» in every place", answers)
+        return most_frequent(self, known, processor, "piece")
 
 
 def hidden_words(text: str, share: float = SHARE) -> Ids:

@@ -23,6 +23,7 @@ from edgecompress.generation.sampling import Sampling
 from edgecompress.generation.text import pieces_of_text
 from edgecompress.metrics import ANSWERS, Metric
 from edgecompress.processors.prompts import take_prompt_files
+from edgecompress.tasks._frequent import most_frequent
 from edgecompress.tasks.answers import Answer, Answers, Findings
 from edgecompress.tasks.asking import TEXT, Field, Form
 from edgecompress.tasks.base import Floats, Floor, Task, check_outputs
@@ -198,26 +199,7 @@ class TextGeneration(Task):
 
         Each token of the vocabulary is counted once more (Laplace), so that none is impossible.
         """
-        if processor is None:
-            return None
-        texts = [running_text(example) for example in known]
-        tokens = np.concatenate([np.zeros(0, np.int64), *processor.encode_text(texts)])
-        if not len(tokens):
-            return None
-        size = 1 + max(processor.tokenizer.get_vocab(with_added_tokens=True).values())
-        counts = np.bincount(tokens, minlength=size)
-        best = int(counts.argmax())
-        logs = np.log((counts + 1) / (counts.sum() + len(counts)))
-
-        def answers(examples: Sequence[Example]) -> Answers:
-            rows = self.rows(examples, processor, ())
-            taught = [row.target["labels"] for row in rows]
-            right = [labels[labels != IGNORED] for labels in taught]
-            given = [np.stack((logs[ids], np.full(len(ids), best)), axis=-1) for ids in right]
-            return self.decode(given, rows)
-
-        said = processor.tokenizer.decode([best]) or processor.tokenizer.id_to_token(best)
-        return Floor("always the most frequent token", f"«{said}» in every place", answers)
+        return most_frequent(self, known, processor, "token")
 
     def generate(
         self, graph: Graph, example: Example, processor: Any
