@@ -206,10 +206,10 @@ def with_finetune(
 
     schedule = stage.training_schedule()
     for epoch in range(stage.epochs):
-        for batch in batches(rows.lengths, schedule, 7, epoch):
+        for batch in batches(rows.padded, schedule, 7, epoch):
             watch.rows.append(len(batch))
             watch.tokens.append(int(rows.lengths[batch].sum()))
-            watch.padded.append(len(batch) * int(rows.lengths[batch].max()))
+            watch.padded.append(len(batch) * rows.length(batch))
 
     def say(done: float) -> None:
         watch.stop()

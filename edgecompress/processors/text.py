@@ -200,7 +200,9 @@ class TextProcessor(Processor):
         """Name the axes of a batch: as many texts of as many tokens as there are."""
         return dict.fromkeys(feed, AXES)
 
-    def batch(self, feeds: Sequence[Mapping[str, Array]], names: Sequence[str]) -> dict[str, Array]:
+    def batch(
+        self, feeds: Sequence[Mapping[str, Array]], names: Sequence[str], length: int = 0
+    ) -> dict[str, Array]:
         """Put rows of ``input_ids`` together, padded on the right: int64 (batch, length) each.
 
         Parameters
@@ -208,9 +210,11 @@ class TextProcessor(Processor):
         feeds : sequence of mapping of str to ndarray
         names : sequence of str
             Of `INPUTS`.
+        length : int
+            How many tokens there are at least; they are as many as the longest row has.
         """
         chosen = [feed["input_ids"] for feed in feeds]
-        length = max((len(ids) for ids in chosen), default=0)
+        length = max((length, *map(len, chosen)))
         inside = np.arange(length) < np.array([[len(ids)] for ids in chosen])
         result: dict[str, Array] = {}
         for name in names:

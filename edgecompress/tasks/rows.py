@@ -121,8 +121,8 @@ class Rows:
         found = processor.batch([self.rows[number].feed for number in numbers], names)
         return found | beginning(made, len(numbers))
 
-    def targets(self, numbers: Sequence[int]) -> dict[str, Array]:
-        """Give what some rows should teach, by name, padded as `stacked` does.
+    def targets(self, numbers: Sequence[int], length: int = 0) -> dict[str, Array]:
+        """Give what some rows should teach, by name, padded to `length` at least (`stacked`).
 
         Returns
         -------
@@ -131,7 +131,7 @@ class Rows:
             has one.
         """
         chosen = [self.rows[number].target for number in numbers]
-        return {name: stacked([one[name] for one in chosen]) for name in chosen[0]}
+        return {name: stacked([one[name] for one in chosen], length) for name in chosen[0]}
 
     def labelled(self) -> Ids:
         """Give the numbers of the rows that teach something, int64 (labelled,)."""
@@ -157,12 +157,15 @@ def _said(target: Array) -> bool:
     return bool(np.any(target != IGNORED) if whole else not np.isnan(target).all())
 
 
-def stacked(targets: Sequence[Array]) -> Array:
-    """Put targets together, padded along their first axis with `IGNORED`, or NaN where floats."""
+def stacked(targets: Sequence[Array], length: int = 0) -> Array:
+    """Put targets together, padded along their first axis with `IGNORED`, or NaN where floats.
+
+    The axis is as long as the longest of them, and at least `length`.
+    """
     if not targets[0].ndim:
         return np.stack(targets)
     fill = IGNORED if np.issubdtype(targets[0].dtype, np.integer) else np.nan
-    shape = (len(targets), max(map(len, targets)), *targets[0].shape[1:])
+    shape = (len(targets), max(length, *map(len, targets)), *targets[0].shape[1:])
     value = np.full(shape, fill, dtype=targets[0].dtype)
     for row, target in enumerate(targets):
         value[row, : len(target)] = target

@@ -63,7 +63,7 @@ def estimate_again(module: Any, rows: TorchRows) -> int:
         How many there are; 0 where the rows are too few to measure anything.
     """
     norms = batch_norms(module)
-    batches = [batch for batch in even_batches(rows.lengths) if len(batch) > 1]
+    batches = [batch for batch in even_batches(rows.padded) if len(batch) > 1]
     if not norms or not batches:
         return 0
     momenta = [norm.momentum for norm in norms]
@@ -128,7 +128,7 @@ def _means(
         for number, part in enumerate(parts):
             hook = lambda it, inputs, n=number: watch(n, it, inputs[0])  # noqa: E731
             stack.callback(part.register_forward_pre_hook(hook).remove)
-        for batch in even_batches(rows.lengths) if parts else ():
+        for batch in even_batches(rows.padded) if parts else ():
             module(**rows.feed(batch))
     for total, square, count in zip(sums, squares, counts, strict=True):
         mean = total / count

@@ -103,7 +103,7 @@ def fit(
             tensors |= {f"projections.{name}": p for name, p in projections.named_parameters()}
         outcome = train(
             tensors,
-            rows.lengths,
+            rows.padded,
             value,
             score,
             schedule,

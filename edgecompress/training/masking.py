@@ -55,9 +55,9 @@ class MaskedRows(TorchRows):
     def feed(self, rows: Sequence[int] | np.ndarray) -> dict[str, torch.Tensor]:
         """Give a batch's inputs with what is hidden in this epoch, (batch, length) each."""
         drawn = [self.drawn(number) for number in np.asarray(rows).tolist()]
-        found = self.processor.batch([row.feed for row in drawn], self.input_names)
+        length = self.length(rows)
+        found = self.fed(drawn, length)
         if self.mask_state.narrow:
-            length = max(row.cost for row in drawn)
             places = [
                 place * length + np.flatnonzero(row.target["labels"] != IGNORED)
                 for place, row in enumerate(drawn)
@@ -65,13 +65,13 @@ class MaskedRows(TorchRows):
             self.mask_state.places = torch.from_numpy(np.concatenate(places))
         return {name: torch.from_numpy(array) for name, array in found.items()}
 
-    def targets(self, numbers: Sequence[int]) -> dict[str, np.ndarray]:
+    def targets(self, numbers: Sequence[int], length: int = 0) -> dict[str, np.ndarray]:
         """Give the hidden pieces: int64 (batch, length), or (1, hidden) while `reading`."""
         labels = [self.drawn(number).target["labels"] for number in numbers]
         if self.mask_state.narrow:
             every = np.concatenate(labels)
             return {"labels": every[every != IGNORED][None]}
-        return {"labels": stacked(labels)}
+        return {"labels": stacked(labels, length)}
 
     def drawn(self, number: int) -> Row:
         """Give a row as this epoch asks it (`Task.redrawn`)."""
@@ -121,7 +121,7 @@ class MaskedRows(TorchRows):
         device = next(module.parameters()).device
         done = 0
         with self.reading(module), torch.inference_mode():
-            for batch in even_batches(self.lengths):
+            for batch in even_batches(self.padded):
                 feed = {name: tensor.to(device) for name, tensor in self.feed(batch).items()}
                 with autocast() if fast else nullcontext():
                     logits = module(**feed).logits[0].float().cpu().numpy()

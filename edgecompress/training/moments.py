@@ -42,7 +42,7 @@ def input_moments(
         for name, linear in linears.items():
             handle = linear.register_forward_pre_hook(sums[name].read)
             stack.callback(handle.remove)
-        for batch in even_batches(rows.lengths):
+        for batch in even_batches(rows.padded):
             feed = rows.feed(batch)
             for one in sums.values():
                 one.mask = feed["attention_mask"].bool()

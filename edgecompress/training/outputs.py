@@ -206,7 +206,7 @@ def _run(
         module.to(device)
     watch: Any = captured(module, inner) if inner else nullcontext({})
     with watch as caught:
-        for batch in even_batches(rows.lengths):
+        for batch in even_batches(rows.padded):
             feed = {name: moved(tensor, device) for name, tensor in rows.feed(batch).items()}
             with torch.inference_mode(), autocast(device.type):
                 output = module(**feed, **states)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,17 @@ from edgecompress.models.runner import run_rows
 from edgecompress.models.torch_runner import TorchRunner
 from edgecompress.processors import TextProcessor
 from edgecompress.tasks import Rows
-from edgecompress.tasks.rows import input_ids
-from edgecompress.training.devices import autocast
+from edgecompress.tasks.rows import Row, input_ids
+from edgecompress.training.devices import autocast, faster_dtype, training_device
 from edgecompress.values import Example
 
 TOKENS = 4096
 """Padded tokens of one batch when nothing is trained: about what a core's cache likes."""
+
+STEP = 16
+"""Texts are padded to multiples of so many tokens where bfloat16 is used. oneDNN builds a kernel
+for each new shape of a product: with every length as it is, that takes longer than the training
+itself, and all kernels together take gigabytes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,14 +40,37 @@ class TorchRows(Rows):
 
     input_names: tuple[str, ...] = ()
 
+    @cached_property
+    def padded(self) -> np.ndarray:
+        """How long each row is where it is the longest of a batch, padding included, int64 (rows,).
+
+        Rows that are no text, or whose module is not told what is padding, are as long as they are.
+        """
+        known = isinstance(self.processor, TextProcessor) and "attention_mask" in self.input_names
+        if not (known and len(self) and faster_dtype(training_device().type)):
+            return self.lengths
+        return np.minimum(-(-self.lengths // STEP) * STEP, self.lengths.max())
+
+    def length(self, rows: Sequence[int] | np.ndarray) -> int:
+        """Give the length of a batch of some rows, padding included."""
+        return int(self.padded[np.asarray(rows)].max())
+
     def feed(self, rows: Sequence[int] | np.ndarray) -> dict[str, torch.Tensor]:
         """Give a batch's inputs, (batch, …) each."""
-        found = self.batch(np.asarray(rows).tolist(), self.input_names)
+        found = self.fed([self.rows[number] for number in np.asarray(rows)], self.length(rows))
         return {name: torch.from_numpy(array) for name, array in found.items()}
+
+    def fed(self, rows: Sequence[Row], length: int) -> dict[str, np.ndarray]:
+        """Give the inputs of rows, padded to `length` where they are texts, (batch, …) each."""
+        feeds = [row.feed for row in rows]
+        if isinstance(self.processor, TextProcessor):
+            return self.processor.batch(feeds, self.input_names, length)
+        return dict(self.processor.batch(feeds, self.input_names))
 
     def taught(self, rows: Sequence[int] | np.ndarray) -> dict[str, torch.Tensor]:
         """Give what a batch should teach (`Rows.targets`)."""
-        found = self.targets(np.asarray(rows).tolist())
+        padded = self.padded is not self.lengths and self.stepwise
+        found = self.targets(np.asarray(rows).tolist(), self.length(rows) if padded else 0)
         return {name: torch.from_numpy(array) for name, array in found.items()}
 
     def begin(self, epoch: int, seed: int) -> None:
@@ -75,11 +103,13 @@ class TorchRows(Rows):
         wanted = self.task.outputs[0].name
         runner = TorchRunner(module, [wanted], precision)
         ask = partial(self.task.play, runner)
-        batches = even_batches(self.lengths)
+        batches = even_batches(self.padded)
         found: list[np.ndarray] = [np.zeros(0, np.float32)] * len(self)
-        for row, given in run_rows(
-            ask, lambda some: self.batch(some, self.input_names), batches, tick
-        ):
+
+        def feed(some: Sequence[int]) -> dict[str, np.ndarray]:
+            return self.fed([self.rows[number] for number in some], self.length(some))
+
+        for row, given in run_rows(ask, feed, batches, tick):
             found[row] = self.task.compact(given[wanted], self.rows[row]).copy()
         return found
 

@@ -64,7 +64,7 @@ class StepwiseRunner:
     def __init__(self, module: Any, rows: TorchRows) -> None:
         self.module = module
         self.rows = rows
-        self.batches = even_batches(rows.lengths)
+        self.batches = even_batches(rows.padded)
         self.layers = list(layer_list(module))
 
     def real(self, batch: np.ndarray, feed: dict[str, torch.Tensor], length: int) -> torch.Tensor:

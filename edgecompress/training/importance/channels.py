@@ -71,7 +71,7 @@ def by_loss(
         for path, mask in masks.items():
             part = module.get_submodule(path)
             stack.callback(part.register_forward_pre_hook(mask).remove)
-        for batch in even_batches(rows.lengths):
+        for batch in even_batches(rows.padded):
             with autocast():
                 output = module(**rows.feed(batch))
             probed_loss(rows, batch, output, labels, generator).backward()

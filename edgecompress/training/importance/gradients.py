@@ -96,7 +96,7 @@ def mask_gradients(
         if stream is not None:
             for norm in hidden_norms(module):
                 stack.callback(norm.register_forward_hook(stream.mask_output).remove)
-        for batch in even_batches(rows.lengths):
+        for batch in even_batches(rows.padded):
             feed = rows.feed(batch)
             with autocast() if fast else nullcontext():
                 output = module(**feed)
