@@ -52,8 +52,9 @@ class TorchRows(Rows):
         return np.minimum(-(-self.lengths // STEP) * STEP, self.lengths.max())
 
     def length(self, rows: Sequence[int] | np.ndarray) -> int:
-        """Give the length of a batch of some rows, padding included."""
-        return int(self.padded[np.asarray(rows)].max())
+        """Give the length of a batch of some rows, padding included; a row alone has none."""
+        known = self.padded if len(rows) > 1 else self.lengths
+        return int(known[np.asarray(rows)].max())
 
     def feed(self, rows: Sequence[int] | np.ndarray) -> dict[str, torch.Tensor]:
         """Give a batch's inputs, (batch, …) each."""
