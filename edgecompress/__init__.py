@@ -66,6 +66,7 @@ __all__ = [
     "prepare_targets",
     "profile",
     "prune",
+    "prune_store",
     "quantize",
     "reproduce",
     "run",
@@ -73,6 +74,7 @@ __all__ = [
     "sensitivity",
     "serve",
     "show_bundle",
+    "show_store",
     "sign_bundle",
     "trim",
     "unpack_bundle",
@@ -96,6 +98,7 @@ _HOMES = {
     "edgecompress.api.reproducing": ("reproduce",),
     "edgecompress.api.running": ("run",),
     "edgecompress.api.signing": ("sign_bundle",),
+    "edgecompress.api.stores": ("prune_store", "show_store"),
     "edgecompress.api.stages": (
         "distil", "export", "factorize", "finetune", "prune", "quantize", "trim",
     ),

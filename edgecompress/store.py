@@ -6,6 +6,7 @@
     STORE/scratch/abcdef…/       what an unfinished stage can resume from (training epochs)
     STORE/aside/…                results in the making; renamed into results/ when whole
     STORE/locks/abcdef….lock     one writer per key, also among several runs
+    STORE/locks/in-use           held, shared, by every process that works with the store
 
 A result is written aside and renamed, so a reader sees all of it or nothing. A damaged result
 (a changed, missing or added file) is thrown away when read and made again.
@@ -14,11 +15,13 @@ A result is written aside and renamed, so a reader sees all of it or nothing. A 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import re
 import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +35,8 @@ from edgecompress.values import directory_digests, json_digest
 from edgecompress.writing import private, sweep
 
 DIGESTS = "digests.json"
+"""Its time of change is when a result was last used."""
+IN_USE = "in-use"
 INSTEAD = "--store or EDGECOMPRESS_STORE"
 KEY_LENGTH = 64
 """A key is a whole SHA-256 in hexadecimal: short keys collide in silence."""
@@ -71,6 +76,9 @@ class Store:
         try:
             for name in ("results", "scratch", "aside", "locks"):
                 (self.root / name).mkdir(parents=True, exist_ok=True)
+            in_use = os.open(self.root / "locks" / IN_USE, os.O_RDWR | os.O_CREAT, 0o666)
+            weakref.finalize(self, os.close, in_use)
+            fcntl.flock(in_use, fcntl.LOCK_SH)
         except OSError as error:
             raise EdgeCompressError(
                 f"the store {self.root} cannot be written ({error.strerror}); name another with "
@@ -89,6 +97,8 @@ class Store:
         if not folder.is_dir():
             return None
         if self._is_whole(folder):
+            with contextlib.suppress(OSError):  # a store that is only read keeps no account
+                os.utime(folder / DIGESTS)
             return folder
         shutil.rmtree(folder, ignore_errors=True)
         return None

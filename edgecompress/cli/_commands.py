@@ -97,6 +97,10 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
             "reproduce",
             "Make a bundle again by its own recipe, and see whether every byte is the same.",
         ),
+        "store": (
+            "store",
+            "See what earlier runs have left for later ones, and make room.",
+        ),
     },
 }
 """By group and command: the module here, and the sentence of the help.
@@ -121,6 +125,7 @@ ALSO_CALLED: dict[str, tuple[str, ...]] = {
     "serve": ("http", "api", "server"),
     "image": ("docker", "container", "build"),
     "bundle show": ("info", "inspect"),
+    "store": ("cache",),
     "--help": ("help", "ls", "commands"),
     "--version": ("version",),
 }
@@ -188,5 +193,6 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "bundle unpack": ("edgecompress bundle unpack small.tar.zst -o bundle --key public.pem",),
     "bundle verify": ("edgecompress bundle verify runs/small/bundle",),
     "reproduce": ("edgecompress reproduce runs/small/bundle --data-root data",),
+    "store prune": ("edgecompress store prune --max-size 10 --keep runs/small --dry-run",),
 }
 """By command: lines that somebody may type, as they stand at the end of its help."""

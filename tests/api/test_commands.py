@@ -21,6 +21,8 @@ FUNCTIONS = {
     "bundle unpack": "unpack_bundle",
     "bundle verify": "verify_bundle",
     "stages": "list_stages",
+    "store prune": "prune_store",
+    "store show": "show_store",
     "targets check": "check_targets",
     "targets clean": "clean_targets",
     "targets list": "list_targets",
