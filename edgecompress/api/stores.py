@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -96,7 +97,7 @@ def prune_store(
     from edgecompress.store_keeping import entries, prune
 
     root = _root(store)
-    runs = [keep] if isinstance(keep, str | Path) else list(keep)
+    runs = [keep] if isinstance(keep, str | os.PathLike) else list(keep)
     kept = {key for run in runs for key in _keys(Path(run))}
     gone = prune(root, max_size * GB, kept, remove=not dry_run)
     away = set() if not dry_run else {entry.folder for entry in gone}
@@ -108,7 +109,7 @@ def _root(store: StrPath | None) -> Path:
     from edgecompress.reading import at_home
     from edgecompress.store import default_store
 
-    return at_home(store).absolute() if store else default_store()
+    return at_home(os.fspath(store)).absolute() if store else default_store()
 
 
 def _keys(run: Path) -> Iterator[str]:
