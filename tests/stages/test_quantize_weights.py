@@ -11,6 +11,8 @@ from small_encoders import relative_error, torch_logits, write_encoder
 import edgecompress.quantization.write.gptq as gptq
 from edgecompress.errors import StageError
 from edgecompress.models.session import input_specs, open_session
+from edgecompress.quantization.arithmetic.blocks import dequantize_blocks, quantize_blocks
+from edgecompress.quantization.arithmetic.lines import quantize_lines
 from edgecompress.quantization.prove.proof import coverage
 from edgecompress.stage import check_stage
 from edgecompress.stages.export import Export
@@ -54,6 +56,61 @@ def test_all_weights_in_four_bits(exported, encoder, tmp_path):
     assert distance(finer, encoder) < distance(made, encoder) / 4
     sizes = [c.model.path.stat().st_size for c in (made, finer, exported)]
     assert sizes == sorted(sizes)
+
+
+def test_offsets_take_fewer_bytes_and_share_sums(exported, encoder, tmp_path):
+    def made(name, **fields):
+        stage = Weights(embeddings=False, linear_block=16, compute="fp32", **fields)
+        return check_stage(stage, exported, small_context(tmp_path / name))
+
+    plain, offsets = made("plain"), made("offsets", offsets=True)
+    assert distance(offsets, encoder) < 0.2
+    assert offsets.model.path.stat().st_size < plain.model.path.stat().st_size
+    decided = [each.steps[-1].decisions for each in (plain, offsets)]
+    assert decided[0]["exceptions"] == decided[1]["exceptions"]
+    # Constants are computed once, and layers that read one tensor share its sums.
+    run = operators(offsets)
+    layers = run["MatMulNBits"]
+    added = run["MatMul"] - operators(plain).get("MatMul", 0) - layers
+    assert run["Add"] - operators(plain).get("Add", 0) == layers and 0 < added < layers
+    assert not {"Exp", "Cast", "Transpose"} & (run.keys() - operators(plain).keys())
+    # A graph that has offsets already takes more of them.
+    names = [node.name for node in onnx.load(exported.model.path).graph.node]
+    half = tuple(name for name in names if name.endswith("MatMul") and "encoder" in name)
+    stage = Weights(embeddings=False, linear_block=16, compute="fp32", offsets=True)
+    first = stage.model_copy(update={"exclude": half}).apply(
+        exported, small_context(tmp_path / "1")
+    )
+    second = stage.apply(first, small_context(tmp_path / "2"))
+    assert operators(second)["MatMulNBits"] == layers > operators(first)["MatMulNBits"]
+    assert distance(second, encoder) == pytest.approx(distance(offsets, encoder), rel=1e-3)
+
+
+def test_products_with_offsets_are_those_of_the_dequantized_weight(tmp_path):
+    random = np.random.default_rng(1)
+    weight = random.standard_normal((64, 48)).astype(np.float32) + np.float32(0.5)
+    node = helper.make_node("MatMul", ["x", "w"], ["y"], "layer")
+    graph = helper.make_graph(
+        [node],
+        "one layer",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", "length", 64])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", "length", 48])],
+        [numpy_helper.from_array(weight, "w")],
+    )
+    path = tmp_path / "layer.onnx"
+    opsets = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
+    stage = Weights(offsets=True, compute="fp32")
+    made = stage.apply(Candidate(OnnxModel(path)), small_context(tmp_path / "made"))
+    x = random.standard_normal((2, 5, 64)).astype(np.float32) + np.float32(0.5)
+    found = open_session(made.model).run(None, {"x": x})[0]
+    rows = np.ascontiguousarray(weight.T)
+    expected, without = (
+        x @ dequantize_blocks(one).T
+        for one in (quantize_lines(rows, 4, 32), quantize_blocks(rows, 4, 32))
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+    assert np.abs(found - x @ weight).mean() < 0.8 * np.abs(without - x @ weight).mean()
 
 
 def test_searched_scales_are_nearer_than_round_to_nearest(exported, tmp_path):
@@ -138,6 +195,8 @@ def test_only_gptq_reads_examples(exported, tmp_path):
 
 
 def test_nothing_to_do_is_refused():
+    with pytest.raises(ValidationError, match="offsets are for linear_bits: 4"):
+        Weights(offsets=True, linear_bits=8)
     with pytest.raises(ValidationError, match="nothing to do"):
         Weights(linears=False, embeddings=False)
 

@@ -24,10 +24,31 @@ SMALLEST_BLOCK = 16
 """What both operators take at least."""
 SHRINKS = np.linspace(0.7, 1.0, 16, dtype=np.float32)
 """Shares of a block's largest value that are tried as the end of its range."""
+OFFSET_UNIT = np.float32(1 / 16)
+"""Of a scale: in these units offsets are counted in 8 bits."""
 CHUNK_VALUES = 1 << 20
 HALF_SCALES = (1e-4, 60_000.0)
 """Tables whose largest value lies between these have scales and rows that fp16 can tell apart."""
 LEAST_IMPORTANCE = np.float32(1e-6)
+
+
+@dataclass(frozen=True, slots=True)
+class EightBits:
+    """Scales and offsets of blocks as a file keeps them in 8 bits (`arithmetic.lines`).
+
+    Attributes
+    ----------
+    codes : ndarray, uint8, shape (rows, blocks)
+        A scale is ``exp(codes · step + least)``.
+    step, least : float32
+    counts : ndarray, int8, shape (rows, blocks), or None
+        An offset is ``counts · OFFSET_UNIT · scale``.
+    """
+
+    codes: Array
+    step: np.float32
+    least: np.float32
+    counts: Array | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +61,18 @@ class Blocks:
     scale : ndarray, float32 or float16, shape (rows, width / block)
         With float16 the kernels give rows of float16.
     bits, block : int
+    offset : ndarray, float32, shape (rows, width / block), or None
+        Is added to each value of a block.
+    eight : EightBits or None
+        The form of 8 bits that scale and offset come from.
     """
 
     packed: Array
     scale: Array
     bits: Bits
     block: int
+    offset: Array | None = None
+    eight: EightBits | None = None
 
 
 def fitting_block(width: int, wanted: int) -> int | None:
@@ -119,11 +146,23 @@ def dequantize_blocks(blocks: Blocks) -> Array:
         codes = np.stack([codes & 15, codes >> 4], axis=-1).reshape(len(codes), -1)
     middle = np.float32(1 << (blocks.bits - 1))
     values = codes.reshape(*blocks.scale.shape, blocks.block).astype(np.float32) - middle
-    rows = (values * blocks.scale[..., None].astype(np.float32)).reshape(len(codes), -1)
+    values *= blocks.scale[..., None].astype(np.float32)
+    if blocks.offset is not None:
+        values += blocks.offset[..., None]
+    rows = values.reshape(len(codes), -1)
     return rows.astype(blocks.scale.dtype).astype(np.float32)
 
 
-def block_scales(weight: Array, bits: Bits, block: int, importance: Array) -> Array:
+def importance_of_blocks(importance: Array, block: int) -> Array:
+    """Give what weighs squared errors: float32 (blocks, block), at most 1."""
+    weights = importance.reshape(-1, block).astype(np.float32)
+    # Inputs that were always 0 count a little, so that their weights keep a sensible scale.
+    return weights / np.maximum(weights.max(), np.finfo(np.float32).tiny) + LEAST_IMPORTANCE
+
+
+def block_scales(
+    weight: Array, bits: Bits, block: int, importance: Array, *, search: bool = True
+) -> Array:
     """Find the scale of each block whose squared error, weighed by input, is least.
 
     Parameters
@@ -134,20 +173,20 @@ def block_scales(weight: Array, bits: Bits, block: int, importance: Array) -> Ar
     block : int
     importance : ndarray, shape (width,)
         Mean square of each input, or a multiple of it.
+    search : bool
+        As in `quantize_blocks`.
 
     Returns
     -------
     ndarray, float32, shape (rows, width / block)
     """
-    weights = importance.reshape(-1, block).astype(np.float32)
-    # Inputs that were always 0 count a little, so that their weights keep a sensible scale.
-    weights = weights / np.maximum(weights.max(), np.finfo(np.float32).tiny) + LEAST_IMPORTANCE
+    weights = importance_of_blocks(importance, block)
     scale = np.empty((len(weight), weight.shape[1] // block), np.float32)
     step = max(1, CHUNK_VALUES // weight.shape[1])
     for start in range(0, len(weight), step):
         part = weight[start : start + step].astype(np.float32, copy=False)
         values = part.reshape(len(part), -1, block)
-        scale[start : start + step] = _quantize(values, bits, bits < 8, weights)[1]
+        scale[start : start + step] = _quantize(values, bits, search and bits < 8, weights)[1]
     return scale
 
 

@@ -9,6 +9,7 @@ from edgecompress.generation.states import is_state
 from edgecompress.models.storage import read_model, write_model
 from edgecompress.quantization.graphs.kept_logits import keep_last_logits
 from edgecompress.quantization.graphs.patterns import prepare_for_fusion
+from edgecompress.quantization.graphs.waves import make_waves
 from edgecompress.surgery.dynamo_export import Traced, export_module
 from edgecompress.surgery.onnx_export import (
     OPSET,
@@ -60,6 +61,7 @@ def export_graph(
     if states and not any(".encoder." in name for name in states):
         keep_last_logits(model)
     prepare_for_fusion(model)
+    make_waves(model)
     write_model(model, target)
     for file in target.parent.glob(f"{aside.name}*"):
         file.unlink()

@@ -42,6 +42,8 @@ class Layer:
     refused: str = ""
 
 
+OF_OFFSETS = "/of_offsets"
+"""Ends the names of products that belong to a weight in blocks with offsets, and are no layers."""
 INSIDE = "; {:,} values of its weights lie inside If or Loop, whose graphs stay as they are"
 """What is said of a graph of which nothing else can be quantized."""
 

@@ -134,6 +134,7 @@ class _Planner:
                 block=self._block_of_linear(layer) or 0,
                 search=scheme.search,
                 floats=scheme.floats,
+                offsets=scheme.offsets,
             )
         return linear_plan(scheme, self._kernel(layer), self._activation(layer))
 
@@ -151,7 +152,14 @@ class _Planner:
         block = fitting_block(int(self.sources[name].dims[1]), wanted)
         if block is None:
             return None
-        return LayerPlan("tied", bits=bits, block=block, search=scheme.search, floats=scheme.floats)
+        return LayerPlan(
+            "tied",
+            bits=bits,
+            block=block,
+            search=scheme.search,
+            floats=scheme.floats,
+            offsets=scheme.offsets,
+        )
 
     def _kernel(self, layer: Layer) -> Kernel:
         if layer.kind == "table":

@@ -43,6 +43,8 @@ class LayerPlan:
         Choose block scales by their error.
     floats : bool
         Multiply a weight in blocks with its input as it is, not rounded to 8 bits.
+    offsets : bool
+        Blocks of a linear layer's weight have offsets; these and scales have 8 bits.
     """
 
     kernel: Kernel
@@ -55,6 +57,7 @@ class LayerPlan:
     symmetric: bool = True
     search: bool = True
     floats: bool = False
+    offsets: bool = False
 
     def to_json(self) -> Json:
         """Give what differs from the defaults."""

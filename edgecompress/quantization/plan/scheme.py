@@ -72,6 +72,8 @@ class Scheme:
         Choose block scales by their error.
     floats : bool
         Multiply weights in blocks with their inputs as they are.
+    offsets : bool
+        Weights in blocks have offsets beside their scales, and both have 8 bits.
     blocks : mapping of str to Blocks
         Weights of linear layers that are quantized already, by name, with the outputs as rows.
     weights : mapping of str to Quantized
@@ -99,6 +101,7 @@ class Scheme:
     share: bool = True
     search: bool = True
     floats: bool = False
+    offsets: bool = False
     blocks: Mapping[str, Blocks] = field(default_factory=dict)
     weights: Mapping[str, Quantized] = field(default_factory=dict)
 

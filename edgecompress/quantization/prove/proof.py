@@ -25,6 +25,7 @@ from edgecompress.models.session import (
 )
 from edgecompress.models.storage import read_model, write_model
 from edgecompress.models.synthetic import made_feeds
+from edgecompress.quantization.graphs.layers import OF_OFFSETS
 from edgecompress.quantization.graphs.tracing import Graph, attribute, walk
 from edgecompress.values import Feed, Json, OnnxModel
 from edgecompress.writing import temporary
@@ -160,6 +161,8 @@ def _float_reason(dtype: int, dequantized: bool) -> str:
 
 def _linear(node: Any, graph: Graph) -> Part | None:
     op = node.op_type
+    if node.name.endswith(OF_OFFSETS):
+        return None
     if op == "MatMulNBits":
         bits = attribute(node, "bits", 4)
         computed = attribute(node, "accuracy_level", 0) == NBITS_INT8_COMPUTE

@@ -15,6 +15,7 @@ from edgecompress.quantization.arithmetic.blocks import (
     quantize_block_table,
     quantize_blocks,
 )
+from edgecompress.quantization.arithmetic.lines import quantize_lines
 from edgecompress.quantization.arithmetic.weights import (
     Quantized,
     array_tensor,
@@ -29,6 +30,7 @@ from edgecompress.quantization.arithmetic.weights import (
 from edgecompress.quantization.graphs.layers import Layer, names_read
 from edgecompress.quantization.graphs.regions import quantize_filters
 from edgecompress.quantization.plan.quant_plan import Activation, LayerPlan, QuantPlan
+from edgecompress.quantization.write.block_nodes import offset_nodes, scale_nodes
 
 MICROSOFT = "com.microsoft"
 FIXED = True
@@ -105,6 +107,7 @@ class Draft:
         self.weights: dict[tuple[str, str], tuple[str, str, str]] = {}
         self.activations: dict[tuple[str, bool], tuple[str, str, str]] = {}
         self.decoded: dict[str, str] = {}
+        self.numbers = 0
         self.shared = {
             layer.weights[0]
             for layer in layers
@@ -187,8 +190,11 @@ class Draft:
 
     def blocks(
         self, name: str, rows: np.ndarray[Any, Any], how: LayerPlan, *, linear: bool = False
-    ) -> tuple[str, str]:
-        """Quantize `rows` in blocks once; give the names of the codes and of the scales."""
+    ) -> tuple[str, str, str]:
+        """Quantize `rows` in blocks once; give the names of codes, scales and offsets.
+
+        The last is empty where there are none.
+        """
         bits, block = how.bits, how.block
         key = (name, f"blocks of {bits} for {'MatMulNBits' if linear else 'Gather'}")
         if key not in self.weights:
@@ -197,6 +203,8 @@ class Draft:
                 made = quantize_block_table(rows, block, search=how.search)
             elif isinstance(ready, Blocks):
                 made = ready
+            elif how.offsets:
+                made = quantize_lines(rows, bits, block, search=how.search)
             else:
                 made = quantize_blocks(rows, bits, block, search=how.search)
             packed, scale = made.packed, made.scale
@@ -205,11 +213,16 @@ class Draft:
                 scale = scale.ravel()
             taken = any(known == name for known, _ in self.weights)
             stem = f"{name}_{'linear' if linear else 'table'}" if taken else name
-            parts = (f"{stem}_q{bits}", f"{stem}_scales")
-            self.made[parts[0]] = array_tensor(packed, parts[0])
-            self.made[parts[1]] = array_tensor(scale, parts[1])
-            self.weights[key] = (*parts, "")
-        return self.weights[key][:2]
+            codes, scales, offsets = f"{stem}_q{bits}", f"{stem}_scales", ""
+            self.made[codes] = array_tensor(packed, codes)
+            if made.eight is None or made.eight.counts is None:
+                self.made[scales] = array_tensor(scale, scales)
+            else:
+                rowed = scale_nodes(self, stem, made.eight)
+                scales = self.number("Reshape", [rowed, self.flat()])
+                offsets = offset_nodes(self, stem, rowed, made.eight.counts)
+            self.weights[key] = (codes, scales, offsets)
+        return self.weights[key]
 
     def tied_blocks(self, name: str, how: LayerPlan) -> tuple[str, str]:
         """Quantize a table once for look-ups and products; give the names of codes and scales.
@@ -221,14 +234,18 @@ class Draft:
             made = self.plan.codes.get(name)
             if not isinstance(made, Blocks):
                 rows = self.model.array(self.sources[name])
-                made = (
-                    quantize_block_table(rows, how.block, search=how.search)
-                    if how.bits == 4
-                    else quantize_blocks(rows, how.bits, how.block)
-                )
+                if how.bits == 4:
+                    made = quantize_block_table(rows, how.block, search=how.search)
+                elif how.offsets:  # a look-up has none, but its scales take 8 bits, too
+                    made = quantize_lines(rows, how.bits, how.block, offsets=False)
+                else:
+                    made = quantize_blocks(rows, how.bits, how.block)
             parts = (f"{name}_q{how.bits}", f"{name}_scales")
             self.made[parts[0]] = array_tensor(made.packed, parts[0])
-            self.made[parts[1]] = array_tensor(made.scale, parts[1])
+            if made.eight is None:
+                self.made[parts[1]] = array_tensor(made.scale, parts[1])
+            else:
+                parts = (parts[0], scale_nodes(self, parts[1], made.eight))
             self.weights[key] = (*parts, "")
         return self.weights[key][:2]
 
@@ -238,17 +255,38 @@ class Draft:
         turned, flat = f"{codes}_blocks", f"{scale}_flat"
         if turned not in self.taken:
             self.taken |= {turned, flat}
-            rows, count = self.made[scale].dims
-            shape = np.array([rows, count, how.block * how.bits // 8], np.int64)
+            rows, _ = self.made[codes].dims
+            shape = np.array([rows, -1, how.block * how.bits // 8], np.int64)
             self.made[f"{turned}_shape"] = array_tensor(shape, f"{turned}_shape")
-            self.made[f"{flat}_shape"] = array_tensor(np.array([-1], np.int64), f"{flat}_shape")
             self.add("Reshape", [codes, f"{turned}_shape"], f"{turned}_Reshape", turned)
             given = scale
-            if self.made[scale].data_type == TensorProto.FLOAT16:
+            if scale in self.made and self.made[scale].data_type == TensorProto.FLOAT16:
                 given = f"{scale}_as_float"
                 self.add("Cast", [scale], f"{given}_Cast", given, to=TensorProto.FLOAT)
-            self.add("Reshape", [given, f"{flat}_shape"], f"{flat}_Reshape", flat)
+            self.add("Reshape", [given, self.flat()], f"{flat}_Reshape", flat)
         return turned, flat
+
+    def flat(self) -> str:
+        """Give the shape of one axis."""
+        name = self.free("one_axis")
+        if name not in self.made:
+            self.made[name] = array_tensor(np.array([-1], np.int64), name)
+        return name
+
+    def number(self, op: str, inputs: list[str], **given: Any) -> str:
+        """Append a node whose name and output are a number; give it."""
+        self.numbers += 1
+        while f"#{self.numbers}" in self.taken:
+            self.numbers += 1
+        name = f"#{self.numbers}"
+        self.add(op, inputs, name, name, **given)
+        return name
+
+    def free(self, name: str) -> str:
+        """Give a name that the source's graph does not have."""
+        while name in self.taken:
+            name = f"{name}_again"
+        return name
 
     def unsqueeze_last(self, name: str, out: str) -> None:
         """Add an axis of one at the end; opset 13 made the axes an input."""

@@ -52,9 +52,9 @@ def _block_table(draft: Draft, node: NodeProto, layer: Layer, how: LayerPlan) ->
     if how.kernel == "tied":
         parts = draft.tied_blocks(name, how)
     else:
-        parts = draft.blocks(name, draft.model.array(draft.sources[name]), how)
+        parts = draft.blocks(name, draft.model.array(draft.sources[name]), how)[:2]
     inputs, out = [parts[0], layer.data, parts[1]], node.output[0]
-    half = draft.made[parts[1]].data_type == TensorProto.FLOAT16
+    half = parts[1] in draft.made and draft.made[parts[1]].data_type == TensorProto.FLOAT16
     rows = f"{out}_half" if half else out
     made = helper.make_node("GatherBlockQuantized", inputs, [rows], node.name)
     made.domain = MICROSOFT

@@ -23,6 +23,7 @@ from edgecompress.quantization.arithmetic.blocks import (
     fitting_block,
     pack,
 )
+from edgecompress.quantization.arithmetic.lines import block_lines
 from edgecompress.quantization.graphs.layers import find_layers
 
 Array = np.ndarray[Any, Any]
@@ -122,6 +123,8 @@ def quantize_weight(
     found: Mapping[str, Array],
     bits: Bits,
     block: int,
+    *,
+    offsets: bool = False,
 ) -> Blocks:
     """Quantize one weight of `model` with the Hessians of its inputs.
 
@@ -134,10 +137,13 @@ def quantize_weight(
     array = model.array(tensor)
     rows = array if weight.transposed else np.ascontiguousarray(array.T)
     hessian = sum((found[name] for name in weight.inputs[1:]), start=found[weight.inputs[0]])
-    return quantize_gptq(rows, hessian, bits, fitting_block(weight.width, block) or block)
+    fitting = fitting_block(weight.width, block) or block
+    return quantize_gptq(rows, hessian, bits, fitting, offsets=offsets)
 
 
-def quantize_gptq(weight: Array, hessian: Array, bits: Bits, block: int) -> Blocks:
+def quantize_gptq(
+    weight: Array, hessian: Array, bits: Bits, block: int, *, offsets: bool = False
+) -> Blocks:
     """Quantize the rows of a weight so that its products with the inputs change little.
 
     Parameters
@@ -148,6 +154,8 @@ def quantize_gptq(weight: Array, hessian: Array, bits: Bits, block: int) -> Bloc
     bits : int
     block : int
         Inputs that share a scale.
+    offsets : bool
+        Blocks have offsets beside their scales (`arithmetic.lines`).
 
     Raises
     ------
@@ -157,7 +165,8 @@ def quantize_gptq(weight: Array, hessian: Array, bits: Bits, block: int) -> Bloc
     if not np.isfinite(hessian).all():
         raise StageError("the statistics of a layer's input are NaN or infinite")
     diagonal = np.diag(hessian).astype(np.float64)
-    scale = block_scales(weight, bits, block, importance=diagonal)
+    lines = block_lines(weight, bits, block, diagonal) if offsets else None
+    scale = lines.scale if lines else block_scales(weight, bits, block, importance=diagonal)
     order = np.argsort(-diagonal, kind="stable")
     upper = _inverse_root(hessian[np.ix_(order, order)].astype(np.float64))
     codes = np.empty(weight.shape, np.uint8)
@@ -165,8 +174,13 @@ def quantize_gptq(weight: Array, hessian: Array, bits: Bits, block: int) -> Bloc
     for start in range(0, len(weight), step):
         part = slice(start, start + step)
         scales = np.repeat(scale[part], block, axis=1)[:, order]
-        codes[part, order] = _round_columns(weight[part][:, order], scales, upper, bits)
-    return Blocks(pack(codes, bits), scale, bits, block)
+        values = weight[part]
+        if lines is not None and lines.offset is not None:
+            values = values - np.repeat(lines.offset[part], block, axis=1)
+        codes[part, order] = _round_columns(values[:, order], scales, upper, bits)
+    return (
+        lines.blocks(codes, bits, block) if lines else Blocks(pack(codes, bits), scale, bits, block)
+    )
 
 
 def _round_columns(weight: Array, scales: Array, upper: Array, bits: Bits) -> Array:

@@ -11,6 +11,7 @@ from edgecompress.quantization.arithmetic.weights import array_tensor
 from edgecompress.quantization.graphs.layers import Layer
 from edgecompress.quantization.graphs.regions import least_scales, quantize_bias
 from edgecompress.quantization.plan.quant_plan import LayerPlan
+from edgecompress.quantization.write.block_nodes import add_offsets, sums_of
 from edgecompress.quantization.write.draft import FIXED, MICROSOFT, Draft
 
 LSTM_INPUTS = 8
@@ -45,18 +46,23 @@ def _block_matmul(draft: Draft, node: NodeProto, layer: Layer, how: LayerPlan) -
     name = layer.weights[0]
     if how.kernel == "tied":
         outputs, inputs = draft.sources[name].dims
-        parts = draft.tied_product(name, how)
+        parts = (*draft.tied_product(name, how), "")
     else:
         array = draft.model.array(draft.sources[name])
         rows = array if layer.transposed else np.ascontiguousarray(array.T)
         outputs, inputs = rows.shape
         parts = draft.blocks(name, rows, how, linear=True)
-    made = helper.make_node("MatMulNBits", [layer.data, *parts], node.output, node.name)
+    out, offsets = node.output[0], parts[2]
+    product = f"{out}_without_offsets" if offsets else out
+    sums = sums_of(draft, layer.data, inputs, how.block) if offsets else ""
+    made = helper.make_node("MatMulNBits", [layer.data, *parts[:2]], [product], node.name)
     made.domain = MICROSOFT
     given = {"K": inputs, "N": outputs, "bits": how.bits, "block_size": how.block}
     given["accuracy_level"] = 0 if how.floats else INT8_COMPUTE
     made.attribute.extend(helper.make_attribute(key, value) for key, value in given.items())
     draft.nodes.append(made)
+    if offsets:
+        add_offsets(draft, node.name, product, sums, offsets, out)
 
 
 def gemm(draft: Draft, node: NodeProto, layer: Layer, how: LayerPlan) -> None:
