@@ -35,8 +35,8 @@ MB = 1e6
 PASSAGE = 2000
 FORMS = {
     "8 bits": ("linear_bits=8", "embedding_bits=8"),
-    "4 bits, table in 8": ("linear_bits=4", "embedding_bits=8"),
-    "4 bits": ("linear_bits=4", "embedding_bits=4"),
+    "4 bits, offsets": ("linear_bits=4", "offsets=true", "embedding_bits=8"),
+    "4 bits, no offsets": ("linear_bits=4", "embedding_bits=4"),
 }
 OURS = """
 import json, sys, time

@@ -92,7 +92,8 @@ def frequencies(cosines: Array, sines: Array) -> tuple[Array, np.float32] | None
             np.abs(np.sin(made) * factor - sines).max(axis=0),
         )
         best, least = np.where(away < least, each, best), np.minimum(away, least)
-    return (best, factor) if least.max() <= CLOSE * max(1, factor) else None
+    close = CLOSE * max(1.0, float(factor))
+    return (best, factor) if float(least.max()) <= close else None
 
 
 def _is_table(tensor: TensorProto | None) -> bool:
