@@ -3,15 +3,17 @@
     python benchmarks/channels.py --model DIR --data DIR
 
 `--model` is an image classifier of transformers, `--data` holds images in ``train/CLASS`` and
-``test/CLASS``. The classifier is fine-tuned on them, on images of `--side` pixels. Then, at the
-same share of multiply-accumulates:
+``test/CLASS``. The classifier is fine-tuned on them, on images of `--side` pixels. Then:
 
-- cut only: by Torch-Pruning, where it is installed (``pip install torch-pruning``; weights, its
-  default), with and without batch normalizations that are measured anew, and by `prune.channels`;
-- healed: `prune.channels`, then `distil`, then the export and `quantize.static`, timed beside the
-  whole model in fp32 and int8, inference by inference, on one thread.
+- `prune.channels` cuts it, and `distil` heals it. Beside it stand, at the same share of
+  multiply-accumulates, Torch-Pruning, where it is installed (``pip install torch-pruning``;
+  weights, its default), with and without batch normalizations that are measured anew, and, at the
+  same share of weights, the zeros of `prune.magnitude`;
+- what was healed is exported and quantized by `quantize.static`, and timed beside the whole model
+  in fp32 and int8, inference by inference, on one thread.
 
-A tenth of the training images chooses the best epochs. The test images are read once, at the end.
+A tenth of the training images chooses the best epochs; nothing is chosen by the test images.
+With `--made` models stay there, so that `--only judge` and `--only race` can follow each other.
 """
 
 from __future__ import annotations
@@ -21,13 +23,14 @@ import importlib
 import json
 import shutil
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
-from images import Row, judged, timed
+from images import MADE, Row, judged, show, sized, timed
 
 from edgecompress.context import Context
 from edgecompress.data.images import ImagesData
@@ -36,7 +39,6 @@ from edgecompress.stage import stage_class
 from edgecompress.values import Candidate, Example
 
 TIMED = 8
-MB = 1e6
 
 
 @dataclass
@@ -138,68 +140,89 @@ def theirs(work: Work, candidate: Candidate, macs: float) -> list[tuple[str, flo
     return found
 
 
+def made(
+    work: Work, whole: Candidate, removed: Sequence[float], train: Mapping[str, Any]
+) -> dict[str, Candidate]:
+    """Cut, heal, export and quantize; print what PyTorch's models score. Gives the graphs."""
+    from edgecompress.surgery.model import load_module
+
+    def score(one: Candidate) -> str:
+        return f"{100 * accuracy(work, one, load_module(one.model)):.1f}"
+
+    def row(*cells: object) -> None:
+        print("| " + " | ".join(map(str, cells)) + " |", flush=True)
+
+    graphs = {"whole, fp32": work.apply("export", whole, exporter="dynamo")}
+    row("", "MACs left", "top-1, cut only", "top-1, distilled")
+    row("---", "--:", "--:", "--:")
+    row("whole", 1, score(whole), "")
+    for share in removed:
+        for importance in ("magnitude", "fisher"):
+            cut = work.apply("prune.channels", whole, remove=share, importance=importance)
+            left = cut.steps[-1].decisions["left"]["macs"]
+            healed = work.apply("distil", cut, **train) if importance == "fisher" else None
+            title = f"prune.channels, remove: {share}, {importance}"
+            row(title, f"{left:.3f}", score(cut), score(healed) if healed else "")
+        assert healed is not None
+        for title, there, found in theirs(work, whole, left):
+            row(title, f"{there:.3f}", f"{100 * found:.1f}", "")
+        zeros = work.apply("prune.magnitude", whole, sparsity=share, matrices=("convolutions",))
+        row(f"prune.magnitude, sparsity: {share}", 1, score(zeros),
+            score(work.apply("distil", zeros, **train)))  # fmt: skip
+        graphs[f"{share:.0%} of channels removed, fp32"] = work.apply(
+            "export", healed, exporter="dynamo"
+        )
+    whole_and_cut = {title.removesuffix("fp32"): one for title, one in graphs.items()}
+    for title, one in whole_and_cut.items():
+        graphs[f"{title}int8"] = work.apply("quantize.static", one)
+    return graphs
+
+
 @click.command(help=__doc__)
 @click.option("--model", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--data", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--side", default=64, help="Pixels that images are made.")
 @click.option("--share", default=1.0, help="Of the training images that are used.")
 @click.option("--epochs", default=4, help="Of fine-tuning, and of each healing.")
-@click.option("--macs", multiple=True, default=[0.7, 0.5], help="Shares that are left.")
+@click.option("--remove", multiple=True, default=[0.3, 0.5], help="Shares of channels. Repeatable.")
+@click.option("--made", "kept", type=click.Path(path_type=Path), help="Where the models are kept.")
+@click.option("--only", type=click.Choice(["judge", "race"]), help="One of both parts.")
 @click.option("--seconds", default=20.0, help="Of interleaved timing.")
-def main(model: Path, data: Path, side: int, share: float, epochs: int, macs: tuple[float, ...],
-         seconds: float) -> None:  # fmt: skip
+def main(model: Path, data: Path, side: int, share: float, epochs: int, remove: tuple[float, ...],
+         kept: Path | None, only: str | None, seconds: float) -> None:  # fmt: skip
     """Run."""
-    from edgecompress.surgery.model import load_module
     from edgecompress.training.rows import sample
 
     config = ImagesData(root=str(data), train=["train"], test=["test"])
     examples, test = config.read("train"), tuple(config.read("test"))
     chosen = sample(examples, int(share * len(examples)), 7)
     held = sample(chosen, len(chosen) // 10, 7)
-    kept = {id(one) for one in held}
+    apart = {id(one) for one in held}
     labels = sorted({str(one.target) for one in chosen})
     train = {"epochs": epochs, "learning_rate": 1e-3, "batch_size": 32}
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        work = Work(place, tuple(one for one in chosen if id(one) not in kept), held, test)
-        first = started(model, side, place, labels)
-        whole = work.apply("finetune", first, **train)
-        work = replace(work, teacher=whole)
-        print(f"whole, in PyTorch: {accuracy(work, whole, load_module(whole.model)):.3f}")
-        graphs = [("whole, fp32", work.apply("export", whole, exporter="dynamo"))]
-        graphs.append(("whole, int8", work.apply("quantize.static", graphs[0][1])))
-        print("\n| cut only | MACs left | top-1 |\n|---|--:|--:|")
-        for left in macs:
-            for title, there, score in theirs(work, whole, left):
-                print(f"| {title} | {there:.3f} | {score:.3f} |")
-            for importance in ("magnitude", "fisher"):
-                cut = work.apply(
-                    "prune.channels", whole, target={"macs": left}, importance=importance
-                )
-                score = accuracy(work, cut, load_module(cut.model))
-                there = cut.steps[-1].decisions["left"]["macs"]
-                print(f"| prune.channels, {importance} | {there:.3f} | {score:.3f} |", flush=True)
-            healed = work.apply("distil", cut, **train)
-            exported = work.apply("export", healed, exporter="dynamo")
-            graphs.append((f"{left:.0%} of MACs, fp32", exported))
-            integers = work.apply("quantize.static", exported)
-            graphs.append((f"{left:.0%} of MACs, int8", integers))
-        rows = [Row(title, one.model.path, []) for title, one in graphs]  # type: ignore[union-attr]
-        size = rows[0].model.stat().st_size
-        for row in rows:
-            own = row.model.stat().st_size
-            row.cells += [f"{own / MB:.2f}", f"{size / own:.2f}×"]
-        assert whole.preprocessor is not None
-        processor = ImageProcessor.load(whole.preprocessor)
-        judged(rows, test, processor, whole.labels, 0)
-        name = processor.input_names[0]
-        feeds = [{name: processor.values(one.inputs["image"])[None]} for one in test[::TIMED]]
-        timed(rows, feeds[:TIMED], place, seconds)
-    heads = ["", "MB", "smaller", "top-1", "top-5", "top-1 lost", "(of three in four)", "ms, p50",
-             "faster"]  # fmt: skip
-    print("\n| " + " | ".join(heads) + " |\n|---|" + "--:|" * (len(heads) - 1))
-    for row in rows:
-        print("| " + " | ".join([row.title, *row.cells]) + " |")
+        place = kept or Path(folder)
+        place.mkdir(exist_ok=True)
+        work = Work(place, tuple(one for one in chosen if id(one) not in apart), held, test)
+        if not (place / MADE).is_file():
+            whole = work.apply("finetune", started(model, side, place, labels), **train)
+            graphs = made(replace(work, teacher=whole), whole, remove, train)
+            files = {title: str(one.model.path) for title, one in graphs.items()}  # type: ignore[union-attr]
+            assert whole.preprocessor is not None
+            document = {"models": files, "labels": whole.labels, "images": str(whole.preprocessor)}
+            (place / MADE).write_text(json.dumps(document))
+        there = json.loads((place / MADE).read_text())
+        rows = [Row(title, Path(file), []) for title, file in there["models"].items()]
+        processor = ImageProcessor.load(Path(there["images"]))
+        heads = sized(rows)
+        if only != "race":
+            heads += judged(rows, test, processor, there["labels"], 0)
+        if only != "judge":
+            name = processor.input_names[0]
+            some = test[:: len(test) // TIMED][:TIMED]
+            feeds = [{name: processor.values(one.inputs["image"])[None]} for one in some]
+            heads += timed(rows, feeds, Path(folder), seconds)
+    show(heads, rows)
     print(f"\n{len(work.train)} images trained, {len(test)} judged.")
 
 

@@ -10,6 +10,7 @@ called ``NNN_….jpg`` by the number of their class. Every fourth
 image calibrates, of which nobody needs the label. All are then judged: top-1, top-5, and what is
 lost against fp32 with a paired bootstrap interval, also over the images that did not calibrate. All
 files are timed in one loop, inference by inference, on the same images and one thread.
+With `--made` models stay there, so that `--only judge` and `--only race` can follow each other.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ WAYS = (
     '{"per_channel": false, "bias_correction": false}',
     '{"per_channel": false, "equalize": true}',
 )  # fmt: skip
+MADE = "models.json"
+"""Which models `--made` holds, by title."""
 TIMED = 8
 """Images that are timed in turns."""
 KIND = task("image-classification")
@@ -129,9 +132,44 @@ def theirs(
     return made
 
 
+def make(place: Path, model: Path, files: Sequence[Path], labels: Sequence[str],
+         ways: Sequence[Mapping[str, Any]]) -> list[Row]:  # fmt: skip
+    """Quantize by all means; the first row is fp32."""
+    foreign = (model / "model.onnx").is_file()
+    start = graph = model / "model.onnx" if foreign else model
+    recipe = described(place, start, labels, files)
+    if not foreign:
+        edgecompress("export", model, "--recipe", recipe, "-o", place / "fp32")
+        start, graph = place / "fp32", place / "fp32" / "model" / "model.onnx"
+    rows = [Row("fp32", graph, [])]
+    for number, way in enumerate(ways):
+        told = ", ".join(f"{key}: {json.dumps(one)}" for key, one in way.items())
+        made = ours(place / f"way{number}", start, recipe, way, "static")
+        rows.append(Row(f"`quantize.static` {told}".rstrip(), made, []))
+    if not foreign:
+        made = ours(place / "inc", model, recipe, {}, "inc_static")
+        rows.append(Row("`quantize.inc_static`", made, []))
+    processor = ImageProcessor.load(place / "way0" / "preprocessor")
+    name = processor.input_names[0]
+    feeds: list[Feed] = [{name: processor.values(one)[None]} for one in files[::CALIBRATES]]
+    for title, options in (("its defaults", {}), ("per channel", {"per_channel": True})):
+        made = theirs(place / title, graph, feeds, **options)
+        rows.append(Row(f"onnxruntime.quantize_static, {title}", made, []))
+    return rows
+
+
+def sized(rows: Sequence[Row]) -> list[str]:
+    """Fill in sizes; gives the heads of the columns."""
+    whole = rows[0].model.stat().st_size
+    for row in rows:
+        size = row.model.stat().st_size
+        row.cells += [f"{size / MB:.2f}", f"{whole / size:.2f}×"]
+    return ["MB", "smaller"]
+
+
 def judged(rows: Sequence[Row], examples: Sequence[Example], processor: ImageProcessor,
-           labels: Sequence[str], seed: int) -> None:  # fmt: skip
-    """Fill in accuracy and what is lost; the first row is fp32."""
+           labels: Sequence[str], seed: int) -> list[str]:  # fmt: skip
+    """Fill in accuracy and what is lost; the first row is fp32. Gives the heads of the columns."""
     encoded = KIND.rows(examples, processor, labels)
     apart = [number for number in range(len(examples)) if number % CALIBRATES]
     reference = None
@@ -148,10 +186,11 @@ def judged(rows: Sequence[Row], examples: Sequence[Example], processor: ImagePro
             some = [examples[number] for number in numbers]
             lost = paired_bootstrap_drop(KIND.metrics[0], *parts, some, seed)
             row.cells.append("{:.1f} ({:.1f} to {:.1f})".format(*(100 * one for one in lost)))
+    return ["top-1", "top-5", "top-1 lost, all", "top-1 lost, not calibrated"]
 
 
-def timed(rows: Sequence[Row], feeds: Sequence[Feed], place: Path, seconds: float) -> None:
-    """Fill in times, all models in one loop."""
+def timed(rows: Sequence[Row], feeds: Sequence[Feed], place: Path, seconds: float) -> list[str]:
+    """Fill in times, all models in one loop. Gives the heads of the columns."""
     items = {f"{n}/{name}": one for n, feed in enumerate(feeds) for name, one in feed.items()}
     np.savez(place / "timed.npz", **items)  # type: ignore[arg-type]
     candidates = [Candidate(OnnxModel(row.model)) for row in rows]
@@ -167,6 +206,14 @@ def timed(rows: Sequence[Row], feeds: Sequence[Feed], place: Path, seconds: floa
         for reason in filter(None, (p50.invalid, ratio.invalid)):
             row.cells[-1] += " not valid"
             click.echo(f"{row.title}: {reason}", err=True)
+    return ["ms, p50", "faster"]
+
+
+def show(heads: Sequence[str], rows: Sequence[Row]) -> None:
+    """Print a table."""
+    print(f"\n|  | {' | '.join(heads)} |\n|---|" + "--:|" * len(heads))
+    for row in rows:
+        print("| " + " | ".join([row.title, *row.cells]) + " |")
 
 
 @click.command(help=__doc__)
@@ -176,50 +223,38 @@ def timed(rows: Sequence[Row], feeds: Sequence[Feed], place: Path, seconds: floa
 @click.option(
     "--limit", type=click.IntRange(min=8), help="So many images, spread evenly; else all."
 )
+@click.option("--made", type=click.Path(path_type=Path), help="Where the models are kept.")
+@click.option("--only", type=click.Choice(["judge", "race"]), help="One of both parts.")
 @click.option("--seconds", default=30.0, help="Of interleaved timing.")
 @click.option("--seed", default=0, help="Of the bootstrap.")
-def main(
-    model: Path, data: Path, ways: Sequence[str], limit: int | None, seconds: float, seed: int
-) -> None:
+def main(model: Path, data: Path, ways: Sequence[str], limit: int | None, made: Path | None,
+         only: str | None, seconds: float, seed: int) -> None:  # fmt: skip
     """Run."""
     logging.disable(logging.WARNING)  # ONNX Runtime's quantizer advises at each call
     config = json.loads((model / "config.json").read_text(encoding="utf-8"))
     named = config.get("id2label") or dict(enumerate(config["labels"]))
     labels = class_names({"id2label": named})
-    files, foreign = sorted(data.glob("*.jpg")), (model / "model.onnx").is_file()
+    files = sorted(data.glob("*.jpg"))
     files = files[:: -(-len(files) // limit)] if limit else files
     examples = [Example({"image": file}, label_of(file, labels)) for file in files]
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        start = graph = model / "model.onnx" if foreign else model
-        recipe = described(place, start, labels, files)
-        if not foreign:
-            edgecompress("export", model, "--recipe", recipe, "-o", place / "fp32")
-            start, graph = place / "fp32", place / "fp32" / "model" / "model.onnx"
-        rows = [Row("fp32", graph, [])]
-        for number, way in enumerate(map(json.loads, ways)):
-            told = ", ".join(f"{key}: {json.dumps(one)}" for key, one in way.items())
-            made = ours(place / f"way{number}", start, recipe, way, "static")
-            rows.append(Row(f"`quantize.static` {told}".rstrip(), made, []))
-        if not foreign:
-            made = ours(place / "inc", model, recipe, {}, "inc_static")
-            rows.append(Row("`quantize.inc_static`", made, []))
+        place = made or Path(folder)
+        place.mkdir(exist_ok=True)
+        if not (place / MADE).is_file():
+            rows = make(place, model, files, labels, [*map(json.loads, ways)])
+            (place / MADE).write_text(json.dumps({one.title: str(one.model) for one in rows}))
+        there = json.loads((place / MADE).read_text())
+        rows = [Row(title, Path(file), []) for title, file in there.items()]
+        heads = sized(rows)
         processor = ImageProcessor.load(place / "way0" / "preprocessor")
-        name = processor.input_names[0]
-        feeds: list[Feed] = [{name: processor.values(file)[None]} for file in files]
-        for title, options in (("its defaults", {}), ("per channel", {"per_channel": True})):
-            made = theirs(place / title, graph, feeds[::CALIBRATES], **options)
-            rows.append(Row(f"onnxruntime.quantize_static, {title}", made, []))
-        for row in rows:
-            size = row.model.stat().st_size
-            row.cells += [f"{size / MB:.2f}", f"{graph.stat().st_size / size:.2f}×"]
-        judged(rows, examples, processor, labels, seed)
-        timed(rows, feeds[:: len(feeds) // TIMED][:TIMED], place, seconds)
-    heads = ["", "MB", "smaller", "top-1", "top-5", "top-1 lost, all", "top-1 lost, not calibrated",
-             "ms, p50", "faster"]  # fmt: skip
-    print("| " + " | ".join(heads) + " |\n|---|" + "--:|" * (len(heads) - 1))
-    for row in rows:
-        print("| " + " | ".join([row.title, *row.cells]) + " |")
+        if only != "race":
+            heads += judged(rows, examples, processor, labels, seed)
+        if only != "judge":
+            name = processor.input_names[0]
+            some = files[:: len(files) // TIMED][:TIMED]
+            feeds: list[Feed] = [{name: processor.values(file)[None]} for file in some]
+            heads += timed(rows, feeds, Path(folder), seconds)
+    show(heads, rows)
     print(f"\n{len(files)} images, {len(files[::CALIBRATES])} of which calibrated.")
 
 
