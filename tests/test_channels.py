@@ -170,9 +170,9 @@ def test_a_flattened_image_gives_each_channel_several_columns() -> None:
 @pytest.mark.parametrize(
     ("kind", "fields"),
     [
-        ("MobileNetV2", {"remove": 0.5}),
+        ("RegNet", {"remove": 0.5}),
         ("ResNet", {"target": {"macs": 0.5}, "importance": "taylor", "multiple_of": 4}),
-        ("EfficientNet", {"target": {"size": 0.6}, "importance": "magnitude"}),
+        ("ResNet", {"target": {"size": 0.6}, "importance": "magnitude", "multiple_of": 4}),
     ],
 )
 def test_the_stage_keeps_its_contract_and_its_bound(

@@ -177,7 +177,7 @@ def test_a_run_with_an_untaught_teacher_says_so_everywhere(place: Path) -> None:
         assert FLOOR in said
         assert "The teacher does not beat" in said
         assert "teacher.finetune" in said
-        assert "1 of 41 texts of test" in said
+        assert "1 of 41 examples of test" in said
     assert 'class="badge error"' in (place / "out" / "report.html").read_text()
 
 

@@ -117,7 +117,7 @@ def test_the_page_shows_answers_and_the_bundle_holds_no_text_of_the_data(place, 
     assert result.seconds > 0
     page = (out / "report.html").read_text()
     assert len(page.encode()) < 500_000
-    assert "No text of the test split is shown" in page
+    assert "No example of the test split is shown" in page
     given_away = (out / "bundle" / "evidence" / "report.html").read_text()
     assert "Answers that changed" not in given_away
     assert "What it takes for what" in given_away

@@ -44,11 +44,11 @@ class Overlap:
     def words(self) -> str:
         """Say it in one line."""
         if not self.normalised:
-            return f"no text of {self.of} stands in {self.within}"
+            return f"no example of {self.of} stands in {self.within}"
         share = f" ({self.normalised / self.examples:.1%})"
         more = f", {self.exact:,} of them letter for letter" if self.exact < self.normalised else ""
         return (
-            f"{self.normalised:,} of {self.examples:,} texts of {self.of}{share} stand in "
+            f"{self.normalised:,} of {self.examples:,} examples of {self.of}{share} stand in "
             f"{self.within}, too{more}"
         )
 

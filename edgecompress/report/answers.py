@@ -31,7 +31,7 @@ class Flip:
     Attributes
     ----------
     text : str
-        Cut to `LONGEST` characters.
+        Cut to `LONGEST` characters; of an image or a sound what the data call it.
     source : str
         The data file that it came from; may be empty.
     differing : tuple of (str, str, str, str)
@@ -83,9 +83,9 @@ def confusion(answers: Mapping[str, Answers], examples: Sequence[Example], split
     Returns
     -------
     dict
-        ``split``, ``counted`` (``words`` or ``texts``), ``classes``, and ``rows``: by name a matrix
-        of counts, a line per right class and in it a number per answered class. Empty where no
-        example has a label.
+        ``split``, ``counted`` (``words`` or ``examples``), ``classes``, and ``rows``: by name a
+        matrix of counts, a line per right class and in it a number per answered class. Empty where
+        no example has a label.
     """
     tagged = any(tags_of(example) for example in examples)
     pairs = {
@@ -114,7 +114,7 @@ def confusion(answers: Mapping[str, Answers], examples: Sequence[Example], split
         for (right, said), count in counts.items():
             matrix[place.get(right, -1)][place.get(said, -1)] += count
         rows[name] = matrix
-    counted = "words" if tagged else "texts"
+    counted = "words" if tagged else "examples"
     return {"split": split, "counted": counted, "classes": classes, "rows": rows}
 
 
@@ -130,7 +130,7 @@ def flips(teacher: Answers, model: Answers, examples: Sequence[Example], split: 
         names = words_of(example) or ("",) * len(right)
         where = [place for place in range(len(right)) if before[place] != after[place]]
         found = Flip(
-            _cut(" ".join(words_of(example)) or text_of(example)),
+            _cut(" ".join(words_of(example)) or text_of(example) or example.id),
             words.plain(example.source),
             tuple(
                 (words.plain(names[place]), right[place], before[place], after[place])

@@ -26,9 +26,9 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "started": "When the run began, ISO 8601 in UTC; empty where that is not known.",
         "seconds": "How long the run took, in seconds; what came from the store took no time.",
         "answers": "What the chosen model (or the nearest) and the teacher answered where which "
-        "class was right: `split`, `counted` (`words` or `texts`), `classes`, and `rows`: by name "
-        "a matrix of counts, a line per right class. Of tagged words the classes are the types of "
-        "entities. Empty where there is nothing to count.",
+        "class was right: `split`, `counted` (`words` or `examples`), `classes`, and `rows`: by "
+        "name a matrix of counts, a line per right class. Of tagged words the classes are the "
+        "types of entities. Empty where there is nothing to count.",
     },
     "Row": {
         "name": "Unique name. References: `teacher`, `onnx-fp32`, `onnx-fp32-tuned`, and the one "

@@ -195,7 +195,7 @@ def _spread(facts: Facts) -> Iterator[Block]:
     if found := strips.latencies(facts):
         yield Remark(
             "All readings of every model, as they were taken; the marks are p50, p90 and p99. "
-            "Inputs of different lengths take different times, so that a model may have several "
+            "Inputs of different sizes take different times, so that a model may have several "
             "peaks."
         )
         yield found
@@ -230,8 +230,8 @@ def _slices(facts: Facts, shown: Row | None, about: str) -> Iterator[Block]:
 def _flips(flips: Flips, about: str) -> Iterator[Block]:
     yield Remark(
         f"{flips.broken + flips.mended:,} of the {flips.examples:,} {flips.split} examples are "
-        f"answered right by one of teacher and {about} alone. No text of the test split is shown: "
-        "whoever has read it cannot be tested by it any more."
+        f"answered right by one of teacher and {about} alone. No example of the test split is "
+        "shown: whoever has read it cannot be tested by it any more."
     )
     ways = (
         ("The teacher was right, the model is wrong", flips.lost, flips.broken),

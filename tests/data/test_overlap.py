@@ -78,7 +78,7 @@ def test_every_two_splits_are_compared_and_only_the_test_is_refused() -> None:
     ]  # fmt: skip
     check_overlaps(found)
     found = overlaps({"train": split(["x"]), "validation": same, "test": same[:1]})
-    with pytest.raises(DataError, match="1 of 1 texts of test"):
+    with pytest.raises(DataError, match="1 of 1 examples of test"):
         check_overlaps(found)
 
 
@@ -127,10 +127,11 @@ def test_check_says_every_pair_and_refuses_a_test_that_was_seen(tmp_path: Path) 
     )
     refused = check(recipe)
     assert refused.returncode == 2
-    assert "11 of 21 texts of test (52.4%) stand in train, too" in refused.stderr.replace("\n", " ")
+    said = refused.stderr.replace("\n", " ")
+    assert "11 of 21 examples of test (52.4%) stand in train, too" in said
     assert "Traceback" not in refused.stderr
     taken = check(recipe, "--set", "data.seen_test=accept")
     assert taken.returncode == 0, taken.stderr
-    assert "2 of 8 texts of validation (25.0%) stand in train, too\n" in taken.stdout
-    assert "11 of 21 texts of test (52.4%) stand in train, too, 0 of them letter" in taken.stdout
-    assert "2 of 21 texts of test (9.5%) stand in validation, too, 0 of" in taken.stdout
+    assert "2 of 8 examples of validation (25.0%) stand in train, too\n" in taken.stdout
+    assert "11 of 21 examples of test (52.4%) stand in train, too, 0 of them letter" in taken.stdout
+    assert "2 of 21 examples of test (9.5%) stand in validation, too, 0 of" in taken.stdout
