@@ -126,13 +126,13 @@ def test_a_detector_of_transformers_is_taught_and_exported(tmp_path: Path) -> No
     tuning = stage_class("finetune")(epochs=2, learning_rate=2e-3, batch_size=8)
     taught = tuning.apply(given, context)
     rows = kind.rows(examples, load_processor(kind.name, given.preprocessor), COLOURS)
-    feed = rows.batch(range(16), ["pixel_values"]) | kind.told(rows.targets(range(16)))
-    tensors = {name: one if name == "labels" else torch.from_numpy(one)
-               for name, one in feed.items()}  # fmt: skip
+    right = {name: torch.from_numpy(one) for name, one in rows.targets(range(16)).items()}
+    feed = rows.batch(range(16), ["pixel_values"]).items()
+    given_all = {name: torch.from_numpy(one) for name, one in feed} | kind.told(right)
 
     def loss(of: Candidate) -> float:
         with torch.no_grad():
-            return float(load_module(of.model)(**tensors).loss)
+            return float(load_module(of.model)(**given_all).loss)
 
     assert loss(taught) < 0.95 * loss(given)
     exported = stage_class("export")().apply(taught, small_context(tmp_path / "exported", **data))
