@@ -1,14 +1,15 @@
 """Whisper in few bits, ours beside fp32 and faster-whisper's int8: size, words wrong, speed.
 
-    python benchmarks/speech.py --model DIR --data DIR [--peer DIR]
+    python benchmarks/speech.py --model DIR --data DIR [--peer DIR] [--made DIR --only judge|race]
 
 `--model` is a folder in Hugging Face's form, `--data` holds ``transcripts.tsv`` (a file and its
 words a line, without a head) and the sounds. `--peer` is a model in CTranslate2's form; it is asked
 where `faster_whisper` is installed, greedily, with int8 weights, like ours. Nothing is calibrated
 or chosen on these sounds: the recipes are given. Each model is asked about each whole sound, from
 samples to text, all models in turns, on one thread; the real-time factor is the time over the
-sound's own. Words wrong are counted after the normalizer plain-words and, where transformers is
-installed, after Whisper's own.
+sound's own, beside the time of the processor. With `--made` the models are kept there, so that
+`--only race` can time them by itself, on a machine that does nothing else. Words wrong are counted
+after the normalizer plain-words and, where transformers is installed, after Whisper's own.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ FORMS: dict[str, list[Any]] = {
 }
 """Our forms: the stages between export and joining."""
 HEADS = ("MB", "words wrong", "WER", "more than fp32", "by Whisper's normalizer",
-         "real-time factor", "faster")  # fmt: skip
+         "real-time factor", "of the processor", "faster")  # fmt: skip
 
 
 @dataclass
@@ -59,7 +60,7 @@ class Row:
     size: int
     ask: Callable[[Any], str]
     said: list[str] = field(default_factory=list)
-    seconds: list[list[float]] = field(default_factory=list)
+    seconds: list[list[tuple[float, float]]] = field(default_factory=list)
 
 
 def ours(place: Path, model: Path, title: str, stages: Sequence[Any]) -> Path:
@@ -106,9 +107,10 @@ def asked(rows: Sequence[Row], sounds: Sequence[Any], rounds: int) -> None:
     for _ in range(rounds):
         for number, one in enumerate(sounds):
             for row in rows:
-                begin = time.perf_counter()
+                begin = time.perf_counter(), time.process_time()
                 row.ask(one)
-                row.seconds[number].append(time.perf_counter() - begin)
+                end = time.perf_counter(), time.process_time()
+                row.seconds[number].append((end[0] - begin[0], end[1] - begin[1]))
 
 
 def words_wrong(said: Sequence[str], examples: Sequence[Example], normalizer: Any) -> int:
@@ -133,22 +135,35 @@ def whispers_own() -> Any:
 @click.option("--model", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--data", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--peer", "peers", type=click.Path(path_type=Path, exists=True))
+@click.option("--made", type=click.Path(path_type=Path), help="Where the models are kept.")
+@click.option("--only", type=click.Choice(["judge", "race"]), help="One of both parts.")
 @click.option("--rounds", default=5, help="How often each sound is timed.")
 @click.option("--seed", default=7)
-def main(model: Path, data: Path, peers: Path | None, rounds: int, seed: int) -> None:
+def main(
+    model: Path,
+    data: Path,
+    peers: Path | None,
+    made: Path | None,
+    only: str | None,
+    rounds: int,
+    seed: int,
+) -> None:
     """Measure and print the table of docs/speech.md."""
     with (data / "transcripts.tsv").open(encoding="utf-8", newline="") as stream:
         lines = [
             (str((data / one[0]).absolute()), one[1]) for one in csv.reader(stream, delimiter="\t")
         ]
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
+        place = (made or Path(folder)).absolute()
+        place.mkdir(parents=True, exist_ok=True)
         for name in ("some.tsv", "dev.tsv", "all.tsv"):  # nothing is chosen by either
             with (place / name).open("w", newline="", encoding="utf-8") as stream:
                 csv.writer(stream, delimiter="\t").writerows([("audio", "text"), *lines])
         rows = []
         for title, stages in FORMS.items():
-            bundle = ours(place, model.absolute(), title, stages)
+            bundle = place / f"out{len(title)}" / "bundle"
+            if not bundle.is_dir():
+                bundle = ours(place, model.absolute(), title, stages)
             predictor = edgecompress.load(bundle, threads=1)
 
             def ask(samples: Any, predictor: Any = predictor) -> str:
@@ -161,7 +176,7 @@ def main(model: Path, data: Path, peers: Path | None, rounds: int, seed: int) ->
         rows += [found] if found is not None else []
         heard = [read_sound(Path(file)) for file, _ in lines]
         sounds = [resampled(one.samples, one.rate, RATE) for one in heard]
-        asked(rows, sounds, rounds)
+        asked(rows, sounds, 0 if only == "judge" else rounds)
     examples = [Example({"audio": Path(file)}, text) for file, text in lines]
     length = sum(map(len, sounds)) / RATE
     own = whispers_own()
@@ -171,8 +186,11 @@ def main(model: Path, data: Path, peers: Path | None, rounds: int, seed: int) ->
     answers = [
         Answers(tuple((text,) for text in row.said), (np.ones(1),) * len(lines)) for row in rows
     ]
-    times = [np.median(np.array(row.seconds), axis=1).sum() for row in rows]
-    for row, given, seconds in zip(rows, answers, times, strict=True):
+    times = [
+        np.median(np.array(row.seconds), axis=1).sum(axis=0) if only != "judge" else (np.nan,) * 2
+        for row in rows
+    ]
+    for row, given, (seconds, busy) in zip(rows, answers, times, strict=True):
         pairs = zip(given, examples, strict=True)
         counts = [WER.counts(*pair) for pair in pairs]  # type: ignore[misc]
         wrong, words = map(sum, zip(*counts, strict=True))
@@ -182,7 +200,8 @@ def main(model: Path, data: Path, peers: Path | None, rounds: int, seed: int) ->
             f"| {row.title} | {row.size / MB:.2f} | {wrong} of {words} "
             f"| {100 * wrong / words:.2f} | "
             + "{:.1f} ({:.1f} to {:.1f}) | ".format(*(100 * one for one in lost))
-            + f"{theirs} | {seconds / length:.3f} | {times[0] / seconds:.2f}× |"
+            + f"{theirs} | {seconds / length:.3f} | {busy / length:.3f} "
+            f"| {times[0][0] / seconds:.2f}× |"
         )
 
 

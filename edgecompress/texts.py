@@ -12,6 +12,12 @@ TEXTS = ("text", "text_pair", "question", "context")
 """Inputs that are running text."""
 
 
+class Wording(str):
+    """A right answer in words of its own (a transcript), which is no label among others."""
+
+    __slots__ = ()
+
+
 def text_example(text: str, label: str = "", source: str = "") -> Example:
     """Make an example of running text; without `label` nobody has said what it is."""
     return Example({"text": text}, label or None, source)
@@ -58,7 +64,8 @@ def tags_of(example: Example) -> tuple[str, ...]:
 
 def label_of(example: Example) -> str:
     """Give the label of an example, empty where it has none."""
-    return example.target if isinstance(example.target, str) else ""
+    target = example.target
+    return target if isinstance(target, str) and not isinstance(target, Wording) else ""
 
 
 def labels_in(example: Example) -> set[str]:

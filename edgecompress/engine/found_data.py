@@ -62,7 +62,7 @@ class FoundData:
     taken : str
         Which columns are read.
     left : str
-        Which others may hold the labels that are missing.
+        What is missing where nobody says the right answers, and which columns may hold it.
     """
 
     place: Path
@@ -80,8 +80,7 @@ class FoundData:
         known = Counter(label for one in self.examples for label in _labels(one))
         shown = [f"{label} ({count:,})" for label, count in known.most_common()]
         labels = f"{len(known)} labels: {some(shown)}" if known else ""
-        unlabelled = "" if self.labelled else f"no labels{self.left}"
-        said = (f"{len(self.examples):,} examples", self.taken, labels, unlabelled)
+        said = (f"{len(self.examples):,} examples", self.taken, labels, self.left)
         return f"{self.document['format']}, {'; '.join(filter(None, said))}"
 
 
@@ -137,7 +136,7 @@ def look_at_data(
     if columns:
         document["columns"] = dict(columns)
     document = apply_settings({"data": document}, _of_data(settings))["data"]
-    kind, labelled, taken, left = find_task(model.task), form != "text", "", ""
+    kind, labelled, taken, where = find_task(model.task), form != "text", "", ""
     try:
         described = data_config(document)
     except ValidationError as error:
@@ -150,7 +149,7 @@ def look_at_data(
         taken = ", ".join(f"{role} from {name!r}" for role, name in found.by_role.items())
         others = [name for name in table.columns if name not in found.by_role.values()]
         if others and not labelled:
-            left = f" (if they are in {some(others)}: --columns {kind.target}=COLUMN)"
+            where = f" (if they are in {some(others)}: --columns {kind.target}=COLUMN)"
         if labelled and model.labels and _numbered(table, str(found.target)):
             document["classes"] = list(model.labels)
             taken += "; numbers of classes are those of the model's"
@@ -182,6 +181,7 @@ def look_at_data(
     if labelled and kind.labelled:
         said = {label for one in examples for label in _tags(one)}
         check_differ(said, f"all {len(examples):,} examples have the label", place)
+    left = "" if labelled else f"no {kind.target.removesuffix('s')}s{where}"
     return FoundData(place, document, examples, labelled, taken, left)
 
 

@@ -27,7 +27,7 @@ from edgecompress.reading import read_json
 from edgecompress.stage import Observer, stage_class, stage_modules
 from edgecompress.store import Store, default_store
 from edgecompress.tasks import task as find_task
-from edgecompress.tasks import task_names
+from edgecompress.tasks import task_names, unanswered
 from edgecompress.validation import REQUIRED
 from edgecompress.values import CANDIDATE_BYTES, Candidate, Json, Measurement, OnnxModel
 from edgecompress.writing import put, sweep, writing
@@ -40,7 +40,7 @@ def guess_task(model: Path) -> str | None:
     Raises
     ------
     DataError
-        When what describes the model there cannot be read.
+        When what describes the model there cannot be read, or it does what no task here does.
     """
     for name in ("candidate.json", "manifest.json"):
         if (model / name).is_file():
@@ -57,6 +57,9 @@ def guess_task(model: Path) -> str | None:
         for task in map(find_task, task_names()):
             if any((model / name).is_file() for name in task.marks):
                 return task.name
+        said = unanswered(str(named[0])) if isinstance(named, list) and named else ""
+        if said:
+            raise DataError(said, file=model)
     return None
 
 

@@ -1,8 +1,9 @@
 """An encoder, and its decoder in a loop behind it, as one graph: sound in, tokens out.
 
 The decoder becomes the body of ONNX's ``Loop``; its own cache is what the loop carries, and the
-encoder's keys and values are read from outside. So a transcript is one inference: it runs wherever
-ONNX Runtime does, is timed and measured as any other model, and no state goes through Python.
+encoder's keys and values are read from outside, where what is made of them alone is made once. So a
+transcript is one inference: it runs wherever ONNX Runtime does, is timed and measured as any other
+model, and no state goes through Python.
 
 Source: https://onnx.ai/onnx/operators/onnx__Loop.html.
 """
@@ -93,6 +94,7 @@ def join(parts: Mapping[str, OnnxModel], how: Decoding, target: Path) -> None:
             main.weights.append(weight)
     batch = main.node("Shape", [sound.name], "batch", start=0, end=1)
     _masks(main, how, _size(second.output, "logits", -1))
+    main.nodes += _made_once(second, set(given.values()))
     body = _body(second, states)
     carried = _beginning(main, how, states, batch)
     loop = helper.make_node(
@@ -133,6 +135,25 @@ def _put(main: _Graph | None, part: StoredModel, prefix: str, kept: Mapping[str,
         node.output[:] = [named(one) for one in node.output]
     if main is not None:
         main.nodes += part.proto.graph.node
+
+
+def _made_once(decoder: GraphProto, known: set[str]) -> list[NodeProto]:
+    """Take those nodes out of a decoder that read nothing but what the encoder gave.
+
+    They would be computed again at each step: keys are turned before they are multiplied. What
+    makes numbers of integers stays beside the product that ONNX Runtime fuses it with.
+    """
+    weights = {one.name for one in decoder.initializer}
+    once: list[NodeProto] = []
+    for node in decoder.node:
+        read = {*node.input} - {""} - weights
+        if read and read <= known and node.op_type != "DequantizeLinear":
+            once.append(node)
+            known = known | {*node.output}
+    kept = [node for node in decoder.node if node.output[0] not in known]
+    del decoder.node[:]
+    decoder.node.extend(kept)
+    return once
 
 
 def _size(values: Any, name: str, axis: int) -> int:
@@ -203,9 +224,8 @@ def _body(decoder: GraphProto, states: Sequence[Any]) -> GraphProto:
     body.node("Add", [logits, "mask"], "allowed")
     body.node("ArgMax", ["allowed"], "best", axis=1, keepdims=0)
     body.node("Where", ["done", "end", "best"], "token")
-    body.node("ReduceMax", ["allowed", "one"], "highest", keepdims=0)
-    body.node("ReduceLogSumExp", ["allowed", "one"], "all_of_them", keepdims=0)
-    body.node("Sub", ["highest", "all_of_them"], "score")
+    body.node("LogSoftmax", ["allowed"], "likely", axis=1)
+    body.node("ReduceMax", ["likely", "one"], "score", keepdims=0)
     body.node("Equal", ["token", "end"], "ended")
     body.node("Or", ["done", "ended"], "done_now")
     body.node("Cast", ["done_now"], "done_numbers", to=TensorProto.INT32)

@@ -38,13 +38,12 @@ class TranscriptOutput(ModelOutput):
 
 @functools.cache
 def transcriber_of(head: type[PreTrainedModel]) -> type[PreTrainedModel]:
-    """Give the class over a head of transformers: ``WhisperTranscriberForConditionalGeneration``.
+    """Give the class over a head of transformers: ``TranscribingWhisperForConditionalGeneration``.
 
     How it is asked stands in its configuration (`Decoding.to_json` under ``decoding``).
     """
-    stem = head.__name__.removesuffix("ForConditionalGeneration")
     made: type[PreTrainedModel] = type(
-        f"{stem}TranscriberForConditionalGeneration",
+        f"Transcribing{head.__name__}",
         (head,),
         {
             "__module__": __name__,
@@ -109,7 +108,7 @@ class Encoder(torch.nn.Module):
         found = {}
         for number, layer in enumerate(self.model.decoder.layers):
             attention = layer.encoder_attn
-            shape = (len(states), -1, attention.num_heads, attention.head_dim)
+            shape = (states.shape[0], -1, attention.num_heads, attention.head_dim)
             for kind, projection in (("key", attention.k_proj), ("value", attention.v_proj)):
                 values = projection(states).view(shape).transpose(1, 2)
                 found[f"present.{number}.encoder.{kind}"] = values

@@ -42,8 +42,9 @@ class Export(Transform):
     without either: Optimum's where it is installed and knows the model, else PyTorch's."""
 
     kernels: bool | None = None
-    """Language models: write attention and norms as ONNX Runtime's kernels (`GroupQueryAttention`);
-    without it, where they are equal and give tokens faster."""
+    """Write attention as ONNX Runtime's kernels: of language models with their norms
+    (`GroupQueryAttention`), without it where they are equal and give tokens faster; of encoders of
+    speech (`MultiHeadAttention`), without it always."""
 
     @classmethod
     def tell(cls, step: Step) -> str:
@@ -154,6 +155,7 @@ class Export(Transform):
         from edgecompress.models.parity import difference
         from edgecompress.quantization.graphs.exporting import export_graph
         from edgecompress.surgery.dynamo_export import Traced
+        from edgecompress.surgery.encoder_kernels import as_kernels
 
         made: dict[str, OnnxModel] = {}
         gaps: dict[str, float] = {}
@@ -162,7 +164,9 @@ class Export(Transform):
             context.progress(number, len(parts), f"tracing the {name}")
             traced = Traced(**given)
             model = OnnxModel(context.folder / "model" / name / "model.onnx")
-            export_graph(part.eval(), None, model.path, "dynamo", self.opset, traced)
+            fused = name == "encoder" and self.kernels is not False
+            with as_kernels(part.model) if fused else contextlib.nullcontext():
+                export_graph(part.eval(), None, model.path, "dynamo", self.opset, traced)
             gaps[name] = difference(part, traced, model)
             if gaps[name] > self.tolerance:
                 raise StageError(

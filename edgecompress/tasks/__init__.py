@@ -81,6 +81,16 @@ def task(name: str) -> Task:
     return found
 
 
+def unanswered(architecture: str) -> str:
+    """Say what models of a class do that no task does yet; empty where nothing is known of them."""
+    if not architecture.endswith(("ForConditionalGeneration", "MTModel")):
+        return ""
+    return (
+        f"{architecture} writes a text for what it is given (text to text), and of such models "
+        "only Whisper's can be worked on yet"
+    )
+
+
 def wanted(asked: Task, *, answers: Need = "needed") -> Wanted:
     """Say what a record of data must hold for a task."""
     forms = asked.records or asked.forms

@@ -26,6 +26,7 @@ from edgecompress.tasks.base import Floats, Floor, Task
 from edgecompress.tasks.rows import Row, Rows
 from edgecompress.tasks.sounds import AUDIO, sound_from, sound_of
 from edgecompress.tasks.taught import Output
+from edgecompress.texts import Wording
 from edgecompress.values import Example, Json
 
 TRIAL_SECONDS = (1.0, 5.0)
@@ -37,7 +38,7 @@ class AutomaticSpeechRecognition(Task):
     name: ClassVar[str] = "automatic-speech-recognition"
     also_called: ClassVar[tuple[str, ...]] = ("asr", "speech-recognition", "speech-to-text")
     auto_class: ClassVar[str] = "AutoModelForSpeechSeq2Seq"
-    architectures: ClassVar[tuple[str, ...]] = ("ForConditionalGeneration",)
+    architectures: ClassVar[tuple[str, ...]] = ("WhisperForConditionalGeneration",)
     metrics: ClassVar[tuple[Metric, ...]] = (WER, CER)
     outputs: ClassVar[tuple[Output, ...]] = (Output("tokens", "vector", candidates=True),)
     labelled: ClassVar[bool] = False
@@ -88,6 +89,15 @@ class AutomaticSpeechRecognition(Task):
         if any("audio" not in one.inputs for one in examples):
             raise DataError(f"{self.name} needs sounds; name their column (data.columns: audio)")
         return ()
+
+    def finished(
+        self,
+        inputs: Mapping[str, Any],
+        target: Any,
+        told: bool,  # noqa: ARG002
+    ) -> tuple[Mapping[str, Any], Any]:
+        """Take a transcript for what it is: words, and no class."""
+        return inputs, target if target is None else Wording(target)
 
     def check_judged(self, examples: Sequence[Example]) -> None:
         """Refuse examples none of which says what is right."""

@@ -17,6 +17,7 @@ import yaml
 
 from edgecompress.errors import DataError
 from edgecompress.tasks import task as find_task
+from edgecompress.tasks import unanswered
 from edgecompress.values import Example, Json
 from edgecompress.words import meant
 
@@ -92,6 +93,8 @@ def untrained(
             f"for (if it was for {task}, write the class there, …{endings[0]})"
         )
     if architecture and not architecture.endswith(endings):
+        if kind.unchanged and (said := unanswered(architecture)):  # no new one could be trained
+            raise DataError(said, file=folder)
         return f"it was saved as {architecture}, without a head for {task}"
     reason = kind.lacks_head(folder) if folder is not None else None
     if reason is not None:
