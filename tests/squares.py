@@ -109,21 +109,56 @@ PREPROCESSOR: dict[str, Any] = {
 
 def write_yolos(folder: Path, seed: int = 2) -> None:
     """Write a YOLOS of random weights, with its image processor."""
+    _write_checkpoint(folder, "Yolos", seed, {
+        "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "intermediate_size": 64, "image_size": [SIDE, SIDE], "patch_size": CELL,
+        "num_detection_tokens": 6, "use_mid_position_embeddings": False,
+    })  # fmt: skip
+
+
+def write_detr(folder: Path, seed: int = 2) -> None:
+    """Write a DETR of random weights over a small ResNet."""
+    _write_checkpoint(folder, "Detr", seed, {
+        "backbone_config": _resnet("ResNetConfig", ["stage4"]), "use_timm_backbone": False,
+        "use_pretrained_backbone": False, "backbone": None, "d_model": 32, "num_queries": 6,
+        **{f"{part}_{name}": count for part in ("encoder", "decoder")
+           for name, count in (("layers", 1), ("attention_heads", 4), ("ffn_dim", 32))},
+    })  # fmt: skip
+
+
+def write_rt_detr(folder: Path, seed: int = 2) -> None:
+    """Write an RT-DETR of random weights over a small ResNet."""
+    _write_checkpoint(folder, "RTDetr", seed, {
+        "backbone_config": _resnet("RTDetrResNetConfig", ["stage2", "stage3", "stage4"]),
+        "encoder_hidden_dim": 32, "encoder_in_channels": [16, 32, 32],
+        "feat_strides": [8, 16, 32], "encoder_layers": 1, "encoder_ffn_dim": 32,
+        "encoder_attention_heads": 4, "d_model": 32, "num_queries": 6, "num_denoising": 0,
+        "decoder_in_channels": [32, 32, 32], "decoder_ffn_dim": 32, "decoder_layers": 1,
+        "decoder_attention_heads": 4, "anchor_image_size": None,
+    })  # fmt: skip
+
+
+def _resnet(kind: str, stages: list[str]) -> Any:
+    import transformers
+
+    return getattr(transformers, kind)(
+        embedding_size=16, hidden_sizes=[16, 16, 32, 32], depths=[1] * 4, layer_type="basic",
+        out_features=stages,
+    )  # fmt: skip
+
+
+def _write_checkpoint(folder: Path, kind: str, seed: int, fields: dict[str, Any]) -> None:
     import torch
     import transformers
 
     torch.manual_seed(seed)
-    config = transformers.YolosConfig(
-        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
-        image_size=[SIDE, SIDE], patch_size=CELL, num_detection_tokens=6,
-        use_mid_position_embeddings=False, id2label=dict(enumerate(COLOURS)),
-    )  # fmt: skip
-    module = transformers.YolosForObjectDetection(config)
+    config = getattr(transformers, f"{kind}Config")(**fields, id2label=dict(enumerate(COLOURS)))
+    module = getattr(transformers, f"{kind}ForObjectDetection")(config)
     for parameter in module.parameters():
         torch.nn.init.normal_(parameter, 0.0, 0.2)
     module.save_pretrained(folder)
     size = {"height": SIDE, "width": SIDE}
-    processor = {"image_processor_type": "YolosImageProcessor", "size": size}
+    processor = {"image_processor_type": f"{kind}ImageProcessor", "size": size}
     processor["detector"] = {"threshold": 0.1}
     (folder / "preprocessor_config.json").write_text(json.dumps(processor))
 

@@ -25,6 +25,7 @@ from edgecompress.stage import check_stage, stage_class
 from edgecompress.surgery.channels.cutting import keep_channels, silence
 from edgecompress.surgery.channels.groups import channel_graph
 from edgecompress.surgery.model import load_module, save_module
+from edgecompress.surgery.sparsity import marked
 from edgecompress.training import batch_norms
 from edgecompress.training.body import for_task
 from edgecompress.training.encoding import make_rows
@@ -114,6 +115,22 @@ def test_removing_channels_is_the_same_as_reading_none_of_them(kind: str, tmp_pa
     again = load_module(save_module(narrow, tmp_path / "saved"))
     assert torch.equal(answer(again, feed), answer(narrow, feed))
     assert (tmp_path / "saved" / "model.safetensors").stat().st_size < 5 * numbers[1] + 50_000
+
+
+def test_weights_of_convolutions_become_zero_and_stay_so(tmp_path: Path) -> None:
+    made, context = opened("ResNet", tmp_path)
+    whole = [one for one in load_module(made.model).modules() if isinstance(one, nn.Conv2d)]
+    count = sum(one.weight.numel() for one in whole)
+    stage = stage_class("prune.magnitude")(matrices=("convolutions",), sparsity=0.6)
+    found = stage.apply(made, context)
+    parts = marked(load_module(found.model))
+    assert len(parts) == len(whole) > 3
+    gone = sum(int((one.weight == 0).sum()) for one in parts.values())
+    assert gone / count == pytest.approx(0.6, abs=1e-3)
+    finetune = stage_class("finetune")(epochs=1, batch_size=4)
+    taught = finetune.apply(found, replace(context, folder=tmp_path / "taught"))
+    for name, one in marked(load_module(taught.model)).items():
+        assert not one.weight[parts[name].weight == 0].any(), name
 
 
 class Odd(nn.Module):

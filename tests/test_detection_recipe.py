@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,17 @@ import pytest
 import yaml
 from commands import in_process
 from helpers import small_context
-from squares import COLOURS, PREPROCESSOR, SIDE, scenes, write_detector, write_yolo, write_yolos
+from serving import running
+from squares import (
+    COLOURS,
+    PREPROCESSOR,
+    SIDE,
+    scenes,
+    write_detector,
+    write_detr,
+    write_yolo,
+    write_yolos,
+)
 
 import edgecompress
 from edgecompress.stage import stage_class
@@ -137,6 +148,28 @@ def test_a_detector_of_transformers_is_taught_and_exported(tmp_path: Path) -> No
     assert loss(taught) < 0.95 * loss(given)
     exported = stage_class("export")().apply(taught, small_context(tmp_path / "exported", **data))
     assert exported.steps[-1].decisions["parity"]["max_abs_difference"] < 1e-3
+
+
+def test_a_detector_with_a_backbone_is_exported(tmp_path: Path) -> None:
+    """The stage itself holds the graph's answers against those of PyTorch."""
+    write_detr(tmp_path / "detr")
+    place = str(tmp_path / "detr")
+    given = import_teacher(place, "object-detection", COLOURS, tmp_path / "teacher")
+    context = small_context(tmp_path / "exported", train=scenes(4), validation=scenes(2, 1))
+    found = stage_class("export")().apply(given, context)
+    assert found.steps[-1].decisions["parity"]["max_abs_difference"] < 1e-3
+
+
+def test_a_service_tells_what_predict_tells(made: Path) -> None:
+    photo = made / "yard" / "images" / "test" / "1.png"
+    bundle = made / "out" / "bundle"
+    with running(bundle) as server:
+        answer = server.predict(image=base64.b64encode(photo.read_bytes()).decode())
+        broken = server.predict(image=base64.b64encode(b"no image").decode())
+    assert answer.status == 200, answer.body
+    expected = edgecompress.load(bundle).answer(str(photo)).said["objects"]
+    assert answer.json["objects"] == expected and len(expected) > 0
+    assert broken.status == 422 and "not an image that can be read" in broken.body.decode()
 
 
 TAUGHT = {

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecompress.engine.matrix import read_matrix
-from edgecompress.engine.recipe import build_recipe, load_recipe, recipe_schema
+from edgecompress.engine.recipe import build_recipe, load_recipe
+from edgecompress.engine.recipe_schema import recipe_schema
 from edgecompress.errors import DataError, RecipeError
 from edgecompress.resources import resource_folder
 from edgecompress.yamlfile import apply_settings, parse_yaml
@@ -232,7 +233,8 @@ def test_the_schema_knows_the_keys_of_every_format_and_lets_others_pass():
 def test_checking_needs_no_torch():
     code = (
         "import sys\n"
-        "from edgecompress.engine.recipe import load_recipe, recipe_schema\n"
+        "from edgecompress.engine.recipe import load_recipe\n"
+        "from edgecompress.engine.recipe_schema import recipe_schema\n"
         "from edgecompress.resources import resource_folder\n"
         "load_recipe(resource_folder('models') / 'quickstart.yaml'); recipe_schema()\n"
         "heavy = {'torch', 'onnxruntime', 'transformers', 'onnx', 'optimum'} & set(sys.modules)\n"

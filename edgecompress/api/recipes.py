@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,7 +14,8 @@ from edgecompress.engine.chains import find_stage
 from edgecompress.engine.matrix import read_matrix
 from edgecompress.engine.matrix.run import check_cells
 from edgecompress.engine.preflight import RunPlan, TargetPlan, plan
-from edgecompress.engine.recipe import load_recipe, recipe_schema
+from edgecompress.engine.recipe import load_recipe
+from edgecompress.engine.recipe_schema import recipe_schema
 from edgecompress.stage import stage_class, stage_modules
 from edgecompress.targets.fleet import fleet_schema
 from edgecompress.values import Json
@@ -70,6 +72,8 @@ def _plan(found: RunPlan) -> Iterator[str]:
     for name, chain in zip(found.names, found.recipe.chains, strict=True):
         yield (f"  {name}")
         yield (f"      {' → '.join(use.label for use in chain) or 'the model as it is'}")
+        if name in found.impossible:
+            yield (f"      cannot be: {found.impossible[name]}")
     yield ("references: teacher in PyTorch, its fp32 export (onnx-fp32), the same tuned")
     for one in found.targets:
         yield from _target(one, found.recipe)
@@ -103,6 +107,7 @@ def _target(plan: TargetPlan, recipe: Recipe) -> Iterator[str]:
 
 def _matrix(matrix: Matrix) -> Iterator[str]:
     """Say what a matrix would do: its axes, its cells, and how much of the work they share."""
+    from edgecompress.engine.given_models import impossible
     from edgecompress.engine.preflight import shared_work
 
     for axis, values in matrix.axes.items():
@@ -116,6 +121,9 @@ def _matrix(matrix: Matrix) -> Iterator[str]:
     yield (f"{len(recipes)} cells of {each} candidates, {total} in all")
     asked, made = shared_work(recipes)
     yield (f"{asked:,} stage uses, of which {made:,} are run: the others are shared")
+    for cell in matrix.cells:
+        for why, count in Counter(impossible(cell.recipe).values()).items():
+            yield (f"{cell.name}: {count} candidates cannot be: {why}")
 
 
 def check(recipe: StrPath, *, settings: Settings = ()) -> CheckedRecipe:

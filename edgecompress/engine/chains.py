@@ -184,6 +184,8 @@ def check_order(
     for use in chain:
         if current not in use.stage.accepts:
             advice = "put export before it" if current is TorchModel else "put it before the export"
+            if start is OnnxModel:
+                advice = "it needs a checkpoint in PyTorch"
             if source.file is None:  # one stage from the command line
                 to_onnx = "make an ONNX model of it first by `edgecompress export`"
                 advice = to_onnx if current is TorchModel else "give the PyTorch model"

@@ -86,19 +86,23 @@ def check_models(recipe: Recipe, labels: Sequence[str]) -> None:
     RecipeError
         At the first thing that would stop a run, or make its results guesses.
     """
-    uses = tuple(itertools.chain.from_iterable(recipe.chains))
-    for use in uses:
+    fields, left_out = recipe.fields, impossible(recipe)
+    named = zip(recipe.names, recipe.chains, strict=True)
+    chains = [chain for name, chain in named if name not in left_out]
+    if not chains:
+        name, why = next(iter(left_out.items()))
+        raise recipe.source.error(f"no chain can work on this model; {name}: {why}", ("stages",))
+    tuning = (recipe.teacher_finetune,) if recipe.teacher_finetune else ()
+    uses = tuple(itertools.chain(*chains))
+    for use in (*uses, *tuning):
         try:
             use.stage.check_inputs()
-            if recipe.fields.task is not None:
-                use.stage.check_task(recipe.fields.task)
         except DataError as error:
             raise recipe.source.error(str(error), use.path) from None
-    fields = recipe.fields
+        if found := _objection(recipe, use):
+            raise recipe.source.error(": ".join(map(str, found)), use.path)
     spec, rules = fields.teacher, teacher_head(recipe)
     check_sections(recipe)
-    _check_kind(recipe, uses)
-    _check_family(recipe, uses)
     if spec is not None and spec.model is not None:
         _check(recipe, spec, rules, labels, ("teacher", "model"))
     check_parts(recipe)
@@ -109,6 +113,38 @@ def check_models(recipe: Recipe, labels: Sequence[str]) -> None:
         for other in getattr(use.stage, "teachers", ()):
             if other.model is not None:  # its labels must be the student's, which training says
                 _check(recipe, TeacherSpec(model=other.model), HeadRules(), (), use.path)
+
+
+def impossible(recipe: Recipe) -> dict[str, str]:
+    """Give the chains that cannot work on the recipe's model, by name, each with the reason.
+
+    Empty where such a chain is refused with the whole recipe.
+    """
+    found: dict[str, str] = {}
+    if recipe.fields.impossible == "refuse":
+        return found
+    for name, chain, why in zip(recipe.names, recipe.chains, recipe.misordered, strict=True):
+        objections = (_objection(recipe, use) for use in chain)
+        told = (why,) if why is not None else next(filter(None, objections), None)
+        if told is not None:
+            found[name] = ": ".join(getattr(one, "message", one) for one in told)
+    return found
+
+
+def _objection(recipe: Recipe, use: StageUse) -> tuple[str | DataError, ...] | None:
+    """Say why a stage cannot work on the recipe's task and model; None where it can."""
+    task = recipe.fields.task
+    try:
+        if task is not None:
+            use.stage.check_task(task)
+    except DataError as error:
+        return (error,)
+    try:
+        _check_kind(task, use)
+        _check_family(recipe, use)
+    except DataError as error:
+        return use.name, error
+    return None
 
 
 def check_sections(recipe: Recipe) -> None:
@@ -152,36 +188,25 @@ def _check(
         raise recipe.source.error(str(error), path) from None
 
 
-def _check_family(recipe: Recipe, uses: Sequence[StageUse]) -> None:
-    """Refuse stages that cut a model which they cannot cut: no family describes its parts, say."""
+def _check_family(recipe: Recipe, use: StageUse) -> None:
+    """Refuse a stage that cuts a model which it cannot cut: no family describes its parts, say."""
     spec = recipe.fields.teacher
     model = recipe.fields.model or (spec.model if spec else None)
     if model is None:
         return
     place = at_hand(model)  # of the hub and not fetched yet: looked at when it is
     folder = place / "model" if (place / "candidate.json").is_file() else place
-    if not (folder / "config.json").is_file():
-        return
-    for use in uses:
-        try:
-            if use.stage.needs_family:
-                check_directory(folder)
-            use.stage.check_model(folder)
-        except DataError as error:
-            raise recipe.source.error(f"{use.name}: {error}", use.path) from None
+    if (folder / "config.json").is_file():
+        if use.stage.needs_family:
+            check_directory(folder)
+        use.stage.check_model(folder)
 
 
-def _check_kind(recipe: Recipe, uses: Sequence[StageUse]) -> None:
-    """Refuse stages that change a model of a kind that can only be exported yet."""
-    if recipe.fields.task is None:
-        return
-    why = find_task(recipe.fields.task).unchanged
-    for use in uses if why else ():
-        if TorchModel in use.stage.accepts and use.name != "export":
-            raise recipe.source.error(f"{use.name}: {why}; leave it out", use.path)
-    spec = recipe.fields.teacher
-    if why and spec is not None and spec.finetune is not None:
-        raise recipe.source.error(f"finetune: {why}; leave it out", ("teacher", "finetune"))
+def _check_kind(task: str | None, use: StageUse) -> None:
+    """Refuse a stage that changes a model of a kind that can only be exported yet."""
+    why = find_task(task).unchanged if task is not None else None
+    if why and TorchModel in use.stage.accepts and use.name != "export":
+        raise DataError(f"{why}; leave it out")
 
 
 def _check_one(recipe: Recipe, spec: TeacherSpec, rules: HeadRules, labels: Sequence[str]) -> None:

@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from edgecompress.all_metrics import bounded
 from edgecompress.data.overlap import Overlap
-from edgecompress.engine.given_models import check_models, label_names
+from edgecompress.engine.given_models import check_models, impossible, label_names
 from edgecompress.engine.observation import open_targets
 from edgecompress.engine.recipe import Recipe, TeacherSpec
 from edgecompress.engine.run import observers
@@ -40,6 +40,8 @@ class RunPlan:
     names: tuple[str, ...]
     stage_runs: int
     targets: tuple[TargetPlan, ...]
+    impossible: Mapping[str, str] = field(default_factory=dict)
+    """The chains that are only shown, by name, each with the reason."""
 
 
 def plan(recipe: Recipe) -> RunPlan:
@@ -54,7 +56,10 @@ def plan(recipe: Recipe) -> RunPlan:
     observers(recipe)
     labels = label_names(recipe.fields.task, splits.train)
     check_models(recipe, labels)
-    prefixes = {chain[:end] for chain in recipe.chains for end in range(1, len(chain) + 1)}
+    left_out = impossible(recipe)
+    chains = [c for c, name in zip(recipe.chains, recipe.names, strict=True)
+              if name not in left_out]  # fmt: skip
+    prefixes = {chain[:end] for chain in chains for end in range(1, len(chain) + 1)}
     runs = {tuple((use.name, use.stage.model_dump_json()) for use in prefix) for prefix in prefixes}
     targets = tuple(_target_plan(one) for one in open_targets(recipe).values())
     counts = (
@@ -63,7 +68,8 @@ def plan(recipe: Recipe) -> RunPlan:
         ("test", len(test)),
     )
     examples = counts if recipe.data else ()
-    return RunPlan(recipe, examples, splits.overlaps, labels, recipe.names, len(runs), targets)
+    return RunPlan(recipe, examples, splits.overlaps, labels, recipe.names, len(runs), targets,
+                   left_out)  # fmt: skip
 
 
 def _target_plan(one: Target) -> TargetPlan:

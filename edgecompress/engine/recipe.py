@@ -5,7 +5,6 @@ Nothing here imports torch or onnxruntime, so that `edgecompress check` answers 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -13,9 +12,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgecompress.all_metrics import bounded
-from edgecompress.data import DataConfig, data_class, data_config, data_schema
+from edgecompress.data import DataConfig, data_class, data_config
 from edgecompress.engine.chains import (
-    MEASURED,
     Chain,
     Given,
     StageUse,
@@ -33,7 +31,7 @@ from edgecompress.hub import at_hand
 from edgecompress.metrics import Metric
 from edgecompress.onnx_folders import onnx_model_at
 from edgecompress.results import Limit
-from edgecompress.stage import Observer, Stage, Transform, stage_class, stage_modules
+from edgecompress.stage import Observer
 from edgecompress.targets.fleet import Fleet, find_fleet, load_fleet
 from edgecompress.training.new_teacher import NewTeacher
 from edgecompress.validation import explain, validated
@@ -109,6 +107,9 @@ class RecipeFields(Strict):
     finds cores. Given, the bytes of a result do not depend on the number of cores."""
     stages: list[Any] = Field(default_factory=list)
     """Stages in order; `any:` forks into branches."""
+    impossible: Literal["refuse", "show"] = "refuse"
+    """What becomes of a chain that cannot work on the model: the recipe is refused, or the others
+    run and the report shows it with the reason."""
     observers: list[Any] = Field(default_factory=list)
     """What else is measured of every model that it can be measured of: `sensitivity`, or one of
     another package."""
@@ -141,6 +142,8 @@ class Recipe:
     teacher_finetune: StageUse | None = None
     observers: tuple[Observer, ...] = ()
     fleet: Fleet = field(default_factory=Fleet)
+    misordered: tuple[str | None, ...] = ()
+    """Of each chain why its order cannot work, where `impossible` is ``show``; None: it can."""
     written: Json = field(default_factory=dict)
     """The document without places: of a path its last part, and no folder of the data."""
     file: Path | None = None
@@ -227,10 +230,18 @@ def build_recipe(source: YamlFile, *, complete: bool = True) -> Recipe:
     observers = observers_of(fields.observers, source)
     start = OnnxModel if starts_as_onnx(fields.model) else TorchModel
     given = Given(data=fields.data is not None, teacher=fields.teacher is not None)
+    misordered: list[str | None] = []
     for chain in chains:
-        check_order(chain, start, given, source, complete=complete)
-        if complete and start is TorchModel and fields.task and task(fields.task).in_parts:
-            check_joined(chain, source)
+        try:
+            check_order(chain, start, given, source, complete=complete)
+            if complete and start is TorchModel and fields.task and task(fields.task).in_parts:
+                check_joined(chain, source)
+        except RecipeError as error:
+            if fields.impossible == "refuse":
+                raise
+            misordered.append(error.message)
+        else:
+            misordered.append(None)
     if fields.teacher and (fields.teacher.new or fields.teacher.finetune) and data is None:
         raise source.error("training the teacher needs data", ("data",))
     budget = tuple(_limit(key, spec, fields, source) for key, spec in fields.budget.items())
@@ -248,6 +259,7 @@ def build_recipe(source: YamlFile, *, complete: bool = True) -> Recipe:
         budget=budget,
         document=document,
         fleet=fleet,
+        misordered=tuple(misordered),
         written=placeless(document),
         file=source.file,
         source=source,
@@ -327,72 +339,3 @@ def starts_as_onnx(model: str | None) -> bool:
     if path.suffix == ".onnx" or path.is_file() or (path / "manifest.json").is_file():
         return True
     return onnx_model_at(path) is not None
-
-
-SWEPT: Json = {
-    "anyOf": [
-        {
-            "type": "object",
-            "description": "A fork: one branch per value.",
-            "properties": {"each": {"type": "array", "minItems": 1}},
-            "required": ["each"],
-            "additionalProperties": False,
-        },
-        {"type": "string", "pattern": r"^\{[A-Za-z_]\w*\}$", "description": "From the matrix."},
-    ]
-}
-"""What may stand in the place of a stage's field beside a value of its own type."""
-
-
-def recipe_schema() -> Json:
-    """JSON Schema of a recipe, stages included, for editors."""
-    schema = RecipeFields.model_json_schema()
-    definitions = schema.setdefault("$defs", {})
-    filled = SWEPT["anyOf"][-1]
-    listed: dict[type[Stage], list[Json]] = {Transform: [], Observer: []}
-    for name in sorted(set(stage_modules()) - set(MEASURED)):
-        found = stage_class(name)
-        body = found.model_json_schema(ref_template="#/$defs/{model}")
-        definitions.update(body.pop("$defs", {}))
-        body["title"] = name
-        for key, one in body.get("properties", {}).items():
-            body["properties"][key] = {"anyOf": [one, {"$ref": "#/$defs/swept"}]}
-        fields = {"anyOf": [body, filled, {"type": "null"}]}
-        choice = {"type": "object", "properties": {name: fields},
-                  "required": [name], "additionalProperties": False}  # fmt: skip
-        listed[Transform if issubclass(found, Transform) else Observer].append(choice)
-    branch = {
-        "anyOf": [{"$ref": "#/$defs/stage"}, {"type": "array", "items": {"$ref": "#/$defs/stage"}}]
-    }
-    fork = {
-        "type": "object",
-        "properties": {
-            "any": {"anyOf": [{"type": "array", "items": branch, "minItems": 1}, filled]}
-        },
-        "required": ["any"],
-        "additionalProperties": False,
-    }
-    definitions["stage"] = {"anyOf": [_names(listed[Transform]), *listed[Transform], fork]}
-    definitions["observer"] = {"anyOf": [_names(listed[Observer]), *listed[Observer]]}
-    definitions["swept"] = SWEPT
-    schema["properties"]["matrix"] = {
-        "type": "object",
-        "description": "Axes (a list of values each, or a mapping of named values to what they "
-        "bring) and constants, filled in at {name}: one run per combination. An axis called "
-        "seed, threads, task, model or minimize sets that field.",
-    }
-    data, more = data_schema(filled)
-    definitions.update(more)
-    said = schema["properties"]["data"].get("description", "")
-    schema["properties"]["data"] = {"anyOf": [data, filled, {"type": "null"}], "description": said}
-    schema["properties"]["teacher"] = {"anyOf": [schema["properties"]["teacher"], filled]}
-    schema["properties"]["stages"]["items"] = {"$ref": "#/$defs/stage"}
-    schema["properties"]["observers"]["items"] = {"$ref": "#/$defs/observer"}
-    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    schema["title"] = "edgecompress recipe"
-    return schema
-
-
-def _names(choices: Sequence[Json]) -> Json:
-    """Say that a stage may be named alone, without fields."""
-    return {"enum": [name for choice in choices for name in choice["required"]]}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ from edgecompress.determinism import compute_threads
 from edgecompress.engine.chains import Chain, export_chain, lossless_part
 from edgecompress.engine.floor import measured_floor
 from edgecompress.engine.given_answers import given_answers
-from edgecompress.engine.given_models import check_parts
+from edgecompress.engine.given_models import check_parts, impossible
 from edgecompress.engine.observation import descriptions, failure
 from edgecompress.engine.opening import open_start
 from edgecompress.engine.origin import find_origin
@@ -108,6 +108,12 @@ def run(
         return _run(loaded, folder, place, reporter or Silent(), command, keep, search)
 
 
+def sections(recipe: Recipe, left_out: Container[str]) -> list[str]:
+    """Name the parts of a run, for progress; `left_out` are chains that cannot work."""
+    names = [name for name in recipe.names if name not in left_out]
+    return ["teacher and references", *names, "the winner, stage by stage", "test"]
+
+
 def observers(recipe: Recipe) -> Observers:
     """Make the run's observers from the recipe."""
     fields, source = recipe.fields.profile, recipe.source
@@ -157,7 +163,8 @@ def _run_pipeline(
 
     recipe, splits, tell = pipeline.recipe, pipeline.splits, pipeline.reporter
     started, clock = datetime.now(UTC), time.monotonic()
-    tell.plan(["teacher and references", *recipe.names, "the winner, stage by stage", "test"])
+    left_out = impossible(recipe)
+    tell.plan(sections(recipe, left_out))
     tell.section("teacher and references")
     known = recipe.data.facts() if recipe.data is not None else {}
     for what, said in known.items():
@@ -187,6 +194,9 @@ def _run_pipeline(
     search = pipeline.search
     for name, chain in zip(recipe.names, recipe.chains, strict=True):
         row = Row(name, "candidate", chain=tuple(use.label for use in chain))
+        if name in left_out:
+            rows.append(replace(row, error=f"left out: {left_out[name]}", tried=False))
+            continue
         if not search.goes_on():
             rows.append(search.left_out(row))
             continue

@@ -120,7 +120,8 @@ def _untried(facts: Facts) -> str:
     if not left:
         return ""
     many = "1 more was" if len(left) == 1 else f"{len(left)} more were"
-    return f"; {many} {words.plain(left[-1].error)}"
+    why = {words.plain(row.error) for row in left}
+    return f"; {many} {why.pop() if len(why) == 1 else 'left out'}"
 
 
 def _best(result: RunResult) -> str:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgecompress.all_metrics import metric
 from edgecompress.report import svg, words
 from edgecompress.report.facts import Facts, display_name, scored
 from edgecompress.report.main_table import row_keys
@@ -83,18 +84,27 @@ def scale(values: Sequence[float], quantity: Quantity) -> svg.Axis:
     return svg.logarithmic(shown, quantity.title)
 
 
+def answers_axis(shown: Sequence[float], title: str, unit: str) -> svg.Axis:
+    """Make the axis of a metric of answers: in points; logarithmic where it knows no bound."""
+    if unit == "fraction":
+        return svg.linear(shown, f"{title}, points")
+    title = f"{title}, {words.sign(unit)}" if unit else title
+    return svg.logarithmic(shown, title) if min(shown) > 0 else svg.linear(shown, title)
+
+
 def _accuracy(result: RunResult, facts: Facts, split: str | None) -> Quantity:
-    metric = facts.primary or ""
+    name = facts.primary or ""
     bound = None
-    limit = _limit(result, metric, facts)
-    teacher = scored(facts.teacher, metric, facts, split) if facts.teacher else None
+    limit = _limit(result, name, facts)
+    teacher = scored(facts.teacher, name, facts, split) if facts.teacher else None
     if limit is not None and limit.min is not None:
         bound = limit.min
     elif limit is not None and limit.max_drop is not None and teacher is not None:
-        bound = teacher.value - limit.max_drop
+        rise = limit.max_drop if words.rises(name) else -limit.max_drop
+        bound = teacher.value + rise
     where = f" on {split}" if split else ""
     where += f",{facts.where.removeprefix(' on')}" if facts.where else ""
-    return Quantity(metric, f"{words.title(metric)}{where}, points", "fraction", bound)
+    return Quantity(name, f"{words.title(name)}{where}", metric(name).unit, bound)
 
 
 def _limit(result: RunResult, metric: str, facts: Facts) -> Limit | None:
@@ -109,13 +119,14 @@ def _bound(result: RunResult, metric: str, facts: Facts) -> float | None:
 
 
 def _value(row: Row, axis: Quantity, facts: Facts, split: str | None) -> Measurement | None:
-    if axis.unit == "fraction":
+    answers = axis.metric == facts.primary
+    if answers:
         found = scored(row, axis.metric, facts, split)
     else:
         found = find(row.measurements, axis.metric, target=facts.target)
     if found is None or not math.isfinite(found.value):
         return None
-    return found if axis.unit == "fraction" or found.value > 0 else None
+    return found if answers or found.value > 0 else None
 
 
 def _group(row: Row, facts: Facts) -> str:
@@ -131,9 +142,14 @@ def _figure(points: Sequence[_Point], x: Quantity, y: Quantity) -> svg.Plot:
     behind_first = sorted(points, key=lambda point: -order.index(point.group))
     guides = [svg.Guide(BOUND, x=scaled(x.bound, x.unit))] if x.bound else []
     guides += [svg.Guide(BOUND, y=scaled(y.bound, y.unit))] if y.bound is not None else []
+    up = scale([point.y.value for point in points], y)
+    if y.metric not in ("size", "latency_p50"):
+        shown = [scaled(point.y.value, y.unit) for point in points]
+        shown += [scaled(y.bound, y.unit)] if y.bound is not None else []
+        up = answers_axis(shown, y.title, y.unit)
     return svg.Plot(
         scale([point.x.value for point in points], x),
-        scale([point.y.value for point in points], y),
+        up,
         tuple(_mark(point, x, y) for point in behind_first),
         guides=tuple(guides),
         name=f"{words.title(y.metric)} against {words.label(x.metric)} of {len(points)} models; "

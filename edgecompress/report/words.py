@@ -150,9 +150,20 @@ def span(interval: tuple[float, float] | None, unit: str, *, sign: bool = False)
 
 
 def turned(lost: Measurement) -> tuple[str, str]:
-    """Write a loss as a change, a loss being negative: the change, and its interval."""
+    """Write a loss as a change of the metric: the change, and its interval.
+
+    A loss of F1 is negative then, and one of perplexity, of which less is better, is not.
+    """
+    if rises(declared(lost.metric).of):
+        return signed(lost.value, lost.unit), span(lost.interval, lost.unit, sign=True)
     low_high = lost.interval and (-lost.interval[1], -lost.interval[0])
     return signed(-lost.value, lost.unit), span(low_high, lost.unit, sign=True)
+
+
+def rises(name: str) -> bool:
+    """Whether the metric `name` of answers rises as they get worse, as perplexity does."""
+    found = metrics().get(name)
+    return found is not None and not found.higher_is_better
 
 
 def counted(number: object, what: str) -> str:

@@ -14,15 +14,15 @@ from edgecompress.surgery.patterns import Pattern
 
 
 def prunable(module: Any, matrices: Sequence[str]) -> dict[str, Any]:
-    """Give the linear layers and embeddings of the named kinds, by the name of their weight.
+    """Give the layers and embeddings of the named kinds, by the name of their weight.
 
     Parameters
     ----------
     module : transformers.PreTrainedModel
     matrices : sequence of str
         ``linear``: the linear layers of the encoder (and of a pooler), those that widen embeddings
-        left out; ``embeddings``: the table of word pieces; ``classifier``: the linear layers
-        of the head.
+        left out; ``convolutions``: those of the encoder; ``embeddings``: the table of word
+        pieces; ``classifier``: the linear layers of the head.
 
     Raises
     ------
@@ -46,6 +46,8 @@ def prunable(module: Any, matrices: Sequence[str]) -> dict[str, Any]:
             kind = "embeddings"
         elif isinstance(part, nn.Linear) and id(part) not in below:
             kind = "linear" if id(part) in inside else "classifier"
+        elif isinstance(part, nn.Conv1d | nn.Conv2d) and id(part) not in below:
+            kind = "convolutions" if id(part) in inside else None
         if kind in found:
             found[kind][f"{path}.weight"] = part
     for kind, parts in found.items():

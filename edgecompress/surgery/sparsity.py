@@ -1,8 +1,9 @@
 """The record of the matrices whose zeros must stay: pruned weights stay zero in every training.
 
-Pruning marks a linear layer or an embedding; the mark is an attribute of the part, so it moves with
-it when layers are removed or matrices are cut (`carry` gives it to a part that takes the place of
-another). On disk, beside the weights, ``sparsity.json`` names the marked parts' matrices::
+Pruning marks a linear layer, a convolution or an embedding; the mark is an attribute of the part,
+so it moves with it when layers are removed or matrices are cut (`carry` gives it to a part that
+takes the place of another). On disk, beside the weights, ``sparsity.json`` names the marked parts'
+matrices::
 
     {"format": 1, "tensors": ["bert.encoder.layer.0.attention.self.query.weight", …]}
 
@@ -78,7 +79,7 @@ def read_record(module: nn.Module, directory: Path) -> None:
     parts = dict(module.named_modules())
     for name in names:
         part = parts.get(name.removesuffix(".weight"))
-        if not isinstance(part, nn.Linear | nn.Embedding):
+        if not isinstance(part, nn.Linear | nn.Embedding | nn.Conv1d | nn.Conv2d):
             raise DataError(f"names {name}, which this model has not", file=file)
         mark(part)
 

@@ -138,6 +138,35 @@ def test_cells_share_what_does_not_differ_and_an_interrupt_keeps_what_is_done(ch
     assert not any(section.startswith("one-1-MIT") for section, _ in made)
 
 
+def test_what_a_model_does_not_allow_is_shown_with_the_reason(cheap: Path) -> None:
+    """An ONNX file has no weights to prune: refused, or told by `check` and shown by the page."""
+    stages = "{any: [[], [prune.magnitude: {sparsity: {each: [0.5, 0.9]}}]]}"
+    stored = "{any: [quantize.dynamic, quantize.half]}"
+    part = ["--set", "matrix.seed=[1]", "--set", "matrix.language=[one]",
+            "--set", f"stages=[{stages}, {stored}]"]  # fmt: skip
+    show = ("--set", "impossible=show")
+    file, out = str(cheap / "cheap.yaml"), cheap / "out"
+    reason = "prune.magnitude cannot work on an ONNX model"
+
+    refused = CliRunner().invoke(cli, ["run", file, *part, "-o", str(out)], standalone_mode=False)
+    assert reason in str(refused.exception) and not out.exists()
+    checked = CliRunner().invoke(cli, ["check", file, *part, *show])
+    assert f"one-1: 4 candidates cannot be: {reason}" in checked.output, checked.output
+
+    store = ("--store", str(cheap / "store"))
+    done = CliRunner().invoke(cli, ["run", file, *part, *show, "-o", str(out), *store])
+    assert done.exit_code == 0, done.output
+    rows = json.loads((out / "one-1" / "results.json").read_text())["rows"]
+    assert [row["tried"] for row in rows if row["kind"] == "candidate"] == [True] * 2 + [False] * 4
+    assert all(reason in row["error"] for row in rows if not row["tried"])
+    said = (out / "matrix.md").read_text()
+    assert said.count("left out") == 2 + 1 and said.count(reason) == 1  # one line for each share
+
+    nothing = ["--set", "stages=[prune.magnitude: {sparsity: 0.5}, quantize.dynamic]"]
+    refused = CliRunner().invoke(cli, ["check", file, *nothing, *show], standalone_mode=False)
+    assert "no chain can work on this model" in str(refused.exception)
+
+
 def test_wrong_data_is_found_before_any_cell_runs(place: Path) -> None:
     (place / "two" / "dev.txt").unlink()
     matrix = read_matrix(place / "mini.yaml")

@@ -14,6 +14,7 @@ from edgecompress.report.html import render_html
 from edgecompress.report.markdown import render_markdown
 from edgecompress.report.matrix.document import to_json
 from edgecompress.report.matrix.page import build, matrix_page, state_words
+from edgecompress.report.matrix.plots import draw, schemes
 from edgecompress.report.matrix.summary import LOST, SCORE, describe, groups, means
 from edgecompress.report.matrix.values import CellResult, MatrixResult
 from edgecompress.report.words import duration
@@ -129,6 +130,11 @@ def test_each_further_axis_gets_means_of_its_own(matrix: MatrixResult) -> None:
             ("prune.magnitude(sparsity=0.95)", "finetune", "export", "fuse", "quantize.dynamic"),
             ("95% pruned before fine-tuning", "dynamic", "pruned before fine-tuning", 0.95),
         ),
+        (
+            "quantize.cache+quantize.weights(linear_bits=4)",
+            ("export", "quantize.cache", "quantize.weights(linear_bits=4)"),
+            ("as fine-tuned", "cache + weights(linear_bits=4)", "as fine-tuned", None),
+        ),
         ("quantize.inc_static", ("quantize.inc_static",), ("as fine-tuned", "inc_static",
                                                           "as fine-tuned", None)),
         (
@@ -172,6 +178,28 @@ def test_what_is_not_to_be_trusted_or_failed_is_said(matrix: MatrixResult) -> No
 
 def words_of(low: float, high: float) -> str:
     return f"{low * 100:.2f}–{high * 100:.2f}"
+
+
+def test_perplexity_is_no_share_and_rises_where_answers_get_worse(matrix: MatrixResult) -> None:
+    def judged(one: CellResult) -> CellResult:
+        assert one.result is not None
+        names = {"f1": "perplexity", "f1_drop": "perplexity_drop"}
+        rows = tuple(
+            replace(row, measurements=tuple(
+                replace(m, metric=names[m.metric], unit="",
+                        value=20 * (1 - m.value) if m.metric == "f1" else 20 * m.value)
+                if m.metric in names else m for m in row.measurements))
+            for row in one.result.rows
+        )  # fmt: skip
+        return replace(one, result=replace(one.result, task="text-generation", rows=rows))
+
+    finished = tuple(map(judged, matrix.of("finished")))
+    group = groups(replace(matrix, cells=finished))[0]
+    table = build(group)
+    lost = [column.key for column in table.columns].index("lost")
+    assert {line.cells[lost].text[:1] for line in table.lines} == {"+", "0"}
+    heights = [mark.y for plot in draw(group, schemes([group])) for mark in plot.marks]
+    assert heights and all(0 < y < 25 for y in heights)
 
 
 def test_time_that_is_left(matrix: MatrixResult) -> None:

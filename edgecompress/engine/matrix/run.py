@@ -23,11 +23,11 @@ from pathlib import Path
 
 from edgecompress import __version__
 from edgecompress.data import SPLITS
-from edgecompress.engine.given_models import check_models, label_names
+from edgecompress.engine.given_models import check_models, impossible, label_names
 from edgecompress.engine.matrix.cells import Matrix, MatrixCell, in_cell, select
 from edgecompress.engine.recipe import Recipe
 from edgecompress.engine.run import exit_code as exit_code_of_run
-from edgecompress.engine.run import observers, run
+from edgecompress.engine.run import observers, run, sections
 from edgecompress.engine.run_directory import prepare_output
 from edgecompress.engine.splits import read_splits
 from edgecompress.errors import DataError, DiskError, EdgeCompressError, RecipeError
@@ -99,7 +99,13 @@ def run_matrix(
             command,
         )
         due = [cell for cell in chosen if _is_due(cell, known)]
-        tell.plan([f"{cell.name}: {title}" for cell in due for title in _sections(cell.recipe)])
+        tell.plan(
+            [
+                f"{cell.name}: {title}"
+                for cell in due
+                for title in sections(cell.recipe, impossible(cell.recipe))
+            ]
+        )
         write(folder, known)
         for cell in due:
             place = folder / cell.name
@@ -185,10 +191,6 @@ def _is_due(cell: MatrixCell, known: MatrixResult) -> bool:
     """Whether a cell must be run: all but those that are finished and decided."""
     before = next(one for one in known.cells if one.name == cell.name)
     return before.result is None or exit_code_of_run(before.result) == 4
-
-
-def _sections(recipe: Recipe) -> list[str]:
-    return ["teacher and references", *recipe.names, "the winner, stage by stage", "test"]
 
 
 def _run_cell(

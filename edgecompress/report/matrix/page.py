@@ -41,7 +41,7 @@ def matrix_page(matrix: MatrixResult) -> blocks.Page:
     ]
     axes = "; ".join(f"{axis}: {', '.join(map(str, one))}" for axis, one in matrix.axes.items())
     said = (
-        f"{axes}. Accuracy is in points on the test split of each cell, read once at the end; "
+        f"{axes}. Answers are judged on the test split of each cell, read once at the end; "
         f"ratios are against {name('onnx-fp32')}, the teacher’s fp32 export of the same cell."
     )
     if any(group.of > 1 for group in (*middle, *found)):
@@ -80,6 +80,7 @@ def build(group: Group) -> Table:
     places: dict[str, list[Model]] = {}
     for line in group.lines:
         places.setdefault(line.model, []).append(line)
+    places = {model: _once(lines) for model, lines in places.items()}
     parts = []
     for kind, title in HEADINGS.items():
         models = [[one for one in same if one.kind == kind] for same in places.values()]
@@ -91,6 +92,13 @@ def build(group: Group) -> Table:
         parts.append(Part(tuple(lines), title, kind))
     table = filled(Table(_heading(group), "Model", columns, tuple(parts)), least=1)
     return replace(table, footnotes=tuple(notes.texts), style="sticky cards", sortable=True)
+
+
+def _once(same: list[Model]) -> list[Model]:
+    """Give one line for what cannot be made, however it would be stored."""
+    if len(same) > 1 and not any(one.tried for one in same) and len({o.failures for o in same}) < 2:
+        return [replace(same[0], scheme="", name=same[0].model)]
+    return same
 
 
 def _heading(group: Group) -> str:
@@ -150,8 +158,12 @@ def _line(
     figures = [_cell(line, column.key, group, notes) for column in columns[1:]]
     if line.failures:
         first = figures[0]
-        marks = tuple(notes.number(f"not made: {text}") for text in line.failures)
-        text = "failed" if first.missing else first.text
+        marks = tuple(
+            notes.number(f"not made: {text}" if line.tried else text) for text in line.failures
+        )
+        text = first.text
+        if first.missing:
+            text = "failed" if line.tried else "left out"
         figures[0] = replace(first, text=text, notes=(*first.notes, *marks))
     cells = (Cell(line.scheme), *figures)
     return Line(line.model, cells, again=again, hover=line.name)
@@ -161,7 +173,9 @@ def _cell(line: Model, metric: str, group: Group, notes: Notes) -> Cell:
     found = line.readings.get(metric)
     if found is None:
         return Cell()
-    shown = _turned(found) if metric == LOST else found
+    shown = found
+    if metric == LOST and not words.rises(group.primary or ""):
+        shown = _turned(found)
     text = (
         words.signed(shown.value, shown.unit)
         if metric == LOST

@@ -11,10 +11,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from edgecompress.all_metrics import metric
 from edgecompress.report import svg, words
 from edgecompress.report.blocks import LegendKey
 from edgecompress.report.matrix.summary import AFTER, BEFORE, SCORE, Group, Model, Spread
-from edgecompress.report.plot import Quantity, scale, scaled
+from edgecompress.report.plot import Quantity, answers_axis, scale, scaled
 
 DENSE = "as fine-tuned"
 KINDS = {DENSE: "#12a37f", BEFORE: "#3d82d6", AFTER: "#d07a1e", "made smaller": "#9a63c9"}
@@ -52,11 +53,11 @@ def draw(group: Group, order: Sequence[str]) -> tuple[svg.Plot, ...]:
     score = words.title(group.primary or "score")
     if sum(line.sparsity is not None for line in points) > 1:
         drawn.append(replace(_sparsity(group, points, order), title=f"{score} against sparsity"))
-    for metric, title in (("size", "Size, MB"), ("download_size", "Compressed download, MB")):
-        mine = [line for line in points if metric in line.readings]
+    for cost, title in (("size", "Size, MB"), ("download_size", "Compressed download, MB")):
+        mine = [line for line in points if cost in line.readings]
         if len(mine) > 1:
-            axis = Quantity(metric, title, "bytes", None)
-            name = f"{score} against {'size' if metric == 'size' else 'the compressed download'}"
+            axis = Quantity(cost, title, "bytes", None)
+            name = f"{score} against {'size' if cost == 'size' else 'the compressed download'}"
             drawn.append(replace(_costs(group, mine, axis, order), title=name))
     return tuple(drawn)
 
@@ -73,15 +74,19 @@ def _score(line: Model) -> Spread | None:
     return line.readings.get(SCORE)
 
 
-def _points(value: float) -> float:
-    return scaled(value, "fraction")
+def _shown(value: float, group: Group) -> float:
+    return scaled(value, _unit(group))
+
+
+def _unit(group: Group) -> str:
+    return metric(group.primary).unit if group.primary else "fraction"
 
 
 def _between(found: Spread, group: Group) -> tuple[float, float] | None:
     """Give the range of the repetitions; languages are none, so that a mean has no bars."""
     if group.mean or found.low >= found.high:
         return None
-    return _points(found.low), _points(found.high)
+    return _shown(found.low, group), _shown(found.high, group)
 
 
 def _mark(
@@ -92,7 +97,7 @@ def _mark(
         return None
     return svg.Mark(
         x,
-        _points(found.value),
+        _shown(found.value, group),
         colour,
         _hover(line, group),
         shape=_shape(line.scheme, order),
@@ -146,27 +151,26 @@ def _finish(
     teacher = group.line("teacher")
     base = _score(teacher) if teacher else None
     shown = [end for one in marks for end in (one.y, *(one.between or ())) if math.isfinite(end)]
-    shown += [_points(base.value)] if base else []
-    where = f" on {group.split}" if group.split else ""
+    shown += [_shown(base.value, group)] if base else []
     name = words.title(group.primary or "score")
     return svg.Plot(
         across,
-        svg.linear(shown, f"{name}{where}, points"),
+        answers_axis(shown, f"{name}{f' on {group.split}' if group.split else ''}", _unit(group)),
         tuple(marks),
         f"{name} of {len(marks)} models; the same figures are in the table below",
         lines=tuple(lines),
-        guides=(svg.Guide(TEACHER, y=_points(base.value)),) if base else (),
+        guides=(svg.Guide(TEACHER, y=_shown(base.value, group)),) if base else (),
     )
 
 
 def _hover(line: Model, group: Group) -> tuple[str, ...]:
     """Write what a pointer sees."""
     lines = [f"{words.plain(line.model)}, {words.plain(line.scheme)}"]
-    for metric in (SCORE, "size", "download_size", "speedup"):
-        found = line.readings.get(metric)
+    for one in (SCORE, "size", "download_size", "speedup"):
+        found = line.readings.get(one)
         if found is None:
             continue
-        name = words.title(group.primary or "score") if metric == SCORE else words.title(metric)
+        name = words.title(group.primary or "score") if one == SCORE else words.title(one)
         text = f"{name}: {words.with_unit(found.value, found.unit)}"
         if found.low < found.high:
             text += f" ({words.span((found.low, found.high), found.unit)})"

@@ -62,6 +62,8 @@ class Model:
         Spreads by `METRICS`; what was not measured is absent.
     failures : tuple of str
         Why it could not be made, by seed.
+    tried : bool
+        False where it cannot be made of this model, which was known before any work.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Model:
     sparsity: float | None = None
     readings: Mapping[str, Spread] = field(default_factory=dict)
     failures: tuple[str, ...] = ()
+    tried: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +167,8 @@ def _line(name: str, found: Sequence[tuple[CellResult, Row, Facts]]) -> Model:
         if row.error
     )
     model, scheme, series, sparsity = describe(row)
-    return Model(name, row.kind, model, scheme, series, sparsity, readings, failures)
+    tried = any(row.tried for _, row, _ in found)
+    return Model(name, row.kind, model, scheme, series, sparsity, readings, failures, tried)
 
 
 def _reading(row: Row, metric: str, facts: Facts) -> Measurement | None:
@@ -200,9 +204,9 @@ def describe(row: Row) -> tuple[str, str, str, float | None]:
     if row.kind == "reference":
         return ("the teacher" if row.name == "teacher" else words.plain(row.name)), "", "", None
     stages = [label.partition("(")[0] for label in row.chain]
-    scheme = next(
-        (s.removeprefix("quantize.") for s in stages if s.startswith("quantize.")), "fp32"
-    )
+    stored = [part.removeprefix("quantize.") for part in row.name.partition("#")[0].split("+")
+              if part.startswith("quantize.")]  # fmt: skip
+    scheme = words.plain(" + ".join(stored)) or "fp32"
     body = [
         (stage, label)
         for stage, label in zip(stages, row.chain, strict=True)

@@ -34,10 +34,11 @@ class Magnitude(Transform):
     outputs x inputs (4x1, 16x1)."""
     scope: Literal["global", "layer"] = "global"
     """Rank over all matrices together, or take the same share of every one."""
-    matrices: tuple[Literal["linear", "embeddings", "classifier"], ...] = Field(
+    matrices: tuple[Literal["linear", "convolutions", "embeddings", "classifier"], ...] = Field(
         default=("linear",), min_length=1
     )
-    """What is pruned: the encoder's linear layers, the table of word pieces, the head."""
+    """What is pruned: the encoder's linear layers, its convolutions, the table of word pieces, the
+    head. A convolution is one matrix here, of its outputs and all that a kernel reads of them."""
 
     @model_validator(mode="after")
     def _says_how_many(self) -> Magnitude:
@@ -64,11 +65,11 @@ class Magnitude(Transform):
         module = load_module(candidate.model)
         parts = prunable(module, self.matrices)
         wanted = wanted_sparsity(self.sparsity, self.pattern)
-        weights = {name: part.weight for name, part in parts.items()}
+        weights = {name: part.weight.flatten(1) for name, part in parts.items()}
         zeros = choose_zeros(weights, wanted, read_pattern(self.pattern), self.scope)
         with torch.no_grad():
             for name, part in parts.items():
-                part.weight.masked_fill_(zeros[name], 0.0)
+                part.weight.masked_fill_(zeros[name].view_as(part.weight), 0.0)
                 mark(part)
         model = save_module(module, context.folder / "model")
         return candidate.with_model(model, wanted=wanted, **shares(module), gains=GAINS)

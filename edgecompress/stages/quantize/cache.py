@@ -23,6 +23,10 @@ class Cache(CalibrationFields, Transform):
     yields: ClassVar[Kind] = OnnxModel
     needs_data: ClassVar[bool] = True
 
+    def leaves_quantizing(self) -> bool:
+        """Whether linear layers are left for another stage: all of them are."""
+        return True
+
     @classmethod
     def tell(cls, step: Step) -> str:
         """Say what is kept."""
