@@ -118,33 +118,18 @@ def write_yolos(folder: Path, seed: int = 2) -> None:
 
 def write_detr(folder: Path, seed: int = 2) -> None:
     """Write a DETR of random weights over a small ResNet."""
+    import transformers
+
+    resnet = transformers.ResNetConfig(
+        embedding_size=16, hidden_sizes=[16, 16, 32, 32], depths=[1] * 4, layer_type="basic",
+        out_features=["stage4"],
+    )  # fmt: skip
     _write_checkpoint(folder, "Detr", seed, {
-        "backbone_config": _resnet("ResNetConfig", ["stage4"]), "use_timm_backbone": False,
+        "backbone_config": resnet, "use_timm_backbone": False,
         "use_pretrained_backbone": False, "backbone": None, "d_model": 32, "num_queries": 6,
         **{f"{part}_{name}": count for part in ("encoder", "decoder")
            for name, count in (("layers", 1), ("attention_heads", 4), ("ffn_dim", 32))},
     })  # fmt: skip
-
-
-def write_rt_detr(folder: Path, seed: int = 2) -> None:
-    """Write an RT-DETR of random weights over a small ResNet."""
-    _write_checkpoint(folder, "RTDetr", seed, {
-        "backbone_config": _resnet("RTDetrResNetConfig", ["stage2", "stage3", "stage4"]),
-        "encoder_hidden_dim": 32, "encoder_in_channels": [16, 32, 32],
-        "feat_strides": [8, 16, 32], "encoder_layers": 1, "encoder_ffn_dim": 32,
-        "encoder_attention_heads": 4, "d_model": 32, "num_queries": 6, "num_denoising": 0,
-        "decoder_in_channels": [32, 32, 32], "decoder_ffn_dim": 32, "decoder_layers": 1,
-        "decoder_attention_heads": 4, "anchor_image_size": None,
-    })  # fmt: skip
-
-
-def _resnet(kind: str, stages: list[str]) -> Any:
-    import transformers
-
-    return getattr(transformers, kind)(
-        embedding_size=16, hidden_sizes=[16, 16, 32, 32], depths=[1] * 4, layer_type="basic",
-        out_features=stages,
-    )  # fmt: skip
 
 
 def _write_checkpoint(folder: Path, kind: str, seed: int, fields: dict[str, Any]) -> None:

@@ -133,10 +133,10 @@ def test_each_further_axis_gets_means_of_its_own(matrix: MatrixResult) -> None:
         (
             "quantize.cache+quantize.weights(linear_bits=4)",
             ("export", "quantize.cache", "quantize.weights(linear_bits=4)"),
-            ("as fine-tuned", "cache + weights(linear_bits=4)", "as fine-tuned", None),
+            ("as it is", "cache + weights(linear_bits=4)", "as it is", None),
         ),
-        ("quantize.inc_static", ("quantize.inc_static",), ("as fine-tuned", "inc_static",
-                                                          "as fine-tuned", None)),
+        ("quantize.inc_static", ("quantize.inc_static",), ("as it is", "inc_static",
+                                                          "as it is", None)),
         (
             "finetune+prune.layers(keep=3)+distil+quantize.dynamic",
             ("finetune", "prune.layers(keep=3)", "distil", "export", "quantize.dynamic"),

@@ -47,6 +47,8 @@ def matrix_page(matrix: MatrixResult) -> blocks.Page:
     if any(group.of > 1 for group in (*middle, *found)):
         said += f" Figures are medians over the seeds (of a mean, over the {mean_axis(matrix)}s); "
         said += "small figures are their range."
+    elif found:
+        said += " Small figures are the interval of a loss, of 95 %, over the test’s examples."
     keys = plots.legend((*middle, *found), order)
     legend = (blocks.Legend(keys, sticky=True),) if any(map(_drawn, sections)) else ()
     return blocks.Page(

@@ -17,7 +17,7 @@ from edgecompress.report.blocks import LegendKey
 from edgecompress.report.matrix.summary import AFTER, BEFORE, SCORE, Group, Model, Spread
 from edgecompress.report.plot import Quantity, answers_axis, scale, scaled
 
-DENSE = "as fine-tuned"
+DENSE = "as it is"
 KINDS = {DENSE: "#12a37f", BEFORE: "#3d82d6", AFTER: "#d07a1e", "made smaller": "#9a63c9"}
 """Colours, legible on both themes, by what was done to the weights."""
 SHAPES: dict[svg.Shape, str] = {

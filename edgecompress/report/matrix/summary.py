@@ -32,7 +32,10 @@ BEFORE, AFTER = "pruned before fine-tuning", "pruned after fine-tuning"
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """A value over repetitions: median (of means: mean), smallest and largest, and how many."""
+    """A value over repetitions: median (of means: mean), smallest and largest, and how many.
+
+    Of a loss without repetitions the ends are its interval over the examples.
+    """
 
     value: float
     low: float
@@ -157,6 +160,9 @@ def _line(name: str, found: Sequence[tuple[CellResult, Row, Facts]]) -> Model:
     for metric in METRICS:
         values = [one for _, row, facts in found if (one := _reading(row, metric, facts))]
         spread = _spread(values)
+        if spread is not None and metric == LOST and len(values) == 1 and values[0].interval:
+            low, high = values[0].interval  # no repetition says more than the examples do
+            spread = replace(spread, low=low, high=high)
         if spread is not None:
             readings[metric] = spread
     failures = tuple(
@@ -228,7 +234,7 @@ def describe(row: Row) -> tuple[str, str, str, float | None]:
         series = BEFORE if later else AFTER
         return f"{sparsity:.0%} {series}", scheme, series, sparsity
     if not others and sparsity is None and not pruned:
-        return "as fine-tuned", scheme, "as fine-tuned", None
+        return "as it is", scheme, "as it is", None
     series = re.sub(r"\(\)", "", re.sub(r"sparsity=[^,)]*,?", "", name))
     return name, scheme, series, sparsity
 
