@@ -87,8 +87,8 @@ def check_models(recipe: Recipe, labels: Sequence[str]) -> None:
         At the first thing that would stop a run, or make its results guesses.
     """
     fields, left_out = recipe.fields, impossible(recipe)
-    named = zip(recipe.names, recipe.chains, strict=True)
-    chains = [chain for name, chain in named if name not in left_out]
+    pairs = zip(recipe.names, recipe.chains, strict=True)
+    chains = [chain for name, chain in pairs if name not in left_out]
     if not chains:
         name, why = next(iter(left_out.items()))
         raise recipe.source.error(f"no chain can work on this model; {name}: {why}", ("stages",))
@@ -127,7 +127,9 @@ def impossible(recipe: Recipe) -> dict[str, str]:
         objections = (_objection(recipe, use) for use in chain)
         told = (why,) if why is not None else next(filter(None, objections), None)
         if told is not None:
-            found[name] = ": ".join(getattr(one, "message", one) for one in told)
+            found[name] = ": ".join(
+                one.message if isinstance(one, DataError) else one for one in told
+            )
     return found
 
 
