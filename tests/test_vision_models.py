@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,25 @@ def test_a_model_without_a_description_and_one_without_a_processor_are_refused(
     (bare / "preprocessor_config.json").unlink()
     with pytest.raises(EdgeCompressError, match=r"config\.json is missing, which says"):
         import_teacher(str(bare), "image-classification", COLOURS, tmp_path / "made")
+
+
+def test_classes_that_a_head_knows_need_not_be_in_train(tmp_path: Path) -> None:
+    """Few images calibrate a model of a thousand classes; a new head learns only what it sees."""
+    write_model("ResNet", tmp_path / "model")
+    for seed, split in enumerate(("train", "dev", "test")):
+        write_folder(tmp_path / split, 2, seed)
+    shutil.rmtree(tmp_path / "train" / "red")
+    recipe = {
+        "name": "colours", "task": "image-classification", "model": "model",
+        "data": {"format": "images", "root": ".", "train": "train", "validation": "dev",
+                 "test": "test"},
+        "stages": ["export"],
+    }  # fmt: skip
+    for labels, code in ((None, 0), ("new", 2)):
+        (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({**recipe, "labels": labels}))
+        done = in_process("check", tmp_path / "recipe.yaml")
+        assert done.returncode == code, done.stderr
+    assert "label 'red' of the" in done.stderr
 
 
 def test_a_recipe_cuts_distils_and_quantizes_a_classifier(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from edgecompress.engine.recipe import Recipe, starts_as_onnx
 from edgecompress.errors import DataError
 from edgecompress.reading import at_home
 from edgecompress.tasks import task as find_task
-from edgecompress.values import Candidate, Example
+from edgecompress.training.heads import untrained
+from edgecompress.values import Candidate, Example, Json
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +75,27 @@ def read_splits(
 
 
 def _trained(recipe: Recipe) -> tuple[str, ...]:
-    """Give the classes of an ONNX file to start from, which learns nothing any more."""
+    """Give the classes that the model to start from has learned already."""
     model, given = recipe.fields.model, recipe.fields.labels
-    if model is None or not starts_as_onnx(model):
+    if model is None:
+        return ()
+    place, onnx = at_home(model), starts_as_onnx(model)
+    if onnx and isinstance(given, tuple):
+        return given
+    if onnx and (place / "candidate.json").is_file():
+        return Candidate.load(place).labels
+    file = (place if place.is_dir() else place.parent) / "config.json"
+    described = read_object(file) if file.is_file() else {}
+    if not onnx and not _answers(described, recipe):
         return ()
     if isinstance(given, tuple):
         return given
-    place = at_home(model)
-    if (place / "candidate.json").is_file():
-        return Candidate.load(place).labels
-    file = (place if place.is_dir() else place.parent) / "config.json"
-    listed = read_object(file).get("id2label") if file.is_file() else None
+    listed = described.get("id2label")
     names = tuple(map(str, listed.values())) if isinstance(listed, dict) else ()
     return tuple(given.get(name, name) if isinstance(given, dict) else name for name in names)
+
+
+def _answers(described: Json, recipe: Recipe) -> bool:
+    """Whether a checkpoint of transformers has a head for the recipe's task that it keeps."""
+    task = recipe.fields.task
+    return task is not None and recipe.fields.labels != "new" and not untrained(described, task)
