@@ -64,7 +64,7 @@ class Row:
 
 
 def ours(place: Path, model: Path, title: str, stages: Sequence[Any]) -> Path:
-    """Make a bundle as a person would, by a recipe."""
+    """Make a bundle as a person would, by a recipe, where it is not there yet."""
     recipe = {
         "name": "speech", "task": KIND.name, "teacher": {"model": str(model)},
         "data": {"format": "tsv", "root": str(place), "train": "some.tsv",
@@ -74,9 +74,11 @@ def ours(place: Path, model: Path, title: str, stages: Sequence[Any]) -> Path:
         "profile": {"min_duration_ms": 100, "warmup_ms": 0, "max_warmup_ms": 50, "attempts": 1,
                     "cold_starts": 0, "min_count": 5},
     }  # fmt: skip
-    file = place / f"{len(title)}.yaml"
+    out = place / title.replace(", ", "-").replace(" ", "-")
+    file = out.with_suffix(".yaml")
+    if (out / "bundle").is_dir():
+        return out / "bundle"
     file.write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
-    out = place / f"out{len(title)}"
     subprocess.run(
         [sys.executable, "-m", "edgecompress", "run", str(file), "-o", str(out)], check=True
     )
@@ -161,9 +163,7 @@ def main(
                 csv.writer(stream, delimiter="\t").writerows([("audio", "text"), *lines])
         rows = []
         for title, stages in FORMS.items():
-            bundle = place / f"out{len(title)}" / "bundle"
-            if not bundle.is_dir():
-                bundle = ours(place, model.absolute(), title, stages)
+            bundle = ours(place, model.absolute(), title, stages)
             predictor = edgecompress.load(bundle, threads=1)
 
             def ask(samples: Any, predictor: Any = predictor) -> str:
