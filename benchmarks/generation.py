@@ -3,12 +3,12 @@
     python benchmarks/generation.py --model DIR --data DIR [--genai DIR] [--gguf FILE]
 
 DIR of the data holds wikitext2's ``valid.txt`` and ``test.txt``. The model is exported in fp32 and
-put into 8 and 4 bits; each is judged by its perplexity on the test, in passages of 2,000 characters
-and windows of 512 tokens, with a paired bootstrap over passages. Then every model reads a prompt of
-``--prompt`` tokens and goes on for ``--new`` tokens, always taking the likeliest, on one thread;
-models take turns, ``--rounds`` times, each in a process of its own that stays. PYTHON is that of an
-environment with ``onnxruntime-genai`` and ``llama-cpp-python``, as far as they can be had. GenAI's
-folder is made by its model builder from the same checkpoint:
+put into 8 (smoothed before) and 4 bits; each is judged by its perplexity on the test, in passages
+of 2,000 characters and windows of 512 tokens, with a paired bootstrap over passages. Then every
+model reads a prompt of ``--prompt`` tokens and goes on for ``--new`` tokens, always taking the
+likeliest, on one thread; models take turns, ``--rounds`` times, each in a process of its own that
+stays. PYTHON is that of an environment with ``onnxruntime-genai`` and ``llama-cpp-python``, as far
+as they can be had. GenAI's folder is made by its model builder from the same checkpoint:
 ``python -m onnxruntime_genai.models.builder -i DIR -o OUT -p int4 -e cpu``.
 """
 
@@ -38,6 +38,8 @@ FORMS = {
     "4 bits, offsets": ("linear_bits=4", "offsets=true", "embedding_bits=8"),
     "4 bits, no offsets": ("linear_bits=4", "embedding_bits=4"),
 }
+SMOOTHED = frozenset({"8 bits"})
+"""Made of the model whose inputs of layers are evened out before (`quantize.smooth`)."""
 OURS = """
 import json, sys, time
 import numpy as np
@@ -135,11 +137,15 @@ def made(arguments: argparse.Namespace, folder: Path) -> dict[str, Candidate]:
     ]
     export = [*base, "export", arguments.model, "-o", folder / "fp32", *data, *store]
     subprocess.run(list(map(str, export)), check=True)
+    smooth = [*base, "quantize", folder / "fp32", "--scheme", "smooth", "-o", folder / "smooth"]
+    smooth += ["--set", "alpha=0.5", "--set", "samples=12"]
+    subprocess.run(list(map(str, [*smooth, *data, *store])), check=True)
     found = {"fp32": Candidate.load(folder / "fp32")}
     for name, fields in FORMS.items():
         out = folder / name.replace(" ", "-").replace(",", "")
         sets = [part for one in (*fields, *arguments.set) for part in ("--set", one)]
-        quantize = [*base, "quantize", folder / "fp32", "--scheme", "weights", "-o", out]
+        source = folder / ("smooth" if name in SMOOTHED else "fp32")
+        quantize = [*base, "quantize", source, "--scheme", "weights", "-o", out]
         subprocess.run(list(map(str, [*quantize, *sets, *data, *store])), check=True)
         found[name] = Candidate.load(out)
     return found
