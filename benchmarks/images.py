@@ -3,13 +3,14 @@
     python benchmarks/images.py --model DIR --data DIR
 
 `--model` holds EfficientNet-Lite0 as ``model.onnx``, with the names of its classes in
-``config.json``, or a classifier in Hugging Face's form, which is exported, and quantized by Neural
-Compressor, too. `--ways` are fields of `quantize.static`, each of which makes a row: what bias
-correction and equalization gain, with a scale for each channel and with one. `--data` holds images
-called ``NNN_….jpg`` by the number of their class. Every fourth
-image calibrates, of which nobody needs the label. All are then judged: top-1, top-5, and what is
-lost against fp32 with a paired bootstrap interval, also over the images that did not calibrate. All
-files are timed in one loop, inference by inference, on the same images and one thread.
+``config.json``, or a classifier in Hugging Face's form, which is exported, and, where it is of a
+described family (ViT, DeiT), quantized by Neural Compressor, too. `--ways` are fields of
+`quantize.static`, each of which makes a row: what bias correction and equalization gain, with a
+scale for each channel and with one. `--data` holds images called ``NNN_….jpg`` by the number of
+their class. Every fourth image calibrates, of which nobody needs the label. All are then judged:
+top-1, top-5, and what is lost against fp32 with a paired bootstrap interval, also over the images
+that did not calibrate. All files are timed in one loop, inference by inference, on the same images
+and one thread.
 With `--made` models stay there, so that `--only judge` and `--only race` can follow each other.
 """
 
@@ -32,6 +33,7 @@ import yaml
 
 from edgecompress.models.session import open_session
 from edgecompress.processors.image import ImageProcessor
+from edgecompress.surgery.families import described_in
 from edgecompress.targets.base import Clock
 from edgecompress.targets.inputs import InputSettings
 from edgecompress.targets.local import Local
@@ -146,7 +148,7 @@ def make(place: Path, model: Path, files: Sequence[Path], labels: Sequence[str],
         told = ", ".join(f"{key}: {json.dumps(one)}" for key, one in way.items())
         made = ours(place / f"way{number}", start, recipe, way, "static")
         rows.append(Row(f"`quantize.static` {told}".rstrip(), made, []))
-    if not foreign:
+    if not foreign and described_in(model):  # its stages take no other checkpoint
         made = ours(place / "inc", model, recipe, {}, "inc_static")
         rows.append(Row("`quantize.inc_static`", made, []))
     processor = ImageProcessor.load(place / "way0" / "preprocessor")
