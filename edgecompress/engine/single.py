@@ -22,6 +22,7 @@ from edgecompress.engine.splits import read_splits
 from edgecompress.errors import DataError, EdgeCompressError, RecipeError
 from edgecompress.hub import check_name
 from edgecompress.onnx_folders import onnx_model_at
+from edgecompress.processors import processor_class
 from edgecompress.progress import Reporter
 from edgecompress.reading import read_json
 from edgecompress.stage import Observer, stage_class, stage_modules
@@ -48,13 +49,18 @@ def guess_task(model: Path) -> str | None:
             return str(found) if found else None
     if (model / "config.json").is_file():
         named = _described(model / "config.json").get("architectures")
-        for architecture in named if isinstance(named, list) else ():
-            for task in map(find_task, task_names()):
+        tasks = [find_task(name) for name in task_names()]
+        own = [task for task in tasks if processor_class(task.processor).is_named_in(model)]
+        for architecture in map(str, named if isinstance(named, list) else ()):
+            for task in own:  # Wav2Vec2ForSequenceClassification is given no text
+                if architecture.endswith(task.head_classes):
+                    return task.name
+            for task in tasks:
                 # Its first one: a model that was saved as ForPreTraining is one of several kinds.
-                fits = str(architecture).endswith(task.head_classes[0])
+                fits = architecture.endswith(task.head_classes[0])
                 if fits and task.lacks_head(model) is None:
                     return task.name
-        for task in map(find_task, task_names()):
+        for task in tasks:
             if any((model / name).is_file() for name in task.marks):
                 return task.name
         said = unanswered(str(named[0])) if isinstance(named, list) and named else ""

@@ -90,18 +90,22 @@ class AudioProcessor(Processor):
         return cls(settings, hashlib.sha256(content).hexdigest())
 
     @classmethod
-    def copy_files(cls, source: Path, folder: Path) -> None:
-        """Take its file out of the folder of a checkpoint.
+    def is_named_in(cls, source: Path) -> bool:
+        """Whether a file says at which rate sounds are fed."""
+        there = (source / FILE).is_file() or (source / WHOLE).is_file()
+        return there and "sampling_rate" in _given(source)
 
-        Raises
-        ------
-        DataError
-            When it is missing, or says what is not known here.
-        """
-        given = _given(source)
-        _checked(given, source / FILE)
+    @classmethod
+    def check_files(cls, source: Path) -> None:
+        """See that its file is there, or transformers 5's, and can be followed."""
+        _checked(_given(source), source / FILE)
+
+    @classmethod
+    def copy_files(cls, source: Path, folder: Path) -> None:
+        """Take what a checkpoint says of its sounds out of the file that it stands in."""
+        cls.check_files(source)
         folder.mkdir(parents=True)
-        _write(given, folder / FILE)
+        _write(_given(source), folder / FILE)
 
     @classmethod
     def check_description(cls, settings: Mapping[str, Any]) -> None:

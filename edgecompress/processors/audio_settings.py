@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecompress.errors import DataError
+from edgecompress.processors.described import check_keys, type_named
 from edgecompress.processors.sounds import RATES
 from edgecompress.processors.spectra import LOGS, SCALES, WINDOWS, Spectrum
 from edgecompress.values import Json
-from edgecompress.words import meant, shortened
 
 FEATURES = ("waveform", "spectrum", "mel", "mfcc")
 LONGEST = 3600.0  # seconds of what a model is fed at once
@@ -156,11 +156,11 @@ def read_settings(given: Any, *, strict: bool = False) -> AudioSettings:
     """
     if not isinstance(given, Mapping):
         raise DataError("must be a JSON object")
-    kind = _type_of(given)
+    kind = type_named(given, ("feature_extractor_type",), "FeatureExtractor", TYPES)
     called = _THEIRS.get(kind or "", {})
     said = {called.get(key, key): value for key, value in given.items() if value is not None}
     if strict:
-        _check_keys(said)
+        check_keys(said, _OWN)
     if kind is None:
         _check_own(said)
     found = {**_PLAIN, **TYPES.get(kind or "", {}), **said}
@@ -204,27 +204,6 @@ def read_settings(given: Any, *, strict: bool = False) -> AudioSettings:
         (names[0],),
         _stream(found["stream"]) if "stream" in found else None,
     )
-
-
-def _type_of(given: Mapping[str, Any]) -> str | None:
-    named = given.get("feature_extractor_type")
-    if named is None:
-        return None
-    short = str(named).removesuffix("FeatureExtractor")
-    if short not in TYPES:
-        known = ", ".join(f"{name}FeatureExtractor" for name in TYPES)
-        raise DataError(
-            f"feature_extractor_type {shortened(str(named), 60)!r} is not known here; known are "
-            f"{known}, or take the key out and say all that it does"
-        )
-    return short
-
-
-def _check_keys(said: Mapping[str, Any]) -> None:
-    for key in said:
-        if key not in _OWN:
-            shown = shortened(str(key), 60)
-            raise DataError(f"there is no key {shown!r}{meant(str(key), _OWN)}")
 
 
 def _check_own(said: Mapping[str, Any]) -> None:

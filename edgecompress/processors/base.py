@@ -32,6 +32,8 @@ class Processor(ABC):
 
     files: ClassVar[tuple[str, ...]] = ()
     """Their names in a checkpoint of Hugging Face's form."""
+    missing: ClassVar[str] = "which the model's inputs need"
+    """What is said of a file that is not there, behind its name."""
     needs_files: ClassVar[bool] = True
     """Whether it is nothing without files of its own; else a model may lack the folder."""
 
@@ -40,6 +42,11 @@ class Processor(ABC):
 
     extra: ClassVar[str] = ""
     """The extra of edgecompress that a device needs for it, beside the base install."""
+
+    @classmethod
+    def is_named_in(cls, source: Path) -> bool:  # noqa: ARG003
+        """Whether files of a checkpoint say that it is fed by this kind and no other."""
+        return False
 
     @property
     def stacks(self) -> bool:
@@ -58,18 +65,30 @@ class Processor(ABC):
         """
 
     @classmethod
+    def check_files(cls, source: Path) -> None:
+        """Look at its files in the folder of a checkpoint.
+
+        Raises
+        ------
+        DataError
+            When one is missing, or says what is not known here.
+        """
+        for name in cls.files:
+            if not (source / name).is_file():
+                raise DataError(f"{name} is missing, {cls.missing}", file=source)
+
+    @classmethod
     def copy_files(cls, source: Path, folder: Path) -> None:
         """Take its files out of the folder of a checkpoint, where it has some.
 
         Raises
         ------
         DataError
-            When one is missing.
+            As `check_files`.
         """
+        cls.check_files(source)
         folder.mkdir(parents=True)
         for name in cls.files:
-            if not (source / name).is_file():
-                raise DataError(f"{name} is missing, which the model's inputs need", file=source)
             shutil.copyfile(source / name, folder / name)
 
     @classmethod

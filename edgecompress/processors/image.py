@@ -43,6 +43,11 @@ class ImageProcessor(Processor):
 
     kind: ClassVar[str] = "image"
     files: ClassVar[tuple[str, ...]] = (FILE,)
+    missing: ClassVar[str] = (
+        "which says how large images must be and with which mean and deviation the model was "
+        "trained; under others it answers, and worse. Put it there "
+        "(AutoImageProcessor.from_pretrained(…).save_pretrained(directory))"
+    )
     extra: ClassVar[str] = "image"
 
     settings: ImageSettings
@@ -82,23 +87,10 @@ class ImageProcessor(Processor):
         return cls(settings, hashlib.sha256(content).hexdigest())
 
     @classmethod
-    def copy_files(cls, source: Path, folder: Path) -> None:
-        """Take its file out of the folder of a checkpoint.
-
-        Raises
-        ------
-        DataError
-            When it is missing, or says what is not known here.
-        """
-        if not (source / FILE).is_file():
-            raise DataError(
-                f"{FILE} is missing, which says how large images must be and with which mean and "
-                "deviation the model was trained; under others it answers, and worse. Put it there "
-                "(AutoImageProcessor.from_pretrained(…).save_pretrained(directory))",
-                file=source,
-            )
+    def check_files(cls, source: Path) -> None:
+        """See that its file is there, and can be followed."""
+        super().check_files(source)
         _read(source / FILE)
-        super().copy_files(source, folder)
 
     @classmethod
     def check_description(cls, settings: Mapping[str, Any]) -> None:

@@ -7,7 +7,6 @@ changes answers.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecompress.errors import DataError
+from edgecompress.processors.described import check_keys, type_named
 from edgecompress.values import Json
-from edgecompress.words import meant, shortened
 
 HALVES = (0.5, 0.5, 0.5)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -202,11 +201,12 @@ def read_settings(
     """
     if not isinstance(given, Mapping):
         raise DataError("must be a JSON object")
-    kind = _type_of(given)
+    named = ("image_processor_type", "feature_extractor_type")
+    kind = type_named(given, named, "ImageProcessor", TYPES)
     usual = dict(TYPES[kind] if kind else {**_PLAIN, **(defaults or {})})
     said = {key: value for key, value in given.items() if value is not None}
     if strict:
-        _check_keys(said)
+        check_keys(said, _OWN)
     for key in _SWITCHES:
         if not isinstance(said.get(key, False), bool):
             raise DataError(f"{key} must be true or false")
@@ -277,27 +277,6 @@ def _longest(found: Mapping[str, Any]) -> int | None:
     size = found.get("size")
     edge = size.get("longest_edge") if isinstance(size, Mapping) else None
     return None if edge is None else _side(edge, "size.longest_edge")
-
-
-def _type_of(given: Mapping[str, Any]) -> str | None:
-    named = given.get("image_processor_type") or given.get("feature_extractor_type")
-    if named is None:
-        return None
-    short = re.sub(r"(ImageProcessor(Fast|Pil)?|FeatureExtractor)$", "", str(named))
-    if short not in TYPES:
-        known = ", ".join(f"{name}ImageProcessor" for name in TYPES)
-        raise DataError(
-            f"image_processor_type {shortened(str(named), 60)!r} is not known here; known are "
-            f"{known}, or take the key out and say all that it does"
-        )
-    return short
-
-
-def _check_keys(said: Mapping[str, Any]) -> None:
-    for key in said:
-        if key not in _OWN:
-            shown = shortened(str(key), 60)
-            raise DataError(f"there is no key {shown!r}{meant(str(key), _OWN)}")
 
 
 def _check_own(said: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Least squares for a linear layer over more tokens than fit into memory."""
+"""Least squares for a layer over more tokens, or places of images, than fit into memory."""
 
 from __future__ import annotations
 
@@ -18,16 +18,20 @@ class Normal:
     Parameters
     ----------
     inputs, outputs : int
+    intercept : bool
+        Whether there is a bias; without one ``d`` is 0.
     """
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, intercept: bool = True) -> None:
+        self.intercept = intercept
         self.gram = torch.zeros(inputs + 1, inputs + 1, dtype=torch.float64)
         self.cross = torch.zeros(inputs + 1, outputs, dtype=torch.float64)
         self.lacking = 0.0
 
     def add(self, x: torch.Tensor, lack: torch.Tensor) -> None:
         """Add tokens: their inputs, float (tokens, inputs), and what their outputs lack."""
-        wide = torch.cat([x, torch.ones(len(x), 1)], dim=1).double()
+        last = torch.full((len(x), 1), float(self.intercept))
+        wide = torch.cat([x, last], dim=1).double()
         lack = lack.double()
         self.gram += wide.T @ wide
         self.cross += wide.T @ lack
@@ -41,6 +45,8 @@ class Normal:
         Only the weights that are `kept`, bool (outputs, inputs), are corrected.
         """
         gram = self.gram.clone()
+        if not self.intercept:
+            gram[-1, -1] = 1
         inputs = len(gram) - 1
         scale = float(gram.diagonal()[:-1].mean()) if inputs else 0.0
         # A little is always added: a neuron that no token excites has no equation of its own.
@@ -59,11 +65,14 @@ class Normal:
         return max(0.0, float(lack))
 
 
-def correct(linear: nn.Linear, normal: Normal, ridge: float) -> tuple[float, float]:
+def correct(
+    linear: nn.Linear | nn.Conv1d | nn.Conv2d, normal: Normal, ridge: float
+) -> tuple[float, float]:
     """Add the least-squares correction to a layer; give the squared error before and after."""
-    weight, bias = normal.solve(ridge, linear.weight != 0 if keeps_zeros(linear) else None)
+    free = linear.weight.flatten(1) != 0 if keeps_zeros(linear) else None
+    weight, bias = normal.solve(ridge, free)
     with torch.no_grad():
-        linear.weight += weight.float()
+        linear.weight += weight.float().view_as(linear.weight)
         if linear.bias is not None:
             linear.bias += bias.float()
     return normal.lacking, normal.left(weight, bias)

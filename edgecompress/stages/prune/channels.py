@@ -1,8 +1,8 @@
 """Remove channels of convolutions for good, without training.
 
 Which channels hang together, and which can go at all, is found by following the operations of the
-model once (`surgery.channels`), whatever its architecture. Batch normalizations are measured anew
-afterwards.
+model once (`surgery.channels`), whatever its architecture. What is left may be fitted to the whole
+model, layer by layer; batch normalizations are measured anew afterwards.
 """
 
 from __future__ import annotations
@@ -45,6 +45,12 @@ class Channels(Transform):
     on."""
     multiple_of: PositiveInt = 8
     """A layer that loses channels keeps a multiple of so many: kernels work on such blocks."""
+    reconstruct: bool = False
+    """Fit what is left to the whole model by least squares, layer by layer, on the same examples;
+    without training it loses far less."""
+    ridge: float = Field(default=1e-3, ge=0, allow_inf_nan=False)
+    """How strongly the fit stays near the weights that were there, as a share of the mean square
+    of their inputs."""
 
     @model_validator(mode="after")
     def _removes_something(self) -> Channels:
@@ -96,8 +102,11 @@ class Channels(Transform):
             "magnitude": ": those with the smallest weights",
         }.get(str(step.parameters.get("importance")), "")
         gone = f"{before - after:,} of {before:,} channels of convolutions ({after:,} left)"
+        fitted = telling.items(step.decisions.get("reconstruction"))
+        layers_of = telling.counted(len(fitted), "layer")
+        fit = f" {layers_of} fitted to the whole model by least squares." if fitted else ""
         norms = " Batch normalizations were measured anew." if step.decisions.get("norms") else ""
-        return f"Removed {gone}{how}.{norms}" if before > after else ""
+        return f"Removed {gone}{how}.{fit}{norms}" if before > after else ""
 
     def decide(self, candidate: Candidate, context: Context) -> Decisions:
         """Decide which channels stay.
@@ -180,22 +189,35 @@ class _Cut:
 
     def make(self, kept: list[list[int]]) -> Json:
         """Cut the module; gives what is told of it."""
+        import copy
+
         from edgecompress.surgery.channels.cutting import keep_channels
+        from edgecompress.surgery.channels.groups import READERS
         from edgecompress.training import batch_norms
+        from edgecompress.training.channel_reconstruction import reconstruct
 
         widths = [[group.size for group in self.graph.groups], [len(stays) for stays in kept]]
         batch_norms.measure_inputs(self.module, self.rows)
+        whole = copy.deepcopy(self.module) if self.stage.reconstruct else None
         batch_norms.add_means(self.module, self.rows, self.graph, kept)
         expected = self._without(kept)
         keep_channels(self.module, self.graph, kept)
         difference = self._difference(expected)
+        fitted: Json = {}
+        if whole is not None:
+            total = len([part for part in whole.modules() if isinstance(part, READERS)])
+            fitted["reconstruction"] = reconstruct(
+                self.module, whole, self.rows, self.graph, kept, self.stage.ridge,
+                lambda done: self.context.progress(done, total, "layers fitted"),
+            )  # fmt: skip
         norms = batch_norms.estimate_again(self.module, self.rows)
         shares = {
             kind: round(self.graph.cost(kind, widths[1]) / self.graph.cost(kind, widths[0]), 4)
             for kind in ("size", "macs")
         }
         stopped = {"not_followed": list(self.graph.stopped)} if self.graph.stopped else {}
-        return {"norms": norms, "left": shares, "max_abs_difference": difference, **stopped}
+        found = {"norms": norms, "left": shares, "max_abs_difference": difference}
+        return {**found, **fitted, **stopped}
 
     def _without(self, kept: list[list[int]]) -> Any:
         from edgecompress.surgery.channels.cutting import silence
