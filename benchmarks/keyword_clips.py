@@ -1,8 +1,9 @@
-"""Clips of one second cut from speech that nobody has labelled, for calibration and distillation.
+"""Clips of one second of sounds that nobody has labelled, for calibration and distillation.
 
-Pieces of recordings, some short ones in silence as single words are, at other speeds, louder and
-softer, with noise, and two at a time. A model's own answers say which of many are kept: so that its
-classes are about as frequent, as far as they are heard at all.
+Pieces of recordings (`cut`), some short ones in silence as single words are, and words (`varied`):
+at other speeds, louder and softer, earlier and later, with noise, and two at a time. A model's own
+answers say which of many pieces are kept: so that its classes are about as frequent, as far as they
+are heard at all.
 """
 
 from __future__ import annotations
@@ -74,6 +75,60 @@ def cut(speech: Sequence[Samples], rate: int, random: np.random.Generator) -> It
         if random.random() < 0.15:  # a recording that is shorter than a second
             clip[rate - random.integers(1, rate // 4) :] = 0
         yield np.clip(clip, -1, 1).astype(np.float32)
+
+
+def varied(
+    words: Sequence[Samples], speech: Sequence[Samples], rate: int, copies: int,
+    random: np.random.Generator,
+) -> Iterator[Samples]:  # fmt: skip
+    """Give each word as it is, and so many times otherwise."""
+    for word in words:
+        yield _whole(word, rate, 0)
+        for _ in range(copies):
+            said = word
+            if random.random() < 0.6:
+                said = _faster(said, random.uniform(0.85, 1.18))
+            clip = _whole(said, rate, int(random.integers(-rate // 10, rate // 10)))
+            loud = float(clip.std()) + 1e-5
+            if random.random() < 0.3:
+                other = words[random.integers(len(words))]
+                other = _whole(other, rate, int(random.integers(-rate // 5, rate // 5)))
+                share = random.uniform(0.1, 1) * loud / (float(other.std()) + 1e-5)
+                clip = clip * np.float32(random.uniform(0.3, 1)) + other * np.float32(share)
+            if random.random() < 0.5:
+                level = loud * 10 ** (-random.uniform(5, 35) / 20)
+                clip = clip + level * _coloured(rate, random)
+            if random.random() < 0.15:
+                long = speech[random.integers(len(speech))]
+                start = random.integers(0, max(1, len(long) - rate))
+                behind = _whole(long[start : start + rate], rate, 0)
+                level = loud * 10 ** (-random.uniform(5, 25) / 20) / (float(behind.std()) + 1e-4)
+                clip = clip + behind * np.float32(level)
+            clip = clip * 10 ** (random.uniform(-12, 6) / 20)
+            yield np.clip(clip, -1, 1).astype(np.float32)
+
+
+def _faster(samples: Samples, speed: float) -> Samples:
+    """Give samples at another speed, which also makes the voice higher or lower."""
+    places = np.arange(round(len(samples) / speed)) * speed
+    return np.interp(places, np.arange(len(samples)), samples).astype(np.float32)
+
+
+def _whole(samples: Samples, count: int, later: int) -> Samples:
+    """Give so many samples with a sound in their middle, or earlier or later."""
+    clip = np.zeros(count, np.float32)
+    start = later + max(0, count - len(samples)) // 2
+    first, last = max(0, start), min(count, start + len(samples))
+    clip[first:last] = samples[first - start : last - start]
+    return clip
+
+
+def _coloured(count: int, random: np.random.Generator) -> Samples:
+    """Give noise of deviation 1, the deeper the louder, or not."""
+    bins = np.fft.rfft(random.normal(size=count))
+    bins /= np.maximum(1, np.arange(len(bins))) ** random.choice([0, 0.4, 0.8])
+    made = np.fft.irfft(bins, count)
+    return np.asarray(made / made.std(), np.float32)
 
 
 def balanced(

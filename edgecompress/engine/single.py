@@ -53,7 +53,7 @@ def guess_task(model: Path) -> str | None:
         own = [task for task in tasks if processor_class(task.processor).is_named_in(model)]
         for architecture in map(str, named if isinstance(named, list) else ()):
             for task in own:  # Wav2Vec2ForSequenceClassification is given no text
-                if architecture.endswith(task.head_classes):
+                if architecture.endswith(task.head_classes) and task.lacks_head(model) is None:
                     return task.name
             for task in tasks:
                 # Its first one: a model that was saved as ForPreTraining is one of several kinds.
