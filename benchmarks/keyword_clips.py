@@ -91,7 +91,7 @@ def varied(
             clip = _whole(said, rate, int(random.integers(-rate // 10, rate // 10)))
             loud = float(clip.std()) + 1e-5
             if random.random() < 0.3:
-                other = words[random.integers(len(words))]
+                other = words[int(random.integers(len(words)))]
                 other = _whole(other, rate, int(random.integers(-rate // 5, rate // 5)))
                 share = random.uniform(0.1, 1) * loud / (float(other.std()) + 1e-5)
                 clip = clip * np.float32(random.uniform(0.3, 1)) + other * np.float32(share)
@@ -99,8 +99,8 @@ def varied(
                 level = loud * 10 ** (-random.uniform(5, 35) / 20)
                 clip = clip + level * _coloured(rate, random)
             if random.random() < 0.15:
-                long = speech[random.integers(len(speech))]
-                start = random.integers(0, max(1, len(long) - rate))
+                long = speech[int(random.integers(len(speech)))]
+                start = int(random.integers(0, max(1, len(long) - rate)))
                 behind = _whole(long[start : start + rate], rate, 0)
                 level = loud * 10 ** (-random.uniform(5, 25) / 20) / (float(behind.std()) + 1e-4)
                 clip = clip + behind * np.float32(level)
@@ -111,7 +111,8 @@ def varied(
 def _faster(samples: Samples, speed: float) -> Samples:
     """Give samples at another speed, which also makes the voice higher or lower."""
     places = np.arange(round(len(samples) / speed)) * speed
-    return np.interp(places, np.arange(len(samples)), samples).astype(np.float32)
+    made = np.interp(places, np.arange(len(samples)), samples)
+    return np.asarray(made, np.float32)
 
 
 def _whole(samples: Samples, count: int, later: int) -> Samples:

@@ -45,8 +45,8 @@ class Plan:
 
     parts: int = 3
     copies: int = 20
-    epochs: int = 6
-    learning_rate: float = 2e-3
+    epochs: int = 12
+    learning_rate: float = 4e-3
     temperature: float = 2.0
     seed: int = 0
 
@@ -140,7 +140,7 @@ def students(
             held_out = [at for at in range(len(files)) if part[at] == number]
             # The means and deviations of normalizations count there, and not here.
             target = {"size": min(1.0, size / most)}
-            narrow = work.apply("prune.channels", first, target=target, multiple_of=1, samples=2048,
+            narrow = work.apply("prune.channels", first, target=target, multiple_of=1, samples=1024,
                                 reconstruct=True)  # fmt: skip
             student.parameters = max(
                 student.parameters, answered(narrow, examples, held_out, student.cut)
@@ -148,6 +148,7 @@ def students(
             taught = work.apply(
                 "distil", narrow, epochs=plan.epochs, learning_rate=plan.learning_rate,
                 batch_size=64, label_weight=0.0, temperature=plan.temperature, schedule="cosine",
+                batch_norms="trained",
             )  # fmt: skip
             answered(taught, examples, held_out, student.taught)
             if not number:

@@ -22,6 +22,7 @@ from edgecompress.modules.keyword_networks import (
     ResKeywordForAudioClassification,
 )
 from edgecompress.stage import stage_class
+from edgecompress.surgery.model import load_module
 from edgecompress.training.teacher import import_teacher
 from edgecompress.values import Candidate
 
@@ -126,6 +127,18 @@ def test_a_narrower_network_keeps_channels_that_count() -> None:
     assert narrow.config.width == 4 and narrow.config.inner == [5, 5]
 
 
+@pytest.mark.parametrize("kind", ["kept", "trained"])
+def test_batch_normalizations_are_kept_or_follow_the_batches(kind: str, tmp_path: Path) -> None:
+    candidate, context = opened(keyword_network(tmp_path / "hf", 4), tmp_path)
+    stage = stage_class("finetune")(epochs=2, learning_rate=1e-2, batch_size=4, batch_norms=kind)
+    made = stage.apply(candidate, context)
+    before, after = (load_module(one.model).state_dict() for one in (candidate, made))
+    norms = [name for name in before if "running" in name]
+    changed = [not torch.equal(before[name], after[name]) for name in norms]
+    assert len(norms) == 8 and set(changed) == {kind == "trained"}
+    assert all(torch.isfinite(after[name]).all() for name in norms)
+
+
 def test_a_recipe_teaches_distils_and_quantizes_a_keyword_network(tmp_path: Path) -> None:
     keyword_network(tmp_path / "wide")
     keyword_network(tmp_path / "narrow", 5)
@@ -137,7 +150,8 @@ def test_a_recipe_teaches_distils_and_quantizes_a_keyword_network(tmp_path: Path
         "model": "narrow",
         "data": {"format": "sounds", "root": ".", "train": "train", "validation": "dev",
                  "test": "test"},
-        "stages": [{"distil": {"epochs": 4, "learning_rate": 2e-2}}, "export", "quantize.static"],
+        "stages": [{"distil": {"epochs": 4, "learning_rate": 2e-2, "batch_norms": "trained"}},
+                   "export", "quantize.static"],
         "profile": {"min_duration_ms": 100, "warmup_ms": 0, "max_warmup_ms": 50, "min_count": 20,
                     "cold_starts": 0, "attempts": 1},
         "budget": {"accuracy": {"min": "60%"}},

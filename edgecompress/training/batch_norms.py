@@ -7,8 +7,8 @@ could. They are measured anew on examples without labels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -27,6 +27,21 @@ def batch_norms(module: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
         for part in module.modules()
         if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.track_running_stats
     ]
+
+
+@contextmanager
+def by_batch(norms: Sequence[nn.modules.batchnorm._BatchNorm]) -> Iterator[None]:
+    """While inside, batch normalizations take mean and deviation from the batch, and follow them.
+
+    Afterwards they are as in evaluation again.
+    """
+    for norm in norms:
+        norm.train()
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.eval()
 
 
 def measure_inputs(module: Any, rows: TorchRows) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from edgecompress.context import Context
+from edgecompress.training.batch_norms import batch_norms, by_batch
 from edgecompress.training.devices import autocast, memory_at_hand, moved, training_device
 from edgecompress.training.embedding import only_used_rows
 from edgecompress.training.fake_quant_training import fake_quantized
@@ -43,7 +44,9 @@ def fit(
     (`training.fake_quant_training`).
 
     The module stays in evaluation mode: drawing dropout's random numbers takes a large part of a
-    step on a CPU, and small models on small data gain more from early stopping. It computes on the
+    step on a CPU, and small models on small data gain more from early stopping. Its batch
+    normalizations alone may take what they need from each batch (`schedule.batch_norms`); those of
+    the main process count. It computes on the
     accelerator where there is one, together with the other processes where the stage was started in
     several, and is on the CPU again afterwards.
 
@@ -72,6 +75,8 @@ def fit(
         When training diverges.
     """
     device = training_device()
+    trained = schedule.batch_norms == "trained"
+    norms = [one for one in batch_norms(module) if one.momentum is not None] if trained else []
 
     def value(numbers: np.ndarray) -> torch.Tensor:
         feed = {name: moved(tensor, device) for name, tensor in rows.feed(numbers).items()}
@@ -80,7 +85,8 @@ def fit(
         if rows.task.tells:
             right = {name: moved(one, device) for name, one in rows.taught(numbers).items()}
             told = rows.task.told(right)
-        with autocast(device.type):
+        some = norms if len(numbers) > 1 else []  # of one row there may be one number
+        with autocast(device.type), by_batch(some):
             output = module(**feed, **states, **told)
             return loss(output, numbers)
 
@@ -99,6 +105,9 @@ def fit(
         rows.reading(module),
     ):
         tensors = {n: p for n, p in module.named_parameters() if p.requires_grad}
+        for number, norm in enumerate(norms):
+            measured = {"mean": norm.running_mean, "variance": norm.running_var}
+            tensors |= {f"norms.{number}.{name}": one for name, one in measured.items()}
         if projections is not None:
             tensors |= {f"projections.{name}": p for name, p in projections.named_parameters()}
         outcome = train(

@@ -63,6 +63,8 @@ class Schedule:
         What `fit` prunes on the way.
     qat : Qat or None
         How `fit` rounds what is trained.
+    batch_norms : str
+        ``kept`` or ``trained``: where `fit` takes the means of batch normalizations from.
     """
 
     epochs: int
@@ -76,6 +78,7 @@ class Schedule:
     batch_tokens: int | None = None
     gradual: Gradual | None = None
     qat: Qat | None = None
+    batch_norms: Literal["kept", "trained"] = "kept"
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,9 @@ class ScheduleFields(BaseModel):
     """Stop after so many epochs without a better validation score; null trains all."""
     freeze_embeddings: bool = False
     """Leave the embeddings as they are."""
+    batch_norms: Literal["kept", "trained"] = "kept"
+    """Whether batch normalizations keep their means and deviations, or take them from each batch:
+    for networks that still have much to learn, such as very narrow ones."""
     masking: Masking = Masking()
     """What is hidden from a model that learns to guess (`task: masked-lm`); else of no effect."""
     gradual: Gradual | None = None
@@ -67,4 +70,5 @@ class ScheduleFields(BaseModel):
             batch_tokens=self.batch_tokens,
             gradual=self.gradual,
             qat=self.qat,
+            batch_norms=self.batch_norms,
         )
