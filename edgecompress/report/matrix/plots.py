@@ -38,7 +38,8 @@ def schemes(groups: Sequence[Group]) -> tuple[str, ...]:
 
 def legend(groups: Sequence[Group], order: Sequence[str]) -> tuple[LegendKey, ...]:
     """Say what the colours and symbols mean."""
-    found = {_kind(line) for group in groups for line in group.lines if line.kind == "candidate"}
+    lines = [line for group in groups for line in group.lines if line.tried]
+    found = {_kind(line) for line in lines if line.kind == "candidate"}
     colours = (LegendKey(kind, colour) for kind, colour in KINDS.items() if kind in found)
     symbols = (LegendKey(scheme, symbol=SHAPES[_shape(scheme, order)]) for scheme in order)
     return *colours, *symbols, LegendKey("the teacher", TEACHER, look="bound")
