@@ -75,12 +75,10 @@ def scaled(value: float, unit: str) -> float:
 
 
 def scale(values: Sequence[float], quantity: Quantity) -> svg.Axis:
-    """Make an axis: logarithmic for sizes and times, plain for accuracy."""
+    """Make a logarithmic axis, for sizes and times."""
     shown = [scaled(value, quantity.unit) for value in values]
     if quantity.bound:
         shown.append(scaled(quantity.bound, quantity.unit))
-    if quantity.unit == "fraction":
-        return svg.linear(shown, quantity.title)
     return svg.logarithmic(shown, quantity.title)
 
 
@@ -142,8 +140,9 @@ def _figure(points: Sequence[_Point], x: Quantity, y: Quantity) -> svg.Plot:
     behind_first = sorted(points, key=lambda point: -order.index(point.group))
     guides = [svg.Guide(BOUND, x=scaled(x.bound, x.unit))] if x.bound else []
     guides += [svg.Guide(BOUND, y=scaled(y.bound, y.unit))] if y.bound is not None else []
-    up = scale([point.y.value for point in points], y)
-    if y.metric not in ("size", "latency_p50"):
+    if y.metric == "latency_p50":
+        up = scale([point.y.value for point in points], y)
+    else:
         shown = [scaled(point.y.value, y.unit) for point in points]
         shown += [scaled(y.bound, y.unit)] if y.bound is not None else []
         up = answers_axis(shown, y.title, y.unit)
