@@ -23,8 +23,6 @@ from edgecompress.tasks.sounds import AUDIO, sound_from, sound_of
 from edgecompress.texts import label_of
 from edgecompress.values import Example, Json
 
-SHOWN = 50
-"""Most classes of which each gets a line of its own in reports; AudioSet has 527."""
 TRIAL = ((1.0, 16000), (3.0, 16000))
 """Seconds and rates of made-up sounds: a word and a sentence."""
 HOUR = 3600
@@ -147,12 +145,6 @@ class AudioClassification(OneLabel):
         listened = any(one.get("seconds", 0) > 0 for one in answers.details)
         found = super().score(answers, examples, labels)
         return [one for one in found if listened or one.metric != FALSE_ACCEPTS.name]
-
-    def by_label(
-        self, answers: Answers, examples: Sequence[Example], labels: Sequence[str]
-    ) -> list[Score]:
-        """Score the F1 of every label, unless there are so many that nobody reads them."""
-        return super().by_label(answers, examples, labels) if len(labels) <= SHOWN else []
 
     def ask(self, question: Any) -> Example:
         """Make an example of a path, of a file's bytes, or of samples and their rate."""

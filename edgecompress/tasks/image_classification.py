@@ -11,7 +11,7 @@ import numpy as np
 
 from edgecompress.metrics import ANSWERS, Metric
 from edgecompress.tasks import metrics
-from edgecompress.tasks.answers import Answer, Answers, Score
+from edgecompress.tasks.answers import Answer, Answers
 from edgecompress.tasks.asking import Form
 from edgecompress.tasks.base import Floats, label_id
 from edgecompress.tasks.metrics import share_of_counts
@@ -22,8 +22,6 @@ from edgecompress.texts import label_of
 from edgecompress.values import Example, Json
 
 TOP = 5
-SHOWN = 50
-"""Most classes of which each gets a line of its own in reports; ImageNet has a thousand."""
 TRIAL_SIDES = (64, 320)  # of made-up images: one that is enlarged, one that is made smaller
 
 
@@ -85,12 +83,6 @@ class ImageClassification(OneLabel):
         orders = (np.argsort(-one["scores"], kind="stable")[:TOP] for one in found.details)
         pairs = zip(found.details, orders, strict=True)
         return replace(found, details=tuple({**one, "top": names[order]} for one, order in pairs))
-
-    def by_label(
-        self, answers: Answers, examples: Sequence[Example], labels: Sequence[str]
-    ) -> list[Score]:
-        """Score the F1 of every label, unless there are so many that nobody reads them."""
-        return super().by_label(answers, examples, labels) if len(labels) <= SHOWN else []
 
     def ask(self, question: Any) -> Example:
         """Make an example of a path, of a file's bytes, of an array or of an image of Pillow's."""
