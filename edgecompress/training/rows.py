@@ -22,10 +22,11 @@ from edgecompress.values import Example
 TOKENS = 4096
 """Padded tokens of one batch when nothing is trained: about what a core's cache likes."""
 
-STEP = 16
-"""Texts are padded to multiples of so many tokens where bfloat16 is used. oneDNN builds a kernel
-for each new shape of a product: with every length as it is, that takes longer than the training
-itself, and all kernels together take gigabytes."""
+SHORT, STEP = 32, 16
+"""Where bfloat16 is used, texts of 32 tokens or more are padded to multiples of 8, and those of 64
+or more to multiples of 16. oneDNN builds a kernel for each new shape of a product: with every
+length as it is, that takes longer than the training of a small student itself, and all kernels
+together take gigabytes. Short texts have few lengths; padding would cost more than it saves."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +50,8 @@ class TorchRows(Rows):
         known = isinstance(self.processor, TextProcessor) and "attention_mask" in self.input_names
         if not (known and len(self) and faster_dtype(training_device().type)):
             return self.lengths
-        return np.minimum(-(-self.lengths // STEP) * STEP, self.lengths.max())
+        step = np.minimum(np.maximum(self.lengths // SHORT * 8, 1), STEP)
+        return np.minimum(-(-self.lengths // step) * step, self.lengths.max())
 
     def length(self, rows: Sequence[int] | np.ndarray) -> int:
         """Give the length of a batch of some rows, padding included; a row alone has none."""
