@@ -18,7 +18,6 @@ KINDS = {
     ".onnx": "ONNX models",
     ".safetensors": "PyTorch models",
     ".f16": "answers of teachers",
-    ".npy": "answers of teachers",
 }
 """What a result is, by the ending of a file in it; the first that fits."""
 OTHERS = "measurements and the like"
@@ -54,11 +53,15 @@ def entries(root: Path) -> list[Entry]:
     EdgeCompressError
         When `root` is no store.
     """
-    if not (root / "results").is_dir():
-        raise EdgeCompressError(f"{root} is no store; name another with {INSTEAD}")
+    _check(root)
     results = [_entry(folder, "") for folder in sorted((root / "results").glob("*/*"))]
     trainings = [_entry(folder, UNFINISHED) for folder in sorted((root / "scratch").glob("*"))]
     return sorted((*results, *trainings), key=lambda entry: entry.used)
+
+
+def _check(root: Path) -> None:
+    if not (root / "results").is_dir():
+        raise EdgeCompressError(f"{root} is no store; name another with {INSTEAD}")
 
 
 def _entry(folder: Path, kind: str) -> Entry:
@@ -75,7 +78,9 @@ def _entry(folder: Path, kind: str) -> Entry:
     return Entry(folder.name, folder, kind, size, used)
 
 
-def prune(root: Path, most: float, keep: Collection[str], *, remove: bool) -> list[Entry]:
+def prune(
+    root: Path, most: float, keep: Collection[str], *, remove: bool
+) -> tuple[list[Entry], int]:
     """Remove what was not used for longest until the store has at most `most` bytes.
 
     Parameters
@@ -90,8 +95,8 @@ def prune(root: Path, most: float, keep: Collection[str], *, remove: bool) -> li
 
     Returns
     -------
-    list of Entry
-        What went, or would go.
+    (list of Entry, int)
+        What went, or would go, and how many bytes stay.
 
     Raises
     ------
@@ -112,7 +117,7 @@ def prune(root: Path, most: float, keep: Collection[str], *, remove: bool) -> li
             gone.append(entry)
         if remove:
             sweep(root / "aside")
-        return gone
+        return gone, size
 
 
 def _remove(entry: Entry, root: Path) -> None:
@@ -124,8 +129,7 @@ def _remove(entry: Entry, root: Path) -> None:
 
 @contextlib.contextmanager
 def _alone(root: Path) -> Iterator[None]:
-    if not (root / "results").is_dir():
-        raise EdgeCompressError(f"{root} is no store; name another with {INSTEAD}")
+    _check(root)
     with (root / "locks" / IN_USE).open("ab") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)

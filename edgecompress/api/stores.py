@@ -94,14 +94,12 @@ def prune_store(
     EdgeCompressError, DataError
         When there is no store, a run works with it, or a directory to keep holds no results.
     """
-    from edgecompress.store_keeping import entries, prune
+    from edgecompress.store_keeping import prune
 
     root = _root(store)
     runs = [keep] if isinstance(keep, str | os.PathLike) else list(keep)
     kept = {key for run in runs for key in _keys(Path(run))}
-    gone = prune(root, max_size * GB, kept, remove=not dry_run)
-    away = set() if not dry_run else {entry.folder for entry in gone}
-    left = sum(entry.size for entry in entries(root) if entry.folder not in away)
+    gone, left = prune(root, max_size * GB, kept, remove=not dry_run)
     return PrunedStore(root, tuple(gone), left, not dry_run)
 
 
