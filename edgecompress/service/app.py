@@ -181,7 +181,8 @@ class Service:
             if self.stopping:
                 raise _OVER from None
             raise
-        return read_body(body, self.limits, self.served.task)
+        content_type = request.headers.get("content-type", "")
+        return read_body(body, self.limits, self.served.task, content_type)
 
     async def _ask(self, request: Request, asked: Asked, client: str, start: float) -> list[Any]:
         """Wait for the outcomes, until the deadline, and as long as the client does."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from edgecompress.errors import DataError
+from edgecompress.service.forms import FormError, is_form, read_form
 from edgecompress.service.limits import Limits
 from edgecompress.values import Json
 from edgecompress.words import did_you_mean
@@ -122,15 +123,29 @@ def _known(asked: str | None) -> _Known:
     return _Known(forms, several, options, any(one.generates for one in tasks))
 
 
-def read_body(body: bytes, limits: Limits, task: str | None = None) -> Asked:
-    """Read a request's JSON, as what it may hold for a task; for any where that is None.
+def read_body(
+    body: bytes, limits: Limits, task: str | None = None, content_type: str = ""
+) -> Asked:
+    """Read a request's JSON or form, as what it may hold for a task; for any where that is None.
 
     Raises
     ------
     RefusedError
-        400 when it is no JSON, 422 when it asks nothing that is known, 413 beyond a limit.
+        400 when it is neither, 422 when it asks nothing that is known, 413 beyond a limit.
     """
     known = _known(task)
+    form = is_form(content_type)
+    document = _of_form(body, content_type, known) if form else _of_json(body, known)
+    unknown = [key for key in document if key not in known.keys]
+    if unknown:
+        near = did_you_mean(unknown[0], known.keys) or ";"
+        raise RefusedError(422, f"unknown key {_short(unknown[0])}{near} {known.how}")
+    asked = _asked(document, known)
+    _check_sizes(asked, limits)
+    return asked
+
+
+def _of_json(body: bytes, known: _Known) -> Json:
     try:
         document = json.loads(body.decode("utf-8"))
     except UnicodeDecodeError:
@@ -140,13 +155,37 @@ def read_body(body: bytes, limits: Limits, task: str | None = None) -> Asked:
         raise RefusedError(400, f"the body is not JSON ({error}); {known.how}") from None
     if not isinstance(document, dict):
         raise RefusedError(422, f"the body must be a JSON object; {known.how}")
-    unknown = [key for key in document if key not in known.keys]
-    if unknown:
-        near = did_you_mean(unknown[0], known.keys) or ";"
-        raise RefusedError(422, f"unknown key {_short(unknown[0])}{near} {known.how}")
-    asked = _asked(document, known)
-    _check_sizes(asked, limits)
-    return asked
+    return document
+
+
+def _of_form(body: bytes, content_type: str, known: _Known) -> Json:
+    """Read the fields of a form; what comes several times is a list, as its key for several has."""
+    several = {one.name: key for key, one in known.several.items()}
+    found: dict[str, list[Any]] = {}
+    try:
+        for name, value in read_form(body, content_type):
+            found.setdefault(name, []).append(_meant(name, value, known))
+    except FormError as error:
+        raise RefusedError(400, f"the body is no form: {error}") from None
+    document: Json = {}
+    for name, values in found.items():
+        if len(values) > 1 and name not in (*several, *known.several):
+            raise RefusedError(422, f"{_short(name)} stands there {len(values)} times")
+        many = name in known.several or len(values) > 1
+        document[several.get(name, name) if many else name] = values if many else values[0]
+    return document
+
+
+def _meant(name: str, value: str | bytes, known: _Known) -> Any:
+    """Give what a field of a form means: words are text, where no number or list is wanted."""
+    fields = (*(one for form in known.forms for one in form), *known.options)
+    one = next((one for one in fields if one.name == name), None)
+    if isinstance(value, bytes) or name in known.several or (one is not None and one.fits(value)):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
 
 
 def _asked(document: Json, known: _Known) -> Asked:

@@ -52,20 +52,26 @@ def in_file(made: Callable[[Any, Path], Given], value: Any, folder: Path) -> Giv
 
 
 def bytes_in_request(value: Any, name: str) -> bytes:
-    """Give the bytes that base64 in a request holds; ``data:…;base64,`` may stand ahead.
+    """Give the bytes of a file in a request: as they are (of a form), or in base64.
+
+    ``data:…;base64,`` may stand ahead of the latter.
 
     Raises
     ------
     DataError
         When it is none. A path is never followed: whoever asks is a stranger.
     """
-    text = str(value)
-    if text.startswith("data:"):
-        text = text.partition(",")[2]
-    try:
-        content = base64.b64decode("".join(text.split()), validate=True)
-    except (binascii.Error, ValueError):
-        raise DataError(f"{name} must be a file's bytes in base64") from None
+    content = value
+    if not isinstance(value, bytes):
+        text = str(value)
+        if text.startswith("data:"):
+            text = text.partition(",")[2]
+        try:
+            content = base64.b64decode("".join(text.split()), validate=True)
+        except (binascii.Error, ValueError):
+            raise DataError(
+                f"{name} must be a file's bytes in base64, or a file in a form ({name}=@file)"
+            ) from None
     if not content:
-        raise DataError(f"{name} is empty; send a file's bytes in base64")
-    return content
+        raise DataError(f"{name} is empty; send a file's bytes")
+    return bytes(content)

@@ -120,6 +120,17 @@ def test_what_is_wrong_is_said_in_one_sentence(
     assert server.predict(text="Abuja").status == 200
 
 
+def test_a_form_is_answered_as_json_is(server: Server) -> None:
+    head = {"content-type": "multipart/form-data; boundary=x"}
+    field = '--x\r\nContent-Disposition: form-data; name="text"\r\n\r\n%s\r\n--x--\r\n'
+    answer = server.request("POST", "/predict", (field % "je Abuja").encode(), head)
+    assert answer.body == server.predict(text="je Abuja").body
+    cut = server.request("POST", "/predict", (field % "je Abuja")[:-9].encode(), head)
+    assert cut.status == 400
+    assert "the body is no form" in cut.json["error"]
+    assert server.request("POST", "/predict", (field % ("a" * 4000)).encode(), head).status == 413
+
+
 def test_a_body_of_unknown_length_is_limited_too(server: Server) -> None:
     with contextlib.closing(server.connect()) as connection:
         connection.request("POST", "/predict", iter([b" " * 3000] * 3))  # chunked
