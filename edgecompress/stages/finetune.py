@@ -12,7 +12,10 @@ from edgecompress.values import Candidate, Step, TorchModel
 
 
 class Finetune(ScheduleFields, Transform):
-    """Cross entropy with the training labels; the best epoch on validation data is kept."""
+    """Train on the right answers of the data; the best epoch on validation data is kept.
+
+    Cross entropy with labels; other answers have a loss of their task's.
+    """
 
     also_called: ClassVar[tuple[str, ...]] = ("train", "training", "qat")
     accepts: ClassVar[tuple[Kind, ...]] = (TorchModel,)
@@ -47,7 +50,7 @@ class Finetune(ScheduleFields, Transform):
         from edgecompress.training.masking import hiding
 
         module = load_module(candidate.model)
-        rows = hiding(labelled_rows(candidate, context.train, module), self.masking)
+        rows = hiding(labelled_rows(candidate, context.train, module, joint=True), self.masking)
         held_out = make_rows(candidate, context.validation, module) if context.validation else None
         outcome = fit(
             module,

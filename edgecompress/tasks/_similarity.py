@@ -65,14 +65,15 @@ def check_scored(examples: Sequence[Example]) -> None:
     DataError
         Naming the columns that are wanted.
     """
-    if examples and not any(map(_is_scored, examples)):
+    if examples and not any(map(is_scored, examples)):
         raise DataError(
             "no example is a pair of texts with a score, by which the model is judged; name its "
             "columns (data.columns: text, text_pair, score)"
         )
 
 
-def _is_scored(example: Example) -> bool:
+def is_scored(example: Example) -> bool:
+    """Whether an example is a pair of texts that people gave a score."""
     return "text_pair" in example.inputs and isinstance(example.target, float)
 
 
@@ -80,7 +81,7 @@ def _scored(answers: Answers, examples: Sequence[Example]) -> tuple[Floats, Floa
     pairs = [
         (details["similarity"], example.target)
         for details, example in zip(answers.details, examples, strict=True)
-        if _is_scored(example)
+        if is_scored(example)
     ]
     check_scored(examples)
     found = np.array(pairs, np.float64).reshape(-1, 2)

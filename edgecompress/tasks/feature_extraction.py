@@ -25,7 +25,7 @@ from edgecompress.modules.sentence_files import (
     limits_of,
     prompts_of,
 )
-from edgecompress.tasks._similarity import ScoredPairs, cosine
+from edgecompress.tasks._similarity import ScoredPairs, cosine, is_scored
 from edgecompress.tasks.answers import Answer, Answers, Findings
 from edgecompress.tasks.asking import TEXT, TEXT_PAIR, Field, Form
 from edgecompress.tasks.base import Floats, check_outputs
@@ -46,6 +46,8 @@ PRECISION = Field(
 )
 NEIGHBOURS = 64
 """Texts among which the nearest is looked for, where a model scores pairs itself."""
+SHARPNESS = 20.0
+"""What cosines are multiplied by in the loss (the scale of sentence-transformers' CoSENTLoss)."""
 SHOWN = 4
 """Numbers of a vector that a person is shown."""
 
@@ -65,7 +67,10 @@ class FeatureExtraction(ScoredPairs):
     does: ClassVar[str] = "gives a text a vector (sentence embedding)"
     marks: ClassVar[tuple[str, ...]] = (MODULES,)
     kept: ClassVar[tuple[str, ...]] = ("vectors", "similarity")
-    untaught: ClassVar[str] = "learns from a teacher's vectors and not from scores; use distil"
+    untaught: ClassVar[str] = (
+        "learns from pairs of texts with scores, or from a teacher's vectors (distil); the "
+        "training data has no scored pair"
+    )
     architectures: ClassVar[tuple[str, ...]] = (
         *("ForSentenceEmbedding", "Model", "ForMaskedLM", "ForPreTraining"),
     )
@@ -135,9 +140,31 @@ class FeatureExtraction(ScoredPairs):
         """Give each text with its prompt."""
         return [processor.prompted(*part) for part in self.parts(example, processor)]
 
-    def loss(self, outputs: Any, targets: Mapping[str, Any]) -> Any | None:  # noqa: ARG002
-        """Give 0: nobody has said what a vector should be."""
-        return outputs[self.outputs[0].name].float().sum() * 0
+    def joint_target(self, example: Example) -> Mapping[str, Any]:
+        """Give the score of a pair: it is said of both vectors together."""
+        return {"scores": np.float32(example.target)} if is_scored(example) else {}
+
+    def loss(self, outputs: Any, targets: Mapping[str, Any]) -> Any | None:
+        """Give how far the cosines of pairs are from the order of their scores.
+
+        Any two pairs of a batch count, so that scores may have any scale (Su, 2022, "CoSENT"; the
+        same as `CoSENTLoss` of sentence-transformers). 0 where nobody has said a score.
+
+        Parameters
+        ----------
+        outputs : mapping of str to torch.Tensor
+            Vectors, float (2 × pairs, width), the two of a pair one behind the other.
+        targets : mapping of str to torch.Tensor
+            ``scores``, float (pairs,).
+        """
+        vectors = outputs[self.outputs[0].name].float()
+        if "scores" not in targets:
+            return vectors.sum() * 0
+        ours, scores = _of_length_one(vectors), targets["scores"]
+        alike = (ours[0::2] * ours[1::2]).sum(-1) * SHARPNESS
+        counts = scores[:, None] < scores
+        counts[0, 0] = True  # a difference of 0, for the 1 in log(1 + Σ exp(…))
+        return (alike[:, None] - alike)[counts].logsumexp(0)
 
     def distance(self, student: Any, teacher: Any) -> Any | None:
         """Give 1 - cosine to the teacher's vector, and how far the similarities in a batch are.

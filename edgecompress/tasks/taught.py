@@ -119,6 +119,16 @@ class Taught:
         """Endings of the names of classes whose heads answer it."""
         return self.architectures or (self.auto_class.removeprefix("AutoModel"),)
 
+    def joint_target(self, example: Any) -> Mapping[str, Any]:  # noqa: ARG002
+        """Give what all rows of an example should teach together, where none does so alone.
+
+        Returns
+        -------
+        mapping of str to ndarray
+            The right answers of `loss`, of one shape for all examples; empty: nothing is known.
+        """
+        return {}
+
     def loss(self, outputs: Any, targets: Mapping[str, Any]) -> Any | None:  # noqa: ARG002
         """Give the loss of a batch, where the kinds of the `outputs` do not say it; here they do.
 

@@ -53,6 +53,7 @@ class TextRetrieval(FeatureExtraction):
         (QUERY, POSITIVES, NEGATIVES),
     )
     answers: ClassVar[Need] = "ignored"
+    untaught: ClassVar[str] = "learns from a teacher's vectors; use distil"
     does: ClassVar[str] = "gives a text a vector, by which texts are found (retrieval)"
     marks: ClassVar[tuple[str, ...]] = ()
     kept: ClassVar[tuple[str, ...]] = ("vectors",)

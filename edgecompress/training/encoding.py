@@ -8,6 +8,7 @@ from typing import Any
 
 from edgecompress.errors import DataError, StageError
 from edgecompress.tasks import rows_of, takes_examples
+from edgecompress.training.joint_rows import JointRows
 from edgecompress.training.masking import MaskedRows
 from edgecompress.training.rows import TorchRows
 from edgecompress.values import Candidate, Example
@@ -33,8 +34,13 @@ def make_rows(candidate: Candidate, examples: Sequence[Example], module: Any) ->
     return kind(rows.rows, examples, rows.task, rows.processor, rows.classes, input_names=names)
 
 
-def labelled_rows(candidate: Candidate, examples: Sequence[Example], module: Any) -> TorchRows:
+def labelled_rows(
+    candidate: Candidate, examples: Sequence[Example], module: Any, *, joint: bool = False
+) -> TorchRows:
     """Make rows of examples as `make_rows` does, and keep those that have a label.
+
+    With `joint` and without any such row, examples whose rows teach something together are given
+    (`JointRows`).
 
     Raises
     ------
@@ -43,6 +49,8 @@ def labelled_rows(candidate: Candidate, examples: Sequence[Example], module: Any
     """
     rows = make_rows(candidate, examples, module)
     labelled = rows.labelled()
+    if joint and not len(labelled) and len(together := JointRows.of(rows)):
+        return together
     if not len(labelled) and rows.task.untaught:
         raise DataError(f"{rows.task.name} {rows.task.untaught}")
     if not len(labelled):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import small_context
-from sentence_models import sentences, vectors_written_out, write, write_sentence_model
+from sentence_models import scored_pairs, sentences, vectors_written_out, write, write_sentence_model
 from trained_tokenizers import texts
 from trained_tokenizers import write as trained
 
@@ -253,15 +253,46 @@ def test_a_smaller_vocabulary_keeps_prompts_and_what_second_texts_need(tmp_path:
     assert both.ids.tolist() == apart.ids.tolist()
 
 
-def test_scores_teach_no_vector(tmp_path: Path) -> None:
-    from edgecompress.surgery.model import load_module
-    from edgecompress.training.encoding import labelled_rows
+def test_pairs_with_scores_teach_vectors(tmp_path: Path) -> None:
+    from edgecompress.stages.finetune import Finetune
 
-    write_sentence_model(tmp_path / "st")
+    write_sentence_model(tmp_path / "st", seed=5)
     candidate = imported(tmp_path / "st", tmp_path / "in")
-    examples = [Example({"text": "je", "text_pair": "na"}, 1.0)]
-    with pytest.raises(DataError, match="learns from a teacher's vectors and not from scores"):
-        labelled_rows(candidate, examples, load_module(candidate.model))
+    records = scored_pairs(90, seed=1)
+    pairs = [
+        Example({"text": one["text"], "text_pair": one["text_pair"]}, float(one["score"]))
+        for one in records
+    ]
+    # A text alone, or a pair without a score, teaches nothing and does no harm.
+    train = (*pairs[:60], Example({"text": "je"}), Example({"text": "je", "text_pair": "na"}))
+    context = small_context(tmp_path / "train", train=train, validation=tuple(pairs[60:]))
+    made = Finetune(epochs=4, learning_rate=3e-3).apply(candidate, context)
+
+    def quality(candidate: Candidate) -> float:
+        from edgecompress.targets.torch_answers import torch_answers
+
+        return TASK.quality(torch_answers(candidate, pairs[60:]), pairs[60:], ())
+
+    assert quality(made) > quality(candidate) + 0.05
+    alone = small_context(tmp_path / "alone", train=train[60:])
+    with pytest.raises(DataError, match="the training data has no scored pair"):
+        Finetune().apply(candidate, alone)
+
+
+def test_the_order_of_scores_is_what_is_taught() -> None:
+    import torch
+
+    vectors = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
+    scores = torch.tensor([3.0, 1.0, 1.0, 2.0])
+    alike = [cosine(vectors[n].numpy(), vectors[n + 1].numpy()) for n in range(0, 8, 2)]
+    wrong = [
+        np.exp(20 * (alike[i] - alike[j]))
+        for i in range(4) for j in range(4) if scores[i] < scores[j]
+    ]  # fmt: skip
+    found = TASK.loss({"sentence_embedding": vectors}, {"scores": scores})
+    assert float(found) == pytest.approx(np.log1p(sum(wrong)), rel=1e-4)
+    same = TASK.loss({"sentence_embedding": vectors * 3}, {"scores": scores * 10 - 5})
+    assert float(same) == pytest.approx(float(found), rel=1e-4)
 
 
 def test_vectors_of_other_widths_are_not_compared() -> None:
