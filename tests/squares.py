@@ -132,6 +132,25 @@ def write_detr(folder: Path, seed: int = 2) -> None:
     })  # fmt: skip
 
 
+def write_rt_detr(folder: Path, seed: int = 2) -> None:
+    """Write an RT-DETR of random weights: its queries are the places with the highest scores."""
+    import transformers
+
+    widths = [32, 32]
+    resnet = transformers.RTDetrResNetConfig(
+        embedding_size=16, hidden_sizes=[16, 16, *widths], depths=[1] * 4, layer_type="basic",
+        out_features=["stage3", "stage4"],
+    )  # fmt: skip
+    _write_checkpoint(folder, "RTDetr", seed, {
+        "backbone_config": resnet, "use_timm_backbone": False,
+        "use_pretrained_backbone": False, "backbone": None, "d_model": 32, "num_queries": 6,
+        "encoder_hidden_dim": 32, "encoder_in_channels": widths, "decoder_in_channels": [32] * 2,
+        "feat_strides": [16, 32], "encode_proj_layers": [1], "num_feature_levels": 2,
+        "encoder_ffn_dim": 32, "decoder_ffn_dim": 32, "decoder_layers": 1, "num_denoising": 4,
+        "encoder_attention_heads": 4, "decoder_attention_heads": 4, "decoder_n_points": 2,
+    })  # fmt: skip
+
+
 def _write_checkpoint(folder: Path, kind: str, seed: int, fields: dict[str, Any]) -> None:
     import torch
     import transformers

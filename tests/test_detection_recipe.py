@@ -20,6 +20,7 @@ from squares import (
     scenes,
     write_detector,
     write_detr,
+    write_rt_detr,
     write_yolo,
     write_yolos,
 )
@@ -138,21 +139,33 @@ def test_a_detector_of_transformers_is_taught_and_exported(tmp_path: Path) -> No
     taught = tuning.apply(given, context)
     rows = kind.rows(examples, load_processor(kind.name, given.preprocessor), COLOURS)
     right = {name: torch.from_numpy(one) for name, one in rows.targets(range(16)).items()}
-    feed = rows.batch(range(16), ["pixel_values"]).items()
-    given_all = {name: torch.from_numpy(one) for name, one in feed} | kind.told(right)
+    feed = rows.batch(range(16), ["pixel_values"])
+    feed_all = {name: torch.from_numpy(one) for name, one in feed.items()}
+    given_all = feed_all | kind.told(right)
 
     def loss(of: Candidate) -> float:
         with torch.no_grad():
             return float(load_module(of.model)(**given_all).loss)
 
     assert loss(taught) < 0.95 * loss(given)
+    distil = stage_class("distil")(epochs=2, learning_rate=2e-3, batch_size=8, label_weight=0)
+    student = distil.apply(given, small_context(tmp_path / "distilled", teacher=taught, **data))
+
+    def apart(of: Candidate) -> float:
+        with torch.no_grad():
+            its = [load_module(one.model)(**feed_all).detections for one in (of, taught)]
+        return float(kind.distance(*its).mean())
+
+    assert apart(taught) == pytest.approx(0, abs=1e-4)
+    assert apart(student) < 0.8 * apart(given)
     exported = stage_class("export")().apply(taught, small_context(tmp_path / "exported", **data))
     assert exported.steps[-1].decisions["parity"]["max_abs_difference"] < 1e-3
 
 
-def test_a_detector_with_a_backbone_is_exported(tmp_path: Path) -> None:
+@pytest.mark.parametrize("write", [write_detr, write_rt_detr])
+def test_a_detector_with_a_backbone_is_exported(write: Any, tmp_path: Path) -> None:
     """The stage itself holds the graph's answers against those of PyTorch."""
-    write_detr(tmp_path / "detr")
+    write(tmp_path / "detr")
     place = str(tmp_path / "detr")
     given = import_teacher(place, "object-detection", COLOURS, tmp_path / "teacher")
     context = small_context(tmp_path / "exported", train=scenes(4), validation=scenes(2, 1))
@@ -182,7 +195,6 @@ TAUGHT = {
 @pytest.mark.parametrize(
     ("stage", "said"),
     [
-        ({"distil": {"epochs": 1}}, "distil cannot work on object-detection: the boxes of a"),
         ({"prune.structured": {"heads": 0.5}}, "prune.structured"),
     ],
 )

@@ -101,13 +101,6 @@ class Distil(ScheduleFields, Transform):
         found["transfer"] = self.transfer.identity() if self.transfer else None
         return found
 
-    def check_task(self, name: str) -> None:
-        """Refuse a task whose models learn from no teacher yet."""
-        from edgecompress.tasks import task
-
-        if task(name).undistilled:
-            raise DataError(f"distil cannot work on {name}: {task(name).undistilled}")
-
     def check_inputs(self) -> None:
         """See that the teachers' directories and the transfer set's files are there."""
         for use in self.teachers:
@@ -150,6 +143,11 @@ class Distil(ScheduleFields, Transform):
         teachers = open_teachers(self.teachers, candidate, examples, context)
         module = self._student(candidate, context.seed, load_module)
         rows = hiding(make_rows(candidate, examples, module), self.masking)
+        if self.label_weight and rows.task.tells and not all(map(_known, rows)):
+            raise DataError(
+                f"some training examples of {candidate.task} have no right answer, which their own "
+                "loss cannot leave out; set label_weight to 0, or leave them out of the data"
+            )
         supervisions = supervise(teachers, rows, module, self._plan(), context)
         held_out = make_rows(candidate, context.validation, module) if context.validation else None
         layers = {
@@ -218,3 +216,10 @@ class Distil(ScheduleFields, Transform):
             distance=self.distance,
         )
         return Plan(weights, self.layer_map or (), self.relation_layer, self.relation_heads)
+
+
+def _known(row: Any) -> bool:
+    """Whether somebody has said what is right of a row."""
+    import numpy as np
+
+    return not any(np.isnan(one).any() for one in row.target.values())

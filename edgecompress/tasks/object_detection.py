@@ -15,6 +15,7 @@ from edgecompress.errors import DataError, StageError
 from edgecompress.metrics import Metric
 from edgecompress.processors.pictures import picture_size
 from edgecompress.tasks._marked import EDGES, marked_objects
+from edgecompress.tasks._matching import boxes_apart
 from edgecompress.tasks._precision import MAP, MAP_50, Precision
 from edgecompress.tasks._suppression import FLOOR, found_boxes
 from edgecompress.tasks.answers import Answer, Answers, Finding, Findings, Score
@@ -43,9 +44,6 @@ class ObjectDetection(Task):
     processor: ClassVar[str] = "detection"
     forms: ClassVar[tuple[Form, ...]] = ((IMAGE,),)
     tells: ClassVar[bool] = True
-    undistilled: ClassVar[str] = (
-        "the boxes of a student and its teacher are not matched yet; fine-tune it"
-    )
     target: ClassVar[str] = "objects"
     kept: ClassVar[tuple[str, ...]] = ("boxes",)
     sample: ClassVar[str] = "photo.jpg"
@@ -131,6 +129,10 @@ class ObjectDetection(Task):
         if outputs.loss is None:
             raise StageError(f"{self.name} has no loss where a model is not told the right boxes")
         return outputs.loss
+
+    def distance(self, student: Any, teacher: Any) -> Any | None:
+        """Give how far boxes are from a teacher's, with which they are matched."""
+        return boxes_apart(student, teacher)
 
     def decode(self, outputs: Sequence[Floats], rows: Rows) -> Answers:
         """Read the boxes of each image, the surest first.

@@ -62,8 +62,6 @@ class Taught:
     proposed: ClassVar[tuple[Any, ...]] = ()
     """Chains of stages that are tried of its models where no recipe names any; empty: those that
     suit most."""
-    undistilled: ClassVar[str] = ""
-    """Why its models learn from no teacher yet, where that is so."""
     tells: ClassVar[bool] = False
     """Whether its models work out their loss themselves, and are `told` what is right."""
     architectures: ClassVar[tuple[str, ...]] = ()
@@ -161,7 +159,8 @@ class Taught:
         Parameters
         ----------
         student, teacher : torch.Tensor
-            Of the first output, float (answers, width); the distances are float (answers,).
+            Of the first output, float (answers, width), or (rows, candidates, width) where it has
+            `Output.candidates`; the distances are float (answers,) or (rows,).
         """
         return None
 

@@ -176,7 +176,7 @@ class Teaching:
     def _answers(self, of: Output, logits: torch.Tensor, numbers: Ids, length: int) -> torch.Tensor:
         """Compare answers where they are read: nobody asked the teacher about inner pieces."""
         temperature, kind = self.weights.temperature, of.kind
-        flat = logits.flatten(0, -2)
+        flat = logits.flatten(1) if of.candidates else logits.flatten(0, -2)
         first = self.supervisions[0].outputs
         if isinstance(first, OnlineTeacher):
             # Both answered the hidden places only, in the same order.
@@ -216,6 +216,8 @@ class Teaching:
             row = ours // length if self.rows.stepwise else ours
             counts_of = torch.from_numpy(self.row_weights[numbers[row]]).to(logits.device)
         mine = flat.index_select(0, torch.from_numpy(ours).to(logits.device))
+        if of.candidates:
+            mine, said = (one.unflatten(1, (-1, logits.shape[-1])) for one in (mine, said))
         own = self.rows.task.distance(mine, said) if len(found) == 1 else None
         if own is not None:
             return mean(own, counts_of)

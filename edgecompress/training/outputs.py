@@ -67,7 +67,8 @@ class TeacherOutputs:
     Attributes
     ----------
     arrays : mapping of str to Joined
-        float16 (tokens, width) by output; ``logits`` (rows, classes) where a row has one answer.
+        float16 (tokens, width) by output; ``logits`` (rows, classes) where a row has one answer,
+        (rows, candidates × width) where it has one for each candidate.
     starts : numpy.ndarray
         int64 (rows + 1,): where each row's tokens begin.
     """
@@ -214,6 +215,8 @@ def _run(
                 own = name in answers
                 array = _half(output[name] if own else _value(name, output, caught))
                 per_row = own and not rows.stepwise
+                if per_row:  # all candidates of a row lie in one line of the file
+                    array = array.reshape(len(array), -1)
                 if name not in files:
                     shape = (len(rows) if per_row else int(starts[-1]), array.shape[-1])
                     files[name] = _mapped(folder / f"{name}.f16", shape)

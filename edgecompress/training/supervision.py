@@ -78,6 +78,8 @@ def supervise(
         When a loss needs what a teacher does not give, or layers or heads do not fit.
     """
     answers = [one.name for one in rows.task.outputs]
+    if len(teachers) > 1 and any(one.candidates for one in rows.task.outputs):
+        raise StageError(f"{rows.task.name} is taught by one teacher; name one")
     plans = [_fit(opened, module, plan) for opened in teachers]  # says no before hours of work
     taken = np.zeros(len(rows), dtype=bool)
     found = []

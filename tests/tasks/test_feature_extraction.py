@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import small_context
-from sentence_models import scored_pairs, sentences, vectors_written_out, write, write_sentence_model
+from sentence_models import (
+    scored_pairs,
+    sentences,
+    vectors_written_out,
+    write,
+    write_sentence_model,
+)
 from trained_tokenizers import texts
 from trained_tokenizers import write as trained
 

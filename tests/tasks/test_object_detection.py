@@ -222,3 +222,25 @@ def test_a_box_is_cut_off_at_the_edge_and_outputs_are_checked() -> None:
         blue = Objects(("blue",), ((0.0, 0.0, 9.0, 9.0),), (False,))
         KIND.rows([Example({"image": np.zeros((9, 9, 3), np.uint8)}, blue)], rows.processor,
                   COLOURS)  # fmt: skip
+
+
+def test_boxes_are_matched_with_a_teachers_before_they_are_compared() -> None:
+    import torch
+
+    chance = torch.Generator().manual_seed(0)
+    its = torch.rand((2, 5, 6), generator=chance)
+    kind = task("object-detection")
+    assert torch.allclose(kind.distance(its, its), torch.zeros(2), atol=1e-5)
+    shuffled = its[:, [3, 0, 4, 1, 2]]
+    assert torch.allclose(kind.distance(shuffled, its), torch.zeros(2), atol=1e-5)
+    moved = its.clone()
+    moved[0, 2, 0] += 0.3
+    sure = its[0, 2, 4:].max() / its[0, :, 4:].amax(-1).sum()
+    apart = kind.distance(moved, its)
+    assert torch.allclose(apart, torch.tensor([5 * 0.3 * float(sure), 0]), atol=1e-4)
+    # One box more is no matter where it says that nothing is there.
+    nothing = torch.full((2, 1, 6), 1e-5)
+    more = torch.cat((its, nothing), dim=1)
+    assert torch.allclose(kind.distance(more, its), torch.zeros(2), atol=2e-3)
+    more[:, -1, 4] = 0.9
+    assert (kind.distance(more, its) > 0.3).all()
