@@ -33,8 +33,10 @@ class Graph(Protocol):
         """What it gives."""
         ...
 
-    def keeping(self, outputs: Collection[str]) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
-        """Give the function that runs it once; some outputs are left for the next run alone."""
+    def keeping(
+        self, fed_back: Mapping[str, str]
+    ) -> Callable[[Mapping[str, Any], int], dict[str, Any]]:
+        """Give the function that runs it with what is new, and how many tokens are read then."""
         ...
 
 
@@ -50,28 +52,26 @@ class CachedDecoder:
     """
 
     def __init__(self, graph: Graph, constant: Mapping[str, Any] | None = None) -> None:
-        self.graph, self.constant = graph, dict(constant or {})
+        begun = beginning((*graph.specs, *graph.optional), kept=1)
+        self.constant: dict[str, Any] = begun | dict(constant or {})
         self.inputs = {spec.name for spec in graph.specs}
         self.fed_back = fed_back(self.inputs, graph.outputs)
-        self.run = graph.keeping(frozenset(self.fed_back.values()))
+        self.run = graph.keeping(self.fed_back)
         self.read: list[int] = []
-        self.states: dict[str, Any] = beginning((*graph.specs, *graph.optional), kept=1)
 
     def step(self, ids: Sequence[int] | Ids) -> Logits:
         """Read further tokens; give the logits of the one that follows, float32 (vocabulary,)."""
-        cached = bool(self.fed_back)
-        first = len(self.read) if cached else 0
+        first = len(self.read) if self.fed_back else 0
+        feed: dict[str, Any] = {} if self.read else dict(self.constant)
         self.read += [int(one) for one in ids]
-        tokens = np.array([self.read[first:]], np.int64)
-        feed: dict[str, Any] = {**self.constant, **self.states, "input_ids": tokens}
         total = len(self.read)
+        feed["input_ids"] = np.array([self.read[first:]], np.int64)
         feed["attention_mask"] = np.ones((1, total), np.int64)
         feed["position_ids"] = np.arange(first, total, dtype=np.int64)[None]
         feed["cache_position"] = feed["position_ids"][0]
-        if CACHED in feed:
+        if CACHED in self.constant:
             feed[CACHED] = np.array([first > 0])
-        found = self.run(feed)
-        self.states |= {name: found[output] for name, output in self.fed_back.items()}
+        found = self.run(feed, total)
         logits: Logits = found["logits"][0, -1].astype(np.float32, copy=False)
         return logits
 

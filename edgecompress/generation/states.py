@@ -20,6 +20,12 @@ Graphs that are exported here have a default for it, so that who does not know i
 CACHED = "use_cache_branch"
 """Input of graphs that hold the first step and the others apart (Optimum's merged decoders)."""
 
+IN_PLACE = "edgecompress.states_in_place"
+"""In a graph's metadata: its states may be given, and taken, in one place that has room for more
+tokens than were read; how many were, the graph takes from the attention mask."""
+TOKENS_AXIS = 2
+"""Of such states, (batch, heads, tokens, size)."""
+
 
 def is_state(name: str) -> bool:
     """Whether an input holds what an earlier run gave."""

@@ -6,7 +6,7 @@ A runner is a function from the inputs of a batch to the outputs by name
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,36 +65,41 @@ class SessionRunner:
             for spec in (*self.specs, *self.optional)
             if spec.name in feed
         }
-        return self._run(self.session.run, given)
+        found = self._run(self.session.run, list(self.outputs), given)
+        return dict(zip(self.outputs, found, strict=True))
 
-    def keeping(self, outputs: Collection[str]) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
-        """Give the same function, which leaves some outputs where ONNX Runtime has them.
+    def keeping(
+        self, fed_back: Mapping[str, str]
+    ) -> Callable[[Mapping[str, Any], int], dict[str, Any]]:
+        """Give a function that runs it again and again, each time with what it kept.
 
-        They can be given to the next run, and nothing of them is copied.
+        Parameters
+        ----------
+        fed_back : mapping of str to str
+            For each input that holds a state, the output that it is given next.
+
+        Returns
+        -------
+        callable
+            As `KeptStates` is called; inputs that the graph lacks are left out.
         """
-        import onnxruntime
+        from edgecompress.models.kept_states import KeptStates
 
-        made = onnxruntime.OrtValue.ortvalue_from_numpy
+        kept = KeptStates(self.session, self.outputs, fed_back, self._run)
+        dtypes = {spec.name: spec.dtype for spec in (*self.specs, *self.optional)}
 
-        def run(feed: Mapping[str, Any]) -> dict[str, Any]:
-            given = {}
-            for spec in (*self.specs, *self.optional):
-                if spec.name in feed:
-                    value = feed[spec.name]
-                    plain = not isinstance(value, onnxruntime.OrtValue)
-                    given[spec.name] = made(_typed(value, spec.dtype)) if plain else value
-            found = self._run(self.session.run_with_ort_values, given)
-            return {n: value if n in outputs else value.numpy() for n, value in found.items()}
+        def run(new: Mapping[str, Any], total: int) -> dict[str, Any]:
+            known = {n: _typed(value, dtypes[n]) for n, value in new.items() if n in dtypes}
+            return kept(known, total)
 
         return run
 
-    def _run(self, run: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    def _run(self, run: Callable[..., Any], *given: Any) -> Any:
         try:
-            found = run(list(self.outputs), given, self._settings)
+            return run(*given, self._settings)
         except self._errors as error:
             where = f"{self.name}: " if self.name else ""
             raise StageError(f"{where}ONNX Runtime cannot run it ({self._said(error)})") from error
-        return dict(zip(self.outputs, found, strict=True))
 
     def values(self, feed: Batch) -> list[Any]:
         """Run one batch; give the outputs in the graph's order."""

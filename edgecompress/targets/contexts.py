@@ -14,8 +14,8 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from edgecompress import timing
-from edgecompress.generation.states import CACHED, KEPT_LOGITS, is_state
-from edgecompress.models.graph import load_graph, signature
+from edgecompress.generation.states import CACHED, IN_PLACE, KEPT_LOGITS, is_state
+from edgecompress.models.graph import load_model, signature
 from edgecompress.targets.base import Clock, Feeds, Job, JobModel, Readings, feeds_from_rows
 from edgecompress.targets.cold import Cold
 from edgecompress.targets.instructions import Instructions
@@ -50,16 +50,22 @@ def contexts_of(candidate: Candidate, wanted: Iterable[int]) -> tuple[int, ...]:
 
 
 def feed_at(model: OnnxModel, context: int, part: Part) -> Feed:
-    """Make the inputs that read a prompt of so many tokens, or one token behind them."""
+    """Make the inputs that read a prompt of so many tokens, or one token behind them.
+
+    States that are written in place have no tokens here: a target keeps them itself.
+    """
     specs = list(signature(model))
-    if any(tensor.name == KEPT_LOGITS for tensor in load_graph(model.path).initializer):
+    proto = load_model(model.path)
+    if any(tensor.name == KEPT_LOGITS for tensor in proto.graph.initializer):
         specs.append(TensorSpec(KEPT_LOGITS, "int64", ()))
     past, length = (0, context) if part == "prompt" else (context, 1)
+    in_place = any(entry.key == IN_PLACE for entry in proto.metadata_props)
+    given = 0 if in_place else past
     made: Feed = {}
     for spec in specs:
         if is_state(spec.name):
             sizes = enumerate(spec.shape)
-            shape = [n if isinstance(n, int) else past if axis else 1 for axis, n in sizes]
+            shape = [n if isinstance(n, int) else given if axis else 1 for axis, n in sizes]
             made[spec.name] = np.zeros(shape, np.dtype(spec.dtype))
         elif spec.name == KEPT_LOGITS:
             made[spec.name] = np.ones([1] * len(spec.shape), np.int64)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import itertools
 import json
 import shutil
 from dataclasses import replace
@@ -30,11 +32,13 @@ from edgecompress.bundle import write_bundle
 from edgecompress.errors import DataError, StageError
 from edgecompress.generation.decoding import CachedDecoder
 from edgecompress.generation.states import unread
+from edgecompress.models import kept_states
 from edgecompress.models.cached import cached_difference
 from edgecompress.models.runner import open_onnx
 from edgecompress.stages.quantize.cache import Cache
 from edgecompress.stages.quantize.weights import Weights
 from edgecompress.targets.accuracy import answers
+from edgecompress.targets.agent.sessions import OnnxSession
 from edgecompress.targets.base import Clock
 from edgecompress.targets.contexts import ContextMemory, ContextTime, contexts_of, feed_at
 from edgecompress.targets.local import Local
@@ -98,7 +102,7 @@ def test_one_graph_reads_and_goes_on_and_gives_logits_for_the_last_tokens(
     assert [spec.name for spec in runner.optional] == ["num_logits_to_keep"]
     decoder = CachedDecoder(runner)
     ids = np.arange(5, 12)
-    feed = {"input_ids": ids[None], "attention_mask": np.ones((1, 7)), **decoder.states}
+    feed = {"input_ids": ids[None], "attention_mask": np.ones((1, 7)), **decoder.constant}
     feed["position_ids"] = np.arange(7)[None]
     found = {}
     for kept in (0, 1, 3, 9):
@@ -289,9 +293,6 @@ def test_a_cache_in_int8_costs_little_and_is_refused_where_no_kernel_keeps_it(
     exact, kept = (one(unread(feed, one.specs))["logits"][0] for one in (before, runner))
     assert np.corrcoef(exact.ravel(), kept.ravel())[0, 1] > 0.98
     assert cached_difference(runner, ids) < 1e-3
-    feeds = [feed_at(found.model, 20, part) for part in ("prompt", "token")]
-    assert [one["past_key_values.0.key"].shape[2] for one in feeds] == [0, 20]
-    assert all(runner(one)["logits"].shape[1] == 1 for one in feeds)
     with pytest.raises(StageError, match="export the model here with kernels: true"):
         stage.apply(made["Qwen3"].exported, small_context(tmp_path / "plain", train=examples))
 
@@ -319,6 +320,45 @@ def test_both_speeds_are_measured_by_context(made: Models) -> None:
         candidate, (), replace(clock, cold_starts=1), Local(), context=8
     ).measure()
     assert memory.metric == "peak_memory" and memory.value > 10**7
+
+
+@pytest.mark.parametrize("family", ["Llama", "GPT2"])
+def test_states_are_kept_in_place_where_the_kernel_can(
+    made: Models, family: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The same answers as where all that was read is copied for each token, here and on boards."""
+    model, kernels = _graph(made[family].exported), FAMILIES[family]
+    monkeypatch.setattr(kept_states, "ROOM", 8)  # so that it is outgrown
+    ids, steps = np.arange(5, 35), (7, 8, 9, 14, 30)
+    graph = open_onnx(model)
+    decoder = CachedDecoder(graph)
+    found = [decoder.step(ids[a:b]) for a, b in itertools.pairwise((0, *steps))]
+    whole = graph(unread(_feed(ids), graph.specs))["logits"][0]
+    for stop, logits in zip(steps, found, strict=True):
+        np.testing.assert_allclose(logits, whole[stop - 1], atol=1e-4)
+    kept: Any = inspect.getclosurevars(decoder.run).nonlocals["kept"]
+    assert kept.in_place == kernels and kept.room == (32 if kernels else 0)
+    session = OnnxSession(
+        {"path": str(model.path)}, {"threads": 1, "mode": "time", "outputs": ["logits"]}, tmp_path
+    )
+    for context in (20, 30):
+        feeds = [feed_at(model, context, part) for part in ("prompt", "token")]
+        tokens = feeds[1]["past_key_values.0.key"].shape[2]
+        assert tokens == (0 if kernels else context)
+        for feed in feeds:
+            (said,) = session(feed)
+            assert said.shape == (1, 1, len(VOCABULARY)) and np.isfinite(said).all()
+    if kernels:  # the second token is read behind the prompt, as the loop does
+        decoder = CachedDecoder(graph)
+        decoder.step(feeds[0]["input_ids"][0])
+        session(feeds[0])
+        np.testing.assert_allclose(
+            session(feeds[1])[0][0, 0], decoder.step(feeds[1]["input_ids"][0]), atol=1e-5
+        )
+
+
+def _feed(ids: np.ndarray) -> dict[str, np.ndarray]:
+    return dict.fromkeys(("input_ids", "attention_mask", "position_ids"), ids[None])
 
 
 def test_a_decoder_of_another_program_answers(made: Models, tmp_path: Path) -> None:

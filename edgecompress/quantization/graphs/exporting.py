@@ -7,6 +7,7 @@ from typing import Any
 
 from edgecompress.generation.states import is_state
 from edgecompress.models.storage import read_model, write_model
+from edgecompress.quantization.graphs.in_place import mark_states_in_place
 from edgecompress.quantization.graphs.kept_logits import keep_last_logits
 from edgecompress.quantization.graphs.patterns import prepare_for_fusion
 from edgecompress.quantization.graphs.waves import make_waves
@@ -62,6 +63,7 @@ def export_graph(
         keep_last_logits(model)
     prepare_for_fusion(model)
     make_waves(model)
+    mark_states_in_place(model)
     write_model(model, target)
     for file in target.parent.glob(f"{aside.name}*"):
         file.unlink()

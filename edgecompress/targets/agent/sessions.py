@@ -13,6 +13,9 @@ import numpy as np
 
 from edgecompress.targets.agent.arrays import Feed
 
+IN_PLACE, TOKENS_AXIS = "edgecompress.states_in_place", 2
+"""As `edgecompress.generation.states` says: which this file, sent to boards, cannot import."""
+
 
 class LoadedModel(Protocol):
     """A loaded model: the dtype of each of its inputs, and a function from feed to outputs."""
@@ -69,11 +72,45 @@ class OnnxSession:
         self.dtypes = {found.name: _dtype(found.type) for found in given}
         names = [found.name for found in self._session.get_outputs()]
         self._outputs = job.get("outputs") or names[:1]
+        shared = IN_PLACE in self._session.get_modelmeta().custom_metadata_map
+        past = [name for name in self.dtypes if name.startswith("past_key_values.") and shared]
+        self._kept = {name: f"present.{name.partition('.')[2]}" for name in past}
+        self._states: dict[str, Any] = {}
+        self._bound: tuple[Feed, Any] | None = None
 
     def __call__(self, feed: Feed, /) -> Sequence[np.ndarray]:
-        """Run one inference."""
+        """Run one inference. States of no tokens are kept here, in place, where the graph can."""
+        if self._kept and not any(feed[name].shape[TOKENS_AXIS] for name in self._kept):
+            return self._in_place(feed)
         answer: Sequence[np.ndarray] = self._session.run(self._outputs, feed)
         return answer
+
+    def _in_place(self, feed: Feed) -> list[np.ndarray]:
+        if self._bound is None or self._bound[0] is not feed:
+            self._bound = feed, self._binding(feed)
+        binding = self._bound[1]
+        for name in self._outputs:
+            binding.bind_output(name)
+        self._session.run_with_iobinding(binding)
+        return [value.numpy() for value in binding.get_outputs()[len(self._kept) :]]
+
+    def _binding(self, feed: Feed) -> Any:
+        from onnxruntime import OrtValue
+
+        binding = self._session.io_binding()
+        batch, room = feed["attention_mask"].shape
+        for name, array in feed.items():
+            value = self._states.get(name)
+            if name not in self._kept:
+                value = OrtValue.ortvalue_from_numpy(array)
+            elif value is None or value.shape()[0] != batch or value.shape()[TOKENS_AXIS] < room:
+                shape = (batch, array.shape[1], room, *array.shape[TOKENS_AXIS + 1 :])
+                value = OrtValue.ortvalue_from_numpy(np.zeros(shape, array.dtype))
+                self._states[name] = value
+            binding.bind_ortvalue_input(name, value)
+            if name in self._kept:
+                binding.bind_ortvalue_output(self._kept[name], value)
+        return binding
 
     def end_profiling(self) -> str:
         """Give the path of the profile that ONNX Runtime wrote; for mode ``operators``."""
