@@ -20,6 +20,8 @@ VALIDATION = "validation"
 def judge(row: Row, limit: Limit, teacher: Row | None) -> Verdict:
     """Judge one limit on validation; without a target it must be kept on every one.
 
+    One that is of slices (`Limit.each`) must be kept on every slice of its kind: the worst decides.
+
     Parameters
     ----------
     row : Row
@@ -33,7 +35,7 @@ def judge(row: Row, limit: Limit, teacher: Row | None) -> Verdict:
         _judged(found, limit, row, teacher)
         for found in row.measurements
         if found.metric == limit.metric
-        and found.slice is None
+        and (found.slice is None if limit.each is None else _is_slice(found, limit.each))
         and found.split in (None, VALIDATION)
         and limit.target in (None, found.target)
     ]
@@ -52,6 +54,10 @@ def judge(row: Row, limit: Limit, teacher: Row | None) -> Verdict:
     return max(verdicts, key=lambda verdict: (order.index(verdict.state), verdict.miss))
 
 
+def _is_slice(found: Measurement, kind: str) -> bool:
+    return found.slice is not None and found.slice.startswith(f"{kind}:")
+
+
 def _without(failed: Measurement) -> str:
     """Give why a target failed without its name, with which the reason mostly begins."""
     return str(failed.invalid).removeprefix(f"{failed.target}: ")
@@ -60,6 +66,7 @@ def _without(failed: Measurement) -> str:
 def _judged(found: Measurement, limit: Limit, row: Row, teacher: Row | None) -> Verdict:
     """Judge one measurement by a limit."""
     name = f"{limit.metric}@{found.target}" if found.target else limit.metric
+    name += f" of {found.slice.partition(':')[2]}" if found.slice else ""
     if found.invalid:
         return Verdict(limit.key, "undecided", f"{name} is invalid: {found.invalid}")
     bounds = []
@@ -71,15 +78,19 @@ def _judged(found: Measurement, limit: Limit, row: Row, teacher: Row | None) -> 
     if any(bound is not None for bound in relative):
         kind = metric(limit.metric)
         lost = kind.difference("teacher").name
-        measured = find(row.measurements, lost, target=found.target, split=VALIDATION)
+        part = found.slice
+        measured = find(row.measurements, lost, target=found.target, split=VALIDATION, slice=part)
         where = None if kind.needs == ANSWERS else found.target
         base = (
-            find(teacher.measurements, limit.metric, target=where, split=VALIDATION)
+            find(teacher.measurements, limit.metric, target=where, split=VALIDATION, slice=part)
             if teacher
             else None
         )
         if base is None or base.invalid:
             return Verdict(limit.key, "undecided", f"the teacher's {name} is not known")
+        if part is not None and measured is None and "of" in found.conditions:
+            why = f"{name} is of a sample, which the teacher was not asked by itself"
+            return Verdict(limit.key, "undecided", why)
         # Paired with the teacher's answers to the same examples, where only a sample was asked.
         drop = measured.value if measured else kind.worse_by(found.value, base.value)
         ratio = found.value / base.value if base.value else float("inf")

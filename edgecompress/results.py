@@ -7,6 +7,9 @@ from typing import Literal
 
 from edgecompress.values import Json, Measurement, Step
 
+BY = " by "
+"""What stands between a limit's name and the kind of slices that it bounds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limit:
@@ -14,6 +17,7 @@ class Limit:
 
     `max` and `min` are absolute, in the metric's unit; `max_drop` is how much worse the candidate
     is than the teacher; `max_ratio` and `min_ratio` are the candidate's value over the teacher's.
+    With `each` they hold for every slice of that kind (``file``, ``label``) by itself.
     """
 
     metric: str
@@ -23,11 +27,17 @@ class Limit:
     max_drop: float | None = None
     max_ratio: float | None = None
     min_ratio: float | None = None
+    each: Literal["file", "label"] | None = None
+
+    @property
+    def name(self) -> str:
+        """The key that a recipe gives it, such as ``latency_p50@local``."""
+        return f"{self.metric}@{self.target}" if self.target else self.metric
 
     @property
     def key(self) -> str:
-        """The name a recipe gives it, such as ``latency_p50@local``."""
-        return f"{self.metric}@{self.target}" if self.target else self.metric
+        """What its verdict is called: its name and, where it is of slices, ``by file``."""
+        return f"{self.name}{BY}{self.each}" if self.each else self.name
 
 
 FLOOR = "floor"

@@ -31,6 +31,7 @@ from edgecompress.onnx_files import model_digests
 from edgecompress.parts import applied_by_part, several
 from edgecompress.values import (
     Candidate,
+    Example,
     Json,
     Measurement,
     OnnxModel,
@@ -82,6 +83,16 @@ class Stage(BaseModel):
         ------
         DataError
             Saying why.
+        """
+        return
+
+    def check_examples(self, examples: Sequence[Example]) -> None:  # noqa: ARG002
+        """Check what the fields say of the training examples, before any work starts.
+
+        Raises
+        ------
+        DataError
+            When something that they name is not there.
         """
         return
 

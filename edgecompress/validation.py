@@ -52,12 +52,19 @@ def _is_tag(part: int | str) -> bool:
     )
 
 
+def _within(annotation: Any) -> list[Any]:
+    """Give an annotation and all that stand in its brackets, the outer ones first."""
+    found = [annotation]
+    for one in found:  # it grows
+        found += typing.get_args(one)
+    return found
+
+
 def _fields_at(model: type[BaseModel], location: Iterable[int | str]) -> list[str]:
     current: Any = model
     for part in location:
         info = getattr(current, "model_fields", {}).get(part)
-        options = [] if info is None else [info.annotation, *typing.get_args(info.annotation)]
-        options += [a for o in options for a in typing.get_args(o)]
+        options = [] if info is None else _within(info.annotation)
         models = [o for o in options if isinstance(o, type) and issubclass(o, BaseModel)]
         current = models[0] if models else current
     return [field.alias or name for name, field in getattr(current, "model_fields", {}).items()]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecompress.choose import choose, judge, objective, overall, pareto
+from edgecompress.report.facts import shortfall
 from edgecompress.results import Limit, Row
 from edgecompress.values import Measurement
 
@@ -41,6 +43,41 @@ def test_each_kind_of_bound():
     assert state(candidate, Limit("latency_p50", target="local", max_ratio=0.25)) == "pass"
     assert state(candidate, Limit("latency_p50", max_ratio=0.2)) == "fail"
     assert state(candidate, Limit("f1", min_ratio=0.98)) == "pass"
+
+
+def sliced(name: str, drops: dict[str, float], **of: object) -> Row:
+    made = row(name, 8e6, 5.0, 0.80, **of)
+    at = {"target": "local", "split": "validation"}
+    parts = [
+        Measurement(metric, value, "fraction", **at, slice=f"file:{file}")  # type: ignore[arg-type]
+        for file, drop in drops.items()
+        for metric, value in (("f1", 0.80 - drop), ("f1_drop", drop))
+    ]
+    whole = [one for one in made.measurements if one.slice is None]
+    return replace(made, measurements=(*whole, *parts))
+
+
+def test_every_file_must_keep_what_is_bounded_for_each():
+    teacher = sliced("teacher", {"hau": 0.0, "pcm": 0.0}, kind="reference")
+    candidate = sliced("a", {"hau": 0.002, "pcm": 0.034})
+    whole, each = Limit("f1", max_drop=0.01), Limit("f1", max_drop=0.015, each="file")
+    assert judge(candidate, whole, teacher).state == "pass"
+    verdict = judge(candidate, each, teacher)
+    assert (verdict.limit, verdict.state) == ("f1 by file", "fail")
+    text = "f1@local of pcm: 3.40 points, allowed a drop of at most 1.50 points"
+    assert verdict.reason == text
+    assert (
+        shortfall(verdict) == "F1 of every file: 3.40 points, allowed a drop of at most 1.50 points"
+    )
+    assert judge(candidate, replace(each, max_drop=0.035), teacher).state == "pass"
+    assert judge(candidate, Limit("f1", min=0.77, each="file"), teacher).state == "fail"
+    assert judge(candidate, replace(each, each="label"), teacher).state == "undecided"
+    spoilt = tuple(
+        replace(one, invalid="no reading") if one.slice == "file:hau" else one
+        for one in candidate.measurements
+    )
+    open_ = judge(replace(candidate, measurements=spoilt), replace(each, max_drop=0.05), teacher)
+    assert open_.state == "undecided"
 
 
 def test_missing_and_invalid_are_undecided_never_passed():

@@ -82,7 +82,8 @@ def _plan(found: RunPlan) -> Iterator[str]:
             k: getattr(limit, k) for k in ("max", "min", "max_drop", "max_ratio", "min_ratio")
         }
         shown = ", ".join(f"{k} {v:g}" for k, v in bounds.items() if v is not None)
-        yield (f"budget {limit.key}: {shown}")
+        each = f", for each {limit.each}" if limit.each else ""
+        yield (f"budget {limit.name}: {shown}{each}")
     yield (f"minimize: {fields.minimize}")
 
 

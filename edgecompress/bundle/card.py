@@ -164,8 +164,12 @@ def _uneven(slices: Slices, base: str) -> Iterator[Block]:
     heads = ("examples", base, "this model", "difference")
     columns = (Column(head, head) for head in heads)
     yield table_of(slices.heading, slices.heading, columns, lines)
-    note = f"{slices.metric} on {slices.split}, in points; these differences have no interval, and "
-    note += "small ones may be chance."
+    note = f"{slices.metric} on {slices.split}, in points; "
+    if all(one.lost and one.lost.interval for one in slices.lines):
+        note += "small figures are the 95 % interval of a difference, and one that holds 0 may be "
+        note += "chance."
+    else:
+        note += "these differences have no interval, and small ones may be chance."
     if any(one.after.samples < FEW for one in slices.lines):
         note += f" * Fewer than {FEW} examples: chance alone can move the figure by 10 points and "
         note += "more."

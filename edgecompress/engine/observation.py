@@ -55,7 +55,7 @@ def open_targets(recipe: Recipe) -> dict[str, Target]:
         if limit.target and needs and needs not in targets[limit.target].metrics:
             raise recipe.source.error(
                 f"{limit.target} cannot measure {limit.metric}; bound it at another target",
-                ("budget", limit.key),
+                ("budget", limit.name),
             )
     return targets
 

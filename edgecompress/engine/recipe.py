@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from edgecompress.all_metrics import bounded
 from edgecompress.data import DataConfig, data_class, data_config
+from edgecompress.engine.budgets import Limits, known_metric, known_target, limits
 from edgecompress.engine.chains import (
     Chain,
     Given,
@@ -24,11 +24,9 @@ from edgecompress.engine.chains import (
     observers_of,
     stage_use,
 )
-from edgecompress.engine.quantities import Quantity, check_bound
 from edgecompress.engine.recipe_paths import absolute_paths, placeless
 from edgecompress.errors import DataError, RecipeError
 from edgecompress.hub import at_hand
-from edgecompress.metrics import Metric
 from edgecompress.onnx_folders import onnx_model_at
 from edgecompress.results import Limit
 from edgecompress.stage import Observer
@@ -36,8 +34,7 @@ from edgecompress.targets.fleet import Fleet, find_fleet, load_fleet
 from edgecompress.training.new_teacher import NewTeacher
 from edgecompress.validation import explain, validated
 from edgecompress.values import Candidate, Json, OnnxModel, TorchModel
-from edgecompress.words import meant
-from edgecompress.yamlfile import KeyPath, Settings, YamlFile, apply_settings, read_yaml
+from edgecompress.yamlfile import Settings, YamlFile, apply_settings, read_yaml
 
 
 class Strict(BaseModel):
@@ -60,21 +57,6 @@ class TeacherSpec(Strict):
     of them in order); `new`: a new head for the data's labels, which `finetune` trains."""
     trust: Literal["pickle"] | None = None
     """`pickle` permits a pytorch_model.bin, read with weights_only."""
-
-
-class LimitSpec(Strict):
-    """Bounds on one metric; give at least one."""
-
-    max: Quantity | None = None
-    """Largest value allowed (5ms, 10MB, 0.02)."""
-    min: Quantity | None = None
-    """Smallest value allowed."""
-    max_drop: Quantity | None = None
-    """Largest allowed loss: the teacher's value minus the candidate's."""
-    max_ratio: Quantity | None = None
-    """Largest allowed candidate / teacher."""
-    min_ratio: Quantity | None = None
-    """Smallest allowed candidate / teacher."""
 
 
 class RecipeFields(Strict):
@@ -124,8 +106,9 @@ class RecipeFields(Strict):
     licences: dict[Literal["model", "data"], str] = Field(default_factory=dict)
     """What the model that chains start from, and the data, are licensed under: SPDX expressions
     such as `Apache-2.0`, or text; the bundle records it."""
-    budget: dict[str, LimitSpec] = Field(default_factory=dict)
-    """Bounds by metric, or metric@target."""
+    budget: dict[str, Limits] = Field(default_factory=dict)
+    """Bounds by metric, or metric@target; a list of them where all data and every file of it
+    have bounds of their own."""
     minimize: str = "size"
     """The metric by which the winner is chosen among those within the budget."""
 
@@ -244,11 +227,11 @@ def build_recipe(source: YamlFile, *, complete: bool = True) -> Recipe:
             misordered.append(None)
     if fields.teacher and (fields.teacher.new or fields.teacher.finetune) and data is None:
         raise source.error("training the teacher needs data", ("data",))
-    budget = tuple(_limit(key, spec, fields, source) for key, spec in fields.budget.items())
+    budget = tuple(limits(fields.budget, fields.task, fields.targets, source))
     metric, at, target = fields.minimize.partition("@")
-    _known_metric(metric, source, ("minimize",))
+    known_metric(metric, source, ("minimize",))
     if at:
-        _known_target(target, fields, source, ("minimize",))
+        known_target(target, fields.targets, source, ("minimize",))
     fleet = _fleet(fields, source)
     return Recipe(
         fields=fields,
@@ -295,38 +278,6 @@ def _fleet(fields: RecipeFields, source: YamlFile) -> Fleet:
     if len(set(fields.targets)) < len(fields.targets):
         raise source.error("a target is named twice", ("targets",))
     return fleet
-
-
-def _limit(key: str, spec: LimitSpec, fields: RecipeFields, source: YamlFile) -> Limit:
-    metric, _, target = key.partition("@")
-    path: KeyPath = ("budget", key)
-    measured = _known_metric(metric, source, path)
-    if target:
-        _known_target(target, fields, source, path)
-    values = spec.model_dump()
-    if all(value is None for value in values.values()):
-        raise source.error("give a bound: max, min, max_drop, max_ratio or min_ratio", path)
-    written = source.document.get("budget", {}).get(key, {})
-    for bound, value in values.items():
-        if value is not None:
-            try:
-                check_bound(measured, bound, written.get(bound), value)
-            except ValueError as error:
-                raise source.error(str(error), (*path, bound)) from None
-    return Limit(metric, target or None, **values)
-
-
-def _known_metric(name: str, source: YamlFile, path: KeyPath) -> Metric:
-    known = {one.name: one for one in bounded()}
-    if name not in known:
-        titles = {one.name: (one.title,) for one in known.values()}
-        raise source.error(f"unknown metric {name!r}{meant(name, known, titles)}", path)
-    return known[name]
-
-
-def _known_target(name: str, fields: RecipeFields, source: YamlFile, path: KeyPath) -> None:
-    if name not in fields.targets:
-        raise source.error(f"no target {name!r} in targets{meant(name, fields.targets)}", path)
 
 
 def starts_as_onnx(model: str | None) -> bool:

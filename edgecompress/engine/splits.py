@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from edgecompress.checkpoint import read_object
 from edgecompress.data import SPLITS, Split
 from edgecompress.data.overlap import Overlap
+from edgecompress.engine.chains import StageUse
 from edgecompress.engine.recipe import Recipe, starts_as_onnx
 from edgecompress.errors import DataError
 from edgecompress.reading import at_home
@@ -64,6 +65,16 @@ def read_splits(
                 find_task(str(recipe.fields.task)).check_judged(splits[split])
         except DataError as error:
             raise DataError(f"{split}: {error}") from None
+    for use in _uses(recipe) if splits["train"] else ():
+        try:
+            use.stage.check_examples(splits["train"])
+        except DataError as error:
+            raise recipe.source.error(str(error), use.path) from None
+    if "validation" in there and not any(one.source for one in splits["validation"]):
+        for limit in recipe.budget:
+            if limit.each == "file":
+                what = "the validation data does not say which file an example is of"
+                raise recipe.source.error(what, ("budget", limit.name))
     shared = overlaps(splits)
     if recipe.data.seen_test == "refuse":
         try:
@@ -72,6 +83,13 @@ def read_splits(
             raise recipe.source.error(str(error), ("data", "test")) from None
     digests = tuple((one, data.digest(one)) for one in there if one != "test")
     return Splits(splits["train"], splits["validation"], digests, shared), splits["test"]
+
+
+def _uses(recipe: Recipe) -> Iterator[StageUse]:
+    if recipe.teacher_finetune is not None:
+        yield recipe.teacher_finetune
+    for chain in recipe.chains:
+        yield from chain
 
 
 def _trained(recipe: Recipe) -> tuple[str, ...]:

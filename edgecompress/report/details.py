@@ -19,13 +19,15 @@ from edgecompress.values import Json, Measurement, find
 class SliceLine:
     """One file or label: what was measured of the teacher and of the candidate shown.
 
-    `share` is the difference as a share of the largest one in the table, −1 to 1, for its bar.
+    `share` is the difference as a share of the largest one in the table, −1 to 1, for its bar;
+    `lost` the loss with its interval, where that was measured.
     """
 
     name: str
     before: Measurement
     after: Measurement
     share: float
+    lost: Measurement | None = None
 
     @property
     def change(self) -> float:
@@ -40,7 +42,7 @@ class SliceLine:
             Cell(f"{self.after.samples:,}", tone="quiet"),
             Cell(words.number(self.before.value, unit)),
             Cell(words.number(self.after.value, unit), invalid=bool(why), hover=why or ""),
-            Cell(words.signed(self.change, unit)),
+            Cell(words.signed(self.change, unit), words.turned(self.lost)[1] if self.lost else ""),
         )
 
 
@@ -181,7 +183,11 @@ def _finite(value: object) -> float | None:
 def _slices(facts: Facts, row: Row, teacher: Row, prefix: str, heading: str) -> Slices | None:
     pairs: list[tuple[str, Measurement, Measurement]] = []
     shown, split = "", ""
-    parts = [one for one in row.measurements if one.slice and one.slice.startswith(prefix)]
+    parts = [
+        one
+        for one in row.measurements
+        if one.slice and one.slice.startswith(prefix) and not metric(one.metric).lost
+    ]
     given = dict.fromkeys([facts.primary or "", *(one.metric for one in parts)])
     for split, shown in ((s, m) for s in facts.splits for m in given):
         names = dict.fromkeys(str(one.slice) for one in parts if one.metric == shown)
@@ -204,6 +210,7 @@ def _slices(facts: Facts, row: Row, teacher: Row, prefix: str, heading: str) -> 
     if not pairs:
         return None
     changes = [abs(b.value - a.value) for _, a, b in pairs if math.isfinite(b.value - a.value)]
+    lost = metric(shown).difference("teacher").name
     largest = max(changes, default=0.0) or 1.0
     lines = tuple(
         SliceLine(
@@ -211,6 +218,7 @@ def _slices(facts: Facts, row: Row, teacher: Row, prefix: str, heading: str) -> 
             a,
             b,
             (b.value - a.value) / largest if math.isfinite(b.value - a.value) else 0.0,
+            find(row.measurements, lost, target=facts.target, split=split, slice=name),
         )
         for name, a, b in sorted(pairs, key=lambda pair: pair[0])
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from edgecompress.all_metrics import is_failure, metric
 from edgecompress.metrics import ANSWERS
 from edgecompress.report import words
-from edgecompress.results import FLOOR, Row, RunResult, Verdict
+from edgecompress.results import BY, FLOOR, Row, RunResult, Verdict
 from edgecompress.tasks import task, task_names
 from edgecompress.values import Measurement, Step, find
 
@@ -165,7 +165,10 @@ def limit_name(key: str) -> str:
     """Name a limit's key, ``latency_p50@local``, for a sentence."""
     if key == FLOOR:
         return "no better than answering all alike"
-    metric, _, target = words.plain(key).partition("@")
+    name, _, each = words.plain(key).partition(BY)
+    metric, _, target = name.partition("@")
+    if each:
+        return f"{limit_name(name)} of every {each}"
     return f"{words.label(metric)} on {target}" if target else words.label(metric)
 
 
@@ -202,6 +205,26 @@ def drop(row: Row, facts: Facts, split: str | None) -> Measurement | None:
     if facts.primary is None:
         return None
     return scored(row, f"{facts.primary}_drop", facts, split)
+
+
+def worst_loss(row: Row, facts: Facts, split: str | None) -> Measurement | None:
+    """Give the largest loss that `row` has on a data file; None where there are no two files.
+
+    What is pooled over files hides it: a file of which the others have many times the examples
+    hardly counts.
+    """
+    lost = metric(facts.primary or "").difference("teacher").name
+    found = [
+        one
+        for one in row.measurements
+        if one.metric == lost
+        and one.split == split
+        and one.target == facts.target
+        and (one.slice or "").startswith("file:")
+        and not one.invalid
+        and math.isfinite(one.value)
+    ]
+    return max(found, key=lambda one: one.value) if len(found) > 1 else None
 
 
 def scored(

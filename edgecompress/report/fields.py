@@ -69,7 +69,8 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "conditions": "What one must know to repeat it: threads, batch size, reference of a ratio.",
     },
     "Verdict": {
-        "limit": "The limit's name, such as `latency_p50@local`, or `budget` for all of them.",
+        "limit": "The limit's name, such as `latency_p50@local` or `f1 by file`, or `budget` for "
+        "all of them.",
         "state": "`pass`, `fail`, or `undecided` (a measurement is missing or invalid).",
         "reason": "Why, in words.",
         "miss": "How far beyond the bound, as a share of the bound; 0 when it passes; null when "
@@ -84,6 +85,8 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "under it where higher is better, else over it.",
         "max_ratio": "Largest value allowed as a multiple of the teacher's.",
         "min_ratio": "Smallest value allowed as a multiple of the teacher's.",
+        "each": "`file` or `label` where the bounds hold for every data file, or label, by itself; "
+        "null where they hold for all together.",
     },
 }
 NULLABLE = {("Measurement", "value"), ("Verdict", "miss")}

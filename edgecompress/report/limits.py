@@ -137,7 +137,7 @@ def _beyond(result: RunResult, facts: Facts, line: SliceLine) -> str:
     allowed = [
         one.max_drop
         for one in result.budget
-        if one.metric == facts.primary and one.max_drop is not None
+        if one.metric == facts.primary and one.max_drop is not None and one.each is None
     ]
     if not allowed or -line.change <= min(allowed):
         return ""

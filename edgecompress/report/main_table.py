@@ -21,6 +21,7 @@ from edgecompress.report.facts import (
     size_ratio,
     speedup,
     state,
+    worst_loss,
 )
 from edgecompress.report.table import (
     Cell,
@@ -110,11 +111,20 @@ def _columns(facts: Facts) -> list[tuple[Column, _Make]]:
             ),
         ]
 
+    def worst(row: Row, notes: Notes) -> Cell:
+        found = worst_loss(row, facts, facts.split) if row.kind == "candidate" else None
+        cell = loss_cell(found, notes)
+        if found is None:
+            return cell
+        where = words.plain(str(found.slice).removeprefix("file:"))
+        return replace(cell, detail=" ".join(filter(None, (where, cell.detail))))
+
     # What matters most stands first: on a phone the rest is reached by scrolling.
     return [
         (Column("size", "Size", "MB"), of("size")),
         (Column("smaller", "Smaller", "×", 1), lambda row, notes: _smaller(row, facts, notes)),
         *(pair for split in facts.splits[:1] for pair in scores(split)),
+        (Column("worst", "Worst file", "vs teacher", 1), worst),
         (Column("latency", "p50", "ms"), timed("latency_p50")),
         (Column("faster", "Faster", "×"), lambda row, notes: _faster(row, facts, notes)),
         (Column("memory", "Peak mem.", "MB", 2), timed("peak_memory")),

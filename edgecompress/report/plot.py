@@ -107,7 +107,8 @@ def _accuracy(result: RunResult, facts: Facts, split: str | None) -> Quantity:
 
 def _limit(result: RunResult, metric: str, facts: Facts) -> Limit | None:
     """Find the limit that bounds a metric on the target that is drawn."""
-    mine = [one for one in result.budget if one.target in (None, facts.target)]
+    whole = [one for one in result.budget if one.each is None]
+    mine = [one for one in whole if one.target in (None, facts.target)]
     return next((limit for limit in mine if limit.metric == metric), None)
 
 

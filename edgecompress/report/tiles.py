@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgecompress.report import words
 from edgecompress.report.blocks import Tile, Tiles
-from edgecompress.report.facts import Facts, drop, scored, size_ratio, speedup
+from edgecompress.report.facts import Facts, drop, scored, size_ratio, speedup, worst_loss
 from edgecompress.results import Row
 from edgecompress.values import Measurement, find
 
@@ -81,4 +81,10 @@ def _accuracy(facts: Facts, row: Row) -> Tile | None:
         gain = f"{change} vs teacher"
     name = f"{words.title(found.metric)} on {split}" if split else words.title(found.metric)
     answered = f"answered by {words.plain(found.target)}" if facts.several and found.target else ""
-    return _tile(name, found, gain, " · ".join(filter(None, [between, answered])))
+    worst = worst_loss(row, facts, split)
+    least = ""
+    if worst is not None:
+        change, span = words.turned(worst)
+        where = words.plain(str(worst.slice).removeprefix("file:"))
+        least = f"worst file {where}: {change} ({span})"
+    return _tile(name, found, gain, " · ".join(filter(None, [between, answered, least])))

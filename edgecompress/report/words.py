@@ -197,7 +197,8 @@ def limit_words(limit: Limit) -> str:
         parts.append(f"at most {times(limit.max_ratio)}× the teacher's")
     if limit.min_ratio is not None:
         parts.append(f"at least {times(limit.min_ratio)}× the teacher's")
-    where = f" on {plain(limit.target)}" if limit.target else ""
+    where = f" of every {limit.each}" if limit.each else ""
+    where += f" on {plain(limit.target)}" if limit.target else ""
     return f"{title(limit.metric)}{where} {' and '.join(parts)}".strip()
 
 

@@ -92,6 +92,8 @@ class Distil(ScheduleFields, Transform):
             raise ValueError(
                 "layer_map: learned mixes normalised states; use distance: normalized or cosine"
             )
+        if self.balance is not None and self.balance.lagging and not self.logits_weight:
+            raise ValueError("balance.lagging compares answers; give logits_weight")
         return self
 
     def identity(self) -> Json:
@@ -101,12 +103,27 @@ class Distil(ScheduleFields, Transform):
         found["transfer"] = self.transfer.identity() if self.transfer else None
         return found
 
+    def check_task(self, name: str) -> None:
+        """Refuse a distance from the teacher where a task's answers have none by row."""
+        from edgecompress.tasks import task
+
+        if self.balance is None or not self.balance.lagging:
+            return
+        first = task(name).outputs[0]
+        if task(name).redraws or first.kind != "categorical" or first.candidates:
+            raise DataError(f"balance.lagging compares answers of classes, and {name} has none")
+
     def check_inputs(self) -> None:
         """See that the teachers' directories and the transfer set's files are there."""
         for use in self.teachers:
             use.check()
         if self.transfer is not None:
             self.transfer.check()
+
+    def check_examples(self, examples: Sequence[Example]) -> None:
+        """Refuse weights of files that no example comes from; a corpus may bring others."""
+        if self.transfer is None or not self.transfer.corpus:
+            super().check_examples(examples)
 
     def trains_head(self) -> bool:
         """Whether answers are compared: the teacher's, or the labels."""
@@ -156,7 +173,9 @@ class Distil(ScheduleFields, Transform):
         projections = nn.ModuleList(supervision.projections for supervision in supervisions)
         with captured(module, layers) as caught:
             counts = self._row_weights(rows.example, len(context.train))
-            teaching = Teaching(rows, supervisions, self._plan().weights, counts, caught)
+            draws = self.draws(rows)
+            tell = draws.tell if draws is not None and draws.balance.lagging else None
+            teaching = Teaching(rows, supervisions, self._plan().weights, counts, caught, tell)
             outcome = fit(
                 module,
                 rows,
@@ -167,6 +186,7 @@ class Distil(ScheduleFields, Transform):
                 hidden_states=teaching.reads_hidden_states,
                 freeze_embeddings=self.freeze_embeddings,
                 projections=projections if any(True for _ in projections.parameters()) else None,
+                draws=draws,
             )
         model = save_module(module, context.folder / "model")
         found = outcome.as_json() | supervision_json(teachers, supervisions)

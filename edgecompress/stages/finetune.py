@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from edgecompress.stage import Context, Decisions, Kind, Transform
 from edgecompress.training.schedule_fields import ScheduleFields
@@ -27,6 +27,16 @@ class Finetune(ScheduleFields, Transform):
     """Times that every training example is seen."""
     learning_rate: PositiveFloat = 1e-4
     """Peak, after warm-up; decays to 0."""
+
+    @model_validator(mode="after")
+    def _lags_behind_nobody(self) -> Finetune:
+        if self.balance is not None and self.balance.lagging:
+            raise ValueError(
+                "balance.lagging compares with a teacher, which distil has; give weights or "
+                "temperature"
+            )
+        return self
+
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of the probability spread over all labels."""
 
@@ -62,6 +72,7 @@ class Finetune(ScheduleFields, Transform):
             self.training_schedule(),
             context,
             freeze_embeddings=self.freeze_embeddings,
+            draws=self.draws(rows),
         )
         model = save_module(module, context.folder / "model")
         return candidate.with_model(model, learned_ranges=outcome.ranges, **outcome.as_json())

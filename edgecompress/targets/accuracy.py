@@ -23,6 +23,7 @@ from edgecompress.targets.inputs import encoded_feeds
 from edgecompress.targets.local import Local
 from edgecompress.targets.probe import ask
 from edgecompress.targets.size import model_files
+from edgecompress.targets.slices import slice_losses
 from edgecompress.tasks import Answers, Floor, Task, foreign_code, load_processor, task
 from edgecompress.tasks.compare import paired_bootstrap_drop
 from edgecompress.values import (
@@ -269,14 +270,16 @@ def accuracy_measurements(
     -------
     tuple of Measurement
         The task's scores over all data and per slice, ``agreement`` (share of labels equal to the
-        teacher's) and the loss of the task's first metric against the teacher (``f1_drop``), with
-        the 95 % interval of a paired bootstrap over examples. Against the host ``host_difference``
+        teacher's) and the loss of the task's first metric against the teacher (``f1_drop``), over
+        all data, by data file and by label, with the 95 % interval of a paired bootstrap over
+        examples. Against the host ``host_difference``
         (share of labels that differ) and what the metric loses (``f1_host_drop``), against the
         floor what it gains (``f1_over_floor``), with the same interval.
     """
     conditions: Json = {"batch": 1}
     if of is not None and of > len(examples):
         conditions |= {"sample": len(examples), "of": of}
+    scores = kind.score(found, examples, labels)
     measured = [
         Measurement(
             score.metric,
@@ -288,7 +291,7 @@ def accuracy_measurements(
             samples=score.samples,
             conditions=conditions,
         )
-        for score in kind.score(found, examples, labels)
+        for score in scores
     ]
     labels_given = sum(len(each) for each in found.labels)
 
@@ -323,4 +326,7 @@ def accuracy_measurements(
         ),
         difference("teacher", teacher),
     ]  # fmt: skip
+    measured += slice_losses(
+        kind, teacher, found, examples, labels, scores, split, target, seed, conditions
+    )
     return tuple(measured)

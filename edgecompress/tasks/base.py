@@ -60,6 +60,8 @@ class Task(Taught, ABC):
     """What others call it (a pipeline, a usual data set): who writes that is told its name."""
     metrics: ClassVar[tuple[Metric, ...]]
     """What its answers are scored by; the first stands for the task."""
+    label_metric: ClassVar[Metric | None] = None
+    """What `by_label` gives of every label; None where it gives nothing of labels."""
     labelled: ClassVar[bool] = True
     """Whether its classes are the labels of the data."""
     processor: ClassVar[str] = "text"
@@ -193,6 +195,10 @@ class Task(Taught, ABC):
     ) -> list[Score]:
         """Score parts of the answers by what is right there (``label:PER``); none, mostly."""
         return []
+
+    def of_label(self, label: str) -> Metric | None:  # noqa: ARG002
+        """Give `label_metric` of one label as a sum over examples; None where it is no sum."""
+        return None
 
     def quality(
         self, answers: Answers, examples: Sequence[Example], labels: Sequence[str]

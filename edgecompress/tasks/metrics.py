@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,29 @@ def span_counts(answer: Answer, example: Example) -> tuple[int, int, int]:
     """Count the spans of one sentence: true positives, predicted, gold."""
     right, said = spans(tags_of(example)), spans(tuple(answer.labels))
     return len(right & said), len(said), len(right)
+
+
+def f1_of_type(kind: str) -> Metric:
+    """Make the span F1 of one type of entity."""
+
+    def counts(answer: Answer, example: Example) -> tuple[int, int, int]:
+        right, said = (
+            {span for span in spans(tuple(tags)) if span[0] == kind}
+            for tags in (tags_of(example), answer.labels)
+        )
+        return len(right & said), len(said), len(right)
+
+    return replace(F1, counts=counts)
+
+
+def f1_of_label(label: str) -> Metric:
+    """Make the F1 of one label of texts."""
+
+    def counts(answer: Answer, example: Example) -> tuple[bool, bool, bool]:
+        right, said = label_of(example) == label, answer.labels == (label,)
+        return right and said, said, right
+
+    return replace(F1, counts=counts)
 
 
 def hit_counts(answer: Answer, example: Example) -> tuple[bool, int]:

@@ -40,6 +40,7 @@ class ObjectDetection(Task):
     also_called: ClassVar[tuple[str, ...]] = ("detection", "detect", "yolo")
     auto_class: ClassVar[str] = "AutoModelForObjectDetection"
     metrics: ClassVar[tuple[Metric, ...]] = (MAP, MAP_50)
+    label_metric: ClassVar[Metric | None] = MAP
     outputs: ClassVar[tuple[Output, ...]] = (Output("detections", "vector", candidates=True),)
     processor: ClassVar[str] = "detection"
     forms: ClassVar[tuple[Form, ...]] = ((IMAGE,),)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from edgecompress.errors import DataError
+from edgecompress.metrics import Metric
 from edgecompress.tasks import metrics
 from edgecompress.tasks.answers import Answers, Score
 from edgecompress.tasks.base import Floats, Floor, Task, check_outputs, softmax
@@ -22,6 +23,8 @@ SHOWN = 50
 
 class OneLabel(Task):
     """One label per example, read from the mean of the logits of its rows."""
+
+    label_metric: ClassVar[Metric | None] = metrics.F1
 
     def label_names(self, examples: Sequence[Example]) -> tuple[str, ...]:
         """Give all labels, sorted."""
@@ -52,6 +55,10 @@ class OneLabel(Task):
     ) -> list[Score]:
         """Score the F1 of every label, unless there are so many that nobody reads them."""
         return metrics.f1_by_label(answers, examples, labels) if len(labels) <= SHOWN else []
+
+    def of_label(self, label: str) -> Metric | None:
+        """Give the F1 of one label."""
+        return metrics.f1_of_label(label)
 
     def floor(
         self,

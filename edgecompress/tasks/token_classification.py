@@ -42,6 +42,7 @@ class TokenClassification(Task):
     name: ClassVar[str] = "token-classification"
     also_called: ClassVar[tuple[str, ...]] = ("ner", "pos", "named-entity-recognition", "tagging")
     auto_class: ClassVar[str] = "AutoModelForTokenClassification"
+    label_metric: ClassVar[Metric | None] = metrics.F1
     metrics: ClassVar[tuple[Metric, ...]] = (
         metrics.F1,
         metrics.PRECISION,
@@ -121,6 +122,10 @@ class TokenClassification(Task):
     ) -> list[Score]:
         """Score span F1 per type of entity."""
         return metrics.f1_by_type(answers, examples)
+
+    def of_label(self, label: str) -> Metric | None:
+        """Give span F1 of one type of entity."""
+        return metrics.f1_of_type(label)
 
     def floor(
         self,

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from edgecompress.context import Context
+from edgecompress.training.balance import Draws
 from edgecompress.training.batch_norms import batch_norms, by_batch
 from edgecompress.training.devices import autocast, memory_at_hand, moved, training_device
 from edgecompress.training.embedding import only_used_rows
@@ -36,6 +37,7 @@ def fit(
     freeze_embeddings: bool = False,
     projections: nn.Module | None = None,
     constraint: StepConstraint | None = None,
+    draws: Draws | None = None,
 ) -> Outcome:
     """Train `module` in place and leave it with the weights of the best epoch.
 
@@ -68,6 +70,8 @@ def fit(
         What else to train, such as projections; not part of the model.
     constraint : StepConstraint, optional
         What holds the weights to something from step to step.
+    draws : Draws, optional
+        How often the rows of each data file are drawn.
 
     Raises
     ------
@@ -122,6 +126,8 @@ def fit(
             holding,
             current_team(),
             lambda epoch: rows.begin(epoch, context.seed),
+            draws,
         )
     module.to("cpu")
-    return replace(outcome, further=holding.finish() | rounding.finish())
+    drawn = draws.as_json() if draws is not None else {}
+    return replace(outcome, further=holding.finish() | rounding.finish() | drawn)

@@ -127,6 +127,23 @@ class StepConstraint(Protocol):
         """Whether the state after step `done` is of the kind that is wanted at the end."""
 
 
+class Draws(Protocol):
+    """What draws the rows of each epoch, as many batches of them as `batches` gives.
+
+    Attributes
+    ----------
+    state : torch.Tensor
+        Its own state; saved with each epoch, read on resuming, and at the end that of the best one.
+    """
+
+    state: torch.Tensor
+
+    def batches(
+        self, lengths: np.ndarray, schedule: Schedule, seed: int, epoch: int, team: Team
+    ) -> Iterator[np.ndarray]:
+        """Give the row numbers of each batch of an epoch, from 0."""
+
+
 def train(
     tensors: Mapping[str, torch.Tensor],
     lengths: np.ndarray,
@@ -139,6 +156,7 @@ def train(
     constraint: StepConstraint | None = None,
     team: Team = ALONE,
     begin: Callable[[int], None] | None = None,
+    draws: Draws | None = None,
 ) -> Outcome:
     """Train `tensors` in place; at the end they hold the best epoch's values.
 
@@ -163,9 +181,10 @@ def train(
         Asked after every step; an epoch at whose end it is not settled cannot be the best one.
     team : Team
         With whom; all processes call this with the same tensors and rows.
-
     begin : callable, optional
         Told the number of each epoch, from 0, before it begins.
+    draws : Draws, optional
+        What draws the rows of an epoch; without it each comes once.
 
     Returns
     -------
@@ -178,6 +197,8 @@ def train(
     """
     if constraint is not None:
         tensors = {**tensors, **{f"constraint.{name}": t for name, t in constraint.tensors.items()}}
+    if draws is not None:
+        tensors = {**tensors, "draws": draws.state}
     trained = {name: tensor for name, tensor in tensors.items() if tensor.requires_grad}
     optimizer = _optimizer(trained, schedule)
     plan = [sum(1 for _ in batches(lengths, schedule, seed, e)) for e in range(schedule.epochs)]
@@ -194,7 +215,12 @@ def train(
         if begin is not None:
             begin(epoch)
         total, seen = 0.0, 0
-        for step, rows in enumerate(batches(lengths, schedule, seed, epoch)):
+        drawn = (
+            batches(lengths, schedule, seed, epoch)
+            if draws is None
+            else draws.batches(lengths, schedule, seed, epoch, team)
+        )
+        for step, rows in enumerate(drawn):
             done = sum(plan[:epoch]) + step
             value = _step(loss, rows, optimizer, trained, schedule, done, total_steps, team)
             if isinstance(value, str):

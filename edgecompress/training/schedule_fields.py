@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
+from edgecompress.training.balance_fields import Balance
 from edgecompress.training.gradual_fields import Gradual
 from edgecompress.training.masking_fields import Masking
 from edgecompress.training.qat_fields import Qat
+from edgecompress.values import Example
 
 if TYPE_CHECKING:
+    from edgecompress.training.balance import Draws
     from edgecompress.training.loop import Schedule
+    from edgecompress.training.rows import TorchRows
 
 
 class ScheduleFields(BaseModel):
@@ -47,6 +52,9 @@ class ScheduleFields(BaseModel):
     for networks that still have much to learn, such as very narrow ones."""
     masking: Masking = Masking()
     """What is hidden from a model that learns to guess (`task: masked-lm`); else of no effect."""
+    balance: Balance | None = None
+    """How often each data file is drawn: {weights: {pcm: 2}}, {temperature: 3}, or while training
+    runs by how far it lies behind the teacher, {lagging: 1}; null: every example once an epoch."""
     gradual: Gradual | None = None
     """Prune on the way: single weights ({sparsity: 0.8}) or heads and neurons ({heads: 0.5, ffn:
     0.5}), along a schedule ({from: 0.1, until: 0.7, every: 20}); docs/sparsity.md lists all."""
@@ -54,6 +62,23 @@ class ScheduleFields(BaseModel):
     qat: Qat | None = None
     """Quantization-aware training: round weights, tables and activations while they are trained, as
     int8 has them ({} or {embedding_bits: 4, from: 0.2}); docs/qat.md lists all."""
+
+    @model_validator(mode="after")
+    def _draws_rows(self) -> Self:
+        if self.balance is not None and self.batch_tokens is not None:
+            raise ValueError("balance counts rows; give batch_size in the place of batch_tokens")
+        return self
+
+    def check_examples(self, examples: Sequence[Example]) -> None:
+        """Refuse weights of data files that no example comes from."""
+        if self.balance is not None:
+            self.balance.check_sources({example.source for example in examples})
+
+    def draws(self, rows: TorchRows) -> Draws | None:
+        """Give what draws the rows, where `balance` asks for it."""
+        from edgecompress.training.balance import Draws
+
+        return Draws(self.balance, rows) if self.balance is not None else None
 
     def training_schedule(self) -> Schedule:
         """Give these fields as the training loop takes them."""

@@ -19,6 +19,7 @@ from edgecompress.stages.prune.layers import Layers
 from edgecompress.stages.prune.structured import Structured
 from edgecompress.surgery.model import load_module
 from edgecompress.texts import words_of
+from edgecompress.training.balance_fields import Balance
 from edgecompress.training.student_shape import StudentShape
 from edgecompress.values import SessionSettings, directory_digests
 
@@ -71,8 +72,12 @@ def test_teacher_outputs_are_computed_once(taught, tmp_path):
     assert again.built == []
     Distil(epochs=1, layer_map="uniform").apply(shorter, replace(again, scratch=tmp_path / "s3"))
     assert again.built == ["hidden-1"]
-    Distil(epochs=1).apply(shorter, replace(again, scratch=tmp_path / "s4"))
+    stage = Distil(epochs=1, balance=Balance(lagging=1.0))
+    found = stage.apply(shorter, replace(again, scratch=tmp_path / "s4"))
     assert again.built == ["hidden-1"]
+    told = found.steps[-1].decisions["balance"]
+    assert sum(told["drawn"].values()) == pytest.approx(1, abs=1e-3)
+    assert min(told["distance"].values()) > 0
 
 
 def test_a_narrower_student_is_projected(taught, tmp_path):

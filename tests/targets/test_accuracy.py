@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,35 @@ def test_labels_do_not_change_the_answers(tagger: Candidate, tmp_path: Path) -> 
 def test_nothing_to_evaluate_on(tagger: Candidate) -> None:
     with pytest.raises(DataError, match="no examples to evaluate on"):
         answers(tagger, (), Local())
+
+
+def test_the_loss_is_measured_of_every_file_and_label(tagger: Candidate) -> None:
+    kind = task("token-classification")
+    examples = [replace(one, source=name) for one, name in zip(SENTENCES, "abb", strict=True)]
+    right = Answers(
+        tuple(tags_of(one) for one in examples),
+        tuple(np.ones(len(tags_of(one))) for one in examples),
+    )
+    wrong = (right.labels[0], ("O",), right.labels[2])
+    given = (kind, replace(right, labels=wrong), right, examples, tagger.labels, "test", "local", 7)
+    found = accuracy_measurements(*given)
+    lost = {one.slice: one for one in found if one.metric == "f1_drop" and one.slice}
+    assert {name: round(one.value, 3) for name, one in lost.items()} == {
+        "file:a": 0.0,
+        "file:b": round(1 - 2 / 3, 3),
+        "label:LOC": 0.0,
+        "label:PER": round(1 - 2 / 3, 3),
+    }
+    assert all(one.interval and one.interval[0] <= one.value for one in lost.values())
+    assert lost["label:PER"].samples == 2
+    texts = [text_example(text=one, label=one, source="c") for one in ("x", "y", "y")]
+    said = Answers((("x",), ("y",), ("x",)), (np.ones(1),) * 3)
+    taught = Answers((("x",), ("y",), ("y",)), (np.ones(1),) * 3)
+    kind = task("text-classification")
+    found = accuracy_measurements(kind, said, taught, texts, ("x", "y"), "test", "local", 7)
+    lost = {one.slice: one for one in found if one.metric == "f1_drop"}
+    assert round(lost["label:y"].value, 3) == round(1 - 2 / 3, 3)
+    assert round(lost["label:x"].value, 3) == round(1 - 2 / 3, 3)
 
 
 def test_scores_and_drop(tagger: Candidate) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,9 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from edgecompress.errors import StageError
+from edgecompress.errors import DataError, StageError
 from edgecompress.stages.finetune import Finetune
+from edgecompress.texts import text_example
+from edgecompress.training.balance import Draws
+from edgecompress.training.balance_fields import Balance
 from edgecompress.training.loop import Schedule, batches, learning_rate, train
+from edgecompress.training.together import ALONE
 
 
 def quiet(done, total, what):
@@ -124,6 +129,79 @@ def test_what_needs_no_gradient_is_kept_but_not_trained(tmp_path):
     assert torch.equal(tensors["fixed"], torch.ones(3))
     (folder,) = tmp_path.glob("epoch-*")
     assert set(load_file(folder / "last.safetensors")) == {"weight", "fixed"}
+
+
+def drawing(balance: Balance, files: list[str]) -> Draws:
+    examples = [text_example(text="a", source=file) for file in files]
+    rows = SimpleNamespace(examples=examples, example=np.arange(len(files)))
+    return Draws(balance, rows)
+
+
+@given(
+    st.lists(st.sampled_from("abc"), min_size=3, max_size=300),
+    st.integers(1, 20),
+    st.floats(1, 9),
+    st.floats(0.1, 9),
+)
+def test_files_are_drawn_by_weight_and_temperature(files, size, temperature, weight):
+    files = [*"abc", *files]
+    balance = Balance(weights={"a": weight}, temperature=temperature)
+    lengths = np.arange(len(files)) % 7 + 1
+    drawn = list(drawing(balance, files).batches(lengths, of(size), 1, 0, ALONE))
+    assert [len(rows) for rows in drawn].count(size) >= len(files) // size
+    assert len(drawn) == math.ceil(len(files) / size)
+    counts = {name: files.count(name) ** (1 / temperature) for name in "abc"}
+    counts["a"] *= weight
+    rows = np.concatenate(drawn)
+    for name, share in counts.items():
+        wanted = len(files) * share / sum(counts.values())
+        mine = rows[np.array(files)[rows] == name]
+        # A chunk of 50 batches is divided by itself, and rounds by less than one row.
+        assert abs(len(mine) - wanted) <= math.ceil(len(files) / (50 * size))
+        times = np.bincount(mine, minlength=len(files))[np.array(files) == name]
+        assert times.max() - times.min() <= 1  # none comes again before all have come
+    again = list(drawing(balance, files).batches(lengths, of(size), 1, 0, ALONE))
+    assert all(np.array_equal(one, two) for one, two in zip(drawn, again, strict=True))
+
+
+def test_what_lies_far_from_the_teacher_is_drawn_more_and_a_killed_training_goes_on(tmp_path):
+    files = ["near"] * 20 + ["far"] * 20
+    kept = {}
+    for name, epochs in (("whole", (4,)), ("broken", (2, 4))):
+        for last in epochs:
+            draws = drawing(Balance(lagging=1.0), files)
+            tensors, loss, _ = problem()
+
+            def told(rows, draws=draws, loss=loss):
+                far = torch.from_numpy(np.where(rows >= 20, 3.0, 1.0))
+                draws.tell(rows, far)
+                return loss(rows)
+
+            schedule = replace(SCHEDULE, epochs=4)
+            folder = tmp_path / name
+
+            def stop(last=last, folder=folder):
+                done = len(list(folder.glob("epoch-*")))
+                if last == 2 and done and (folder / "epoch-0002").is_dir():
+                    raise KeyboardInterrupt
+                return
+
+            try:
+                train(tensors, LENGTHS, told, stop, schedule, 1, folder, quiet, draws=draws)
+            except KeyboardInterrupt:
+                continue
+        kept[name] = (tensors["weight"].detach().clone(), draws.as_json())
+    assert torch.equal(kept["whole"][0], kept["broken"][0])
+    assert kept["whole"][1] == kept["broken"][1]
+    drawn = kept["whole"][1]["balance"]
+    assert drawn["distance"] == {"far": 3.0, "near": 1.0}
+    # The first epoch knows nothing; then e^1.5 to e^0.5, as the distances are 3 and 1, mean 2.
+    assert drawn["drawn"]["far"] == pytest.approx((20 + 3 * 29) / 160, abs=0.01)
+
+
+def test_weights_of_a_file_that_is_not_there_are_refused():
+    with pytest.raises(DataError, match="no example comes from 'pmc'; did you mean 'pcm'"):
+        drawing(Balance(weights={"pmc": 2.0}), ["pcm", "hau"])
 
 
 def test_divergence_says_where_and_keeps_the_last_good_epoch(tmp_path):

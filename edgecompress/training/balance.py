@@ -1,0 +1,151 @@
+"""How often the rows of each data file are drawn while training: fixed, or by how far it lags."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+
+from edgecompress.training.balance_fields import Balance
+from edgecompress.training.loop import BUCKET_BATCHES, Schedule
+from edgecompress.training.rows import TorchRows
+from edgecompress.training.together import Team
+from edgecompress.values import Json
+
+REMEMBERED = 0.8
+"""Of a file's distance from the teacher, the share that is kept when new batches tell of it."""
+
+
+class Draws:
+    """Draws the rows of each epoch, of every data file as often as it is to be.
+
+    A share q of a file is p · exp(lagging · distance / mean distance), divided by the sum over all
+    files, where p is its share by size, temperature and weight: what maximizes the mean distance
+    less the divergence of q from p over `lagging`. As long as nothing is known, it is p.
+
+    Parameters
+    ----------
+    balance : Balance
+    rows : TorchRows
+
+    Attributes
+    ----------
+    names : list of str
+        The files.
+    state : torch.Tensor
+        float64 (2, files): the distance of each from the teacher (0: not known), and how many of
+        its rows were drawn; saved with each epoch.
+
+    Raises
+    ------
+    DataError
+        When a weight is of a file that no row comes from.
+    """
+
+    def __init__(self, balance: Balance, rows: TorchRows) -> None:
+        sources = [rows.examples[number].source for number in rows.example.tolist()]
+        self.balance = balance
+        self.names = sorted(set(sources))
+        balance.check_sources(self.names)
+        places = {name: place for place, name in enumerate(self.names)}
+        self.file = np.array([places[source] for source in sources])
+        counts = np.bincount(self.file).astype(np.float64)
+        weights = np.array([balance.weights.get(name, 1.0) for name in self.names])
+        shares = counts ** (1 / balance.temperature) * weights
+        self.base = shares / shares.sum()
+        self.state = torch.zeros((2, len(self.names)), dtype=torch.float64)
+        self._sums = np.zeros((2, len(self.names)))
+
+    @property
+    def shares(self) -> np.ndarray:
+        """How much of what is drawn is of each file, float64 (files,), 1 together."""
+        distance = self.state[0].numpy()
+        if not self.balance.lagging or not distance.all():
+            return self.base
+        tilted = self.base * np.exp(self.balance.lagging * distance / (self.base @ distance))
+        return np.asarray(tilted / tilted.sum())
+
+    def tell(self, numbers: np.ndarray, distances: torch.Tensor) -> None:
+        """Take how far answers lie from the teacher's.
+
+        Parameters
+        ----------
+        numbers : numpy.ndarray
+            int64 (answers,): the row of each.
+        distances : torch.Tensor
+            float (answers,).
+        """
+        files, size = self.file[numbers], len(self.names)
+        self._sums[0] += np.bincount(files, distances.detach().double().cpu().numpy(), size)
+        self._sums[1] += np.bincount(files, minlength=size)
+
+    def batches(
+        self, lengths: np.ndarray, schedule: Schedule, seed: int, epoch: int, team: Team
+    ) -> Iterator[np.ndarray]:
+        """Give the row numbers of each batch of an epoch, as many as `loop.batches` would.
+
+        A file's rows come in a random order, all of them before any comes again. Shares are worked
+        out anew for every `BUCKET_BATCHES` batches.
+        """
+        random = np.random.default_rng((seed, epoch))
+        decks = [_Deck(np.flatnonzero(self.file == n), random) for n in range(len(self.names))]
+        size, left = schedule.batch_size, len(lengths)
+        while left:
+            count = min(left, size * BUCKET_BATCHES)
+            left -= count
+            numbers = _divided(count, self.shares)
+            rows = np.concatenate([deck.draw(n) for deck, n in zip(decks, numbers, strict=True)])
+            random.shuffle(rows)  # so that batches of one length hold files in no order
+            rows = rows[np.argsort(lengths[rows], kind="stable")]
+            self.state[1] += torch.from_numpy(numbers.astype(np.float64))
+            found = [rows[at : at + size] for at in range(0, count, size)]
+            for index in random.permutation(len(found)):
+                yield found[index]
+            if self.balance.lagging:
+                self._learn(team)
+
+    def _learn(self, team: Team) -> None:
+        """Take into account what the last batches told, in all processes alike."""
+        told = np.sum(team.meet("what lags behind", self._sums), axis=0)
+        self._sums = np.zeros_like(self._sums)
+        heard = told[1] > 0
+        new = np.divide(told[0], told[1], out=np.zeros(len(heard)), where=heard)
+        old = self.state[0].numpy()
+        mixed = np.where(old > 0, REMEMBERED * old + (1 - REMEMBERED) * new, new)
+        self.state[0] = torch.from_numpy(np.where(heard, mixed, old))
+
+    def as_json(self) -> Json:
+        """Give it as a step's decisions: the share of each file up to the epoch that was kept."""
+        drawn = self.state[1].numpy()
+        found: Json = {"drawn": _by_name(self.names, drawn / max(drawn.sum(), 1.0))}
+        if self.balance.lagging:
+            found["distance"] = _by_name(self.names, self.state[0].numpy())
+        return {"balance": found}
+
+
+class _Deck:
+    """Rows that are drawn one by one, and shuffled anew when none is left."""
+
+    def __init__(self, rows: np.ndarray, random: np.random.Generator) -> None:
+        self.rows, self.random = rows, random
+        self.left = np.zeros(0, np.int64)
+
+    def draw(self, count: int) -> np.ndarray:
+        while len(self.left) < count:
+            self.left = np.concatenate([self.left, self.random.permutation(self.rows)])
+        found, self.left = self.left[:count], self.left[count:]
+        return found
+
+
+def _divided(count: int, shares: np.ndarray) -> np.ndarray:
+    """Divide a number by shares, int64 (files,): the largest remainders are rounded up."""
+    exact = count * shares
+    whole = np.floor(exact).astype(np.int64)
+    most = np.argsort(whole - exact, kind="stable")[: count - int(whole.sum())]
+    whole[most] += 1
+    return whole
+
+
+def _by_name(names: Sequence[str], values: np.ndarray) -> dict[str, float]:
+    return {name: round(float(value), 4) for name, value in zip(names, values, strict=True)}
