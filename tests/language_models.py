@@ -62,7 +62,7 @@ def write_language_model(folder: Path, family: str = "Llama", **settings: Any) -
             "tie_word_embeddings": True,
         }
     torch.manual_seed(3)
-    config = getattr(transformers, f"{family}Config")(**named, **shape, **settings)
+    config = getattr(transformers, f"{family}Config")(**{**named, **shape, **settings})
     head = "GPT2LMHeadModel" if family == "GPT2" else f"{family}ForCausalLM"
     module = getattr(transformers, head)(config).eval()
     for parameter in module.parameters():

@@ -17,6 +17,7 @@ from pydantic_core import CoreSchema
 
 from edgecompress.errors import StageError
 from edgecompress.stage import Context, Decisions, Kind, Transform
+from edgecompress.training.lora_fields import Role
 from edgecompress.values import Candidate, Json, Step, TorchModel, find
 
 LEAST_GAIN = 1.0
@@ -24,8 +25,6 @@ LEAST_GAIN = 1.0
 
 PRODUCT = "it is a product already"
 ZEROS = "its zeros must stay where they are"
-
-Role = Literal["query", "key", "value", "qkv", "output", "ffn_in", "ffn_out"]
 
 
 class Rank(BaseModel):

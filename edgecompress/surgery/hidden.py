@@ -19,6 +19,7 @@ from edgecompress.errors import DataError, StageError
 from edgecompress.surgery.families import blocks, family_of
 from edgecompress.surgery.linear import slice_linear
 from edgecompress.surgery.low_rank import LowRankEmbedding
+from edgecompress.surgery.tying import shared_names, tie
 
 WRITES = ("output", "ffn_out")
 """The parts of a block whose outputs are added to the hidden states; the others read them."""
@@ -29,20 +30,25 @@ def hidden_size(module: Any) -> int:
     return int(next(blocks(module)).linear("ffn_out").out_features)
 
 
-def hidden_norms(module: Any) -> list[nn.LayerNorm]:
+def is_norm(part: nn.Module, width: int) -> bool:
+    """Tell whether a module normalizes states of this width.
+
+    By mean and deviation, or by the root mean square (Zhang & Sennrich, 2019), for which each
+    architecture has a class of its own.
+    """
+    if isinstance(part, nn.LayerNorm):
+        return tuple(part.normalized_shape) == (width,)
+    return type(part).__name__.endswith("RMSNorm") and tuple(part.weight.shape) == (width,)
+
+
+def hidden_norms(module: Any) -> list[Any]:
     """Give the normalizations of the hidden states, in the order of the module's definition."""
     width = hidden_size(module)
     base = module.base_model
     outside: set[int] = set()
     if _widening(base):
         outside = {id(part) for part in _embeddings(base).modules()}
-    return [
-        part
-        for part in base.modules()
-        if isinstance(part, nn.LayerNorm)
-        and tuple(part.normalized_shape) == (width,)
-        and id(part) not in outside
-    ]
+    return [part for part in base.modules() if is_norm(part, width) and id(part) not in outside]
 
 
 def keep_hidden(module: Any, kept: Sequence[int]) -> None:
@@ -74,6 +80,7 @@ def keep_hidden(module: Any, kept: Sequence[int]) -> None:
     base = module.base_model
     norms = hidden_norms(module)
     head = reader(module)
+    tied = shared_names(module)
     for block in blocks(module):
         for role in block.family.roles:
             dim = 0 if role in WRITES else 1
@@ -83,6 +90,7 @@ def keep_hidden(module: Any, kept: Sequence[int]) -> None:
     _slice_embeddings(base, width, index)
     path = next(name for name, part in module.named_modules() if part is head)
     module.set_submodule(path, slice_linear(head, index, dim=1))
+    tie(module, tied)
 
 
 def reader(module: Any) -> nn.Linear:
@@ -93,6 +101,9 @@ def reader(module: Any) -> nn.Linear:
     DataError
         When it is not found.
     """
+    pieces = getattr(module, "lm_head", None)
+    if isinstance(pieces, nn.Linear):  # decoders
+        return pieces
     pooler = getattr(module.base_model, "pooler", None)
     if isinstance(pooler, nn.Linear):  # ALBERT
         return pooler
@@ -149,9 +160,10 @@ def _slice_embeddings(base: Any, width: int, index: torch.Tensor) -> None:
                 setattr(part, name, nn.Parameter(value.detach().index_select(2, index).clone()))
 
 
-def _slice_norm(norm: nn.LayerNorm, index: torch.Tensor) -> None:
-    norm.normalized_shape = (len(index),)
+def _slice_norm(norm: Any, index: torch.Tensor) -> None:
+    if isinstance(norm, nn.LayerNorm):
+        norm.normalized_shape = (len(index),)
     for name in ("weight", "bias"):
-        value = getattr(norm, name)
+        value = getattr(norm, name, None)
         if value is not None:
             setattr(norm, name, nn.Parameter(value.detach().index_select(0, index).clone()))

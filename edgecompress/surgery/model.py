@@ -144,14 +144,11 @@ def _surgery(module: Any, config: Any, family: Family) -> Json:
     found = list(blocks(module))
     heads = [block.heads for block in found]
     neurons = [block.neurons for block in found]
-    if len(set(neurons)) == 1:
-        setattr(config, family.neurons_field, neurons[0])
-    width = getattr(config, family.neurons_field)
     numbers = family.layer_numbers(module)
-    even = all(h == config.num_attention_heads for h in heads) and all(n == width for n in neurons)
     hidden = hidden_size(module)
+    said = family.write_sizes(config, heads, neurons, hidden)
     narrow = hidden != config.hidden_size
-    if even and not (narrow or numbers or ranks(module) or shared(module)):
+    if said and not (numbers or ranks(module) or shared(module)):
         return {}
     return {
         "format": FORMAT,

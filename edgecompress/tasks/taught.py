@@ -50,7 +50,9 @@ class Taught:
     outputs: ClassVar[tuple[Output, ...]] = (Output(),)
     """What its models give; of the first one answers are read."""
     redraws: ClassVar[bool] = False
-    """Whether each epoch asks something else of its rows, and the head answers only there."""
+    """Whether the head answers at places of a row only, which may be others in each epoch, with a
+    score for each piece of the vocabulary: too much to keep, so that a teacher is asked while the
+    student trains."""
     marks: ClassVar[tuple[str, ...]] = ()
     """Files by which a folder shows that its model answers it, whatever its class is called."""
     untaught: ClassVar[str] = ""

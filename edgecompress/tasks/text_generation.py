@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecompress.errors import DataError
 from edgecompress.generation.chat import is_messages
@@ -120,6 +121,7 @@ class TextGeneration(Task):
     processor: ClassVar[str] = "prompts"
     metrics: ClassVar[tuple[Metric, ...]] = (PERPLEXITY, BITS_PER_BYTE)
     labelled: ClassVar[bool] = False
+    redraws: ClassVar[bool] = True
     generates: ClassVar[bool] = True
     likelihoods: ClassVar[str] = "labels"
     forms: ClassVar[tuple[Form, ...]] = ((TEXT,), (MESSAGES,))
@@ -129,6 +131,13 @@ class TextGeneration(Task):
     does: ClassVar[str] = "goes on from a text or a chat"
     windows: ClassVar[str] = "which do not see each other"
     architectures: ClassVar[tuple[str, ...]] = ("ForCausalLM", "LMHeadModel")
+    proposed: ClassVar[tuple[Any, ...]] = (
+        ["export", {"quantize.weights": {"linear_bits": 8, "embedding_bits": 8}}],
+        [
+            "export",
+            {"quantize.weights": {"linear_bits": 4, "offsets": True, "embedding_bits": 8}},
+        ],
+    )
 
     def take_files(self, source: Path, folder: Path) -> None:
         """Take the chat template and what ends an answer."""
@@ -149,7 +158,8 @@ class TextGeneration(Task):
         """Turn texts into windows of at most `WINDOW` tokens, each token teaching the next one.
 
         Where the tokenizer puts no token before a text, a window begins with the last token of the
-        one before, so that all tokens but the first of a text are judged.
+        one before, so that all tokens but the first of a text are judged. In a row's `place`,
+        ``positions`` int64 (tokens,) are the places where the next token is asked for.
         """
         found = []
         before = np.array(processor.prefix, np.int64)
@@ -164,16 +174,20 @@ class TextGeneration(Task):
                     continue
                 label = np.append(row[1:], IGNORED)
                 label[: max(0, len(before) - 1)] = IGNORED
-                found.append(Row({"input_ids": row}, number, len(row), {}, {"labels": label}))
+                place = {"positions": np.flatnonzero(label != IGNORED)}
+                found.append(Row({"input_ids": row}, number, len(row), place, {"labels": label}))
         return Rows(tuple(found), examples, self, processor, ())
 
     def compact(self, output: Floats, row: Row) -> Floats:
         """Keep of a row's logits what is read of them, float64 (judged tokens, 2)."""
         if output.shape[-1] == COMPACT:
             return output
-        labels = row.target["labels"]
-        at = np.flatnonzero(labels != IGNORED)
-        return likelihoods(output[at], labels[at])
+        at = row.place["positions"]
+        return self.compact_at(output[at], row.target["labels"][at])
+
+    def compact_at(self, outputs: Floats, labels: NDArray[np.int64]) -> Floats:
+        """Keep of logits (tokens, vocabulary) what is read of them, float64 (tokens, 2)."""
+        return likelihoods(outputs, labels)
 
     def decode(self, outputs: Sequence[Floats], rows: Rows) -> Answers:
         """Give the likeliest token in the place of each, and the probability of the right one.

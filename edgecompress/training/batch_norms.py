@@ -17,7 +17,7 @@ from torch import nn
 from edgecompress.surgery.channels.cutting import Kept
 from edgecompress.surgery.channels.groups import ChannelGraph
 from edgecompress.training.importance.channels import readers
-from edgecompress.training.rows import TorchRows, even_batches
+from edgecompress.training.rows import TorchRows
 
 
 def batch_norms(module: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
@@ -78,7 +78,7 @@ def estimate_again(module: Any, rows: TorchRows) -> int:
         How many there are; 0 where the rows are too few to measure anything.
     """
     norms = batch_norms(module)
-    batches = [batch for batch in even_batches(rows.padded) if len(batch) > 1]
+    batches = [batch for batch in rows.batches if len(batch) > 1]
     if not norms or not batches:
         return 0
     momenta = [norm.momentum for norm in norms]
@@ -143,7 +143,7 @@ def _means(
         for number, part in enumerate(parts):
             hook = lambda it, inputs, n=number: watch(n, it, inputs[0])  # noqa: E731
             stack.callback(part.register_forward_pre_hook(hook).remove)
-        for batch in even_batches(rows.padded) if parts else ():
+        for batch in rows.batches if parts else ():
             module(**rows.feed(batch))
     for total, square, count in zip(sums, squares, counts, strict=True):
         mean = total / count

@@ -18,6 +18,7 @@ from edgecompress.training.embedding import only_used_rows
 from edgecompress.training.fake_quant_training import fake_quantized
 from edgecompress.training.gradual import held
 from edgecompress.training.loop import Outcome, Schedule, StepConstraint, train
+from edgecompress.training.lora import adapted
 from edgecompress.training.rows import TorchRows
 from edgecompress.training.together import current_team
 
@@ -42,8 +43,9 @@ def fit(
     """Train `module` in place and leave it with the weights of the best epoch.
 
     Zeros of matrices that were pruned stay zero, and what `schedule.gradual` prunes is gone at the
-    end (`training.gradual`). With `schedule.qat` it is trained and scored as it will be quantized
-    (`training.fake_quant_training`).
+    end (`training.gradual`). With `schedule.lora` products beside the matrices are trained, and
+    merged into them at the end (`training.lora`). With `schedule.qat` it is trained and scored as
+    it will be quantized (`training.fake_quant_training`).
 
     The module stays in evaluation mode: drawing dropout's random numbers takes a large part of a
     step on a CPU, and small models on small data gain more from early stopping. Its batch
@@ -97,13 +99,16 @@ def fit(
     def score() -> float | None:
         return None if validation is None else validation.primary_score(module)
 
+    # With products beside the matrices the embeddings are frozen already.
+    trained_rows = (None, False) if schedule.lora else (rows.used_ids, freeze_embeddings)
     module.eval()
     module.to(device)
     if projections is not None:
         projections.to(device)
     with (
         memory_at_hand(),
-        only_used_rows(module, rows.used_ids, freeze=freeze_embeddings),
+        adapted(module, schedule.lora, context.seed),
+        only_used_rows(module, *trained_rows),
         fake_quantized(module, schedule.qat, rows, context.seed, constraint) as rounding,
         held(module, schedule.gradual, rounding) as holding,
         rows.reading(module),

@@ -25,6 +25,7 @@ import torch
 
 from edgecompress.training.checkpoint import State, latest, save
 from edgecompress.training.gradual_fields import Gradual
+from edgecompress.training.lora_fields import Lora
 from edgecompress.training.qat_fields import Qat
 from edgecompress.training.together import ALONE, AgreedError, Team
 from edgecompress.values import Json, json_digest
@@ -65,6 +66,8 @@ class Schedule:
         How `fit` rounds what is trained.
     batch_norms : str
         ``kept`` or ``trained``: where `fit` takes the means of batch normalizations from.
+    lora : Lora or None
+        What `fit` trains in the place of the matrices.
     """
 
     epochs: int
@@ -79,6 +82,7 @@ class Schedule:
     gradual: Gradual | None = None
     qat: Qat | None = None
     batch_norms: Literal["kept", "trained"] = "kept"
+    lora: Lora | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from edgecompress.tasks import Row
 from edgecompress.tasks.rows import IGNORED, stacked
 from edgecompress.training.devices import autocast
 from edgecompress.training.masking_fields import Masking
-from edgecompress.training.rows import TorchRows, even_batches
+from edgecompress.training.rows import TorchRows
 
 Ids = np.ndarray
 
@@ -121,7 +121,7 @@ class MaskedRows(TorchRows):
         device = next(module.parameters()).device
         done = 0
         with self.reading(module), torch.inference_mode():
-            for batch in even_batches(self.padded):
+            for batch in self.batches:
                 feed = {name: tensor.to(device) for name, tensor in self.feed(batch).items()}
                 with autocast() if fast else nullcontext():
                     logits = module(**feed).logits[0].float().cpu().numpy()

@@ -12,7 +12,7 @@ from torch import nn
 
 from edgecompress.surgery.factorizing import Moments
 from edgecompress.tasks.rows import input_ids
-from edgecompress.training.rows import TorchRows, even_batches
+from edgecompress.training.rows import TorchRows
 
 
 def input_moments(
@@ -42,7 +42,7 @@ def input_moments(
         for name, linear in linears.items():
             handle = linear.register_forward_pre_hook(sums[name].read)
             stack.callback(handle.remove)
-        for batch in even_batches(rows.padded):
+        for batch in rows.batches:
             feed = rows.feed(batch)
             for one in sums.values():
                 one.mask = feed["attention_mask"].bool()

@@ -28,7 +28,7 @@ from edgecompress.onnx_files import model_digests
 from edgecompress.training.align import Ids, runs
 from edgecompress.training.devices import autocast, faster_dtype, moved, training_device
 from edgecompress.training.relations import ROLES, captured
-from edgecompress.training.rows import TorchRows, even_batches
+from edgecompress.training.rows import TorchRows
 from edgecompress.values import Candidate
 
 LARGEST = float(np.finfo(np.float16).max)
@@ -207,7 +207,7 @@ def _run(
         module.to(device)
     watch: Any = captured(module, inner) if inner else nullcontext({})
     with watch as caught:
-        for batch in even_batches(rows.padded):
+        for batch in rows.batches:
             feed = {name: moved(tensor, device) for name, tensor in rows.feed(batch).items()}
             with torch.inference_mode(), autocast(device.type):
                 output = module(**feed, **states)

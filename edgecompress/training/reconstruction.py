@@ -27,7 +27,7 @@ from torch.nn import functional
 
 from edgecompress.errors import StageError
 from edgecompress.surgery.families import Block, blocks, family_of, layer_list
-from edgecompress.surgery.hidden import WRITES, hidden_norms, hidden_size, reader
+from edgecompress.surgery.hidden import WRITES, hidden_norms, hidden_size, is_norm, reader
 from edgecompress.training.importance.gradients import Tick
 from edgecompress.training.normal_equations import Normal, correct
 from edgecompress.training.rows import TorchRows
@@ -184,13 +184,11 @@ class _Work:
     def _rows(self, index: int, role: str) -> torch.Tensor:
         """Give the original's rows that are left in a matrix that reads the hidden states."""
         whole = self.originals[index]
-        if role == "ffn_in":
+        if role.startswith("ffn"):
             rows, stride = torch.as_tensor(list(self.remains.neurons[index])), whole.neurons
         else:
-            size = whole.head_size
-            heads = torch.as_tensor(list(self.remains.heads[index]))
-            rows = (heads[:, None] * size + torch.arange(size)).flatten()
-            stride = whole.heads * size
+            rows = whole.head_rows(role, self.remains.heads[index])
+            stride = len(whole.head_rows(role, range(whole.heads)))
         times = whole.part(role).out_features // stride
         return torch.cat([rows + stride * part for part in range(times)])
 
@@ -216,6 +214,8 @@ class _Work:
     def fit_reader(self) -> None:
         """Fit the head's first matrix to the original's outputs."""
         here, there = reader(self.pruned.module), reader(self.whole.module)
+        if here is self.pruned.module.get_output_embeddings():
+            return  # a row for each piece of the vocabulary, which the embeddings often share
         normal = Normal(here.in_features, here.out_features)
         wanted = self._ends(self.whole, self.wanted, there)
         found = self._ends(self.pruned, self.before, here)
@@ -300,14 +300,10 @@ class _Work:
                 output.clear()
 
 
-def _norms(block: Block) -> list[nn.LayerNorm]:
+def _norms(block: Block) -> list[Any]:
     """Give a block's normalizations of the hidden states."""
     width = block.linear("ffn_out").out_features
-    return [
-        part
-        for part in block.module.modules()
-        if isinstance(part, nn.LayerNorm) and tuple(part.normalized_shape) == (width,)
-    ]
+    return [part for part in block.module.modules() if is_norm(part, width)]
 
 
 def _ends_in_norm(runner: StepwiseRunner, block: Block) -> bool:

@@ -21,6 +21,8 @@ from edgecompress.values import Example
 
 TOKENS = 4096
 """Padded tokens of one batch when nothing is trained: about what a core's cache likes."""
+TOKENS_OF_TEXT = 512
+"""The same where each token has a score for every piece of a vocabulary: 100 MB of them."""
 
 SHORT, STEP = 32, 16
 """Where bfloat16 is used, texts of 32 tokens or more are padded to multiples of 8, and those of 64
@@ -52,6 +54,11 @@ class TorchRows(Rows):
             return self.lengths
         step = np.minimum(np.maximum(self.lengths // SHORT * 8, 1), STEP)
         return np.minimum(-(-self.lengths // step) * step, self.lengths.max())
+
+    @cached_property
+    def batches(self) -> list[np.ndarray]:
+        """The rows in batches of similar length, for a pass in which nothing is trained."""
+        return even_batches(self.padded, TOKENS_OF_TEXT if self.task.generates else TOKENS)
 
     def length(self, rows: Sequence[int] | np.ndarray) -> int:
         """Give the length of a batch of some rows, padding included; a row alone has none."""
@@ -106,13 +113,12 @@ class TorchRows(Rows):
         wanted = self.task.outputs[0].name
         runner = TorchRunner(module, [wanted], precision)
         ask = partial(self.task.play, runner)
-        batches = even_batches(self.padded)
         found: list[np.ndarray] = [np.zeros(0, np.float32)] * len(self)
 
         def feed(some: Sequence[int]) -> dict[str, np.ndarray]:
             return self.fed([self.rows[number] for number in some], self.length(some))
 
-        for row, given in run_rows(ask, feed, batches, tick):
+        for row, given in run_rows(ask, feed, self.batches, tick):
             found[row] = self.task.compact(given[wanted], self.rows[row]).copy()
         return found
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, m
 
 from edgecompress.training.balance_fields import Balance
 from edgecompress.training.gradual_fields import Gradual
+from edgecompress.training.lora_fields import Lora
 from edgecompress.training.masking_fields import Masking
 from edgecompress.training.qat_fields import Qat
 from edgecompress.values import Example
@@ -63,6 +64,10 @@ class ScheduleFields(BaseModel):
     """Quantization-aware training: round weights, tables and activations while they are trained, as
     int8 has them ({} or {embedding_bits: 4, from: 0.2}); docs/qat.md lists all."""
 
+    lora: Lora | None = None
+    """Train products of low rank beside the matrices in the place of these, and merge them at the
+    end ({} or {rank: 8, alpha: 16, only: [query, value]}); embeddings stay as they are."""
+
     @model_validator(mode="after")
     def _draws_rows(self) -> Self:
         if self.balance is not None and self.batch_tokens is not None:
@@ -80,6 +85,16 @@ class ScheduleFields(BaseModel):
 
         return Draws(self.balance, rows) if self.balance is not None else None
 
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        for name in ("gradual", "qat"):
+            if self.lora is not None and getattr(self, name) is not None:
+                raise ValueError(
+                    f"lora leaves the matrices as they are while it trains, and {name} changes "
+                    "them; give one, or two stages"
+                )
+        return self
+
     def training_schedule(self) -> Schedule:
         """Give these fields as the training loop takes them."""
         from edgecompress.training.loop import Schedule
@@ -96,4 +111,5 @@ class ScheduleFields(BaseModel):
             gradual=self.gradual,
             qat=self.qat,
             batch_norms=self.batch_norms,
+            lora=self.lora,
         )

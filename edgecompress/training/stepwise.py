@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from edgecompress.surgery.families import family_of, layer_list
-from edgecompress.training.rows import TorchRows, even_batches
+from edgecompress.training.rows import TorchRows
 
 
 class Kept(nn.Module):
@@ -64,7 +64,7 @@ class StepwiseRunner:
     def __init__(self, module: Any, rows: TorchRows) -> None:
         self.module = module
         self.rows = rows
-        self.batches = even_batches(rows.padded)
+        self.batches = rows.batches
         self.layers = list(layer_list(module))
 
     def real(self, batch: np.ndarray, feed: dict[str, torch.Tensor], length: int) -> torch.Tensor:

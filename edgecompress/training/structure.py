@@ -69,7 +69,7 @@ def mac_costs(module: Any, tokens: int) -> Costs:
     heads, neurons = [], []
     for block in blocks(module):
         head, neuron = _weights(block, bias=False)
-        heads.append(_times(head + 2 * tokens * block.head_size))
+        heads.append(_times(head + 2 * tokens * block.head_size * block.group))
         neurons.append(_times(neuron))
     return Costs(tuple(heads), tuple(neurons))
 

@@ -24,7 +24,8 @@ class StudentShape(BaseModel):
     hidden_size: PositiveInt | None = None
     """Width of the states between blocks."""
     heads: PositiveInt | None = None
-    """Attention heads in a block; divides hidden_size."""
+    """Attention heads in a block; divides hidden_size. Where several queries read one key, as in
+    Llama, heads of keys, each with as many queries as the model has."""
     intermediate_size: PositiveInt | None = None
     """Neurons in the feed-forward part of a block."""
     init: Literal["random", "teacher"] = "teacher"
@@ -70,6 +71,9 @@ class StudentShape(BaseModel):
             "num_attention_heads": self.heads,
             field: self.intermediate_size,
         }
+        if self.heads and getattr(config, "num_key_value_heads", None):
+            group = config.num_attention_heads // config.num_key_value_heads
+            sizes |= {"num_attention_heads": self.heads * group, "num_key_value_heads": self.heads}
         _set_sizes(config, {name: size for name, size in sizes.items() if size is not None})
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -152,8 +156,15 @@ def _copy_block(theirs: Any, ours: Any, channels: torch.Tensor) -> None:
     heads = _largest(theirs.head_squares(), ours.heads)
     size, room = theirs.head_size, ours.head_size
     inner = torch.arange(min(size, room))
-    taken = (heads[:, None] * size + inner).flatten()
-    put = (torch.arange(len(heads))[:, None] * room + inner).flatten()
+
+    def places_of(block: Any, role: str, chosen: torch.Tensor) -> torch.Tensor:
+        each = min(theirs.group, ours.group) if role in ("query", "output") else 1
+        stride = block.group if role in ("query", "output") else 1
+        every = (chosen[:, None] * stride + torch.arange(each)).flatten()
+        return (every[:, None] * block.head_size + inner).flatten()
+
+    first = torch.arange(len(heads))
+    taken, put = places_of(theirs, "output", heads), places_of(ours, "output", first)
     neurons = _largest(theirs.neuron_squares(), ours.neurons)
     places = torch.arange(len(neurons))
     width = torch.arange(len(channels))
@@ -163,13 +174,16 @@ def _copy_block(theirs: Any, ours: Any, channels: torch.Tensor) -> None:
         put3 = torch.cat([put + ours.heads * room * part for part in parts])
         _copy_linear(theirs, ours, "qkv", (taken3, channels), (put3, width))
     else:
-        for role in ("query", "key", "value"):
-            _copy_linear(theirs, ours, role, (taken, channels), (put, width))
+        for role in theirs.family.inner:
+            rows, into = places_of(theirs, role, heads), places_of(ours, role, first)
+            _copy_linear(theirs, ours, role, (rows, channels), (into, width))
     _copy_linear(theirs, ours, "output", (channels, taken), (width, put))
     gates = [0, 1] if theirs.family.gated else [0]
     rows = torch.cat([neurons + theirs.neurons * part for part in gates])
     into = torch.cat([places + ours.neurons * part for part in gates])
     _copy_linear(theirs, ours, "ffn_in", (rows, channels), (into, width))
+    if theirs.family.ffn_gate:
+        _copy_linear(theirs, ours, "ffn_gate", (neurons, channels), (places, width))
     _copy_linear(theirs, ours, "ffn_out", (channels, neurons), (width, places))
 
 

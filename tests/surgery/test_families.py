@@ -80,7 +80,7 @@ def answers(module):
 def test_each_file_is_a_family():
     assert set(family_names()) == {
         *("albert", "bert", "camembert", "deit", "distilbert"),
-        *("electra", "modernbert", "roberta", "vit", "xlm-roberta"),
+        *("electra", "llama", "modernbert", "qwen2", "qwen3", "roberta", "vit", "xlm-roberta"),
     }
     assert family_named("xlm-roberta").position_offset
 

@@ -24,7 +24,7 @@ LONGER = 200
 """Tokens that the tokenizers of these tests allow: more than the models have positions for."""
 
 
-SHAPES = {"MPNet": {}, "Qwen3": {"num_key_value_heads": 2, "head_dim": 8}}
+SHAPES = {"MPNet": {}, "Mistral": {"num_key_value_heads": 2, "head_dim": 8}}
 
 
 @pytest.mark.parametrize("family", SHAPES)

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import field_validator
 
 from edgecompress.data.corpus import TRAIN, Corpus, check_corpus, corpus_identity
+from edgecompress.errors import DataError
 from edgecompress.stage import Transform
 from edgecompress.values import Json
 
@@ -24,6 +25,16 @@ class ReadsCorpus(Transform):
         if not corpus:
             raise ValueError("name at least one text, such as train")
         return corpus
+
+    def check_task(self, name: str) -> None:
+        """Refuse a task whose models answer in the pieces that they read."""
+        from edgecompress.tasks import task
+
+        if task(name).generates:
+            raise DataError(
+                f"a model of {name} writes with the pieces that it reads, and none of them can be "
+                "taken away or shared yet; leave it out"
+            )
 
     def identity(self) -> Json:
         """Give the parameters with digests in the place of the corpus' files."""

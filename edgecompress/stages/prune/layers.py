@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import PositiveInt, field_validator
 
-from edgecompress.errors import StageError
+from edgecompress.errors import DataError, StageError
 from edgecompress.stage import Context, Decisions, Kind, Transform
 from edgecompress.values import Candidate, Step, TorchModel
 
@@ -24,9 +24,10 @@ class Layers(Transform):
     """How many layers to keep, or which (numbered from 0)."""
     choose: Literal["effect", "even"] = "effect"
     """With a number: drop one by one the layer that is missed least, or spread evenly."""
-    measure: Literal["loss", "divergence"] | None = None
-    """What tells that a layer is missed: the loss on labelled examples, or how far the answers
-    move from the whole model's, on any text. Left out: the loss, where there are labels."""
+    measure: Literal["loss", "divergence", "influence"] | None = None
+    """What tells that a layer is missed: the loss on labelled examples; how far the answers move
+    from the whole model's, on any text; or how far the layer turns the hidden states, which takes
+    a single pass and chooses all at once. Left out: the loss, where there are labels."""
     samples: PositiveInt = 256
     """Training examples that this is measured on."""
 
@@ -48,9 +49,21 @@ class Layers(Transform):
             return ""
         total = f"{len(kept) + len(dropped)}" if dropped else "its"
         names = listed([str(layer) for layer in kept], len(kept))
-        how = ", one by one the layer that was missed least" if dropped else ""
+        ways = {"influence": ": those that turn the hidden states least"}
+        other = ", one by one the layer that was missed least"
+        how = ways.get(str(step.parameters.get("measure")), other) if dropped else ""
         some = f"{len(kept)} of {total} layers ({names}, counted from 0)"
         return f"Kept {some} and removed the others{how}."
+
+    def check_task(self, name: str) -> None:
+        """Refuse to keep a score for each piece of a vocabulary at every token of every text."""
+        from edgecompress.tasks import task
+
+        if self.measure == "divergence" and task(name).generates:
+            raise DataError(
+                f"measure: divergence would keep all answers of a model of {name}, a score for "
+                "every piece of its vocabulary at each token; use loss or influence"
+            )
 
     def decide(self, candidate: Candidate, context: Context) -> Decisions:
         """Choose the layers that stay.
@@ -106,7 +119,7 @@ class Layers(Transform):
         """Drop layers greedily: each time the one without which the model changes least."""
         from edgecompress.surgery.families import blocks
         from edgecompress.training.encoding import labelled_rows, make_rows
-        from edgecompress.training.importance.effect import LayerEffects
+        from edgecompress.training.importance.effect import LayerEffects, influences
         from edgecompress.training.rows import sample
 
         if len(list(blocks(module))) < there:
@@ -114,6 +127,13 @@ class Layers(Transform):
         examples = sample(context.train, self.samples, context.seed)
         rows = make_rows(candidate, examples, module)
         measure = self.measure or ("loss" if len(rows.labelled()) else "divergence")
+        if measure == "influence":
+            found = influences(module, rows, lambda n: context.progress(n, len(rows), "influence"))
+            order = sorted(range(there), key=found.__getitem__)[: there - keep]
+            return (
+                tuple(sorted(set(range(there)) - set(order))),
+                [{"layer": n, "influence": float(f"{found[n]:.6g}")} for n in order],
+            )
         if measure == "loss":
             rows = labelled_rows(candidate, examples, module)
         effects = LayerEffects(module, rows, measure)

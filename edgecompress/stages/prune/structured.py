@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from edgecompress.errors import StageError
+from edgecompress.errors import DataError, StageError
 from edgecompress.stage import Context, Decisions, Kind, Transform
 from edgecompress.stages._fields.cost_target import CostTarget
 from edgecompress.values import Candidate, Json, Step, TorchModel
@@ -36,6 +36,8 @@ class Structured(Transform):
     """Share of all feed-forward neurons to remove; every layer keeps `multiple_of`."""
     hidden: float = Field(default=0.0, ge=0, lt=1)
     """Share of the channels of the hidden states to remove."""
+    scope: Literal["global", "layer"] = "global"
+    """Rank heads and neurons over all layers together, or take the same share of each layer."""
     target: CostTarget | None = None
     """Instead of `heads` and `ffn`: what the model may cost; the search divides it among heads and
     neurons of all layers."""
@@ -59,6 +61,8 @@ class Structured(Transform):
     def _removes_something(self) -> Structured:
         if self.target is not None and (self.heads or self.ffn):
             raise ValueError("give a target, or shares (heads, ffn), not both")
+        if self.target is not None and self.scope == "layer":
+            raise ValueError("scope: layer takes a share of each layer; a target divides them")
         if self.target is not None and self.importance == "magnitude":
             raise ValueError(
                 "magnitude does not compare heads with neurons, as a target needs it; "
@@ -69,6 +73,16 @@ class Structured(Transform):
                 "prune.structured removes nothing; give heads, ffn, hidden or a target"
             )
         return self
+
+    def check_task(self, name: str) -> None:
+        """Refuse to time attention whose queries share keys: its parts are not timed yet."""
+        from edgecompress.tasks import task
+
+        if self.target is not None and self.target.latency and task(name).generates:
+            raise DataError(
+                f"target: parts of a model of {name} are not timed; give macs or size in the place "
+                "of latency"
+            )
 
     @classmethod
     def tell(cls, step: Step) -> str:
@@ -269,14 +283,13 @@ class _Plan:
 
     def _counts(self, module: Any) -> tuple[list[int], list[int]]:
         from edgecompress.training import structure
-        from edgecompress.training.importance import keep_best
 
         stage, found = self.stage, self.work.importance
         if self.record is not None:
             return self._recorded(self.record)
         if stage.target is None:
-            heads = keep_best(found.heads, stage.heads, "heads")
-            neurons = keep_best(found.neurons, stage.ffn, "ffn", stage.multiple_of)
+            heads = self._best(found.heads, stage.heads, "heads", 1)
+            neurons = self._best(found.neurons, stage.ffn, "ffn", stage.multiple_of)
             return structure.Kept(heads, neurons).counts
         aim = "latency" if stage.target.latency else "macs" if stage.target.macs else "size"
         if aim == "size":
@@ -291,6 +304,13 @@ class _Plan:
         chosen = structure.under_bound(found, costs, counts, bound, aim, self.whole)
         self.measured[aim] = round(costs.total(*chosen) / self.whole, 4)
         return chosen
+
+    def _best(self, scores: Any, remove: float, what: str, multiple: int) -> list[list[int]]:
+        from edgecompress.training.importance import keep_best
+
+        if self.stage.scope == "global":
+            return keep_best(scores, remove, what, multiple)
+        return [keep_best([layer], remove, what, multiple)[0] for layer in scores]
 
     def _recorded(self, recorded: Json) -> tuple[list[int], list[int]]:
         """Give what was decided when this model was first made; nothing is timed."""

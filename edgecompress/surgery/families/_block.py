@@ -94,13 +94,26 @@ class Block:
 
     @property
     def heads(self) -> int:
-        """Number of attention heads now."""
-        return int(self.linear("output").in_features) // self.head_size
+        """Number of attention heads now: of key-value heads, where several queries read one."""
+        return int(self.linear("output").in_features) // (self.head_size * self.group)
 
     @property
     def head_size(self) -> int:
         """Width of one head."""
         return int(getattr(self.attention, self.family.head_size_attribute))
+
+    @property
+    def group(self) -> int:
+        """Number of query heads that read one key-value head."""
+        name = self.family.group_attribute
+        return int(getattr(self.attention, name)) if name else 1
+
+    def head_rows(self, role: str, kept: Sequence[int]) -> torch.Tensor:
+        """Give the rows (of ``output`` the columns) of some heads in a matrix of attention."""
+        import torch
+
+        size = self.head_size * (self.group if role in ("query", "output") else 1)
+        return (torch.as_tensor(list(kept))[:, None] * size + torch.arange(size)).flatten()
 
     @property
     def neurons(self) -> int:
@@ -119,7 +132,8 @@ class Block:
         """Keep only these heads: matrices become smaller, nothing is masked.
 
         Head h of H owns rows h·d … (h+1)·d of query, key and value (of each third of a `qkv`) and
-        the same columns of the output matrix; d is the head size.
+        the same columns of the output matrix; d is the head size. Where several query heads read
+        one key-value head, it owns theirs: d is as many times as large in query and output.
 
         Parameters
         ----------
@@ -128,14 +142,15 @@ class Block:
         """
         from edgecompress.surgery.linear import slice_linear
 
-        rows = self._head_rows(kept)
+        columns = self.head_rows("output", kept)
         if self.family.qkv:
-            thirds = _repeated(rows, self.heads * self.head_size, 3)
+            thirds = _repeated(columns, self.heads * self.head_size, 3)
             self.set_part("qkv", slice_linear(self.part("qkv"), thirds, dim=0))
         else:
             for role in ("query", "key", "value"):
+                rows = self.head_rows(role, kept)
                 self.set_part(role, slice_linear(self.part(role), rows, dim=0))
-        self.set_part("output", slice_linear(self.output_linear, rows, dim=1))
+        self.set_part("output", slice_linear(self.output_linear, columns, dim=1))
         self.set_heads(len(kept))
 
     def keep_neurons(self, kept: Sequence[int]) -> None:
@@ -153,6 +168,8 @@ class Block:
         columns = torch.as_tensor(list(kept))
         rows = _repeated(columns, self.neurons, 2) if self.family.gated else columns
         self.set_part("ffn_in", slice_linear(self.part("ffn_in"), rows, dim=0))
+        if self.family.ffn_gate:
+            self.set_part("ffn_gate", slice_linear(self.part("ffn_gate"), columns, dim=0))
         self.set_part("ffn_out", slice_linear(self.ffn_out_linear, columns, dim=1))
 
     def head_squares(self) -> torch.Tensor:
@@ -160,14 +177,12 @@ class Block:
         import torch
 
         with torch.no_grad():
-            found = self.output_linear.weight.double().square().sum(0)
-            if self.family.qkv:
-                inner = self.part("qkv").weight.double().square().sum(1)
-                found = found + inner.view(3, -1).sum(0)
-            else:
-                for role in ("query", "key", "value"):
-                    found = found + self.part(role).weight.double().square().sum(1)
-            return found.view(self.heads, -1).sum(1)
+            found = self.output_linear.weight.double().square().sum(0).view(self.heads, -1).sum(1)
+            for role in self.family.inner:
+                squares = self.part(role).weight.double().square().sum(1)
+                parts = squares.view(3 if role == "qkv" else 1, self.heads, -1)
+                found = found + parts.sum((0, 2))
+            return found
 
     def neuron_squares(self) -> torch.Tensor:
         """Sum of the squared weights that belong to each neuron, float64 (neurons,)."""
@@ -176,6 +191,8 @@ class Block:
         with torch.no_grad():
             inner = self.part("ffn_in").weight.double().square().sum(1)
             inner = inner.view(-1, self.neurons).sum(0)
+            if self.family.ffn_gate:
+                inner = inner + self.part("ffn_gate").weight.double().square().sum(1)
             return inner + self.ffn_out_linear.weight.double().square().sum(0)
 
     def resize(self, heads: int, neurons: int) -> None:
@@ -183,20 +200,16 @@ class Block:
         from edgecompress.surgery.linear import resized
 
         width = heads * self.head_size
-        for role in self.family.roles[:-3]:
-            rows = 3 * width if role == "qkv" else width
+        for role in self.family.inner:
+            rows = width * {"qkv": 3, "query": self.group}.get(role, 1)
             self.set_part(role, resized(self.part(role), outputs=rows))
-        self.set_part("output", resized(self.output_linear, inputs=width))
+        self.set_part("output", resized(self.output_linear, inputs=width * self.group))
         self.set_heads(heads)
         rows = 2 * neurons if self.family.gated else neurons
         self.set_part("ffn_in", resized(self.part("ffn_in"), outputs=rows))
+        if self.family.ffn_gate:
+            self.set_part("ffn_gate", resized(self.part("ffn_gate"), outputs=neurons))
         self.set_part("ffn_out", resized(self.ffn_out_linear, inputs=neurons))
-
-    def _head_rows(self, kept: Sequence[int]) -> torch.Tensor:
-        import torch
-
-        size = self.head_size
-        return (torch.as_tensor(list(kept))[:, None] * size + torch.arange(size)).flatten()
 
 
 def _repeated(rows: torch.Tensor, stride: int, times: int) -> torch.Tensor:

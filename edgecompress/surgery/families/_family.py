@@ -18,8 +18,10 @@ class Family:
 
     A block is an attention and a feed-forward part, each followed by an addition to its input. Its
     query, key and value are three linear layers, or one whose rows are all queries, all keys, all
-    values, head by head (`qkv`). Its feed-forward part is two linear layers; a gated one has twice
-    the rows in the first, the gates behind the values (`gated`).
+    values, head by head (`qkv`). Keys and values may have fewer heads than queries (`group`): what
+    is cut as a head is then a key-value head with all query heads that read it. The feed-forward
+    part is two linear layers; a gated one has twice the rows in the first, the gates behind the
+    values (`gated`), or a third layer for the gates (`ffn_gate`).
 
     An architecture that this cannot describe overrides the methods in a subclass.
 
@@ -44,12 +46,17 @@ class Family:
         The linear layers of the feed-forward part, from a block.
     gated : bool
         `ffn_in` holds values and gates: neuron n of N is its rows n and N + n.
+    ffn_gate : str
+        The linear layer of the gates, where they have one of their own, from a block; or empty.
     heads_attribute : str
         Attribute of the attention module with its number of heads, where it has one.
     width_attribute : str
         Attribute of the attention module with heads times head size, where it has one.
     head_size_attribute : str
         Attribute of the attention module with the width of one head.
+    group_attribute : str
+        Attribute of the attention module with the number of query heads that read one key-value
+        head; empty where each has its own.
     neurons_field : str
         Field of the configuration with the width of the feed-forward part.
     layer_number : str
@@ -74,19 +81,46 @@ class Family:
     ffn_in: str = "intermediate.dense"
     ffn_out: str = "output.dense"
     gated: bool = False
+    ffn_gate: str = ""
     heads_attribute: str = "num_attention_heads"
     width_attribute: str = "all_head_size"
     head_size_attribute: str = "attention_head_size"
+    group_attribute: str = ""
     neurons_field: str = "intermediate_size"
     layer_number: str = ""
     position_offset: bool = False
     settings: tuple[tuple[str, object], ...] = ()
 
     @property
+    def inner(self) -> tuple[str, ...]:
+        """The linear layers of attention in front of it."""
+        return ("qkv",) if self.qkv else ("query", "key", "value")
+
+    @property
     def roles(self) -> tuple[str, ...]:
         """The linear layers of a block by the names that `Block.linear` takes."""
-        inner = ("qkv",) if self.qkv else ("query", "key", "value")
-        return (*inner, "output", "ffn_in", "ffn_out")
+        gates = ("ffn_gate",) if self.ffn_gate else ()
+        return (*self.inner, "output", *gates, "ffn_in", "ffn_out")
+
+    def write_sizes(
+        self, config: Any, heads: Sequence[int], neurons: Sequence[int], hidden: int
+    ) -> bool:
+        """Write into a configuration what it can say of a model's sizes; tell whether that is all.
+
+        Parameters
+        ----------
+        config : transformers.PretrainedConfig
+            A copy, of the model before it was cut.
+        heads, neurons : sequence of int
+            Of each block.
+        hidden : int
+            Width of the hidden states.
+        """
+        if len(set(neurons)) == 1:
+            setattr(config, self.neurons_field, neurons[0])
+        width = getattr(config, self.neurons_field)
+        even = all(n == config.num_attention_heads for n in heads)
+        return even and all(n == width for n in neurons) and hidden == config.hidden_size
 
     def run_layers(self, module: Any) -> list[nn.Module]:
         """Give a model's layers in the order in which they run; one that runs twice twice.

@@ -20,7 +20,7 @@ from edgecompress.errors import StageError
 from edgecompress.surgery.channels.groups import READERS, ChannelGraph, Group
 from edgecompress.training.devices import autocast
 from edgecompress.training.importance.gradients import Labels, Tick, frozen, probed_loss
-from edgecompress.training.rows import TorchRows, even_batches
+from edgecompress.training.rows import TorchRows
 
 
 def readers(module: nn.Module, group: Group) -> Iterator[tuple[str, np.ndarray]]:
@@ -71,7 +71,7 @@ def by_loss(
         for path, mask in masks.items():
             part = module.get_submodule(path)
             stack.callback(part.register_forward_pre_hook(mask).remove)
-        for batch in even_batches(rows.padded):
+        for batch in rows.batches:
             with autocast():
                 output = module(**rows.feed(batch))
             probed_loss(rows, batch, output, labels, generator).backward()

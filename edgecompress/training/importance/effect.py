@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from edgecompress.training.losses import Kind, row_losses, softened
 from edgecompress.training.rows import TorchRows
-from edgecompress.training.stepwise import StepwiseRunner
+from edgecompress.training.stepwise import StepwiseRunner, states_of
 
 Measure = Literal["loss", "divergence"]
 
@@ -33,6 +33,42 @@ def answered(rows: TorchRows, batch: Sequence[int], logits: torch.Tensor) -> tor
     for row, number in enumerate(batch):
         read[row, torch.from_numpy(rows.rows[number].place["positions"])] = True
     return logits[read]
+
+
+def influences(module: Any, rows: TorchRows, tick: Callable[[int], None]) -> list[float]:
+    """Tell how far each layer turns the hidden states: one minus the cosine, mean over tokens.
+
+    Source: Men et al., 2024, "ShortGPT: layers in large language models are more redundant than you
+    expect" (block influence).
+
+    Parameters
+    ----------
+    module : transformers.PreTrainedModel
+        Left as it was.
+    rows : TorchRows
+        Labels are not looked at.
+    tick : callable
+        Told the number of rows done.
+    """
+    runner = StepwiseRunner(module, rows)
+    turned: list[torch.Tensor] = []
+
+    def watch(_: nn.Module, given: tuple[torch.Tensor, ...], output: Any) -> None:
+        turned.append(1 - functional.cosine_similarity(given[0], states_of(output), dim=-1))
+
+    handles = [layer.register_forward_hook(watch) for layer in runner.layers]
+    totals, count, done = torch.zeros(len(handles), dtype=torch.float64), 0, 0
+    try:
+        for batch, real, _ in runner.run(range(len(handles)), None):
+            totals += torch.stack([one[real].double().sum() for one in turned])
+            turned.clear()
+            count, done = count + int(real.sum()), done + len(batch)
+            tick(done)
+    finally:
+        for handle in handles:
+            handle.remove()
+    found: list[float] = (totals / max(1, count)).tolist()
+    return found
 
 
 class LayerEffects:

@@ -25,7 +25,7 @@ from edgecompress.surgery.hidden import hidden_norms
 from edgecompress.training.devices import autocast
 from edgecompress.training.importance.effect import answered
 from edgecompress.training.losses import row_losses
-from edgecompress.training.rows import TorchRows, even_batches
+from edgecompress.training.rows import TorchRows
 
 Tick = Callable[[int], None]
 Labels = Literal["data", "model"]
@@ -96,7 +96,7 @@ def mask_gradients(
         if stream is not None:
             for norm in hidden_norms(module):
                 stack.callback(norm.register_forward_hook(stream.mask_output).remove)
-        for batch in even_batches(rows.padded):
+        for batch in rows.batches:
             feed = rows.feed(batch)
             with autocast() if fast else nullcontext():
                 output = module(**feed)
