@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -153,3 +154,23 @@ def test_a_budget_on_what_a_target_cannot_measure(tmp_path: Path) -> None:
     key = "latency_p50@emulated://cortex-a72"
     with pytest.raises(RecipeError, match=r"recipe\.yaml:6.*cannot measure latency_p50"):
         open_targets(load_recipe(recipe(tmp_path, budget.format(key))))
+
+
+@pytest.mark.parametrize(
+    ("metric", "lost", "said"),
+    [
+        ("f1", 0.02, "2 points under the teacher"),
+        ("f1", -0.02, "2 points above the teacher"),
+        ("perplexity", 0.5, "0.5 above the teacher"),
+        ("perplexity", -0.5, "0.5 under the teacher"),
+    ],
+)
+def test_a_loss_is_told_by_which_way_is_worse(metric: str, lost: float, said: str) -> None:
+    unit = "fraction" if metric == "f1" else ""
+
+    def ask(name: str, _: Reporter) -> tuple[Measurement, ...]:
+        return (Measurement(f"{metric}_drop", lost, unit, name),)
+
+    told = Told()
+    on_all(places("here", here=("here",)), "evaluate", ask, told)
+    assert re.sub(r"\.?0+(?= )", "", told.said[-1]) == said

@@ -153,7 +153,9 @@ def _words(found: Measurement) -> str:
     text = f"{words.label(found.metric)} {value}"
     if kind.lost:
         change = words.with_unit(abs(found.value), found.unit)
-        text = f"{change} {'above' if found.value < 0 else 'under'} the {kind.against}"
+        # A loss is positive where the model is worse: where less is better, that is more.
+        under = (found.value >= 0) == metric(kind.of).higher_is_better
+        text = f"{change} {'under' if under else 'above'} the {kind.against}"
     elif kind.phrase:
         text = kind.phrase.format(value=value, reference="onnx-fp32")
     return f"{text} (not valid)" if found.invalid else text

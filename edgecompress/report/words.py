@@ -126,7 +126,7 @@ def with_unit(value: float, unit: str) -> str:
     if unit == "fraction" and text == "1.00":
         return "1 point"
     sign = UNITS.get(unit, unit)
-    return f"{text}×" if unit == "x" else f"{text} {sign}"
+    return f"{text}×" if unit == "x" else f"{text} {sign}".rstrip()
 
 
 def signed(value: float, unit: str) -> str:

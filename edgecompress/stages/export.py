@@ -147,7 +147,9 @@ class Export(Transform):
         elif exporter == "dynamo" and (family is None or not family.words):  # no text, as is known
             traced = self._rows_to_trace(module, candidate, context)
         with as_kernels(form) if kernels else contextlib.nullcontext():
-            export_graph(form, candidate.task, path, exporter, self.opset, traced)
+            # Ranges that training has learned belong to the layers that it knew.
+            join = kernels and not candidate.ranges
+            export_graph(form, candidate.task, path, exporter, self.opset, traced, join=join)
         return exporter
 
     def _in_parts(self, module: Any, candidate: Candidate, context: Context) -> Candidate:

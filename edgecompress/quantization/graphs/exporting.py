@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 from edgecompress.generation.states import is_state
 from edgecompress.models.storage import read_model, write_model
 from edgecompress.quantization.graphs.in_place import mark_states_in_place
+from edgecompress.quantization.graphs.joined import join_products
 from edgecompress.quantization.graphs.kept_logits import keep_last_logits
 from edgecompress.quantization.graphs.patterns import prepare_for_fusion
 from edgecompress.quantization.graphs.waves import make_waves
@@ -27,6 +29,8 @@ def export_graph(
     exporter: Exporter,
     opset: int = OPSET,
     traced: Traced | None = None,
+    *,
+    join: bool = False,
 ) -> None:
     """Export with dynamic axes, with Optimum or with PyTorch's own exporter.
 
@@ -45,6 +49,8 @@ def export_graph(
     opset : int
     traced : Traced, optional
         What PyTorch's exporter follows; needed for a model of no described family.
+    join : bool
+        Join products of the same input, where attention is a kernel that reads them so.
 
     Raises
     ------
@@ -63,7 +69,11 @@ def export_graph(
         keep_last_logits(model)
     prepare_for_fusion(model)
     make_waves(model)
+    joined = aside.with_name(f"{aside.name}.joined")
+    if join:
+        join_products(model, joined)
     mark_states_in_place(model)
     write_model(model, target)
+    shutil.rmtree(joined, ignore_errors=True)
     for file in target.parent.glob(f"{aside.name}*"):
         file.unlink()
