@@ -197,7 +197,7 @@ def calibration(graph: Path, clips: Clips) -> list[Feed]:
 @click.option("--clips", default=0, help="Of speech: 256, or for students 1200.")
 @click.option("--students", "distils", is_flag=True, help="Make narrower networks.")
 @click.option("--most", multiple=True, type=int, default=list(PEER), help="Parameters of each.")
-@click.option("--epochs", default=Plan.epochs, help="Of each student.")
+@click.option("--epochs", default=Plan.epochs, help="Of the first student, more of smaller ones.")
 @click.option("--copies", default=Plan.copies, help="Variations of each word.")
 @click.option("--parts", default=Plan.parts, help="That speakers are divided into.")
 @click.option("--seconds", default=30.0, help="Of interleaved timing.")

@@ -28,6 +28,7 @@ from edgecompress.surgery.model import load_module, save_module
 from edgecompress.surgery.sparsity import marked
 from edgecompress.training import batch_norms
 from edgecompress.training.body import for_task
+from edgecompress.training.channel_search import choose_widths
 from edgecompress.training.encoding import make_rows
 from edgecompress.training.teacher import import_teacher
 from edgecompress.values import Candidate, TorchModel
@@ -189,7 +190,15 @@ def test_a_flattened_image_gives_each_channel_several_columns() -> None:
     [
         ("RegNet", {"remove": 0.5}),
         ("ResNet", {"target": {"macs": 0.5}, "importance": "taylor", "multiple_of": 4}),
-        ("ResNet", {"target": {"size": 0.6}, "importance": "magnitude", "multiple_of": 4}),
+        (
+            "ResNet",
+            {
+                "target": {"size": 0.6},
+                "importance": "magnitude",
+                "multiple_of": 4,
+                "scope": "layer",
+            },
+        ),
     ],
 )
 def test_the_stage_keeps_its_contract_and_its_bound(
@@ -211,6 +220,25 @@ def test_the_stage_keeps_its_contract_and_its_bound(
     assert decided["norms"] > 0 and "channels of convolutions" in stage.tell(made.steps[-1])
     narrow, wide = (load_module(one.model) for one in (made, candidate))
     assert sum(p.numel() for p in narrow.parameters()) < sum(p.numel() for p in wide.parameters())
+
+
+@pytest.mark.parametrize("aim", ["channels", "size", "macs"])
+@pytest.mark.parametrize("multiple", [1, 4])
+def test_every_layer_loses_the_same_share_where_they_are_not_ranked_together(
+    aim: Any, multiple: int
+) -> None:
+    graph = channel_graph(small_model("ResNet"), pictures())
+    sizes = np.array([group.size for group in graph.groups])
+    scores = [np.full(size, 10.0**number) for number, size in enumerate(sizes)]
+    whole = graph.cost(aim, sizes)
+    apart = np.array(choose_widths(graph, scores, aim, 0.5, multiple, "layer"))
+    assert graph.cost(aim, apart) <= 0.5 * whole
+    shares, block = apart / sizes, multiple / sizes
+    assert all(shares + block >= shares.max()) and all(apart % multiple == 0)
+    more = np.minimum(sizes, apart + multiple)
+    assert graph.cost(aim, more) > 0.5 * whole  # no more went than had to
+    together = np.array(choose_widths(graph, scores, aim, 0.5, multiple))
+    assert (together / sizes)[0] < shares[0] and (together / sizes)[-1] > shares[-1]
 
 
 def test_a_narrow_body_gets_a_head_for_other_classes(tmp_path: Path) -> None:

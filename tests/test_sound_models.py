@@ -23,6 +23,8 @@ from edgecompress.modules.keyword_networks import (
 )
 from edgecompress.stage import stage_class
 from edgecompress.surgery.model import load_module
+from edgecompress.training import batch_norms
+from edgecompress.training.encoding import make_rows
 from edgecompress.training.teacher import import_teacher
 from edgecompress.values import Candidate
 
@@ -125,6 +127,28 @@ def test_a_narrower_network_keeps_channels_that_count() -> None:
     narrow = module.narrowed(4, (5, 5))
     assert torch.allclose(narrow(sound).logits, module(sound).logits, atol=1e-5)
     assert narrow.config.width == 4 and narrow.config.inner == [5, 5]
+
+
+def test_normalizations_without_scale_follow_what_was_cut_and_not_the_examples(
+    tmp_path: Path,
+) -> None:
+    """They hold what other sounds gave: measured anew on a few, they would answer otherwise."""
+    candidate, context = opened(keyword_network(tmp_path / "hf"), tmp_path)
+    module = load_module(candidate.model)
+    for one in module.modules():
+        if isinstance(one, torch.nn.BatchNorm2d):
+            one.running_mean.uniform_(-1, 1)
+            one.running_var.uniform_(0.1, 3)
+    rows = make_rows(candidate, context.train, module)
+    feed = rows.feed(range(len(rows)))
+    with torch.no_grad():
+        before = module(**feed).logits
+        measured = batch_norms.measure_inputs(module, rows)
+        assert batch_norms.estimate_again(module, rows, measured) == len(measured) > 0
+        assert torch.allclose(module(**feed).logits, before, atol=0.05 * float(before.std()))
+        assert all(one.weight is None for one in batch_norms.batch_norms(module))
+        batch_norms.estimate_again(module, rows)
+        assert (module(**feed).logits - before).abs().max() > before.std()
 
 
 @pytest.mark.parametrize("kind", ["kept", "trained"])

@@ -11,13 +11,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
-from edgecompress.surgery.channels.cutting import Kept
+from edgecompress.surgery.channels.cutting import Kept, removed_from
 from edgecompress.surgery.channels.groups import ChannelGraph
 from edgecompress.training.importance.channels import readers
 from edgecompress.training.rows import TorchRows
+
+Measured = dict[str, tuple[torch.Tensor, torch.Tensor]]
+"""Mean and variance of what modules are given, by their paths."""
 
 
 def batch_norms(module: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
@@ -44,33 +48,64 @@ def by_batch(norms: Sequence[nn.modules.batchnorm._BatchNorm]) -> Iterator[None]
             norm.eval()
 
 
-def measure_inputs(module: Any, rows: TorchRows) -> None:
+def measure_inputs(module: Any, rows: TorchRows) -> Measured:
     """Let every batch normalization hold the mean and deviation of its input on these rows.
 
     Scale and bias change with them, so that the module computes what it did. Where they were folded
     into the convolutions, a normalization holds 0 and 1, which are no measurements: what is
-    measured without some channels could not be held against them. One without scale and bias is
-    left as it is.
+    measured without some channels could not be held against them.
 
     Parameters
     ----------
     module : transformers.PreTrainedModel
     rows : TorchRows
+
+    Returns
+    -------
+    dict of str to tuple of torch.Tensor
+        Mean and variance, float (channels,) each, of the inputs of those without scale and bias, by
+        their paths. They are left as they are.
     """
-    norms = [one for one in batch_norms(module) if one.affine]
+    known = {id(part): path for path, part in module.named_modules()}
+    norms, apart = batch_norms(module), {}
     found = _means(module, rows, norms)
     with torch.no_grad():
         for norm, (mean, variance) in zip(norms, found, strict=True):
+            if not norm.affine:
+                apart[known[id(norm)]] = mean, variance
+                continue
             scale = (norm.running_var + norm.eps).sqrt()
             shift = (mean - norm.running_mean) / scale
             norm.bias += norm.weight * shift
             norm.weight *= (variance + norm.eps).sqrt() / scale
             norm.running_mean.copy_(mean)
             norm.running_var.copy_(variance)
+    return apart
 
 
-def estimate_again(module: Any, rows: TorchRows) -> int:
+def without(measured: Measured, graph: ChannelGraph, kept: Kept) -> Measured:
+    """Give what was measured of the channels that stay."""
+    found = dict(measured)
+    for place, gone in removed_from(graph, kept):
+        path, _, own = place.tensor.rpartition(".")
+        if own == "running_mean" and path in found:
+            mean, variance = found[path]
+            left = torch.from_numpy(np.setdiff1d(np.arange(len(mean)), gone))
+            found[path] = mean[left], variance[left]
+    return found
+
+
+def estimate_again(module: Any, rows: TorchRows, measured: Measured | None = None) -> int:
     """Measure means and deviations of all batch normalizations anew, from first to last.
+
+    Parameters
+    ----------
+    module : transformers.PreTrainedModel
+    rows : TorchRows
+    measured : dict of str to tuple of torch.Tensor, optional
+        What normalizations without scale and bias were given on these rows before channels went.
+        What they hold was measured on other examples: then it changes by as much as their inputs
+        did, so that a model that lost nothing answers as before.
 
     Returns
     -------
@@ -81,6 +116,9 @@ def estimate_again(module: Any, rows: TorchRows) -> int:
     batches = [batch for batch in rows.batches if len(batch) > 1]
     if not norms or not batches:
         return 0
+    given = {path: module.get_submodule(path) for path in measured or {}}
+    for path, norm in given.items():
+        _lend(norm, *(measured or {})[path])
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
@@ -92,7 +130,24 @@ def estimate_again(module: Any, rows: TorchRows) -> int:
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
         norm.eval()
+    for norm in given.values():
+        _take_back(norm)
     return len(norms)
+
+
+def _lend(norm: Any, mean: torch.Tensor, variance: torch.Tensor) -> None:
+    """Give a normalization the scale and bias with which it could hold what was measured."""
+    scale = (norm.running_var + norm.eps).sqrt()
+    norm.weight = nn.Parameter((variance + norm.eps).sqrt() / scale, requires_grad=False)
+    norm.bias = nn.Parameter((mean - norm.running_mean) / scale, requires_grad=False)
+
+
+def _take_back(norm: Any) -> None:
+    """Let what a normalization holds do what its scale and bias did."""
+    scale = (norm.running_var + norm.eps).sqrt() / norm.weight
+    norm.running_mean.sub_(norm.bias * scale)
+    norm.running_var.copy_((scale.square() - norm.eps).clamp_min(0))
+    norm.weight = norm.bias = None
 
 
 def add_means(module: Any, rows: TorchRows, graph: ChannelGraph, kept: Kept) -> None:

@@ -11,11 +11,13 @@ from edgecompress.errors import StageError
 from edgecompress.surgery.channels.groups import ChannelGraph
 
 Aim = Literal["channels", "size", "macs"]
+Scope = Literal["global", "layer"]
 
 
 def choose_widths(
-    graph: ChannelGraph, scores: Sequence[np.ndarray], aim: Aim, share: float, multiple: int
-) -> list[int]:
+    graph: ChannelGraph, scores: Sequence[np.ndarray], aim: Aim, share: float, multiple: int,
+    scope: Scope = "global",
+) -> list[int]:  # fmt: skip
     """Take blocks of channels away, each time that which is missed least for what it saves.
 
     Parameters
@@ -28,6 +30,9 @@ def choose_widths(
         Of the whole model's cost that may stay.
     multiple : int
         A group keeps a multiple of this, and at least as many, or all that it has.
+    scope : {"global", "layer"}
+        Whether the blocks of all groups are ranked together, or the group that still has the
+        greatest share of its channels gives the next one, so that all lose alike.
 
     Returns
     -------
@@ -44,11 +49,17 @@ def choose_widths(
     ascending = [np.concatenate([[0.0], np.cumsum(np.sort(one))]) for one in scores]
     neighbours = _neighbours(graph)
     prices: dict[int, tuple[float, int, float]] = {}
+
+    def order(number: int) -> tuple[bool, float, float]:
+        price = prices[number][0]
+        left = widths[number] / graph.groups[number].size if scope == "layer" else 0.0
+        return not np.isfinite(price), -left, price
+
     while total > share * whole + 1e-6:
         for number in range(len(widths)):
             if number not in prices:
                 prices[number] = _price(graph, ascending[number], aim, widths, number, multiple)
-        cheapest = min(prices, key=lambda number: prices[number])
+        cheapest = min(prices, key=order)
         price, width, saved = prices[cheapest]
         if not np.isfinite(price):
             raise StageError(

@@ -40,6 +40,8 @@ class Channels(Transform):
     importance: Literal["fisher", "taylor", "magnitude"] = "fisher"
     """By the Fisher information of masks with labels that the model draws itself, by the squared
     effect on the loss with the data's labels (Taylor), or by the size of the weights."""
+    scope: Literal["global", "layer"] = "global"
+    """Rank the channels of all layers together, or take the same share from every layer."""
     samples: PositiveInt = 256
     """Training examples that importance is estimated on, and batch normalizations are measured
     on."""
@@ -101,7 +103,10 @@ class Channels(Transform):
             "taylor": ": those whose absence was estimated to cost least",
             "magnitude": ": those with the smallest weights",
         }.get(str(step.parameters.get("importance")), "")
-        gone = f"{before - after:,} of {before:,} channels of convolutions ({after:,} left)"
+        alike = (
+            ", the same share from every layer" if step.parameters.get("scope") == "layer" else ""
+        )
+        gone = f"{before - after:,} of {before:,} channels of convolutions ({after:,} left){alike}"
         fitted = telling.items(step.decisions.get("reconstruction"))
         layers_of = telling.counted(len(fitted), "layer")
         fit = f" {layers_of} fitted to the whole model by least squares." if fitted else ""
@@ -175,7 +180,7 @@ class _Cut:
                 self.context.seed,
             )
         aim, share = self._bound()
-        widths = choose_widths(self.graph, scores, aim, share, stage.multiple_of)
+        widths = choose_widths(self.graph, scores, aim, share, stage.multiple_of, stage.scope)
         return most_important(scores, widths)
 
     def _bound(self) -> tuple[Any, float]:
@@ -197,7 +202,7 @@ class _Cut:
         from edgecompress.training.channel_reconstruction import reconstruct
 
         widths = [[group.size for group in self.graph.groups], [len(stays) for stays in kept]]
-        batch_norms.measure_inputs(self.module, self.rows)
+        measured = batch_norms.measure_inputs(self.module, self.rows)
         whole = copy.deepcopy(self.module) if self.stage.reconstruct else None
         batch_norms.add_means(self.module, self.rows, self.graph, kept)
         expected = self._without(kept)
@@ -210,7 +215,8 @@ class _Cut:
                 self.module, whole, self.rows, self.graph, kept, self.stage.ridge,
                 lambda done: self.context.progress(done, total, "layers fitted"),
             )  # fmt: skip
-        norms = batch_norms.estimate_again(self.module, self.rows)
+        measured = batch_norms.without(measured, self.graph, kept)
+        norms = batch_norms.estimate_again(self.module, self.rows, measured)
         shares = {
             kind: round(self.graph.cost(kind, widths[1]) / self.graph.cost(kind, widths[0]), 4)
             for kind in ("size", "macs")
