@@ -40,6 +40,15 @@ from edgecompress.values import Step
         ),
         (
             Step(
+                "vocabulary.replace",
+                {"pieces": 8000},
+                {"sizes": [30522, 8000], "held_out": {"pieces_per_word": [1.7547, 1.3084]}},
+            ),
+            "Replaced 30,522 word pieces by 8,000 of the corpus; a word on validation falls into "
+            "1.31, not 1.75.",
+        ),
+        (
+            Step(
                 "factorize", {}, {"ranks": {"a": 16}, "parameters": {"before": 2000, "after": 900}}
             ),
             "Wrote 1 matrix as low-rank products: 2,000 weights became 900.",

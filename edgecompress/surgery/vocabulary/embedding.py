@@ -25,7 +25,7 @@ def named_ids(config: Any) -> dict[str, int]:
     return {name: int(value) for name, value in found.items() if isinstance(value, int)}
 
 
-def keep_pieces(module: Any, kept: Sequence[int]) -> None:
+def keep_pieces(module: Any, kept: Sequence[int], mixed: torch.Tensor | None = None) -> None:
     """Keep only the named rows of the word embedding, in this order; changes `module`.
 
     Rows that no piece has (embeddings padded to a multiple) go with the others. An output layer
@@ -38,7 +38,10 @@ def keep_pieces(module: Any, kept: Sequence[int]) -> None:
     module : transformers.PreTrainedModel
         A model of a supported family.
     kept : sequence of int
-        Old ids by new id.
+        Old ids by new id; -1 for a piece that is new.
+    mixed : torch.Tensor, optional
+        float32 (new, old), sparse: how much of each old row a new one is made of; without it, each
+        is the old row.
 
     Raises
     ------
@@ -64,7 +67,7 @@ def keep_pieces(module: Any, kept: Sequence[int]) -> None:
             raise StageError(f"the model's {name} is {number}, which is not kept")
         moved[name] = place.get(number)
     rows = torch.as_tensor(list(kept), dtype=torch.int64)
-    _swap(module, old.weight, rows)
+    _swap(module, old.weight, rows, mixed)
     for part in module.modules():
         _resize(part, rows, there)
     padding = old.padding_idx
@@ -80,17 +83,23 @@ def keep_pieces(module: Any, kept: Sequence[int]) -> None:
         _move_positions(module, pad_before, config.pad_token_id)
 
 
-def _swap(module: Any, weight: nn.Parameter, rows: torch.Tensor) -> None:
+def _swap(
+    module: Any, weight: nn.Parameter, rows: torch.Tensor, mixed: torch.Tensor | None
+) -> None:
     """Cut the embedding's matrix, and wherever it is shared, and the output layer's bias."""
     there = len(weight)
     output = module.get_output_embeddings()
     scored = [getattr(output, name, None) for name in ("weight", "bias")]
     cut = [weight, *(one for one in scored if one is not None and len(one) == there)]
+
+    def made(old: torch.Tensor) -> torch.Tensor:
+        if mixed is None:
+            return old.index_select(0, rows).clone()
+        table = old.float().view(there, -1)
+        return torch.sparse.mm(mixed, table).view(len(rows), *old.shape[1:]).to(old.dtype)
+
     smaller = {
-        id(old): nn.Parameter(
-            old.detach().index_select(0, rows).clone(), requires_grad=old.requires_grad
-        )
-        for old in cut
+        id(old): nn.Parameter(made(old.detach()), requires_grad=old.requires_grad) for old in cut
     }
     for part in module.modules():
         for name, parameter in part._parameters.items():

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,16 +65,21 @@ def trimmed_document(vocabulary: Vocabulary, kept: Iterable[str]) -> Json:
             if first in ids and second in ids and vocabulary.merged(first, second) in ids
         ]
     document["model"] = model
+    renumber(document, ids)
+    return document
+
+
+def renumber(document: Json, ids: Mapping[str, int]) -> None:
+    """Renumber the special tokens that stand beside a ``tokenizer.json``'s model, in place."""
     for token in document["added_tokens"]:
         token["id"] = ids[token["content"]]
     _renumber_processor(document.get("post_processor"), ids)
     padding = document.get("padding")
     if isinstance(padding, dict) and padding.get("pad_token") in ids:
         padding["pad_id"] = ids[padding["pad_token"]]
-    return document
 
 
-def _renumber_processor(processor: Any, ids: dict[str, int]) -> None:
+def _renumber_processor(processor: Any, ids: Mapping[str, int]) -> None:
     """Renumber the special tokens that a post-processor puts around a text, in place.
 
     Source: the forms ``TemplateProcessing``, ``BertProcessing``, ``RobertaProcessing`` and
@@ -91,7 +96,7 @@ def _renumber_processor(processor: Any, ids: dict[str, int]) -> None:
         token["ids"] = [_known(one, ids) for one in token["tokens"]]
 
 
-def _known(token: str, ids: dict[str, int]) -> int:
+def _known(token: str, ids: Mapping[str, int]) -> int:
     if token not in ids:
         raise StageError(f"the post-processor adds {token!r}, which the tokenizer does not hold")
     return ids[token]
@@ -137,18 +142,34 @@ def write_trimmed(
     StageError
         When the `tokenizers` library numbers a piece otherwise than was meant.
     """
+    kept = tuple(kept)
+    document = trimmed_document(vocabulary, kept)
+    return write_tokenizer(document, new_ids(vocabulary, kept), source, folder)
+
+
+def write_tokenizer(
+    document: Json, ids: dict[str, int], source: Path, folder: Path
+) -> tuple[str, ...]:
+    """Write a tokenizer with other pieces: see `write_trimmed`.
+
+    Parameters
+    ----------
+    document : dict
+        Its ``tokenizer.json``.
+    ids : dict of str to int
+        All its pieces.
+    source, folder : Path
+    """
     from tokenizers import Tokenizer
 
-    kept = tuple(kept)
-    ids = new_ids(vocabulary, kept)
-    text = json.dumps(trimmed_document(vocabulary, kept), ensure_ascii=False, indent=1) + "\n"
+    text = json.dumps(document, ensure_ascii=False, indent=1) + "\n"
     found = Tokenizer.from_str(text).get_vocab(with_added_tokens=True)
     wrong = sorted(
         piece for piece in found.keys() | ids.keys() if found.get(piece) != ids.get(piece)
     )
     if wrong:
         raise StageError(
-            f"the trimmed tokenizer numbers {wrong[0]!r} {found.get(wrong[0])}, "
+            f"the smaller tokenizer numbers {wrong[0]!r} {found.get(wrong[0])}, "
             f"not {ids.get(wrong[0])}"
         )
     folder.mkdir(parents=True, exist_ok=True)
