@@ -161,6 +161,25 @@ def test_layers_leave_by_what_they_do(measure, llama, tmp_path):
     torch.testing.assert_close(logits(load_module(cut.model)), logits(module))
 
 
+def test_zeros_stand_where_weights_meet_small_inputs(llama, tmp_path):
+    stage = Magnitude(pattern="2:4", importance="activations", samples=2)
+    found = stage.apply(llama, small_context(tmp_path, train=EXAMPLES[:2]))
+    before, after = load_module(llama.model), load_module(found.model)
+    layer = before.model.layers[1].mlp.down_proj
+    seen = []
+    layer.register_forward_pre_hook(lambda _, given: seen.append(given[0].flatten(0, 1)))
+    for example in range(2):  # alone, so that nothing is padded
+        module_rows = make_rows(llama, EXAMPLES[example : example + 1], before)
+        for number in range(len(module_rows)):
+            with torch.no_grad():
+                before(**module_rows.feed([number]))
+    score = layer.weight.abs() * torch.cat(seen).square().mean(0).sqrt()
+    two = score.view(-1, 4).topk(2).indices.sort().values
+    left = after.model.layers[1].mlp.down_proj.weight.view(-1, 4)
+    assert torch.equal(left.abs().topk(2).indices.sort().values, two)
+    assert int((left == 0).sum()) == left.numel() // 2
+
+
 @pytest.mark.parametrize("zeros", [False, True])
 def test_products_beside_the_matrices_are_merged(zeros, llama, tmp_path):
     context = small_context(tmp_path / "heal", train=EXAMPLES, validation=EXAMPLES[:2])
