@@ -114,6 +114,12 @@ def test_a_wrong_recipe_names_the_line_and_the_remedy(old, new, line, says):
         assert f"recipe.yaml:{line}" in str(caught.value)
 
 
+def test_chains_with_weighed_files_are_told_apart():
+    """Chains are kept in sets, and a mapping has no hash by itself."""
+    text = BASE.replace("epochs: 2", "epochs: 2, balance: {weights: {a: 2}}")
+    assert len({*load(text).chains, *load(text.replace("a: 2", "a: 3")).chains}) == 6
+
+
 def test_settings_reach_every_field():
     recipe = load(
         BASE,

@@ -31,6 +31,10 @@ class Balance(BaseModel):
     """`distil` only: how strongly files whose answers lie far from the teacher's are drawn more
     often while training runs; 1 or 2 is moderate, 0 is off."""
 
+    def __hash__(self) -> int:
+        """Hash it as it is written: a mapping by itself has no hash, and chains are compared."""
+        return hash(self.model_dump_json())
+
     @model_validator(mode="after")
     def _does_something(self) -> Balance:
         if not self.weights and self.temperature == 1 and not self.lagging:
@@ -47,8 +51,6 @@ class Balance(BaseModel):
         """
         for name in self.weights:
             if name not in sources:
-                there = ", ".join(sorted(filter(None, sources))) or "no file's name"
-                raise DataError(
-                    f"balance.weights: no example comes from {name!r}{meant(name, sources)}; the "
-                    f"examples come from {there}"
-                )
+                known = sorted(filter(None, sources))
+                there = meant(name, known) if known else "; the data names no files"
+                raise DataError(f"balance.weights: no example comes from {name!r}{there}")

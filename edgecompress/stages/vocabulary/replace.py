@@ -20,6 +20,9 @@ from edgecompress.stage import Context, Decisions, Kind
 from edgecompress.stages._fields.corpus import ReadsCorpus
 from edgecompress.values import Candidate, Step, TorchModel
 
+FILES = 12
+"""Most data files that a sentence tells of one by one."""
+
 
 class Replace(ReadsCorpus):
     """A new tokenizer of the same kind, with fewer pieces, learnt from a corpus."""
@@ -42,11 +45,17 @@ class Replace(ReadsCorpus):
         pieces = telling.items(step.decisions.get("sizes"))
         if len(pieces) != 2 or not telling.whole(pieces):
             return ""
-        told = ""
         held_out = step.decisions.get("held_out")
-        ratio = telling.items(held_out.get("pieces_per_word") if isinstance(held_out, dict) else ())
-        if len(ratio) == 2 and all(isinstance(one, int | float) for one in ratio):
-            told = f"; a word on validation falls into {ratio[1]:.2f}, not {ratio[0]:.2f}"
+        found = held_out if isinstance(held_out, dict) else {}
+        files = found.get("pieces_per_word_by_file")
+        parts = [
+            f"{name} {told}"
+            for name, each in (files if isinstance(files, dict) else {}).items()
+            if (told := _ratio(each))
+        ]
+        whole = _ratio(found.get("pieces_per_word"))
+        told = f"; a word on validation falls into {whole}" if whole else ""
+        told += f" ({'; '.join(parts)})" if whole and 0 < len(parts) <= FILES else ""
         return f"Replaced {pieces[0]:,} word pieces by {pieces[1]:,} of the corpus{told}."
 
     def decide(self, candidate: Candidate, context: Context) -> Decisions:
@@ -145,6 +154,15 @@ class Replace(ReadsCorpus):
             files_left_out=list(left_out),
         )
         return replace(changed, preprocessor=folder)
+
+
+def _ratio(found: object) -> str:
+    """Say how many pieces a word has, and had; empty where a record does not hold that."""
+    from edgecompress import telling
+
+    pair = telling.items(found)
+    numbers = [one for one in pair if isinstance(one, int | float)]
+    return f"{numbers[1]:.2f}, not {numbers[0]:.2f}" if len(numbers) == len(pair) == 2 else ""
 
 
 def _tokenizer_of(candidate: Candidate) -> Path:
