@@ -98,6 +98,11 @@ def test_the_command_line_and_the_service_give_them(made: Path, bundle: Any) -> 
     said = in_process("predict", "out/bundle", "--input", "asked.jsonl", "--json", cwd=made)
     answer = json.loads(said.stdout)
     assert answer["id"] == 3 and answer["similarity"] == bundle.similarity("leo", "leo na")
+    for line, fault in ((" ", "text is empty"), ("leo", "its vectors have 12 numbers, not 99")):
+        write_lines(made / "asked.jsonl", [{"text": "leo"}, {"text": line, "dimensions": 99}])
+        said = in_process("predict", "out/bundle", "--input", "asked.jsonl", "--json", cwd=made)
+        assert said.returncode == 2 and f"asked.jsonl:2: {fault}" in said.stderr
+        assert len(said.stdout.splitlines()) == 1
     with running(made / "out" / "bundle") as server:
         assert server.predict(text="Amina je Kano").json["vector"] == vector
         assert len(server.predict(texts=["leo", "na"]).json["answers"]) == 2

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -34,10 +35,11 @@ _BEFORE_TUNING = 64  # texts: a short list ends sooner without
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What is asked, and what else stood in its line."""
+    """What is asked, what else stood in its line, and how a fault in that line is told."""
 
     item: Question
     further: dict[str, Any] = field(default_factory=dict)
+    wrong: Callable[[str], DataError] | None = None
 
 
 _ALSO = (
@@ -197,8 +199,9 @@ def _rows(predictor: Predictor, file: Path, columns: dict[str, str]) -> Iterator
     asked = wanted(task(str(predictor.manifest.task)), answers="ignored")
     taken = take_columns(table, columns, asked, "give --columns {}=NAME")
     others = [one for one in table.columns if one not in taken.columns and one[:1] != "\0"]
-    for _, example, values in examples(table, taken, also=others, blank="keep"):
-        yield _Asked(dict(example.inputs), {one: values.get(one) for one in others})
+    for number, example, values in examples(table, taken, also=others, blank="keep"):
+        wrong = partial(table.error, number=number)
+        yield _Asked(dict(example.inputs), {one: values.get(one) for one in others}, wrong)
 
 
 def _write(predictor: Predictor, asked: Iterable[_Asked], as_json: bool) -> None:
@@ -210,17 +213,28 @@ def _write(predictor: Predictor, asked: Iterable[_Asked], as_json: bool) -> None
             waiting.append(each)
             yield each.item
 
-    if predictor.generates and not as_json:
-        for one in items():
-            _write_pieces(predictor, one)
-        return
-    for said in predictor.stream(items()):
-        further = waiting.pop(0).further
-        if as_json:
-            document = {**further, **said.to_json()}
-            say_json(json.dumps(document, ensure_ascii=False, default=str))
-        else:
-            say(predictor.describe(said))
+    try:
+        if predictor.generates and not as_json:
+            for one in items():
+                _write_pieces(predictor, one)
+                waiting.clear()
+            return
+        for said in predictor.stream(items()):
+            if as_json:
+                document = {**waiting[0].further, **said.to_json()}
+                say_json(json.dumps(document, ensure_ascii=False, default=str))
+            else:
+                say(predictor.describe(said))
+            del waiting[0]
+    except DataError as error:
+        if not waiting or waiting[0].wrong is None:
+            raise
+        if len(waiting) == 1:
+            raise waiting[0].wrong(str(error)) from None
+        # Of several that were read ahead nobody knows which it is; those before it are answered.
+        for one in waiting:
+            _write(predictor, [one], as_json)
+        raise
 
 
 def _write_pieces(predictor: Predictor, question: Question) -> None:
@@ -240,16 +254,19 @@ def _asked(line: bytes, number: int, file: Path, predictor: Predictor | None) ->
         ) from None
     text = text.removeprefix("\ufeff") if number == 1 else text
     if predictor is None:
-        return [_Asked(text.removesuffix("\r"))]
+        return [_Asked(text.removesuffix("\r"), wrong=partial(DataError, file=file, line=number))]
     return [_document(text, number, file, predictor)] if text.strip() else []
 
 
 def _document(line: str, number: int, file: Path, predictor: Predictor) -> _Asked:
     forms = predictor.forms
+    wanted = "a line must be an object with " + " or ".join(
+        " and ".join(f'"{field.name}" ({field.what})' for field in form) for form in forms
+    )
     try:
         document = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"not JSON ({error})", file=file, line=number) from None
+        raise DataError(f"not JSON ({error}); {wanted}", file=file, line=number) from None
     fields = {field.name: field for form in forms for field in form}
     if isinstance(document, dict) and not document.keys() & fields.keys():
         near = next(
@@ -277,11 +294,10 @@ def _document(line: str, number: int, file: Path, predictor: Predictor) -> _Aske
                 )
             beside = {one.name for one in predictor.options}
             asked |= {key: document[key] for key in document if key in beside}
-            return _Asked(asked, {k: v for k, v in document.items() if k not in {*fields, *beside}})
-    wanted = " or ".join(
-        " and ".join(f'"{field.name}" ({field.what})' for field in form) for form in forms
-    )
-    raise DataError(f"a line must be an object with {wanted}", file=file, line=number)
+            further = {k: v for k, v in document.items() if k not in {*fields, *beside}}
+            wrong = None if file is _TYPED else partial(DataError, file=file, line=number)
+            return _Asked(asked, further, wrong)
+    raise DataError(wanted, file=file, line=number)
 
 
 def _surrogate(asked: dict[str, Any]) -> bool:
