@@ -163,7 +163,7 @@ def test_channels_last_and_one_at_a_time(place: Path, tmp_path: Path) -> None:
         ({"preprocessor": None}, "nobody says how images are fed to this graph"),
         ({"preprocessor": {"size": 32}}, "preprocessor.*image_mean is missing"),
         ({"labels": None}, "nobody says what the classes of this graph are called"),
-        ({"labels": ["a", "b"]}, "2 labels for 3 classes"),
+        ({"labels": ["a", "b"]}, "2 labels are named, and the graph scores 3 classes"),
         ({"labels": ["a", "b", "c"]}, "label 'blue' of the validation|the data's labels are"),
         ({"model": "HF", "preprocessor": {"size": 3}}, "how an ONNX file's inputs are made"),
     ],
@@ -178,6 +178,9 @@ def test_what_a_recipe_leaves_out(place: Path, tmp_path: Path, change: dict, sai
     done = command("run", file, "-o", tmp_path / "out")
     assert done.returncode in (1, 2) and re.search(said, done.stderr), done.stderr
     assert not (tmp_path / "out" / "bundle").exists()
+    if change.get("labels"):
+        checked = command("check", file)
+        assert checked.returncode == 2 and "labels: the data has" in checked.stderr
 
 
 def test_an_image_in_memory_is_answered(place: Path) -> None:

@@ -161,7 +161,7 @@ def test_answers_over_http_and_no_file_of_the_server_is_read(place: Path) -> Non
         ({"preprocessor": None}, "nobody says how sounds are fed to this graph; describe it"),
         ({"preprocessor": {**FRONT_END, "duration": 1.0}}, "becomes 101 × 8, and .* takes 51 × 8"),
         ({"preprocessor": {**FRONT_END, "n_mel": 8}}, "recipe.yaml:.*no key 'n_mel'"),
-        ({"labels": ["a", "b"]}, "2 labels for 3 classes"),
+        ({"labels": ["a", "b"]}, "2 labels are named, and the graph scores 3 classes"),
         ({"data": {**RECIPE["data"], "train": "broken"}}, "1.wav: not a sound that can be read"),
         ({"data": {**RECIPE["data"], "train": "empty"}}, "there is no such folder of sounds"),
     ],

@@ -109,6 +109,14 @@ def check_models(recipe: Recipe, labels: Sequence[str]) -> None:
     if fields.model is not None and not _is_onnx(at_hand(fields.model)):
         named = TeacherSpec(model=fields.model, labels=fields.labels)
         _check(recipe, named, model_head(recipe), labels, ("model",))
+    elif isinstance(fields.labels, tuple):
+        unnamed = [one for one in labels if one not in fields.labels]
+        if unnamed:
+            raise recipe.source.error(
+                f"the data has {unnamed[0]!r}, which is none of these; name all classes of the "
+                "graph, in its order, as the data calls them",
+                ("labels",),
+            )
     for use in uses:
         for other in getattr(use.stage, "teachers", ()):
             if other.model is not None:  # its labels must be the student's, which training says

@@ -158,7 +158,11 @@ def _described(
             and all(isinstance(size, int) and size != len(labels) for size in sizes)
         ):
             counts = " or ".join(map(str, sorted(sizes, key=str)))
-            raise DataError(f"{len(labels)} labels for {counts} classes", file=graph.path)
+            raise DataError(
+                f"{len(labels)} labels are named, and the graph scores {counts} classes; name all "
+                "of them, in its order",
+                file=graph.path,
+            )
     if not kind.needs_files:
         return Candidate(graph, None, task, labels)
     inputs = signature(graph)

@@ -50,6 +50,24 @@ class JointRows(TorchRows):
         costs = [max(self.rows[row].cost for row in group.tolist()) for group in self.groups]
         return np.array(costs, dtype=np.int64)
 
+    @cached_property
+    def padded(self) -> Array:
+        """One length for all, by which batches are drawn at random.
+
+        Examples of a batch are compared with each other, and those of like length are mostly of one
+        kind: among themselves they would tell nothing of how kinds compare.
+        """
+        return np.full(len(self), round(float(self.lengths.mean())), dtype=np.int64)
+
+    @cached_property
+    def _padded(self) -> Array:
+        return TorchRows.padded.func(self)
+
+    def length(self, rows: Sequence[int] | np.ndarray) -> int:
+        """Give the length of a batch of some examples, padding included."""
+        known = self._padded if len(rows) > 1 else self.lengths
+        return int(known[np.asarray(rows)].max())
+
     def feed(self, rows: Sequence[int] | np.ndarray) -> dict[str, torch.Tensor]:
         """Give the inputs of all rows of some examples, one example behind the other."""
         chosen = [self.rows[row] for number in np.asarray(rows) for row in self.groups[number]]
