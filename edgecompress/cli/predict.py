@@ -232,8 +232,8 @@ def _write(predictor: Predictor, asked: Iterable[_Asked], as_json: bool) -> None
         if len(waiting) == 1:
             raise waiting[0].wrong(str(error)) from None
         # Of several that were read ahead nobody knows which it is; those before it are answered.
-        for one in waiting:
-            _write(predictor, [one], as_json)
+        for each in waiting:
+            _write(predictor, [each], as_json)
         raise
 
 

@@ -61,7 +61,7 @@ class JointRows(TorchRows):
 
     @cached_property
     def _padded(self) -> Array:
-        return TorchRows.padded.func(self)
+        return self.rounded()
 
     def length(self, rows: Sequence[int] | np.ndarray) -> int:
         """Give the length of a batch of some examples, padding included."""

@@ -47,6 +47,13 @@ class TorchRows(Rows):
     def padded(self) -> np.ndarray:
         """How long each row is where it is the longest of a batch, padding included, int64 (rows,).
 
+        By these batches are drawn, too: rows of like length together.
+        """
+        return self.rounded()
+
+    def rounded(self) -> np.ndarray:
+        """Give the lengths with padding, int64 (rows,).
+
         Rows that are no text, or whose module is not told what is padding, are as long as they are.
         """
         known = isinstance(self.processor, TextProcessor) and "attention_mask" in self.input_names
