@@ -9,7 +9,13 @@ from pathlib import Path
 from edgecompress.api.arguments import StrPath
 from edgecompress.api.signing import verify_with_key
 from edgecompress.service import require
-from edgecompress.service.limits import Limits
+from edgecompress.service.limits import (
+    MAX_BODY_BYTES,
+    MAX_BODY_BYTES_OF_FILES,
+    MAX_QUEUE,
+    MAX_QUEUE_OF_FILES,
+    Limits,
+)
 
 DEFAULT = Limits()
 
@@ -34,8 +40,8 @@ def serve(
     workers: int | None = None,
     max_batch: int = DEFAULT.max_batch,
     max_delay_ms: float = DEFAULT.max_delay_ms,
-    max_queue: int = DEFAULT.max_queue,
-    max_body: int = DEFAULT.max_body_bytes,
+    max_queue: int | None = None,
+    max_body: int | None = None,
     max_text: int = DEFAULT.max_text,
     texts_per_request: int = DEFAULT.max_texts,
     max_connections: int = DEFAULT.max_connections,
@@ -49,9 +55,10 @@ def serve(
 
         curl -d '{"text": "…"}' http://127.0.0.1:8000/predict
 
-    A body holds "text" (one text), "texts" (a list of them) or "words" (one text, split already);
-    answers are those of `edgecompress predict --json`. SIGTERM and Ctrl-C stop accepting, answer
-    what was accepted and end with exit code 0; with 1 when `grace` was too short for that.
+    A body holds "text" (one text), "texts" (a list of them) or "words" (one text, split already),
+    or what else the bundle's task is asked about, such as "image" or "audio"; answers are those of
+    `edgecompress predict --json`. SIGTERM and Ctrl-C stop accepting, answer what was accepted and
+    end with exit code 0; with 1 when `grace` was too short for that.
 
     There is no encryption and no password: put a proxy in front of what faces a network.
 
@@ -68,17 +75,18 @@ def serve(
     workers : int, optional
         Inferences at the same time. Left out, there are as many as the cores have room for.
     max_batch : int
-        A worker answers at most so many texts at once.
+        A worker answers at most so many texts, images or sounds at once.
     max_delay_ms : float
         Milliseconds to wait for more texts, where the model may answer them together.
-    max_queue : int
-        At most so many texts wait; a request beyond that gets 503.
-    max_body : int
-        A request's body has at most so many bytes.
+    max_queue : int, optional
+        At most so many wait; a request beyond that gets 503. Left out: 256 texts, or 32 files.
+    max_body : int, optional
+        A request's body has at most so many bytes. Left out: 1,000,000, or 8,000,000 where files
+        are sent (images, sounds).
     max_text : int
         A text has at most so many characters.
     texts_per_request : int
-        A request has at most so many texts, and never more than may wait.
+        A request has at most so many of them, and never more than may wait.
     max_connections : int
         At most so many connections are open; for one more, one that waits for its client is closed.
     read_timeout : float
@@ -102,20 +110,9 @@ def serve(
     from edgecompress.runtime.threads import usable_cores
     from edgecompress.service.answering import answerer
     from edgecompress.service.app import Service
+    from edgecompress.service.questions import inputs_of, sends_files
     from edgecompress.service.server import bind, run, served
 
-    limits = Limits(
-        max_batch=max_batch,
-        max_delay_ms=max_delay_ms,
-        max_queue=max_queue,
-        max_body_bytes=max_body,
-        max_text=max_text,
-        max_texts=texts_per_request,
-        max_connections=max_connections,
-        read_timeout_s=read_timeout,
-        timeout_s=timeout,
-        grace_s=grace,
-    )
     place = Path(bundle)
     if key is not None:
         verify_with_key(place, key, evidence=False)
@@ -123,16 +120,31 @@ def serve(
         predictor = load(place, threads=threads or "auto", verify=key is None)
         workers = workers or max(1, usable_cores() // predictor.threads)
         together = predictor.batch > 1
+        known = served(place, predictor)
+        files = sends_files(known.task)
+        limits = Limits(
+            max_batch=max_batch,
+            max_delay_ms=max_delay_ms,
+            max_queue=max_queue or (MAX_QUEUE_OF_FILES if files else MAX_QUEUE),
+            max_body_bytes=max_body or (MAX_BODY_BYTES_OF_FILES if files else MAX_BODY_BYTES),
+            max_text=max_text,
+            max_texts=texts_per_request,
+            max_connections=max_connections,
+            read_timeout_s=read_timeout,
+            timeout_s=timeout,
+            grace_s=grace,
+        )
         service = Service(
-            served(place, predictor),
+            known,
             answerer(predictor),
             limits,
             workers=workers,
             together=together,
         )
         what = f"{service.served.name} ({service.served.task})"
+        inputs = inputs_of(known.task)
         how = f"{_count(workers, 'worker')} of {_count(predictor.threads, 'thread')}, " + (
-            "texts together" if together else "one text at a time"
+            f"{inputs} together" if together else f"one {inputs.removesuffix('s')} at a time"
         )
         tell = started or (lambda _said: None)
         stopped = run(service, listener, lambda at: tell(f"serving {what} on {at} ({how})"))

@@ -29,7 +29,7 @@ from edgecompress.service.bodies import Bodies
 from edgecompress.service.connections import Connections, client_name
 from edgecompress.service.limits import Limits
 from edgecompress.service.metrics import Metrics
-from edgecompress.service.questions import Asked, Question, RefusedError, read_body
+from edgecompress.service.questions import Asked, Question, RefusedError, inputs_of, read_body
 from edgecompress.service.streaming import events
 
 PATHS = ("/predict", "/health", "/metrics")
@@ -216,10 +216,11 @@ class Service:
         return self._batcher
 
     def _full(self) -> RefusedError:
+        waiting = f"{self.limits.max_queue} {inputs_of(self.served.task)}"
         return RefusedError(
             503,
-            f"{self.limits.max_queue} texts wait already or would, and none of them is of a client "
-            f"that has more waiting than this one; ask again in {_RETRY_AFTER_S} s",
+            f"{waiting} wait already or would, and none of them is of a client that has more "
+            f"waiting than this one; ask again in {_RETRY_AFTER_S} s",
             retry_after_s=_RETRY_AFTER_S,
         )
 

@@ -141,7 +141,7 @@ def read_body(
         near = did_you_mean(unknown[0], known.keys) or ";"
         raise RefusedError(422, f"unknown key {_short(unknown[0])}{near} {known.how}")
     asked = _asked(document, known)
-    _check_sizes(asked, limits)
+    _check_sizes(asked, limits, task)
     return asked
 
 
@@ -251,11 +251,27 @@ def _or(names: Sequence[str]) -> str:
     return " or ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
-def _check_sizes(asked: Asked, limits: Limits) -> None:
+def inputs_of(name: str | None) -> str:
+    """Say what the inputs of a task are called: texts, images, sounds."""
+    from edgecompress.tasks import task, task_names
+
+    forms = task(name).forms if name in task_names() else ()
+    return forms[0][0].several if forms else "texts"
+
+
+def sends_files(name: str) -> bool:
+    """Whether a request for a task holds files."""
+    from edgecompress.tasks import task
+
+    return any(field.from_request is not None for form in task(name).forms for field in form)
+
+
+def _check_sizes(asked: Asked, limits: Limits, task: str | None) -> None:
     most = limits.texts_per_request
     if len(asked.questions) > most:
         raise RefusedError(
-            413, f"{len(asked.questions)} texts in one request; send at most {most} at once"
+            413,
+            f"{len(asked.questions)} {inputs_of(task)} in one request; send at most {most} at once",
         )
     for number, question in enumerate(asked.questions, 1):
         if (length := question.characters) > limits.max_text:

@@ -8,8 +8,21 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from edgecompress.service.limits import Limits
-from edgecompress.service.questions import Asked, Question, RefusedError, read_body
+from edgecompress.service.limits import (
+    MAX_BODY_BYTES,
+    MAX_BODY_BYTES_OF_FILES,
+    MAX_QUEUE,
+    MAX_QUEUE_OF_FILES,
+    Limits,
+)
+from edgecompress.service.questions import (
+    Asked,
+    Question,
+    RefusedError,
+    inputs_of,
+    read_body,
+    sends_files,
+)
 
 LIMITS = Limits(max_text=20, max_texts=3)
 JSON = st.recursive(
@@ -109,13 +122,25 @@ def test_what_is_no_form_is_said() -> None:
         (form(("image", b"\xff")), 400, "neither a file (name=@file) nor UTF-8"),
         (form(("image", b"photo.jpg")), 422, "a file in a form (image=@file)"),
         (form(("photo@", b"a")), 422, "unknown key 'photo'"),
-        (form(*[("image@", b"a")] * 4), 413, "4 texts in one request"),
+        (form(*[("image@", b"a")] * 4), 413, "4 images in one request"),
         (b"--x\r\n\r\n" * 2000 + b"--x--", 400, "more than 1000 parts"),
     ):
         with pytest.raises(RefusedError) as caught:
             read_body(body, LIMITS, "image-classification", FORM)
         assert caught.value.status == status
         assert words in caught.value.sentence
+
+
+def test_files_have_room_and_are_called_what_they_are() -> None:
+    for name, called in (
+        ("text-classification", "texts"),
+        ("image-classification", "images"),
+        ("audio-classification", "sounds"),
+    ):
+        assert inputs_of(name) == called
+        assert sends_files(name) == (called != "texts")
+    assert MAX_BODY_BYTES_OF_FILES > 4 * MAX_BODY_BYTES
+    assert MAX_QUEUE_OF_FILES * MAX_BODY_BYTES_OF_FILES <= MAX_QUEUE * MAX_BODY_BYTES
 
 
 def test_numbers_that_python_will_not_read_are_no_json() -> None:
