@@ -104,9 +104,14 @@ class Distil(ScheduleFields, Transform):
         return found
 
     def check_task(self, name: str) -> None:
-        """Refuse a distance from the teacher where a task's answers have none by row."""
+        """Refuse a distance from the teacher where a task's answers have none by row.
+
+        And several teachers where they would have to be asked while the student trains.
+        """
         from edgecompress.tasks import task
 
+        if task(name).redraws and len(self.teachers) > 1:
+            raise DataError(f"distil: {name} is taught by one teacher; name one under teachers")
         if self.balance is None or not self.balance.lagging:
             return
         first = task(name).outputs[0]

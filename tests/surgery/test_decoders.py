@@ -236,6 +236,7 @@ def test_a_cut_model_learns_from_the_whole_one(llama, tmp_path):
         ("vocabulary.trim: {keep: 100}", "writes with the pieces that it reads"),
         ("prune.layers: {keep: 1, measure: divergence}", "use loss or influence"),
         ("prune.structured: {target: {latency: 0.5}}", "give macs or size"),
+        ("distil: {teachers: [{sources: [train]}, {weight: 0.5}]}", "is taught by one teacher"),
         ("finetune: {lora: {}, qat: {}}", "lora leaves the matrices as they are"),
     ],
 )
@@ -245,7 +246,7 @@ def test_what_a_decoder_does_not_allow_is_said_before_work_starts(
     (tmp_path / "train.txt").write_text("\n".join(TEXTS) * 4)
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(
-        f"name: x\nmodel: {checkpoints / 'Llama'}\ntask: text-generation\n"
+        f"name: x\nteacher: {{model: {checkpoints / 'Llama'}}}\ntask: text-generation\n"
         f"data: {{format: text, root: {tmp_path}, train: train.txt, "
         f"split: {{validation: 0.3, test: 0.3}}}}\nstages: [{stage}, export]\n"
     )

@@ -20,6 +20,10 @@ from edgecompress.values import Candidate, Json, Step, TorchModel
 MEASURED_WIDTHS = 16
 """Widths of the feed-forward part that a latency table holds, and at most so many of attention."""
 
+UNTIMED = (
+    "attention whose queries share keys is not timed yet; give macs or size in the place of latency"
+)
+
 
 class Structured(Transform):
     """Smaller matrices, by a calibration pass over training examples."""
@@ -79,10 +83,7 @@ class Structured(Transform):
         from edgecompress.tasks import task
 
         if self.target is not None and self.target.latency and task(name).generates:
-            raise DataError(
-                f"target: parts of a model of {name} are not timed; give macs or size in the place "
-                "of latency"
-            )
+            raise DataError(f"target: {UNTIMED}")
 
     @classmethod
     def tell(cls, step: Step) -> str:
@@ -178,12 +179,15 @@ class _Cut:
         context: Context,
         record: Json | None = None,
     ) -> None:
+        from edgecompress.surgery.families import blocks
         from edgecompress.surgery.hidden import hidden_size, keep_hidden
         from edgecompress.surgery.model import load_module
         from edgecompress.training.reconstruction import check_fits
         from edgecompress.training.structure import sizes
 
         self.module = load_module(candidate.model)
+        if stage.target and stage.target.latency and next(blocks(self.module)).group > 1:
+            raise StageError(f"target: {UNTIMED}")
         channels = stage.channel_count(hidden_size(self.module))
         widest = max(sizes(self.module)[1])
         if widest < stage.multiple_of and (stage.ffn or stage.target):
@@ -362,9 +366,7 @@ class _Plan:
 
         block = next(blocks(module))
         width = hidden_size(module)
-        shape = PartShape(
-            width, block.head_size, block.family.gated, self.work.tokens, target.deployed
-        )
+        shape = PartShape(width, block.head_size, block.gated, self.work.tokens, target.deployed)
         heads: set[int] = set()
         neurons: set[int] = set()
         for count, number in zip(*self.before, strict=True):

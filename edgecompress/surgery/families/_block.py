@@ -108,6 +108,11 @@ class Block:
         name = self.family.group_attribute
         return int(getattr(self.attention, name)) if name else 1
 
+    @property
+    def gated(self) -> bool:
+        """Whether each neuron has a gate."""
+        return self.family.gated or bool(self.family.ffn_gate)
+
     def head_rows(self, role: str, kept: Sequence[int]) -> torch.Tensor:
         """Give the rows (of ``output`` the columns) of some heads in a matrix of attention."""
         import torch
