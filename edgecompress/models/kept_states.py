@@ -43,7 +43,7 @@ class KeptStates:
         self.answers = [name for name in outputs if name not in {*fed_back.values()}]
         self.in_place = bool(fed_back) and IN_PLACE in session.get_modelmeta().custom_metadata_map
         self.given: dict[str, Any] = {}
-        self.room = 0
+        self.room = self.total = self.count = 0
 
     def __call__(self, new: Mapping[str, Any], total: int) -> dict[str, Any]:
         """Run once.
@@ -80,16 +80,21 @@ class KeptStates:
         for name in new.keys() - self.fed_back.keys():
             self.given[name] = value = onnxruntime.OrtValue.ortvalue_from_numpy(new[name])
             self.binding.bind_ortvalue_input(name, value)
-        for name in self.answers:  # anew, as their sizes change
-            self.binding.bind_output(name)
+        count, self.total = total - self.total, total
+        again, self.count = count == self.count, count
+        if not again:  # of as many tokens as before, answers have the place that they had
+            for name in self.answers:
+                self.binding.bind_output(name)
         self._run(self.session.run_with_iobinding, self.binding)
-        found = self.binding.get_outputs()[len(self.fed_back) :]
-        return {name: value.numpy() for name, value in zip(self.answers, found, strict=True)}
+        if not again:
+            self.found = self.binding.get_outputs()[len(self.fed_back) :]
+        answers = zip(self.answers, self.found, strict=True)
+        return {name: each.numpy().copy() for name, each in answers}  # the next run writes there
 
     def _make_room(self, new: Mapping[str, Any], total: int) -> None:
         import onnxruntime
 
-        before, self.room = self.room, -(-total // ROOM) * ROOM
+        before, self.room, self.count = self.room, -(-total // ROOM) * ROOM, 0
         self.binding = self.session.io_binding()
         for name, output in self.fed_back.items():
             old = self.given[name].numpy() if before else new[name]
