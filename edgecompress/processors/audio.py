@@ -145,10 +145,13 @@ class AudioProcessor(Processor):
         found["model_input_names"] = [spec.name]
         found.setdefault("return_attention_mask", len(inputs) > 1)
         made = read_settings(found)
-        found.setdefault("channel", len(spec.shape) == (4 if made.spectrum else 3))
+        more = len(spec.shape) == (4 if made.spectrum else 3)
+        last = more and spec.shape[-1] == 1 != spec.shape[1]
+        if not found.setdefault("channel", more and not last):
+            found.setdefault("channel_last", last)
         if made.spectrum and "layout" not in found and not made.bins_first:
-            width = made.spectrum.width
-            if spec.shape[-2] == width != spec.shape[-1]:
+            rows, columns = (spec.shape[:-1] if last else spec.shape)[-2:]
+            if rows == made.spectrum.width != columns:
                 found["layout"] = "bins_first"
         if made.spectrum is None and made.samples is None and isinstance(spec.shape[-1], int):
             found["duration"] = spec.shape[-1] / made.sampling_rate
@@ -183,7 +186,8 @@ class AudioProcessor(Processor):
     @property
     def _time(self) -> int:
         """The axis of time, counted from the last."""
-        return -1 if self.settings.spectrum is None or self.settings.bins_first else -2
+        whole = self.settings.spectrum is None or self.settings.bins_first
+        return (-1 if whole else -2) - self.settings.channel_last
 
     def samples(self, sound: Sound) -> Samples:
         """Read a sound as one channel at the model's rate, float32 (samples,), whole.
@@ -219,6 +223,8 @@ class AudioProcessor(Processor):
         spectrum = settings.spectrum
         made = values if spectrum is None else self._frames(values, spectrum)
         made = np.ascontiguousarray(made, np.float32)
+        if settings.channel_last:
+            return made[..., None]
         return made[None] if settings.channel else made
 
     def _frames(self, values: Array, spectrum: Spectrum) -> Array:

@@ -56,10 +56,10 @@ _PLAIN: Json = {
 }  # fmt: skip
 _OWN = (*_PLAIN, "features", "duration", "n_fft", "hop_length", "frame_length", "win_length",
         "n_mels", "mel_scale", "f_max", "n_mfcc", "mean", "std", "max_frames", "stream", "channel",
-        "return_attention_mask")  # fmt: skip
+        "channel_last", "return_attention_mask")  # fmt: skip
 """What a person may say of a graph's sounds."""
 _SWITCHES = ("periodic", "center", "remove_dc_offset", "mel_norm", "mel_space", "dct_norm",
-             "do_normalize", "channel", "return_attention_mask")  # fmt: skip
+             "do_normalize", "channel", "channel_last", "return_attention_mask")  # fmt: skip
 _STREAM = {"stride": 0.1, "smoothing": 0.3, "threshold": 0.8, "refractory": 1.0, "background": ()}
 
 
@@ -115,6 +115,8 @@ class AudioSettings:
         (bins, frames) instead of (frames, bins).
     channel : bool
         Whether a graph wants one axis more, of length 1, behind the batch's.
+    channel_last : bool
+        Or behind all others, as TensorFlow's convolutions do.
     mask : bool
         Whether models are told what is no padding (``attention_mask``).
     inputs : tuple of str
@@ -134,6 +136,7 @@ class AudioSettings:
     scale: float
     bins_first: bool
     channel: bool
+    channel_last: bool
     mask: bool
     inputs: tuple[str, ...]
     stream: Stream | None
@@ -200,6 +203,7 @@ def read_settings(given: Any, *, strict: bool = False) -> AudioSettings:
         _number(found, "scale"),
         _one_of(found, "layout", ("frames_first", "bins_first")) == "bins_first",
         found.get("channel", False),
+        found.get("channel_last", False),
         found.get("return_attention_mask", False),
         (names[0],),
         _stream(found["stream"]) if "stream" in found else None,

@@ -159,6 +159,7 @@ def test_a_graph_says_how_its_input_is_laid_out(tmp_path: Path) -> None:
     first = {key: one for key, one in CEPSTRA.items() if key != "layout"} | {"duration": 1.0}
     for number, (shape, expected) in enumerate((
         (("batch", 81, 20), (81, 20)), (("batch", 20, 81), (20, 81)), ((1, 1, 81, 20), (1, 81, 20)),
+        (("batch", 81, 20, 1), (81, 20, 1)), (("batch", 20, 81, 1), (20, 81, 1)),
     )):  # fmt: skip
         place = tmp_path / str(number)
         AudioProcessor.describe(first, tmp_path, graph(*shape), place)
