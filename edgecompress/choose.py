@@ -51,7 +51,10 @@ def judge(row: Row, limit: Limit, teacher: Row | None) -> Verdict:
     if not verdicts:
         return Verdict(limit.key, "undecided", f"{limit.key} was not measured")
     order = ("pass", "undecided", "fail")
-    return max(verdicts, key=lambda verdict: (order.index(verdict.state), verdict.miss))
+    worst = max(verdicts, key=lambda verdict: (order.index(verdict.state), verdict.miss))
+    if limit.each and worst.state == "pass":
+        return replace(worst, reason=f"{limit.name} of every {limit.each} is within its limit")
+    return worst
 
 
 def _is_slice(found: Measurement, kind: str) -> bool:

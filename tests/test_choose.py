@@ -69,7 +69,8 @@ def test_every_file_must_keep_what_is_bounded_for_each():
     assert (
         shortfall(verdict) == "F1 of every file: 3.40 points, allowed a drop of at most 1.50 points"
     )
-    assert judge(candidate, replace(each, max_drop=0.035), teacher).state == "pass"
+    kept = judge(candidate, replace(each, max_drop=0.035), teacher)
+    assert (kept.state, kept.reason) == ("pass", "f1 of every file is within its limit")
     assert judge(candidate, Limit("f1", min=0.77, each="file"), teacher).state == "fail"
     assert judge(candidate, replace(each, each="label"), teacher).state == "undecided"
     spoilt = tuple(
