@@ -17,6 +17,7 @@ from sentence_models import write_sentence_model
 from speech_models import sound, write_speech_model
 from squares import COLOURS as SQUARES
 from squares import write_yolos
+from text_writers import write_text_writer
 from tones import TONES, tone, write_wav
 
 TEXTS = ("Amina alienda Kano jiya", "je na leo " * 9)
@@ -108,6 +109,9 @@ KINDS = {
         write_language_model,
         tuple({"text": text[:20], "max_new_tokens": 8} for text in TEXTS),
         stages=("export", "quantize.weights"),
+    ),
+    "text2text-generation": Kind(
+        write_text_writer, _texts(), stages=("export", "quantize.dynamic", "join")
     ),
     "text-ranking": Kind(_bert("text-classification", ("a",)), (PAIR,)),
     "text-retrieval": Kind(write_sentence_model, _texts()),

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 WORDS = tuple(f"{a}{b}" for a in "bdgklmnp" for b in "aeiou")
-SPECIAL = ("<|endoftext|>", "<|startoftranscript|>", "<|notimestamps|>", "<|en|>", "<|sw|>",
-           "<|transcribe|>")  # fmt: skip
-END, START, NO_TIMES, ENGLISH, SWAHILI, TRANSCRIBE = range(len(WORDS), len(WORDS) + len(SPECIAL))
+SPECIAL = ("<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|sw|>", "<|transcribe|>",
+           "<|notimestamps|>")  # fmt: skip
+END, START, ENGLISH, SWAHILI, TRANSCRIBE, NO_TIMES = range(len(WORDS), len(WORDS) + len(SPECIAL))
 RATE, SECONDS = 16000, 1
+TIMES = 50 * SECONDS + 1
+PIECES = len(WORDS) + len(SPECIAL) + TIMES
 
 
 def write_speech_model(folder: Path, *, languages: bool = False, seed: int = 0) -> Path:
@@ -22,7 +24,7 @@ def write_speech_model(folder: Path, *, languages: bool = False, seed: int = 0) 
 
     torch.manual_seed(seed)
     config = transformers.WhisperConfig(
-        vocab_size=len(WORDS) + len(SPECIAL), d_model=16, encoder_layers=1, decoder_layers=2,
+        vocab_size=PIECES, d_model=16, encoder_layers=1, decoder_layers=2,
         encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=32,
         decoder_ffn_dim=32, max_source_positions=50 * SECONDS, max_target_positions=24,
         num_mel_bins=16, pad_token_id=END, bos_token_id=END, eos_token_id=END,
@@ -62,9 +64,10 @@ def asking(*, languages: bool) -> dict[str, Any]:
     plain = {
         "eos_token_id": END, "bos_token_id": END, "pad_token_id": END, "max_length": 14,
         "decoder_start_token_id": START, "no_timestamps_token_id": NO_TIMES,
-        "suppress_tokens": [3, 4, *range(START, TRANSCRIBE + 1)],
+        # What transformers makes of times that nobody asked for hangs on where the sound ends.
+        "suppress_tokens": [3, 4, *range(START, PIECES if languages else NO_TIMES + 1)],
         "begin_suppress_tokens": [0, END], "is_multilingual": languages,
-        "return_timestamps": False,
+        "return_timestamps": False, "max_initial_timestamp_index": 20,
     }  # fmt: skip
     tokens = {"lang_to_id": {"<|en|>": ENGLISH, "<|sw|>": SWAHILI},
               "task_to_id": {"transcribe": TRANSCRIBE},

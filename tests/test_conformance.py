@@ -11,8 +11,9 @@ from extending import module
 from helpers import labelled_texts, tagged_examples
 from lookup_models import write_tokenizer
 from pictures import pictures_of_colours, write_folder
-from speech_models import END, NO_TIMES, WORDS, sound, write_speech_files
+from speech_models import WORDS, sound, write_speech_files
 from squares import SIDE, perfect, scenes, write_coco, write_voc, write_yolo
+from text_writers import FIRST, write_pieces
 from tones import FRONT_END, sounds_of_tones
 from tones import write_folder as write_sounds
 
@@ -52,6 +53,7 @@ EXAMPLES = {
     "automatic-speech-recognition": tuple(
         Example({"audio": Waveform(sound(number), 16000)}, WORDS[number]) for number in range(4)
     ),
+    "text2text-generation": tuple(Example({"text": "ba"}, WORDS[number]) for number in range(4)),
     "question-answering": tuple(
         Example(
             {"question": "na", "context": f"{'je ' * number}na je"},
@@ -77,7 +79,8 @@ def text_of(text: TextProcessor, tmp_path_factory: pytest.TempPathFactory) -> An
     kinds = ("sentences", "passages", "prompts")
     others = {kind: processor_class(kind).load(folder) for kind in kinds}
     speech = processor_class("speech").load(write_speech_files(folder.with_name("speech")))
-    return {text.kind: text, "speech": speech, **others}
+    sources = processor_class("sources").load(write_pieces(folder.with_name("sources")))
+    return {text.kind: text, "speech": speech, "sources": sources, **others}
 
 
 def pieces_of(processor: TextProcessor) -> Any:
@@ -108,7 +111,9 @@ def test_our_tasks(name: str, text_of: Any, images: ImageProcessor) -> None:
     classes, text = found.label_names(examples), processors[found.processor]
     outputs = None if found.labelled or found.in_parts else pieces_of(text)
     if found.in_parts:
-        outputs = lambda row: np.array([(NO_TIMES, 0), (row.example, 0), (END, 0)])  # noqa: E731
+        begin = [one for (one,) in text.decoding.forced]
+        first, end = FIRST if found.processor == "sources" else 0, text.decoding.end
+        outputs = lambda row: np.array([(one, 0) for one in (*begin, row.example + first, end)])  # noqa: E731
     elif name == "question-answering":
         outputs = lambda row: row.target["labels"] * 20  # noqa: E731
     elif name == "object-detection":

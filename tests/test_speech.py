@@ -15,7 +15,17 @@ import transformers
 from commands import in_process
 from helpers import small_context
 from safetensors.numpy import save_file
-from speech_models import END, RATE, SPECIAL, START, sound, write_speech_files, write_speech_model
+from speech_models import (
+    END,
+    NO_TIMES,
+    PIECES,
+    RATE,
+    SPECIAL,
+    START,
+    sound,
+    write_speech_files,
+    write_speech_model,
+)
 from tones import write_wav
 
 import edgecompress
@@ -26,6 +36,7 @@ from edgecompress.processors.sounds import Waveform
 from edgecompress.stage import check_stage, stage_class
 from edgecompress.surgery.model import load_module
 from edgecompress.tasks import rows_of, task
+from edgecompress.tasks._segments import segments_of
 from edgecompress.tasks._transcripts import edits, normalized
 from edgecompress.training.teacher import import_teacher
 from edgecompress.values import Candidate, Example, OnnxModel
@@ -147,6 +158,85 @@ def test_a_model_of_several_languages_finds_the_language(exported: Any, tmp_path
     assert {SPECIAL[one[0] - END] for one in ours} <= {"<|en|>", "<|sw|>"}
 
 
+def timed_theirs(module: Any, features: Any) -> list[int]:
+    """Write greedily with times, by transformers' own rules."""
+    from transformers.generation import logits_process as rules
+
+    how = module.generation_config
+    processors = (
+        rules.SuppressTokensAtBeginLogitsProcessor(how.begin_suppress_tokens, 1),
+        rules.SuppressTokensLogitsProcessor(how.suppress_tokens),
+        rules.WhisperTimeStampLogitsProcessor(how, begin_index=1),
+    )
+    ids = torch.tensor([[START]])
+    while len(ids[0]) < 15 and ids[0, -1] != END:
+        scores = module(torch.from_numpy(features)[None], decoder_input_ids=ids).logits[:, -1]
+        for one in processors:
+            scores = one(ids, scores)
+        ids = torch.cat((ids, scores.argmax(-1, keepdim=True)), 1)
+    return ids[0, 1:].tolist()
+
+
+def test_times_follow_the_rules_of_transformers(ran: Path, joined: Candidate) -> None:
+    module = transformers.WhisperForConditionalGeneration.from_pretrained(ran / "hf").eval()
+    features = features_of(joined)
+    with torch.inference_mode():
+        right = [timed_theirs(module, one) for one in features]
+    session = open_session(joined.model)
+    feed = {"input_features": np.stack(features), "timestamps": np.array(True)}
+    (found,) = session.run(None, feed)
+    for ours, wanted in zip(found[:, :, 0].astype(int).tolist(), right, strict=True):
+        assert ours[: len(wanted)] == wanted
+    assert all(one[0] > NO_TIMES for one in right)
+    assert len({tuple(one) for one in right}) > 2 and any(set(one) - {END} for one in right)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_segments_are_those_of_transformers(seed: int) -> None:
+    from transformers.models.whisper.generation_whisper import WhisperGenerationMixin
+
+    random = np.random.default_rng(seed)
+    for _ in range(50):
+        tokens: list[int] = []
+        time = NO_TIMES + 1
+        while len(tokens) < random.integers(1, 20):
+            tokens += [time] * (not tokens or random.random() < 0.9)
+            tokens += random.integers(0, END, random.integers(1, 4)).tolist()
+            time += int(random.integers(1, 4))
+            tokens += [time] * random.integers(0, 3)
+        theirs_are, moved = WhisperGenerationMixin._retrieve_segment(
+            torch.tensor(tokens), [{}], torch.zeros(1, dtype=torch.float64), NO_TIMES + 1,
+            torch.tensor([100]), 0.02, 0.01, 2, 0, 0, False, torch.zeros(1, 1),
+        )  # fmt: skip
+        ours, next_one = segments_of(tokens, NO_TIMES + 1)
+        assert (100 if next_one is None else 2 * next_one) == int(moved)
+        assert [one[2] for one in ours] == [
+            [int(token) for token in one["tokens"] if token <= NO_TIMES] for one in theirs_are
+        ]
+        for (begin, end, _), one in zip(ours, theirs_are, strict=True):
+            assert begin * 0.02 == pytest.approx(float(one["start"]))
+            assert (50 if end is None else end) * 0.02 == pytest.approx(float(one["end"]))
+
+
+def test_times_move_the_windows_of_a_long_sound(ran: Path, tmp_path: Path) -> None:
+    bundle, long = ran / "out" / "bundle", np.concatenate([sound(seed, 0.9) for seed in range(4)])
+    file = write_wav(tmp_path / "long.wav", long, RATE)
+    found = edgecompress.load(bundle).answer({"audio": file, "timestamps": True}).to_json()
+    segments = found["segments"]
+    starts = [one["start"] for one in segments]
+    assert len(segments) > 4 and starts == sorted(starts) and starts[-1] > 2.5
+    assert all(one["start"] <= one["end"] <= 3.6 for one in segments)
+    assert found["text"] == " ".join(one["text"] for one in segments)
+    said = in_process("predict", bundle, "--set", "timestamps=true", file)
+    assert said.returncode == 0, said.stderr
+    assert [one.split("  ")[1] for one in said.stdout.splitlines()] == [
+        one["text"] for one in segments
+    ]
+    plain = edgecompress.load(bundle)
+    assert "".join(plain.pieces(file)) == plain.answer(file).text
+    assert "segments" not in plain.answer(file).to_json()
+
+
 def test_pytorch_answers_as_the_graph_does(ran: Path, joined: Candidate) -> None:
     module = load_module(kept(ran).model).eval()
     features = np.stack(features_of(joined))
@@ -193,7 +283,7 @@ def test_the_tied_table_is_stored_once_and_each_part_is_quantized_by_its_own_sch
     made = check_stage(stage_class("join")(), parts, inner)
     assert all(map(words, tokens_of(made)))
     graph = onnx.load(plain.model.graphs["decoder"].path).graph
-    tables = [one for one in graph.initializer if sorted(one.dims) == [16, END + len(SPECIAL)]]
+    tables = [one for one in graph.initializer if sorted(one.dims) == [16, PIECES]]
     assert len(tables) == 1
 
 
@@ -326,7 +416,7 @@ def test_what_cannot_be_done_is_said_before_work_starts(tmp_path: Path) -> None:
         assert done.returncode == 2 and said in done.stderr, done.stderr
 
 
-def test_another_model_that_writes_texts_is_none_of_speech(tmp_path: Path) -> None:
+def test_another_model_that_writes_is_none_of_speech(tmp_path: Path) -> None:
     """It would be taken for one by the ending of its class."""
     write_speech_files(tmp_path / "hf")
     save_file({"model.x": np.zeros(1, np.float32)}, tmp_path / "hf" / "model.safetensors")
@@ -334,11 +424,14 @@ def test_another_model_that_writes_texts_is_none_of_speech(tmp_path: Path) -> No
     for name in ("train", "dev", "test"):
         (tmp_path / f"{name}.csv").write_text("audio,text\na.wav,ba be\n")
     (tmp_path / "recipe.yaml").write_text(RECIPE)
-    for kind, name in (("t5", "T5ForConditionalGeneration"), ("marian", "MarianMTModel")):
+    for kind, name, said in (
+        ("t5", "T5ForConditionalGeneration", "without a head for automatic-speech-recognition"),
+        ("blip", "BlipForConditionalGeneration", "only where they are of these: Whisper"),
+    ):
         config = {"model_type": kind, "architectures": [name]}
         (tmp_path / "hf" / "config.json").write_text(json.dumps(config))
-        for command in (
-            ("compress", "hf", "--data", "train.csv", "-o", "out"), ("check", "recipe.yaml"),
-        ):  # fmt: skip
-            done = in_process(*command, cwd=tmp_path)
-            assert done.returncode in (1, 2) and f"{name} writes a text" in done.stderr
+        done = in_process("check", "recipe.yaml", cwd=tmp_path)
+        assert done.returncode in (1, 2) and said in done.stderr, done.stderr
+        assert name in done.stderr
+    done = in_process("compress", "hf", "--data", "train.csv", "-o", "out", cwd=tmp_path)
+    assert done.returncode in (1, 2) and f"{name} writes a text" in done.stderr

@@ -214,7 +214,7 @@ def _write(predictor: Predictor, asked: Iterable[_Asked], as_json: bool) -> None
             yield each.item
 
     try:
-        if predictor.generates and not as_json:
+        if predictor.streams and not as_json:
             for one in items():
                 _write_pieces(predictor, one)
                 waiting.clear()

@@ -1,8 +1,9 @@
-"""A model of speech that gives transcripts: transformers' own, asked in a loop, and its two parts.
+"""A model that gives what it writes: transformers' own, asked in a loop, and its two parts.
 
-What `generate` does step by step stands in one ``forward`` here, so that a transcript goes the same
-way as any other model's answer. The parts are what is exported: the encoder gives the keys and
-values of the decoder's cross attention, computed once; the decoder takes them and its own cache.
+What `generate` does step by step stands in one ``forward`` here, so that a transcript or another
+text goes the same way as any other model's answer. The parts are what is exported: the encoder
+gives the keys and values of the decoder's cross attention, computed once; the decoder takes them
+and its own cache. Here are those of speech, and in `text_writer` those of models of texts.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import torch
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
-from edgecompress.modules.speech_files import Decoding
+from edgecompress.modules.decoding import Decoding
+from edgecompress.modules.text_writer import TextDecoder, TextEncoder, text_parts
 
 BATCH, PAST, NEW = 2, 5, 3
 """Sizes that are traced: no two the same, and none 0 or 1, which would be taken for constants."""
@@ -38,19 +40,33 @@ class TranscriptOutput(ModelOutput):
 
 @functools.cache
 def transcriber_of(head: type[PreTrainedModel]) -> type[PreTrainedModel]:
-    """Give the class over a head of transformers: ``TranscribingWhisperForConditionalGeneration``.
+    """Give the class over a head of speech: ``TranscribingWhisperForConditionalGeneration``.
 
     How it is asked stands in its configuration (`Decoding.to_json` under ``decoding``).
     """
+    return _asked_in_a_loop("Transcribing", head, _transcribe, export_parts)
+
+
+@functools.cache
+def writer_of(head: type[PreTrainedModel]) -> type[PreTrainedModel]:
+    """Give the class over a head of texts: ``WritingT5ForConditionalGeneration``."""
+    return _asked_in_a_loop("Writing", head, _write, text_parts)
+
+
+def _asked_in_a_loop(
+    named: str, head: type[PreTrainedModel], forward: Any, parts: Any
+) -> type[PreTrainedModel]:
+    plain = head.forward
     made: type[PreTrainedModel] = type(
-        f"Transcribing{head.__name__}",
+        f"{named}{head.__name__}",
         (head,),
         {
             "__module__": __name__,
-            "__doc__": f"{head.__name__} that gives transcripts.",
+            "__doc__": f"{head.__name__} that gives what it writes.",
             "config_class": head.config_class,
-            "forward": _transcribe,
-            "export_parts": export_parts,
+            "forward": forward,
+            "plain_forward": plain,
+            "export_parts": parts,
         },
     )
     return made
@@ -58,17 +74,30 @@ def transcriber_of(head: type[PreTrainedModel]) -> type[PreTrainedModel]:
 
 def _transcribe(self: Any, input_features: torch.Tensor) -> TranscriptOutput:
     """Write the transcript of each window, (batch, bands, frames)."""
+    cross = list(Encoder(self)(input_features).values())
+    return _written(self, Decoder(self), cross, ())
+
+
+def _write(self: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> TranscriptOutput:
+    """Write the text for each row of pieces, (batch, length)."""
+    cross = list(TextEncoder(self)(input_ids, attention_mask).values())
+    return _written(self, TextDecoder(self), cross, (attention_mask,))
+
+
+def _written(
+    self: Any, decoder: Any, cross: Sequence[torch.Tensor], given: Sequence[torch.Tensor]
+) -> TranscriptOutput:
+    """Take the likeliest token that is allowed, until all rows have ended."""
     how = Decoding.from_json(self.config.decoding)
-    encoder, decoder = Encoder(self), Decoder(self)
-    cross = list(encoder(input_features).values())
-    count, device = len(input_features), input_features.device
+    count, device = len(cross[0]), cross[0].device
     past = [one[:, :, :0] for one in cross]
-    masks = step_masks(how, self.config.vocab_size).to(device)
     ids = torch.full((count, 1), how.start, device=device)
     done = torch.zeros(count, dtype=torch.bool, device=device)
     found = []
     for step in range(how.steps):
-        logits, *past = decoder(ids, past, cross).values()
+        logits, *past = decoder(ids, past, cross, *given).values()
+        if not step:
+            masks = step_masks(how, logits.shape[-1]).to(device)
         allowed = logits[:, -1].float() + masks[min(step, len(masks) - 1)]
         best = allowed.argmax(-1)
         score = allowed.max(-1).values - allowed.logsumexp(-1)

@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from edgecompress.errors import DataError
-from edgecompress.modules.speech_files import FILE as DECODING
-from edgecompress.modules.speech_files import Decoding, decoding_of
+from edgecompress.modules.decoding import FILE as DECODING
+from edgecompress.modules.decoding import Decoding, decoding_of
 from edgecompress.processors.audio import FILE, AudioProcessor
 from edgecompress.processors.base import Array
 from edgecompress.processors.sounds import Samples, Sound
@@ -24,6 +24,8 @@ from edgecompress.processors.text import TextProcessor
 from edgecompress.values import file_digest
 
 TOKENIZER = "tokenizer.json"
+HALVED = 2
+"""Frames of a spectrum for each place of the encoder, whose second convolution has this stride."""
 SEAM = 5.0
 """Seconds at the end of a window among which the quietest place is looked for."""
 QUIET = 0.1
@@ -102,10 +104,20 @@ class SpeechProcessor(AudioProcessor):
                 begin = max(start + 1, stop - round(SEAM * rate))
                 loud = loudness(samples[begin:stop], place)
                 stop = begin + int(loud.argmin()) * place + place // 2
-            if float(loudness(samples[start:stop], place).max()) >= SILENT:
+            if not self.silent(samples[start:stop]):
                 found.append((start, stop))
             start = stop
         return found
+
+    def silent(self, samples: Samples) -> bool:
+        """Whether nothing in a part of a sound is loud enough to be words."""
+        place = max(1, round(QUIET * self.settings.sampling_rate))
+        return float(loudness(samples, place).max()) < SILENT
+
+    @property
+    def time_samples(self) -> int:
+        """How many samples there are from one of the model's times to the next."""
+        return HALVED * int(self.settings.spectrum.hop_length)
 
     def window_feed(self, sound: Sound, start: int, stop: int) -> Mapping[str, Array]:
         """Give the input of a window, which is made whenever it is asked for."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from edgecompress.errors import DataError
 from edgecompress.tasks import Task
+from edgecompress.tasks.asking import read_question
 from edgecompress.values import Json
 from edgecompress.words import meant
 
@@ -39,13 +39,19 @@ def read_beside(settings: Beside, task: Task) -> Json:
     return found
 
 
-def with_beside(question: Any, beside: Json) -> Any:
-    """Give a question with what stands beside it, where it does not say that itself."""
-    if not beside or isinstance(question, bytes | Path):
+def with_beside(question: Any, beside: Json, task: Task) -> Any:
+    """Give a question with what stands beside it, where it does not say that itself.
+
+    Raises
+    ------
+    DataError
+        When it is none of the task's.
+    """
+    if not beside:
         return question
-    if isinstance(question, Mapping):
-        return {**beside, **question}
-    return {"text" if isinstance(question, str) else "words": question, **beside}
+    if not isinstance(question, Mapping):
+        question = read_question(question, task.forms, task.name)
+    return {**beside, **question}
 
 
 def _value(text: str) -> Any:

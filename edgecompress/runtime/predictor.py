@@ -192,9 +192,11 @@ class Predictor:
         DataError
             When the bundle's task answers all at once, or takes something else.
         """
-        if not self.generates:
+        if not self.streams:
             raise DataError(f"this bundle does {self._task.name}, and answers all at once")
-        example = self._example(question)
+        return self._pieces(self._example(question))
+
+    def _pieces(self, example: Example) -> Generator[str, None, Prediction]:
         return pieces_of(self._task, self._session, self._model, example, self._processor)
 
     def always(self, settings: Beside) -> None:
@@ -213,9 +215,9 @@ class Predictor:
         return self._task.options
 
     @property
-    def generates(self) -> bool:
-        """Whether answers come piece by piece."""
-        return self._task.generates
+    def streams(self) -> bool:
+        """Whether answers can come piece by piece."""
+        return self._task.streams
 
     def describe(self, said: Prediction) -> str:
         """Write an answer for a person, on one line or a few."""
@@ -276,7 +278,7 @@ class Predictor:
         if len(tried) == 1:
             self._use(tried[0])
             return {}
-        examples = () if self.generates else self._task.trial()
+        examples = () if self._task.generates else self._task.trial()
         if not examples:
             return {}
         rows = self._task.rows(examples, self._processor, self.manifest.labels)
@@ -318,13 +320,14 @@ class Predictor:
         return thread_counts.memory_file(core, VERSION)
 
     def _example(self, item: Question) -> Example:
-        asked = with_beside(item.inputs if isinstance(item, Example) else item, self._beside)
+        given = item.inputs if isinstance(item, Example) else item
+        asked = with_beside(given, self._beside, self._task)
         one = isinstance(asked, str | bytes | Mapping) or hasattr(asked, "__array__")
         return self._task.ask(tuple(asked) if isinstance(asked, Iterable) and not one else asked)
 
     def _answer(self, examples: Sequence[Example]) -> list[Prediction]:
-        if self.generates:
-            return [whole(self.pieces(one)) for one in examples]
+        if any(map(self._task.in_turns, examples)):
+            return [whole(self._pieces(one)) for one in examples]
         rows = self._task.rows(examples, self._processor, self.manifest.labels)
         answers = self._task.decode(self._logits(rows, self.batch if len(rows) > 1 else 1), rows)
         return [

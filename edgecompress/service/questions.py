@@ -120,7 +120,7 @@ def _known(asked: str | None) -> _Known:
     alone = [form[0] for form in forms if len(form) == 1]
     options = tuple({one.name: one for kind in tasks for one in kind.options}.values())
     several = {one.several: one for one in alone if one.several != one.name}
-    return _Known(forms, several, options, any(one.generates for one in tasks))
+    return _Known(forms, several, options, any(one.streams for one in tasks))
 
 
 def read_body(

@@ -166,7 +166,8 @@ class Export(Transform):
             context.progress(number, len(parts), f"tracing the {name}")
             traced = Traced(**given)
             model = OnnxModel(context.folder / "model" / name / "model.onnx")
-            fused = name == "encoder" and self.kernels is not False
+            plain = "attention_mask" not in traced.example  # the kernel is given no mask
+            fused = name == "encoder" and plain and self.kernels is not False
             with as_kernels(part.model) if fused else contextlib.nullcontext():
                 export_graph(part.eval(), None, model.path, "dynamo", self.opset, traced)
             gaps[name] = difference(part, traced, model)

@@ -39,7 +39,7 @@ class Join(Transform):
         """
         from edgecompress.models.joining import join
         from edgecompress.models.session import open_session
-        from edgecompress.modules.speech_files import decoding_of
+        from edgecompress.modules.decoding import decoding_of
 
         source = candidate.model
         if not isinstance(source, OnnxModel) or not source.parts:

@@ -238,7 +238,7 @@ def model_class(config: Any, directory: Path) -> Any:
     found = brought.get(name) or getattr(transformers, name, None)
     for one in map(task, task_names()) if found is None else ():
         # A head of ours over a body of transformers is made when it is asked for.
-        made = one.head_class(config) if name.endswith(one.head_classes[0]) else None
+        made = one.head_class(config) if name.endswith(one.head_classes) else None
         found = made if made is not None and made.__name__ == name else found
     # GPT2LMHeadModel and the like end as no other head does, and are what their task would take.
     own = any(

@@ -83,11 +83,15 @@ def task(name: str) -> Task:
 
 def unanswered(architecture: str) -> str:
     """Say what models of a class do that no task does yet; empty where nothing is known of them."""
-    if not architecture.endswith(("ForConditionalGeneration", "MTModel")):
+    kinds = [one for one in map(task, task_names()) if one.in_parts]
+    classes = [name for one in kinds for name in one.architectures]
+    endings = ("ForConditionalGeneration", "MTModel")
+    if architecture.endswith(tuple(classes)) or not architecture.endswith(endings):
         return ""
+    known = ", ".join(classes)
     return (
-        f"{architecture} writes a text for what it is given (text to text), and of such models "
-        "only Whisper's can be worked on yet"
+        f"{architecture} writes a text for what it is given, and such models can be worked on only "
+        f"where they are of these: {known}"
     )
 
 

@@ -2,37 +2,40 @@
 
 A sound is read in windows, as long as the model takes at once and cut where it is quietest; their
 transcripts are put together. A model answers a window with one array of tokens: what asks it again
-and again is part of the model (`edgecompress.models.joining`).
+and again is part of the model (`edgecompress.models.joining`). Where times are asked for, each
+window begins where the last segment before it ended.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from edgecompress.errors import DataError, StageError
+from edgecompress.errors import DataError
 from edgecompress.metrics import Metric
-from edgecompress.modules.speech_files import decoding_of, write_decoding
 from edgecompress.processors.sounds import Waveform, sound_seconds
-from edgecompress.tables import Need
+from edgecompress.tasks._segments import clock, segments_of
 from edgecompress.tasks._transcripts import CER, WER, edits, normalized
 from edgecompress.tasks.answers import Answer, Answers, Findings, Score
-from edgecompress.tasks.asking import Form
-from edgecompress.tasks.base import Floats, Floor, Task
+from edgecompress.tasks.asking import Field, Form
+from edgecompress.tasks.base import Floats, Floor
 from edgecompress.tasks.rows import Row, Rows
 from edgecompress.tasks.sounds import AUDIO, sound_from, sound_of
-from edgecompress.tasks.taught import Output
-from edgecompress.texts import Wording
+from edgecompress.tasks.written import Written, certainty, nobody
 from edgecompress.values import Example, Json
 
 TRIAL_SECONDS = (1.0, 5.0)
+TIMES = Field(
+    "timestamps", "true or false", "true", lambda value: isinstance(value, bool), "timestamps"
+)
+"""Whether an answer says when each of its parts is said."""
 
 
-class AutomaticSpeechRecognition(Task):
+class AutomaticSpeechRecognition(Written):
     """The transcript of a sound."""
 
     name: ClassVar[str] = "automatic-speech-recognition"
@@ -40,32 +43,14 @@ class AutomaticSpeechRecognition(Task):
     auto_class: ClassVar[str] = "AutoModelForSpeechSeq2Seq"
     architectures: ClassVar[tuple[str, ...]] = ("WhisperForConditionalGeneration",)
     metrics: ClassVar[tuple[Metric, ...]] = (WER, CER)
-    outputs: ClassVar[tuple[Output, ...]] = (Output("tokens", "vector", candidates=True),)
-    labelled: ClassVar[bool] = False
-    answers: ClassVar[Need] = "welcome"
     target: ClassVar[str] = "text"
     processor: ClassVar[str] = "speech"
     forms: ClassVar[tuple[Form, ...]] = ((AUDIO,),)
+    options: ClassVar[tuple[Field, ...]] = (TIMES,)
+    streams: ClassVar[bool] = True
     sample: ClassVar[str] = "speech.wav"
     does: ClassVar[str] = "writes down what is said in a sound (automatic speech recognition)"
     windows: ClassVar[str] = "which are cut where it is quietest, and whose words are put together"
-    unchanged: ClassVar[str] = "encoders with a decoder cannot be cut, trained or distilled yet"
-    in_parts: ClassVar[bool] = True
-    proposed: ClassVar[tuple[Any, ...]] = (
-        ["export", "quantize.dynamic", "join"],
-        [
-            "export",
-            {"quantize.dynamic": {"part": "encoder"}},
-            {"quantize.weights": {"part": "decoder", "embedding_bits": 8}},
-            "join",
-        ],
-        [
-            "export",
-            {"quantize.dynamic": {"part": "encoder"}},
-            {"quantize.weights": {"part": "decoder"}},
-            "join",
-        ],
-    )
 
     def head_class(self, config: Any) -> type | None:
         """Give transformers' own, asked in a loop; only Whisper's is known."""
@@ -76,28 +61,11 @@ class AutomaticSpeechRecognition(Task):
         made: type = import_module("edgecompress.modules.transcriber").transcriber_of(head)
         return made
 
-    def complete(self, config: Any, source: Path) -> None:
-        """Note in the configuration how the model is asked."""
-        config.decoding = decoding_of(source).to_json()
-
-    def take_files(self, source: Path, folder: Path) -> None:
-        """Take how the model is asked."""
-        write_decoding(decoding_of(source), folder)
-
     def label_names(self, examples: Sequence[Example]) -> tuple[str, ...]:
         """Give none: it has no classes."""
         if any("audio" not in one.inputs for one in examples):
             raise DataError(f"{self.name} needs sounds; name their column (data.columns: audio)")
         return ()
-
-    def finished(
-        self,
-        inputs: Mapping[str, Any],
-        target: Any,
-        told: bool,  # noqa: ARG002
-    ) -> tuple[Mapping[str, Any], Any]:
-        """Take a transcript for what it is: words, and no class."""
-        return inputs, target if target is None else Wording(target)
 
     def check_judged(self, examples: Sequence[Example]) -> None:
         """Refuse examples none of which says what is right."""
@@ -107,10 +75,6 @@ class AutomaticSpeechRecognition(Task):
                 "(data.columns: text)"
             )
 
-    def stepwise(self, row: Row) -> bool:  # noqa: ARG002
-        """Say that an answer is as long as its transcript, whatever its row is."""
-        return False
-
     def rows(
         self,
         examples: Sequence[Example],
@@ -119,13 +83,12 @@ class AutomaticSpeechRecognition(Task):
     ) -> Rows:
         """Turn each window that is not silent into a row."""
         self.label_names(examples)
-        nobody = {"labels": np.full(1, np.nan, np.float32)}
         found = []
         for number, example in enumerate(examples):
             sound = sound_of(example)
             for start, stop in processor.windows(sound):
                 feed = processor.window_feed(sound, start, stop)
-                found.append(Row(feed, number, processor.cost(sound), target=nobody))
+                found.append(Row(feed, number, processor.cost(sound), target=nobody()))
         return Rows(tuple(found), examples, self, processor, ())
 
     def decode(self, outputs: Sequence[Floats], rows: Rows) -> Answers:
@@ -137,20 +100,74 @@ class AutomaticSpeechRecognition(Task):
         texts: list[list[str]] = [[] for _ in rows.examples]
         scores: list[list[float]] = [[] for _ in rows.examples]
         for row, values in zip(rows, outputs, strict=True):
-            if values.ndim != 2 or values.shape[-1] != 2 or np.isnan(values).any():
-                raise StageError(
-                    f"the model gives {list(values.shape)} for a window, and {self.name} reads a "
-                    "token and its probability a step; put `join` behind the export"
-                )
-            kept = values[len(how.forced) :]
-            ends = np.flatnonzero(kept[:, 0] == how.end)
-            said = kept[: ends[0] if len(ends) else None]
-            scores[row.example] += kept[: ends[0] + 1 if len(ends) else None, 1].tolist()
-            texts[row.example].append(rows.processor.text(said[:, 0].astype(np.int64)).strip())
+            said, logs = self.written(values, how.end, len(how.forced))
+            scores[row.example] += logs
+            texts[row.example].append(rows.processor.text(said).strip())
         return Answers(
             tuple((" ".join(filter(None, each)),) for each in texts),
-            tuple(np.exp(np.array([sum(one) / max(1, len(one))])) for one in scores),
+            tuple(map(certainty, scores)),
         )
+
+    def in_turns(self, example: Example) -> bool:
+        """Say whether times are asked for, by which windows are moved."""
+        return bool(example.inputs.get(TIMES.name))
+
+    def generate(
+        self, graph: Any, example: Example, processor: Any
+    ) -> Generator[str, None, Answer]:
+        """Write window by window: its words, or a line for each of its segments.
+
+        Raises
+        ------
+        DataError
+            When times are asked for and the model writes none.
+        """
+        if self.in_turns(example):
+            return (yield from self._timed(graph, example, processor))
+        rows = self.rows([example], processor, ())
+        outputs: list[Floats] = []
+        for number in range(len(rows)):
+            feed = rows.batch([number], processor.settings.inputs)
+            outputs.append(graph(feed)["tokens"][0])
+            (text,) = self.decode(outputs[-1:], rows.subset(np.array([number]))).labels[0]
+            if text:
+                yield f" {text}" if number else text
+        return next(iter(self.decode(outputs, rows)))
+
+    def _timed(self, graph: Any, example: Example, processor: Any) -> Generator[str, None, Answer]:
+        how, sound = processor.decoding, sound_of(example)
+        if how.times is None or TIMES.name not in {one.name for one in graph.optional}:
+            raise DataError(
+                "this model writes no times: its generation_config.json named no "
+                "no_timestamps_token_id when it was joined; leave timestamps out"
+            )
+        samples, rate = processor.samples(sound), processor.settings.sampling_rate
+        found: list[Json] = []
+        scores: list[float] = []
+        start = 0
+        while start < len(samples):
+            stop = min(start + int(processor.window), len(samples))
+            moved = stop
+            if not processor.silent(samples[start:stop]):
+                window = processor.window_feed(sound, start, stop)
+                feed = processor.batch([window], processor.settings.inputs)
+                values = graph({**feed, TIMES.name: np.array(True)})["tokens"][0]
+                said, logs = self.written(values, how.end, len(how.forced) - 1)
+                scores += logs
+                segments, next_one = segments_of(said, how.times)
+                for begin, end, tokens in segments:
+                    text = processor.text(tokens).strip()
+                    last = stop if end is None else start + end * processor.time_samples
+                    times = (start + begin * processor.time_samples, last)
+                    if text:
+                        said_at = [round(min(one, len(samples)) / rate, 2) for one in times]
+                        found.append({"start": said_at[0], "end": said_at[1], "text": text})
+                        yield ("\n" if len(found) > 1 else "") + _line(found[-1])
+                if next_one:
+                    moved = min(stop, start + next_one * processor.time_samples)
+            start = moved
+        whole = " ".join(one["text"] for one in found)
+        return Answer((whole,), certainty(scores), {"segments": found})
 
     def seconds(self, example: Example) -> float:
         """Give how long the sound is."""
@@ -194,16 +211,19 @@ class AutomaticSpeechRecognition(Task):
     def ask(self, question: Any) -> Example:
         """Make an example of a path, of a file's bytes or of a waveform."""
         found = super().ask(question)
-        return Example({"audio": sound_from(found.inputs["audio"])})
+        return Example({**found.inputs, "audio": sound_from(found.inputs["audio"])})
 
     def say(self, answer: Answer, example: Example) -> Json:
         """Say the transcript, and the mean probability of its tokens."""
         sound = sound_of(example)
         named = {"audio": str(sound)} if isinstance(sound, Path) else {}
-        return {**named, "text": answer.labels[0], "score": float(answer.confidence[0])}
+        said = {**named, "text": answer.labels[0], "score": float(answer.confidence[0])}
+        return said | {key: answer.details[key] for key in ("segments",) if key in answer.details}
 
     def describe(self, said: Json) -> str:
-        """Write the transcript on one line."""
+        """Write the transcript on one line, or each of its segments on one."""
+        if said.get("segments"):
+            return "\n".join(map(_line, said["segments"]))
         return " ".join(str(said["text"]).split()) or "(no words)"
 
     def findings(self, answer: Answer, example: Example) -> Findings:  # noqa: ARG002
@@ -219,6 +239,11 @@ class AutomaticSpeechRecognition(Task):
             )
             for one in TRIAL_SECONDS
         )
+
+
+def _line(segment: Mapping[str, Any]) -> str:
+    times = "–".join(clock(segment[name]) for name in ("start", "end"))
+    return f"{times}  {' '.join(segment['text'].split())}"
 
 
 def _named(example: Example, number: int) -> str:

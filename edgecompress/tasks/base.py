@@ -73,7 +73,9 @@ class Task(Taught, ABC):
     options: ClassVar[tuple[Field, ...]] = ()
     """What may stand beside any question."""
     generates: ClassVar[bool] = False
-    """Whether a question is answered in a loop, piece by piece (`generate`)."""
+    """Whether a model gives logits for the next token, and is asked again and again."""
+    streams: ClassVar[bool] = False
+    """Whether answers can come piece by piece (`generate`)."""
     likelihoods: ClassVar[str] = ""
     """Of the outputs nothing is read but the likeliest class, and how likely the right one is among
     a row's `Row.target` of this name; empty for tasks that read more. Machines then give back no
@@ -263,10 +265,14 @@ class Task(Taught, ABC):
                     raise DataError(f"{key} must be {known[key].what}")
         return Example({**read_question(question, self.forms, self.name), **given})
 
+    def in_turns(self, example: Example) -> bool:  # noqa: ARG002
+        """Whether what a model is asked next hangs on what it has answered: `generate` asks it."""
+        return self.generates
+
     def generate(
         self, graph: Any, example: Example, processor: Any
     ) -> Generator[str, None, Answer]:
-        """Answer a question piece by piece, where `generates`; what it returns is the whole.
+        """Answer a question piece by piece, where it `streams`; what it returns is the whole.
 
         `graph` is a `generation.decoding.Graph`; of a model of several parts a mapping of them.
         """

@@ -123,6 +123,7 @@ class TextGeneration(Task):
     labelled: ClassVar[bool] = False
     redraws: ClassVar[bool] = True
     generates: ClassVar[bool] = True
+    streams: ClassVar[bool] = True
     likelihoods: ClassVar[str] = "labels"
     forms: ClassVar[tuple[Form, ...]] = ((TEXT,), (MESSAGES,))
     records: ClassVar[tuple[Form, ...]] = ((TEXT,),)

@@ -1,4 +1,4 @@
-"""How a model of speech writes its transcript, as its own files say it: which tokens, how many.
+"""How a model writes its answer, as its own files say it: which tokens, how many of them.
 
 Read is what transformers' `generate` obeys of ``generation_config.json``, and of ``config.json``
 where older checkpoints keep it. No torch.
@@ -19,7 +19,7 @@ from edgecompress.values import Json
 FILE = "generation_config.json"
 FILE_BYTES = 4 * 2**20
 STEPS = 448
-"""Most tokens of a window, where no file says it: Whisper's."""
+"""Most tokens of an answer, where no file says it: Whisper's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,13 @@ class Decoding:
         Tokens that are never taken behind these.
     first_suppressed : tuple of int
         Further ones that do not stand first.
+    times : int, optional
+        The token of time 0, behind which those of all later times follow; None where the model
+        writes none.
+    untimed : int, optional
+        The last forced token, by which no times are written.
+    latest_first : int, optional
+        The latest time with which a window may begin, counted from `times`.
     """
 
     start: int
@@ -47,6 +54,9 @@ class Decoding:
     forced: tuple[tuple[int, ...], ...] = ()
     suppressed: tuple[int, ...] = ()
     first_suppressed: tuple[int, ...] = ()
+    times: int | None = None
+    untimed: int | None = None
+    latest_first: int | None = None
 
     def to_json(self) -> Json:
         """Give it as JSON."""
@@ -62,6 +72,7 @@ class Decoding:
             tuple(tuple(map(int, each)) for each in found["forced"]),
             tuple(map(int, found["suppressed"])),
             tuple(map(int, found["first_suppressed"])),
+            *(found.get(name) for name in ("times", "untimed", "latest_first")),
         )
 
 
@@ -85,15 +96,25 @@ def decoding_of(folder: Path) -> Decoding:
     file = folder / FILE
     start, end = (_token(said, key, file) for key in ("decoder_start_token_id", "eos_token_id"))
     forced = _forced(said, file)
-    # As transformers counts them: the tokens at the beginning come on top.
-    most = int(said.get("max_new_tokens") or said.get("max_length") or STEPS) + 1 + len(forced)
+    untimed = said.get("no_timestamps_token_id")
+    timed = isinstance(untimed, int) and forced[-1:] == ((untimed,),)
+    # As transformers counts them: of Whisper the tokens at the beginning come on top.
+    most = int(said.get("max_new_tokens") or said.get("max_length") or STEPS)
+    if said.get("model_type") == "whisper":
+        most += 1 + len(forced)
+    elif said.get("max_new_tokens"):
+        most += 1
+    room = said.get("max_target_positions") or said.get("max_position_embeddings") or STEPS
     return Decoding(
         start,
         end,
-        max(1, min(most, int(said.get("max_target_positions") or STEPS)) - 1),
+        max(1, min(most, int(room)) - 1),
         forced,
-        _tokens(said, "suppress_tokens", file),
+        (*_tokens(said, "suppress_tokens", file), *_bad(said)),
         _tokens(said, "begin_suppress_tokens", file),
+        untimed + 1 if timed else None,
+        untimed if timed else None,
+        said.get("max_initial_timestamp_index"),
     )
 
 
@@ -112,6 +133,8 @@ def _forced(said: Mapping[str, Any], file: Path) -> tuple[tuple[int, ...], ...]:
         known = ", ".join(sorted(name.strip("<|>") for name in languages)) or "none is named"
         raise DataError(f"language {named!r} is none of the model's: {known}", file=file)
     found: list[tuple[int, ...]] = [(int(token),) for token in written if token is not None]
+    if isinstance(said.get("forced_bos_token_id"), int) and not found:
+        found = [(said["forced_bos_token_id"],)]
     if languages and said.get("is_multilingual", True):
         language = languages[f"<|{named}|>"] if named else next(iter(written), None)
         chosen = sorted(languages.values()) if language is None else [language]
@@ -129,6 +152,12 @@ def _forced(said: Mapping[str, Any], file: Path) -> tuple[tuple[int, ...], ...]:
     return tuple(found) if none is None or (none,) in found else (*found, (int(none),))
 
 
+def _bad(said: Mapping[str, Any]) -> tuple[int, ...]:
+    """Give the tokens that are never written; of words of several tokens nothing is known here."""
+    words = said.get("bad_words_ids") or ()
+    return tuple(int(one[0]) for one in words if isinstance(one, list) and len(one) == 1)
+
+
 def _place(pair: Sequence[Any]) -> int:
     return int(pair[0])
 
@@ -137,7 +166,7 @@ def _token(said: Mapping[str, Any], key: str, file: Path) -> int:
     value = said.get(key)
     value = value[0] if isinstance(value, list) and value else value
     if not isinstance(value, int):
-        raise DataError(f"{key} is missing, without which no transcript can be written", file=file)
+        raise DataError(f"{key} is missing, without which nothing can be written", file=file)
     return value
 
 
