@@ -81,7 +81,7 @@ def write_times(main: Making, how: Decoding, pieces: int) -> None:
     main.node("Less", ["every_token", "end"], "is_words")
     main.constant("untimed", how.untimed)
     main.node("Equal", ["every_token", "untimed"], "is_untimed")
-    last = how.times + how.latest_first if how.latest_first is not None else pieces
+    last = pieces if how.latest_first is None else (how.times or 0) + how.latest_first
     main.node("Greater", ["every_token", main.constant("latest_first", last)], "is_late")
     main.node("Or", ["no_time", "is_late"], "not_first")
     main.constant("no_chance", 0, np.float32)

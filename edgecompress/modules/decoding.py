@@ -96,8 +96,8 @@ def decoding_of(folder: Path) -> Decoding:
     file = folder / FILE
     start, end = (_token(said, key, file) for key in ("decoder_start_token_id", "eos_token_id"))
     forced = _forced(said, file)
-    untimed = said.get("no_timestamps_token_id")
-    timed = isinstance(untimed, int) and forced[-1:] == ((untimed,),)
+    none = said.get("no_timestamps_token_id")
+    untimed = none if isinstance(none, int) and forced[-1:] == ((none,),) else None
     # As transformers counts them: of Whisper the tokens at the beginning come on top.
     most = int(said.get("max_new_tokens") or said.get("max_length") or STEPS)
     if said.get("model_type") == "whisper":
@@ -112,8 +112,8 @@ def decoding_of(folder: Path) -> Decoding:
         forced,
         (*_tokens(said, "suppress_tokens", file), *_bad(said)),
         _tokens(said, "begin_suppress_tokens", file),
-        untimed + 1 if timed else None,
-        untimed if timed else None,
+        None if untimed is None else untimed + 1,
+        untimed,
         said.get("max_initial_timestamp_index"),
     )
 

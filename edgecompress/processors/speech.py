@@ -117,7 +117,8 @@ class SpeechProcessor(AudioProcessor):
     @property
     def time_samples(self) -> int:
         """How many samples there are from one of the model's times to the next."""
-        return HALVED * int(self.settings.spectrum.hop_length)
+        spectrum = self.settings.spectrum
+        return HALVED * spectrum.hop_length if spectrum is not None else HALVED
 
     def window_feed(self, sound: Sound, start: int, stop: int) -> Mapping[str, Array]:
         """Give the input of a window, which is made whenever it is asked for."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecompress.errors import StageError
 from edgecompress.modules.decoding import decoding_of, write_decoding
@@ -91,9 +92,10 @@ def nobody() -> Mapping[str, Any]:
     return {"labels": np.full(1, np.nan, np.float32)}
 
 
-def certainty(logs: Sequence[float]) -> Floats:
+def certainty(logs: Sequence[float]) -> NDArray[np.float64]:
     """Give the geometric mean of probabilities, float64 (1,)."""
-    return np.exp(np.array([sum(logs) / max(1, len(logs))]))
+    found: NDArray[np.float64] = np.exp(np.array([sum(logs) / max(1, len(logs))]))
+    return found
 
 
 def is_told(examples: Sequence[Example]) -> bool:
