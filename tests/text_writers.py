@@ -39,7 +39,8 @@ def write_text_writer(folder: Path, kind: str = "t5", *, seed: int = 0) -> Path:
         module = transformers.MarianMTModel(config)
     for name, parameter in module.named_parameters():
         if "layer_norm" not in name and parameter.requires_grad:
-            torch.nn.init.normal_(parameter, 0.0, 0.6)
+            inner = "attn" in name or "fc" in name  # of Marian, which else repeats a piece
+            torch.nn.init.normal_(parameter, 0.0, 1.5 if inner else 0.6)
     module.save_pretrained(folder)
     return write_pieces(folder)
 
