@@ -115,7 +115,7 @@ def test_a_recipe_ends_with_a_bundle_that_answers(ran: Path) -> None:
     found = edgecompress.load(bundle).answer(TEXTS[0]).to_json()
     assert found["answer"] == said.stdout.strip() and 0 < found["score"] <= 1
     long = in_process("predict", bundle, " ".join(TEXTS))
-    assert long.returncode == 2 and "the model takes 31; shorten it" in long.stderr
+    assert long.returncode == 2 and "has 36 tokens, and the model takes" in long.stderr
     assert in_process("bundle", "verify", bundle).returncode == 0
 
 
