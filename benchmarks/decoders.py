@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -77,8 +77,8 @@ class Work:
         found: Candidate = chosen.model_validate(fields).apply(to, context)
         return found
 
-    def row(self, name: str, heals: bool) -> dict[str, Any]:
-        """Cut the model, judge it, heal it and judge it again."""
+    def row(self, name: str, heals: bool) -> Iterator[dict[str, Any]]:
+        """Cut the model and judge it, then heal it and judge it again; give what is known."""
         stage, fields = CUTS[name]
         began = time.process_time()
         candidate = self.whole
@@ -88,6 +88,7 @@ class Work:
                 samples = {"samples": SAMPLES}
             candidate = self.apply(stage, {**fields, **samples}, candidate, self.calibration)
         found = {"cut s": time.process_time() - began, **self.judged(candidate)}
+        yield found
         if heals and stage:
             began = time.process_time()
             kept = self.made / "cut"
@@ -96,8 +97,7 @@ class Work:
             candidate = replace(candidate, model=type(candidate.model)(kept))
             healed = self.apply("distil", HEALING, candidate, self.healing)
             found["heal s"] = time.process_time() - began
-            found["healed"] = self.judged(healed)["perplexity"]
-        return found
+            yield found | {"healed": self.judged(healed)["perplexity"]}
 
     def judged(self, candidate: Candidate) -> dict[str, float]:
         """Give perplexity on the test text, and MB."""
@@ -127,10 +127,11 @@ def main(model: str, data: Path, made: Path, heal: int, judged: int, only: tuple
     rows = json.loads(file.read_text()) if file.is_file() else {}
     work: Work | None = None
     for name in only or CUTS:
-        if name not in rows:
+        if name not in rows or (heal and CUTS[name][0] and "healed" not in rows[name]):
             work = work or Work(model, data, made, heal, judged)
-            rows[name] = work.row(name, heal > 0)
-            file.write_text(json.dumps(rows, indent=1) + "\n")
+            for row in work.row(name, heal > 0):
+                rows[name] = row
+                file.write_text(json.dumps(rows, indent=1) + "\n")
     print("| what is gone | MB | perplexity | healed |\n|---|--:|--:|--:|")
     for name, row in rows.items():
         healed = f"{row['healed']:.2f}" if "healed" in row else ""
