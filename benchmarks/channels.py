@@ -5,7 +5,8 @@
 `--model` is an image classifier of transformers, `--data` holds images in ``train/CLASS`` and
 ``test/CLASS``. The classifier is fine-tuned on them, on images of `--side` pixels. Then:
 
-- `prune.channels` cuts it, and `distil` heals it. Beside it stand, at the same share of
+- `prune.channels` cuts it, with all layers ranked together and with the same share from every
+  layer, fitted and not, and `distil` heals it. Beside it stand, at the same share of
   multiply-accumulates, Torch-Pruning, where it is installed (``pip install torch-pruning``;
   weights, its default), with and without batch normalizations that are measured anew, and, at the
   same share of weights, the zeros of `prune.magnitude`;
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import itertools
 import json
 import shutil
 import tempfile
@@ -157,20 +159,20 @@ def made(
     row("---", "--:", "--:", "--:")
     row("whole", 1, score(whole), "")
     for share in removed:
-        for importance in ("magnitude", "fisher"):
-            cut = work.apply("prune.channels", whole, remove=share, importance=importance)
+        found: dict[tuple[str, bool], Candidate] = {}
+        for scope, fit in itertools.product(("global", "layer"), (False, True)):
+            cut = work.apply("prune.channels", whole, remove=share, scope=scope, reconstruct=fit)
             left = cut.steps[-1].decisions["left"]["macs"]
-            healed = work.apply("distil", cut, **train) if importance == "fisher" else None
-            title = f"prune.channels, remove: {share}, {importance}"
-            row(title, f"{left:.3f}", score(cut), score(healed) if healed else "")
-        assert healed is not None
-        for title, there, found in theirs(work, whole, left):
-            row(title, f"{there:.3f}", f"{100 * found:.1f}", "")
+            found[scope, fit] = work.apply("distil", cut, **train)
+            title = f"prune.channels, remove: {share}, scope: {scope}{', reconstruct' * fit}"
+            row(title, f"{left:.3f}", score(cut), score(found[scope, fit]))
+        for title, there, reached in theirs(work, whole, left):
+            row(title, f"{there:.3f}", f"{100 * reached:.1f}", "")
         zeros = work.apply("prune.magnitude", whole, sparsity=share, matrices=("convolutions",))
         row(f"prune.magnitude, sparsity: {share}", 1, score(zeros),
             score(work.apply("distil", zeros, **train)))  # fmt: skip
         graphs[f"{share:.0%} of channels removed, fp32"] = work.apply(
-            "export", healed, exporter="dynamo"
+            "export", found["global", False], exporter="dynamo"
         )
     whole_and_cut = {title.removesuffix("fp32"): one for title, one in graphs.items()}
     for title, one in whole_and_cut.items():

@@ -30,6 +30,7 @@ from edgecompress.training import batch_norms
 from edgecompress.training.body import for_task
 from edgecompress.training.channel_search import choose_widths
 from edgecompress.training.encoding import make_rows
+from edgecompress.training.heads import HeadRules
 from edgecompress.training.teacher import import_teacher
 from edgecompress.values import Candidate, TorchModel
 
@@ -46,6 +47,8 @@ MODELS: dict[str, dict[str, Any]] = {
     "RegNet": {"embedding_size": 16, "hidden_sizes": [16, 32], "depths": [1, 1],
                "groups_width": 8},
 }  # fmt: skip
+
+PROCESSOR = {"image_processor_type": "ViTImageProcessor", "size": {"height": SIDE, "width": SIDE}}
 
 
 def small_model(kind: str, **fields: Any) -> Any:
@@ -88,9 +91,7 @@ def opened(kind: str, folder: Path) -> tuple[Candidate, Any]:
     """Import a small model as a teacher, and give a context with images for it."""
     place = folder / "hf"
     small_model(kind).save_pretrained(place)
-    processor = {"image_processor_type": "ViTImageProcessor",
-                 "size": {"height": SIDE, "width": SIDE}}  # fmt: skip
-    (place / "preprocessor_config.json").write_text(json.dumps(processor))
+    (place / "preprocessor_config.json").write_text(json.dumps(PROCESSOR))
     made = import_teacher(str(place), "image-classification", COLOURS, folder / "teacher")
     examples = pictures_of_colours(6)
     return made, replace(small_context(folder / "c"), train=examples, validation=examples)
@@ -250,6 +251,21 @@ def test_a_narrow_body_gets_a_head_for_other_classes(tmp_path: Path) -> None:
     assert answer(module, feed).shape == (2, 2)
     bodies = [one.resnet(**feed).pooler_output for one in (module, before)]
     assert torch.equal(*bodies) and bodies[0].shape[1] < 32
+
+
+def test_classes_of_other_names_get_a_new_head(tmp_path: Path) -> None:
+    """The configuration of a ResNet does not say how its weights were drawn."""
+    module, names = small_model("ResNet"), [f"no {one}" for one in COLOURS]
+    module.save_pretrained(tmp_path / "hf")
+    (tmp_path / "hf" / "preprocessor_config.json").write_text(json.dumps(PROCESSOR))
+    rules = HeadRules(trained_later=True, renaming="new")
+    made = import_teacher(
+        str(tmp_path / "hf"), "image-classification", names, tmp_path / "teacher", rules=rules
+    )
+    found, body = load_module(made.model), "resnet.embedder.embedder.convolution.weight"
+    assert torch.equal(found.state_dict()[body], module.state_dict()[body])
+    new, old = (one.classifier[1].weight for one in (found, module))
+    assert new.shape == old.shape and 0 < new.std() < 0.1 and not torch.equal(new, old)
 
 
 def test_what_cannot_be_cut_is_refused_in_words(tmp_path: Path) -> None:

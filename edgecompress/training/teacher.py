@@ -41,6 +41,9 @@ from edgecompress.values import Candidate, TorchModel
 
 UNREADABLE = (SafetensorError, UnpicklingError)
 """What readers of weights raise; transformers 5 hands a refused pickle on as it is."""
+USUAL_DEVIATION = 0.02
+"""Of new weights, where a configuration names none, as those of convolutional networks: most of
+transformers' take this."""
 
 
 def import_teacher(
@@ -237,10 +240,11 @@ def _check_loaded(model: str, module: Any, report: dict[str, Any], fresh: bool) 
 
 def _renew_head(module: Any) -> None:
     """Draw the classifier's weights anew: a head whose classes had other names means nothing."""
+    deviation = getattr(module.config, "initializer_range", USUAL_DEVIATION)
     for name, part in module.named_modules():
         outside = not name.startswith(module.base_model_prefix)
         if outside and isinstance(part, torch.nn.Linear):
-            part.weight.data.normal_(0.0, module.config.initializer_range)
+            part.weight.data.normal_(0.0, deviation)
             if part.bias is not None:
                 part.bias.data.zero_()
 
