@@ -6,16 +6,20 @@ DIR of the data holds wikitext2's ``valid.txt`` and ``test.txt``. The model is e
 put into 8 (smoothed before) and 4 bits; each is judged by its perplexity on the test, in passages
 of 2,000 characters and windows of 512 tokens, with a paired bootstrap over passages. Then every
 model reads a prompt of ``--prompt`` tokens and goes on for ``--new`` tokens, always taking the
-likeliest, on one thread; models take turns, ``--rounds`` times, each in a process of its own that
-stays. PYTHON is that of an environment with ``onnxruntime-genai`` and ``llama-cpp-python``, as far
-as they can be had. GenAI's folder is made by its model builder from the same checkpoint:
-``python -m onnxruntime_genai.models.builder -i DIR -o OUT -p int4 -e cpu``.
+likeliest, on one thread; models take turns, ``--rounds`` times in a drawn order, each in a process
+of its own that stays, and none twice in a row: it would find its weights in the cache. All is done
+``--starts`` times, as where a process has its weights in memory moves its speed by several per cent
+until it ends. PYTHON is that of an environment with ``onnxruntime-genai`` and
+``llama-cpp-python``, as far as they can be had. GenAI's folder is made by its model builder from
+the same checkpoint: ``python -m onnxruntime_genai.models.builder -i DIR -o OUT -p int4 -e cpu``,
+or holds one of the files that are made here, in the place of its own.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import random
 import statistics
 import subprocess
 import sys
@@ -115,6 +119,12 @@ class Player:
             raise SystemExit(f"{self.process.args!r} ended")
         return line
 
+    def end(self) -> None:
+        """End the process."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
     def __call__(self, ids: list[int], new: int) -> tuple[float, float]:
         """Give seconds to the first token, and tokens a second behind it."""
         assert self.process.stdin is not None
@@ -178,13 +188,8 @@ def judge(rows: dict[str, Candidate], arguments: argparse.Namespace) -> None:
         )
 
 
-def race(rows: dict[str, Candidate], arguments: argparse.Namespace) -> None:
-    """Time all of them in turns, and print it."""
-    from edgecompress.tasks import load_processor
-
-    processor: Any = load_processor("text-generation", next(iter(rows.values())).preprocessor)
-    text = (arguments.data / "test.txt").read_text(encoding="utf-8")[:20000]
-    ids = processor.encode_text([text])[0][: arguments.prompt].tolist()
+def started(rows: dict[str, Candidate], arguments: argparse.Namespace) -> dict[str, Player]:
+    """Start a process for each model."""
     players: dict[str, Player] = {}
     for name, one in rows.items():
         assert isinstance(one.model, OnnxModel)
@@ -193,15 +198,36 @@ def race(rows: dict[str, Candidate], arguments: argparse.Namespace) -> None:
         players["ONNX Runtime GenAI, int4"] = Player(arguments.peers, GENAI, arguments.genai)
     if arguments.gguf:
         players["llama.cpp"] = Player(arguments.peers, LLAMA, arguments.gguf)
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in players}
-    for number in range(arguments.rounds + 1):
-        for name in players if number % 2 else reversed(players):
-            timed = players[name](ids, arguments.new)
-            if number:  # the first round warms up
-                found[name].append(timed)
-    print(f"\none thread, {len(ids)} tokens read, {arguments.new} new, {arguments.rounds} rounds")
+    return players
+
+
+def race(rows: dict[str, Candidate], arguments: argparse.Namespace) -> None:
+    """Time all of them in turns, and print it."""
+    from edgecompress.tasks import load_processor
+
+    processor: Any = load_processor("text-generation", next(iter(rows.values())).preprocessor)
+    text = (arguments.data / "test.txt").read_text(encoding="utf-8")[:20000]
+    ids = processor.encode_text([text])[0][: arguments.prompt].tolist()
+    found: dict[str, list[tuple[float, float]]] = {}
+    drawn, order = random.Random(0), [""]
+    for _ in range(arguments.starts):
+        players = started(rows, arguments)
+        for number in range(arguments.rounds + 1):
+            last, order = order[-1], list(players)
+            drawn.shuffle(order)
+            if order[0] == last:
+                order.append(order.pop(0))
+            for name in order:
+                timed = players[name](ids, arguments.new)
+                if number:  # the first round warms up
+                    found.setdefault(name, []).append(timed)
+        for player in players.values():
+            player.end()
+    print(f"\none thread, {len(ids)} tokens read, {arguments.new} new")
+    print(f"{arguments.starts} starts of {arguments.rounds} rounds")
     print("| model | ms to the first token | tokens/s (least to most) |\n|---|--:|--:|")
-    for name, each in found.items():
+    for name in players:
+        each = found[name]
         rates = [rate for _, rate in each]
         print(
             f"| {name} | {1e3 * statistics.median(first for first, _ in each):.0f} | "
@@ -223,7 +249,8 @@ def main() -> None:
     parser.add_argument("--peers", default=sys.executable, help="the Python of their environment")
     parser.add_argument("--prompt", type=int, default=128, help="tokens that are read")
     parser.add_argument("--new", type=int, default=64, help="tokens that are generated")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--starts", type=int, default=4)
     parser.add_argument("--store", type=Path)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
