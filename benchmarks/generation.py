@@ -171,7 +171,9 @@ def judge(rows: dict[str, Candidate], arguments: argparse.Namespace) -> None:
     """Ask all of them about the test, and print what is lost."""
     kind = task("text-generation")
     config = {"format": "text", "passage": PASSAGE, "root": arguments.data, "train": "valid.txt"}
-    examples = data_config({**config, "test": "test.txt"}).read("test")[: arguments.passages]
+    whole = data_config({**config, "test": "test.txt"}).read("test")
+    wanted = arguments.passages or len(whole)
+    examples = whole[:: max(1, len(whole) // wanted)][:wanted]
     said = {name: answers(one, examples, Local()) for name, one in rows.items()}
     print(f"\n{len(examples)} passages of wikitext2's test")
     print("| model | perplexity | more than fp32 (95 %) | MB |\n|---|--:|--:|--:|")
@@ -242,7 +244,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of wikitext2's files")
     parser.add_argument("--made", type=Path, help="where the models are, or are written to")
     parser.add_argument("--set", action="append", default=[], help="a field of quantize.weights")
-    parser.add_argument("--passages", type=int, help="only so many of the test")
+    parser.add_argument(
+        "--passages", type=int, help="only so many of the test, evenly spread over it"
+    )
     parser.add_argument("--only", choices=("judge", "race"), help="one of both parts")
     parser.add_argument("--genai", type=Path, help="a folder of ONNX Runtime GenAI's form")
     parser.add_argument("--gguf", type=Path, help="a file of llama.cpp's form")
