@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -181,3 +182,8 @@ class Processor(ABC):
         DataError
             When the model wants an input that rows of this kind do not give.
         """
+
+
+def fields_of(processor: Any) -> dict[str, Any]:
+    """Give what a processor was made with, by name, for one that has more than it."""
+    return {one.name: getattr(processor, one.name) for one in fields(processor) if one.init}

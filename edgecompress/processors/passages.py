@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from edgecompress.errors import DataError
+from edgecompress.processors.base import fields_of
 from edgecompress.processors.text import TextProcessor
 from edgecompress.reading import read_json
 from edgecompress.values import file_digest
@@ -106,7 +107,7 @@ class PassageProcessor(TextProcessor):
             When a file is missing or damaged.
         """
         base = TextProcessor.load(directory)
-        given = {one.name: getattr(base, one.name) for one in fields(base)}
+        given = fields_of(base)
         file = Path(directory or "") / FILE  # without a folder the tokenizer was missed already
         if not file.is_file():
             return cls(**given)

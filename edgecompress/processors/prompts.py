@@ -11,12 +11,13 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from edgecompress.errors import DataError
 from edgecompress.generation.chat import prompt_of
+from edgecompress.processors.base import fields_of
 from edgecompress.processors.text import TextProcessor
 from edgecompress.reading import read_json, read_text
 from edgecompress.values import file_digest
@@ -60,7 +61,7 @@ class PromptProcessor(TextProcessor):
         """
         base = TextProcessor.load(directory)
         folder = Path(directory or "")  # without one the tokenizer has been missed already
-        given = {one.name: getattr(base, one.name) for one in fields(base)}
+        given = fields_of(base)
         found = hashlib.sha256(base.digest.encode())
         for name in (GENERATION, TEMPLATE):
             file = folder / name

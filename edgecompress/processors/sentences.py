@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
 from edgecompress.errors import DataError
 from edgecompress.modules.sentence_files import LIMITS, PROMPTS, limits_of, prompts_of
+from edgecompress.processors.base import fields_of
 from edgecompress.processors.text import TextProcessor
 from edgecompress.values import file_digest
 
@@ -48,7 +49,7 @@ class SentenceProcessor(TextProcessor):
             When a file is missing or damaged.
         """
         base = TextProcessor.load(directory)
-        given = {one.name: getattr(base, one.name) for one in fields(base)}
+        given = fields_of(base)
         folder = Path(directory or "")  # without one the tokenizer has been missed already
         prompts, usual = prompts_of(folder)
         _, lower = limits_of(folder)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
 from edgecompress.modules.decoding import FILE, Decoding, decoding_of
+from edgecompress.processors.base import fields_of
 from edgecompress.processors.text import TextProcessor
 from edgecompress.values import file_digest
 
@@ -37,7 +38,7 @@ class SourceProcessor(TextProcessor):
         """
         base = TextProcessor.load(directory)
         folder = Path(directory or "")  # without one the tokenizer has been missed already
-        given = {one.name: getattr(base, one.name) for one in fields(base)}
+        given = fields_of(base)
         decoding = decoding_of(folder)
         found = f"{base.digest} {file_digest(folder / FILE)}"
         given["digest"] = hashlib.sha256(found.encode()).hexdigest()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,7 +18,7 @@ from edgecompress.errors import DataError
 from edgecompress.modules.decoding import FILE as DECODING
 from edgecompress.modules.decoding import Decoding, decoding_of
 from edgecompress.processors.audio import FILE, AudioProcessor
-from edgecompress.processors.base import Array
+from edgecompress.processors.base import Array, fields_of
 from edgecompress.processors.sounds import Samples, Sound
 from edgecompress.processors.text import TextProcessor
 from edgecompress.values import file_digest
@@ -66,7 +66,7 @@ class SpeechProcessor(AudioProcessor):
             raise DataError(
                 "says no length of what the model is fed at once (chunk_length)", file=folder / FILE
             )
-        given = {one.name: getattr(base, one.name) for one in fields(base) if one.init}
+        given = fields_of(base)
         found = hashlib.sha256(base.digest.encode())
         for name in (TOKENIZER, DECODING):
             found.update(f"{name} {file_digest(folder / name)}\n".encode())
