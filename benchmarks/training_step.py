@@ -202,7 +202,7 @@ def with_finetune(
 ) -> Any:
     """Train by our stage and give the module."""
     from edgecompress.surgery.model import load_module
-    from edgecompress.training.loop import batches
+    from edgecompress.training.schedule import batches
 
     schedule = stage.training_schedule()
     for epoch in range(stage.epochs):

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from edgecompress.training.balance_fields import Balance
-from edgecompress.training.loop import BUCKET_BATCHES, Schedule
 from edgecompress.training.rows import TorchRows
+from edgecompress.training.schedule import BUCKET_BATCHES, Schedule, of_like_length
 from edgecompress.training.together import Team
 from edgecompress.values import Json
 
@@ -83,7 +83,7 @@ class Draws:
     def batches(
         self, lengths: np.ndarray, schedule: Schedule, seed: int, epoch: int, team: Team
     ) -> Iterator[np.ndarray]:
-        """Give the row numbers of each batch of an epoch, as many as `loop.batches` would.
+        """Give the row numbers of each batch of an epoch, as many as `schedule.batches` would.
 
         A file's rows come in a random order, all of them before any comes again. Shares are worked
         out anew for every `BUCKET_BATCHES` batches.
@@ -97,9 +97,8 @@ class Draws:
             numbers = _divided(count, self.shares)
             rows = np.concatenate([deck.draw(n) for deck, n in zip(decks, numbers, strict=True)])
             random.shuffle(rows)  # so that batches of one length hold files in no order
-            rows = rows[np.argsort(lengths[rows], kind="stable")]
             self.state[1] += torch.from_numpy(numbers.astype(np.float64))
-            found = [rows[at : at + size] for at in range(0, count, size)]
+            found = of_like_length(rows, lengths, size)
             for index in random.permutation(len(found)):
                 yield found[index]
             if self.balance.lagging:

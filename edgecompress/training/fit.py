@@ -17,9 +17,10 @@ from edgecompress.training.devices import autocast, memory_at_hand, moved, train
 from edgecompress.training.embedding import only_used_rows
 from edgecompress.training.fake_quant_training import fake_quantized
 from edgecompress.training.gradual import held
-from edgecompress.training.loop import Outcome, Schedule, StepConstraint, train
+from edgecompress.training.loop import Outcome, StepConstraint, train
 from edgecompress.training.lora import adapted
 from edgecompress.training.rows import TorchRows
+from edgecompress.training.schedule import Schedule
 from edgecompress.training.together import current_team
 
 Loss = Callable[[Any, np.ndarray], torch.Tensor]

@@ -16,8 +16,8 @@ from edgecompress.values import Example
 
 if TYPE_CHECKING:
     from edgecompress.training.balance import Draws
-    from edgecompress.training.loop import Schedule
     from edgecompress.training.rows import TorchRows
+    from edgecompress.training.schedule import Schedule
 
 
 class ScheduleFields(BaseModel):
@@ -97,7 +97,7 @@ class ScheduleFields(BaseModel):
 
     def training_schedule(self) -> Schedule:
         """Give these fields as the training loop takes them."""
-        from edgecompress.training.loop import Schedule
+        from edgecompress.training.schedule import Schedule
 
         return Schedule(
             epochs=self.epochs,

@@ -22,7 +22,8 @@ from edgecompress.stages.finetune import Finetune
 from edgecompress.texts import text_example
 from edgecompress.training.balance import Draws
 from edgecompress.training.balance_fields import Balance
-from edgecompress.training.loop import Schedule, batches, learning_rate, train
+from edgecompress.training.loop import train
+from edgecompress.training.schedule import Schedule, batches, learning_rate
 from edgecompress.training.together import ALONE
 
 
