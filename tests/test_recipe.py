@@ -85,6 +85,7 @@ def test_each_is_a_fork_over_the_values_of_a_field():
         ("{max: 10MB}", "[{max: 10MB}, {min: 1MB}]", 14, "stand twice"),
         ("epochs: 2", "epochs: 2, balance: {}", 8, "changes nothing"),
         ("epochs: 2", "epochs: 2, batch_tokens: 9, balance: {lagging: 1}", 8, "counts rows"),
+        ("epochs: 2", "epochs: 1, balance: {lagging: 1}", 8, "at the end of each epoch"),
         ("latency_p50@local", "latency_p50@lokal", 15, "did you mean 'local'"),
         ("[export, quantize.dynamic]", "[quantize.dynamic]", 10, "put export before it"),
         ("[export, quantize.dynamic]", "[export, quantize.inc_dynamic]", 10, "before the export"),

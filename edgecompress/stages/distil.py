@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 from pydantic import (
@@ -92,8 +93,8 @@ class Distil(ScheduleFields, Transform):
             raise ValueError(
                 "layer_map: learned mixes normalised states; use distance: normalized or cosine"
             )
-        if self.balance is not None and self.balance.lagging and not self.logits_weight:
-            raise ValueError("balance.lagging compares answers; give logits_weight")
+        if self.balance is not None and self.balance.lagging and self.epochs == 1:
+            raise ValueError("balance.lagging learns at the end of each epoch; give epochs: 2")
         return self
 
     def identity(self) -> Json:
@@ -104,19 +105,16 @@ class Distil(ScheduleFields, Transform):
         return found
 
     def check_task(self, name: str) -> None:
-        """Refuse a distance from the teacher where a task's answers have none by row.
+        """Refuse several teachers where they would have to be asked while the student trains.
 
-        And several teachers where they would have to be asked while the student trains.
+        And the scores of a teacher that answers only there.
         """
         from edgecompress.tasks import task
 
         if task(name).redraws and len(self.teachers) > 1:
             raise DataError(f"distil: {name} is taught by one teacher; name one under teachers")
-        if self.balance is None or not self.balance.lagging:
-            return
-        first = task(name).outputs[0]
-        if task(name).redraws or first.kind != "categorical" or first.candidates:
-            raise DataError(f"balance.lagging compares answers of classes, and {name} has none")
+        if task(name).redraws and self.balance is not None and self.balance.lagging:
+            raise DataError(f"balance.lagging scores the teacher's answers, and {name} has none")
 
     def check_inputs(self) -> None:
         """See that the teachers' directories and the transfer set's files are there."""
@@ -158,7 +156,7 @@ class Distil(ScheduleFields, Transform):
         from edgecompress.training.fit import fit
         from edgecompress.training.masking import hiding
         from edgecompress.training.relations import captured
-        from edgecompress.training.supervision import supervise, supervision_json
+        from edgecompress.training.supervision import supervise, supervision_json, teacher_scores
         from edgecompress.training.teachers import open_teachers
 
         examples = self._examples(candidate, context)
@@ -172,15 +170,17 @@ class Distil(ScheduleFields, Transform):
             )
         supervisions = supervise(teachers, rows, module, self._plan(), context)
         held_out = make_rows(candidate, context.validation, module) if context.validation else None
+        if held_out is None and self.balance is not None and self.balance.lagging:
+            raise DataError("balance.lagging looks at validation data; give data.validation")
         layers = {
             supervision.relations.ours for supervision in supervisions if supervision.relations
         }
         projections = nn.ModuleList(supervision.projections for supervision in supervisions)
         with captured(module, layers) as caught:
             counts = self._row_weights(rows.example, len(context.train))
-            draws = self.draws(rows)
-            tell = draws.tell if draws is not None and draws.balance.lagging else None
-            teaching = Teaching(rows, supervisions, self._plan().weights, counts, caught, tell)
+            scores = partial(teacher_scores, teachers, rows, held_out) if held_out else None
+            draws = self.draws(rows, scores)
+            teaching = Teaching(rows, supervisions, self._plan().weights, counts, caught)
             outcome = fit(
                 module,
                 rows,

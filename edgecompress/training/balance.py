@@ -2,40 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
 
+from edgecompress.errors import DataError
 from edgecompress.training.balance_fields import Balance
 from edgecompress.training.rows import TorchRows
 from edgecompress.training.schedule import BUCKET_BATCHES, Schedule, of_like_length
-from edgecompress.training.together import Team
 from edgecompress.values import Json
-
-REMEMBERED = 0.8
-"""Of a file's distance from the teacher, the share that is kept when new batches tell of it."""
 
 
 class Draws:
     """Draws the rows of each epoch, of every data file as often as it is to be.
 
-    A share q of a file is p · exp(lagging · distance / mean distance), divided by the sum over all
-    files, where p is its share by size, temperature and weight: what maximizes the mean distance
-    less the divergence of q from p over `lagging`. As long as nothing is known, it is p.
+    A share q of a file is p · exp(lagging · gap / mean gap), divided by the sum over all files,
+    where p is its share by size, temperature and weight: what maximizes the mean gap less the
+    divergence of q from p over `lagging`. As long as nothing is known, it is p.
 
     Parameters
     ----------
     balance : Balance
     rows : TorchRows
+    teacher : callable, optional
+        Gives the teacher's score on each validation file (`Task.quality`); asked at the end of the
+        first epoch where `balance` has `lagging`.
 
     Attributes
     ----------
     names : list of str
         The files.
     state : torch.Tensor
-        float64 (2, files): the distance of each from the teacher (0: not known), and how many of
-        its rows were drawn; saved with each epoch.
+        float64 (2, files): how far each scored below the teacher when it was last validated (0 for
+        one that scored above it, or that no validation example comes from), and how many of its
+        rows were drawn; saved with each epoch.
 
     Raises
     ------
@@ -43,7 +44,12 @@ class Draws:
         When a weight is of a file that no row comes from.
     """
 
-    def __init__(self, balance: Balance, rows: TorchRows) -> None:
+    def __init__(
+        self,
+        balance: Balance,
+        rows: TorchRows,
+        teacher: Callable[[], Mapping[str, float]] | None = None,
+    ) -> None:
         sources = [rows.examples[number].source for number in rows.example.tolist()]
         self.balance = balance
         self.names = sorted(set(sources))
@@ -55,38 +61,45 @@ class Draws:
         shares = counts ** (1 / balance.temperature) * weights
         self.base = shares / shares.sum()
         self.state = torch.zeros((2, len(self.names)), dtype=torch.float64)
-        self._sums = np.zeros((2, len(self.names)))
+        self._teacher, self._goal = teacher or dict, dict[str, float]()
 
     @property
     def shares(self) -> np.ndarray:
         """How much of what is drawn is of each file, float64 (files,), 1 together."""
-        distance = self.state[0].numpy()
-        if not self.balance.lagging or not distance.all():
+        gap = self.state[0].numpy()
+        if not gap.any():
             return self.base
-        tilted = self.base * np.exp(self.balance.lagging * distance / (self.base @ distance))
+        tilted = self.base * np.exp(self.balance.lagging * gap / (self.base @ gap))
         return np.asarray(tilted / tilted.sum())
 
-    def tell(self, numbers: np.ndarray, distances: torch.Tensor) -> None:
-        """Take how far answers lie from the teacher's.
+    def validated(self, scores: Mapping[str, float]) -> None:
+        """Take the student's score on each validation file (`Task.quality`).
 
-        Parameters
-        ----------
-        numbers : numpy.ndarray
-            int64 (answers,): the row of each.
-        distances : torch.Tensor
-            float (answers,).
+        Raises
+        ------
+        DataError
+            When no file is in both the training and the validation data.
         """
-        files, size = self.file[numbers], len(self.names)
-        self._sums[0] += np.bincount(files, distances.detach().double().cpu().numpy(), size)
-        self._sums[1] += np.bincount(files, minlength=size)
+        known = [name for name in self.names if name and name in scores]
+        if not known:
+            named = [", ".join(sorted(filter(None, some))) for some in (self.names, scores)]
+            raise DataError(
+                "balance.lagging looks at validation files that are called as training files are; "
+                f"training has {named[0] or 'no named files'}, validation "
+                f"{named[1] or 'no named files'}"
+            )
+        self._goal = self._goal or dict(self._teacher())
+        for name in known:
+            gap = self._goal[name] - scores[name]
+            # A score of few examples may be no number.
+            self.state[0, self.names.index(name)] = max(gap, 0.0) if np.isfinite(gap) else 0.0
 
     def batches(
-        self, lengths: np.ndarray, schedule: Schedule, seed: int, epoch: int, team: Team
+        self, lengths: np.ndarray, schedule: Schedule, seed: int, epoch: int
     ) -> Iterator[np.ndarray]:
         """Give the row numbers of each batch of an epoch, as many as `schedule.batches` would.
 
-        A file's rows come in a random order, all of them before any comes again. Shares are worked
-        out anew for every `BUCKET_BATCHES` batches.
+        A file's rows come in a random order, all of them before any comes again.
         """
         random = np.random.default_rng((seed, epoch))
         decks = [_Deck(np.flatnonzero(self.file == n), random) for n in range(len(self.names))]
@@ -101,25 +114,13 @@ class Draws:
             found = of_like_length(rows, lengths, size)
             for index in random.permutation(len(found)):
                 yield found[index]
-            if self.balance.lagging:
-                self._learn(team)
-
-    def _learn(self, team: Team) -> None:
-        """Take into account what the last batches told, in all processes alike."""
-        told = np.sum(team.meet("what lags behind", self._sums), axis=0)
-        self._sums = np.zeros_like(self._sums)
-        heard = told[1] > 0
-        new = np.divide(told[0], told[1], out=np.zeros(len(heard)), where=heard)
-        old = self.state[0].numpy()
-        mixed = np.where(old > 0, REMEMBERED * old + (1 - REMEMBERED) * new, new)
-        self.state[0] = torch.from_numpy(np.where(heard, mixed, old))
 
     def as_json(self) -> Json:
         """Give it as a step's decisions: the share of each file up to the epoch that was kept."""
         drawn = self.state[1].numpy()
         found: Json = {"drawn": _by_name(self.names, drawn / max(drawn.sum(), 1.0))}
         if self.balance.lagging:
-            found["distance"] = _by_name(self.names, self.state[0].numpy())
+            found["gap"] = _by_name(self.names, self.state[0].numpy())
         return {"balance": found}
 
 

@@ -28,8 +28,8 @@ class Balance(BaseModel):
     """Draw a file in proportion to its number of examples to the power 1/temperature: 1 leaves the
     files as large as they are, a large number makes them alike."""
     lagging: NonNegativeFloat = 0.0
-    """`distil` only: how strongly files whose answers lie far from the teacher's are drawn more
-    often while training runs; 1 or 2 is moderate, 0 is off."""
+    """`distil` only: how strongly files on which the student scores far below the teacher in
+    validation are drawn more often in the epoch that follows; 1 or 2 is moderate, 0 is off."""
 
     def __hash__(self) -> int:
         """Hash it as it is written: a mapping by itself has no hash, and chains are compared."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +18,6 @@ from edgecompress.training.losses import (
     Kind,
     averaged,
     divergence,
-    divergences,
     hidden_loss,
     mean,
     relation_loss,
@@ -128,8 +127,6 @@ class Teaching:
         float32 (rows,): how much each row counts in what the teachers say; None: all alike.
     captured : mapping of str to torch.Tensor
         Where hooks leave the student's queries, keys and values (`relations.captured`).
-    tell : callable, optional
-        Told the row of each answer and how far it lies from the teacher's (`balance.Draws.tell`).
     """
 
     rows: TorchRows
@@ -137,7 +134,6 @@ class Teaching:
     weights: Weights
     row_weights: np.ndarray | None
     captured: Mapping[str, torch.Tensor]
-    tell: Callable[[Ids, torch.Tensor], None] | None = None
 
     @property
     def reads_hidden_states(self) -> bool:
@@ -220,10 +216,6 @@ class Teaching:
             row = ours // length if self.rows.stepwise else ours
             counts_of = torch.from_numpy(self.row_weights[numbers[row]]).to(logits.device)
         mine = flat.index_select(0, torch.from_numpy(ours).to(logits.device))
-        if self.tell is not None and kind == "categorical":
-            with torch.no_grad():
-                far = divergences(mine, wanted, temperature)
-            self.tell(numbers[ours // length if self.rows.stepwise else ours], far)
         if of.candidates:
             mine, said = (one.unflatten(1, (-1, logits.shape[-1])) for one in (mine, said))
         own = self.rows.task.distance(mine, said) if len(found) == 1 else None

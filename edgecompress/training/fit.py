@@ -98,7 +98,12 @@ def fit(
             return loss(output, numbers)
 
     def score() -> float | None:
-        return None if validation is None else validation.primary_score(module)
+        if validation is None:
+            return None
+        outputs = validation.outputs(module, fast=True)
+        if draws is not None and draws.balance.lagging:
+            draws.validated(validation.scores_by_file(outputs))
+        return validation.score(outputs)
 
     # With products beside the matrices the embeddings are frozen already.
     trained_rows = (None, False) if schedule.lora else (rows.used_ids, freeze_embeddings)

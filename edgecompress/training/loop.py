@@ -89,7 +89,7 @@ class Draws(Protocol):
     state: torch.Tensor
 
     def batches(
-        self, lengths: np.ndarray, schedule: Schedule, seed: int, epoch: int, team: Team
+        self, lengths: np.ndarray, schedule: Schedule, seed: int, epoch: int
     ) -> Iterator[np.ndarray]:
         """Give the row numbers of each batch of an epoch, from 0."""
 
@@ -168,7 +168,7 @@ def train(
         drawn = (
             batches(lengths, schedule, seed, epoch)
             if draws is None
-            else draws.batches(lengths, schedule, seed, epoch, team)
+            else draws.batches(lengths, schedule, seed, epoch)
         )
         for step, rows in enumerate(drawn):
             done = sum(plan[:epoch]) + step
@@ -190,6 +190,8 @@ def train(
             with torch.no_grad():
                 reached = score()
         reached = team.meet(f"the end of epoch {epoch + 1}", reached)[0]
+        if draws is not None:  # the main process scores, and may have changed what is drawn next
+            draws.state.copy_(team.meet("what is drawn next", draws.state)[0])
         if constraint is not None and not constraint.settled(sum(plan[: epoch + 1]), total_steps):
             reached = None
         state = state.after(total / seen, reached)

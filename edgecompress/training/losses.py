@@ -191,18 +191,10 @@ def divergence(
     """
     if kind == "vector":
         return mean((student.float() - wanted).square().mean(-1), weights)
-    return mean(divergences(student, wanted, temperature), weights) * (temperature * temperature)
-
-
-def divergences(student: torch.Tensor, wanted: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Kullback-Leibler divergence of each token's softened logits from `wanted`, float (tokens,).
-
-    Parameters are those of `divergence`.
-    """
     each = functional.kl_div(
         softened(student, temperature), wanted, reduction="none", log_target=True
     )
-    return each.sum(-1)
+    return mean(each.sum(-1), weights) * (temperature * temperature)
 
 
 def hidden_loss(

@@ -16,8 +16,9 @@ from edgecompress.models.torch_runner import TorchRunner
 from edgecompress.processors import TextProcessor
 from edgecompress.tasks import Rows
 from edgecompress.tasks.rows import Row, input_ids
+from edgecompress.tasks.scoring import by_source
 from edgecompress.training.devices import autocast, faster_dtype, training_device
-from edgecompress.values import Example
+from edgecompress.values import Example, Runner
 
 TOKENS = 4096
 """Padded tokens of one batch when nothing is trained: about what a core's cache likes."""
@@ -117,8 +118,11 @@ class TorchRows(Rows):
         """
         device = next(module.parameters()).device
         precision = partial(autocast, device.type) if fast else nullcontext
+        return self.asked(TorchRunner(module, [self.task.outputs[0].name], precision), tick)
+
+    def asked(self, runner: Runner, tick: Callable[[int], None] | None = None) -> list[np.ndarray]:
+        """Ask a runner about all rows, as `outputs` asks a module."""
         wanted = self.task.outputs[0].name
-        runner = TorchRunner(module, [wanted], precision)
         ask = partial(self.task.play, runner)
         found: list[np.ndarray] = [np.zeros(0, np.float32)] * len(self)
 
@@ -131,8 +135,19 @@ class TorchRows(Rows):
 
     def primary_score(self, module: Any) -> float:
         """Score a module on labelled rows by `Task.quality`, in training's precision."""
-        answers = self.task.decode(self.outputs(module, fast=True), self)
-        return self.task.quality(answers, self.examples, self.classes)
+        return self.score(self.outputs(module, fast=True))
+
+    def score(self, outputs: Sequence[np.ndarray]) -> float:
+        """Score what `outputs` gave by `Task.quality`."""
+        return self.task.quality(self.task.decode(outputs, self), self.examples, self.classes)
+
+    def scores_by_file(self, outputs: Sequence[np.ndarray]) -> dict[str, float]:
+        """Score what `outputs` gave by `Task.quality`, each data file by itself."""
+        answers, found = self.task.decode(outputs, self), {}
+        for name, numbers in by_source(self.examples).items():
+            some = [self.examples[number] for number in numbers]
+            found[name] = self.task.quality(answers.part(numbers), some, self.classes)
+        return found
 
     @property
     def used_ids(self) -> np.ndarray | None:

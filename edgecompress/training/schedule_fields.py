@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
@@ -55,7 +55,7 @@ class ScheduleFields(BaseModel):
     """What is hidden from a model that learns to guess (`task: masked-lm`); else of no effect."""
     balance: Balance | None = None
     """How often each data file is drawn: {weights: {pcm: 2}}, {temperature: 3}, or while training
-    runs by how far it lies behind the teacher, {lagging: 1}; null: every example once an epoch."""
+    runs by how far it scores below the teacher, {lagging: 1}; null: every example once an epoch."""
     gradual: Gradual | None = None
     """Prune on the way: single weights ({sparsity: 0.8}) or heads and neurons ({heads: 0.5, ffn:
     0.5}), along a schedule ({from: 0.1, until: 0.7, every: 20}); docs/sparsity.md lists all."""
@@ -79,11 +79,13 @@ class ScheduleFields(BaseModel):
         if self.balance is not None:
             self.balance.check_sources({example.source for example in examples})
 
-    def draws(self, rows: TorchRows) -> Draws | None:
-        """Give what draws the rows, where `balance` asks for it."""
+    def draws(
+        self, rows: TorchRows, teacher: Callable[[], Mapping[str, float]] | None = None
+    ) -> Draws | None:
+        """Give what draws the rows, where `balance` asks for it; `teacher` as `Draws` takes it."""
         from edgecompress.training.balance import Draws
 
-        return Draws(self.balance, rows) if self.balance is not None else None
+        return Draws(self.balance, rows, teacher) if self.balance is not None else None
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:

@@ -20,6 +20,7 @@ from edgecompress.surgery.hidden import hidden_size
 from edgecompress.surgery.model import load_module, model_class, read_config
 from edgecompress.tasks import load_processor, task
 from edgecompress.training.align import Alignment, Ids, align
+from edgecompress.training.devices import training_device
 from edgecompress.training.distillation import (
     Projections,
     Relations,
@@ -127,6 +128,44 @@ def _said(
     its = rows_for(rows, preprocessor, asked, taken)
     outputs = teacher_outputs(opened.candidate, its, names, load, context)
     return outputs, align(rows, its, asked)
+
+
+def teacher_scores(
+    teachers: Sequence[Opened], rows: TorchRows, held_out: TorchRows
+) -> dict[str, float]:
+    """Score on each validation file the teacher that counts most for the training file of its name.
+
+    Parameters
+    ----------
+    teachers : sequence of Opened
+    rows, held_out : TorchRows
+        The student's, of training and of validation.
+
+    Returns
+    -------
+    dict of str to float
+        By file, as `Task.quality` gives it; a file that nobody teaches counts to the first teacher.
+    """
+    sources = np.array([example.source for example in rows.examples])
+    best = {
+        name: int(np.argmax([one.weights[sources == name].sum() for one in teachers]))
+        for name in {example.source for example in held_out.examples}
+    }
+    found: dict[str, float] = {}
+    for number in sorted(set(best.values())):
+        its = _scores_of(teachers[number].candidate, held_out)
+        found |= {name: its[name] for name, place in best.items() if place == number and name}
+    return found
+
+
+def _scores_of(teacher: Candidate, held_out: TorchRows) -> dict[str, float]:
+    processor: Any = load_processor(held_out.task.name, teacher.preprocessor)
+    taken = held_out.inputs_of(_inputs(teacher), processor)
+    its = rows_for(held_out, processor, np.arange(len(held_out.examples)), taken)
+    if isinstance(teacher.model, OnnxModel):
+        return its.scores_by_file(its.asked(open_onnx(teacher.model, ALL_CORES)))
+    module = load_module(teacher.model).to(training_device())
+    return its.scores_by_file(its.outputs(module, fast=True))
 
 
 def supervision_json(teachers: Sequence[Opened], supervisions: Sequence[Supervision]) -> Json:

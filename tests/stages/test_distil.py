@@ -20,6 +20,7 @@ from edgecompress.stages.prune.structured import Structured
 from edgecompress.surgery.model import load_module
 from edgecompress.texts import words_of
 from edgecompress.training.balance_fields import Balance
+from edgecompress.training.encoding import make_rows
 from edgecompress.training.student_shape import StudentShape
 from edgecompress.values import SessionSettings, directory_digests
 
@@ -72,12 +73,31 @@ def test_teacher_outputs_are_computed_once(taught, tmp_path):
     assert again.built == []
     Distil(epochs=1, layer_map="uniform").apply(shorter, replace(again, scratch=tmp_path / "s3"))
     assert again.built == ["hidden-1"]
-    stage = Distil(epochs=1, balance=Balance(lagging=1.0))
-    found = stage.apply(shorter, replace(again, scratch=tmp_path / "s4"))
-    assert again.built == ["hidden-1"]
-    told = found.steps[-1].decisions["balance"]
+
+
+def two_files(examples):
+    return [replace(one, source="ab"[number % 2]) for number, one in enumerate(examples)]
+
+
+def test_files_that_score_below_the_teacher_are_drawn_more(taught, tmp_path):
+    train, validation = map(two_files, CASES["token-classification"])
+    teacher, _ = taught["token-classification"]
+    student = tiny_teacher(tmp_path / "fresh", train, "token-classification")
+    context = small_context(tmp_path, train=train, validation=validation, teacher=teacher)
+    stage = Distil(epochs=2, learning_rate=1e-9, balance=Balance(lagging=1.0))
+    told = stage.apply(student, context).steps[-1].decisions["balance"]
     assert sum(told["drawn"].values()) == pytest.approx(1, abs=1e-3)
-    assert min(told["distance"].values()) > 0
+    for name in "ab":
+        some = [one for one in validation if one.source == name]
+        above, below = [
+            make_rows(one, some, module).primary_score(module)
+            for one in (teacher, student)
+            for module in [load_module(one.model)]
+        ]
+        assert told["gap"][name] == pytest.approx(above - below, abs=1e-4)
+    assert min(told["gap"].values()) > 0
+    with pytest.raises(DataError, match=r"give data\.validation"):
+        stage.apply(student, replace(context, validation=(), scratch=tmp_path / "other"))
 
 
 def test_a_narrower_student_is_projected(taught, tmp_path):
@@ -201,7 +221,7 @@ def test_what_a_teacher_of_its_own_is_known_by(taught, tmp_path):
 
 
 def test_an_onnx_teacher_gives_answers_only(taught, tmp_path):
-    train, _ = CASES["text-classification"]
+    train, validation = map(two_files, CASES["text-classification"])
     teacher, student = taught["text-classification"]
     exported = Export().apply(teacher, small_context(tmp_path / "onnx"))
     exported.save(exported.model.directory.parent)
@@ -213,6 +233,13 @@ def test_an_onnx_teacher_gives_answers_only(taught, tmp_path):
     expected = Distil(epochs=1).apply(student, other)
     losses = [one.steps[-1].decisions["losses"] for one in (answers, expected)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    fresh = tiny_teacher(tmp_path / "fresh", train, "text-classification")
+    gaps = []
+    for name, some in (("a", uses), ("b", ())):
+        stage = Distil(epochs=2, learning_rate=1e-9, balance=Balance(lagging=1.0), teachers=some)
+        given = replace(other, validation=validation, scratch=tmp_path / name)
+        gaps.append(stage.apply(fresh, given).steps[-1].decisions["balance"]["gap"])
+    assert gaps[0] == gaps[1] and max(gaps[0].values()) > 0
     with pytest.raises(StageError, match=r"ONNX model, .* set hidden_weight and relation_weight"):
         Distil(teachers=uses, relation_weight=1, layer_map="last").apply(student, context)
     # A session that the teacher wants is the one that it is opened with: this one cannot be.

@@ -24,7 +24,6 @@ from edgecompress.training.balance import Draws
 from edgecompress.training.balance_fields import Balance
 from edgecompress.training.loop import train
 from edgecompress.training.schedule import Schedule, batches, learning_rate
-from edgecompress.training.together import ALONE
 
 
 def quiet(done, total, what):
@@ -132,10 +131,10 @@ def test_what_needs_no_gradient_is_kept_but_not_trained(tmp_path):
     assert set(load_file(folder / "last.safetensors")) == {"weight", "fixed"}
 
 
-def drawing(balance: Balance, files: list[str]) -> Draws:
+def drawing(balance: Balance, files: list[str], teacher=None) -> Draws:
     examples = [text_example(text="a", source=file) for file in files]
     rows = SimpleNamespace(examples=examples, example=np.arange(len(files)))
-    return Draws(balance, rows)
+    return Draws(balance, rows, teacher)
 
 
 @given(
@@ -148,7 +147,7 @@ def test_files_are_drawn_by_weight_and_temperature(files, size, temperature, wei
     files = [*"abc", *files]
     balance = Balance(weights={"a": weight}, temperature=temperature)
     lengths = np.arange(len(files)) % 7 + 1
-    drawn = list(drawing(balance, files).batches(lengths, of(size), 1, 0, ALONE))
+    drawn = list(drawing(balance, files).batches(lengths, of(size), 1, 0))
     assert [len(rows) for rows in drawn].count(size) >= len(files) // size
     assert len(drawn) == math.ceil(len(files) / size)
     counts = {name: files.count(name) ** (1 / temperature) for name in "abc"}
@@ -161,43 +160,50 @@ def test_files_are_drawn_by_weight_and_temperature(files, size, temperature, wei
         assert abs(len(mine) - wanted) <= math.ceil(len(files) / (50 * size))
         times = np.bincount(mine, minlength=len(files))[np.array(files) == name]
         assert times.max() - times.min() <= 1  # none comes again before all have come
-    again = list(drawing(balance, files).batches(lengths, of(size), 1, 0, ALONE))
+    again = list(drawing(balance, files).batches(lengths, of(size), 1, 0))
     assert all(np.array_equal(one, two) for one, two in zip(drawn, again, strict=True))
 
 
-def test_what_lies_far_from_the_teacher_is_drawn_more_and_a_killed_training_goes_on(tmp_path):
-    files = ["near"] * 20 + ["far"] * 20
+def test_what_lags_behind_the_teacher_is_drawn_more_and_a_killed_training_goes_on(tmp_path):
+    files = ["near"] * 20 + ["far"] * 20 + ["unseen"] * 20
+    teacher = {"near": 0.9, "far": 0.8}
+    lengths = np.arange(60) % 7 + 1
     kept = {}
     for name, epochs in (("whole", (4,)), ("broken", (2, 4))):
         for last in epochs:
-            draws = drawing(Balance(lagging=1.0), files)
+            draws = drawing(Balance(lagging=1.0), files, lambda: teacher)
             tensors, loss, _ = problem()
-
-            def told(rows, draws=draws, loss=loss):
-                far = torch.from_numpy(np.where(rows >= 20, 3.0, 1.0))
-                draws.tell(rows, far)
-                return loss(rows)
-
             schedule = replace(SCHEDULE, epochs=4)
             folder = tmp_path / name
 
-            def stop(last=last, folder=folder):
-                done = len(list(folder.glob("epoch-*")))
-                if last == 2 and done and (folder / "epoch-0002").is_dir():
+            def score(last=last, folder=folder, draws=draws):
+                if last == 2 and (folder / "epoch-0002").is_dir():
                     raise KeyboardInterrupt
-                return
+                draws.validated({"near": 0.88, "far": 0.74, "other": 0.1})
+
+            def cut(rows, loss=loss):
+                return loss(rows % 40)
 
             try:
-                train(tensors, LENGTHS, told, stop, schedule, 1, folder, quiet, draws=draws)
+                train(tensors, lengths, cut, score, schedule, 1, folder, quiet, draws=draws)
             except KeyboardInterrupt:
                 continue
         kept[name] = (tensors["weight"].detach().clone(), draws.as_json())
     assert torch.equal(kept["whole"][0], kept["broken"][0])
     assert kept["whole"][1] == kept["broken"][1]
     drawn = kept["whole"][1]["balance"]
-    assert drawn["distance"] == {"far": 3.0, "near": 1.0}
-    # The first epoch knows nothing; then e^1.5 to e^0.5, as the distances are 3 and 1, mean 2.
-    assert drawn["drawn"]["far"] == pytest.approx((20 + 3 * 29) / 160, abs=0.01)
+    assert drawn["gap"] == {"far": 0.06, "near": 0.02, "unseen": 0.0}
+    # The first epoch knows nothing; then e^2.25, e^0.75 and 1: gaps over their mean of 0.08 / 3.
+    share = np.exp(2.25) / (np.exp(2.25) + np.exp(0.75) + 1)
+    assert drawn["drawn"]["far"] == pytest.approx((1 / 3 + 3 * share) / 4, abs=0.01)
+
+
+def test_a_file_ahead_of_the_teacher_is_drawn_as_before():
+    draws = drawing(Balance(lagging=2.0), ["a", "b", "b"], lambda: {"a": 0.5, "b": 0.5})
+    draws.validated({"a": 0.6, "b": float("nan")})
+    assert draws.shares.tolist() == pytest.approx([1 / 3, 2 / 3])
+    with pytest.raises(DataError, match="training has a, b, validation dev"):
+        draws.validated({"dev": 0.1})
 
 
 def test_weights_of_a_file_that_is_not_there_are_refused():
