@@ -82,7 +82,7 @@ def prune(
     model: StrPath,
     output: StrPath,
     *,
-    method: Literal["structured", "channels", "layers", "magnitude"] | str = "structured",
+    method: Literal["structured", "shape", "channels", "layers", "magnitude"] | str = "structured",
     **fields: Any,
 ) -> StageResult:
     """Remove heads and neurons, channels, or whole layers, of the PyTorch `model` for good.
@@ -94,8 +94,8 @@ def prune(
     ----------
     MODEL_AND_OUTPUT
     method : str
-        What is removed: structured (heads and neurons), channels (of convolutions), layers, or
-        magnitude (weights).
+        What is removed: structured (heads and neurons), shape (layers and widths together, for a
+        speed), channels (of convolutions), layers, or magnitude (weights).
     DATA_AND_FIELDS
     """
     return _apply(_variant("prune", method, "method"), model, output, fields)

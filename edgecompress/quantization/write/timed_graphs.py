@@ -17,9 +17,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edgecompress.values import Candidate, Json, OnnxModel
+from edgecompress.values import Candidate, Json, OnnxModel, SessionSettings
 
 OPSET = 18
+SLOW = ("SkipLayerNormFusion",)
+"""What sessions are told to leave: on many processors it costs time (`fuse` tries it)."""
 COPIES = 8
 """Layers side by side in a graph, so that what a session costs per run hardly counts."""
 Form = Literal["int8", "fp32"]
@@ -60,36 +62,39 @@ class PartShape:
 
 def write_attention(shape: PartShape, heads: int, folder: Path) -> Candidate:
     """Write a graph of attentions with so many heads, one after the other."""
-    graph = _Graph(heads)
-    inner, size = heads * shape.head_size, shape.head_size
-    value = "x"
+    graph, value = Graph(heads), "x"
     for copy in range(shape.copies):
-        parts = []
-        for role in "qkv":
-            flat = graph.linear(value, shape.hidden, inner, f"{role}{copy}")
-            split = graph.node("Reshape", [flat, graph.ints([1, shape.tokens, heads, size])])
-            turn = [0, 2, 3, 1] if role == "k" else [0, 2, 1, 3]
-            parts.append(graph.node("Transpose", [split], perm=turn))
-        scores = graph.node("MatMul", parts[:2])
-        scores = graph.node("Mul", [scores, graph.number(size**-0.5)])
-        seen = graph.node("MatMul", [graph.node("Softmax", [scores], axis=-1), parts[2]])
-        seen = graph.node("Transpose", [seen], perm=[0, 2, 1, 3])
-        seen = graph.node("Reshape", [seen, graph.ints([1, shape.tokens, inner])])
-        value = graph.linear(seen, inner, shape.hidden, f"o{copy}")
+        value = graph.attention(value, shape, heads, str(copy))
     return Candidate(graph.write([value], shape, folder / f"heads-{heads}"))
 
 
 def write_feed_forward(shape: PartShape, neurons: int, folder: Path) -> Candidate:
     """Write a graph of feed-forward parts with so many neurons, one after the other."""
-    graph = _Graph(neurons)
-    value = "x"
+    graph, value = Graph(neurons), "x"
     for copy in range(shape.copies):
-        inner = graph.gelu(graph.linear(value, shape.hidden, neurons, f"i{copy}"))
-        if shape.gated:
-            gates = graph.linear(value, shape.hidden, neurons, f"g{copy}")
-            inner = graph.node("Mul", [inner, gates])
-        value = graph.linear(inner, neurons, shape.hidden, f"o{copy}")
+        value = graph.feed_forward(value, shape, neurons, str(copy))
     return Candidate(graph.write([value], shape, folder / f"neurons-{neurons}"))
+
+
+def write_encoder(shape: PartShape, layers: Sequence[tuple[int, int]], folder: Path) -> Candidate:
+    """Write the graph of a whole encoder but for its embeddings and its head.
+
+    Parameters
+    ----------
+    shape : PartShape
+    layers : sequence of (int, int)
+        Heads and neurons of each; none is what every encoder has around its layers.
+    folder : Path
+        Where to write; it is made.
+    """
+    graph = Graph(0)
+    value = graph.normalized("x", shape.hidden)
+    for place, (heads, neurons) in enumerate(layers):
+        seen = graph.attention(value, shape, heads, f"a{place}")
+        value = graph.normalized(graph.node("Add", [seen, value]), shape.hidden)
+        seen = graph.feed_forward(value, shape, neurons, f"f{place}")
+        value = graph.normalized(graph.node("Add", [seen, value]), shape.hidden)
+    return Candidate(graph.write([value], shape, folder))
 
 
 def write_layers(
@@ -109,7 +114,7 @@ def write_layers(
         Where to write; it is made.
     form : {"int8", "fp32"}
     """
-    graph, outputs = _Graph(0), []
+    graph, outputs = Graph(0), []
     for copy in range(COPIES):
         value = "x"
         for place, (inputs, width) in enumerate(pairwise(widths)):
@@ -120,7 +125,7 @@ def write_layers(
     return graph.write(outputs, shape, folder)
 
 
-class _Graph:
+class Graph:
     """A graph that is written node by node, with random weights of its own."""
 
     def __init__(self, seed: int) -> None:
@@ -151,6 +156,36 @@ class _Graph:
             return product
         return self.node("Add", [self._constant(np.zeros(outputs, np.float32)), product])
 
+    def attention(self, value: str, shape: PartShape, heads: int, name: str) -> str:
+        """Add self-attention and the matrix behind it."""
+        inner, size = heads * shape.head_size, shape.head_size
+        parts = []
+        for role in "qkv":
+            flat = self.linear(value, shape.hidden, inner, f"{role}{name}")
+            split = self.node("Reshape", [flat, self.ints([1, shape.tokens, heads, size])])
+            turn = [0, 2, 3, 1] if role == "k" else [0, 2, 1, 3]
+            parts.append(self.node("Transpose", [split], perm=turn))
+        scores = self.node("MatMul", parts[:2])
+        scores = self.node("Mul", [scores, self.number(size**-0.5)])
+        seen = self.node("MatMul", [self.node("Softmax", [scores], axis=-1), parts[2]])
+        seen = self.node("Transpose", [seen], perm=[0, 2, 1, 3])
+        seen = self.node("Reshape", [seen, self.ints([1, shape.tokens, inner])])
+        return self.linear(seen, inner, shape.hidden, f"o{name}")
+
+    def feed_forward(self, value: str, shape: PartShape, neurons: int, name: str) -> str:
+        """Add both matrices of a feed-forward part, GELU and gates between them."""
+        inner = self.gelu(self.linear(value, shape.hidden, neurons, f"i{name}"))
+        if shape.gated:
+            gates = self.linear(value, shape.hidden, neurons, f"g{name}")
+            inner = self.node("Mul", [inner, gates])
+        return self.linear(inner, neurons, shape.hidden, f"p{name}")
+
+    def normalized(self, value: str, width: int) -> str:
+        """Add a layer normalization."""
+        scale = self._constant(np.ones(width, np.float32))
+        shift = self._constant(np.zeros(width, np.float32))
+        return self.node("LayerNormalization", [value, scale, shift], axis=-1, epsilon=1e-12)
+
     def gelu(self, value: str) -> str:
         """Add the nodes that ONNX Runtime knows as GELU."""
         inner = self.node("Div", [value, self.number(2**0.5)])
@@ -179,7 +214,7 @@ class _Graph:
             plain = path.rename(folder / "plain.onnx")
             write_model(rewrite(read_model(plain), Scheme())[0], path)
             plain.unlink()
-        return OnnxModel(path)
+        return OnnxModel(path, SessionSettings(disabled_optimizers=SLOW))
 
     def _constant(self, value: np.ndarray) -> str:
         name = f"constant_{len(self.weights)}"

@@ -1,0 +1,229 @@
+"""Depth and width are cut together: by name, or by the times that layers take."""
+
+import itertools
+import json
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+from helpers import labelled_texts, small_context, tagged_examples, tiny_teacher
+from pydantic import ValidationError
+from small_encoders import write_encoder
+
+from edgecompress.errors import DataError, StageError
+from edgecompress.stage import check_stage
+from edgecompress.stages.export import Export
+from edgecompress.stages.prune.shape import Shape
+from edgecompress.surgery.families import blocks
+from edgecompress.surgery.hidden import hidden_size
+from edgecompress.surgery.model import load_module
+from edgecompress.targets import open_target
+from edgecompress.targets.shape_table import ShapeTable, Width, spread
+from edgecompress.telling import in_words
+from edgecompress.training.importance import Importance
+from edgecompress.training.shape_search import Allowed, best_shape, fastest
+from edgecompress.training.structure import sizes
+
+TRAIN = tagged_examples(40, 1)
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    return tiny_teacher(tmp_path_factory.mktemp("new"), TRAIN, "token-classification")
+
+
+class Weighed:
+    """This machine, whose times are set to a model's number of weights; all else is as it ran."""
+
+    def __init__(self):
+        self.local, self.timed = open_target("local"), []
+
+    def __getattr__(self, name):
+        return getattr(self.local, name)
+
+    def run(self, job, folder, progress=None):
+        found = self.local.run(job, folder, progress)
+        series = []
+        for each, one in zip(found.series, job.models, strict=True):
+            weights = 0
+            if one.model is not None:
+                graph = onnx.load(one.model.path).graph
+                weights = sum(int(np.prod(each.dims)) for each in graph.initializer)
+                self.timed.append(weights)
+            series.append(replace(each, ns=np.full_like(each.ns, 1000 + 10 * weights)))
+        return replace(found, series=tuple(series))
+
+
+def test_a_named_shape(teacher, tmp_path):
+    stage = Shape(layers=2, hidden=20, heads=3, neurons=24, samples=20)
+    result = check_stage(stage, teacher, small_context(tmp_path, train=TRAIN))
+    module, step = load_module(result.model), result.steps[-1]
+    assert sizes(module) == ([3, 3], [24, 24])
+    assert hidden_size(module) == 20
+    assert len(step.decisions["layers"]) == 2
+    assert len(step.measured["reconstruction"]) == 2
+    told = in_words(replace(step, stage="prune.shape"))
+    assert told.startswith("Removed 1 of 3 layers (")
+    assert "2 of 8 attention heads (6 left, by layer 3 + 3)" in told
+    assert "12 of 32 hidden channels (20 left)" in told
+    exported = Export().apply(result, small_context(tmp_path / "onnx", validation=TRAIN[:8]))
+    assert exported.steps[-1].decisions["parity"]["max_abs_difference"] < 1e-4
+
+
+def test_parts_that_are_not_named_stay(teacher, tmp_path):
+    stage = Shape(layers=1, samples=20, reconstruct=False)
+    result = stage.apply(teacher, small_context(tmp_path, train=TRAIN))
+    module = load_module(result.model)
+    assert sizes(module) == ([4], [64])
+    assert hidden_size(module) == 32
+    (kept,) = result.steps[-1].decisions["layers"]
+    ours = next(blocks(module)).part("ffn_in").weight
+    theirs = [*blocks(load_module(teacher.model))][kept].part("ffn_in").weight
+    assert ours.equal(theirs)
+
+
+def test_a_speed_is_kept_and_the_shape_replayed(teacher, tmp_path):
+    stage = Shape(speedup=4, deployed="fp32", multiple_of=8, samples=20)
+    machine = Weighed()
+    context = small_context(tmp_path, train=TRAIN, targets={"local": machine})
+    result = check_stage(stage, teacher, context)
+    step = result.steps[-1]
+    table = ShapeTable.from_json(step.measured["table"])
+    assert sorted(table.widths) == [8, 16, 24, 32]
+    decided = step.decisions
+    width = table.widths[decided["hidden"]]
+    heads = [len(kept) for kept in decided["heads"]]
+    each = itertools.starmap(width.layer, zip(heads, decided["neurons"], strict=True))
+    taken = width.frame + sum(each)
+    assert step.measured["latency"] == pytest.approx(taken, abs=1e-4)
+    assert table.before / 5 < taken <= table.before / 4
+    module = load_module(result.model)
+    assert sizes(module) == (heads, decided["neurons"])
+    assert hidden_size(module) == decided["hidden"]
+    if not table.invalid:  # of the second time nothing is measured
+        graphs = len(machine.timed)
+        again = replace(context, folder=tmp_path / "again")
+        again.folder.mkdir()
+        stage.apply(teacher, again)
+        assert len(machine.timed) == graphs
+
+
+def test_what_is_named_holds_while_times_decide_the_rest(teacher, tmp_path):
+    stage = Shape(
+        speedup=3, layers=2, hidden=24, deployed="fp32", multiple_of=8, samples=20,
+        reconstruct=False,
+    )  # fmt: skip
+    context = small_context(tmp_path, train=TRAIN, targets={"local": Weighed()})
+    module = load_module(stage.apply(teacher, context).model)
+    assert len(sizes(module)[0]) == 2
+    assert hidden_size(module) == 24
+
+
+def test_a_speed_that_cannot_be_met_says_what_can(teacher, tmp_path):
+    context = small_context(tmp_path, train=TRAIN, targets={"local": Weighed()})
+    fields = {"deployed": "fp32", "multiple_of": 16, "samples": 20, "reconstruct": False}
+    with pytest.raises(StageError, match=r"speedup: 900 cannot be met on local; .* is [\d.]+ t"):
+        Shape(speedup=900, **fields).apply(teacher, context)
+    with pytest.raises(StageError, match=r"latency: 1e-06 ms cannot .* takes [\d.]+ ms"):
+        Shape(latency=1e-6, **fields).apply(teacher, context)
+
+
+def test_what_the_model_has_not(teacher, tmp_path):
+    context = small_context(tmp_path, train=TRAIN)
+    for fields, told in (
+        ({"layers": 4}, "layers is 4, but the model has only 3"),
+        ({"hidden": 64}, "hidden is 64, but the model has only 32"),
+        ({"heads": 5}, "heads is 5, but the model has only 4 in every layer"),
+        ({"neurons": 65}, "neurons is 65, but the model has only 64 in every layer"),
+    ):
+        with pytest.raises(StageError, match=told):
+            Shape(**fields).apply(teacher, context)
+    stage = Shape(layers=1, samples=20)
+    for record in ({}, {"layers": [0, 3], "hidden": 8, "heads": [[0], [0]], "neurons": [8, 8]}):
+        with pytest.raises(StageError, match="no record of a shape of this model"):
+            stage.apply(teacher, small_context(tmp_path / str(len(record)), train=TRAIN), record)
+
+
+def test_shared_layers_cannot_go(tmp_path):
+    albert = write_encoder(tmp_path / "new", "Albert", "token-classification")
+    with pytest.raises(StageError, match=r"share their weights.*use prune\.structured"):
+        Shape(layers=1).apply(albert, small_context(tmp_path, train=TRAIN))
+
+
+def test_wrong_fields_are_refused():
+    for wrong in ({}, {"speedup": 1}, {"speedup": 3, "latency": 2}, {"layers": 0}, {"on": "pi4"}):
+        with pytest.raises(ValidationError):
+            Shape(**wrong)
+    with pytest.raises(DataError, match="is not timed by its shape"):
+        Shape(speedup=3).check_task("text-generation")
+    Shape(layers=3).check_task("text-generation")
+
+
+@pytest.mark.parametrize("count", [None, 1, 2])
+def test_the_search_finds_the_best(count):
+    """Against all shapes, one by one."""
+    random = np.random.default_rng(3)
+    scores = Importance(
+        [random.random(2) * scale for scale in (1, 3, 2)],
+        [random.random(3) * scale for scale in (2, 1, 3)],
+        random.random(4) * 2,
+    )
+    allowed = Allowed(count, [2, 4], [[1, 2]] * 3, [[1, 2, 3]] * 3)
+    widths = {
+        hidden: Width(0.1 * hidden, {1: 0.2 * hidden, 2: 0.3 * hidden}, {1: 0.0, 3: 0.2 * hidden})
+        for hidden in allowed.hidden
+    }
+    frames = {hidden: width.frame for hidden, width in widths.items()}
+    times = {hidden: width.layer for hidden, width in widths.items()}
+    options = [None, *itertools.product([1, 2], [1, 2, 3])]
+
+    def lost(hidden, chosen):
+        gone = np.sort(scores.hidden)[: 4 - hidden].sum()
+        for place, kept in enumerate(chosen):
+            heads, neurons = kept or (0, 0)
+            gone += np.sort(scores.heads[place])[: 2 - heads].sum()
+            gone += np.sort(scores.neurons[place])[: 3 - neurons].sum()
+        return gone
+
+    every = []
+    for hidden, chosen in itertools.product(allowed.hidden, itertools.product(options, repeat=3)):
+        kept = [one for one in chosen if one]
+        if not kept or count not in (None, len(kept)):
+            continue
+        taken = frames[hidden] + sum(times[hidden](*one) for one in kept)
+        every.append((taken, lost(hidden, chosen)))
+    assert fastest(allowed, frames, times) == pytest.approx(min(every)[0])
+    assert best_shape(scores, allowed, frames, times, 0.9 * min(every)[0]) is None
+    for bound in (1.23, 1.93, 2.63, 4.03):
+        found = best_shape(scores, allowed, frames, times, bound)
+        if found is None:
+            assert count == 2
+            continue
+        chosen = [None] * 3
+        for layer, heads, neurons in zip(found.layers, found.heads, found.neurons, strict=True):
+            chosen[layer] = (heads, neurons)
+        taken = frames[found.hidden] + sum(times[found.hidden](*one) for one in chosen if one)
+        assert taken <= bound
+        assert count in (None, len(found.layers))
+        best = min(loss for time, loss in every if time <= bound)
+        if count is None:
+            assert lost(found.hidden, chosen) == pytest.approx(best, rel=0.02)
+        else:  # which layers stay is chosen by importance, before the times
+            assert lost(found.hidden, chosen) >= best - 1e-9
+
+
+def test_numbers_that_are_measured():
+    assert spread(range(1, 13)) == [1, 2, 3, 4, 5, 7, 9, 12]
+    assert spread([64]) == [64]
+    table = ShapeTable(3.0, {8: Width(0.5, {1: 1.0, 3: 2.0}, {8: 0.0, 24: 1.0})}, "why")
+    assert ShapeTable.from_json(json.loads(json.dumps(table.as_json()))) == table
+    assert table.widths[8].layer(2, 16) == pytest.approx(2.0)
+
+
+def test_texts_too(tmp_path):
+    train = labelled_texts(20, 1)
+    student = tiny_teacher(tmp_path / "new", train, "text-classification")
+    stage = Shape(layers=2, hidden=16, heads=2, neurons=16, importance="taylor", samples=20)
+    module = load_module(stage.apply(student, small_context(tmp_path / "run", train=train)).model)
+    assert sizes(module) == ([2, 2], [16, 16])
