@@ -79,12 +79,15 @@ def few_lengths(feeds: Feeds, count: int = COLD_INPUTS) -> Feeds:
     """Keep the first item, the largest and some in between.
 
     Any stretch of what `timing_feeds` gives holds short and long items alike; the largest decides
-    how far the memory rises.
+    how far the memory rises. Items that are all equally large, as images and windows of sound are,
+    take the same memory: one of them is enough.
     """
     items = sorted(set(feeds.items.tolist()))
     size = dict.fromkeys(items, 0)
     for item, *arrays in zip(feeds.items.tolist(), *feeds.arrays.values(), strict=True):
         size[item] += sum(math.prod(array.shape) for array in arrays)
+    if len(set(size.values())) == 1:
+        return keep(feeds, items[:1])
     largest = max(items, key=lambda item: size[item])
     others = [item for item in items if item != largest]
     return keep(feeds, sorted([largest, *others[: count - 1]]))

@@ -123,12 +123,12 @@ def test_each_further_axis_gets_means_of_its_own(matrix: MatrixResult) -> None:
         (
             "finetune+prune.magnitude(sparsity=0.5)",
             ("finetune(epochs=6)", "prune.magnitude(sparsity=0.5)", "export"),
-            ("50% pruned after fine-tuning", "fp32", "pruned after fine-tuning", 0.5),
+            ("50% zeros, not trained again", "fp32", "zeros, not trained again", 0.5),
         ),
         (
             "prune.magnitude(sparsity=0.95)+finetune+quantize.dynamic",
             ("prune.magnitude(sparsity=0.95)", "finetune", "export", "fuse", "quantize.dynamic"),
-            ("95% pruned before fine-tuning", "dynamic", "pruned before fine-tuning", 0.95),
+            ("95% zeros, then trained", "dynamic", "zeros, then trained", 0.95),
         ),
         (
             "quantize.cache+quantize.weights(linear_bits=4)",
@@ -220,7 +220,7 @@ def test_json_and_markdown(matrix: MatrixResult) -> None:
     assert document["groups"][0]["lines"][0]["readings"]["score"]["count"] == 3
     text = render_markdown(matrix_page(matrix))
     assert "## Mean of 3 languages" in text
-    assert "| 50% pruned before fine-tuning | dynamic |" in text
+    assert "| 50% zeros, then trained | dynamic |" in text
     assert "training diverged" in text
 
 

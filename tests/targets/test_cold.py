@@ -62,7 +62,8 @@ def test_few_inputs_hold_the_first_and_the_longest(lengths: list[int]) -> None:
     rows = tuple(np.zeros((1, length), np.int64) for length in lengths)
     few = few_lengths(Feeds({"x": rows}, np.arange(len(rows))))
     kept = [row.shape[1] for row in few.arrays["x"]]
-    assert len(kept) == min(len(lengths), COLD_INPUTS)
+    alike = len(set(lengths)) == 1  # one tells what all of them take
+    assert len(kept) == (1 if alike else min(len(lengths), COLD_INPUTS))
     assert kept[0] == lengths[0]
     assert max(kept) == max(lengths)
     assert few.items.tolist() == list(range(len(kept)))

@@ -14,11 +14,11 @@ from dataclasses import replace
 from edgecompress.all_metrics import metric
 from edgecompress.report import svg, words
 from edgecompress.report.blocks import LegendKey
-from edgecompress.report.matrix.summary import AFTER, BEFORE, SCORE, Group, Model, Spread
+from edgecompress.report.matrix.summary import SCORE, TAUGHT, UNTAUGHT, Group, Model, Spread
 from edgecompress.report.plot import Quantity, answers_axis, scale, scaled
 
 DENSE = "as it is"
-KINDS = {DENSE: "#12a37f", BEFORE: "#3d82d6", AFTER: "#d07a1e", "made smaller": "#9a63c9"}
+KINDS = {DENSE: "#12a37f", TAUGHT: "#3d82d6", UNTAUGHT: "#d07a1e", "made smaller": "#9a63c9"}
 """Colours, legible on both themes, by what was done to the weights."""
 SHAPES: dict[svg.Shape, str] = {
     "circle": "●", "square": "■", "diamond": "◆", "triangle": "▲", "cross": "✚", "star": "★",

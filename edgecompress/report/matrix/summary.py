@@ -27,7 +27,7 @@ the model costs."""
 PLAIN = ("export", "fuse")
 """Stages that change no answer, and so stand in no name."""
 TRAINS = ("finetune", "distil")
-BEFORE, AFTER = "pruned before fine-tuning", "pruned after fine-tuning"
+TAUGHT, UNTAUGHT = "zeros, then trained", "zeros, not trained again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +231,7 @@ def describe(row: Row) -> tuple[str, str, str, float | None]:
     others = {stage for stage, _ in body} - {"prune.magnitude", "finetune"}
     if sparsity is not None and not others:
         later = any(stage in TRAINS for stage, _ in body[pruned[0] + 1 :])
-        series = BEFORE if later else AFTER
+        series = TAUGHT if later else UNTAUGHT
         return f"{sparsity:.0%} {series}", scheme, series, sparsity
     if not others and sparsity is None and not pruned:
         return "as it is", scheme, "as it is", None
