@@ -98,6 +98,7 @@ class Pipeline:
         self.teacher: Candidate | None = None
         self.reference: Candidate | None = None
         self.targets = open_targets(recipe)
+        self._observed_now: set[str] = set()
 
     def close(self) -> None:
         """End what the targets keep open."""
@@ -166,7 +167,8 @@ class Pipeline:
         """Measure a candidate wherever the observer can, or take what earlier runs measured.
 
         `after` names, for progress, the stage whose result it is.
-        What was invalid is measured again: the reason may have gone. A target that fails is a
+        What an earlier run measured and was invalid is measured again, as the reason may have gone;
+        in this run it is not, as that would take as long again. A target that fails is a
         measurement that says why (`edgecompress.engine.observation`).
         """
         name = observer.stage_name()
@@ -215,9 +217,11 @@ class Pipeline:
         known = self.store.get(key)
         if known:
             found = _read_measurements(known)
-            if not any(may_pass(measurement.invalid) for measurement in found):
+            again = any(may_pass(measurement.invalid) for measurement in found)
+            if not again or key in self._observed_now:
                 return found
             shutil.rmtree(known, ignore_errors=True)
+        self._observed_now.add(key)
         return _read_measurements(self.obtain(key, build, observer.stage_name()))
 
     def observe_test(
