@@ -22,6 +22,8 @@ from edgecompress.values import Candidate, Json, OnnxModel, SessionSettings
 OPSET = 18
 SLOW = ("SkipLayerNormFusion",)
 """What sessions are told to leave: on many processors it costs time (`fuse` tries it)."""
+PIECES, CLASSES = 1024, 16
+"""Rows of an encoder's embedding, and columns of its head: both hardly count."""
 COPIES = 8
 """Layers side by side in a graph, so that what a session costs per run hardly counts."""
 Form = Literal["int8", "fp32"]
@@ -77,7 +79,7 @@ def write_feed_forward(shape: PartShape, neurons: int, folder: Path) -> Candidat
 
 
 def write_encoder(shape: PartShape, layers: Sequence[tuple[int, int]], folder: Path) -> Candidate:
-    """Write the graph of a whole encoder but for its embeddings and its head.
+    """Write the graph of a whole encoder: a small embedding, layers, and a narrow head.
 
     Parameters
     ----------
@@ -87,14 +89,18 @@ def write_encoder(shape: PartShape, layers: Sequence[tuple[int, int]], folder: P
     folder : Path
         Where to write; it is made.
     """
-    graph = Graph(0)
-    value = graph.normalized("x", shape.hidden)
+    graph, random = Graph(0), np.random.default_rng(0)
+    pieces = graph.weight(random.standard_normal((PIECES, shape.hidden), np.float32))
+    places = graph.weight(random.standard_normal((1, shape.tokens, shape.hidden), np.float32))
+    value = graph.node("Add", [graph.node("Gather", [pieces, "x"]), places])
+    value = graph.normalized(value, shape.hidden)
     for place, (heads, neurons) in enumerate(layers):
         seen = graph.attention(value, shape, heads, f"a{place}")
         value = graph.normalized(graph.node("Add", [seen, value]), shape.hidden)
         seen = graph.feed_forward(value, shape, neurons, f"f{place}")
         value = graph.normalized(graph.node("Add", [seen, value]), shape.hidden)
-    return Candidate(graph.write([value], shape, folder))
+    value = graph.linear(value, shape.hidden, CLASSES, "head")
+    return Candidate(graph.write([value], shape, folder, texts=True))
 
 
 def write_layers(
@@ -141,11 +147,11 @@ class Graph:
 
     def ints(self, values: Sequence[int]) -> str:
         """Add a constant of whole numbers."""
-        return self._constant(np.array(values, dtype=np.int64))
+        return self.weight(np.array(values, dtype=np.int64))
 
     def number(self, value: float) -> str:
         """Add a constant."""
-        return self._constant(np.array(value, dtype=np.float32))
+        return self.weight(np.array(value, dtype=np.float32))
 
     def linear(self, value: str, inputs: int, outputs: int, name: str, *, bias: bool = True) -> str:
         """Add a matrix product and a bias."""
@@ -154,7 +160,7 @@ class Graph:
         product = self.node("MatMul", [value, f"{name}.weight"])
         if not bias:
             return product
-        return self.node("Add", [self._constant(np.zeros(outputs, np.float32)), product])
+        return self.node("Add", [self.weight(np.zeros(outputs, np.float32)), product])
 
     def attention(self, value: str, shape: PartShape, heads: int, name: str) -> str:
         """Add self-attention and the matrix behind it."""
@@ -182,8 +188,8 @@ class Graph:
 
     def normalized(self, value: str, width: int) -> str:
         """Add a layer normalization."""
-        scale = self._constant(np.ones(width, np.float32))
-        shift = self._constant(np.zeros(width, np.float32))
+        scale = self.weight(np.ones(width, np.float32))
+        shift = self.weight(np.zeros(width, np.float32))
         return self.node("LayerNormalization", [value, scale, shift], axis=-1, epsilon=1e-12)
 
     def gelu(self, value: str) -> str:
@@ -192,17 +198,22 @@ class Graph:
         inner = self.node("Add", [self.node("Erf", [inner]), self.number(1.0)])
         return self.node("Mul", [self.node("Mul", [value, inner]), self.number(0.5)])
 
-    def write(self, outputs: Sequence[str], shape: PartShape, folder: Path) -> OnnxModel:
-        """Write the graph in its form."""
+    def write(
+        self, outputs: Sequence[str], shape: PartShape, folder: Path, *, texts: bool = False
+    ) -> OnnxModel:
+        """Write the graph in its form; what it is given are hidden states, or a text's pieces."""
         from edgecompress.models.storage import read_model, write_model
         from edgecompress.quantization.plan.scheme import Scheme
         from edgecompress.quantization.write.writer import rewrite
 
         axes, value = [1, shape.tokens, shape.hidden], helper.make_tensor_value_info
+        given = value("x", TensorProto.FLOAT, axes)
+        if texts:
+            given = value("x", TensorProto.INT64, axes[:2])
         graph = helper.make_graph(
             self.nodes,
             "timed",
-            [value("x", TensorProto.FLOAT, axes)],
+            [given],
             [value(name, TensorProto.FLOAT, [*axes[:2], None]) for name in outputs],
             self.weights,
         )
@@ -216,7 +227,8 @@ class Graph:
             plain.unlink()
         return OnnxModel(path, SessionSettings(disabled_optimizers=SLOW))
 
-    def _constant(self, value: np.ndarray) -> str:
+    def weight(self, value: np.ndarray) -> str:
+        """Add a constant or a weight."""
         name = f"constant_{len(self.weights)}"
         self.weights.append(numpy_helper.from_array(value, name))
         return name
