@@ -77,7 +77,7 @@ class _Loader(yaml.SafeLoader):
 _TAGS = frozenset(
     f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str", "seq", "map")
 )
-_MERGE = "tag:yaml.org,2002:merge"
+_MERGE, _BOOL, _TEXT = (f"tag:yaml.org,2002:{kind}" for kind in ("merge", "bool", "str"))
 _UNUSABLE = re.compile("[\0\ud800-\udfff]")
 _UNUSABLE_TYPED = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")
 """Of what is typed: Python names the bytes of a path that are no UTF-8 by U+DC80 to U+DCFF."""
@@ -154,6 +154,8 @@ def _walk(node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int], file: Path 
             if not isinstance(key, yaml.ScalarNode) or key.tag not in (*_TAGS, _MERGE):
                 raise RecipeError("a key must be plain text", file=file, line=line)
             _check_text(key.value, line, file)
+            if key.tag == _BOOL:  # `on` is a name here, as it is in YAML 1.2
+                key.tag = _TEXT
             if key.value in seen:
                 raise RecipeError("the key stands twice", file=file, line=line, key=str(key.value))
             seen.add(key.value)

@@ -167,6 +167,12 @@ def test_yaml_that_means_nothing_here(text: str, said: str) -> None:
         parse_yaml(text, Path("x.yaml"))
 
 
+def test_a_key_that_yaml_takes_for_a_truth_is_a_name() -> None:
+    assert parse_yaml("{latency: 0.5, on: pi4, off: on}").document == {
+        "latency": 0.5, "on": "pi4", "off": True,
+    }  # fmt: skip
+
+
 def test_dates_stay_text() -> None:
     assert parse_yaml("a: 2024-01-01\nb: 2024-13-45").document == {
         "a": "2024-01-01",

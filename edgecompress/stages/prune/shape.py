@@ -113,8 +113,9 @@ class Shape(Transform):
         StageError
             When the model has less than is asked for, or no shape is as fast as that.
         """
+        target = context.target(self.on) if self.searches else None
         work = _Work(self, candidate, context)
-        chosen, measured = work.choose()
+        chosen, measured = work.choose(target)
         record = {
             "layers": list(chosen.layers),
             "hidden": chosen.hidden,
@@ -197,8 +198,8 @@ class _Work:
                 where = " in every layer" if part in ("heads", "neurons") else ""
                 raise StageError(f"{part} is {asked}, but the model has only {most}{where}")
 
-    def choose(self) -> tuple[Any, Json]:
-        """Choose the shape; what was measured for it goes with it."""
+    def choose(self, target: Any) -> tuple[Any, Json]:
+        """Choose the shape, by times on `target`; what was measured for it goes with it."""
         from edgecompress.training import shape_search
 
         stage, (heads, neurons) = self.stage, self.before
@@ -217,7 +218,7 @@ class _Work:
             [self._counts(count, stage.heads, 1, count) for count in heads],
             [self._counts(count, stage.neurons, stage.multiple_of, count) for count in neurons],
         )
-        table = self._table(allowed)
+        table = self._table(allowed, target)
         times = {hidden: width.layer for hidden, width in table.widths.items()}
         frames = {hidden: width.frame for hidden, width in table.widths.items()}
         bound = stage.latency or table.before / (stage.speedup or 1)
@@ -250,7 +251,7 @@ class _Work:
             "Ask for less, or lower multiple_of"
         )
 
-    def _table(self, allowed: Any) -> Any:
+    def _table(self, allowed: Any, target: Any) -> Any:
         import numpy as np
 
         from edgecompress.quantization.write.timed_graphs import PartShape, write_encoder
@@ -271,7 +272,7 @@ class _Work:
             sorted(set().union(*allowed.neurons)),
             lambda hidden, each, folder: write_encoder(shape(hidden, stage.deployed), each, folder),
             self.context,
-            self.context.target(stage.on),
+            target,
             stage.threads,
         )
 
