@@ -22,6 +22,7 @@ from edgecompress import __version__
 from edgecompress.cli._commands import ALSO_CALLED, GROUPS
 from edgecompress.cli._help import Group, Lines, what_is_wrong
 from edgecompress.cli._output import say_error
+from edgecompress.collecting import collect_rarely
 from edgecompress.errors import EdgeCompressError, MissingExtraError
 from edgecompress.launched import process_count, process_rank
 from edgecompress.reading import first_line
@@ -87,6 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # else it asks the hub for more
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     _quiet()
+    if arguments is None:  # the process is ours
+        collect_rarely()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal need not know an ellipsis
     try:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from edgecompress.collecting import collect_rarely
 from edgecompress.targets.agent import sessions
 from edgecompress.targets.agent.arrays import Feed
 from edgecompress.targets.agent.modes import run_job
@@ -72,4 +73,5 @@ def import_torch() -> None:
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit("usage: python -m edgecompress.targets.torch_worker FOLDER")
+    collect_rarely()
     run_job(Path(sys.argv[1]), open_any, import_torch)

@@ -6,7 +6,6 @@ Source: `onnxruntime.transformers.optimizer`.
 from __future__ import annotations
 
 import contextlib
-import gc
 import hashlib
 import io
 import logging
@@ -140,8 +139,7 @@ def fuse(source: Path, fusions: Collection[str], model_type: str, target: Path) 
         _share_weights(optimized.model.graph)
         optimized.save_model_to_file(str(target), use_external_data_format=size > BIG_FILE_BYTES)
         # Optimizer and fusions refer to each other: several copies of the weights would stay.
-        del optimized
-        gc.collect()
+        vars(optimized).clear()
     for file in target.parent.glob(f"prepared-{target.name}*"):
         file.unlink()
     if SEQUENCE_FIRST in fusions:
