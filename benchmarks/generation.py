@@ -3,16 +3,16 @@
     python benchmarks/generation.py --model DIR --data DIR [--genai DIR] [--gguf FILE]
 
 DIR of the data holds wikitext2's ``valid.txt`` and ``test.txt``. The model is exported in fp32 and
-put into 8 (smoothed before) and 4 bits; each is judged by its perplexity on the test, in passages
-of 2,000 characters and windows of 512 tokens, with a paired bootstrap over passages. Then every
-model reads a prompt of ``--prompt`` tokens and goes on for ``--new`` tokens, always taking the
-likeliest, on one thread; models take turns, ``--rounds`` times in a drawn order, each in a process
-of its own that stays, and none twice in a row: it would find its weights in the cache. All is done
-``--starts`` times, as where a process has its weights in memory moves its speed by several per cent
-until it ends. PYTHON is that of an environment with ``onnxruntime-genai`` and
+put into 8 (smoothed before, by GPTQ) and 4 bits; each is judged by its perplexity on the test, in
+passages of 2,000 characters and windows of 512 tokens, with a paired bootstrap over passages. Then
+every model reads a prompt of ``--prompt`` tokens and goes on for ``--new`` tokens, always taking
+the likeliest, on one thread; models take turns, ``--rounds`` times in a drawn order, each in a
+process of its own that stays, and none twice in a row: it would find its weights in the cache. All
+is done ``--starts`` times, as where a process has its weights in memory moves its speed by several
+per cent until it ends. PYTHON is that of an environment with ``onnxruntime-genai`` and
 ``llama-cpp-python``, as far as they can be had. GenAI's folder is made by its model builder from
-the same checkpoint: ``python -m onnxruntime_genai.models.builder -i DIR -o OUT -p int4 -e cpu``,
-or holds one of the files that are made here, in the place of its own.
+the same checkpoint: ``python -m onnxruntime_genai.models.builder -i DIR -o OUT -p int4 -e cpu``, or
+holds one of the files that are made here, in the place of its own.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from edgecompress.values import Candidate, OnnxModel
 MB = 1e6
 PASSAGE = 2000
 FORMS = {
-    "8 bits": ("linear_bits=8", "embedding_bits=8"),
+    "8 bits": ("linear_bits=8", "embedding_bits=8", "method=gptq", "samples=12"),
     "4 bits, offsets": ("linear_bits=4", "offsets=true", "embedding_bits=8"),
     "4 bits, no offsets": ("linear_bits=4", "embedding_bits=4"),
 }
@@ -148,7 +148,7 @@ def made(arguments: argparse.Namespace, folder: Path) -> dict[str, Candidate]:
     export = [*base, "export", arguments.model, "-o", folder / "fp32", *data, *store]
     subprocess.run(list(map(str, export)), check=True)
     smooth = [*base, "quantize", folder / "fp32", "--scheme", "smooth", "-o", folder / "smooth"]
-    smooth += ["--set", "alpha=0.5", "--set", "samples=12"]
+    smooth += ["--set", "block=32", "--set", "tables=true", "--set", "samples=12"]
     subprocess.run(list(map(str, [*smooth, *data, *store])), check=True)
     found = {"fp32": Candidate.load(folder / "fp32")}
     for name, fields in FORMS.items():
@@ -196,8 +196,8 @@ def started(rows: dict[str, Candidate], arguments: argparse.Namespace) -> dict[s
     for name, one in rows.items():
         assert isinstance(one.model, OnnxModel)
         players[name] = Player(sys.executable, OURS, one.model.path)
-    if arguments.genai:
-        players["ONNX Runtime GenAI, int4"] = Player(arguments.peers, GENAI, arguments.genai)
+    for folder in arguments.genai:
+        players[f"ONNX Runtime GenAI, {folder.name}"] = Player(arguments.peers, GENAI, folder)
     if arguments.gguf:
         players["llama.cpp"] = Player(arguments.peers, LLAMA, arguments.gguf)
     return players
@@ -248,7 +248,9 @@ def main() -> None:
         "--passages", type=int, help="only so many of the test, evenly spread over it"
     )
     parser.add_argument("--only", choices=("judge", "race"), help="one of both parts")
-    parser.add_argument("--genai", type=Path, help="a folder of ONNX Runtime GenAI's form")
+    parser.add_argument(
+        "--genai", type=Path, action="append", default=[], help="a folder of GenAI's form; several"
+    )
     parser.add_argument("--gguf", type=Path, help="a file of llama.cpp's form")
     parser.add_argument("--peers", default=sys.executable, help="the Python of their environment")
     parser.add_argument("--prompt", type=int, default=128, help="tokens that are read")

@@ -36,6 +36,7 @@ from edgecompress.models import kept_states
 from edgecompress.models.cached import cached_difference
 from edgecompress.models.runner import open_onnx
 from edgecompress.stages.quantize.cache import Cache
+from edgecompress.stages.quantize.smooth import Smooth
 from edgecompress.stages.quantize.weights import Weights
 from edgecompress.targets.accuracy import answers
 from edgecompress.targets.agent.sessions import OnnxSession
@@ -117,17 +118,43 @@ def test_one_graph_reads_and_goes_on_and_gives_logits_for_the_last_tokens(
     np.testing.assert_allclose(logits, found[0][-1], atol=1e-4)
 
 
-def test_queries_keys_and_values_are_one_product_where_attention_is_a_kernel(made: Models) -> None:
+def test_products_of_one_input_are_one_where_attention_is_a_kernel(made: Models) -> None:
     graph = onnx.load(_graph(made["Llama"].exported).path).graph
     kernels = [node for node in graph.node if node.op_type == "GroupQueryAttention"]
     assert len(kernels) == 2 and all(list(node.input[1:3]) == ["", ""] for node in kernels)
     products = [node.name for node in graph.node if node.op_type == "MatMul"]
-    assert len(products) == 2 * 5 + 1
+    assert len(products) == 2 * 4 + 1
+    assert "/model/layers.0/mlp/gate_proj+up_proj/MatMul" in products
     assert "/model/layers.0/self_attn/q_proj+k_proj+v_proj/MatMul" in products
     assert not any(node.op_type == "Reshape" and "layers" in node.name for node in graph.node)
     assert [file.name for file in _graph(made["Llama"].exported).path.parent.iterdir()] == [
         "model.onnx"
     ]
+
+
+@pytest.mark.parametrize("tables", [False, True])
+def test_joined_products_and_the_table_are_smoothed_to_the_bit(
+    made: Models, tmp_path: Path, tables: bool
+) -> None:
+    texts = tuple(text_example(text) for text in TEXTS)
+    context = replace(small_context(tmp_path), train=texts)
+    stage = Smooth(alpha=1.0, samples=4, tables=tables)
+    found = stage.apply(made["Llama"].exported, context)
+    folded = found.steps[-1].decisions["folded"]
+    assert isinstance(folded, list)
+    assert len(folded) == 2 * 3 + tables  # in each layer both normalizations and the gated product
+    ids = np.arange(3, 30)[None]
+    feed = dict.fromkeys(("input_ids", "attention_mask", "position_ids"), ids)
+    runners = [open_onnx(_graph(one)) for one in (made["Llama"].exported, found)]
+    exact, smoothed = (one(unread(feed, one.specs))["logits"] for one in runners)
+    np.testing.assert_array_equal(exact, smoothed)
+    graph = onnx.load(_graph(found).path).graph
+    held = [t for t in graph.initializer if list(t.dims) == [len(VOCABULARY), 32]]
+    assert len(held) == 1  # the table is stored once, as before
+    readers = {node.op_type: node for node in graph.node if held[0].name in node.input}
+    assert readers.keys() == {"Gather", "Transpose"}
+    behind = next(node for node in graph.node if readers["Gather"].output[0] in node.input)
+    assert (behind.op_type == "Mul") == tables
 
 
 def test_perplexity_is_that_of_pytorch_and_of_a_target(made: Models) -> None:

@@ -136,6 +136,63 @@ def test_what_stands_before_takes_the_factors(tmp_path: Path, gated: bool) -> No
     assert len(after.initializer) == len(before.initializer)
 
 
+def join(model: OnnxModel, sizes: tuple[int, int], axis: int = -1) -> None:
+    """Give the gated block one product whose columns a Split parts: the gate's, then the other's.
+
+    The gate's bias is dropped with the Gemm, and the other's with its Add.
+    """
+    stored = onnx.load(model.path)
+    held = {t.name: numpy_helper.to_array(t) for t in stored.graph.initializer}
+    both = np.concatenate([held["gate"].T, held["up"]], axis=1)
+    kept = [t for t in stored.graph.initializer if t.name not in {"gate", "up", "up_bias"}]
+    kept += [numpy_helper.from_array(np.ascontiguousarray(both), "both")]
+    kept += [numpy_helper.from_array(np.array(sizes, np.int64), "sizes")]
+    nodes = [node for node in stored.graph.node if not {"u", "b", "g"} & {*node.output}]
+    nodes[1:1] = [
+        helper.make_node("MatMul", ["n", "both"], ["m"]),
+        helper.make_node("Split", ["m", "sizes"], ["g", "b"], axis=axis),
+    ]
+    for field, values in (("node", nodes), ("initializer", kept)):
+        stored.graph.ClearField(field)
+        getattr(stored.graph, field).extend(values)
+    onnx.save(stored, model.path)
+
+
+def test_the_columns_of_a_joined_product_take_the_factors(tmp_path: Path) -> None:
+    model = block(tmp_path / "m.onnx", gated=True)
+    join(model, (INNER, INNER))
+    made = smoothed(model, tmp_path, multiply=False, alpha=0.7)
+    held = [
+        {t.name: numpy_helper.to_array(t) for t in onnx.load(one.path).graph.initializer}
+        for one in (model, made)
+    ]
+    ratio = held[1]["both_smoothed_smoothed"] / held[0]["both"]
+    rows = held[0]["gamma"] / held[1]["gamma_smoothed"]
+    np.testing.assert_array_equal(ratio[:, :INNER], np.broadcast_to(rows[:, None], (WIDTH, INNER)))
+    columns = held[0]["down"] / held[1]["down_smoothed"]  # what down was given, both gave up
+    np.testing.assert_array_equal(ratio[:, INNER:], rows[:, None] * columns[:, 0])
+    assert (columns != 1).any()
+    assert np.array_equal(answers(made), answers(model))
+
+
+def test_columns_that_are_not_known_take_none(tmp_path: Path) -> None:
+    model = block(tmp_path / "m.onnx", gated=True)
+    join(model, (INNER, INNER))
+    stored = onnx.load(model.path)
+    split = next(node for node in stored.graph.node if node.op_type == "Split")
+    for change in ("axis", "sizes"):
+        if change == "axis":
+            split.attribute[0].i = 1  # the last of two axes, which nothing here says
+        else:
+            del split.input[1]
+            split.attribute[0].i = -1
+            split.attribute.append(helper.make_attribute("num_outputs", 2))
+        onnx.save(stored, model.path)
+        named = read_model(model.path)
+        name_nodes(named)
+        assert [group.data for group in find_groups(named) if group.folds] == ["n"]
+
+
 def test_factors_pass_a_change_of_layout(tmp_path: Path) -> None:
     model = block(tmp_path / "m.onnx")
     stored = onnx.load(model.path)
@@ -219,6 +276,36 @@ def test_alpha_is_the_one_of_the_least_error(tmp_path: Path) -> None:
     even = np.clip(even, -2, 2)
     flat = type(seen)(even.min(axis=0), even.max(axis=0), even)
     assert choose_alpha(flat, np.ones_like(weight)).alpha is None
+
+
+def test_an_error_in_blocks_is_that_of_the_kernel(tmp_path: Path) -> None:
+    model = block(tmp_path / "m.onnx")
+    stored = read_model(model.path)
+    group = smoothable(stored, frozenset(), multiply=False)[0]
+    seen = seen_of(model, [group.data], tmp_path / "observed")[group.data]
+    weight = group_weight(stored, group)
+    choice = choose_alpha(seen, weight, block=16)
+    assert choice.alpha is not None and choice.error < choice.plain_error
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "product",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", WIDTH])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", INNER])],
+        [numpy_helper.from_array(weight, "w")],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.save(made, tmp_path / "product.onnx")
+    product = read_model(tmp_path / "product.onnx")
+    name_nodes(product)
+    scheme = Scheme(linears="blocks", linear_bits=8, linear_block=16)
+    write_model(rewrite(product, scheme)[0], tmp_path / "blocks.onnx")
+    (found,) = open_session(OnnxModel(tmp_path / "blocks.onnx")).run(None, {"x": seen.rows})
+    expected = seen.rows @ weight
+    error = np.square(found - expected).sum() / np.square(expected).sum()
+    assert choice.plain_error == pytest.approx(error, rel=0.05)
+    assert choose_alpha(seen, weight[:, :1], block=16).plain_error > 0
+    narrow = type(seen)(seen.low[:24], seen.high[:24], seen.rows[:, :24])
+    assert choose_alpha(narrow, weight[:24], block=16).alpha is None  # no block of 16 divides 24
 
 
 def test_statistics_are_exact_bounded_and_kept(tmp_path: Path) -> None:

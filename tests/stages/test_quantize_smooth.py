@@ -140,6 +140,8 @@ def test_what_it_cannot_work_with_is_one_sentence(exported, tmp_path: Path):
     for alpha in (-0.1, 1.5, "best"):
         with pytest.raises(ValidationError):
             Smooth(alpha=alpha)
+    with pytest.raises(ValidationError, match="leave it out beside a number"):
+        Smooth(alpha=0.5, block=32)
     with pytest.raises(ValidationError, match="give one of them"):
         Smooth(calibration="quickstart", inputs="x.npz")
     with pytest.raises(StageError, match="there are none: give `data`"):

@@ -8,8 +8,8 @@ and whatever stands before a ReLU qualify. GELU does not: gelu(x/s) is not gelu(
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from onnx import NodeProto, TensorProto, numpy_helper
@@ -27,6 +27,8 @@ NORMS = {
     "SkipSimplifiedLayerNormalization": (2,),
     "EmbedLayerNormalization": (5, 6),
 }
+SLICE_WITH_STEPS = 5
+"""Inputs of a Slice that may leave channels out, or turn them round."""
 HEADS_FIRST = [0, 2, 1, 3]  # (batch, length, heads, size) ↔ (batch, heads, length, size)
 
 
@@ -56,6 +58,8 @@ class Group:
         What to divide by the factors; empty where there is nothing.
     refused : str
         Why there is nothing, or why the weights cannot be multiplied.
+    looked_up : tuple of str
+        Gather nodes that read the weight, too, as a table of rows.
     """
 
     data: str
@@ -64,11 +68,20 @@ class Group:
     weights: tuple[Slot, ...]
     folds: tuple[Slot, ...] = ()
     refused: str = ""
+    looked_up: tuple[str, ...] = ()
 
 
-def find_groups(model: StoredModel) -> list[Group]:
-    """List the linear layers of `model` by their input; all its nodes must have names."""
-    return _Finder(model).groups()
+def find_groups(model: StoredModel, *, tables: bool = False) -> list[Group]:
+    """List the linear layers of `model` by their input; all its nodes must have names.
+
+    Parameters
+    ----------
+    model : StoredModel
+    tables : bool
+        Whether the columns of a table may be multiplied that a layer is tied to: who looks rows up
+        in it must divide them.
+    """
+    return _Finder(model, tables=tables).groups()
 
 
 class _NoFoldError(Exception):
@@ -76,9 +89,9 @@ class _NoFoldError(Exception):
 
 
 class _Finder:
-    def __init__(self, model: StoredModel) -> None:
+    def __init__(self, model: StoredModel, *, tables: bool) -> None:
         graph = model.proto.graph
-        self.model = model
+        self.model, self.tables = model, tables
         self.layers = find_layers(model)
         self.nodes: dict[str, NodeProto] = {node.name: node for node in graph.node}
         self.makers = {name: node for node in graph.node for name in node.output if name}
@@ -102,26 +115,36 @@ class _Finder:
         return [self._group(data, tuple(layers)) for data, layers in shared.items()]
 
     def _group(self, data: str, layers: tuple[Layer, ...]) -> Group:
-        first = layers[0]
+        first, tied = layers[0], self._look_ups(layers)
         channels = self.sizes[first.weights[0]].dims[1 if first.transposed else 0]
         try:
-            weights = tuple(self._weight(layer) for layer in layers)
+            weights = tuple(self._weight(layer, len(tied)) for layer in layers)
         except _NoFoldError as error:
             return Group(data, channels, layers, (), refused=str(error))
         try:
             folds = self._slots(data, channels, {layer.node for layer in layers})
         except _NoFoldError as error:
             return Group(data, channels, layers, weights, refused=str(error))
-        return Group(data, channels, layers, weights, folds)
+        return Group(data, channels, layers, weights, folds, looked_up=tied)
 
-    def _weight(self, layer: Layer) -> Slot:
+    def _look_ups(self, layers: Sequence[Layer]) -> tuple[str, ...]:
+        """Nodes that look rows up in the weight, (outputs, channels), of an input's only layer."""
+        if not self.tables or len(layers) > 1 or not layers[0].transposed:
+            return ()
+        return tuple(
+            node.name
+            for node in self.readers[layers[0].weights[0]]
+            if node.op_type == "Gather" and attributes(node).get("axis", 0) == 0
+        )
+
+    def _weight(self, layer: Layer, look_ups: int = 0) -> Slot:
         node, position, flips = self.nodes[layer.node], 1, False
         while (name := node.input[position]) not in self.sizes:
             if len(self.readers[name]) > 1:
                 raise _NoFoldError(f"its weight {name} is read by several nodes")
             node, position = self.makers[name], 0
             flips ^= node.op_type == "Transpose"
-        if len(self.readers[name]) > 1 or name in self.nested:
+        if len(self.readers[name]) > 1 + look_ups or name in self.nested:
             raise _NoFoldError(f"its weight {name} is read by several nodes")
         stored = attributes(self.nodes[layer.node]).get("transB", 0) if layer.kind == "gemm" else 0
         return Slot(node.name, position, int(bool(stored) ^ flips))
@@ -141,6 +164,10 @@ class _Finder:
         """Constants that, divided, divide the tensor `name`, which only `readers` may read."""
         self._alone(name, readers)
         node = self.makers.get(name)
+        if node is not None and node.op_type == "Split":
+            if slots := self._columns(node, name, channels):
+                return slots
+            raise _NoFoldError("Split before it does not take the factors")
         if node is None or node.output[0] != name:
             raise _NoFoldError("nothing before it takes the factors")
         op, only = node.op_type, {node.name}
@@ -149,8 +176,8 @@ class _Finder:
             return tuple(self._vector(node, place, channels) for place in places)
         if op in {"MatMul", "Gemm"} and (slots := self._linear(node, channels)):
             return slots
-        if op == "Relu":
-            return self._slots(node.input[0], channels, only)
+        if op == "Relu" or (op == "Slice" and len(node.input) < SLICE_WITH_STEPS):
+            return self._slots(node.input[0], channels, only)  # of a Slice all channels, or none
         if op == "Add":
             return self._sum(node, channels)
         if op == "Mul":
@@ -193,6 +220,20 @@ class _Finder:
         if node.op_type == "Gemm" and len(node.input) > 2 and node.input[2]:
             slots += (self._vector(node, 2, channels),)
         return slots
+
+    def _columns(self, node: NodeProto, name: str, channels: int) -> tuple[Slot, ...]:
+        """Columns of products that were joined: those that a Split gives under this name."""
+        self._alone(node.input[0], {node.name})
+        product, place = self.makers.get(node.input[0]), list(node.output).index(name)
+        sizes = self.sizes.get(node.input[1]) if len(node.input) > 1 else None
+        parts = [] if sizes is None else self.model.array(sizes).tolist()
+        last = attributes(node).get("axis", 0) == -1
+        if product is None or product.op_type != "MatMul" or not last:
+            raise _NoFoldError("Split before it does not take the factors")
+        if not parts or parts[place] != channels:
+            raise _NoFoldError("Split before it has no constant sizes")
+        start = sum(parts[:place])
+        return tuple(replace(slot, start=start) for slot in self._linear(product, sum(parts)))
 
     def _sum(self, node: NodeProto, channels: int) -> tuple[Slot, ...]:
         for place in (0, 1):

@@ -1,9 +1,9 @@
-"""The products of queries, keys and values as one.
+"""Products of the same input as one: queries, keys and values, and the two of a gated network.
 
 For a single token a product is short, and what surrounds it counts: the rounding of its input, what
 its offsets add, the reshapes before attention. `GroupQueryAttention` takes queries, keys and values
-side by side as they come out of one product. Every column is computed as before. The two products
-of a gated network stay apart: `quantize.smooth` folds factors into one of them alone.
+side by side as they come out of one product; the two of a gated network are parted behind it, and
+`folding.py` finds the columns of each. Every column is computed as before.
 Source: ``docs/ContribOperators.md`` of ONNX Runtime, "packed QKV".
 """
 
@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from onnx import NodeProto, TensorProto
+from onnx import NodeProto, TensorProto, helper
 
 from edgecompress.models.external_data import DataPlace
 from edgecompress.models.storage import StoredModel
-from edgecompress.quantization.graphs.wiring import Wiring, node, replace_nodes
+from edgecompress.quantization.graphs.wiring import Wiring, node, put_constant, replace_nodes
 
 QUERIES = 3
 """Inputs of the kernel that become one: queries, keys, values."""
@@ -26,7 +26,7 @@ FLAT = 3
 
 
 def join_products(model: StoredModel, folder: Path) -> int:
-    """Join the products before attentions that are kernels, in place.
+    """Join products of the same input in a decoder whose attentions are kernels, in place.
 
     Parameters
     ----------
@@ -43,9 +43,8 @@ def join_products(model: StoredModel, folder: Path) -> int:
     places = {name: number for number, each in enumerate(nodes) for name in each.output if name}
     made: dict[int, list[NodeProto]] = {}
     gone: set[int] = set()
-    for each in nodes:
-        if each.op_type != "GroupQueryAttention":
-            continue
+    kernels = [each for each in nodes if each.op_type == "GroupQueryAttention"]
+    for each in kernels:
         _skip_reshapes(each, wiring)
         parts = [_product(name, wiring) for name in each.input[:QUERIES]]
         products = [one for one in parts if one is not None]
@@ -54,6 +53,15 @@ def join_products(model: StoredModel, folder: Path) -> int:
             made[places[each.output[0]]] = new
             each.input[0], each.input[1], each.input[2] = new[-1].output[0], "", ""
             gone |= {places[one.output[0]] for one in products}
+    for pair in _pairs(nodes, wiring, gone) if kernels else ():
+        new = _joined(model, pair, wiring, folder)
+        stem, outputs = new[-1].output[0], [one.output[0] for one in pair]
+        sizes = np.array([wiring.tensors[one.input[1]].dims[1] for one in pair], np.int64)
+        inputs = [stem, put_constant(model, f"{stem}_sizes", sizes)]
+        new.append(helper.make_node("Split", inputs, outputs, f"{stem}_Split", axis=-1))
+        numbers = {places[name] for name in outputs}
+        made[min(numbers)] = new
+        gone |= numbers
     replace_nodes(model, made, gone)
     return len(made)
 
@@ -67,6 +75,15 @@ def _product(name: str, wiring: Wiring) -> NodeProto | None:
             return each
         name = each.input[0]
     return None
+
+
+def _pairs(nodes: Sequence[NodeProto], wiring: Wiring, gone: set[int]) -> list[list[NodeProto]]:
+    """Give the products, two or more, of each input that are left."""
+    by_input: dict[str, list[NodeProto]] = {}
+    for number, each in enumerate(nodes):
+        if each.op_type == "MatMul" and number not in gone:
+            by_input.setdefault(each.input[0], []).append(each)
+    return [each for each in by_input.values() if len(each) > 1 and _alike(each, wiring)]
 
 
 def _alike(products: Sequence[NodeProto], wiring: Wiring) -> bool:

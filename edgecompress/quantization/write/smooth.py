@@ -17,6 +17,11 @@ from onnx import helper, numpy_helper
 
 from edgecompress.errors import StageError
 from edgecompress.models.storage import StoredModel
+from edgecompress.quantization.arithmetic.blocks import (
+    dequantize_blocks,
+    fitting_block,
+    quantize_blocks,
+)
 from edgecompress.quantization.arithmetic.weights import asymmetric, quantize_linear
 from edgecompress.quantization.graphs.folding import Group, find_groups, scale_slot
 from edgecompress.quantization.graphs.layers import name_nodes, names_read
@@ -50,15 +55,17 @@ class Choice:
     plain_error: float
 
 
-def smoothable(model: StoredModel, exclude: frozenset[str], *, multiply: bool) -> list[Group]:
+def smoothable(
+    model: StoredModel, exclude: frozenset[str], *, multiply: bool, tables: bool = False
+) -> list[Group]:
     """List the groups whose inputs can be divided: by folding or, with `multiply`, by a node.
 
-    The nodes of `model` are given names.
+    The nodes of `model` are given names. `tables` is that of `find_groups`.
     """
     name_nodes(model)
     return [
         group
-        for group in find_groups(model)
+        for group in find_groups(model, tables=tables)
         if group.weights
         and (group.folds or multiply)
         and not any(exclude & {layer.node, *layer.weights} for layer in group.layers)
@@ -108,34 +115,63 @@ def smoothing_factors(most: Array, weight: Array, alpha: float) -> Array:
     return factors
 
 
-def layer_error(seen: Channels, weight: Array, factors: Array | None) -> float:
+def layer_error(
+    seen: Channels, weight: Array, factors: Array | None, block: int | None = None
+) -> float:
     """Squared error of a linear layer in int8 over the squares of its output, on the kept rows.
 
     Activations are uint8 over all that was seen, weights int8 per output channel: what
-    `quantize.static` does by default.
+    `quantize.static` does by default. With a `block`, both have a scale for each block of so many
+    channels of a row, or of an output: what `quantize.weights` does with `linear_bits: 8`.
 
     Parameters
     ----------
     seen : Channels
     weight : ndarray, float32, shape (channels, outputs)
     factors : ndarray, float32, shape (channels,), optional
+    block : int, optional
+        Divides the number of channels.
     """
     divisor = np.ones_like(seen.low) if factors is None else factors
     rows, moved = seen.rows / divisor, weight * divisor[:, None]
+    if block is not None:
+        found = _rounded(rows, block) @ _rounded(np.ascontiguousarray(moved.T), block).T
+        return _relative(found, seen.rows @ weight)
     scale, zero = asymmetric((seen.low / divisor).min(), (seen.high / divisor).max())
     codes = np.clip(np.round(rows / scale) + zero, 0, 255) - zero
     made = quantize_linear(moved, per_channel=True, reduce_range=False)
     found = (codes.astype(np.float32) * scale) @ (made.values.astype(np.float32) * made.scale)
-    expected = seen.rows @ weight
+    return _relative(found, seen.rows @ weight)
+
+
+def _rounded(rows: Array, block: int) -> Array:
+    return dequantize_blocks(quantize_blocks(rows, 8, block))
+
+
+def _relative(found: Array, expected: Array) -> float:
     power = float(np.square(expected).sum())
     return float(np.square(found - expected).sum()) / power if power else 0.0
 
 
-def choose_alpha(seen: Channels, weight: Array, alphas: Sequence[float] = ALPHAS) -> Choice:
-    """Find the alpha whose layer loses least in int8; None where smoothing hardly helps."""
-    plain = layer_error(seen, weight, None)
+def choose_alpha(
+    seen: Channels, weight: Array, alphas: Sequence[float] = ALPHAS, block: int | None = None
+) -> Choice:
+    """Find the alpha whose layer loses least in int8; None where smoothing hardly helps.
+
+    Parameters
+    ----------
+    seen : Channels
+    weight : ndarray, float32, shape (channels, outputs)
+    alphas : sequence of float
+        What is tried.
+    block : int, optional
+        As in `layer_error`; a layer whose channels no block divides is left alone.
+    """
+    if block is not None and (block := fitting_block(len(weight), block)) is None:
+        return Choice(None, 0.0, 0.0)
+    plain = layer_error(seen, weight, None, block)
     tried = [
-        (layer_error(seen, weight, smoothing_factors(seen.most, weight, alpha)), alpha)
+        (layer_error(seen, weight, smoothing_factors(seen.most, weight, alpha), block), alpha)
         for alpha in alphas
     ]
     error, alpha = min(tried)
@@ -177,6 +213,8 @@ def smooth(
             scale_slot(model, slot, 1 / scale, taken)
         if not group.folds:
             _multiply(model, group, 1 / scale)
+        for number, name in enumerate(group.looked_up):
+            _divide_rows(model, group, name, 1 / scale, f"{group.data}_rows{number}")
     return _without_unused(model)
 
 
@@ -192,6 +230,19 @@ def _multiply(model: StoredModel, group: Group, factors: Array) -> None:
             node.input[0] = name
     node = helper.make_node("Mul", [group.data, constant], [name], f"{group.data}_Smooth")
     graph.node.insert(first, node)
+
+
+def _divide_rows(model: StoredModel, group: Group, name: str, factors: Array, stem: str) -> None:
+    """Have a Gather read the table that was multiplied, and put a Mul behind it."""
+    graph = model.proto.graph
+    nodes = {node.name: node for node in graph.node}
+    (slot,), gather = group.weights, nodes[name]
+    table, rows = nodes[slot.node].input[slot.position], gather.output[0]
+    graph.initializer.append(numpy_helper.from_array(factors, f"{stem}_factors"))
+    gather.input[0], gather.output[0] = table, f"{stem}_multiplied"
+    inputs = [f"{stem}_multiplied", f"{stem}_factors"]
+    made = helper.make_node("Mul", inputs, [rows], f"{stem}_Smooth")
+    graph.node.insert(list(graph.node).index(gather) + 1, made)
 
 
 def _without_unused(model: StoredModel) -> StoredModel:

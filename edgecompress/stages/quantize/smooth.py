@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from edgecompress.errors import StageError
 from edgecompress.quantization.observe.calibration_data import CalibrationData
@@ -38,11 +38,25 @@ class Smooth(CalibrationFields, Judged):
     """How much of the unevenness moves into the weights: 0 none of the activations', 1 all of it.
     ``auto`` finds for each layer the one, among 0.3 to 0.9, that loses least in int8, and leaves a
     layer alone that gains nothing."""
+    block: Literal[16, 32, 64, 128] | None = None
+    """With `alpha: auto`: what is tried is rounded as `quantize.weights` rounds with
+    `linear_bits: 8` and this `linear_block`, weights and inputs with a scale for each block;
+    else as `quantize.static` and `quantize.dynamic` do."""
     multiply: bool = False
     """Smooth also where no constant takes the factors, by a Mul before the layer: behind GELU, and
     where a residual connection reads the same normalization (as all of BERT's do)."""
+    tables: bool = False
+    """Smooth a layer whose weight is the table of embeddings, too: its columns are multiplied, and
+    rows that are looked up are divided by a Mul. For `quantize.weights`, where a table has scales
+    of its own for each block; with one scale for all it would lose by it."""
     exclude: tuple[str, ...] = ()
     """Names of nodes or weights whose layers stay as they are."""
+
+    @model_validator(mode="after")
+    def _block_is_for_a_search(self) -> Smooth:
+        if self.block is not None and self.alpha != "auto":
+            raise ValueError("block says how alpha: auto judges; leave it out beside a number")
+        return self
 
     def leaves_quantizing(self) -> bool:
         """Quantizing follows: this stage leaves all in fp32."""
@@ -136,7 +150,7 @@ class Smooth(CalibrationFields, Judged):
             context.progress(number, len(work.groups), "alphas")
             if self.alpha == "auto":
                 weight = group_weight(work.stored, group)
-                found[group.data] = choose_alpha(work.seen[group.data], weight, ALPHAS)
+                found[group.data] = choose_alpha(work.seen[group.data], weight, ALPHAS, self.block)
             else:
                 found[group.data] = Choice(self.alpha, 0.0, 0.0)
         return found
@@ -167,7 +181,9 @@ class _Work:
         self.source, self.stored = with_known_shapes(self.source, self.stored, self.shapes)
         exclude = frozenset(stage.exclude)
         check_excluded(self.stored, exclude)
-        self.groups: Sequence[Group] = smoothable(self.stored, exclude, multiply=stage.multiply)
+        self.groups: Sequence[Group] = smoothable(
+            self.stored, exclude, multiply=stage.multiply, tables=stage.tables
+        )
         self.left = refused_groups(self.stored, self.groups)
         if not self.groups:
             _refuse(self.left)
