@@ -38,12 +38,13 @@ from edgecompress.values import Candidate, OnnxModel
 MB = 1e6
 PASSAGE = 2000
 FORMS = {
-    "8 bits": ("linear_bits=8", "embedding_bits=8", "method=gptq", "samples=12"),
-    "4 bits, offsets": ("linear_bits=4", "offsets=true", "embedding_bits=8"),
-    "4 bits, no offsets": ("linear_bits=4", "embedding_bits=4"),
+    "8 bits": ("smooth", "weights", "linear_bits=8 embedding_bits=8 method=gptq samples=12"),
+    "4 bits, offsets": ("fp32", "weights", "linear_bits=4 offsets=true embedding_bits=8"),
+    "4 bits, no offsets": ("fp32", "weights", "linear_bits=4 embedding_bits=4"),
+    "4 bits, offsets, cache in int8": ("4-bits-offsets", "cache", "samples=12"),
+    "4 bits, offsets, cache in fp16": ("4-bits-offsets", "cache", "bits=16"),
 }
-SMOOTHED = frozenset({"8 bits"})
-"""Made of the model whose inputs of layers are evened out before (`quantize.smooth`)."""
+"""Of which folder, by which scheme with which fields."""
 OURS = """
 import json, sys, time
 import numpy as np
@@ -134,6 +135,11 @@ class Player:
         return first, rate
 
 
+def place(name: str) -> str:
+    """Give the folder of a row."""
+    return name.replace(" ", "-").replace(",", "")
+
+
 def made(arguments: argparse.Namespace, folder: Path) -> dict[str, Candidate]:
     """Export the model, and put it into few bits."""
     store = ["--store", str(arguments.store)] if arguments.store else []
@@ -151,11 +157,11 @@ def made(arguments: argparse.Namespace, folder: Path) -> dict[str, Candidate]:
     smooth += ["--set", "block=32", "--set", "tables=true", "--set", "samples=12"]
     subprocess.run(list(map(str, [*smooth, *data, *store])), check=True)
     found = {"fp32": Candidate.load(folder / "fp32")}
-    for name, fields in FORMS.items():
-        out = folder / name.replace(" ", "-").replace(",", "")
-        sets = [part for one in (*fields, *arguments.set) for part in ("--set", one)]
-        source = folder / ("smooth" if name in SMOOTHED else "fp32")
-        quantize = [*base, "quantize", source, "--scheme", "weights", "-o", out]
+    for name, (source, scheme, fields) in FORMS.items():
+        out = folder / place(name)
+        more = arguments.set if scheme == "weights" else ()
+        sets = [part for one in (*fields.split(), *more) for part in ("--set", one)]
+        quantize = [*base, "quantize", folder / source, "--scheme", scheme, "-o", out]
         subprocess.run(list(map(str, [*quantize, *sets, *data, *store])), check=True)
         found[name] = Candidate.load(out)
     return found
@@ -247,6 +253,7 @@ def main() -> None:
     parser.add_argument(
         "--passages", type=int, help="only so many of the test, evenly spread over it"
     )
+    parser.add_argument("--rows", nargs="+", choices=FORMS, help="beside fp32; without it all")
     parser.add_argument("--only", choices=("judge", "race"), help="one of both parts")
     parser.add_argument(
         "--genai", type=Path, action="append", default=[], help="a folder of GenAI's form; several"
@@ -261,13 +268,14 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = arguments.made or Path(name)
-        names = {"fp32": "fp32", **{one: one.replace(" ", "-").replace(",", "") for one in FORMS}}
-        there = all((folder / one / "candidate.json").is_file() for one in names.values())
+        names = ("fp32", *FORMS)
+        there = all((folder / place(one) / "candidate.json").is_file() for one in names)
         rows = (
-            {one: Candidate.load(folder / place) for one, place in names.items()}
+            {one: Candidate.load(folder / place(one)) for one in names}
             if there
             else made(arguments, folder)
         )
+        rows = {one: rows[one] for one in ("fp32", *(arguments.rows or FORMS))}
         if arguments.only != "race":
             judge(rows, arguments)
         if arguments.only != "judge":

@@ -337,6 +337,28 @@ def test_a_cache_in_int8_costs_little_and_is_refused_where_no_kernel_keeps_it(
         stage.apply(made["Qwen3"].exported, small_context(tmp_path / "plain", train=examples))
 
 
+def test_a_cache_in_fp16_takes_half_and_reads_no_samples(made: Models, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="samples is for bits: 8 only"):
+        Cache(bits=16, samples=4)
+    stage = Cache(bits=16)
+    assert not stage.reads_examples()
+    found = stage.apply(made["Llama"].exported, small_context(tmp_path / "cache"))
+    runner, before = open_onnx(_graph(found)), open_onnx(_graph(made["Llama"].exported))
+    states = [spec for spec in runner.specs if spec.name.startswith("past_key_values.")]
+    assert {spec.dtype for spec in states} == {"float16"} and len(states) == 4
+    (ids,) = _processor(made["Llama"].exported).encode_text(TEXTS[:1])
+    feed = dict.fromkeys(("input_ids", "attention_mask", "position_ids"), ids[None])
+    exact, kept = (one(unread(feed, one.specs))["logits"][0] for one in (before, runner))
+    assert exact.dtype == kept.dtype and not np.array_equal(exact, kept)
+    np.testing.assert_allclose(kept, exact, atol=0.01 * exact.std())
+    assert cached_difference(runner, ids) < 1e-3
+    decoder = CachedDecoder(runner)  # in one place, as before
+    steps = [decoder.step(ids[:3]), *(decoder.step(ids[n : n + 1]) for n in range(3, len(ids)))]
+    np.testing.assert_allclose(steps[-1], exact[-1], atol=0.01 * exact.std())
+    with pytest.raises(StageError, match="export the model here with kernels: true"):
+        stage.apply(made["Qwen3"].exported, small_context(tmp_path / "plain"))
+
+
 def _graph(candidate: Candidate) -> OnnxModel:
     assert isinstance(candidate.model, OnnxModel)
     return candidate.model

@@ -1,7 +1,9 @@
-"""Keys and values in 8 bits: a quarter of the memory that a long text takes.
+"""Keys and values in 8 or 16 bits: a quarter or a half of the memory that a long text takes.
 
-`GroupQueryAttention` keeps them so by itself: it is given a scale for each channel of each head,
-rounds what it appends, and multiplies with the integers.
+`GroupQueryAttention` keeps them in 8 bits by itself: it is given a scale for each channel of each
+head, rounds what it appends, and multiplies with the integers. In 16 bits it keeps them where it
+computes in them: queries, keys and values of the new tokens become fp16 before it, what it gives
+becomes fp32 behind.
 Source: ``docs/ContribOperators.md`` of ONNX Runtime, "com.microsoft.GroupQueryAttention".
 """
 
@@ -69,3 +71,36 @@ def write_cache(model: StoredModel, largest: Mapping[str, np.ndarray[Any, Any]])
         given: dict[str, str | int] = {"kv_cache_bit_width": 8}
         given |= {"k_quant_type": "PER_CHANNEL", "v_quant_type": "PER_CHANNEL"}
         node.attribute.extend(helper.make_attribute(key, value) for key, value in given.items())
+
+
+COMPUTED = (0, 1, 2, 7, 8)
+"""Places of queries, keys, values, cosines and sines among the inputs of the kernel."""
+
+
+def write_half_cache(model: StoredModel) -> None:
+    """Have keys and values kept in fp16, in place; attention computes in it, too."""
+    graph = model.proto.graph
+    types = {value.name: value.type.tensor_type for value in (*graph.input, *graph.output)}
+    chosen, nodes, made = {node.name for node in attentions(model)}, [], set()
+    for node in graph.node:
+        if node.name not in chosen:
+            nodes.append(node)
+            continue
+        for place in COMPUTED:
+            name = node.input[place] if place < len(node.input) else ""
+            if not name:
+                continue
+            node.input[place] = half = f"{name}_half"
+            if half not in made:
+                made.add(half)
+                cast = helper.make_node("Cast", [name], [half], half, to=TensorProto.FLOAT16)
+                nodes.append(cast)
+        for kept in (*node.input[PAST_KEY : PAST_VALUE + 1], *node.output[1:3]):
+            types[kept].elem_type = TensorProto.FLOAT16
+        given, node.output[0] = node.output[0], f"{node.output[0]}_half"
+        nodes.append(node)
+        whole = helper.make_node("Cast", [node.output[0]], [given], given, to=TensorProto.FLOAT)
+        nodes.append(whole)
+    del graph.node[:]
+    graph.node.extend(nodes)
+    del graph.value_info[:]
