@@ -95,10 +95,12 @@ def go(ids, new):
     return first - start, (new - 1) / (time.perf_counter() - first)
 """
 LOOP = """
+import resource
 print("ready", flush=True)
 for line in sys.stdin:
     asked = json.loads(line)
-    print(json.dumps(go(asked["ids"], asked["new"])), flush=True)
+    given = go(asked["ids"], asked["new"])
+    print(json.dumps([*given, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]), flush=True)
 """
 
 
@@ -126,13 +128,16 @@ class Player:
         self.process.stdin.close()
         self.process.wait()
 
-    def __call__(self, ids: list[int], new: int) -> tuple[float, float]:
-        """Give seconds to the first token, and tokens a second behind it."""
+    def __call__(self, ids: list[int], new: int) -> tuple[float, float, float]:
+        """Give seconds to the first token, tokens a second behind it, and the peak memory in KiB.
+
+        The peak is of the whole process until then: of loading the model, too.
+        """
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps({"ids": ids, "new": new}) + "\n")
         self.process.stdin.flush()
-        first, rate = json.loads(self.read())
-        return first, rate
+        first, rate, peak = json.loads(self.read())
+        return first, rate, peak
 
 
 def place(name: str) -> str:
@@ -216,7 +221,7 @@ def race(rows: dict[str, Candidate], arguments: argparse.Namespace) -> None:
     processor: Any = load_processor("text-generation", next(iter(rows.values())).preprocessor)
     text = (arguments.data / "test.txt").read_text(encoding="utf-8")[:20000]
     ids = processor.encode_text([text])[0][: arguments.prompt].tolist()
-    found: dict[str, list[tuple[float, float]]] = {}
+    found: dict[str, list[tuple[float, float, float]]] = {}
     drawn, order = random.Random(0), [""]
     for _ in range(arguments.starts):
         players = started(rows, arguments)
@@ -233,13 +238,15 @@ def race(rows: dict[str, Candidate], arguments: argparse.Namespace) -> None:
             player.end()
     print(f"\none thread, {len(ids)} tokens read, {arguments.new} new")
     print(f"{arguments.starts} starts of {arguments.rounds} rounds")
-    print("| model | ms to the first token | tokens/s (least to most) |\n|---|--:|--:|")
+    print("| model | ms to the first token | tokens/s (least to most) | peak memory, MB |")
+    print("|---|--:|--:|--:|")
     for name in players:
         each = found[name]
-        rates = [rate for _, rate in each]
+        rates = [rate for _, rate, _ in each]
         print(
-            f"| {name} | {1e3 * statistics.median(first for first, _ in each):.0f} | "
-            f"{statistics.median(rates):.1f} ({min(rates):.1f} to {max(rates):.1f}) |"
+            f"| {name} | {1e3 * statistics.median(first for first, _, _ in each):.0f} | "
+            f"{statistics.median(rates):.1f} ({min(rates):.1f} to {max(rates):.1f}) | "
+            f"{1024 / MB * statistics.median(peak for _, _, peak in each):.0f} |"
         )
 
 

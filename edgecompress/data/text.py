@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -22,9 +23,15 @@ class TextData(FileData):
     format: Literal["text"] = "text"
     passage: int = Field(default=0, ge=0)
     """Lines that follow each other are one text, up to so many characters; 0: each is its own."""
+    every: int = Field(default=1, ge=1)
+    """Of so many texts of a file the first is read, and the others are passed over: a language
+    model reads a whole book slowly, and is judged as well by texts that are spread over it."""
 
     def parse(self, file: Path, source: str) -> Iterator[Example]:
-        """Read the lines of one file."""
+        """Read the texts of one file."""
+        return islice(self._texts(file, source), 0, None, self.every)
+
+    def _texts(self, file: Path, source: str) -> Iterator[Example]:
         held: list[str] = []
         size = 0
         for line in map(str.strip, read_lines(file)):
