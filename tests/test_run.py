@@ -175,12 +175,15 @@ def test_a_failed_chain_is_a_row_and_the_others_go_on(place, first):
 def test_killed_in_training_it_goes_on_from_the_last_epoch(place, first, tmp_path):
     """Kill -9 in the middle of a long fine-tuning; the second try must not start from nothing."""
     store = tmp_path / "store"
-    command = [
-        sys.executable, "-m", "edgecompress", "run", str(place / "tiny.yaml"),
-        "-o", str(tmp_path / "out"), "--store", str(store),
+    words = [
+        "run", str(place / "tiny.yaml"), "-o", str(tmp_path / "out"), "--store", str(store),
         "--set", "teacher.finetune.epochs=3", "--set", "stages=[export, quantize.dynamic]",
     ]  # fmt: skip
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edgecompress", *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     limit = time.monotonic() + 240
     while not list(store.glob("scratch/*/epoch-*")):  # unfinished ones are called .epoch-*
         assert time.monotonic() < limit
@@ -189,7 +192,7 @@ def test_killed_in_training_it_goes_on_from_the_last_epoch(place, first, tmp_pat
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert list(store.glob("scratch/*/epoch-*/state.json"))
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = in_process(*words)
     assert done.returncode == 0, done.stderr
     assert not list((store / "aside").iterdir())
     assert not list((store / "scratch").iterdir())
