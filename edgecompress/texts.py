@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import re
 import unicodedata
 from collections.abc import Sequence
 
 from edgecompress.boxes import Objects
 from edgecompress.values import Example
+
+_NO_BLANKS = re.compile(r"\S+")
 
 TEXTS = ("text", "text_pair", "question", "context")
 """Inputs that are running text."""
@@ -81,20 +85,21 @@ def split_words(text: str) -> tuple[tuple[int, int], ...]:
     MasakhaNER files (``al-Barnawi``, ``$5``, ``3.5``).
     """
     spans: list[tuple[int, int]] = []
-    start = 0
-    for stop in [i for i, character in enumerate(text) if character.isspace()] + [len(text)]:
-        if stop > start:
-            left, right = start, stop
-            while left < right and _is_mark(text[left]):
-                left += 1
-            while right > left and _is_mark(text[right - 1]):
-                right -= 1
+    for found in _NO_BLANKS.finditer(text):
+        start, stop = left, right = found.span()
+        while left < right and _is_mark(text[left]):
+            left += 1
+        while right > left and _is_mark(text[right - 1]):
+            right -= 1
+        if left > start:
             spans += [(i, i + 1) for i in range(start, left)]
-            spans += [(left, right)] if right > left else []
+        if right > left:
+            spans.append((left, right))
+        if stop > right:
             spans += [(i, i + 1) for i in range(right, stop)]
-        start = stop + 1
     return tuple(spans)
 
 
+@functools.lru_cache(maxsize=1024)
 def _is_mark(character: str) -> bool:
     return unicodedata.category(character).startswith("P")

@@ -191,6 +191,7 @@ def speedup(
     loop: Loop,
     *,
     target: str,
+    metric: str = "speedup",
     split: str | None = None,
     conditions: Json | None = None,
     seed: int = 0,
@@ -204,7 +205,7 @@ def speedup(
     reference, series : Series
         Readings of one loop: equal ``items``.
     loop : Loop
-    target, split, conditions
+    target, metric, split, conditions
         As in `Measurement`.
     seed : int
         Of the bootstrap; the same readings give the same interval.
@@ -214,7 +215,7 @@ def speedup(
     Returns
     -------
     Measurement
-        ``speedup`` in ``x``, above 1 when the model is faster than the reference.
+        `metric` in ``x``, above 1 when the model is faster than the reference.
 
     Raises
     ------
@@ -227,7 +228,7 @@ def speedup(
     slow, fast = _per_item(reference), _per_item(series)
     if not len(fast) or fast.min() <= 0:
         return Measurement(
-            "speedup", math.nan, "x", target, split, samples=len(series.ns),
+            metric, math.nan, "x", target, split, samples=len(series.ns),
             invalid="no measurable time; use longer inputs", conditions=conditions,
         )  # fmt: skip
     value = float(slow.sum() / fast.sum())
@@ -249,7 +250,7 @@ def speedup(
             "raise min_count or max_duration_ms"
         )
     return Measurement(
-        "speedup", value, "x", target, split, samples=len(series.ns),
+        metric, value, "x", target, split, samples=len(series.ns),
         interval=(min(low, value), max(high, value)), invalid=invalid, conditions=conditions,
     )  # fmt: skip
 

@@ -1,5 +1,6 @@
 """A bundle of every kind answers alike here, with the base install alone, and on an ARM board.
 
+Here it is timed from its input to its answer, too.
 The base install, and the extra that a kind needs: nothing else is there. The board is emulated.
 """
 
@@ -9,12 +10,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from base_install import Bare, board, environment
 from commands import in_process
 from every_kind import KINDS, asked_of, write_bundle_of, write_inputs
 
+from edgecompress.bundle import load_bundle
 from edgecompress.errors import TargetError
+from edgecompress.targets.base import Clock
+from edgecompress.targets.local import Local
+from edgecompress.targets.measure import time_candidates
 from edgecompress.tasks import needed_extra, task, task_names
 
 NEAR = 1e-3
@@ -133,3 +139,21 @@ def _alike(said: Any, right: Any) -> bool:
     if isinstance(right, list):
         return len(said) == len(right) and all(map(_alike, said, right))
     return type(said) is type(right) and said == right
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_whole_way_is_timed(name: str, questions: dict[str, list[str]], inputs: Path) -> None:
+    candidate = load_bundle(Path(questions[name][1]))
+    examples = [task(name).timed(task(name).ask(one)) for one in asked_of(name, inputs)]
+    quick = Clock(warmup_ms=0.0, max_warmup_ms=0.0, min_duration_ms=1.0, min_count=3)
+    timed = time_candidates([candidate], examples, quick, Local(), attempts=1)
+    whole = timed.end_to_end(0)
+    if task(name).generates:  # it answers step by step, which is timed by what it has read
+        assert whole is None
+        return
+    assert whole is not None
+    assert whole.conditions["covers"] == "rows, model, answer"
+    assert whole.value > timed.latencies(0)[0].value
+    around = timed.readings.around[0]
+    assert around is not None
+    assert np.all(around.ns > 0)

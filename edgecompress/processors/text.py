@@ -7,7 +7,6 @@ it, so that a Raspberry Pi encodes text exactly as training did.
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,16 +17,20 @@ from numpy.typing import NDArray
 
 from edgecompress.errors import DataError
 from edgecompress.processors.base import Array, Processor
+from edgecompress.processors.text_settings import (
+    files_digest,
+    max_length_of,
+    pad_id_of,
+    probes,
+    specials_of,
+)
 from edgecompress.reading import first_line, read_optional, read_text
-from edgecompress.values import Feed, file_digest
+from edgecompress.values import Feed
 
 Ids = NDArray[np.int64]
 
-DEFAULT_MAX_LENGTH = 512  # BERT's; transformers writes 10**30 where it does not know
-LARGEST_MAX_LENGTH = 1_000_000
 TOKENIZER_BYTES = 128 * 2**20  # those of a million pieces have 60 MB; a file is held while parsed
 CHUNK = 1024  # sentences per call of the tokenizer: bounds the memory its Encoding objects take
-
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
 """What texts give."""
@@ -96,11 +99,11 @@ class TextProcessor(Processor):
             raise DataError(f"not a tokenizer that can be read ({why})", file=file) from None
         settings = directory / "tokenizer_config.json"
         config = read_optional(settings)
-        pad_id = _pad_id(tokenizer, config)
+        pad_id = pad_id_of(tokenizer, config)
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        prefix, suffix, token_types = _specials(tokenizer)
-        max_length = _max_length(config)
+        prefix, suffix, token_types = specials_of(tokenizer)
+        max_length = max_length_of(config)
         if max_length <= len(prefix) + len(suffix):
             raise DataError(
                 f"model_max_length {max_length} leaves no room for text beside special tokens",
@@ -117,7 +120,7 @@ class TextProcessor(Processor):
             prefix=prefix,
             suffix=suffix,
             token_types=token_types,
-            digest=_digest(directory),
+            digest=files_digest(directory),
         )
 
     @property
@@ -148,11 +151,32 @@ class TextProcessor(Processor):
         DataError
             When a word is not valid Unicode (a lone surrogate).
         """
+        if self._words_stand_alone:
+            spans = self.encode_spans([" ".join(words) for words in sentences])
+            return [
+                (ids, _words_behind(words, found[:, 0]))
+                for words, (ids, found) in zip(sentences, spans, strict=True)
+            ]
         result = []
         for encoding in self._encodings([list(words) for words in sentences], pretokenized=True):
             ids = np.array(encoding.ids, dtype=np.int64)
             result.append((ids, np.array(encoding.word_ids, dtype=np.int64)))
         return result
+
+    @functools.cached_property
+    def _words_stand_alone(self) -> bool:
+        """Whether words with blanks between them give the pieces that each gives by itself.
+
+        So it is where a tokenizer divides at blanks first, as BERT's does; one text is then encoded
+        a third faster than its words.
+        """
+        tokenizer = self.tokenizer
+        parts = (tokenizer.normalizer, tokenizer.pre_tokenizer, tokenizer.model)
+        kinds = tuple(type(part).__name__ for part in parts)
+        added = tokenizer.get_added_tokens_decoder().values()
+        return kinds == ("BertNormalizer", "BertPreTokenizer", "WordPiece") and not any(
+            one.lstrip or one.rstrip or any(map(str.isspace, one.content)) for one in added
+        )
 
     def encode_text(self, texts: Sequence[str]) -> list[Ids]:
         """Encode running texts, without special tokens: piece ids, int64 (pieces,), per text.
@@ -214,6 +238,8 @@ class TextProcessor(Processor):
             How many tokens there are at least; they are as many as the longest row has.
         """
         chosen = [feed["input_ids"] for feed in feeds]
+        if len(chosen) == 1 and length <= len(chosen[0]):
+            return {name: self._alone(feeds[0], name) for name in names}
         length = max((length, *map(len, chosen)))
         inside = np.arange(length) < np.array([[len(ids)] for ids in chosen])
         result: dict[str, Array] = {}
@@ -235,15 +261,32 @@ class TextProcessor(Processor):
             elif name == "position_ids":
                 value = np.broadcast_to(np.arange(length), (len(chosen), length)).copy()
             else:
-                raise DataError(f"the model wants an input {name!r}, which no text gives")
+                raise _no_text_gives(name)
             result[name] = value
         return result
 
+    def _alone(self, feed: Mapping[str, Array], name: str) -> Array:
+        """Give an input of one row without padding, int64 (1, length)."""
+        ids = feed["input_ids"]
+        if name == "input_ids":
+            return ids[None].astype(np.int64)
+        if name == "attention_mask":
+            return np.ones((1, len(ids)), np.int64)
+        if name == "token_type_ids":
+            types = feed.get(name)
+            return (self.segment_ids(len(ids)) if types is None else types)[None].astype(np.int64)
+        if name == "position_ids":
+            return np.arange(len(ids))[None]
+        raise _no_text_gives(name)
+
     def with_specials(self, ids: Ids) -> Ids:
         """Put the special tokens around the pieces of one row, int64 (pieces + specials,)."""
-        return np.concatenate(
-            (np.array(self.prefix, np.int64), ids, np.array(self.suffix, np.int64))
-        )
+        before, behind = self._specials
+        return np.concatenate((before, ids, behind))
+
+    @functools.cached_property
+    def _specials(self) -> tuple[Ids, Ids]:
+        return np.array(self.prefix, np.int64), np.array(self.suffix, np.int64)
 
     def pair(self, first: Ids, second: Ids) -> Feed:
         """Give the row of two texts, from the pieces of both: ``input_ids``, ``token_type_ids``.
@@ -279,7 +322,7 @@ class TextProcessor(Processor):
     @functools.cached_property
     def _pair(self) -> tuple[tuple[Ids, Ids, Ids], tuple[int, ...]] | None:
         """What stands before, between and behind two texts, and the segments of all five parts."""
-        for probe in _probes(self.tokenizer):
+        for probe in probes(self.tokenizer):
             encoding = self.tokenizer.encode(probe, probe, add_special_tokens=True)
             of = encoding.sequence_ids
             if 0 in of and 1 in of:
@@ -331,6 +374,16 @@ def _fitting(first: int, second: int, room: int) -> tuple[int, int]:
     return (least, most) if first <= second else (most, least)
 
 
+def _no_text_gives(name: str) -> DataError:
+    return DataError(f"the model wants an input {name!r}, which no text gives")
+
+
+def _words_behind(words: Sequence[str], starts: Ids) -> Ids:
+    """Find the words that pieces of the joined words begin in: int64 (pieces,), rising."""
+    ends = np.cumsum([len(word) + 1 for word in words], dtype=np.int64)
+    return np.searchsorted(ends, starts, side="right").astype(np.int64, copy=False)
+
+
 def _words_at(text: str, offsets: Sequence[tuple[int, int]]) -> Ids:
     """Find the word of each piece by its last character: int64 (pieces,), rising.
 
@@ -344,51 +397,3 @@ def _words_at(text: str, offsets: Sequence[tuple[int, int]]) -> Ids:
     last = np.array([max(stop - 1, 0) for _, stop in offsets], dtype=np.int64)
     found = word[np.clip(last, 0, max(len(text) - 1, 0))] if len(text) else last
     return np.minimum(found, max(int(ends.sum()) - 1, 0)).astype(np.int64)
-
-
-def _max_length(config: dict[str, Any]) -> int:
-    value = config.get("model_max_length")
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return DEFAULT_MAX_LENGTH
-    return int(value) if 0 < value <= LARGEST_MAX_LENGTH else DEFAULT_MAX_LENGTH
-
-
-def _pad_id(tokenizer: Any, config: dict[str, Any]) -> int:
-    token = config.get("pad_token")
-    token = token.get("content") if isinstance(token, dict) else token
-    for name in (token, (tokenizer.padding or {}).get("pad_token"), "[PAD]", "<pad>"):
-        found = tokenizer.token_to_id(name) if isinstance(name, str) else None
-        if found is not None:
-            return int(found)
-    return 0  # masked out by attention_mask, so that any id that exists will do
-
-
-def _specials(
-    tokenizer: Any,
-) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, int, int]]:
-    """Read from an encoded probe what the post-processor puts before and behind a text."""
-    for probe in _probes(tokenizer):
-        encoding = tokenizer.encode(probe, add_special_tokens=True)
-        inside = [i for i, special in enumerate(encoding.special_tokens_mask) if not special]
-        if not inside:
-            continue
-        first, last = inside[0], inside[-1]
-        ids, types = encoding.ids, encoding.type_ids
-        prefix, suffix = tuple(ids[:first]), tuple(ids[last + 1 :])
-        before = types[0] if prefix else 0
-        behind = types[-1] if suffix else 0
-        return prefix, suffix, (before, types[first], behind)
-    return (), (), (0, 0, 0)
-
-
-def _probes(tokenizer: Any) -> Iterator[str]:
-    yield from ("a", "1", ".")
-    yield from sorted(tokenizer.get_vocab())[:1000]  # slow, and hardly ever asked for
-
-
-def _digest(directory: Path) -> str:
-    found = hashlib.sha256()
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        file = directory / name
-        found.update(f"{name} {file_digest(file) if file.is_file() else '-'}\n".encode())
-    return found.hexdigest()

@@ -200,6 +200,18 @@ def speedup(row: Row, target: str | None) -> Measurement | None:
     return find(row.measurements, "speedup", target=target)
 
 
+def whole_speedup(row: Row, target: str | None) -> tuple[Measurement, str] | None:
+    """Give the same ratio with what stands around a model, and what that is in words.
+
+    None where it was not measured, or is not to be trusted.
+    """
+    found = find(row.measurements, "end_to_end_speedup", target=target)
+    if found is None or found.invalid:
+        return None
+    tokenizer = str(found.conditions.get("covers")).startswith("tokenizer")
+    return found, "with the tokenizer" if tokenizer else "from input to answer"
+
+
 def drop(row: Row, facts: Facts, split: str | None) -> Measurement | None:
     """Give the measured loss of the primary metric against the teacher."""
     if facts.primary is None:

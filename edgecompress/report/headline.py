@@ -15,6 +15,7 @@ from edgecompress.report.facts import (
     size_ratio,
     speedup,
     state,
+    whole_speedup,
 )
 from edgecompress.report.floor import below_floor
 from edgecompress.results import RunResult
@@ -86,7 +87,7 @@ def _gains(facts: Facts) -> str:
         gained.append(_comparison(ratio, "smaller", "larger"))
     fast = speedup(row, facts.target)
     if fast is not None and not fast.invalid:
-        gained.append(_comparison(fast.value, "faster", "slower") + facts.where)
+        gained.append(_comparison(fast.value, "faster", "slower") + _whole(facts) + facts.where)
     sentence = f"{' and '.join(gained)} than the {facts.exported} fp32 export" if gained else ""
     lost = drop(row, facts, facts.split)
     if lost is not None and not lost.invalid and facts.primary is not None:
@@ -95,6 +96,12 @@ def _gains(facts: Facts) -> str:
         cost = f"{amount} of {words.label(facts.primary)} {word}{facts.where}"
         sentence = f"{sentence}, with {cost}" if sentence else cost
     return f"{sentence}." if sentence else ""
+
+
+def _whole(facts: Facts) -> str:
+    """Say how much faster the winner is with what stands around it; empty where nobody knows."""
+    found = whole_speedup(facts.winner, facts.target) if facts.winner else None
+    return f" ({words.times(found[0].value)}× {found[1]})" if found else ""
 
 
 def _comparison(ratio: float, more: str, less: str) -> str:

@@ -31,6 +31,8 @@ from edgecompress.report.table import (
     Part,
     Table,
     cell_of,
+    faster_cell,
+    faster_column,
     filled,
     loss_cell,
     sampled,
@@ -126,7 +128,7 @@ def _columns(facts: Facts) -> list[tuple[Column, _Make]]:
         *(pair for split in facts.splits[:1] for pair in scores(split)),
         (Column("worst", "Worst file", "vs teacher", 1), worst),
         (Column("latency", "p50", "ms"), timed("latency_p50")),
-        (Column("faster", "Faster", "×"), lambda row, notes: _faster(row, facts, notes)),
+        (faster_column(facts.rows), lambda row, notes: _faster(row, facts, notes)),
         (Column("memory", "Peak mem.", "MB", 2), timed("peak_memory")),
         (Column("download", "Download", "MB", 2), of("download_size")),
         *(pair for split in facts.splits[1:] for pair in scores(split)),
@@ -153,7 +155,8 @@ def _faster(row: Row, facts: Facts, notes: Notes) -> Cell:
     found = speedup(row, facts.target)
     if found is None and facts.reference is not None and row.name == facts.reference.name:
         return Cell(words.times(1.0))
-    return cell_of(found, notes)
+    whole = find(row.measurements, "end_to_end_speedup", target=facts.target)
+    return faster_cell(found, whole, notes)
 
 
 def _verdict(row: Row, result: RunResult) -> Cell:

@@ -114,10 +114,10 @@ def _main_table(found: Sequence[Measurement], reference: str | None, notes: Note
     lines = []
     for each in found:
         title = words.title(each.metric)
-        if each.metric == "speedup":
-            title = (
-                f"Speed against {reference or each.conditions.get('reference', 'the reference')}"
-            )
+        if each.metric in ("speedup", "end_to_end_speedup"):
+            against = reference or each.conditions.get("reference", "the reference")
+            whole = ", the whole way" if each.metric == "end_to_end_speedup" else ""
+            title = f"Speed against {against}{whole}"
         interval = Cell(words.span(each.interval, each.unit), tone="quiet")
         cells = (_cell(each, notes), interval, Cell(str(each.samples), tone="quiet"))
         lines.append((title, cells))

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from edgecompress.report import words
-from edgecompress.values import Measurement
+from edgecompress.results import Row
+from edgecompress.values import Measurement, find
 
 NOT_MEASURED = "not measured"
 ColumnKind = Literal["figure", "words", "name", "state", "count", "bar"]
@@ -155,6 +156,20 @@ def cell_of(found: Measurement | None, notes: Notes, extra: str = "") -> Cell:
     detail = words.span(found.interval, found.unit)
     text = "n/a" if not math.isfinite(found.value) else words.number(found.value, found.unit)
     return Cell(text, detail, bool(reasons), marks)
+
+
+def faster_column(rows: Iterable[Row]) -> Column:
+    """Head ratios of times; what stands in brackets, where that was measured, is named."""
+    measured = any(find(row.measurements, "end_to_end_speedup") for row in rows)
+    return Column("faster", "Faster", "× (whole way)" if measured else "×")
+
+
+def faster_cell(found: Measurement | None, whole: Measurement | None, notes: Notes) -> Cell:
+    """Write a ratio of times, and in brackets the same from input to answer (`faster_column`)."""
+    cell = cell_of(found, notes)
+    if whole is None or whole.invalid:
+        return cell
+    return replace(cell, detail=f"{cell.detail} ({words.times(whole.value)})".lstrip())
 
 
 def sampled(found: Measurement | None) -> str:

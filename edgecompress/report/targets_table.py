@@ -20,6 +20,8 @@ from edgecompress.report.table import (
     Part,
     Table,
     cell_of,
+    faster_cell,
+    faster_column,
     filled,
     loss_cell,
     sampled,
@@ -97,6 +99,9 @@ def _columns(facts: Facts) -> list[tuple[Column, _Make]]:
     def plain(metric: str) -> _Make:
         return lambda row, place, notes: cell_of(_at(row, metric, place), notes)
 
+    def faster(row: Row, place: DescribedTarget, notes: Notes) -> Cell:
+        return faster_cell(_at(row, "speedup", place), _at(row, "end_to_end_speedup", place), notes)
+
     def loss(metric: str) -> _Make:
         return lambda row, place, notes: loss_cell(_at(row, metric, place, facts.split), notes)
 
@@ -108,7 +113,7 @@ def _columns(facts: Facts) -> list[tuple[Column, _Make]]:
 
     return [
         (Column("latency", "p50", "ms"), physical("latency_p50")),
-        (Column("faster", "Faster", "×"), plain("speedup")),
+        (faster_column(facts.rows), faster),
         (Column("memory", "Peak mem.", "MB", 2), physical("peak_memory")),
         (
             Column("accuracy", words.title(primary), split),

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from edgecompress.report import words
 from edgecompress.report.blocks import Tile, Tiles
-from edgecompress.report.facts import Facts, drop, scored, size_ratio, speedup, worst_loss
+from edgecompress.report.facts import (
+    Facts,
+    drop,
+    scored,
+    size_ratio,
+    speedup,
+    whole_speedup,
+    worst_loss,
+)
 from edgecompress.results import Row
 from edgecompress.values import Measurement, find
 
@@ -62,7 +70,10 @@ def _latency(facts: Facts, row: Row) -> Tile | None:
     if isinstance(threads, int):
         where.append(words.counted(threads, "thread"))
     between = words.span(found.interval, found.unit)
-    detail = " · ".join([*([f"{between} ms"] if between else []), ", ".join(where)])
+    parts = [f"{between} ms" if between else "", ", ".join(where)]
+    whole = whole_speedup(row, facts.target)
+    parts.append(f"{words.times(whole[0].value)}× faster {whole[1]}" if whole else "")
+    detail = " · ".join(filter(None, parts))
     return _tile("Latency p50", found, gain, detail)
 
 

@@ -343,7 +343,8 @@ class Predictor:
         session = self._session  # `tune` may replace it meanwhile
 
         def ask(feed: Mapping[str, Any]) -> dict[str, Any]:
-            typed = {name: value.astype(self._dtypes[name]) for name, value in feed.items()}
+            dtypes = self._dtypes
+            typed = {name: one.astype(dtypes[name], copy=False) for name, one in feed.items()}
             return dict(zip([self._output], session.run([self._output], typed), strict=True))
 
         for numbers in length_batches(lengths, batch, padding=masked):

@@ -230,6 +230,7 @@ class _Measuring:
             slice=slice,
             inputs=self.stage.inputs,
             progress=self.context.progress,
+            whole=slice is None,
         )
 
     @property
@@ -245,7 +246,10 @@ class _Measuring:
         found = list(timed.latencies(self.own))
         found += [each] if (each := timed.end_to_end(self.own)) else []
         found += [each] if (each := timed.real_time_factor(self.own)) else []
-        found += [timed.speedup(0, self.own, self._reference_name)] if self.own else []
+        if self.own:
+            found += [timed.speedup(0, self.own, self._reference_name)]
+            whole = timed.end_to_end_speedup(0, self.own, self._reference_name)
+            found += [whole] if whole else []
         found += [each] if (each := timed.temperature()) else []
         return [*found, timed.overhead(self.own + 1)]
 

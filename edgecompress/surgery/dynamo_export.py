@@ -102,6 +102,7 @@ def export_module(module: Any, traced: Traced, target: Path, opset: int) -> None
     _keep_outputs(model, given, traced.outputs)
     _turn_weights(model.graph)
     _read_tables(model.graph)
+    _look_up(model.graph)
     _name_sizes(model.graph, axes)
     _name_nodes(model.graph, {path for path, _ in module.named_modules() if path})
     _forget_traces(model)
@@ -239,6 +240,28 @@ def _read_tables(graph: Any) -> None:
                 value.replace_all_uses_with(turning.outputs[0])
                 del graph.initializers[value.name]
                 break
+
+
+def _look_up(graph: Any) -> None:
+    """Look single rows of a tensor up by one Gather: indexing by a tensor comes as two nodes."""
+    import onnx_ir
+
+    for node in [*graph]:
+        inside = node.inputs[1].producer() if node.op_type == "GatherND" else None
+        batch = node.attributes.get("batch_dims")
+        if inside is None or inside.op_type != "Unsqueeze" or (batch and batch.as_int()):
+            continue
+        axes = onnx_ir.convenience.get_const_tensor(inside.inputs[1])
+        if axes is None or axes.numpy().tolist() != [-1]:
+            continue
+        found = onnx_ir.node("Gather", [node.inputs[0], inside.inputs[0]], {"axis": 0})
+        found.metadata_props.update(node.metadata_props)
+        found.outputs[0].shape, found.outputs[0].type = node.outputs[0].shape, node.outputs[0].type
+        graph.insert_before(node, found)
+        node.outputs[0].replace_all_uses_with(found.outputs[0], replace_graph_outputs=True)
+        graph.remove(node, safe=True)
+        if not inside.outputs[0].uses() and inside.outputs[0] not in graph.outputs:
+            graph.remove(inside, safe=True)
 
 
 def _name_nodes(graph: Any, modules: Collection[str]) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from edgecompress.disturbance import Loop
 from edgecompress.timing import Series
-from edgecompress.values import Json, Model
+from edgecompress.values import Example, Json, Model
 
 Progress = Callable[[float, float, str], None]
 Mode = Literal["time", "answers", "cold", "operators", "instructions"]
@@ -44,6 +44,26 @@ class Feeds:
 
 
 @dataclass(frozen=True, slots=True)
+class Way:
+    """What takes examples to a model and its outputs to answers.
+
+    Attributes
+    ----------
+    task : str
+    classes : tuple of str
+    inputs : tuple of str
+        What the model takes.
+    preprocessor : Path or None
+        The processor's folder.
+    """
+
+    task: str
+    classes: tuple[str, ...]
+    inputs: tuple[str, ...]
+    preprocessor: Path | None
+
+
+@dataclass(frozen=True, slots=True)
 class JobModel:
     """One model of a job.
 
@@ -54,15 +74,19 @@ class JobModel:
     feeds : int
         Which of the job's feeds it is given.
     tokenizer : Path or None
-        ``tokenizer.json``, to time the tokenization of the job's texts before each inference.
+        ``tokenizer.json``, to time the tokenization of the job's texts before each inference where
+        no more can be done.
     max_length : int
         Most tokens that its tokenizer may give in a row.
+    way : Way or None
+        What makes rows of the job's examples and reads its outputs, to time that on this machine.
     """
 
     model: Model | None
     feeds: int = 0
     tokenizer: Path | None = None
     max_length: int = 512
+    way: Way | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +140,8 @@ class Job(Clock):
     feeds : tuple of Feeds
     texts : tuple of str or of tuple of str
         Per item, what a tokenizer is given.
+    examples : tuple of Example
+        Per item, what a `Way` makes rows of; they stay on this machine.
     outputs : tuple of str
         Names of the outputs to give; empty for the first.
     timeout_s : float
@@ -132,6 +158,7 @@ class Job(Clock):
     models: tuple[JobModel, ...]
     feeds: tuple[Feeds, ...]
     texts: tuple[str | tuple[str, ...], ...] = ()
+    examples: tuple[Example, ...] = ()
     outputs: tuple[str, ...] = ()
     timeout_s: float = 900.0
     energy: bool = False
@@ -148,8 +175,10 @@ class Readings:
         Mode ``time``: what surrounded the readings.
     series : tuple of Series
         Mode ``time``: the inferences of each model.
-    tokenize : tuple of (Series or None)
-        Mode ``time``: the tokenization before each inference, where it was asked for.
+    around : tuple of (Series or None)
+        Mode ``time``: what was done before and behind each inference, where it was asked for.
+    covers : tuple of (str or None)
+        Mode ``time``: what that and the inference are together, such as ``tokenizer, model``.
     cold : tuple of tuple of dict
         Mode ``cold``: for each model one reading per fresh process, as
         `edgecompress.targets.agent.modes` gives it, and whether the machine is ``emulated``.
@@ -170,7 +199,8 @@ class Readings:
 
     loop: Loop | None = None
     series: tuple[Series, ...] = ()
-    tokenize: tuple[Series | None, ...] = ()
+    around: tuple[Series | None, ...] = ()
+    covers: tuple[str | None, ...] = ()
     cold: tuple[tuple[Json, ...], ...] = ()
     outputs: tuple[tuple[list[np.ndarray], ...], ...] = ()
     operators: tuple[Json, ...] = ()

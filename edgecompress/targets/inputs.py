@@ -19,7 +19,6 @@ from edgecompress.models.synthetic import synthetic_items
 from edgecompress.targets.base import Feeds, feeds_from_rows
 from edgecompress.targets.loadable import check_loadable
 from edgecompress.tasks import Rows, rows_of, takes_examples, task
-from edgecompress.texts import text_of, words_of
 from edgecompress.values import Candidate, Example, Feed, OnnxModel, TensorSpec, file_digest
 
 
@@ -71,9 +70,9 @@ class InputSettings(BaseModel):
         """Whether anything is set."""
         return bool(self.file or self.sizes or self.bounds)
 
-    def source(self, texts: Sequence[object]) -> str:
-        """Say where inputs come from: ``examples`` that have texts, a ``file``, a ``signature``."""
-        return "examples" if texts else "file" if self.file is not None else "signature"
+    def source(self, examples: Sequence[object]) -> str:
+        """Say where inputs come from: ``examples``, a ``file``, a ``signature``."""
+        return "examples" if examples else "file" if self.file is not None else "signature"
 
 
 def question(example: Example) -> Example:
@@ -136,7 +135,7 @@ def timing_feeds(
     examples: Sequence[Example],
     count: int,
     inputs: InputSettings | None = None,
-) -> tuple[list[Feeds], tuple[str | tuple[str, ...], ...]]:
+) -> tuple[list[Feeds], tuple[Example, ...]]:
     """Give each candidate the same inputs: examples, a file's, or ones made from its signature.
 
     Parameters
@@ -154,8 +153,8 @@ def timing_feeds(
     -------
     feeds : list of Feeds
         One per candidate, over equal items.
-    texts : tuple of str or of tuple of str
-        Per item; empty for inputs from a signature.
+    examples : tuple of Example
+        Per item, without its answer; empty for inputs from a file or a signature.
 
     Raises
     ------
@@ -199,10 +198,8 @@ def timing_feeds(
     kept = sorted(common)
     if not kept:
         raise DataError("no example gives a single token; the data to time with is blank")
-    texts = tuple(text_of(chosen[k]) or words_of(chosen[k]) for k in kept)
-    texts = texts if any(texts) else ()
     trimmed = {key: keep(each, kept) for key, each in found.items()}
-    return [trimmed[key] for key in keys], texts
+    return [trimmed[key] for key in keys], tuple(question(chosen[k]) for k in kept)
 
 
 def _packed(items: Sequence[list[Feed]]) -> list[Feeds]:

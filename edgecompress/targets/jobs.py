@@ -60,12 +60,17 @@ def _entry(entry: JobModel, carry: Carry) -> Json:
     tokenizer = None
     if entry.tokenizer is not None:
         tokenizer = {"path": carry((entry.tokenizer,)), "max_length": entry.max_length}
+    way = None
+    if entry.way is not None:
+        folder = entry.way.preprocessor
+        way = asdict(entry.way) | {"preprocessor": folder and str(folder.resolve())}
     return {
         "path": path,
         "kind": kind,
         "feeds": entry.feeds,
         "session": asdict(model.session if isinstance(model, OnnxModel) else SessionSettings()),
         "tokenizer": tokenizer,
+        "way": way,  # on this machine only
     }
 
 
@@ -112,10 +117,11 @@ def read_readings(job: Job, folder: Path, target: str, *, emulated: bool = False
         return Readings(
             loop=loop,
             series=tuple(Series(np.array(ns, dtype=np.int64), items) for ns in found["ns"]),
-            tokenize=tuple(
+            around=tuple(
                 None if ns is None else Series(np.array(ns, dtype=np.int64), items)
-                for ns in found["tokenize_ns"]
+                for ns in found["around_ns"]
             ),
+            covers=tuple(found["covers"]),
             machine={"before": found["before"], "after": found["after"]},
             warmup=found["warmup"],
             energy=found["energy"] or {},

@@ -15,9 +15,10 @@ from edgecompress.targets.base import Job, Progress, Readings
 from edgecompress.targets.process import run_agent
 from edgecompress.targets.running import run_job
 from edgecompress.targets.spec import TargetFields
+from edgecompress.targets.whole_way import keep_examples
 from edgecompress.values import Json, TorchModel
 
-_WORKER = "edgecompress.targets.torch_worker"
+_TORCH, _WHOLE = "edgecompress.targets.torch_worker", "edgecompress.targets.whole_way"
 TELL_S = 5.0
 """Between two words about waiting for another timing."""
 
@@ -78,10 +79,13 @@ class Local:
         return str(files[0].absolute())  # a link's target may lack the external data
 
     def launch(self, folder: Path, job: Job, progress: Progress | None) -> None:
-        """Run the agent, or the torch worker where the job has a PyTorch model."""
+        """Run the agent; its loop in a process of ours for a PyTorch model or the whole way."""
+        torch = any(isinstance(entry.model, TorchModel) for entry in job.models)
         command = [sys.executable, "-P", str(agent_archive()), str(folder)]
-        if any(isinstance(entry.model, TorchModel) for entry in job.models):
-            command = [sys.executable, "-P", "-m", _WORKER, str(folder)]
+        if torch or job.examples:
+            command = [sys.executable, "-P", "-m", _TORCH if torch else _WHOLE, str(folder)]
+        if job.examples:
+            keep_examples(job, folder)
         run_agent(command, {}, folder, job, self.name, progress)
 
     def close(self) -> None:

@@ -13,10 +13,12 @@ from edgecompress import timing
 from edgecompress.disturbance import EMULATED, RULES, Loop, Rules
 from edgecompress.processors import TextProcessor
 from edgecompress.targets.agent.loop import TEXT_INPUTS
-from edgecompress.targets.base import Clock, Feeds, Job, JobModel, Progress, Readings, Target
+from edgecompress.targets.base import Clock, Feeds, Job, JobModel, Progress, Readings, Target, Way
 from edgecompress.targets.inputs import InputSettings, timing_feeds
 from edgecompress.targets.local import Local
 from edgecompress.targets.probe import ask, loop_of
+from edgecompress.tasks import task
+from edgecompress.texts import text_of, words_of
 from edgecompress.values import Candidate, Example, Json, Measurement
 
 PASSES = 5  # times that each input is run: its median then drops two disturbed readings
@@ -43,7 +45,7 @@ class Timing:
     seconds: tuple[float, ...] = ()
 
     def latencies(self, index: int) -> tuple[Measurement, ...]:
-        """Give p50, p90 and p99 of model `index`, without tokenization."""
+        """Give p50, p90 and p99 of model `index`, without what stands around it."""
         found = timing.latencies(
             self.readings.series[index],
             self._loop,
@@ -54,13 +56,33 @@ class Timing:
         return tuple(replace(each, slice=self.slice) for each in found)
 
     def end_to_end(self, index: int) -> Measurement | None:
-        """Give p50 of model `index` with its tokenization; None where it was not timed."""
-        tokenize = self.readings.tokenize[index]
-        if tokenize is None:
+        """Give p50 of model `index` with what stands around it; None where that was not timed.
+
+        Its condition ``covers`` says what that is on this target.
+        """
+        series = self._whole(index)
+        if series is None:
+            return None
+        found = self._p50(series, "end_to_end_p50")
+        return replace(
+            found, conditions={**found.conditions, "covers": self.readings.covers[index]}
+        )
+
+    def end_to_end_speedup(self, reference: int, index: int, name: str) -> Measurement | None:
+        """Give `speedup` with what stands around both models; None where that was not timed."""
+        slow, fast = self._whole(reference), self._whole(index)
+        if slow is None or fast is None:
+            return None
+        covers = self.readings.covers[index]
+        return self._ratio(slow, fast, "end_to_end_speedup", {"reference": name, "covers": covers})
+
+    def _whole(self, index: int) -> timing.Series | None:
+        """Give the readings of model `index` with what was done before and behind them."""
+        around = self.readings.around[index]
+        if around is None:
             return None
         series = self.readings.series[index]
-        both = timing.Series(series.ns + tokenize.ns, series.items)
-        return self._p50(both, "end_to_end_p50")
+        return timing.Series(series.ns + around.ns, series.items)
 
     def real_time_factor(self, index: int) -> Measurement | None:
         """Give the time of model `index` over that of the sounds it hears; None without any."""
@@ -82,12 +104,19 @@ class Timing:
 
     def speedup(self, reference: int, index: int, name: str) -> Measurement:
         """Give the time of model `reference` over that of model `index`; `name` says of what."""
+        series = self.readings.series
+        return self._ratio(series[reference], series[index], "speedup", {"reference": name})
+
+    def _ratio(
+        self, slow: timing.Series, fast: timing.Series, metric: str, said: Json
+    ) -> Measurement:
         found = timing.speedup(
-            self.readings.series[reference],
-            self.readings.series[index],
+            slow,
+            fast,
             self._loop,
             target=self.target,
-            conditions={**self.conditions, "reference": name},
+            metric=metric,
+            conditions={**self.conditions, **said},
             rules=self.rules,
         )
         return replace(found, slice=self.slice)
@@ -144,6 +173,13 @@ def _tokenizer(candidate: Candidate, feeds: Feeds) -> tuple[Path | None, int]:
     return candidate.preprocessor / "tokenizer.json", limit
 
 
+def _way(candidate: Candidate, feeds: Feeds) -> Way | None:
+    """Give what takes examples to a candidate and back; None where it answers step by step."""
+    if candidate.task is None or task(candidate.task).generates:
+        return None
+    return Way(candidate.task, candidate.labels, tuple(feeds.arrays), candidate.preprocessor)
+
+
 def time_candidates(
     candidates: Sequence[Candidate],
     examples: Sequence[Example],
@@ -155,6 +191,7 @@ def time_candidates(
     attempts: int = ATTEMPTS,
     rules: Rules = RULES,
     slice: str | None = None,
+    whole: bool = True,
 ) -> Timing:
     """Time `candidates`, and the null model as the last, interleaved in one job on `target`.
 
@@ -176,6 +213,9 @@ def time_candidates(
         When a reading must not be trusted.
     slice : str, optional
         Of the measurements, where the clock's settings are a variant.
+    whole : bool
+        Whether what stands around inferences is timed, too: on this machine all that the task does
+        with an example, on others the tokenizer of texts.
 
     Raises
     ------
@@ -184,27 +224,30 @@ def time_candidates(
     DataError
         When the candidates cannot be given the same inputs.
     """
-    feeds, texts = timing_feeds(candidates, examples, -(-clock.min_count // PASSES), inputs)
-    source = (inputs or InputSettings()).source(texts)
+    feeds, timed = timing_feeds(candidates, examples, -(-clock.min_count // PASSES), inputs)
+    source = (inputs or InputSettings()).source(timed)
+    timed = timed if whole else ()
+    texts = tuple(text_of(one) or words_of(one) for one in timed)
     unique = list({id(each): each for each in feeds}.values())
     models = []
     for candidate, each in zip(candidates, feeds, strict=True):
-        tokenizer, limit = _tokenizer(candidate, each) if texts else (None, 512)
+        tokenizer, limit = _tokenizer(candidate, each) if all(texts) and texts else (None, 512)
         index = next(k for k, other in enumerate(unique) if other is each)
-        models.append(JobModel(candidate.model, index, tokenizer, limit))
+        way = _way(candidate, each) if timed else None
+        models.append(JobModel(candidate.model, index, tokenizer, limit, way))
     models.append(JobModel(None, models[0].feeds))
     longest = max(clock.max_duration_ms, clock.min_duration_ms)
     fields = replace(clock, max_duration_ms=longest).fields()
-    job = Job("time", tuple(models), tuple(unique), texts=texts, **fields)
+    job = Job("time", tuple(models), tuple(unique), texts=texts, examples=timed, **fields)
     attempt = 0
     while True:
         attempt += 1
         readings = ask(target, job, progress)
         conditions = _conditions(clock, feeds[0], readings, source)
         conditions["attempt"] = attempt
-        timed = Timing(readings, conditions, target.name, rules, slice, feeds[0].seconds)
-        if attempt >= attempts or not timed.spoiled():
-            return timed
+        found = Timing(readings, conditions, target.name, rules, slice, feeds[0].seconds)
+        if attempt >= attempts or not found.spoiled():
+            return found
 
 
 def _conditions(clock: Clock, feeds: Feeds, readings: Readings, source: str) -> Json:
@@ -279,7 +322,8 @@ def time_interleaved(
     """
     first = threads if isinstance(threads, int) else threads[0]
     clock = Clock(threads=first, min_duration_ms=min_duration_ms, min_count=min_count)
-    timed = time_candidates(candidates, examples, clock, target or Local(), progress)
+    place = target or Local()
+    timed = time_candidates(candidates, examples, clock, place, progress, whole=False)
     return [
         (*timed.latencies(index), timed.speedup(0, index, "first candidate"))
         for index in range(len(candidates))

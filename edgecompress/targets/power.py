@@ -174,8 +174,8 @@ class Energy(Probe):
     def feeds(self) -> tuple[Feeds, str]:
         """Give inputs that are each run a few times."""
         wanted = -(-self.clock.min_count // PASSES)
-        feeds, texts = timing_feeds([self.candidate], self.examples, wanted, self.inputs)
-        return feeds[0], self.inputs.source(texts)
+        feeds, timed = timing_feeds([self.candidate], self.examples, wanted, self.inputs)
+        return feeds[0], self.inputs.source(timed)
 
     def job(self, feeds: Feeds) -> Job:
         """Make the job, which reads the meters."""

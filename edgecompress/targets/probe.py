@@ -79,8 +79,8 @@ class Probe(ABC):
 
     def feeds(self) -> tuple[Feeds, str]:
         """Give the inputs, and where they come from (`InputSettings.source`)."""
-        feeds, texts = timing_feeds([self.candidate], self.examples, self.count, self.inputs)
-        return feeds[0], self.inputs.source(texts)
+        feeds, timed = timing_feeds([self.candidate], self.examples, self.count, self.inputs)
+        return feeds[0], self.inputs.source(timed)
 
     def job(self, feeds: Feeds) -> Job:
         """Make the job."""

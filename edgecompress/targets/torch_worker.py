@@ -19,6 +19,7 @@ from edgecompress.collecting import collect_rarely
 from edgecompress.targets.agent import sessions
 from edgecompress.targets.agent.arrays import Feed
 from edgecompress.targets.agent.modes import run_job
+from edgecompress.targets.whole_way import whole_way
 
 
 class TorchModule:
@@ -74,4 +75,4 @@ if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit("usage: python -m edgecompress.targets.torch_worker FOLDER")
     collect_rarely()
-    run_job(Path(sys.argv[1]), open_any, import_torch)
+    run_job(Path(sys.argv[1]), open_any, import_torch, whole_way)

@@ -86,7 +86,8 @@ class TokenClassification(Task):
                 )
             tags = [label_id(ids_of, tag, example) for tag in said]
             gold = np.array(tags or [IGNORED] * len(of_example), dtype=np.int64)
-            first = np.diff(words, prepend=-1) > 0
+            first = np.ones(len(words), dtype=bool)
+            np.not_equal(words[1:], words[:-1], out=first[1:])
             for start, stop in windows(first, processor.capacity):
                 here = np.flatnonzero(first[start:stop])
                 row = processor.with_specials(ids[start:stop])

@@ -10,7 +10,7 @@ from typing import Any
 
 from edgecompress.checkpoint import has_tokenizer
 from edgecompress.errors import DataError
-from edgecompress.processors.text import DEFAULT_MAX_LENGTH
+from edgecompress.processors.text_settings import DEFAULT_MAX_LENGTH
 from edgecompress.surgery.families import find_family
 from edgecompress.surgery.onnx_export import input_names
 

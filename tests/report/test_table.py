@@ -62,7 +62,7 @@ def test_rows_and_numbers(result: RunResult) -> None:
     assert winner["drop:test"] == "−0.63|−1.09 to −0.19"
     assert winner["accuracy:validation"] == "83.72"
     assert winner["latency"] == "3.22|3.17–3.27"
-    assert winner["faster"] == "3.70|3.62–3.77"
+    assert winner["faster"] == "3.70|3.62–3.77 (3.33)"
 
 
 def test_a_value_that_is_not_valid_is_marked_and_explained(result: RunResult) -> None:
@@ -84,7 +84,8 @@ def test_the_sentence_of_a_winner(result: RunResult) -> None:
     head = headline(result, gather(result))
     assert head.badge == "Budget kept"
     assert head.sentence == (
-        "4.97× smaller and 3.70× faster than the stock fp32 export, with 0.63 points of F1 lost."
+        "4.97× smaller and 3.70× faster (3.33× from input to answer) than the stock fp32 export, "
+        "with 0.63 points of F1 lost."
     )
     assert head.detail == "the smallest of the 2 candidates (of 9) that keep the budget"
 

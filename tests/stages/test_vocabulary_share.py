@@ -13,6 +13,7 @@ from small_encoders import torch_logits
 from trained_tokenizers import DEV, TRAIN, candidate
 
 from edgecompress.errors import DataError, StageError
+from edgecompress.models.storage import read_model
 from edgecompress.processors import TextProcessor
 from edgecompress.stage import check_stage
 from edgecompress.stages.export import Export
@@ -95,6 +96,8 @@ def test_it_is_found_again_by_stages_that_follow(tmp_path: Path) -> None:
     mask = TextProcessor.load(before.preprocessor).tokenizer.token_to_id("[MASK]")
     assert not moved[old.place[mask]]  # no text gives it, and no piece looks like it
     exported = Export().apply(learnt, small_context(tmp_path / "3", train=TRAIN))
+    made = {node.op_type for node in read_model(exported.model.path).proto.graph.node}
+    assert not {"GatherND", "GatherElements"} & made  # one Gather finds the row of a piece
     session = onnxruntime.InferenceSession(exported.model.path)
     expected, feeds = torch_logits(learnt, DEV, tuple(one.name for one in session.get_inputs()))
     for one, feed in zip(expected, feeds, strict=True):

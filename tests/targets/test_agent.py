@@ -139,7 +139,7 @@ def test_models_are_timed_in_turns(tagger: Candidate, tmp_path: Path) -> None:
     assert count % 3 == 0  # whole passes over the three inputs
     assert found["items"] == [k % 3 for k in range(count)]
     assert [len(ns) for ns in found["ns"]] == [count] * 3
-    assert found["tokenize_ns"] == [None] * 3
+    assert found["around_ns"] == [None] * 3
     assert found["duration_ms"] >= 20
     assert np.median(found["ns"][2]) < np.median(found["ns"][0])  # nothing takes less than a model
     for when in ("before", "after"):
@@ -341,9 +341,10 @@ def test_tokenization_is_timed_apart(tagger: Candidate, tmp_path: Path) -> None:
     done = run(folder)
     assert done.returncode == 0, done.stderr
     found = json.loads((folder / "readings.json").read_text())["time"]
-    assert len(found["tokenize_ns"][0]) == len(found["items"])
-    assert min(found["tokenize_ns"][0]) > 0
-    assert found["tokenize_ns"][1] is None
+    assert len(found["around_ns"][0]) == len(found["items"])
+    assert min(found["around_ns"][0]) > 0
+    assert found["covers"] == ["tokenizer, model", None]
+    assert found["around_ns"][1] is None
 
 
 def test_a_cold_start_loads_once_and_knows_its_memory(tagger: Candidate, tmp_path: Path) -> None:
@@ -383,7 +384,7 @@ def test_of_two_models_each_goes_first_half_of_the_time(models: int, items: int)
     said: list[int] = []
     recorders = [Recorder(index, said) for index in range(models)]
     rows: list[list[Feed]] = [[{}] for _ in range(items)]
-    steps = _rounds(recorders, [rows] * models, [None] * models, ())
+    steps = _rounds(recorders, [rows] * models, [None] * models)
     rounds = [next(steps)[0] for _ in range(2 * items * models)]
     assert rounds == list(range(items)) * 2 * models
     turns = np.array(said).reshape(-1, models)
@@ -398,7 +399,7 @@ def test_of_two_models_each_goes_first_half_of_the_time(models: int, items: int)
 
 def test_windows_of_one_example_are_timed_together() -> None:
     said: list[int] = []
-    steps = _rounds([Recorder(0, said)], [[[{}, {}, {}], [{}]]], [None], ())
+    steps = _rounds([Recorder(0, said)], [[[{}, {}, {}], [{}]]], [None])
     next(steps)
     assert len(said) == 3
 

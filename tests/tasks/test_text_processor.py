@@ -7,7 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+from hypothesis import example, given
+from hypothesis import strategies as st
+from tokenizers import (
+    AddedToken,
+    Tokenizer,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 
 from edgecompress.errors import DataError
 from edgecompress.processors import TextProcessor
@@ -139,3 +149,55 @@ def test_lone_surrogate_is_refused(preprocessor: TextProcessor) -> None:
         preprocessor.encode_text(["a\ud800"])
     with pytest.raises(DataError, match="lone surrogates"):
         preprocessor.encode_words([["a\ud800"]])
+
+
+def bert(*, lowercase: bool, added: AddedToken | str = "[MASK]") -> TextProcessor:
+    """A tokenizer of BERT's kind, with a few pieces."""
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"abcdeABCDE1.,-'é", *(f"##{c}" for c in "abcé1")]
+    found = Tokenizer(models.WordPiece({p: i for i, p in enumerate(pieces)}, unk_token="[UNK]"))
+    found.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    found.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    found.add_special_tokens([added])
+    return TextProcessor(found, 512, 0, ("input_ids",), (2,), (3,), (0, 0, 0), "")
+
+
+BERTS = {lowercase: bert(lowercase=lowercase) for lowercase in (True, False)}
+CHARACTERS = st.one_of(
+    st.sampled_from("abcABé1.,-' \t\n\x00\x85\u0301\u200b\u3000中ǅİ[]"),
+    st.characters(codec="utf-8"),
+)
+
+
+@given(st.lists(st.text(CHARACTERS, max_size=6), max_size=8), st.booleans())
+@example(["a[MASK]b", "[MASK]", "[", "MASK", "]"], False)
+@example(["e", "\u0301a", "", " ", "b\u0301\u0316"], True)
+def test_words_of_one_text_have_the_pieces_of_each_alone(words: list[str], lowercase: bool) -> None:
+    text = BERTS[lowercase]
+    assert text._words_stand_alone
+    ((ids, places),) = text.encode_words([words])
+    alone = text.tokenizer.encode(words, is_pretokenized=True, add_special_tokens=False)
+    assert ids.tolist() == alone.ids
+    assert places.tolist() == alone.word_ids
+    assert ids.dtype == places.dtype == np.int64
+
+
+@pytest.mark.parametrize("added", [AddedToken("a b"), AddedToken("<m>", lstrip=True)])
+def test_words_are_encoded_apart_where_an_added_token_may_span_two(added: AddedToken) -> None:
+    text = bert(lowercase=True, added=added)
+    assert not text._words_stand_alone
+    words = ["a", "b", "<m>", "c"]
+    ((ids, places),) = text.encode_words([words])
+    alone = text.tokenizer.encode(words, is_pretokenized=True, add_special_tokens=False)
+    assert (ids.tolist(), places.tolist()) == (alone.ids, alone.word_ids)
+
+
+@given(st.integers(1, 5), st.integers(0, 9))
+def test_a_row_alone_is_the_row_of_a_batch(length: int, longer: int) -> None:
+    text = BERTS[True]
+    names = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
+    row, other = ({"input_ids": np.arange(2, 2 + n)} for n in (length, length + longer))
+    both, alone = text.batch([row, other], names), text.batch([row], names)
+    assert dict.fromkeys(names, (1, length)) == {k: v.shape for k, v in alone.items()}
+    for name in names:
+        assert alone[name].dtype == both[name].dtype
+        assert np.array_equal(alone[name][0], both[name][0, :length])

@@ -5,12 +5,10 @@ from __future__ import annotations
 import gc
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
+from edgecompress.targets.agent.around import Around
 from edgecompress.targets.agent.arrays import Feed
 from edgecompress.targets.agent.energy import Watch
 from edgecompress.targets.agent.progress import Progress
@@ -25,68 +23,50 @@ FREQUENCY_NS = 500_000_000
 TEXT_INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
 
 
-def tokenizer(entry: Mapping[str, Any], folder: Path) -> Callable[[Any], list[Feed]] | None:
-    """Make the function that turns an example's text into feeds, or None."""
-    if not entry.get("tokenizer"):
-        return None
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(folder / entry["tokenizer"]["path"]))
-    tokenizer.enable_truncation(entry["tokenizer"]["max_length"])  # the rest: further windows
-    tokenizer.no_padding()
-
-    def run(text: str | list[str]) -> list[Feed]:
-        first = tokenizer.encode(text, is_pretokenized=not isinstance(text, str))
-        return [
-            {
-                "input_ids": np.array([window.ids], dtype=np.int64),
-                "attention_mask": np.array([window.attention_mask], dtype=np.int64),
-                "token_type_ids": np.array([window.type_ids], dtype=np.int64),
-            }
-            for window in (first, *first.overflowing)
-        ]
-
-    return run
-
-
 def _rounds(
     models: Sequence[LoadedModel],
     items: Sequence[list[list[Feed]]],
-    tokenize: Sequence[Callable[[Any], list[Feed]] | None],
-    texts: Sequence[Any],
+    around: Sequence[Around | None],
 ) -> Iterator[tuple[int, list[int], list[int]]]:
     """Run one item through every model, without end; yield its number and the nanoseconds.
 
     Who goes first rotates from item to item and from pass to pass, and every second order runs
     backwards, so that of any two models each comes first half of the time: a later one finds an
-    input in the cache that an earlier one brought there. Tokenization runs just before the model
-    and is timed apart; the model then gets the host's own encoding, so both parts stay comparable.
+    input in the cache that an earlier one brought there. What stands around an inference runs just
+    before and behind it and is timed apart; the model gets the inputs that the host has made, so
+    that its own times stay comparable.
     """
     clock, count, width = time.perf_counter_ns, len(items[0]), len(models)
     step = 0
     while True:
         turn, item = divmod(step, count)
-        ns, tokenize_ns = [0] * width, [0] * width
+        ns, around_ns = [0] * width, [0] * width
         rotation, backwards = divmod(item + turn, 2)
         for place in range(width)[:: -1 if backwards else 1]:
             index = (place + rotation) % width
-            model, rows, encode = models[index], items[index][item], tokenize[index]
-            if encode is not None:
-                start = clock()
-                encode(texts[item])
-                tokenize_ns[index] = clock() - start
+            model, rows, way = models[index], items[index][item], around[index]
+            begun = clock()
+            if way is not None:
+                way.before(item)
             start = clock()
-            for row in rows:
-                model(row)
-            ns[index] = clock() - start
-        yield item, ns, tokenize_ns
+            if way is None:
+                for row in rows:
+                    model(row)
+                ns[index] = clock() - start
+                continue
+            outputs = [model(row) for row in rows]
+            done = clock()
+            way.behind(outputs)
+            ns[index] = done - start
+            around_ns[index] = start - begun + clock() - done
+        yield item, ns, around_ns
         step += 1
 
 
 def warm_up(
     models: Sequence[LoadedModel],
     items: Sequence[list[list[Feed]]],
-    tokenize: Sequence[Callable[[Any], list[Feed]] | None],
+    around: Sequence[Around | None],
     job: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Run until the times are stable: caches filled, clock raised, memory had from the system.
@@ -101,9 +81,9 @@ def warm_up(
     dict
         ``ms``, ``rounds``, ``stable``.
     """
-    clock, texts = time.perf_counter_ns, job.get("texts") or ()
+    clock = time.perf_counter_ns
     start, rounds = clock(), 0
-    steps = _rounds(models, items, tokenize, texts)
+    steps = _rounds(models, items, around)
     while rounds < 2 or clock() - start < job["warmup_ms"] * 1e6:
         next(steps)
         rounds += 1
@@ -111,7 +91,7 @@ def warm_up(
     real = [index for index, model in enumerate(models) if not isinstance(model, Null)]
     stable, earlier, until = not real, list[float](), start + job["max_warmup_ms"] * 1e6
     length = WINDOW_NS
-    steps = _rounds(models, few, tokenize, texts)
+    steps = _rounds(models, few, around)
     while not stable and clock() < until:
         window: list[list[int]] = [[] for _ in models]
         begun = clock()
@@ -133,7 +113,7 @@ def warm_up(
 def time_models(
     models: Sequence[LoadedModel],
     items: Sequence[list[list[Feed]]],
-    tokenize: Sequence[Callable[[Any], list[Feed]] | None],
+    around: Sequence[Around | None],
     job: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Time `models` interleaved over `items` until both minimum duration and count are reached.
@@ -143,32 +123,32 @@ def time_models(
     now and then between inferences, outside of what is timed.
     """
     clock = time.perf_counter_ns
-    warmup = warm_up(models, items, tokenize, job)
-    steps = _rounds(models, items, tokenize, job.get("texts") or ())
+    warmup = warm_up(models, items, around, job)
+    steps = _rounds(models, items, around)
     progress = Progress(1.0)
     order: list[int] = []
     ns: list[list[int]] = [[] for _ in models]
-    tokenize_ns: list[list[int]] = [[] for _ in models]
+    around_ns: list[list[int]] = [[] for _ in models]
     shortest, longest = job["min_duration_ms"] * 1e6, job["max_duration_ms"] * 1e6
-    around = surroundings()
-    frequencies = [around["frequency_mhz"]]
+    state = surroundings()
+    frequencies = [state["frequency_mhz"]]
     gc.collect()
     gc.disable()
     watch = Watch() if job.get("energy") else None
-    before, start = around | counters(), clock()
+    before, start = state | counters(), clock()
     look_at = start + FREQUENCY_NS
-    for item, times, encode_times in steps:
+    for item, times, others in steps:
         order.append(item)
         for index, value in enumerate(times):
             ns[index].append(value)
-            tokenize_ns[index].append(encode_times[index])
+            around_ns[index].append(others[index])
         now = clock()
         elapsed = now - start
         enough = elapsed >= shortest and len(order) >= job["min_count"]
         if (enough and len(order) % len(items[0]) == 0) or elapsed >= longest:
             break
         progress(min(elapsed / (shortest or 1), len(order) / (job["min_count"] or 1)))
-        if now >= look_at and around["frequency_mhz"] is not None:
+        if now >= look_at and state["frequency_mhz"] is not None:
             frequencies.append(frequency_mhz())
             look_at = clock() + FREQUENCY_NS
     end, after = clock(), counters()
@@ -178,10 +158,10 @@ def time_models(
     return {
         "items": order,
         "ns": ns,
-        "tokenize_ns": [
-            column if encode is not None else None
-            for column, encode in zip(tokenize_ns, tokenize, strict=True)
+        "around_ns": [
+            None if way is None else column for column, way in zip(around_ns, around, strict=True)
         ],
+        "covers": [None if way is None else way.covers for way in around],
         "duration_ms": (end - start) / 1e6,
         "before": before,
         "after": after,

@@ -13,9 +13,10 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from edgecompress.targets.agent.around import Around, tokenizing
 from edgecompress.targets.agent.arrays import Feed, likelihoods, pack, read_items
 from edgecompress.targets.agent.counting import count
-from edgecompress.targets.agent.loop import time_models, tokenizer
+from edgecompress.targets.agent.loop import time_models
 from edgecompress.targets.agent.operators import profile_operators
 from edgecompress.targets.agent.progress import Progress
 from edgecompress.targets.agent.sensors import (
@@ -143,8 +144,20 @@ def run_job(
     folder: Path,
     open_model: Callable[[Mapping[str, Any], Mapping[str, Any], Path], LoadedModel] = open_onnx,
     import_runtime: Callable[[], None] = import_onnxruntime,
+    find_around: Callable[[Mapping[str, Any], Mapping[str, Any], Path], Around | None] = tokenizing,
 ) -> None:
-    """Do the job in `folder` and write its ``readings.json``."""
+    """Do the job in `folder` and write its ``readings.json``.
+
+    Parameters
+    ----------
+    folder : Path
+    open_model : callable
+        Opens the model of an entry of the job.
+    import_runtime : callable
+        Loads what runs it, before its memory is read.
+    find_around : callable
+        Gives what is timed around the inferences of an entry, or None.
+    """
     job = _read_job(folder / "job.json")
     bind(job.get("affinity") or ())
     import_runtime()
@@ -170,8 +183,8 @@ def run_job(
     else:
         models = [open_model(entry, job, folder) for entry in entries]
         fed = [cast(rows, model) for rows, model in zip(items, models, strict=True)]
-        tokenize = [tokenizer(entry, folder) for entry in entries]
-        readings["time"] = time_models(models, fed, tokenize, job)
+        ways = [find_around(entry, job, folder) for entry in entries]
+        readings["time"] = time_models(models, fed, ways, job)
     aside = folder / "readings.json.part"
     aside.write_text(json.dumps(readings), encoding="utf-8")
     aside.replace(folder / "readings.json")
