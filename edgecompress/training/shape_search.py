@@ -1,22 +1,28 @@
 """The shape that loses least under a bound on its time: depth, width, heads and neurons at once.
 
-All four are weighed by one importance. A mask lies on each head, neuron and channel, and the sum of
-its squared gradients is, to second order, twice what the model's answers move without that part
-(`edgecompress.training.importance`). A layer that goes takes all of its heads and neurons along,
-and so costs their sum; a narrower model costs the channels that go. For every width of the hidden
-states a knapsack over the layers (`masksearch`) chooses heads and neurons of each, or that it
-goes.
+All four are weighed in one measure, how far the answers move from the whole model's (mean
+divergence of an answer). Without layers, and with fewer channels, the model is run, as what such
+large cuts do together is far more than the sum of what their parts do alone. Heads and neurons are
+too many for that: half the Fisher information of their masks is the same measure to second order
+(`edgecompress.training.importance`). For every depth and width a knapsack over the layers
+(`masksearch`) chooses heads and neurons.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
 
+from edgecompress.surgery.hidden import keep_hidden
 from edgecompress.training.importance import Importance
+from edgecompress.training.importance.effect import LayerEffects, answered, moved
+from edgecompress.training.losses import softened
 from edgecompress.training.masksearch import Choices, least_cost, search
+from edgecompress.training.rows import TorchRows
 
 Times = Callable[[int, int], float]
 """Milliseconds of a layer by its heads and neurons."""
@@ -44,47 +50,85 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """Among what the shape is chosen.
+    """Among what a shape is chosen, and what is lost with it.
 
     Attributes
     ----------
-    layers : int or None
-        How many stay; None leaves that open.
-    hidden : sequence of int
-        Channels.
+    depths : mapping of tuple of int to float
+        Layers that stay, and how far answers move without the others.
+    hidden : mapping of int to float
+        Channels, and how far answers move with so many.
     heads, neurons : sequence of sequence of int
-        Of each layer of the model before, should it stay.
+        How many each layer of the model before may keep.
     """
 
-    layers: int | None
-    hidden: Sequence[int]
+    depths: Mapping[tuple[int, ...], float]
+    hidden: Mapping[int, float]
     heads: Sequence[Sequence[int]]
     neurons: Sequence[Sequence[int]]
 
 
-def layer_scores(importance: Importance) -> np.ndarray:
-    """Give the importance of each layer: of all its heads and neurons, float64 (layers,)."""
-    pairs = zip(importance.heads, importance.neurons, strict=True)
-    return np.array([heads.sum() + neurons.sum() for heads, neurons in pairs])
+class Moves:
+    """How far a model's answers move when layers or channels go.
 
+    Parameters
+    ----------
+    module : transformers.PreTrainedModel
+        Left as it was.
+    rows : TorchRows
+        Labels are not looked at.
+    """
 
-def largest_layers(importance: Importance, count: int) -> tuple[int, ...]:
-    """Name the most important layers, ascending."""
-    order = np.argsort(-layer_scores(importance), kind="stable")
-    return tuple(sorted(order[:count].tolist()))
+    def __init__(self, module: Any, rows: TorchRows) -> None:
+        self.rows, self.first = rows, rows.task.outputs[0]
+        self.effects = LayerEffects(module, rows, "divergence")
+
+    @property
+    def answers(self) -> int:
+        """Number of answers that are compared."""
+        return sum(len(each) for each in self.effects.wanted)
+
+    def per_answer(self, importance: Importance) -> Importance:
+        """Bring Fisher information into the measure of this class."""
+        once = 1 if self.first.kind == "vector" else 2
+        factor = 1 / (once * max(1, self.answers))
+        return Importance(
+            [layer * factor for layer in importance.heads],
+            [layer * factor for layer in importance.neurons],
+        )
+
+    def depths(self, least: int) -> dict[tuple[int, ...], float]:
+        """Leave out layers one by one, each time the one that is missed least, down to `least`."""
+        effects = self.effects
+        found = {tuple(effects.kept): 0.0}
+        while len(effects.kept) > least:
+            without = [effects.without(place) for place in range(len(effects.kept))]
+            place = int(np.argmin(without))
+            effects.leave_out(place)
+            found[tuple(effects.kept)] = without[place]
+        return found
+
+    def narrowed(self, module: Any, channels: Sequence[int]) -> float:
+        """Keep only these channels of `module`, which is changed, and run it."""
+        keep_hidden(module, channels)
+        total = 0.0
+        with torch.no_grad():
+            for batch, wanted in zip(self.rows.batches, self.effects.wanted, strict=True):
+                output = module(**self.rows.feed(batch))[self.first.name].float()
+                given = answered(self.rows, batch.tolist(), output)
+                now = softened(given, 1.0, self.first.kind)
+                total += float(moved(now, wanted, self.first.kind).double().sum())
+        return total / max(1, self.answers)
 
 
 def fastest(allowed: Allowed, frames: Mapping[int, float], times: Mapping[int, Times]) -> float:
     """Give the milliseconds of the fastest shape that is allowed."""
-    layers = allowed.layers or 1
-    found = []
-    for hidden in allowed.hidden:
-        each = sorted(
-            times[hidden](heads[0], neurons[0])
-            for heads, neurons in zip(allowed.heads, allowed.neurons, strict=True)
-        )
-        found.append(frames[hidden] + sum(each[:layers]))
-    return min(found)
+    return min(
+        frames[hidden]
+        + sum(times[hidden](allowed.heads[n][0], allowed.neurons[n][0]) for n in layers)
+        for hidden in allowed.hidden
+        for layers in allowed.depths
+    )
 
 
 def best_shape(
@@ -99,7 +143,7 @@ def best_shape(
     Parameters
     ----------
     importance : Importance
-        Comparable between heads, neurons and channels.
+        Of heads and neurons, in the measure of `allowed`.
     allowed : Allowed
     frames : mapping of int to float
         Milliseconds of a model without layers, by its hidden width.
@@ -108,52 +152,39 @@ def best_shape(
     bound : float
         Milliseconds.
     """
-    scores = layer_scores(importance)
-    stay = {*largest_layers(importance, allowed.layers or 1)}
     best: tuple[float, Shape] | None = None
-    for hidden in allowed.hidden:
-        layers, pairs = [], []
-        for place in range(len(scores)):
-            options = _options(importance, allowed, place, times[hidden])
-            none = (0.0, float(scores[place]), (0, 0))
-            if place not in stay:
-                options = [none] if allowed.layers else [none, *options]
-            found = _undominated(options)
-            costs, losses, counts = zip(*found, strict=True)
-            numbers = np.arange(len(found), dtype=np.int64)
-            layers.append(Choices(numbers, np.array(costs), np.array(losses)))
-            pairs.append(counts)
+    for hidden, narrower in allowed.hidden.items():
+        each = [
+            _options(importance, allowed, place, times[hidden])
+            for place in range(len(allowed.heads))
+        ]
         room = bound - frames[hidden]
-        if least_cost(layers) > room:
-            continue
-        chosen = search(layers, room)
-        lost = sum(layer.losses[at] for layer, at in zip(layers, chosen, strict=True))
-        lost += _least(importance.hidden, hidden)
-        sizes = [counts[at] for counts, at in zip(pairs, chosen, strict=True)]
-        kept = tuple(place for place, (heads, _) in enumerate(sizes) if heads)
-        shape = Shape(
-            hidden, kept, tuple(sizes[n][0] for n in kept), tuple(sizes[n][1] for n in kept)
-        )
-        if best is None or lost < best[0]:
-            best = lost, shape
+        for kept, shallower in allowed.depths.items():
+            layers = [_choices(each[place]) for place in kept]
+            if least_cost(layers) > room:
+                continue
+            chosen = search(layers, room)
+            lost = narrower + shallower
+            lost += sum(layer.losses[at] for layer, at in zip(layers, chosen, strict=True))
+            if best is None or lost < best[0]:
+                sizes = [each[place][at][2] for place, at in zip(kept, chosen, strict=True)]
+                heads, neurons = zip(*sizes, strict=True)
+                best = lost, Shape(hidden, kept, heads, neurons)
     return best[1] if best else None
 
 
 Option = tuple[float, float, tuple[int, int]]
+"""Milliseconds, loss, and heads and neurons of what a layer may keep."""
 
 
 def _options(importance: Importance, allowed: Allowed, place: int, time: Times) -> list[Option]:
-    """Give time, loss, and heads and neurons of all that a layer may keep."""
+    """Give what a layer may keep, ascending in time, where nothing as fast loses less."""
     heads, neurons = importance.heads[place], importance.neurons[place]
-    return [
+    options = [
         (time(few, some), _least(heads, few) + _least(neurons, some), (few, some))
         for few in allowed.heads[place]
         for some in allowed.neurons[place]
     ]
-
-
-def _undominated(options: Sequence[Option]) -> list[Option]:
-    """Keep, ascending in time, what loses less than all that is as fast."""
     found: list[Option] = []
     for option in sorted(options):
         if not found or option[1] < found[-1][1]:
@@ -161,8 +192,11 @@ def _undominated(options: Sequence[Option]) -> list[Option]:
     return found
 
 
-def _least(scores: np.ndarray | None, keep: int) -> float:
+def _choices(options: Sequence[Option]) -> Choices:
+    costs, losses, _ = zip(*options, strict=True)
+    return Choices(np.arange(len(options), dtype=np.int64), np.array(costs), np.array(losses))
+
+
+def _least(scores: np.ndarray, keep: int) -> float:
     """Sum up the importance of all but the `keep` most important parts."""
-    if scores is None:
-        return 0.0
     return float(np.sort(scores)[: len(scores) - keep].sum())

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
-from helpers import labelled_texts, small_context, tagged_examples, tiny_teacher
+import torch
+from helpers import labelled_texts, only_layers, small_context, tagged_examples, tiny_teacher
 from pydantic import ValidationError
 from small_encoders import write_encoder
 
@@ -22,8 +23,10 @@ from edgecompress.surgery.model import load_module
 from edgecompress.targets import open_target
 from edgecompress.targets.shape_table import ShapeTable, Width, spread
 from edgecompress.telling import in_words
+from edgecompress.training.encoding import make_rows
 from edgecompress.training.importance import Importance
-from edgecompress.training.shape_search import Allowed, best_shape, fastest
+from edgecompress.training.importance.effect import answered
+from edgecompress.training.shape_search import Allowed, Moves, best_shape, fastest
 from edgecompress.training.structure import sizes
 
 TRAIN = tagged_examples(40, 1)
@@ -162,57 +165,80 @@ def test_wrong_fields_are_refused():
     Shape(layers=3).check_task("text-generation")
 
 
-@pytest.mark.parametrize("count", [None, 1, 2])
-def test_the_search_finds_the_best(count):
+@pytest.mark.parametrize("depths", [(3,), (1, 2, 3)])
+def test_the_search_finds_the_best(depths):
     """Against all shapes, one by one."""
     random = np.random.default_rng(3)
     scores = Importance(
         [random.random(2) * scale for scale in (1, 3, 2)],
         [random.random(3) * scale for scale in (2, 1, 3)],
-        random.random(4) * 2,
     )
-    allowed = Allowed(count, [2, 4], [[1, 2]] * 3, [[1, 2, 3]] * 3)
+    nested = {(0, 1, 2): 0.0, (1, 2): 2.5, (2,): 7.0}
+    kept = {layers: lost for layers, lost in nested.items() if len(layers) in depths}
+    allowed = Allowed(kept, {2: 1.5, 4: 0.0}, [[1, 2]] * 3, [[1, 2, 3]] * 3)
     widths = {
         hidden: Width(0.1 * hidden, {1: 0.2 * hidden, 2: 0.3 * hidden}, {1: 0.0, 3: 0.2 * hidden})
         for hidden in allowed.hidden
     }
     frames = {hidden: width.frame for hidden, width in widths.items()}
     times = {hidden: width.layer for hidden, width in widths.items()}
-    options = [None, *itertools.product([1, 2], [1, 2, 3])]
 
-    def lost(hidden, chosen):
-        gone = np.sort(scores.hidden)[: 4 - hidden].sum()
-        for place, kept in enumerate(chosen):
-            heads, neurons = kept or (0, 0)
+    def measured(hidden, layers, sizes):
+        taken, gone = frames[hidden], allowed.hidden[hidden] + allowed.depths[layers]
+        for place, (heads, neurons) in zip(layers, sizes, strict=True):
+            taken += times[hidden](heads, neurons)
             gone += np.sort(scores.heads[place])[: 2 - heads].sum()
             gone += np.sort(scores.neurons[place])[: 3 - neurons].sum()
-        return gone
+        return taken, gone
 
-    every = []
-    for hidden, chosen in itertools.product(allowed.hidden, itertools.product(options, repeat=3)):
-        kept = [one for one in chosen if one]
-        if not kept or count not in (None, len(kept)):
-            continue
-        taken = frames[hidden] + sum(times[hidden](*one) for one in kept)
-        every.append((taken, lost(hidden, chosen)))
-    assert fastest(allowed, frames, times) == pytest.approx(min(every)[0])
-    assert best_shape(scores, allowed, frames, times, 0.9 * min(every)[0]) is None
-    for bound in (1.23, 1.93, 2.63, 4.03):
+    options = [*itertools.product([1, 2], [1, 2, 3])]
+    every = [
+        measured(hidden, layers, sizes)
+        for hidden in allowed.hidden
+        for layers in allowed.depths
+        for sizes in itertools.product(options, repeat=len(layers))
+    ]
+    least = min(every)[0]
+    assert fastest(allowed, frames, times) == pytest.approx(least)
+    assert best_shape(scores, allowed, frames, times, 0.99 * least) is None
+    for bound in (1.01 * least, 1.4 * least, 1.93 * least, 2.7 * least, 9.0):
         found = best_shape(scores, allowed, frames, times, bound)
-        if found is None:
-            assert count == 2
-            continue
-        chosen = [None] * 3
-        for layer, heads, neurons in zip(found.layers, found.heads, found.neurons, strict=True):
-            chosen[layer] = (heads, neurons)
-        taken = frames[found.hidden] + sum(times[found.hidden](*one) for one in chosen if one)
+        sizes = [*zip(found.heads, found.neurons, strict=True)]
+        taken, lost = measured(found.hidden, found.layers, sizes)
         assert taken <= bound
-        assert count in (None, len(found.layers))
-        best = min(loss for time, loss in every if time <= bound)
-        if count is None:
-            assert lost(found.hidden, chosen) == pytest.approx(best, rel=0.02)
-        else:  # which layers stay is chosen by importance, before the times
-            assert lost(found.hidden, chosen) >= best - 1e-9
+        assert lost == pytest.approx(min(gone for time, gone in every if time <= bound), abs=0.02)
+
+
+def test_what_is_lost_is_run(teacher):
+    """Without a layer, and with fewer channels, against the module itself, cut by hand."""
+    module = load_module(teacher.model)
+    rows = make_rows(teacher, TRAIN[:12], module)
+    wanted = _answers(module, rows)
+    moves = Moves(module, rows)
+    assert moves.answers == len(wanted)
+    depths = moves.depths(1)
+    assert [len(layers) for layers in depths] == [3, 2, 1]
+    assert depths[0, 1, 2] == 0
+    for layers, lost in depths.items():
+        with only_layers(module, layers):
+            assert lost == pytest.approx(_divergence(wanted, _answers(module, rows)), abs=1e-5)
+    narrow = load_module(teacher.model)
+    lost = moves.narrowed(narrow, range(20))
+    assert hidden_size(narrow) == 20
+    assert lost == pytest.approx(_divergence(wanted, _answers(narrow, rows)), abs=1e-5)
+
+
+def _answers(module, rows):
+    with torch.no_grad():
+        found = [
+            answered(rows, batch.tolist(), module(**rows.feed(batch)).logits)
+            for batch in rows.batches
+        ]
+    return torch.cat(found).log_softmax(-1)
+
+
+def _divergence(wanted, found):
+    return float((wanted.exp() * (wanted - found)).sum(-1).mean())
 
 
 def test_numbers_that_are_measured():
@@ -226,6 +252,6 @@ def test_numbers_that_are_measured():
 def test_texts_too(tmp_path):
     train = labelled_texts(20, 1)
     student = tiny_teacher(tmp_path / "new", train, "text-classification")
-    stage = Shape(layers=2, hidden=16, heads=2, neurons=16, importance="taylor", samples=20)
+    stage = Shape(layers=2, hidden=16, heads=2, neurons=16, samples=20)
     module = load_module(stage.apply(student, small_context(tmp_path / "run", train=train)).model)
     assert sizes(module) == ([2, 2], [16, 16])

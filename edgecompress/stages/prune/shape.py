@@ -1,8 +1,8 @@
 """Fewer layers and a narrower model at once: the shape that loses least for the time it may take.
 
-Depth, width of the hidden states, heads and neurons are weighed by one importance and one table of
-times that is measured where the model will run; or the shape is named. Nothing is trained: what
-such a cut costs is for `distil` behind it to heal.
+Depth, width of the hidden states, heads and neurons are weighed by how far the answers move without
+them, and by one table of times that is measured where the model will run; or the shape is named.
+Nothing is trained: what such a cut costs is for `distil` behind it to heal.
 """
 
 from __future__ import annotations
@@ -50,8 +50,6 @@ class Shape(Transform):
     """The form that the model will run in."""
     multiple_of: PositiveInt = 64
     """Channels and neurons that the search tries are multiples of this: kernels work on blocks."""
-    importance: Literal["fisher", "taylor"] = "fisher"
-    """By labels that the model draws itself, or by the data's."""
     reconstruct: bool = True
     """Fit what is left of each layer to the original's by least squares."""
     ridge: float = Field(default=1e-3, ge=0, allow_inf_nan=False)
@@ -158,7 +156,7 @@ class _Work:
         from edgecompress.surgery.hidden import hidden_size
         from edgecompress.surgery.model import load_module
         from edgecompress.training import importance, structure
-        from edgecompress.training.encoding import labelled_rows, make_rows
+        from edgecompress.training.encoding import make_rows
         from edgecompress.training.rows import sample
 
         self.stage, self.candidate, self.context = stage, candidate, context
@@ -174,19 +172,40 @@ class _Work:
             raise StageError("attention whose queries share keys is not timed; name the shape")
         self._check()
         chosen = sample(context.train, stage.samples, context.seed)
-        read = labelled_rows if stage.importance == "taylor" else make_rows
-        self.rows = read(candidate, chosen, module)
+        self.rows = make_rows(candidate, chosen, module)
         total = len(self.rows)
         self.gradients = importance.mask_gradients(
             module,
             self.rows,
             lambda done: context.progress(done, total, "importance"),
-            labels="model" if stage.importance == "fisher" else "data",
+            labels="model",
             hidden=True,
             fast=True,
             seed=context.seed,
         )
         self.importance = importance.squared(self.gradients)
+
+    def _depths(self, moves: Any) -> dict[tuple[int, ...], float]:
+        """Give the layers that may stay, and what is lost without the others."""
+        asked = self.stage.layers
+        self.context.progress(0, 1, "layers left out")
+        found: dict[tuple[int, ...], float] = moves.depths(asked or 1)
+        return {kept: lost for kept, lost in found.items() if asked in (None, len(kept))}
+
+    def _widths(self, moves: Any) -> dict[int, float]:
+        """Give the channels that may stay, and what is lost without the others."""
+        from edgecompress.surgery.model import load_module
+
+        found = {}
+        steps = self._counts(self.wide, self.stage.hidden, self.stage.multiple_of, MEASURED_WIDTHS)
+        for done, count in enumerate(steps):
+            self.context.progress(done, len(steps), "channels left out")
+            channels = self._channels(count)
+            if channels is None or len(steps) == 1:
+                found[count] = 0.0
+            else:
+                found[count] = moves.narrowed(load_module(self.candidate.model), channels)
+        return found
 
     def _check(self) -> None:
         """See that the model has what is asked for."""
@@ -204,17 +223,19 @@ class _Work:
 
         stage, (heads, neurons) = self.stage, self.before
         if not stage.searches:
-            count = stage.layers or len(heads)
-            layers = shape_search.largest_layers(self.importance, count)
+            layers = tuple(range(len(heads)))
+            if (stage.layers or len(heads)) < len(heads):
+                (layers,) = self._depths(shape_search.Moves(self.module, self.rows))
             return shape_search.Shape(
                 stage.hidden or self.wide,
                 layers,
                 tuple(stage.heads or heads[layer] for layer in layers),
                 tuple(stage.neurons or neurons[layer] for layer in layers),
             ), {}
+        moves = shape_search.Moves(self.module, self.rows)
         allowed = shape_search.Allowed(
-            stage.layers,
-            self._counts(self.wide, stage.hidden, stage.multiple_of, MEASURED_WIDTHS),
+            self._depths(moves),
+            self._widths(moves),
             [self._counts(count, stage.heads, 1, count) for count in heads],
             [self._counts(count, stage.neurons, stage.multiple_of, count) for count in neurons],
         )
@@ -222,7 +243,8 @@ class _Work:
         times = {hidden: width.layer for hidden, width in table.widths.items()}
         frames = {hidden: width.frame for hidden, width in table.widths.items()}
         bound = stage.latency or table.before / (stage.speedup or 1)
-        found = shape_search.best_shape(self.importance, allowed, frames, times, bound)
+        scores = moves.per_answer(self.importance)
+        found = shape_search.best_shape(scores, allowed, frames, times, bound)
         if found is None:
             least = shape_search.fastest(allowed, frames, times)
             raise StageError(self._too_slow(table.before, least))
@@ -230,6 +252,10 @@ class _Work:
         pairs = zip(found.heads, found.neurons, strict=True)
         taken = frames[found.hidden] + sum(time(few, some) for few, some in pairs)
         return found, {
+            "moved": {
+                "layers": {str(len(kept)): _short(lost) for kept, lost in allowed.depths.items()},
+                "hidden": {str(count): _short(lost) for count, lost in allowed.hidden.items()},
+            },
             "table": table.as_json(),
             "latency": round(taken, 4),
             "speedup": round(table.before / taken, 2),
@@ -267,7 +293,7 @@ class _Work:
         return shape_table(
             {**shape(self.wide, stage.deployed).as_json(), "before": layers},
             lambda folder: write_encoder(shape(self.wide, "fp32"), layers, folder),
-            allowed.hidden,
+            [*allowed.hidden],
             sorted(set().union(*allowed.heads)),
             sorted(set().union(*allowed.neurons)),
             lambda hidden, each, folder: write_encoder(shape(hidden, stage.deployed), each, folder),
@@ -349,3 +375,7 @@ class _Work:
         if scores is None or count == self.wide:
             return None
         return sorted(np.argsort(-scores, kind="stable")[:count].tolist())
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.6g}")
