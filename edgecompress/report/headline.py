@@ -91,9 +91,11 @@ def _gains(facts: Facts) -> str:
     sentence = f"{' and '.join(gained)} than the {facts.exported} fp32 export" if gained else ""
     lost = drop(row, facts, facts.split)
     if lost is not None and not lost.invalid and facts.primary is not None:
-        word = "gained" if lost.value < 0 else "lost"
         amount = words.with_unit(abs(lost.value), lost.unit)
-        cost = f"{amount} of {words.label(facts.primary)} {word}{facts.where}"
+        name, better = words.label(facts.primary), lost.value < 0
+        cost = f"{amount} of {name} {'gained' if better else 'lost'}{facts.where}"
+        if words.rises(facts.primary):  # «an error rate gained» would be read as a worse one
+            cost = f"{name} {amount} {'lower' if better else 'higher'}{facts.where}"
         sentence = f"{sentence}, with {cost}" if sentence else cost
     return f"{sentence}." if sentence else ""
 

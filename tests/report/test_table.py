@@ -90,6 +90,22 @@ def test_the_sentence_of_a_winner(result: RunResult) -> None:
     assert head.detail == "the smallest of the 2 candidates (of 9) that keep the budget"
 
 
+@pytest.mark.parametrize(("sign", "word"), [(1, "higher"), (-1, "lower")])
+def test_an_error_rate_is_said_to_be_lower_or_higher(
+    result: RunResult, sign: int, word: str
+) -> None:
+    def spoken(one: Measurement) -> Measurement:
+        turn = sign if one.metric == "f1_drop" else 1
+        return replace(one, metric=one.metric.replace("f1", "wer"), value=turn * one.value)
+
+    rows = tuple(
+        replace(row, measurements=tuple(map(spoken, row.measurements))) for row in result.rows
+    )
+    heard = replace(result, task="automatic-speech-recognition", rows=rows)
+    said = headline(heard, gather(heard)).sentence
+    assert said.endswith(f"export, with word error rate 0.63 points {word}."), said
+
+
 @pytest.mark.parametrize(
     ("state", "words"), [("fail", "misses size by 21%"), ("undecided", "missing or not valid")]
 )
