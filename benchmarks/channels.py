@@ -186,12 +186,14 @@ def made(
 @click.option("--side", default=64, help="Pixels that images are made.")
 @click.option("--share", default=1.0, help="Of the training images that are used.")
 @click.option("--epochs", default=4, help="Of fine-tuning, and of each healing.")
+@click.option("--rate", default=1e-3, help="Learning rate of both; few images want a smaller one.")
 @click.option("--remove", multiple=True, default=[0.3, 0.5], help="Shares of channels. Repeatable.")
 @click.option("--made", "kept", type=click.Path(path_type=Path), help="Where the models are kept.")
 @click.option("--only", type=click.Choice(["judge", "race"]), help="One of both parts.")
 @click.option("--seconds", default=20.0, help="Of interleaved timing.")
-def main(model: Path, data: Path, side: int, share: float, epochs: int, remove: tuple[float, ...],
-         kept: Path | None, only: str | None, seconds: float) -> None:  # fmt: skip
+def main(model: Path, data: Path, side: int, share: float, epochs: int, rate: float,
+         remove: tuple[float, ...], kept: Path | None, only: str | None,
+         seconds: float) -> None:  # fmt: skip
     """Run."""
     from edgecompress.training.rows import sample
 
@@ -201,7 +203,7 @@ def main(model: Path, data: Path, side: int, share: float, epochs: int, remove: 
     held = sample(chosen, len(chosen) // 10, 7)
     apart = {id(one) for one in held}
     labels = sorted({str(one.target) for one in chosen})
-    train = {"epochs": epochs, "learning_rate": 1e-3, "batch_size": 32}
+    train = {"epochs": epochs, "learning_rate": rate, "batch_size": 32}
     with tempfile.TemporaryDirectory() as folder:
         place = kept or Path(folder)
         place.mkdir(exist_ok=True)

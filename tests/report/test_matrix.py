@@ -14,8 +14,8 @@ from edgecompress.report.html import render_html
 from edgecompress.report.markdown import render_markdown
 from edgecompress.report.matrix.document import to_json
 from edgecompress.report.matrix.page import build, matrix_page, state_words
-from edgecompress.report.matrix.plots import draw, schemes
-from edgecompress.report.matrix.summary import LOST, SCORE, describe, groups, means
+from edgecompress.report.matrix.plots import draw, legend, schemes
+from edgecompress.report.matrix.summary import LOST, SCORE, Group, Model, describe, groups, means
 from edgecompress.report.matrix.values import CellResult, MatrixResult
 from edgecompress.report.words import duration
 from edgecompress.results import Row, RunResult, Verdict
@@ -210,6 +210,14 @@ def test_time_that_is_left(matrix: MatrixResult) -> None:
     assert [duration(s) for s in (45, 725, 11100, 187200)] == [
         "45 s", "12 min", "3 h 05 min", "2 d 4 h",
     ]  # fmt: skip
+
+
+def test_what_was_taught_again_after_a_cut_has_a_colour_of_its_own() -> None:
+    names = ("prune.channels(remove=0.5)", "prune.channels(remove=0.5)+distil")
+    lines = tuple(Model(name, "candidate", name, "fp32", name) for name in names)
+    keys = legend([Group("images", {}, lines, 1)], ["fp32"])
+    named = {key.text: key.colour for key in keys if key.colour}
+    assert named["made smaller"] != named["made smaller, then trained"]
 
 
 def test_json_and_markdown(matrix: MatrixResult) -> None:

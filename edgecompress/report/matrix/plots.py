@@ -14,11 +14,26 @@ from dataclasses import replace
 from edgecompress.all_metrics import metric
 from edgecompress.report import svg, words
 from edgecompress.report.blocks import LegendKey
-from edgecompress.report.matrix.summary import SCORE, TAUGHT, UNTAUGHT, Group, Model, Spread
+from edgecompress.report.matrix.summary import (
+    SCORE,
+    TAUGHT,
+    TRAINS,
+    UNTAUGHT,
+    Group,
+    Model,
+    Spread,
+)
 from edgecompress.report.plot import Quantity, answers_axis, scale, scaled
 
 DENSE = "as it is"
-KINDS = {DENSE: "#12a37f", TAUGHT: "#3d82d6", UNTAUGHT: "#d07a1e", "made smaller": "#9a63c9"}
+SMALLER, HEALED = "made smaller", "made smaller, then trained"
+KINDS = {
+    DENSE: "#12a37f",
+    TAUGHT: "#3d82d6",
+    UNTAUGHT: "#d07a1e",
+    SMALLER: "#9a63c9",
+    HEALED: "#c2407d",
+}
 """Colours, legible on both themes, by what was done to the weights."""
 SHAPES: dict[svg.Shape, str] = {
     "circle": "●", "square": "■", "diamond": "◆", "triangle": "▲", "cross": "✚", "star": "★",
@@ -68,7 +83,10 @@ def _shape(scheme: str, order: Sequence[str]) -> svg.Shape:
 
 
 def _kind(line: Model) -> str:
-    return line.series if line.series in KINDS else "made smaller"
+    if line.series in KINDS:
+        return line.series
+    *_, last = (part.partition("(")[0] for part in line.model.split("+"))
+    return HEALED if last in TRAINS else SMALLER
 
 
 def _score(line: Model) -> Spread | None:
@@ -122,7 +140,7 @@ def _sparsity(group: Group, points: Sequence[Model], order: Sequence[str]) -> sv
             and ((line.series == name and line.sparsity is not None) or line.series == DENSE)
         ]
         mine.sort(key=lambda line: line.sparsity or 0.0)
-        colour = KINDS.get(name, KINDS["made smaller"])
+        colour = KINDS.get(name, KINDS[SMALLER])
         drawn = [_mark(line, 100 * (line.sparsity or 0.0), colour, group, order) for line in mine]
         found = [one for one in drawn if one is not None]
         dash = DASHES[order.index(scheme) % len(DASHES)]
