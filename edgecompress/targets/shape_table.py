@@ -2,14 +2,12 @@
 
 A layer's time is taken to be that of its heads plus that of its neurons, measured at some numbers
 of them for each width of the hidden states, and read between those along a straight line. The table
-is measured once for a target and what it is asked about, and kept; one that was measured under
-disturbance is used once and not kept.
+is measured once for a target and what it is asked about (`kept_times`).
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,12 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from edgecompress.context import Context
-from edgecompress.errors import TargetError
 from edgecompress.targets.base import Target
-from edgecompress.targets.measure import time_interleaved
-from edgecompress.values import Candidate, Json, find
+from edgecompress.targets.kept_times import kept_times
+from edgecompress.values import Candidate, Json
 
-FORMAT = 2
+FORMAT = 3
 """Of the kept tables; raise it when graphs or measuring change."""
 WIDER = 1.25
 """Numbers of parts that are measured lie this many times apart, at least."""
@@ -80,28 +77,6 @@ class ShapeTable:
         found: Json = json.loads(json.dumps(asdict(self)))
         return found
 
-    @classmethod
-    def from_json(cls, document: Json) -> ShapeTable:
-        """Read what `as_json` gave."""
-
-        def numbered(times: Mapping[str, float]) -> dict[int, float]:
-            return {int(count): float(time) for count, time in times.items()}
-
-        widths = {
-            int(hidden): Width(
-                float(found["frame"]), numbered(found["heads"]), numbered(found["neurons"])
-            )
-            for hidden, found in document["widths"].items()
-        }
-        return cls(float(document["before"]), widths, document["invalid"])
-
-
-class _NotKeptError(Exception):
-    """Carries a table out of the store that must not stay there."""
-
-    def __init__(self, table: ShapeTable) -> None:
-        self.table = table
-
 
 def shape_table(
     key: Json,
@@ -136,8 +111,6 @@ def shape_table(
     TargetError
         When the target cannot time anything, or fails.
     """
-    if "latency" not in target.metrics:
-        raise TargetError(f"{target.name} measures no times, so that no speed can be aimed at")
     some_heads, some_neurons = spread(heads), spread(neurons)
     few, least = some_heads[0], some_neurons[0]
     asked: list[tuple[int, Layers]] = []
@@ -146,51 +119,30 @@ def shape_table(
         asked += [(width, [(count, least)] * COPIES) for count in some_heads]
         asked += [(width, [(few, count)] * COPIES) for count in some_neurons[1:]]
 
-    def build(folder: Path) -> None:
-        graphs = folder / "graphs"
-        candidates = [before(graphs / "before")]
+    def make(folder: Path) -> list[Candidate]:
+        found = [before(folder / "before")]
         for number, (width, layers) in enumerate(asked):
-            candidates.append(write(width, layers, graphs / str(number)))
-        context.progress(0, 1, f"timing {len(candidates)} shapes on {target.name}")
-        timed = time_interleaved(
-            candidates, (), threads, min_duration_ms=1000.0, min_count=60, target=target
-        )
-        found, invalid = [], None
-        for measurements in timed:
-            p50 = find(measurements, "latency_p50")
-            if p50 is None:
-                raise TargetError(f"{target.name} gave no latency of a shape")
-            found.append(p50.value)
-            invalid = invalid or p50.invalid
-        shutil.rmtree(graphs)
-        each = len(some_heads) + len(some_neurons)
-        widths = {}
-        for place, width in enumerate(hidden):
-            frame, *rest = found[1 + place * each : 1 + (place + 1) * each]
-            layer = np.maximum(np.asarray(rest) - frame, 0) / COPIES
-            first = np.maximum.accumulate(layer[: len(some_heads)])
-            wider = np.maximum.accumulate([first[0], *layer[len(some_heads) :]]) - first[0]
-            widths[width] = Width(
-                round(frame, 5), _rounded(some_heads, first), _rounded(some_neurons, wider)
-            )
-        table = ShapeTable(round(found[0], 5), widths, invalid)
-        if invalid:
-            raise _NotKeptError(table)
-        (folder / "table.json").write_text(json.dumps(table.as_json()), encoding="utf-8")
+            found.append(write(width, layers, folder / str(number)))
+        return found
 
     whole = {
         "kind": "latency of shapes",
         "format": FORMAT,
-        "target": target.fingerprint(),
-        "threads": threads,
         "asked": [[width, list(layers)] for width, layers in asked],
         **key,
     }
-    try:
-        kept = context.cached(whole, build)
-    except _NotKeptError as error:
-        return error.table
-    return ShapeTable.from_json(json.loads((kept / "table.json").read_text(encoding="utf-8")))
+    times = kept_times(whole, make, context, target, threads)
+    each = len(some_heads) + len(some_neurons)
+    widths = {}
+    for place, width in enumerate(hidden):
+        frame, *rest = times.each[1 + place * each : 1 + (place + 1) * each]
+        layer = np.maximum(np.asarray(rest) - frame, 0) / COPIES
+        first = np.maximum.accumulate(layer[: len(some_heads)])
+        wider = np.maximum.accumulate([first[0], *layer[len(some_heads) :]]) - first[0]
+        widths[width] = Width(
+            round(frame, 5), _rounded(some_heads, first), _rounded(some_neurons, wider)
+        )
+    return ShapeTable(round(times.each[0], 5), widths, times.invalid)
 
 
 def spread(counts: Sequence[int]) -> list[int]:
