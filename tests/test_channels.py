@@ -115,7 +115,10 @@ def test_removing_channels_is_the_same_as_reading_none_of_them(kind: str, tmp_pa
     saved = sum(one.numel() for one in narrow.state_dict().values() if one.ndim)
     assert graph.cost("size", widths) == saved
     again = load_module(save_module(narrow, tmp_path / "saved"))
-    assert torch.equal(answer(again, feed), answer(narrow, feed))
+    ours, its = narrow.state_dict(), again.state_dict()
+    assert [*ours] == [*its] and all(torch.equal(ours[name], its[name]) for name in ours)
+    # Where weights lie in memory decides on some processors in which order they are summed up.
+    assert torch.allclose(answer(again, feed), answer(narrow, feed), atol=1e-6)
     assert (tmp_path / "saved" / "model.safetensors").stat().st_size < 5 * numbers[1] + 50_000
 
 

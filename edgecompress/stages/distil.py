@@ -93,7 +93,7 @@ class Distil(ScheduleFields, Transform):
             raise ValueError(
                 "layer_map: learned mixes normalised states; use distance: normalized or cosine"
             )
-        if self.balance is not None and self.balance.lagging and self.epochs == 1:
+        if self.balance is not None and self.balance.compares and self.epochs == 1:
             raise ValueError("balance.lagging learns at the end of each epoch; give epochs: 2")
         return self
 
@@ -113,7 +113,7 @@ class Distil(ScheduleFields, Transform):
 
         if task(name).redraws and len(self.teachers) > 1:
             raise DataError(f"distil: {name} is taught by one teacher; name one under teachers")
-        if task(name).redraws and self.balance is not None and self.balance.lagging:
+        if task(name).redraws and self.balance is not None and self.balance.compares:
             raise DataError(f"balance.lagging scores the teacher's answers, and {name} has none")
 
     def check_inputs(self) -> None:
@@ -170,7 +170,7 @@ class Distil(ScheduleFields, Transform):
             )
         supervisions = supervise(teachers, rows, module, self._plan(), context)
         held_out = make_rows(candidate, context.validation, module) if context.validation else None
-        if held_out is None and self.balance is not None and self.balance.lagging:
+        if held_out is None and self.balance is not None and self.balance.compares:
             raise DataError("balance.lagging looks at validation data; give data.validation")
         layers = {
             supervision.relations.ours for supervision in supervisions if supervision.relations

@@ -30,7 +30,7 @@ class Finetune(ScheduleFields, Transform):
 
     @model_validator(mode="after")
     def _lags_behind_nobody(self) -> Finetune:
-        if self.balance is not None and self.balance.lagging:
+        if self.balance is not None and self.balance.compares:
             raise ValueError(
                 "balance.lagging compares with a teacher, which distil has; give weights or "
                 "temperature"

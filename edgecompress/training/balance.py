@@ -17,9 +17,8 @@ from edgecompress.values import Json
 class Draws:
     """Draws the rows of each epoch, of every data file as often as it is to be.
 
-    A share q of a file is p · exp(lagging · gap / mean gap), divided by the sum over all files,
-    where p is its share by size, temperature and weight: what maximizes the mean gap less the
-    divergence of q from p over `lagging`. As long as nothing is known, it is p.
+    A share of a file is p · lagging^(gap / largest gap), divided by the sum over all files, where p
+    is its share by size, temperature and weight. As long as nothing is known, it is p.
 
     Parameters
     ----------
@@ -69,7 +68,7 @@ class Draws:
         gap = self.state[0].numpy()
         if not gap.any():
             return self.base
-        tilted = self.base * np.exp(self.balance.lagging * gap / (self.base @ gap))
+        tilted = self.base * self.balance.lagging ** (gap / gap.max())
         return np.asarray(tilted / tilted.sum())
 
     def validated(self, scores: Mapping[str, float]) -> None:
@@ -119,7 +118,7 @@ class Draws:
         """Give it as a step's decisions: the share of each file up to the epoch that was kept."""
         drawn = self.state[1].numpy()
         found: Json = {"drawn": _by_name(self.names, drawn / max(drawn.sum(), 1.0))}
-        if self.balance.lagging:
+        if self.balance.compares:
             found["gap"] = _by_name(self.names, self.state[0].numpy())
         return {"balance": found}
 

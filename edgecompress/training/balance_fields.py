@@ -2,15 +2,15 @@
 
 Sources: sampling by size to the power 1/T as in Conneau et al., 2020, "Unsupervised cross-lingual
 representation learning at scale"; what lags behind as in Sagawa et al., 2020, "Distributionally
-robust neural networks for group shifts", with the group weights held near their start by a
-Kullback-Leibler penalty, as in Li et al., 2021, "Tilted empirical risk minimization".
+robust neural networks for group shifts", with the group weights held near their start as in Li et
+al., 2021, "Tilted empirical risk minimization".
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
 
 from edgecompress.errors import DataError
 from edgecompress.words import meant
@@ -27,9 +27,10 @@ class Balance(BaseModel):
     temperature: float = Field(default=1.0, ge=1)
     """Draw a file in proportion to its number of examples to the power 1/temperature: 1 leaves the
     files as large as they are, a large number makes them alike."""
-    lagging: NonNegativeFloat = 0.0
-    """`distil` only: how strongly files on which the student scores far below the teacher in
-    validation are drawn more often in the epoch that follows; 1 or 2 is moderate, 0 is off."""
+    lagging: float = Field(default=1.0, ge=1)
+    """`distil` only: how many times as often the file on which the student scores farthest below
+    the teacher in validation is drawn in the next epoch, beside one on which it does not; 1: no
+    more often."""
 
     def __hash__(self) -> int:
         """Hash it as it is written: a mapping by itself has no hash, and chains are compared."""
@@ -37,9 +38,14 @@ class Balance(BaseModel):
 
     @model_validator(mode="after")
     def _does_something(self) -> Balance:
-        if not self.weights and self.temperature == 1 and not self.lagging:
+        if not self.weights and self.temperature == 1 and not self.compares:
             raise ValueError("balance changes nothing; give weights, temperature or lagging")
         return self
+
+    @property
+    def compares(self) -> bool:
+        """Whether scores are compared with the teacher's."""
+        return self.lagging > 1
 
     def check_sources(self, sources: Collection[str]) -> None:
         """Refuse weights of files that no example comes from.

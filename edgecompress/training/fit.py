@@ -101,7 +101,7 @@ def fit(
         if validation is None:
             return None
         outputs = validation.outputs(module, fast=True)
-        if draws is not None and draws.balance.lagging:
+        if draws is not None and draws.balance.compares:
             draws.validated(validation.scores_by_file(outputs))
         return validation.score(outputs)
 

@@ -55,7 +55,7 @@ class ScheduleFields(BaseModel):
     """What is hidden from a model that learns to guess (`task: masked-lm`); else of no effect."""
     balance: Balance | None = None
     """How often each data file is drawn: {weights: {pcm: 2}}, {temperature: 3}, or while training
-    runs by how far it scores below the teacher, {lagging: 1}; null: every example once an epoch."""
+    runs by how far it scores below the teacher, {lagging: 4}; null: every example once an epoch."""
     gradual: Gradual | None = None
     """Prune on the way: single weights ({sparsity: 0.8}) or heads and neurons ({heads: 0.5, ffn:
     0.5}), along a schedule ({from: 0.1, until: 0.7, every: 20}); docs/sparsity.md lists all."""

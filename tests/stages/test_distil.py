@@ -84,7 +84,7 @@ def test_files_that_score_below_the_teacher_are_drawn_more(taught, tmp_path):
     teacher, _ = taught["token-classification"]
     student = tiny_teacher(tmp_path / "fresh", train, "token-classification")
     context = small_context(tmp_path, train=train, validation=validation, teacher=teacher)
-    stage = Distil(epochs=2, learning_rate=1e-9, balance=Balance(lagging=1.0))
+    stage = Distil(epochs=2, learning_rate=1e-9, balance=Balance(lagging=4))
     told = stage.apply(student, context).steps[-1].decisions["balance"]
     assert sum(told["drawn"].values()) == pytest.approx(1, abs=1e-3)
     for name in "ab":
@@ -236,7 +236,7 @@ def test_an_onnx_teacher_gives_answers_only(taught, tmp_path):
     fresh = tiny_teacher(tmp_path / "fresh", train, "text-classification")
     gaps = []
     for name, some in (("a", uses), ("b", ())):
-        stage = Distil(epochs=2, learning_rate=1e-9, balance=Balance(lagging=1.0), teachers=some)
+        stage = Distil(epochs=2, learning_rate=1e-9, balance=Balance(lagging=4), teachers=some)
         given = replace(other, validation=validation, scratch=tmp_path / name)
         gaps.append(stage.apply(fresh, given).steps[-1].decisions["balance"]["gap"])
     assert gaps[0] == gaps[1] and max(gaps[0].values()) > 0

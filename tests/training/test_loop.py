@@ -171,7 +171,7 @@ def test_what_lags_behind_the_teacher_is_drawn_more_and_a_killed_training_goes_o
     kept = {}
     for name, epochs in (("whole", (4,)), ("broken", (2, 4))):
         for last in epochs:
-            draws = drawing(Balance(lagging=1.0), files, lambda: teacher)
+            draws = drawing(Balance(lagging=4), files, lambda: teacher)
             tensors, loss, _ = problem()
             schedule = replace(SCHEDULE, epochs=4)
             folder = tmp_path / name
@@ -193,13 +193,13 @@ def test_what_lags_behind_the_teacher_is_drawn_more_and_a_killed_training_goes_o
     assert kept["whole"][1] == kept["broken"][1]
     drawn = kept["whole"][1]["balance"]
     assert drawn["gap"] == {"far": 0.06, "near": 0.02, "unseen": 0.0}
-    # The first epoch knows nothing; then e^2.25, e^0.75 and 1: gaps over their mean of 0.08 / 3.
-    share = np.exp(2.25) / (np.exp(2.25) + np.exp(0.75) + 1)
+    # The first epoch knows nothing; then the gaps are all of the largest, a third of it, and none.
+    share = 4 / (4 + 4 ** (1 / 3) + 1)
     assert drawn["drawn"]["far"] == pytest.approx((1 / 3 + 3 * share) / 4, abs=0.01)
 
 
 def test_a_file_ahead_of_the_teacher_is_drawn_as_before():
-    draws = drawing(Balance(lagging=2.0), ["a", "b", "b"], lambda: {"a": 0.5, "b": 0.5})
+    draws = drawing(Balance(lagging=2), ["a", "b", "b"], lambda: {"a": 0.5, "b": 0.5})
     draws.validated({"a": 0.6, "b": float("nan")})
     assert draws.shares.tolist() == pytest.approx([1 / 3, 2 / 3])
     with pytest.raises(DataError, match="training has a, b, validation dev"):
