@@ -7,6 +7,7 @@ fresh process, as the agent does, which cannot do this: it knows numpy and onnxr
 
 from __future__ import annotations
 
+import functools
 import pickle
 import sys
 from collections.abc import Mapping, Sequence
@@ -66,8 +67,14 @@ def whole_way(
     """Give what stands around the inferences of an entry, where it has a task."""
     if not entry["way"]:
         return None
-    examples = pickle.loads((folder / EXAMPLES).read_bytes())  # noqa: S301 - our own file
-    return WholeWay(entry, examples)
+    return WholeWay(entry, _examples(folder))
+
+
+@functools.cache
+def _examples(folder: Path) -> Sequence[Example]:
+    """Read them once for all entries."""
+    found: Sequence[Example] = pickle.loads((folder / EXAMPLES).read_bytes())  # noqa: S301 - ours
+    return found
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import numpy as np
 
 from edgecompress.errors import StageError
 from edgecompress.surgery.channels.groups import ChannelGraph
+from edgecompress.training.masksearch import best
 
 Aim = Literal["channels", "size", "macs"]
 Scope = Literal["global", "layer"]
@@ -74,10 +75,7 @@ def choose_widths(
 
 def most_important(scores: Sequence[np.ndarray], widths: Sequence[int]) -> list[list[int]]:
     """Name the channels that stay, ascending."""
-    return [
-        sorted(np.argsort(-one, kind="stable")[:width].tolist())
-        for one, width in zip(scores, widths, strict=True)
-    ]
+    return [best(one, width) for one, width in zip(scores, widths, strict=True)]
 
 
 def _price(

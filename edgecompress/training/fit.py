@@ -100,10 +100,10 @@ def fit(
     def score() -> float | None:
         if validation is None:
             return None
-        outputs = validation.outputs(module, fast=True)
+        answers = validation.answers(module)
         if draws is not None and draws.balance.compares:
-            draws.validated(validation.scores_by_file(outputs))
-        return validation.score(outputs)
+            draws.validated(validation.scores_by_file(answers))
+        return validation.score(answers)
 
     # With products beside the matrices the embeddings are frozen already.
     trained_rows = (None, False) if schedule.lora else (rows.used_ids, freeze_embeddings)

@@ -56,10 +56,31 @@ def choices(importance: np.ndarray, counts: Sequence[int], costs: Sequence[float
     costs : sequence of float
         Of each count.
     """
-    ascending = np.concatenate([[0.0], np.cumsum(np.sort(importance))])
     kept = np.asarray(counts, dtype=np.int64)
-    losses = ascending[len(importance) - kept]
-    return Choices(kept, np.asarray(costs, dtype=np.float64), losses)
+    return Choices(kept, np.asarray(costs, dtype=np.float64), lost(importance, kept))
+
+
+def lost(importance: np.ndarray, counts: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Sum up the importance of all but the most important parts, so many of them kept.
+
+    Parameters
+    ----------
+    importance : numpy.ndarray
+        float64 (parts,).
+    counts : sequence of int
+
+    Returns
+    -------
+    numpy.ndarray
+        float64, one for each of `counts`.
+    """
+    ascending = np.concatenate([[0.0], np.cumsum(np.sort(importance))])
+    return np.asarray(ascending[len(importance) - np.asarray(counts, dtype=np.int64)])
+
+
+def best(importance: np.ndarray, count: int) -> list[int]:
+    """Name the `count` most important parts, ascending; of equal ones the first."""
+    return sorted(np.argsort(-importance, kind="stable")[:count].tolist())
 
 
 def search(layers: Sequence[Choices], bound: float) -> list[int]:

@@ -14,7 +14,7 @@ import torch
 from edgecompress.models.runner import run_rows
 from edgecompress.models.torch_runner import TorchRunner
 from edgecompress.processors import TextProcessor
-from edgecompress.tasks import Rows
+from edgecompress.tasks import Answers, Rows
 from edgecompress.tasks.rows import Row, input_ids
 from edgecompress.tasks.scoring import by_source
 from edgecompress.training.devices import autocast, faster_dtype, training_device
@@ -135,15 +135,19 @@ class TorchRows(Rows):
 
     def primary_score(self, module: Any) -> float:
         """Score a module on labelled rows by `Task.quality`, in training's precision."""
-        return self.score(self.outputs(module, fast=True))
+        return self.score(self.answers(module))
 
-    def score(self, outputs: Sequence[np.ndarray]) -> float:
-        """Score what `outputs` gave by `Task.quality`."""
-        return self.task.quality(self.task.decode(outputs, self), self.examples, self.classes)
+    def answers(self, module: Any) -> Answers:
+        """Give a module's answers, in training's precision."""
+        return self.task.decode(self.outputs(module, fast=True), self)
 
-    def scores_by_file(self, outputs: Sequence[np.ndarray]) -> dict[str, float]:
-        """Score what `outputs` gave by `Task.quality`, each data file by itself."""
-        answers, found = self.task.decode(outputs, self), {}
+    def score(self, answers: Answers) -> float:
+        """Score answers by `Task.quality`."""
+        return self.task.quality(answers, self.examples, self.classes)
+
+    def scores_by_file(self, answers: Answers) -> dict[str, float]:
+        """Score answers by `Task.quality`, each data file by itself."""
+        found = {}
         for name, numbers in by_source(self.examples).items():
             some = [self.examples[number] for number in numbers]
             found[name] = self.task.quality(answers.part(numbers), some, self.classes)

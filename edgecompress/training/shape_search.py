@@ -19,9 +19,8 @@ import torch
 
 from edgecompress.surgery.hidden import keep_hidden
 from edgecompress.training.importance import Importance
-from edgecompress.training.importance.effect import LayerEffects, answered, moved
-from edgecompress.training.losses import softened
-from edgecompress.training.masksearch import Choices, least_cost, search
+from edgecompress.training.importance.effect import LayerEffects
+from edgecompress.training.masksearch import Choices, least_cost, lost, search
 from edgecompress.training.rows import TorchRows
 
 Times = Callable[[int, int], float]
@@ -80,7 +79,7 @@ class Moves:
     """
 
     def __init__(self, module: Any, rows: TorchRows) -> None:
-        self.rows, self.first = rows, rows.task.outputs[0]
+        self.rows = rows
         self.effects = LayerEffects(module, rows, "divergence")
 
     @property
@@ -90,7 +89,7 @@ class Moves:
 
     def per_answer(self, importance: Importance) -> Importance:
         """Bring Fisher information into the measure of this class."""
-        once = 1 if self.first.kind == "vector" else 2
+        once = 1 if self.effects.first.kind == "vector" else 2
         factor = 1 / (once * max(1, self.answers))
         return Importance(
             [layer * factor for layer in importance.heads],
@@ -113,11 +112,9 @@ class Moves:
         keep_hidden(module, channels)
         total = 0.0
         with torch.no_grad():
-            for batch, wanted in zip(self.rows.batches, self.effects.wanted, strict=True):
-                output = module(**self.rows.feed(batch))[self.first.name].float()
-                given = answered(self.rows, batch.tolist(), output)
-                now = softened(given, 1.0, self.first.kind)
-                total += float(moved(now, wanted, self.first.kind).double().sum())
+            for number, batch in enumerate(self.rows.batches):
+                output = module(**self.rows.feed(batch))
+                total += float(self.effects.moves(number, output).double().sum())
         return total / max(1, self.answers)
 
 
@@ -164,12 +161,12 @@ def best_shape(
             if least_cost(layers) > room:
                 continue
             chosen = search(layers, room)
-            lost = narrower + shallower
-            lost += sum(layer.losses[at] for layer, at in zip(layers, chosen, strict=True))
-            if best is None or lost < best[0]:
+            loss = narrower + shallower
+            loss += sum(layer.losses[at] for layer, at in zip(layers, chosen, strict=True))
+            if best is None or loss < best[0]:
                 sizes = [each[place][at][2] for place, at in zip(kept, chosen, strict=True)]
                 heads, neurons = zip(*sizes, strict=True)
-                best = lost, Shape(hidden, kept, heads, neurons)
+                best = loss, Shape(hidden, kept, heads, neurons)
     return best[1] if best else None
 
 
@@ -179,11 +176,12 @@ Option = tuple[float, float, tuple[int, int]]
 
 def _options(importance: Importance, allowed: Allowed, place: int, time: Times) -> list[Option]:
     """Give what a layer may keep, ascending in time, where nothing as fast loses less."""
-    heads, neurons = importance.heads[place], importance.neurons[place]
+    heads, neurons = allowed.heads[place], allowed.neurons[place]
+    without = lost(importance.heads[place], heads), lost(importance.neurons[place], neurons)
     options = [
-        (time(few, some), _least(heads, few) + _least(neurons, some), (few, some))
-        for few in allowed.heads[place]
-        for some in allowed.neurons[place]
+        (time(few, some), float(first + second), (few, some))
+        for few, first in zip(heads, without[0], strict=True)
+        for some, second in zip(neurons, without[1], strict=True)
     ]
     found: list[Option] = []
     for option in sorted(options):
@@ -195,8 +193,3 @@ def _options(importance: Importance, allowed: Allowed, place: int, time: Times) 
 def _choices(options: Sequence[Option]) -> Choices:
     costs, losses, _ = zip(*options, strict=True)
     return Choices(np.arange(len(options), dtype=np.int64), np.array(costs), np.array(losses))
-
-
-def _least(scores: np.ndarray, keep: int) -> float:
-    """Sum up the importance of all but the `keep` most important parts."""
-    return float(np.sort(scores)[: len(scores) - keep].sum())

@@ -137,10 +137,11 @@ def under_bound(
 
 def most_important(importance: Importance, counts: tuple[list[int], list[int]]) -> Kept:
     """Name the most important parts of every layer, so many of each."""
-    return Kept(
-        [_best(score, count) for score, count in zip(importance.heads, counts[0], strict=True)],
-        [_best(score, count) for score, count in zip(importance.neurons, counts[1], strict=True)],
-    )
+
+    def choose(layers: list[np.ndarray], keep: list[int]) -> list[list[int]]:
+        return [masksearch.best(score, count) for score, count in zip(layers, keep, strict=True)]
+
+    return Kept(choose(importance.heads, counts[0]), choose(importance.neurons, counts[1]))
 
 
 def rearranged(gradients: MaskGradients, counts: tuple[list[int], list[int]]) -> Kept:
@@ -163,10 +164,6 @@ class Kept:
     def counts(self) -> tuple[list[int], list[int]]:
         """How many of each."""
         return [len(each) for each in self.heads], [len(each) for each in self.neurons]
-
-
-def _best(score: np.ndarray, count: int) -> list[int]:
-    return sorted(np.argsort(-score, kind="stable")[:count].tolist())
 
 
 def _weights(block: Block, bias: bool = True) -> tuple[int, int]:

@@ -163,9 +163,10 @@ def _scores_of(teacher: Candidate, held_out: TorchRows) -> dict[str, float]:
     taken = held_out.inputs_of(_inputs(teacher), processor)
     its = rows_for(held_out, processor, np.arange(len(held_out.examples)), taken)
     if isinstance(teacher.model, OnnxModel):
-        return its.scores_by_file(its.asked(open_onnx(teacher.model, ALL_CORES)))
+        outputs = its.asked(open_onnx(teacher.model, ALL_CORES))
+        return its.scores_by_file(its.task.decode(outputs, its))
     module = load_module(teacher.model).to(training_device())
-    return its.scores_by_file(its.outputs(module, fast=True))
+    return its.scores_by_file(its.answers(module))
 
 
 def supervision_json(teachers: Sequence[Opened], supervisions: Sequence[Supervision]) -> Json:

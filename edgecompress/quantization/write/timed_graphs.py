@@ -64,7 +64,7 @@ class PartShape:
 
 def write_attention(shape: PartShape, heads: int, folder: Path) -> Candidate:
     """Write a graph of attentions with so many heads, one after the other."""
-    graph, value = Graph(heads), "x"
+    graph, value = _Graph(heads), "x"
     for copy in range(shape.copies):
         value = graph.attention(value, shape, heads, str(copy))
     return Candidate(graph.write([value], shape, folder / f"heads-{heads}"))
@@ -72,7 +72,7 @@ def write_attention(shape: PartShape, heads: int, folder: Path) -> Candidate:
 
 def write_feed_forward(shape: PartShape, neurons: int, folder: Path) -> Candidate:
     """Write a graph of feed-forward parts with so many neurons, one after the other."""
-    graph, value = Graph(neurons), "x"
+    graph, value = _Graph(neurons), "x"
     for copy in range(shape.copies):
         value = graph.feed_forward(value, shape, neurons, str(copy))
     return Candidate(graph.write([value], shape, folder / f"neurons-{neurons}"))
@@ -89,7 +89,7 @@ def write_encoder(shape: PartShape, layers: Sequence[tuple[int, int]], folder: P
     folder : Path
         Where to write; it is made.
     """
-    graph, random = Graph(0), np.random.default_rng(0)
+    graph, random = _Graph(0), np.random.default_rng(0)
     pieces = graph.weight(random.standard_normal((PIECES, shape.hidden), np.float32))
     places = graph.weight(random.standard_normal((1, shape.tokens, shape.hidden), np.float32))
     value = graph.node("Add", [graph.node("Gather", [pieces, "x"]), places])
@@ -120,7 +120,7 @@ def write_layers(
         Where to write; it is made.
     form : {"int8", "fp32"}
     """
-    graph, outputs = Graph(0), []
+    graph, outputs = _Graph(0), []
     for copy in range(COPIES):
         value = "x"
         for place, (inputs, width) in enumerate(pairwise(widths)):
@@ -131,7 +131,7 @@ def write_layers(
     return graph.write(outputs, shape, folder)
 
 
-class Graph:
+class _Graph:
     """A graph that is written node by node, with random weights of its own."""
 
     def __init__(self, seed: int) -> None:

@@ -369,12 +369,10 @@ class _Work:
 
     def _channels(self, count: int) -> list[int] | None:
         """Name the most important channels; None where all stay."""
-        import numpy as np
+        from edgecompress.training.masksearch import best
 
         scores = self.importance.hidden
-        if scores is None or count == self.wide:
-            return None
-        return sorted(np.argsort(-scores, kind="stable")[:count].tolist())
+        return None if scores is None or count == self.wide else best(scores, count)
 
 
 def _short(value: float) -> float:

@@ -239,12 +239,10 @@ class _Calibration:
 
     def channels(self, count: int) -> list[int] | None:
         """Name the most important hidden channels; None where none is to leave."""
-        import numpy as np
+        from edgecompress.training.masksearch import best
 
         scores = self.importance.hidden
-        if not self.stage.hidden or scores is None:
-            return None
-        return sorted(np.argsort(-scores, kind="stable")[:count].tolist())
+        return None if not self.stage.hidden or scores is None else best(scores, count)
 
     @property
     def tokens(self) -> int:

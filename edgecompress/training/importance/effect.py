@@ -106,10 +106,18 @@ class LayerEffects:
             if self.measure == "loss":
                 found = row_losses(self.rows.task, output, self.rows.taught(batch))
             else:
-                answers = answered(self.rows, batch.tolist(), output[self.first.name])
-                found = moved(self._softened(answers), self.wanted[number], self.first.kind)
+                found = self.moves(number, output)
             total, count = total + float(found.double().sum()), count + len(found)
         return total / max(1, count)
+
+    def moves(self, number: int, output: Any) -> torch.Tensor:
+        """Say how far the answers to batch `number` of the rows lie from the whole model's.
+
+        float (answers,), where `measure` is ``divergence``.
+        """
+        batch = self.rows.batches[number]
+        answers = answered(self.rows, batch.tolist(), output[self.first.name])
+        return moved(self._softened(answers), self.wanted[number], self.first.kind)
 
     def leave_out(self, position: int) -> None:
         """Go on without the kept layer at `position`."""
