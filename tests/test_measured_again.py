@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,3 +41,17 @@ def test_a_run_measures_once(
         assert first == second
         found.append(len(asked))
     assert found == times
+
+
+def test_what_a_stage_times_keeps_to_the_durations_of_profile(
+    tagger: Candidate, tmp_path: Path
+) -> None:
+    recipe = single_recipe(str(tagger.model.path), None)  # type: ignore[union-attr]
+    said = {"threads": [1, 2], "min_duration_ms": 600, "max_warmup_ms": 5}
+    fields = recipe.fields.model_copy(update={"profile": said})
+    pipeline = Pipeline(replace(recipe, fields=fields), Store(tmp_path), Splits())
+    ((p50, *_),) = pipeline.time([tagger])
+    pipeline.close()
+    assert p50.conditions["threads"] == 1
+    assert p50.conditions["duration_ms"] >= 600  # tests' own default is 200
+    assert p50.conditions["warmup_rounds"] >= 1

@@ -45,6 +45,9 @@ from edgecompress.values import (
 )
 from edgecompress.writing import temporary
 
+TRIAL_FIELDS = ("threads", "min_duration_ms", "max_warmup_ms")
+"""Fields of `profile` that what a stage times in passing keeps to, too."""
+
 
 @dataclass(frozen=True, slots=True)
 class Made:
@@ -295,12 +298,15 @@ class Pipeline:
         self.reporter.advance(done, total, what)
 
     def time(self, candidates: Sequence[Candidate]) -> list[tuple[Measurement, ...]]:
-        """Time ONNX candidates interleaved on this machine, on validation examples."""
+        """Time ONNX candidates interleaved on this machine, on validation examples.
+
+        Threads and durations are those of the recipe's `profile`, where it says any.
+        """
         from edgecompress.targets.measure import time_interleaved
 
-        threads = self.recipe.fields.profile.get("threads", 1)
-        threads = threads[0] if isinstance(threads, list | tuple) and threads else threads
-        return time_interleaved(candidates, self.splits.validation, threads=threads)
+        profile = self.recipe.fields.profile
+        said = {name: profile[name] for name in TRIAL_FIELDS if name in profile}
+        return time_interleaved(candidates, self.splits.validation, **said)
 
     def _target(self, name: str) -> Target:
         """Give the open target that the recipe calls `name`; this machine is always there."""

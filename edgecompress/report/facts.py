@@ -200,6 +200,21 @@ def speedup(row: Row, target: str | None) -> Measurement | None:
     return find(row.measurements, "speedup", target=target)
 
 
+def untimed(row: Row, target: str | None) -> str:
+    """Say why no speed of `row` can be claimed: its time or the ratio is invalid; empty if sound.
+
+    A ratio may be sound where the time beside it is not, as both models were disturbed alike. Still
+    nobody should claim a speed of times that the table strikes out.
+    """
+    every = (find(row.measurements, name, target=target) for name in ("latency_p50", "speedup"))
+    return next((one.invalid for one in every if one and one.invalid), "")
+
+
+def sound_speedup(row: Row, target: str | None) -> Measurement | None:
+    """Give the ratio of times to the reference where a speed can be claimed (`untimed`)."""
+    return None if untimed(row, target) else speedup(row, target)
+
+
 def whole_speedup(row: Row, target: str | None) -> tuple[Measurement, str] | None:
     """Give the same ratio with what stands around a model, and what that is in words.
 

@@ -13,8 +13,9 @@ from edgecompress.report.facts import (
     drop,
     limit_name,
     size_ratio,
-    speedup,
+    sound_speedup,
     state,
+    untimed,
     whole_speedup,
 )
 from edgecompress.report.floor import below_floor
@@ -50,7 +51,7 @@ def headline(result: RunResult, facts: Facts) -> Headline:
             badge,
             _gains(facts) or "A candidate was chosen.",
             display_name(facts.winner),
-            _standing(result, facts) + _untried(facts),
+            _standing(result, facts) + _untried(facts) + _no_speed(facts),
         )
     close = facts.nearest
     subject = display_name(close) if close else ""
@@ -85,8 +86,8 @@ def _gains(facts: Facts) -> str:
     ratio = size_ratio(row, facts.reference)
     if ratio is not None:
         gained.append(_comparison(ratio, "smaller", "larger"))
-    fast = speedup(row, facts.target)
-    if fast is not None and not fast.invalid:
+    fast = sound_speedup(row, facts.target)
+    if fast is not None:
         gained.append(_comparison(fast.value, "faster", "slower") + _whole(facts) + facts.where)
     sentence = f"{' and '.join(gained)} than the {facts.exported} fp32 export" if gained else ""
     lost = drop(row, facts, facts.split)
@@ -131,6 +132,12 @@ def _untried(facts: Facts) -> str:
     many = "1 more was" if len(left) == 1 else f"{len(left)} more were"
     why = {words.plain(row.error) for row in left}
     return f"; {many} {why.pop() if len(why) == 1 else 'left out'}"
+
+
+def _no_speed(facts: Facts) -> str:
+    """Say why the sentence names no speed though it was measured; empty where it need not."""
+    why = untimed(facts.winner, facts.target) if facts.winner else ""
+    return f". No speed is given, as the times do not hold: {words.plain(why)}" if why else ""
 
 
 def _best(result: RunResult) -> str:

@@ -9,7 +9,7 @@ from edgecompress.report.facts import (
     drop,
     scored,
     size_ratio,
-    speedup,
+    sound_speedup,
     whole_speedup,
     worst_loss,
 )
@@ -63,15 +63,15 @@ def _latency(facts: Facts, row: Row) -> Tile | None:
     found = _of(row, "latency_p50", facts.target)
     if found is None:
         return None
-    fast = speedup(row, facts.target)
-    gain = f"{words.times(fast.value)}× faster" if fast and not fast.invalid else ""
+    fast = sound_speedup(row, facts.target)
+    gain = f"{words.times(fast.value)}× faster" if fast else ""
     where = [words.plain(found.target)] if found.target else []
     threads = found.conditions.get("threads")
     if isinstance(threads, int):
         where.append(words.counted(threads, "thread"))
     between = words.span(found.interval, found.unit)
     parts = [f"{between} ms" if between else "", ", ".join(where)]
-    whole = whole_speedup(row, facts.target)
+    whole = whole_speedup(row, facts.target) if fast else None
     parts.append(f"{words.times(whole[0].value)}× faster {whole[1]}" if whole else "")
     detail = " · ".join(filter(None, parts))
     return _tile("Latency p50", found, gain, detail)

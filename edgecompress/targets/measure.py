@@ -293,6 +293,7 @@ def time_interleaved(
     min_count: int = 100,
     progress: Progress | None = None,
     target: Target | None = None,
+    max_warmup_ms: float = 3000.0,
 ) -> list[tuple[Measurement, ...]]:
     """Time candidates against the first of them; what ``context.measure`` calls.
 
@@ -308,6 +309,8 @@ def time_interleaved(
     progress : callable, optional
     target : Target, optional
         This machine when left out.
+    max_warmup_ms : float
+        As of `Clock`; no warm-up is longer.
 
     Returns
     -------
@@ -321,7 +324,13 @@ def time_interleaved(
         When a model cannot be loaded or run.
     """
     first = threads if isinstance(threads, int) else threads[0]
-    clock = Clock(threads=first, min_duration_ms=min_duration_ms, min_count=min_count)
+    clock = Clock(
+        threads=first,
+        warmup_ms=min(Clock().warmup_ms, max_warmup_ms),
+        max_warmup_ms=max_warmup_ms,
+        min_duration_ms=min_duration_ms,
+        min_count=min_count,
+    )
     place = target or Local()
     timed = time_candidates(candidates, examples, clock, place, progress, whole=False)
     return [

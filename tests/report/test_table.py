@@ -90,6 +90,34 @@ def test_the_sentence_of_a_winner(result: RunResult) -> None:
     assert head.detail == "the smallest of the 2 candidates (of 9) that keep the budget"
 
 
+@pytest.mark.parametrize("struck", ["latency_p50", "speedup"])
+def test_no_speed_is_claimed_of_times_that_do_not_hold(result: RunResult, struck: str) -> None:
+    rows = tuple(
+        replace(
+            row,
+            measurements=tuple(
+                replace(one, invalid="drift: the last third is +161%")
+                if row.name == result.winner and one.metric == struck
+                else one
+                for one in row.measurements
+            ),
+        )
+        for row in result.rows
+    )
+    disturbed = replace(result, rows=rows)
+    page = run_page(disturbed)
+    head = headline(disturbed, gather(disturbed))
+    assert head.sentence == (
+        "4.97× smaller than the stock fp32 export, with 0.63 points of F1 lost."
+    )
+    why = "the times do not hold: drift: the last third is +161%"
+    assert head.detail.endswith(f"keep the budget. No speed is given, as {why}")
+    said = render_markdown(page)
+    assert why in said and "× faster" not in said.partition("## All models")[0]
+    shown = terminal(disturbed, 120)
+    assert "4.97× smaller" in shown and "3.70× faster" not in shown and "3.33× faster" not in shown
+
+
 @pytest.mark.parametrize(("sign", "word"), [(1, "higher"), (-1, "lower")])
 def test_an_error_rate_is_said_to_be_lower_or_higher(
     result: RunResult, sign: int, word: str
