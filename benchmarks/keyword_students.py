@@ -138,7 +138,7 @@ def students(
         clips = write(place / f"part{number}", [*made, *pieces.sounds], rate)
         train = [Example({"audio": one}, labels[0]) for one in clips]  # no label is looked at
         (place / f"work{number}").mkdir()
-        works.append(Work(place / f"work{number}", tuple(train), (), (), first))
+        works.append(Work(place / f"work{number}", tuple(train), (), first))
     narrow = [first] * plan.parts
     for turn, size in enumerate(sorted(sizes, reverse=True)):
         student = Student(size)

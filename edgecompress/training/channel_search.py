@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -13,6 +13,12 @@ from edgecompress.training.masksearch import best
 
 Aim = Literal["channels", "size", "macs"]
 Scope = Literal["global", "layer"]
+CUTS = 5
+"""How often a model is cut and timed, at most, to find how far to cut it."""
+CLOSE = 0.05
+"""A time so little under its bound, as a share of it, is near enough."""
+EDGE = 0.1
+"""No cut lies nearer to the one before, as a share of what is left to search."""
 
 
 def choose_widths(
@@ -71,6 +77,65 @@ def choose_widths(
         for number in neighbours[cheapest]:
             prices.pop(number, None)
     return widths
+
+
+def least_share(graph: ChannelGraph, multiple: int) -> float:
+    """Give the share of multiply-accumulates below which `choose_widths` cannot cut."""
+    whole = [group.size for group in graph.groups]
+    least = [min(size, multiple) for size in whole]
+    return graph.cost("macs", least) / graph.cost("macs", whole)
+
+
+def share_in_time(
+    bound: float, least: float, measured: Callable[[float], tuple[float, float]]
+) -> tuple[float, dict[float, float]]:
+    """Find how large a share of multiply-accumulates may stay within a time, in few cuts.
+
+    Each cut lies on the straight line between the largest that was fast enough and the smallest
+    that was not; the search ends when one is just fast enough.
+
+    Parameters
+    ----------
+    bound : float
+        Of the whole model's time, between 0 and 1.
+    least : float
+        No smaller share is tried.
+    measured : callable
+        Cuts the model to a share of its multiply-accumulates or less; gives the share that is left
+        and its share of the whole time.
+
+    Returns
+    -------
+    share : float
+        The largest that was left and fast enough.
+    times : dict of float to float
+        What was measured, by the share that was left.
+
+    Raises
+    ------
+    StageError
+        When no cut was fast enough; the text says how fast the fastest is.
+    """
+    fast, slow = (least, 0.0), (1.0, 1.0)
+    times: dict[float, float] = {}
+    for last in [*[False] * (CUTS - 1), True]:
+        rise = slow[1] - fast[1]
+        part = ((1 - CLOSE / 2) * bound - fast[1]) / rise if rise > 0 else 0.5
+        share = fast[0] + min(max(part, EDGE), 1 - EDGE) * (slow[0] - fast[0])
+        left, time = measured(least if last and fast[0] == least else share)
+        if left in times:
+            break  # nothing lies between what was fast enough and what was not
+        times[left] = time
+        fast, slow = ((left, time), slow) if time <= bound else (fast, (left, time))
+        if (1 - CLOSE) * bound <= fast[1]:
+            break
+    within = [left for left, time in times.items() if time <= bound]
+    if not within:
+        raise StageError(
+            f"a latency of {bound:g} of the whole model's cannot be met; the fastest cut takes "
+            f"{min(times.values()):.2f} of it. Ask for less, or lower multiple_of"
+        )
+    return max(within), times
 
 
 def most_important(scores: Sequence[np.ndarray], widths: Sequence[int]) -> list[list[int]]:

@@ -4,22 +4,20 @@ import itertools
 from dataclasses import replace
 
 import numpy as np
-import onnx
 import pytest
 import torch
 from helpers import labelled_texts, only_layers, small_context, tagged_examples, tiny_teacher
 from pydantic import ValidationError
 from small_encoders import write_encoder
+from weighed import Weighed
 
 from edgecompress.errors import DataError, StageError
-from edgecompress.quantization.write.timed_graphs import PIECES
 from edgecompress.stage import check_stage
 from edgecompress.stages.export import Export
 from edgecompress.stages.prune.shape import Shape
 from edgecompress.surgery.families import blocks
 from edgecompress.surgery.hidden import hidden_size
 from edgecompress.surgery.model import load_module
-from edgecompress.targets import open_target
 from edgecompress.targets.shape_table import Width, spread
 from edgecompress.telling import in_words
 from edgecompress.training.encoding import make_rows
@@ -34,29 +32,6 @@ TRAIN = tagged_examples(40, 1)
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
     return tiny_teacher(tmp_path_factory.mktemp("new"), TRAIN, "token-classification")
-
-
-class Weighed:
-    """This machine, whose times are set to how many weights the layers have."""
-
-    def __init__(self):
-        self.local, self.timed = open_target("local"), []
-
-    def __getattr__(self, name):
-        return getattr(self.local, name)
-
-    def run(self, job, folder, progress=None):
-        found = self.local.run(job, folder, progress)
-        series = []
-        for each, one in zip(found.series, job.models, strict=True):
-            weights = 0
-            if one.model is not None:
-                graph = onnx.load(one.model.path).graph
-                sizes = [each.dims for each in graph.initializer if PIECES not in each.dims]
-                weights = sum(int(np.prod(each)) for each in sizes)
-                self.timed.append(weights)
-            series.append(replace(each, ns=np.full_like(each.ns, 1000 + 10 * weights)))
-        return replace(found, series=tuple(series))
 
 
 def test_a_named_shape(teacher, tmp_path):

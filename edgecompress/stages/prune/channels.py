@@ -7,8 +7,10 @@ model, layer by layer; batch normalizations are measured anew afterwards.
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -17,11 +19,18 @@ from edgecompress.stage import Context, Decisions, Kind, Transform
 from edgecompress.stages._fields.cost_target import CostTarget
 from edgecompress.values import Candidate, Json, Step, TorchModel
 
+if TYPE_CHECKING:
+    from edgecompress.training.channel_search import Aim
+
 TOLERANCE = 1e-3
 """How far the cut model's answers may be from those of the whole one when nothing reads what was
 cut, as a share of the largest answer."""
 FOLLOWED = 2
 """Examples that are followed through the model."""
+
+
+TIMES_FORMAT = 1
+"""Of kept times; raise it when graphs or measuring change."""
 
 
 class Channels(Transform):
@@ -35,8 +44,9 @@ class Channels(Transform):
     remove: float = Field(default=0.0, ge=0, lt=1)
     """Share of all channels that can go to remove."""
     target: CostTarget | None = None
-    """Instead of `remove`: what the model may cost, its weights (size) or multiply-accumulates
-    (macs); what is missed least for what it saves goes first."""
+    """Instead of `remove`: what the model may cost, its weights (size), multiply-accumulates (macs)
+    or its time (latency, found by timing some cuts); what is missed least for what it saves goes
+    first."""
     importance: Literal["fisher", "taylor", "magnitude"] = "fisher"
     """By the Fisher information of masks with labels that the model draws itself, by the squared
     effect on the loss with the data's labels (Taylor), or by the size of the weights."""
@@ -58,8 +68,6 @@ class Channels(Transform):
     def _removes_something(self) -> Channels:
         if bool(self.remove) == (self.target is not None):
             raise ValueError("prune.channels takes remove (a share of the channels) or a target")
-        if self.target is not None and self.target.latency is not None:
-            raise ValueError("no table says what channels cost in time; give target a size or macs")
         return self
 
     @classmethod
@@ -122,11 +130,11 @@ class Channels(Transform):
             When no channel can be removed, or not so many.
         """
         cut = _Cut(self, candidate, context)
-        kept = cut.choose()
+        kept, measured = cut.choose()
         pairs = [*zip(cut.graph.groups, kept, strict=True)]
         layers = [[group.name, group.size, len(stays)] for group, stays in pairs]
         masks = [_as_hex(stays, group.size) for group, stays in pairs]
-        return Decisions({"layers": layers, "kept": masks}, made=cut)
+        return Decisions({"layers": layers, "kept": masks}, measured, made=cut)
 
     def make(self, candidate: Candidate, decisions: Decisions, context: Context) -> Candidate:
         """Cut a copy of the model, measure its batch normalizations anew, and write it.
@@ -161,13 +169,16 @@ class _Cut:
         self.rows = read(candidate, chosen, self.module)
         self.feed = self.rows.feed(range(min(FOLLOWED, len(self.rows))))
         self.graph = channel_graph(self.module, self.feed)
+        self.whole: Candidate | None = None
 
-    def choose(self) -> list[list[int]]:
-        """Name the channels that stay in each group."""
+    def choose(self) -> tuple[list[list[int]], Json]:
+        """Name the channels that stay in each group; tell what was timed to find them."""
         from edgecompress.training.channel_search import choose_widths, most_important
         from edgecompress.training.importance import channels
 
         stage, total = self.stage, len(self.rows)
+        asked = stage.target if stage.target is not None and stage.target.latency else None
+        target = self.context.target(asked.on) if asked else None
         if stage.importance == "magnitude":
             scores = channels.by_magnitude(self.module, self.graph)
         else:
@@ -179,11 +190,17 @@ class _Cut:
                 "data" if stage.importance == "taylor" else "model",
                 self.context.seed,
             )
-        aim, share = self._bound()
-        widths = choose_widths(self.graph, scores, aim, share, stage.multiple_of, stage.scope)
-        return most_important(scores, widths)
 
-    def _bound(self) -> tuple[Any, float]:
+        def kept(aim: Aim, share: float) -> list[list[int]]:
+            widths = choose_widths(self.graph, scores, aim, share, stage.multiple_of, stage.scope)
+            return most_important(scores, widths)
+
+        if asked is None:
+            return kept(*self._bound()), {}
+        share, measured = self._in_time(asked, target, lambda share: kept("macs", share))
+        return kept("macs", share), measured
+
+    def _bound(self) -> tuple[Aim, float]:
         target = self.stage.target
         if target is None:
             return "channels", 1 - self.stage.remove
@@ -191,6 +208,59 @@ class _Cut:
             return "macs", target.macs
         whole = self.graph.cost("size", [group.size for group in self.graph.groups])
         return "size", target.weights(whole) / whole
+
+    def _in_time(
+        self, asked: CostTarget, target: Any, kept: Callable[[float], list[list[int]]]
+    ) -> tuple[float, Json]:
+        """Find the share of multiply-accumulates that takes no longer than is asked for."""
+        from edgecompress.training.channel_search import least_share, share_in_time
+
+        invalid: list[str] = []
+
+        def measured(share: float) -> tuple[float, float]:
+            stays = kept(share)
+            times = self._timed(stays, asked, target)
+            invalid.extend([times.invalid] if times.invalid else [])
+            return self._left("macs", stays), times.each[1] / times.each[0]
+
+        least = least_share(self.graph, self.stage.multiple_of)
+        share, found = share_in_time(asked.latency or 1.0, least, measured)
+        shutil.rmtree(self.context.scratch / "whole", ignore_errors=True)
+        told = [[round(macs, 4), round(time, 4)] for macs, time in found.items()]
+        return share, {"time_by_macs": told, "invalid": invalid[0] if invalid else None}
+
+    def _timed(self, kept: list[list[int]], asked: CostTarget, target: Any) -> Any:
+        """Time the whole model and a cut one, or take the times that were kept."""
+        import copy
+        import json
+
+        from edgecompress.quantization.prove.timed_model import write_timed
+        from edgecompress.surgery.channels.cutting import keep_channels
+        from edgecompress.targets.kept_times import kept_times
+
+        example = {name: one[:1] for name, one in self.feed.items()}
+        narrow = copy.deepcopy(self.module)
+        keep_channels(narrow, self.graph, kept)
+
+        def graph(module: Any, folder: Path) -> Candidate:
+            outputs = [one.name for one in self.rows.task.outputs]
+            return write_timed(module, example, outputs, folder, asked.deployed)
+
+        def write(folder: Path) -> list[Candidate]:
+            if self.whole is None:  # one graph for all cuts
+                self.whole = graph(self.module, self.context.scratch / "whole")
+            return [self.whole, graph(narrow, folder)]
+
+        key: Json = {
+            "kind": "latency of channels",
+            "format": TIMES_FORMAT,
+            "model": json.loads(self.module.config.to_json_string(use_diff=True)),
+            "whole": {name: list(shape) for name, shape in self.graph.shapes.items()},
+            "kept": [len(stays) for stays in kept],
+            "inputs": {name: list(one.shape) for name, one in example.items()},
+            "deployed": asked.deployed,
+        }
+        return kept_times(key, write, self.context, target, asked.threads)
 
     def make(self, kept: list[list[int]]) -> Json:
         """Cut the module; gives what is told of it."""
@@ -201,7 +271,6 @@ class _Cut:
         from edgecompress.training import batch_norms
         from edgecompress.training.channel_reconstruction import reconstruct
 
-        widths = [[group.size for group in self.graph.groups], [len(stays) for stays in kept]]
         measured = batch_norms.measure_inputs(self.module, self.rows)
         whole = copy.deepcopy(self.module) if self.stage.reconstruct else None
         batch_norms.add_means(self.module, self.rows, self.graph, kept)
@@ -217,13 +286,15 @@ class _Cut:
             )  # fmt: skip
         measured = batch_norms.without(measured, self.graph, kept)
         norms = batch_norms.estimate_again(self.module, self.rows, measured)
-        shares = {
-            kind: round(self.graph.cost(kind, widths[1]) / self.graph.cost(kind, widths[0]), 4)
-            for kind in ("size", "macs")
-        }
+        shares = {kind: round(self._left(kind, kept), 4) for kind in ("size", "macs")}
         stopped = {"not_followed": list(self.graph.stopped)} if self.graph.stopped else {}
         found = {"norms": norms, "left": shares, "max_abs_difference": difference}
         return {**found, **fitted, **stopped}
+
+    def _left(self, kind: str, kept: list[list[int]]) -> float:
+        """Give the share of a cost that is left."""
+        whole = self.graph.cost(kind, [group.size for group in self.graph.groups])
+        return self.graph.cost(kind, [len(stays) for stays in kept]) / whole
 
     def _without(self, kept: list[list[int]]) -> Any:
         from edgecompress.surgery.channels.cutting import silence
