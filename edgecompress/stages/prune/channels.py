@@ -197,8 +197,7 @@ class _Cut:
 
         if asked is None:
             return kept(*self._bound()), {}
-        share, measured = self._in_time(asked, target, lambda share: kept("macs", share))
-        return kept("macs", share), measured
+        return self._in_time(asked, target, lambda share: kept("macs", share))
 
     def _bound(self) -> tuple[Aim, float]:
         target = self.stage.target
@@ -211,23 +210,26 @@ class _Cut:
 
     def _in_time(
         self, asked: CostTarget, target: Any, kept: Callable[[float], list[list[int]]]
-    ) -> tuple[float, Json]:
-        """Find the share of multiply-accumulates that takes no longer than is asked for."""
+    ) -> tuple[list[list[int]], Json]:
+        """Name the channels of the widest cut that takes no longer than is asked for."""
         from edgecompress.training.channel_search import least_share, share_in_time
 
         invalid: list[str] = []
+        cuts: dict[float, list[list[int]]] = {}
 
         def measured(share: float) -> tuple[float, float]:
             stays = kept(share)
+            left = self._left("macs", stays)
+            cuts[left] = stays
             times = self._timed(stays, asked, target)
             invalid.extend([times.invalid] if times.invalid else [])
-            return self._left("macs", stays), times.each[1] / times.each[0]
+            return left, times.each[1] / times.each[0]
 
         least = least_share(self.graph, self.stage.multiple_of)
         share, found = share_in_time(asked.latency or 1.0, least, measured)
         shutil.rmtree(self.context.scratch / "whole", ignore_errors=True)
         told = [[round(macs, 4), round(time, 4)] for macs, time in found.items()]
-        return share, {"time_by_macs": told, "invalid": invalid[0] if invalid else None}
+        return cuts[share], {"time_by_macs": told, "invalid": invalid[0] if invalid else None}
 
     def _timed(self, kept: list[list[int]], asked: CostTarget, target: Any) -> Any:
         """Time the whole model and a cut one, or take the times that were kept."""
