@@ -21,6 +21,9 @@ import torch
 from edgecompress.errors import StageError
 
 NAME = "edgecompress_kernels"
+HEAD, ROTATED = 8, 16
+"""The kernel takes heads of a multiple of the first, and rotates those of a multiple of the second:
+what it does not rotate is rotated in front of it."""
 
 
 @dataclass
@@ -65,7 +68,7 @@ def as_kernels(module: Any) -> Iterator[None]:
     Raises
     ------
     StageError
-        When its attention is of a kind that cannot be exchanged.
+        While it is traced, when its attention is of a kind that cannot be exchanged.
     """
     from transformers import AttentionInterface, AttentionMaskInterface
 
@@ -106,6 +109,11 @@ def _attention(
     if given.get("sliding_window") or given.get("softcap") or given.get("s_aux") is not None:
         raise StageError("this attention has a window, a cap or a sink of its own")
     batch, heads, length, size = query.shape
+    if size % HEAD:
+        raise StageError(
+            f"heads of a size of {size} are none that ONNX Runtime's kernel takes (multiples of "
+            f"{HEAD}); leave `kernels` out of `export`"
+        )
     few = key.shape[1]
     past = kernels.past[len(kernels.present)]
     flat = [one.transpose(1, 2).reshape(batch, length, -1) for one in (query, key, value)]
@@ -185,6 +193,8 @@ def _tables(module: Any, rotary: Any) -> tuple[torch.Tensor, torch.Tensor] | Non
         half = one.shape[-1] // 2
         size = getattr(module.config, "head_dim", None)
         if size is not None and one.shape[-1] != size:
+            return None
+        if one.shape[-1] % ROTATED:
             return None
         if not torch.equal(one[0, :, :half], one[0, :, half:]):
             return None

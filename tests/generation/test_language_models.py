@@ -35,6 +35,7 @@ from edgecompress.generation.states import unread
 from edgecompress.models import kept_states
 from edgecompress.models.cached import cached_difference
 from edgecompress.models.runner import open_onnx
+from edgecompress.stages.export import Export
 from edgecompress.stages.quantize.cache import Cache
 from edgecompress.stages.quantize.smooth import Smooth
 from edgecompress.stages.quantize.weights import Weights
@@ -357,6 +358,25 @@ def test_a_cache_in_fp16_takes_half_and_reads_no_samples(made: Models, tmp_path:
     np.testing.assert_allclose(steps[-1], exact[-1], atol=0.01 * exact.std())
     with pytest.raises(StageError, match="export the model here with kernels: true"):
         stage.apply(made["Qwen3"].exported, small_context(tmp_path / "plain"))
+
+
+def test_heads_that_the_kernel_cannot_rotate_are_rotated_in_front_of_it(tmp_path: Path) -> None:
+    """Of 8 it takes what is rotated; those of 12 it does not take, and a sentence says so."""
+    write_language_model(tmp_path / "8", head_dim=8)
+    teacher = import_teacher(str(tmp_path / "8"), "text-generation", None, tmp_path / "teacher")
+    exported = Export(kernels=True).apply(teacher, small_context(tmp_path / "exported"))
+    graph = onnx.load(_graph(exported).path).graph
+    kernels = [node for node in graph.node if node.op_type == "GroupQueryAttention"]
+    rotates = [one.i for node in kernels for one in node.attribute if one.name == "do_rotary"]
+    assert rotates == [0, 0]
+    examples = tuple(text_example(text=text) for text in TEXTS)
+    found = Cache().apply(exported, small_context(tmp_path / "cache", train=examples))
+    (ids,) = _processor(exported).encode_text(TEXTS[:1])
+    assert cached_difference(open_onnx(_graph(found)), ids) < 1e-3
+    write_language_model(tmp_path / "12", head_dim=12)
+    teacher = import_teacher(str(tmp_path / "12"), "text-generation", None, tmp_path / "odd")
+    with pytest.raises(StageError, match=r"heads of a size of 12 .* leave `kernels` out of"):
+        Export(kernels=True).apply(teacher, small_context(tmp_path / "refused"))
 
 
 def _graph(candidate: Candidate) -> OnnxModel:
