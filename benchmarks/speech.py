@@ -1,11 +1,13 @@
 """Whisper in few bits, ours beside fp32 and faster-whisper's int8: size, words wrong, speed.
 
-    python benchmarks/speech.py --model DIR --data DIR [--peer DIR] [--made DIR --only judge|race]
+    python benchmarks/speech.py --model DIR --data DIR [--calibrate DIR] [--peer DIR]
+        [--made DIR --only judge|race]
 
 `--model` is a folder in Hugging Face's form, `--data` holds ``transcripts.tsv`` (a file and its
 words a line, without a head) and the sounds. `--peer` is a model in CTranslate2's form; it is asked
 where `faster_whisper` is installed, greedily, with int8 weights, like ours. Nothing is calibrated
-or chosen on these sounds: the recipes are given. Each model is asked about each whole sound, from
+or chosen on these sounds: the recipes are given, and those with ranges take them from other sounds,
+the files in `--calibrate`. Each model is asked about each whole sound, from
 samples to text, all models in turns, on one thread; the real-time factor is the time over the
 sound's own, beside the time of the processor. With `--made` the models are kept there, so that
 `--only race` can time them by itself, on a machine that does nothing else. Words wrong are counted
@@ -48,6 +50,14 @@ FORMS: dict[str, list[Any]] = {
     ],
 }
 """Our forms: the stages between export and joining."""
+WITH_RANGES: dict[str, list[Any]] = {
+    "int8 with ranges": [{"quantize.static": {"samples": 32}}],
+    "encoder with ranges, decoder in 4 bits": [
+        {"quantize.static": {"part": "encoder", "samples": 32}},
+        {"quantize.weights": {"part": "decoder", "linear_bits": 4, "embedding_bits": 4}},
+    ],
+}
+"""Those that are calibrated."""
 HEADS = ("MB", "words wrong", "WER", "more than fp32", "by Whisper's normalizer",
          "real-time factor", "of the processor", "faster")  # fmt: skip
 
@@ -136,6 +146,7 @@ def whispers_own() -> Any:
 @click.command()
 @click.option("--model", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--data", type=click.Path(path_type=Path, exists=True), required=True)
+@click.option("--calibrate", type=click.Path(path_type=Path, exists=True))
 @click.option("--peer", "peers", type=click.Path(path_type=Path, exists=True))
 @click.option("--made", type=click.Path(path_type=Path), help="Where the models are kept.")
 @click.option("--only", type=click.Choice(["judge", "race"]), help="One of both parts.")
@@ -144,6 +155,7 @@ def whispers_own() -> Any:
 def main(
     model: Path,
     data: Path,
+    calibrate: Path | None,
     peers: Path | None,
     made: Path | None,
     only: str | None,
@@ -158,11 +170,15 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         place = (made or Path(folder)).absolute()
         place.mkdir(parents=True, exist_ok=True)
-        for name in ("some.tsv", "dev.tsv", "all.tsv"):  # nothing is chosen by either
+        others = sorted(calibrate.absolute().iterdir()) if calibrate else []
+        others = [file for file in others if file.suffix in (".flac", ".wav")]
+        some = [(str(file), "?") for file in others] or lines  # what is said there is not read
+        # Nothing is chosen by the sounds of `lines`.
+        for name, each in (("some.tsv", some), ("dev.tsv", lines), ("all.tsv", lines)):
             with (place / name).open("w", newline="", encoding="utf-8") as stream:
-                csv.writer(stream, delimiter="\t").writerows([("audio", "text"), *lines])
+                csv.writer(stream, delimiter="\t").writerows([("audio", "text"), *each])
         rows = []
-        for title, stages in FORMS.items():
+        for title, stages in (FORMS | WITH_RANGES if calibrate else FORMS).items():
             bundle = ours(place, model.absolute(), title, stages)
             predictor = edgecompress.load(bundle, threads=1)
 

@@ -61,6 +61,8 @@ class Context:
         Gives the open target (an `edgecompress.targets.Target`) that the recipe calls so.
     progress : Progress
         Told how far the stage is.
+    whole : (Candidate, str), optional
+        Where the candidate is a part of a model: the model of all parts, and the part's name.
     """
 
     folder: Path
@@ -74,3 +76,4 @@ class Context:
     measure: Measure = not_here
     target: Callable[[str], Any] = not_here
     progress: Progress = _silent
+    whole: tuple[Candidate, str] | None = None

@@ -1,7 +1,8 @@
 """Models of several graphs that belong together: stages and observers go part by part.
 
 A part is worked on as a model of its own, without a task or a tokenizer: what a decoder is given is
-not what a person gives. So no stage knows of parts, and a part's inputs are files or made up.
+not what a person gives. So no stage knows of parts. A part's inputs are files, or made up, or what
+the whole gives to it when it is asked the examples (`quantization.observe.part_data`).
 """
 
 from __future__ import annotations
@@ -145,6 +146,7 @@ def _each(candidate: Candidate, context: Context) -> Iterator[tuple[str, Candida
             folder=context.folder / "parts" / name,
             scratch=context.scratch / name,
             reference=_part(context.reference, name),
+            whole=(candidate, name),
         )
         yield name, Candidate(part, steps=candidate.steps), inner
 

@@ -29,10 +29,14 @@ from speech_models import (
 from tones import write_wav
 
 import edgecompress
+from edgecompress.data.calibration import CalibrationSet
 from edgecompress.errors import DataError, StageError
+from edgecompress.models.graph import signature
+from edgecompress.models.runner import open_onnx
 from edgecompress.models.session import open_session
 from edgecompress.processors import processor_class
 from edgecompress.processors.sounds import Waveform
+from edgecompress.quantization.observe.calibration_data import example_data
 from edgecompress.stage import check_stage, stage_class
 from edgecompress.surgery.model import load_module
 from edgecompress.tasks import rows_of, task
@@ -287,6 +291,61 @@ def test_the_tied_table_is_stored_once_and_each_part_is_quantized_by_its_own_sch
     assert len(tables) == 1
 
 
+def test_a_decoder_is_calibrated_on_what_the_model_writes(
+    exported: Any, joined: Candidate, tmp_path: Path
+) -> None:
+    """The encoder's own answers and the tokens in one go: as transformers reads them."""
+    ran, context, parts = exported
+    assert isinstance(parts.model, OnnxModel)
+    decoder = parts.model.graphs["decoder"]
+    inner = replace(context, scratch=tmp_path / "scratch", whole=(parts, "decoder"))
+    part = Candidate(decoder, steps=parts.steps)
+    data = example_data("quantize.static", None, 3, part, inner, signature(decoder))
+    feeds = list(data.feeds())
+    rows = rows_of(parts, CalibrationSet(name="random").select(EXAMPLES, context.seed, 3))
+    module = transformers.WhisperForConditionalGeneration.from_pretrained(ran / "hf").eval()
+    whole = open_onnx(joined.model)
+    assert len(feeds) == len(rows) == data.count
+    for feed, row in zip(feeds, rows, strict=True):
+        features = row.feed["input_features"][None]
+        wrote = whole({"input_features": features})["tokens"][0, :, 0].astype(int).tolist()
+        read = feed["input_ids"][0].tolist()
+        assert read == [START, *wrote][: len(read)]  # and of the last one nothing is read
+        assert len(read) == len(wrote) or wrote[len(read) - 1] == END
+        with torch.inference_mode():
+            expected = module(
+                torch.from_numpy(features), decoder_input_ids=torch.tensor([read])
+            ).logits[0, -1]
+        np.testing.assert_allclose(open_onnx(decoder)(feed)["logits"][0, -1], expected, atol=1e-3)
+
+
+def test_both_parts_take_ranges_from_the_data(exported: Any, tmp_path: Path) -> None:
+    _, context, parts = exported
+    made = applied(
+        parts,
+        replace(context, folder=tmp_path / "c"),
+        ("quantize.static", {"part": "encoder", "samples": 4, "force": True}),
+        ("quantize.weights", {"part": "decoder", "method": "gptq", "samples": 4, "force": True}),
+    )
+    assert isinstance(made.model, OnnxModel)
+    both = applied(
+        parts,
+        replace(context, folder=tmp_path / "d"),
+        ("quantize.static", {"samples": 4, "force": True}),
+        ("join", {}),
+    )
+    graphs = [onnx.load(one.path).graph for one in (made.model.graphs["encoder"], both.model)]
+    for graph in graphs:
+        loops = [one for one in graph.node if one.op_type == "Loop"]
+        inside = [node for one in loops for node in one.attribute[0].g.node]
+        kinds = {node.op_type for node in (*graph.node, *inside)}
+        assert "QuantizeLinear" in kinds and "DynamicQuantizeLinear" not in kinds
+    told = both.steps[-2].decisions["parts"]
+    assert all(told[name]["calibrated_on"] == 4 and told[name]["int8_linears"]
+               for name in ("encoder", "decoder"))  # fmt: skip
+    assert len(tokens_of(both)) == len(EXAMPLES)
+
+
 def test_what_cannot_be_joined_is_said(exported: Any, joined: Candidate, tmp_path: Path) -> None:
     _, context, parts = exported
     context = replace(context, folder=tmp_path)
@@ -400,6 +459,7 @@ def test_what_cannot_be_done_is_said_before_work_starts(tmp_path: Path) -> None:
     write_wav(tmp_path / "a.wav", sound(0), RATE)
     for name in ("train", "dev", "test"):
         (tmp_path / f"{name}.csv").write_text("audio,text\na.wav,ba be\n")
+    usual = "[export, quantize.dynamic: {part: encoder, force: true}, join]"
     for stages, said in (
         ("[distil: {epochs: 1}, export, join]", "distil: encoders with a decoder cannot be cut"),
         ("[prune.magnitude: {sparsity: 0.5}, export, join]", "cannot be cut, trained or distilled"),
@@ -407,13 +467,13 @@ def test_what_cannot_be_done_is_said_before_work_starts(tmp_path: Path) -> None:
         ("[export, quantize.dynamic]", "end it with join"),
         ("[export, quantize.dynamic, quantize.weights: {part: decoder}, join]",
          "already quantized"),
-        ("[export, quantize.static: {part: encoder}, join]", "files of each part's inputs"),
-        ("[export, quantize.weights: {method: gptq}, join]", "files of each part's inputs"),
     ):  # fmt: skip
-        usual = "[export, quantize.dynamic: {part: encoder, force: true}, join]"
         (tmp_path / "recipe.yaml").write_text(RECIPE.replace(usual, stages))
         done = in_process("check", "recipe.yaml", cwd=tmp_path)
         assert done.returncode == 2 and said in done.stderr, done.stderr
+    (tmp_path / "recipe.yaml").write_text(RECIPE.replace(usual, "[export, quantize.static, join]"))
+    done = in_process("check", "recipe.yaml", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 def test_another_model_that_writes_is_none_of_speech(tmp_path: Path) -> None:

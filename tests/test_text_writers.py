@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,16 @@ import pytest
 import torch
 import transformers
 from commands import in_process
-from text_writers import END, PIECES, TEXTS, write_text_writer
+from helpers import small_context
+from serving import running
+from text_writers import END, PAD, PIECES, TEXTS, write_text_writer
 
 import edgecompress
+from edgecompress.data.calibration import CalibrationSet
+from edgecompress.models.graph import signature
+from edgecompress.models.runner import open_onnx
 from edgecompress.models.session import open_session
+from edgecompress.quantization.observe.calibration_data import example_data
 from edgecompress.surgery.model import load_module
 from edgecompress.tasks import rows_of, task
 from edgecompress.tasks._wordings import chrf_of_counts, gram_counts
@@ -117,6 +124,45 @@ def test_a_recipe_ends_with_a_bundle_that_answers(ran: Path) -> None:
     long = in_process("predict", bundle, " ".join(TEXTS))
     assert long.returncode == 2 and "has 36 tokens, and the model takes" in long.stderr
     assert in_process("bundle", "verify", bundle).returncode == 0
+
+
+def test_a_service_answers_with_texts_and_refuses_what_it_cannot_write(ran: Path) -> None:
+    bundle = ran / "out" / "bundle"
+    ours = edgecompress.load(bundle)
+    with running(bundle) as server:
+        assert server.predict(text=TEXTS[0]).json == ours.answer(TEXTS[0]).to_json()
+        several = server.predict(texts=list(TEXTS[:3])).json["answers"]
+        assert several == [ours.answer(text).to_json() for text in TEXTS[:3]]
+        for asked, status, said in (
+            ({"text": " ".join(TEXTS)}, 422, "has 36 tokens, and the model takes"),
+            ({"words": ["ba"]}, 422, 'send {"text": '),
+            ({"text": 3}, 422, "text must be"),
+            ({"text": TEXTS[0], "stream": True}, 422, "unknown key 'stream'"),
+            ({"text": TEXTS[0], "top_k": 2}, 422, "unknown key 'top_k'"),
+        ):
+            refused = server.predict(**asked)
+            assert refused.status == status and said in refused.json["error"], refused.json
+        assert server.predict(text=TEXTS[1]).json == ours.answer(TEXTS[1]).to_json()
+
+
+def test_a_decoder_is_calibrated_on_what_the_model_writes(ran: Path, tmp_path: Path) -> None:
+    parts, joined = kept(ran, "export"), kept(ran, "export", "join")
+    assert isinstance(parts.model, OnnxModel) and isinstance(joined.model, OnnxModel)
+    decoder = parts.model.graphs["decoder"]
+    context = replace(small_context(tmp_path, train=EXAMPLES), whole=(parts, "decoder"))
+    part = Candidate(decoder, steps=parts.steps)
+    data = example_data("quantize.static", None, None, part, context, signature(decoder))
+    whole, alone = open_onnx(joined.model), open_onnx(decoder)
+    rows = rows_of(parts, CalibrationSet(name="random").select(EXAMPLES, context.seed, None))
+    for number, feed in enumerate(data.feeds()):
+        given = rows.batch([number], ("input_ids", "attention_mask"))
+        wrote = whole(given)["tokens"][0, :, 0].astype(int).tolist()
+        read = feed["input_ids"][0].tolist()
+        assert read[1:] == wrote[: len(read) - 1]
+        last = alone(feed)["logits"][0, -1]
+        last[PAD] = -np.inf  # Marian never writes it
+        assert last.argmax() == wrote[len(read) - 1]
+    assert number + 1 == len(EXAMPLES) == data.count
 
 
 def test_what_cannot_be_done_is_said_before_work_starts(tmp_path: Path) -> None:

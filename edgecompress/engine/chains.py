@@ -218,19 +218,7 @@ def check_order(
 
 
 def check_joined(chain: Chain, source: YamlFile) -> None:
-    """Check that of a model that is exported in parts one graph is made, without examples.
-
-    What people put in is fed to the whole: nobody says what of it a part is given.
-    """
-    behind = [use for use in chain if OnnxModel in use.stage.accepts and use.stage.by_part]
-    fed = next((use for use in behind if use.stage.reads_examples()), None)
-    if fed is not None:
-        raise source.error(
-            f"{fed.name} runs a model on examples, and a part of this one is not fed with them; "
-            "name a folder with files of each part's inputs (inputs: FOLDER, in it encoder.npz or "
-            "decoder.npz), or take quantize.dynamic or quantize.weights, which need no examples",
-            fed.path,
-        )
+    """Check that of a model that is exported in parts one graph is made."""
     if all(use.stage.by_part for use in chain):
         last = chain[-1].path if chain else ("stages",)
         raise source.error(

@@ -53,7 +53,7 @@ def example_data(
     samples : int or None
         In place of the number that the set says.
     candidate : Candidate
-        Whose preprocessor and task encode examples.
+        Whose preprocessor and task encode examples, where it is no part of a model.
     context : Context
     specs : sequence of TensorSpec
         The model's inputs.
@@ -65,6 +65,7 @@ def example_data(
     """
     from edgecompress.data.calibration import CalibrationSet, load_calibration
     from edgecompress.models.inputs import encode_rows, typed_feed
+    from edgecompress.quantization.observe.part_data import part_data
 
     if not context.train:
         raise StageError(
@@ -73,11 +74,14 @@ def example_data(
         )
     chosen = load_calibration(calibration) if calibration else None
     chosen = chosen or CalibrationSet(name="random")
-    rows = encode_rows(candidate, chosen.select(context.train, context.seed, samples))
+    whole, part = context.whole or (candidate, None)
+    rows = encode_rows(whole, chosen.select(context.train, context.seed, samples))
     if rows is None:
         raise StageError(
             f"{name} needs a task and a tokenizer to read examples with, or files of `inputs`"
         )
+    if part is not None:
+        return part_data(rows, whole, part, context, name)
     total = len(rows.lengths)
     key = {"rows": rows.digest()}
     return CalibrationData(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -60,6 +61,10 @@ class Judged(Transform):
         given = getattr(self, "inputs", None) is not None
 
         def samples() -> tuple[Sequence[Feed], str]:
+            if not given and context.whole is not None and self.reads_examples():
+                # Ranges of what a part is given hold for nothing that is made up.
+                data = fields.calibration_data(candidate, source, context)
+                return list(islice(data.feeds(), MOST_SAMPLES)), "calibration samples"
             if not given:
                 return judging_samples(candidate, context)
             most = min(getattr(self, "samples", None) or MOST_SAMPLES, MOST_SAMPLES)
