@@ -81,7 +81,8 @@ def example_data(
             f"{name} needs a task and a tokenizer to read examples with, or files of `inputs`"
         )
     if part is not None:
-        return part_data(rows, whole, part, context, name)
+        key, feeds = part_data(rows, whole, part, context, name)
+        return CalibrationData(key, len(rows), feeds)
     total = len(rows.lengths)
     key = {"rows": rows.digest()}
     return CalibrationData(

@@ -7,7 +7,7 @@ before it are read beside it or come out of the cache.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,6 @@ import numpy as np
 
 from edgecompress.context import Context
 from edgecompress.errors import StageError
-from edgecompress.quantization.observe.calibration_data import CalibrationData
 from edgecompress.values import Candidate, Json, OnnxModel
 
 if TYPE_CHECKING:
@@ -28,8 +27,8 @@ WRITTEN = "written.npz"
 
 def part_data(
     rows: Rows, whole: Candidate, part: str, context: Context, name: str
-) -> CalibrationData:
-    """Give the samples of a part.
+) -> tuple[Json, Callable[[], Iterator[Feed]]]:
+    """Give the samples of a part, one for each row.
 
     Parameters
     ----------
@@ -42,6 +41,13 @@ def part_data(
         Its `cached` keeps what was written.
     name : str
         The stage's, for errors.
+
+    Returns
+    -------
+    key : dict
+        JSON that says where they come from.
+    feeds : callable
+        Gives them, one after the other; each time the same.
 
     Raises
     ------
@@ -62,12 +68,9 @@ def part_data(
     specs = signature(graphs["encoder"])
     numbers = range(len(rows))
     if part == "encoder":
-        key: Json = {"rows": rows.digest()}
-        return CalibrationData(
-            key, len(rows), lambda: (typed_feed(rows, [row], specs) for row in numbers)
-        )
+        return {"rows": rows.digest()}, lambda: (typed_feed(rows, [row], specs) for row in numbers)
     digests = {name: model_digests(graph) for name, graph in graphs.items()}
-    key = {"rows": rows.digest(), "parts": digests}
+    key: Json = {"rows": rows.digest(), "parts": digests}
     kept = context.cached(
         {"kind": "written", **key}, lambda folder: _write(rows, whole, context, folder)
     )
@@ -81,7 +84,7 @@ def part_data(
         for row in numbers:
             yield _decoder_feed(encoder, decoder, typed_feed(rows, [row], specs), tokens[row])
 
-    return CalibrationData(key, len(rows), feeds)
+    return key, feeds
 
 
 def _write(rows: Rows, whole: Candidate, context: Context, folder: Path) -> None:
