@@ -21,13 +21,17 @@ CHARACTER, LETTER_HEIGHT = 7.6, 13.0
 RINGS = (15, 24, 36, 50, 66, 84, 110, 140, 180, 230)
 """How far from its point a label may stand, tried from within."""
 
-Shape = Literal["circle", "square", "diamond", "triangle", "cross", "star", "invalid"]
+Shape = Literal[
+    "circle", "square", "diamond", "triangle", "cross", "star", "down", "bar", "invalid"
+]
 _PATHS: dict[str, str] = {
     "square": "M-1-1H1V1H-1Z",
     "diamond": "M0-1.3L1.3 0L0 1.3L-1.3 0Z",
     "triangle": "M0-1.25L1.15 .9H-1.15Z",
     "cross": "M-1.2-.4H-.4V-1.2H.4V-.4H1.2V.4H.4V1.2H-.4V.4H-1.2Z",
     "star": "M0-1.35L.36-.44L1.28-.42L.58.18L.83 1.1L0 .57L-.83 1.1L-.58.18L-1.28-.42L-.36-.44Z",
+    "down": "M0 1.25L1.15-.9H-1.15Z",
+    "bar": "M-1.4-.55H1.4V.55H-1.4Z",
     "invalid": "M-1-1L1 1M-1 1L1-1",
 }
 """Outlines around 0, of radius about 1."""
@@ -151,11 +155,11 @@ def _axes(x: Axis, y: Axis, at: Callable[[float, float], tuple[float, float]]) -
     for tick in y.ticks:
         across, down = at(x.low, tick)
         parts.append(f'<path class="grid" d="M{_n(across, down)}H{WIDTH - RIGHT}"/>')
-        parts.append(_text(across - 7, down + 4, f"{tick:g}", "tick", "end"))
+        parts.append(_text(across - 7, down + 4, _number(tick), "tick", "end"))
     for tick in x.ticks:
         across, down = at(tick, y.low)
         parts.append(f'<path class="grid" d="M{_n(across, down)}V{TOP}"/>')
-        parts.append(_text(across, down + 17, f"{tick:g}", "tick", "middle"))
+        parts.append(_text(across, down + 17, _number(tick), "tick", "middle"))
     middle = LEFT + (WIDTH - LEFT - RIGHT) / 2
     parts.append(_text(middle, HEIGHT - 8, x.title, "title", "middle"))
     down = TOP + (HEIGHT - TOP - BOTTOM) / 2
@@ -164,6 +168,12 @@ def _axes(x: Axis, y: Axis, at: Callable[[float, float], tuple[float, float]]) -
         f'rotate(-90)">{escape(y.title)}</text>'
     )
     return "".join(parts)
+
+
+def _number(tick: float) -> str:
+    """Write a tick so short that it does not reach the axis' title."""
+    large = ((1e6, "M"), (1e3, "k")) if tick >= 1e4 else ()
+    return next((f"{tick / by:g} {sign}" for by, sign in large if tick >= by), f"{tick:g}")
 
 
 _OPEN = ' class="open"'

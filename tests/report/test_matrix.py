@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from browsing import SIDEWAYS, WIDTHS, open_page
 
+from edgecompress.report import svg
 from edgecompress.report.html import render_html
 from edgecompress.report.markdown import render_markdown
 from edgecompress.report.matrix.document import to_json
@@ -117,6 +118,21 @@ def test_each_further_axis_gets_means_of_its_own(matrix: MatrixResult) -> None:
     assert names == ["mean of 3 languages, a", "mean of 3 languages, b"]
 
 
+def test_eight_schemes_have_eight_symbols_and_large_numbers_room(matrix: MatrixResult) -> None:
+    (first, *_) = groups(matrix)
+    kinds = [f"scheme {number}" for number in range(8)]
+    lines = tuple(
+        replace(line, scheme=kinds[number], name=kinds[number], readings={
+            **line.readings, SCORE: replace(line.readings[SCORE], value=10.0**number, unit="")})
+        for number, line in enumerate([first.line("finetune")] * 8) if line
+    )  # fmt: skip
+    group = replace(first, lines=lines, primary="perplexity")
+    keys = [one.symbol for one in legend((group,), kinds) if one.symbol]
+    assert len({*keys}) == 8 == len(keys)
+    drawn = svg.draw(draw(group, kinds)[-1])
+    assert ">100 k<" in drawn and ">1 M<" in drawn and ">100000<" not in drawn
+
+
 @pytest.mark.parametrize(
     ("name", "chain", "expected"),
     [
@@ -129,6 +145,11 @@ def test_each_further_axis_gets_means_of_its_own(matrix: MatrixResult) -> None:
             "prune.magnitude(sparsity=0.95)+finetune+quantize.dynamic",
             ("prune.magnitude(sparsity=0.95)", "finetune", "export", "fuse", "quantize.dynamic"),
             ("95% zeros, then trained", "dynamic", "zeros, then trained", 0.95),
+        ),
+        (
+            "prune.magnitude(sparsity=None,pattern=2:4)",
+            ("prune.magnitude(pattern=2:4)", "export"),
+            ("2:4 zeros, not trained again", "fp32", "zeros, not trained again", None),
         ),
         (
             "quantize.cache+quantize.weights(linear_bits=4)",

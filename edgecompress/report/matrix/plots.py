@@ -37,6 +37,7 @@ KINDS = {
 """Colours, legible on both themes, by what was done to the weights."""
 SHAPES: dict[svg.Shape, str] = {
     "circle": "●", "square": "■", "diamond": "◆", "triangle": "▲", "cross": "✚", "star": "★",
+    "down": "▼", "bar": "▬",
 }  # fmt: skip
 """Symbols, and how the legend writes them."""
 DASHES = ("", "4 4", "1 4", "8 3 2 3")

@@ -221,6 +221,7 @@ def describe(row: Row) -> tuple[str, str, str, float | None]:
     pruned = [index for index, (stage, _) in enumerate(body) if stage == "prune.magnitude"]
     share = re.search(r"\bsparsity=([0-9.eE+-]+)", body[pruned[0]][1]) if len(pruned) == 1 else None
     sparsity = float(share[1]) if share else None
+    pattern = re.search(r"\bpattern=(\d+:\d+)", body[pruned[0]][1]) if len(pruned) == 1 else None
     # The candidate's own name holds the fields that differ, and only those.
     parts = [
         part
@@ -229,9 +230,11 @@ def describe(row: Row) -> tuple[str, str, str, float | None]:
     ]
     name = words.plain("+".join(parts)) or "fp32"
     others = {stage for stage, _ in body} - {"prune.magnitude", "finetune"}
-    if sparsity is not None and not others:
+    if (sparsity is not None or pattern) and not others:
         later = any(stage in TRAINS for stage, _ in body[pruned[0] + 1 :])
         series = TAUGHT if later else UNTAUGHT
+        if pattern:  # no point of the line that joins shares of zeros that stand anywhere
+            return f"{pattern[1]} {series}", scheme, series, None
         return f"{sparsity:.0%} {series}", scheme, series, sparsity
     if not others and sparsity is None and not pruned:
         return "as it is", scheme, "as it is", None
