@@ -7,6 +7,7 @@ before it are read beside it or come out of the cache.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -109,6 +110,7 @@ def _write(rows: Rows, whole: Candidate, context: Context, folder: Path) -> None
         last = len(how.forced) + ends[0] if len(ends) else len(values) - 1
         found[str(row)] = np.array([[how.start, *values[:last]]], np.int64)
     np.savez(folder / WRITTEN, **found)  # type: ignore[arg-type]
+    shutil.rmtree(graph.directory)
 
 
 def _decoder_feed(
