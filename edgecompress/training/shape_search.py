@@ -1,11 +1,10 @@
-"""The shape that loses least under a bound on its time: depth, width, heads and neurons at once.
+"""The shapes that keep a bound on their time, to be run: depth, width, heads and neurons at once.
 
-All four are weighed in one measure, how far the answers move from the whole model's (mean
-divergence of an answer). Without layers, and with fewer channels, the model is run, as what such
-large cuts do together is far more than the sum of what their parts do alone. Heads and neurons are
-too many for that: half the Fisher information of their masks is the same measure to second order
-(`edgecompress.training.importance`). For every depth and width a knapsack over the layers
-(`masksearch`) chooses heads and neurons.
+Heads and neurons are too many to try: a knapsack over the layers (`masksearch`) takes those with
+the least Fisher information. Such sums say little of cuts so deep that most of a layer goes, and
+nothing of layers and channels that go beside them. So there are candidates for every depth and
+every width, one by the knapsack and one whose layers are all alike, and each of them is run: what
+counts is how far its answers move from the whole model's (mean divergence of an answer).
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from edgecompress.surgery.hidden import keep_hidden
 from edgecompress.training.importance import Importance
 from edgecompress.training.importance.effect import LayerEffects
 from edgecompress.training.masksearch import Choices, least_cost, lost, search
@@ -49,20 +47,20 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """Among what a shape is chosen, and what is lost with it.
+    """Among what a shape is chosen.
 
     Attributes
     ----------
-    depths : mapping of tuple of int to float
-        Layers that stay, and how far answers move without the others.
-    hidden : mapping of int to float
-        Channels, and how far answers move with so many.
+    depths : sequence of tuple of int
+        Layers that stay, ascending, for each depth.
+    hidden : sequence of int
+        Channels of the hidden states.
     heads, neurons : sequence of sequence of int
-        How many each layer of the model before may keep.
+        How many each layer of the model before may keep, ascending.
     """
 
-    depths: Mapping[tuple[int, ...], float]
-    hidden: Mapping[int, float]
+    depths: Sequence[tuple[int, ...]]
+    hidden: Sequence[int]
     heads: Sequence[Sequence[int]]
     neurons: Sequence[Sequence[int]]
 
@@ -82,40 +80,25 @@ class Moves:
         self.rows = rows
         self.effects = LayerEffects(module, rows, "divergence")
 
-    @property
-    def answers(self) -> int:
-        """Number of answers that are compared."""
-        return sum(len(each) for each in self.effects.wanted)
-
-    def per_answer(self, importance: Importance) -> Importance:
-        """Bring Fisher information into the measure of this class."""
-        once = 1 if self.effects.first.kind == "vector" else 2
-        factor = 1 / (once * max(1, self.answers))
-        return Importance(
-            [layer * factor for layer in importance.heads],
-            [layer * factor for layer in importance.neurons],
-        )
-
-    def depths(self, least: int) -> dict[tuple[int, ...], float]:
+    def depths(self, least: int) -> list[tuple[int, ...]]:
         """Leave out layers one by one, each time the one that is missed least, down to `least`."""
         effects = self.effects
-        found = {tuple(effects.kept): 0.0}
+        found = [tuple(effects.kept)]
         while len(effects.kept) > least:
             without = [effects.without(place) for place in range(len(effects.kept))]
-            place = int(np.argmin(without))
-            effects.leave_out(place)
-            found[tuple(effects.kept)] = without[place]
+            effects.leave_out(int(np.argmin(without)))
+            found.append(tuple(effects.kept))
         return found
 
-    def narrowed(self, module: Any, channels: Sequence[int]) -> float:
-        """Keep only these channels of `module`, which is changed, and run it."""
-        keep_hidden(module, channels)
-        total = 0.0
+    def of(self, module: Any) -> float:
+        """Run a model that was cut, whose answers are as many."""
+        total = count = 0.0
         with torch.no_grad():
             for number, batch in enumerate(self.rows.batches):
                 output = module(**self.rows.feed(batch))
-                total += float(self.effects.moves(number, output).double().sum())
-        return total / max(1, self.answers)
+                found = self.effects.moves(number, output)
+                total, count = total + float(found.double().sum()), count + len(found)
+        return total / max(1, count)
 
 
 def fastest(allowed: Allowed, frames: Mapping[int, float], times: Mapping[int, Times]) -> float:
@@ -128,19 +111,22 @@ def fastest(allowed: Allowed, frames: Mapping[int, float], times: Mapping[int, T
     )
 
 
-def best_shape(
+def shapes_within(
     importance: Importance,
     allowed: Allowed,
     frames: Mapping[int, float],
     times: Mapping[int, Times],
     bound: float,
-) -> Shape | None:
-    """Choose the shape that loses least within the bound; None where none is fast enough.
+) -> list[Shape]:
+    """Give for each depth and width the shapes that lose least within the bound.
+
+    One may keep other numbers in each layer, one keeps the same in all. Depths and widths that are
+    not fast enough are left out, so that the list can be empty.
 
     Parameters
     ----------
     importance : Importance
-        Of heads and neurons, in the measure of `allowed`.
+        Of heads and neurons, comparable with each other.
     allowed : Allowed
     frames : mapping of int to float
         Milliseconds of a model without layers, by its hidden width.
@@ -149,25 +135,20 @@ def best_shape(
     bound : float
         Milliseconds.
     """
-    best: tuple[float, Shape] | None = None
-    for hidden, narrower in allowed.hidden.items():
+    found: dict[Shape, None] = {}
+    for hidden in allowed.hidden:
         each = [
             _options(importance, allowed, place, times[hidden])
             for place in range(len(allowed.heads))
         ]
         room = bound - frames[hidden]
-        for kept, shallower in allowed.depths.items():
-            layers = [_choices(each[place]) for place in kept]
-            if least_cost(layers) > room:
-                continue
-            chosen = search(layers, room)
-            loss = narrower + shallower
-            loss += sum(layer.losses[at] for layer, at in zip(layers, chosen, strict=True))
-            if best is None or loss < best[0]:
-                sizes = [each[place][at][2] for place, at in zip(kept, chosen, strict=True)]
-                heads, neurons = zip(*sizes, strict=True)
-                best = loss, Shape(hidden, kept, heads, neurons)
-    return best[1] if best else None
+        for kept in allowed.depths:
+            options = [each[place] for place in kept]
+            for sizes in (_uneven(options, room), _alike(options, room)):
+                if sizes:
+                    heads, neurons = zip(*sizes, strict=True)
+                    found[Shape(hidden, kept, heads, neurons)] = None
+    return [*found]
 
 
 Option = tuple[float, float, tuple[int, int]]
@@ -175,16 +156,39 @@ Option = tuple[float, float, tuple[int, int]]
 
 
 def _options(importance: Importance, allowed: Allowed, place: int, time: Times) -> list[Option]:
-    """Give what a layer may keep, ascending in time, where nothing as fast loses less."""
+    """Give what a layer may keep, ascending in time."""
     heads, neurons = allowed.heads[place], allowed.neurons[place]
     without = lost(importance.heads[place], heads), lost(importance.neurons[place], neurons)
-    options = [
+    return sorted(
         (time(few, some), float(first + second), (few, some))
         for few, first in zip(heads, without[0], strict=True)
         for some, second in zip(neurons, without[1], strict=True)
-    ]
+    )
+
+
+def _uneven(layers: Sequence[Sequence[Option]], room: float) -> list[tuple[int, int]] | None:
+    """Choose what each layer keeps by a knapsack."""
+    useful = [_useful(options) for options in layers]
+    choices = [_choices(options) for options in useful]
+    if least_cost(choices) > room:
+        return None
+    chosen = search(choices, room)
+    return [options[at][2] for options, at in zip(useful, chosen, strict=True)]
+
+
+def _alike(layers: Sequence[Sequence[Option]], room: float) -> list[tuple[int, int]] | None:
+    """Choose what all layers keep alike."""
+    tables = [{sizes: (time, loss) for time, loss, sizes in options} for options in layers]
+    common = set(tables[0]).intersection(*tables[1:])
+    totals = {sizes: np.sum([table[sizes] for table in tables], axis=0) for sizes in common}
+    fits = {sizes: loss for sizes, (time, loss) in totals.items() if time <= room}
+    return [min(fits, key=lambda sizes: (fits[sizes], sizes))] * len(layers) if fits else None
+
+
+def _useful(options: Sequence[Option]) -> list[Option]:
+    """Leave out what takes longer and loses no less."""
     found: list[Option] = []
-    for option in sorted(options):
+    for option in options:
         if not found or option[1] < found[-1][1]:
             found.append(option)
     return found

@@ -16,14 +16,14 @@ from edgecompress.stage import check_stage
 from edgecompress.stages.export import Export
 from edgecompress.stages.prune.shape import Shape
 from edgecompress.surgery.families import blocks
-from edgecompress.surgery.hidden import hidden_size
+from edgecompress.surgery.hidden import hidden_size, keep_hidden
 from edgecompress.surgery.model import load_module
 from edgecompress.targets.shape_table import Width, spread
 from edgecompress.telling import in_words
 from edgecompress.training.encoding import make_rows
 from edgecompress.training.importance import Importance
 from edgecompress.training.importance.effect import answered
-from edgecompress.training.shape_search import Allowed, Moves, best_shape, fastest
+from edgecompress.training.shape_search import Allowed, Moves, fastest, shapes_within
 from edgecompress.training.structure import sizes
 
 TRAIN = tagged_examples(40, 1)
@@ -71,6 +71,12 @@ def test_a_speed_is_kept_and_the_shape_replayed(teacher, tmp_path):
     table = step.measured["table"]
     assert [*table["widths"]] == ["8", "16", "24", "32"]
     decided = step.decisions
+    tried = step.measured["tried"]
+    best = min(tried, key=lambda shape: shape["moved"])
+    assert [best["layers"], best["hidden"], best["neurons"]] == [
+        decided["layers"], decided["hidden"], decided["neurons"]
+    ]  # fmt: skip
+    assert len({shape["hidden"] for shape in tried}) > 1
     told = table["widths"][str(decided["hidden"])]
     parts = [{int(count): time for count, time in told[of].items()} for of in ("heads", "neurons")]
     width = Width(told["frame"], *parts)
@@ -141,17 +147,15 @@ def test_wrong_fields_are_refused():
     Shape(layers=3).check_task("text-generation")
 
 
-@pytest.mark.parametrize("depths", [(3,), (1, 2, 3)])
-def test_the_search_finds_the_best(depths):
+@pytest.mark.parametrize("depths", [[(0, 2)], [(0, 1, 2), (1, 2), (2,)]])
+def test_the_search_finds_the_best_of_each_depth_and_width(depths):
     """Against all shapes, one by one."""
     random = np.random.default_rng(3)
     scores = Importance(
         [random.random(2) * scale for scale in (1, 3, 2)],
         [random.random(3) * scale for scale in (2, 1, 3)],
     )
-    nested = {(0, 1, 2): 0.0, (1, 2): 2.5, (2,): 7.0}
-    kept = {layers: lost for layers, lost in nested.items() if len(layers) in depths}
-    allowed = Allowed(kept, {2: 1.5, 4: 0.0}, [[1, 2]] * 3, [[1, 2, 3]] * 3)
+    allowed = Allowed(depths, [2, 4], [[1, 2]] * 3, [[1, 2, 3]] * 3)
     widths = {
         hidden: Width(0.1 * hidden, {1: 0.2 * hidden, 2: 0.3 * hidden}, {1: 0.0, 3: 0.2 * hidden})
         for hidden in allowed.hidden
@@ -160,7 +164,7 @@ def test_the_search_finds_the_best(depths):
     times = {hidden: width.layer for hidden, width in widths.items()}
 
     def measured(hidden, layers, sizes):
-        taken, gone = frames[hidden], allowed.hidden[hidden] + allowed.depths[layers]
+        taken, gone = frames[hidden], 0.0
         for place, (heads, neurons) in zip(layers, sizes, strict=True):
             taken += times[hidden](heads, neurons)
             gone += np.sort(scores.heads[place])[: 2 - heads].sum()
@@ -168,21 +172,40 @@ def test_the_search_finds_the_best(depths):
         return taken, gone
 
     options = [*itertools.product([1, 2], [1, 2, 3])]
-    every = [
-        measured(hidden, layers, sizes)
+    every = {
+        (hidden, layers): {
+            sizes: measured(hidden, layers, sizes)
+            for sizes in itertools.product(options, repeat=len(layers))
+        }
         for hidden in allowed.hidden
-        for layers in allowed.depths
-        for sizes in itertools.product(options, repeat=len(layers))
-    ]
-    least = min(every)[0]
+        for layers in depths
+    }
+    least = min(time for shapes in every.values() for time, _ in shapes.values())
     assert fastest(allowed, frames, times) == pytest.approx(least)
-    assert best_shape(scores, allowed, frames, times, 0.99 * least) is None
-    for bound in (1.01 * least, 1.4 * least, 1.93 * least, 2.7 * least, 9.0):
-        found = best_shape(scores, allowed, frames, times, bound)
-        sizes = [*zip(found.heads, found.neurons, strict=True)]
-        taken, lost = measured(found.hidden, found.layers, sizes)
-        assert taken <= bound
-        assert lost == pytest.approx(min(gone for time, gone in every if time <= bound), abs=0.02)
+    assert shapes_within(scores, allowed, frames, times, 0.99 * least) == []
+    for bound in (1.0137 * least, 1.4137 * least, 1.9337 * least, 2.7137 * least, 9.0):
+        found = shapes_within(scores, allowed, frames, times, bound)
+        assert len(found) == len(set(found))
+        fitting = {
+            key: {sizes: gone for sizes, (time, gone) in shapes.items() if time <= bound}
+            for key, shapes in every.items()
+        }
+        assert {(each.hidden, each.layers) for each in found} == {
+            key for key, shapes in fitting.items() if shapes
+        }
+        lost = {}
+        for each in found:
+            sizes = (*zip(each.heads, each.neurons, strict=True),)
+            lost.setdefault((each.hidden, each.layers), {})[sizes] = fitting[
+                each.hidden, each.layers
+            ][sizes]
+        for key, shapes in lost.items():
+            best = min(fitting[key].values())
+            assert min(shapes.values()) == pytest.approx(best, abs=0.02)
+            alike = [gone for sizes, gone in fitting[key].items() if len(set(sizes)) == 1]
+            if alike:
+                same = [gone for sizes, gone in shapes.items() if len(set(sizes)) == 1]
+                assert min(same) == pytest.approx(min(alike))
 
 
 def test_what_is_lost_is_run(teacher):
@@ -191,17 +214,23 @@ def test_what_is_lost_is_run(teacher):
     rows = make_rows(teacher, TRAIN[:12], module)
     wanted = _answers(module, rows)
     moves = Moves(module, rows)
-    assert moves.answers == len(wanted)
     depths = moves.depths(1)
     assert [len(layers) for layers in depths] == [3, 2, 1]
-    assert depths[0, 1, 2] == 0
-    for layers, lost in depths.items():
-        with only_layers(module, layers):
-            assert lost == pytest.approx(_divergence(wanted, _answers(module, rows)), abs=1e-5)
+    without = {
+        layers: _only(module, layers, rows, wanted)
+        for layers in itertools.combinations(range(3), 2)
+    }
+    assert depths[1] == min(without, key=without.get)
+    assert set(depths[2]) < set(depths[1])
+    assert moves.of(module) == 0
     narrow = load_module(teacher.model)
-    lost = moves.narrowed(narrow, range(20))
-    assert hidden_size(narrow) == 20
-    assert lost == pytest.approx(_divergence(wanted, _answers(narrow, rows)), abs=1e-5)
+    keep_hidden(narrow, range(20))
+    assert moves.of(narrow) == pytest.approx(_divergence(wanted, _answers(narrow, rows)), abs=1e-5)
+
+
+def _only(module, layers, rows, wanted):
+    with only_layers(module, layers):
+        return _divergence(wanted, _answers(module, rows))
 
 
 def _answers(module, rows):

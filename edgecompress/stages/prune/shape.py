@@ -8,6 +8,7 @@ Nothing is trained: what such a cut costs is for `distil` behind it to heal.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
@@ -185,27 +186,18 @@ class _Work:
         )
         self.importance = importance.squared(self.gradients)
 
-    def _depths(self, moves: Any) -> dict[tuple[int, ...], float]:
-        """Give the layers that may stay, and what is lost without the others."""
+    def _depths(self, moves: Any) -> list[tuple[int, ...]]:
+        """Give the layers that may stay."""
         asked = self.stage.layers
         self.context.progress(0, 1, "layers left out")
-        found: dict[tuple[int, ...], float] = moves.depths(asked or 1)
-        return {kept: lost for kept, lost in found.items() if asked in (None, len(kept))}
+        found: list[tuple[int, ...]] = moves.depths(asked or 1)
+        return [kept for kept in found if asked in (None, len(kept))]
 
-    def _widths(self, moves: Any) -> dict[int, float]:
-        """Give the channels that may stay, and what is lost without the others."""
-        from edgecompress.surgery.model import load_module
-
-        found = {}
-        steps = self._counts(self.wide, self.stage.hidden, self.stage.multiple_of, MEASURED_WIDTHS)
-        for done, count in enumerate(steps):
-            self.context.progress(done, len(steps), "channels left out")
-            channels = self._channels(count)
-            if channels is None or len(steps) == 1:
-                found[count] = 0.0
-            else:
-                found[count] = moves.narrowed(load_module(self.candidate.model), channels)
-        return found
+    def _widths(self) -> list[int]:
+        """Give the numbers of channels that may stay."""
+        if self.importance.hidden is None:
+            return [self.wide]
+        return self._counts(self.wide, self.stage.hidden, self.stage.multiple_of, MEASURED_WIDTHS)
 
     def _check(self) -> None:
         """See that the model has what is asked for."""
@@ -235,7 +227,7 @@ class _Work:
         moves = shape_search.Moves(self.module, self.rows)
         allowed = shape_search.Allowed(
             self._depths(moves),
-            self._widths(moves),
+            self._widths(),
             [self._counts(count, stage.heads, 1, count) for count in heads],
             [self._counts(count, stage.neurons, stage.multiple_of, count) for count in neurons],
         )
@@ -243,23 +235,34 @@ class _Work:
         times = {hidden: width.layer for hidden, width in table.widths.items()}
         frames = {hidden: width.frame for hidden, width in table.widths.items()}
         bound = stage.latency or table.before / (stage.speedup or 1)
-        scores = moves.per_answer(self.importance)
-        found = shape_search.best_shape(scores, allowed, frames, times, bound)
-        if found is None:
+        tried = self._tried(
+            shape_search.shapes_within(self.importance, allowed, frames, times, bound), moves
+        )
+        if not tried:
             least = shape_search.fastest(allowed, frames, times)
             raise StageError(self._too_slow(table.before, least))
+        found = min(tried, key=lambda shape: tried[shape])
         time = times[found.hidden]
         pairs = zip(found.heads, found.neurons, strict=True)
         taken = frames[found.hidden] + sum(time(few, some) for few, some in pairs)
         return found, {
-            "moved": {
-                "layers": {str(len(kept)): _short(lost) for kept, lost in allowed.depths.items()},
-                "hidden": {str(count): _short(lost) for count, lost in allowed.hidden.items()},
-            },
+            "tried": [{**_lists(shape), "moved": _short(far)} for shape, far in tried.items()],
             "table": table.as_json(),
             "latency": round(taken, 4),
             "speedup": round(table.before / taken, 2),
         }
+
+    def _tried(self, shapes: Sequence[Any], moves: Any) -> dict[Any, float]:
+        """Cut a copy of the model to each shape and run it: how far its answers move."""
+        from edgecompress.surgery.model import load_module
+
+        found = {}
+        for done, shape in enumerate(shapes):
+            self.context.progress(done, len(shapes), "shapes tried")
+            module = load_module(self.candidate.model)
+            self._cut(module, shape)
+            found[shape] = moves.of(module)
+        return found
 
     def _counts(self, there: int, asked: int | None, multiple: int, most: int) -> list[int]:
         from edgecompress.training import structure
@@ -326,20 +329,27 @@ class _Work:
             )
         return Found(hidden, layers, few, some)
 
-    def cut(self, shape: Any) -> Any:
-        """Cut the module; tell how well what is left could be fitted."""
+    def _cut(self, module: Any, shape: Any) -> tuple[Any, list[int] | None]:
+        """Cut a module; name the heads, neurons and channels that stay."""
         from edgecompress.surgery.heads_and_neurons import keep_heads_and_neurons
         from edgecompress.surgery.hidden import keep_hidden
+        from edgecompress.surgery.layers import keep_layers
+
+        kept = self.parts(shape)
+        channels = self._channels(shape.hidden)
+        keep_layers(module, shape.layers)
+        if channels is not None:
+            keep_hidden(module, channels)
+        keep_heads_and_neurons(module, kept.heads, kept.neurons)
+        return kept, channels
+
+    def cut(self, shape: Any) -> Any:
+        """Cut the module; tell how well what is left could be fitted."""
         from edgecompress.surgery.layers import keep_layers
         from edgecompress.surgery.model import load_module
         from edgecompress.training.reconstruction import Remains, reconstruct
 
-        kept = self.parts(shape)
-        channels = self._channels(shape.hidden)
-        keep_layers(self.module, shape.layers)
-        if channels is not None:
-            keep_hidden(self.module, channels)
-        keep_heads_and_neurons(self.module, kept.heads, kept.neurons)
+        kept, channels = self._cut(self.module, shape)
         if not self.stage.reconstruct:
             return None
         # Layers that stay follow each other in the original of the fit, too: none is to make good
@@ -373,6 +383,12 @@ class _Work:
 
         scores = self.importance.hidden
         return None if scores is None or count == self.wide else best(scores, count)
+
+
+def _lists(shape: Any) -> Json:
+    return {
+        part: [*each] if isinstance(each, tuple) else each for part, each in asdict(shape).items()
+    }
 
 
 def _short(value: float) -> float:
