@@ -117,6 +117,18 @@ def removed(found: Mapping[str, Any]) -> str:
     return " and ".join(parts)
 
 
+def doubt(step: Step) -> str:
+    """Say that times decided which cannot be trusted; nothing where they can, or none did."""
+    tables = (
+        step.measured,
+        *(each for each in step.measured.values() if isinstance(each, Mapping)),
+    )
+    invalid = next((each["invalid"] for each in tables if each.get("invalid")), None)
+    return (
+        f" The times that decided this are not valid ({invalid}): make it again." if invalid else ""
+    )
+
+
 def parity(decisions: Json) -> str:
     """Say how far a file's outputs are from PyTorch's; nothing where that was not recorded."""
     found = decisions.get("parity")

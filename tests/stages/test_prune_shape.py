@@ -83,6 +83,11 @@ def test_a_speed_is_kept_and_the_shape_replayed(teacher, tmp_path):
     heads = [len(kept) for kept in decided["heads"]]
     each = itertools.starmap(width.layer, zip(heads, decided["neurons"], strict=True))
     taken = width.frame + sum(each)
+    told = in_words(replace(step, stage="prune.shape"))
+    assert ("times that decided this are not valid" in told) == bool(table["invalid"])
+    disturbed = {**step.measured, "table": {**table, "invalid": "other load"}}
+    told = in_words(replace(step, stage="prune.shape", measured=disturbed))
+    assert told.endswith("The times that decided this are not valid (other load): make it again.")
     assert step.measured["latency"] == pytest.approx(taken, abs=1e-4)
     assert table["before"] / 5 < taken <= table["before"] / 4
     module = load_module(result.model)

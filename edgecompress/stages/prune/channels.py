@@ -119,7 +119,9 @@ class Channels(Transform):
         layers_of = telling.counted(len(fitted), "layer")
         fit = f" {layers_of} fitted to the whole model by least squares." if fitted else ""
         norms = " Batch normalizations were measured anew." if step.decisions.get("norms") else ""
-        return f"Removed {gone}{how}.{fit}{norms}" if before > after else ""
+        if before == after:
+            return telling.doubt(step).strip()
+        return f"Removed {gone}{how}.{fit}{norms}{telling.doubt(step)}"
 
     def decide(self, candidate: Candidate, context: Context) -> Decisions:
         """Decide which channels stay.

@@ -99,10 +99,10 @@ class Shape(Transform):
         if gone := telling.removed(found):
             parts.append(gone)
         if not parts:
-            return ""
+            return telling.doubt(step).strip()
         speed = step.parameters.get("speedup")
         aim = f", to be {speed:g} times faster" if isinstance(speed, int | float) else ""
-        return f"Removed {'; '.join(parts)}{aim}."
+        return f"Removed {'; '.join(parts)}{aim}.{telling.doubt(step)}"
 
     def decide(self, candidate: Candidate, context: Context) -> Decisions:
         """Choose the shape.

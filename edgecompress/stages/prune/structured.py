@@ -99,7 +99,8 @@ class Structured(Transform):
             "magnitude": ": those with the smallest weights",
         }.get(str(step.parameters.get("importance")), "")
         fitted = step.parameters.get("reconstruct")
-        return f"Removed {gone}{how}.{' The rest was fitted to the whole model.' if fitted else ''}"
+        fit = " The rest was fitted to the whole model." if fitted else ""
+        return f"Removed {gone}{how}.{fit}{telling.doubt(step)}"
 
     def decide(self, candidate: Candidate, context: Context) -> Decisions:
         """Decide how many heads and neurons each layer keeps.
