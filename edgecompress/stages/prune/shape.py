@@ -19,6 +19,8 @@ from edgecompress.values import Candidate, Json, Step, TorchModel
 
 MEASURED_WIDTHS = 6
 """Widths of the hidden states among which a shape is chosen, at most."""
+FITTED = 2
+"""Of each depth so many shapes, those whose answers move least, are fitted and run again."""
 PARTS = ("layers", "hidden", "heads", "neurons")
 
 
@@ -136,7 +138,7 @@ class Shape(Transform):
         work = decisions.made or _Work(self, candidate, context)
         heads_before, neurons_before = work.before
         chosen = work.recorded(decisions.record)
-        fitted = work.cut(chosen)
+        fitted = work.cut(work.module, chosen, fitted=self.reconstruct)
         gone: Json = {
             "layers_before": len(heads_before),
             "heads_before": [heads_before[layer] for layer in chosen.layers],
@@ -241,28 +243,39 @@ class _Work:
         if not tried:
             least = shape_search.fastest(allowed, frames, times)
             raise StageError(self._too_slow(table.before, least))
-        found = min(tried, key=lambda shape: tried[shape])
+        found = tried[0][1]
         time = times[found.hidden]
         pairs = zip(found.heads, found.neurons, strict=True)
         taken = frames[found.hidden] + sum(time(few, some) for few, some in pairs)
         return found, {
-            "tried": [{**_lists(shape), "moved": _short(far)} for shape, far in tried.items()],
+            "tried": [{**_lists(shape), "moved": _short(far)} for far, shape in tried],
             "table": table.as_json(),
             "latency": round(taken, 4),
             "speedup": round(table.before / taken, 2),
         }
 
-    def _tried(self, shapes: Sequence[Any], moves: Any) -> dict[Any, float]:
-        """Cut a copy of the model to each shape and run it: how far its answers move."""
+    def _tried(self, shapes: Sequence[Any], moves: Any) -> list[tuple[float, Any]]:
+        """Cut a copy of the model to each shape and run it; fit the best of each depth."""
+        first = self._moved(shapes, moves, fitted=False)
+        if not self.stage.reconstruct:
+            return first
+        depths: dict[int, list[Any]] = {}
+        for _, shape in first:
+            depths.setdefault(len(shape.layers), []).append(shape)
+        best = [shape for each in depths.values() for shape in each[:FITTED]]
+        return self._moved(best, moves, fitted=True)
+
+    def _moved(self, shapes: Sequence[Any], moves: Any, *, fitted: bool) -> list[tuple[float, Any]]:
+        """Say how far answers move with each shape, ascending."""
         from edgecompress.surgery.model import load_module
 
-        found = {}
+        found = []
         for done, shape in enumerate(shapes):
-            self.context.progress(done, len(shapes), "shapes tried")
+            self.context.progress(done, len(shapes), f"shapes {'fitted' if fitted else 'tried'}")
             module = load_module(self.candidate.model)
-            self._cut(module, shape)
-            found[shape] = moves.of(module)
-        return found
+            self.cut(module, shape, fitted=fitted)
+            found.append((moves.of(module), shape))
+        return sorted(found, key=lambda each: each[0])
 
     def _counts(self, there: int, asked: int | None, multiple: int, most: int) -> list[int]:
         from edgecompress.training import structure
@@ -329,11 +342,13 @@ class _Work:
             )
         return Found(hidden, layers, few, some)
 
-    def _cut(self, module: Any, shape: Any) -> tuple[Any, list[int] | None]:
-        """Cut a module; name the heads, neurons and channels that stay."""
+    def cut(self, module: Any, shape: Any, *, fitted: bool) -> Any:
+        """Cut a module; tell how well what is left could be fitted, where it is."""
         from edgecompress.surgery.heads_and_neurons import keep_heads_and_neurons
         from edgecompress.surgery.hidden import keep_hidden
         from edgecompress.surgery.layers import keep_layers
+        from edgecompress.surgery.model import load_module
+        from edgecompress.training.reconstruction import Remains, reconstruct
 
         kept = self.parts(shape)
         channels = self._channels(shape.hidden)
@@ -341,16 +356,7 @@ class _Work:
         if channels is not None:
             keep_hidden(module, channels)
         keep_heads_and_neurons(module, kept.heads, kept.neurons)
-        return kept, channels
-
-    def cut(self, shape: Any) -> Any:
-        """Cut the module; tell how well what is left could be fitted."""
-        from edgecompress.surgery.layers import keep_layers
-        from edgecompress.surgery.model import load_module
-        from edgecompress.training.reconstruction import Remains, reconstruct
-
-        kept, channels = self._cut(self.module, shape)
-        if not self.stage.reconstruct:
+        if not fitted:
             return None
         # Layers that stay follow each other in the original of the fit, too: none is to make good
         # what a whole layer did.
@@ -358,7 +364,7 @@ class _Work:
         keep_layers(original, shape.layers)
         total = len(shape.layers)
         return reconstruct(
-            self.module,
+            module,
             original,
             self.rows,
             Remains(kept.heads, kept.neurons, channels),
