@@ -9,8 +9,9 @@ counts is how far its answers move from the whole model's (mean divergence of an
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from edgecompress.training.importance import Importance
 from edgecompress.training.importance.effect import LayerEffects
 from edgecompress.training.masksearch import Choices, least_cost, lost, search
 from edgecompress.training.rows import TorchRows
+from edgecompress.values import Json
 
 Times = Callable[[int, int], float]
 """Milliseconds of a layer by its heads and neurons."""
@@ -43,6 +45,11 @@ class Shape:
     layers: tuple[int, ...]
     heads: tuple[int, ...]
     neurons: tuple[int, ...]
+
+    def as_json(self) -> Json:
+        """Give it as a step's ``measured``."""
+        found: Json = json.loads(json.dumps(asdict(self)))
+        return found
 
 
 @dataclass(frozen=True, slots=True)

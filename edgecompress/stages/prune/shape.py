@@ -8,7 +8,6 @@ Nothing is trained: what such a cut costs is for `distil` behind it to heal.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
@@ -248,7 +247,7 @@ class _Work:
         pairs = zip(found.heads, found.neurons, strict=True)
         taken = frames[found.hidden] + sum(time(few, some) for few, some in pairs)
         return found, {
-            "tried": [{**_lists(shape), "moved": _short(far)} for far, shape in tried],
+            "tried": [{**shape.as_json(), "moved": _short(far)} for far, shape in tried],
             "table": table.as_json(),
             "latency": round(taken, 4),
             "speedup": round(table.before / taken, 2),
@@ -389,12 +388,6 @@ class _Work:
 
         scores = self.importance.hidden
         return None if scores is None or count == self.wide else best(scores, count)
-
-
-def _lists(shape: Any) -> Json:
-    return {
-        part: [*each] if isinstance(each, tuple) else each for part, each in asdict(shape).items()
-    }
 
 
 def _short(value: float) -> float:
