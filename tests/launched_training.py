@@ -1,7 +1,7 @@
 """Stages that train, one after the other; `accelerate launch` runs this file in several processes.
 
 Its arguments are a folder to work in and a JSON file, to which the main process writes what came of
-each stage.
+each stage. Before it ends, every process writes which threads of the groups it still has beside it.
 """
 
 import json
@@ -51,6 +51,12 @@ def apply_all(folder):
     return found
 
 
+def group_threads():
+    """Give the names of this process's threads that belong to process groups (Linux)."""
+    names = (path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm"))
+    return [name for name in names if "gloo" in name]
+
+
 if __name__ == "__main__":
     if process_rank() > 0:
         help_the_main_process()
@@ -60,3 +66,5 @@ if __name__ == "__main__":
         finally:
             dismiss_the_others()
         Path(sys.argv[2]).write_text(json.dumps(found), encoding="utf-8")
+    left = Path(sys.argv[2]).with_suffix(f".threads{process_rank()}")
+    left.write_text(json.dumps(group_threads()), encoding="utf-8")

@@ -196,6 +196,7 @@ _joined: list[Team] = []
 def team() -> Team:
     """Join the processes that were launched together; all must call it, each once."""
     import torch
+    import torch.distributed.nn  # imported later, its functions' defaults would hold the group
     from accelerate import (  # type: ignore[import-untyped]
         Accelerator,
         InitProcessGroupKwargs,
@@ -289,7 +290,7 @@ def help_the_main_process() -> None:
         except Exception:  # a stage may run any library; all have met over it, the main one reports
             if found.stepping:
                 raise
-    found.accelerator.end_training()
+    _leave(found)
 
 
 def _take_part(found: Team, task: StageTask) -> None:
@@ -307,4 +308,15 @@ def dismiss_the_others() -> None:
     found = team()
     if not found.stepping:  # else one is gone already, and the launcher ends the rest
         found.tell(None)
-        found.accelerator.end_training()
+        _leave(found)
+
+
+def _leave(found: Team) -> None:
+    """Close both process groups and wait for their threads.
+
+    A group that is still there when Python ends has threads that may ask for Python's lock then;
+    such a thread takes the whole process down («terminate called without an active exception»).
+    """
+    found.accelerator.end_training()
+    found.control = None
+    team.cache_clear()

@@ -34,6 +34,8 @@ def launch(*arguments):
 def test_two_processes_train_what_one_does(tmp_path):
     done = launch(TESTS / "launched_training.py", tmp_path / "two", tmp_path / "two.json")
     assert done.returncode == 0, done.stderr
+    for rank in (0, 1):  # a thread that is left can take the process down while Python ends
+        assert json.loads((tmp_path / f"two.threads{rank}").read_text()) == []
     two = json.loads((tmp_path / "two.json").read_text())
     one = apply_all(tmp_path / "one")
     assert set(one) == set(two)
