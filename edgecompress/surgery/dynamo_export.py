@@ -25,6 +25,8 @@ from edgecompress.reading import first_line
 from edgecompress.words import shortened
 
 MOST_INLINE_BYTES = 2**31 - 2**26
+LONG_LIST = 256
+"""Numbers that are worth a node more when each of them takes fewer bytes."""
 SCOPES = "pkg.torch.onnx.name_scopes"
 
 
@@ -103,6 +105,7 @@ def export_module(module: Any, traced: Traced, target: Path, opset: int) -> None
     _turn_weights(model.graph)
     _read_tables(model.graph)
     _look_up(model.graph)
+    _narrow_places(model.graph)
     _name_sizes(model.graph, axes)
     _name_nodes(model.graph, {path for path, _ in module.named_modules() if path})
     _forget_traces(model)
@@ -262,6 +265,32 @@ def _look_up(graph: Any) -> None:
         graph.remove(node, safe=True)
         if not inside.outputs[0].uses() and inside.outputs[0] not in graph.outputs:
             graph.remove(inside, safe=True)
+
+
+def _narrow_places(graph: Any) -> None:
+    """Keep a long list of small whole numbers that are only looked up in 16 bits each."""
+    import numpy as np
+    import onnx_ir
+
+    for value in [*graph.initializers.values()]:
+        readers = [use.node for use in value.uses() if use.node.op_type == "Gather" and not use.idx]
+        whole = value.dtype in (onnx_ir.DataType.INT32, onnx_ir.DataType.INT64)
+        if not whole or value.const_value.size < LONG_LIST or len(readers) < len(value.uses()):
+            continue
+        numbers = value.const_value.numpy()
+        if numbers.min() < 0 or numbers.max() > np.iinfo(np.uint16).max:
+            continue
+        kind, value.const_value = value.dtype, onnx_ir.tensor(numbers.astype(np.uint16))
+        value.dtype = onnx_ir.DataType.UINT16
+        for node in readers:
+            found = node.outputs[0]
+            widened = onnx_ir.node("Cast", [found], {"to": int(kind)})
+            widened.metadata_props.update(node.metadata_props)
+            widened.outputs[0].shape, widened.outputs[0].type = found.shape, found.type
+            found.replace_all_uses_with(widened.outputs[0], replace_graph_outputs=True)
+            widened.replace_input_with(0, found)
+            found.dtype = onnx_ir.DataType.UINT16
+            graph.insert_after(node, widened)
 
 
 def _name_nodes(graph: Any, modules: Collection[str]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import small_context
+from onnx import TensorProto
 from small_encoders import torch_logits
 from trained_tokenizers import DEV, TRAIN, candidate
 
@@ -96,8 +97,11 @@ def test_it_is_found_again_by_stages_that_follow(tmp_path: Path) -> None:
     mask = TextProcessor.load(before.preprocessor).tokenizer.token_to_id("[MASK]")
     assert not moved[old.place[mask]]  # no text gives it, and no piece looks like it
     exported = Export().apply(learnt, small_context(tmp_path / "3", train=TRAIN))
-    made = {node.op_type for node in read_model(exported.model.path).proto.graph.node}
+    graph = read_model(exported.model.path).proto.graph
+    made = {node.op_type for node in graph.node}
     assert not {"GatherND", "GatherElements"} & made  # one Gather finds the row of a piece
+    kinds = {one.data_type for one in graph.initializer if list(one.dims) == [300]}
+    assert kinds == {TensorProto.UINT16}  # what row a piece has
     session = onnxruntime.InferenceSession(exported.model.path)
     expected, feeds = torch_logits(learnt, DEV, tuple(one.name for one in session.get_inputs()))
     for one, feed in zip(expected, feeds, strict=True):
