@@ -11,7 +11,7 @@ Tang et al., 2019, "Distilling Task-Specific Knowledge from BERT into Simple Neu
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 from edgecompress.errors import DataError
 from edgecompress.tasks.metrics import spans
 from edgecompress.texts import tags_of, text_example, text_of, words_example, words_of
+from edgecompress.training.new_names import made_up, names_in
 from edgecompress.values import Example
 
 TRIES = 4
@@ -37,6 +38,11 @@ class Changes(BaseModel):
     mentions: float | None = Field(default=None, ge=0, le=1)
     """Share of the entity mentions that give way to another mention of their type from the training
     data, of the same file (language) where it has one. null: 0.5 where there are entities."""
+    names: float = Field(default=0.0, ge=0, le=1)
+    """Share of these whose place a name of `transfer.corpus` takes: a run of capitalised words. Of
+    which type it is there the teacher says."""
+    invent: float = Field(default=0.0, ge=0, le=1)
+    """Share of these whose words are made up: the beginning of one and the end of another."""
     replace: float = Field(default=0.1, ge=0, le=1)
     """Share of the words outside mentions that give way to a word drawn from the same file's words,
     as often as they occur there."""
@@ -71,10 +77,16 @@ class Lexicon:
         Distinct, in the order of first sight; the source ``""`` holds those of all files.
     words : mapping of source to (words, float64 (words,))
         Distinct words, and the share of each and all before it.
+    parts : mapping of source to words
+        The distinct words of its mentions.
+    names : mentions
+        Of other text.
     """
 
     mentions: Mapping[tuple[str, str], tuple[Words, ...]]
     words: Mapping[str, tuple[Words, NDArray[np.float64]]]
+    parts: Mapping[str, Words]
+    names: tuple[Words, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +109,7 @@ def changed_copies(
     seed: int,
     tokens: Tokens,
     known: set[Words],
+    corpus: Sequence[Example] = (),
 ) -> list[Example]:
     """Make up to `copies` changed copies of each training example.
 
@@ -109,6 +122,8 @@ def changed_copies(
     tokens : Tokens
     known : set of tuple of str
         Texts that must not come again; gets those that are made.
+    corpus : sequence of Example
+        Other text, for `Changes.names`.
 
     Returns
     -------
@@ -119,10 +134,11 @@ def changed_copies(
     Raises
     ------
     DataError
-        When mentions are to be swapped and the examples have none, words are to be masked by a
-        tokenizer without a mask token, or all shares are 0.
+        When mentions are to be swapped and the examples have none, names are to come of a corpus
+        that has none, words are to be masked by a tokenizer without a mask token, or all shares
+        are 0.
     """
-    lexicon = make_lexicon(train)
+    lexicon = make_lexicon(train, corpus if changes.names else ())
     share = _mention_share(changes, lexicon)
     if changes.mask and not tokens.mask:
         raise DataError("the tokenizer has no mask token; set transfer.how.mask to 0")
@@ -144,8 +160,8 @@ def changed_copies(
     return found
 
 
-def make_lexicon(train: Sequence[Example]) -> Lexicon:
-    """Collect the mentions and words of the training examples."""
+def make_lexicon(train: Sequence[Example], corpus: Sequence[Example] = ()) -> Lexicon:
+    """Collect the mentions and words of the training examples, and the names of other text."""
     mentions: dict[tuple[str, str], dict[Words, None]] = {}
     counts: dict[str, Counter[str]] = {}
     for example in train:
@@ -159,7 +175,19 @@ def make_lexicon(train: Sequence[Example]) -> Lexicon:
         for source, found in counts.items()
         if found
     }
-    return Lexicon({key: tuple(found) for key, found in mentions.items()}, shares)
+    parts = {
+        source: tuple(dict.fromkeys(word for found in each for word in found))
+        for source, each in _by_source(mentions).items()
+    }
+    names = names_in([own_words(example) for example in corpus])
+    return Lexicon({key: tuple(each) for key, each in mentions.items()}, shares, parts, names)
+
+
+def _by_source(mentions: Mapping[tuple[str, str], Iterable[Words]]) -> dict[str, list[Words]]:
+    found: dict[str, list[Words]] = {}
+    for (source, _), each in mentions.items():
+        found.setdefault(source, []).extend(each)
+    return found
 
 
 def _mention_share(changes: Changes, lexicon: Lexicon) -> float:
@@ -169,7 +197,19 @@ def _mention_share(changes: Changes, lexicon: Lexicon) -> float:
             "leave it out"
         )
     default = 0.5 if lexicon.mentions else 0.0
-    return default if changes.mentions is None else changes.mentions
+    share = default if changes.mentions is None else changes.mentions
+    for field in ("names", "invent"):
+        if getattr(changes, field) and not share:
+            raise DataError(
+                f"transfer.how.{field} is a share of the mentions that are swapped, and none is; "
+                "leave it out"
+            )
+    if changes.names and not lexicon.names:
+        raise DataError(
+            "transfer.how.names takes names of transfer.corpus, and that has none written with "
+            "capitals within a sentence; name other text, or leave it out"
+        )
+    return share
 
 
 def _changed(
@@ -192,7 +232,7 @@ def _changed(
             kind, last = inside[at]
             mention = words[at : last + 1]
             if mentions and random.random() < mentions:
-                mention = _other_mention(mention, example.source, kind, lexicon, random)
+                mention = _new_mention(mention, example.source, kind, changes, lexicon, random)
             found.extend(mention)
             at = last + 1
             continue
@@ -212,6 +252,23 @@ def _changed(
         way = (str.lower, str.upper, str.capitalize)[int(random.integers(3))]
         found = [word if word == tokens.mask else way(word) for word in found]
     return tuple(found)
+
+
+def _new_mention(
+    mention: Words,
+    source: str,
+    kind: str,
+    changes: Changes,
+    lexicon: Lexicon,
+    random: np.random.Generator,
+) -> Words:
+    """Give what a mention gives way to: a name of other text, a made-up one or another mention."""
+    if changes.names and random.random() < changes.names:
+        return lexicon.names[int(random.integers(len(lexicon.names)))]
+    other = _other_mention(mention, source, kind, lexicon, random)
+    if changes.invent and random.random() < changes.invent:
+        return tuple(made_up(word, lexicon.parts[source], random) for word in other)
+    return other
 
 
 def _other_mention(

@@ -95,7 +95,7 @@ def transfer_examples(
     found = _from_corpus(transfer, train, seed, preprocessor, known) if transfer.corpus else []
     if transfer.augment:
         tokens = tokens_of(preprocessor) if preprocessor else Tokens()
-        found += changed_copies(transfer.how, transfer.augment, train, seed, tokens, known)
+        found += changed_copies(transfer.how, transfer.augment, train, seed, tokens, known, found)
     return tuple(found)
 
 

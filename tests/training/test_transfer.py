@@ -139,6 +139,45 @@ def test_a_mention_comes_from_the_same_file_and_changes_its_length():
     assert words_of(found[2]) in {("Amina", "dey"), ("Bello", "Juma", "dey")}  # pcm has no other
 
 
+def test_mentions_give_way_to_names_of_other_text(tmp_path: Path):
+    """Capitals that begin a sentence, or of words that are mostly written small, are no names."""
+    first = "The mayor of New Haven, Ada Obi, met The Hague's envoy. However she left. Nobody came."
+    file = corpus(tmp_path, first, "In the end the others went to Owerri", "all of it Of the past")
+    transfer = {"corpus": [file], "augment": 9, "how": {"mentions": 1, "names": 1, "replace": 0}}
+    found = transfer_examples(Transfer(**transfer), tagged_examples(30), seed=0)
+    known = {word for one in tagged_examples(30) for word in words_of(one)}
+    new = {word for one in found[3:] for word in words_of(one)} - known
+    assert new == {"New", "Haven", "Ada", "Obi", "Hague's", "Owerri"}
+    corpus(tmp_path, "nothing here is a name", "Nor here")
+    with pytest.raises(DataError, match=r"transfer.how.names takes names of transfer.corpus"):
+        transfer_examples(Transfer(**transfer), tagged_examples(5), seed=0)
+
+
+def test_mentions_are_made_up_of_parts_of_known_ones():
+    train = tagged_examples(30)
+    how = {"mentions": 1, "invent": 1, "replace": 0}
+    found = transfer_examples(Transfer(augment=9, how=how), train, seed=0)
+    assert found == transfer_examples(Transfer(augment=9, how=how), train, seed=0)
+    known = {word for one in train for word in words_of(one)}
+    names = [name for name in (*PEOPLE, *PLACES) if name in known]
+    made = {word for one in found for word in words_of(one)} - known
+    assert len(made) > len(names)
+    for word in made:
+        parts = [(word[:cut], word[cut:]) for cut in range(2, len(word) - 1)]
+        assert any(
+            any(name.startswith(begins) for name in names)
+            and any(name.lower().endswith(ends) for name in names)
+            for begins, ends in parts
+        )
+
+
+@pytest.mark.parametrize("field", ["names", "invent"])
+def test_new_names_need_mentions_that_are_swapped(field: str):
+    how = {"mentions": 0, field: 0.5}
+    with pytest.raises(DataError, match=rf"transfer\.how\.{field} is a share of the mentions"):
+        transfer_examples(Transfer(augment=1, how=how), tagged_examples(5), seed=0)
+
+
 def test_words_are_replaced_as_often_as_they_occur():
     words = ("na",) * 90 + ("leo",) * 10
     train = (words_example(words=words, tags=("O",) * 100, source="hau"),) * 1
