@@ -50,11 +50,11 @@ def test_connections_that_wait_for_their_client_make_room(
         start(tags_bundle, "--max-connections", "8", "--read-timeout", "600") as server,
         strangers(server, 30, said),
     ):
-        # A connection whose question is being answered makes no room yet.
+        # One whose question is being answered makes no room yet: others are refused meanwhile.
         until(lambda: server.predict(text="je Abuja").status == 200)
         answers = [server.predict(text="je Abuja") for _ in range(10)]
         assert [answer.status for answer in answers] == [200] * 10
-        refused = closed(server, "no room") if said.startswith(b"GET") else 0  # while it answered eight
+        refused = closed(server, "no room") if said.startswith(b"GET") else 0
         assert closed(server, "made room") + refused >= 22
         assert server.metric("connections") <= 8
         code, lines = server.stop()
