@@ -1,0 +1,128 @@
+"""Unlabelled news for a transfer set: articles as lines, without anything of the held-out texts.
+
+Run ``python benchmarks/news_text.py --news DIR --held-out DIR --held-out DIR -o DIR``. ``--news``
+is the folder ``data`` of MasakhaNEWS (github.com/masakhane-io/masakhane-news), whose articles are
+read and whose topics are not. A sentence that shares six words in a row with a validation or test
+text below ``--held-out`` (``hau/dev.txt``, ``hau.test.txt`` and so on, a word and its tag a line)
+is left out, and so is one that came before. Lines hold neighbouring sentences, at most 50 words.
+"""
+
+from __future__ import annotations
+
+import csv
+import random
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from edgecompress.textfiles import conll_sentences
+
+RUN = 6
+"""Words in a row that two texts may not share."""
+
+LONGEST = 50
+"""Most words of a line."""
+
+SHORTEST = 4
+"""Fewest words of a line."""
+
+SENTENCE_END = re.compile(r"(?<=[.!?])[\"”’']?\s+(?=[\"“‘']?[A-Z0-9])")
+
+
+def words(text: str) -> list[str]:
+    """Give the words that are compared, without case and punctuation."""
+    return re.findall(r"\w+", text.lower())
+
+
+def runs(found: list[str]) -> set[tuple[str, ...]]:
+    """Give all runs of `RUN` words, or the one shorter text."""
+    return {tuple(found[i : i + RUN]) for i in range(max(1, len(found) - RUN + 1))}
+
+
+def held_runs(roots: tuple[Path, ...]) -> set[tuple[str, ...]]:
+    """Give the runs of every validation and test text below the folders."""
+    held: set[tuple[str, ...]] = set()
+    for root in roots:
+        files = [p for p in root.rglob("*.txt") if p.stem.split(".")[-1] in ("dev", "test")]
+        if not files:
+            raise click.ClickException(f"{root}: no dev.txt or test.txt in it or below")
+        for file in files:
+            for spelt, _ in conll_sentences(file):
+                held |= runs(words(" ".join(spelt)))
+    return held
+
+
+def articles(folder: Path) -> Iterator[list[str]]:
+    """Give headline and body of each article, each as its sentences."""
+    csv.field_size_limit(sys.maxsize)
+    for split in ("train", "dev", "test"):
+        file = folder / f"{split}.tsv"
+        if not file.exists() or not file.stat().st_size:
+            continue
+        with file.open(encoding="utf-8", newline="") as rows:
+            for row in csv.DictReader(rows, delimiter="\t"):
+                body = (row.get("text") or "").replace('""', '"').replace("\xa0", " ")
+                yield [row.get("headline") or ""]
+                yield [s for s in SENTENCE_END.split(body.strip().strip('"')) if s.strip()]
+
+
+def lines(folder: Path, held: set[tuple[str, ...]]) -> Iterator[str]:
+    """Give the texts of a language: sentences that stand side by side, as many as a line holds."""
+    seen: set[tuple[str, ...]] = set()
+    for article in articles(folder):
+        line: list[str] = []
+        for sentence in article:
+            spelt, found = sentence.split(), tuple(words(sentence))
+            if not spelt:
+                continue
+            if runs(list(found)) & held:
+                yield " ".join(line)
+                line = []
+            elif found not in seen:
+                seen.add(found)
+                if len(line) + len(spelt) > LONGEST:
+                    yield " ".join(line)
+                    line = []
+                line += spelt
+        yield " ".join(line)
+
+
+@click.command()
+@click.option(
+    "--news", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True
+)
+@click.option(
+    "--held-out",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    multiple=True,
+    required=True,
+    help="A folder of validation and test texts; may be given again.",
+)
+@click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), required=True)
+@click.option(
+    "--take",
+    default="pcm=20000,eng=6500,hau=4000,swa=4000",
+    show_default=True,
+    help="Languages, and the most lines of each.",
+)
+def main(news: Path, held_out: tuple[Path, ...], output: Path, take: str) -> None:
+    """Write a file of lines for each language."""
+    held = held_runs(held_out)
+    output.mkdir(parents=True, exist_ok=True)
+    for language, most in (part.split("=") for part in take.split(",")):
+        texts = [line for line in lines(news / language, held) if len(line.split()) >= SHORTEST]
+        if not texts:
+            raise click.ClickException(f"{news / language}: no article in train, dev or test.tsv")
+        if len(texts) > int(most):
+            chosen = random.Random(0).sample(range(len(texts)), int(most))
+            texts = [texts[i] for i in sorted(chosen)]
+        file = output / f"news-{language}.txt"
+        file.write_text("\n".join(texts) + "\n", encoding="utf-8")
+        click.echo(f"{file}: {len(texts):,} lines, {sum(len(t.split()) for t in texts):,} words")
+
+
+if __name__ == "__main__":
+    main()
