@@ -27,6 +27,7 @@ from edgecompress.errors import StageError
 from edgecompress.onnx_files import model_digests
 from edgecompress.training.align import Ids, runs
 from edgecompress.training.devices import autocast, faster_dtype, moved, training_device
+from edgecompress.training.mapped import MappedHalves
 from edgecompress.training.relations import ROLES, captured
 from edgecompress.training.rows import TorchRows
 from edgecompress.values import Candidate
@@ -39,20 +40,20 @@ class Joined:
 
     Parameters
     ----------
-    parts : sequence of numpy.ndarray
+    parts : sequence of MappedHalves
         (tokens, width) each, at least one.
     """
 
-    def __init__(self, parts: Sequence[np.ndarray]) -> None:
+    def __init__(self, parts: Sequence[MappedHalves]) -> None:
         self.parts = tuple(parts)
         self.ends = np.cumsum([len(part) for part in parts])
-        self.width = int(parts[0].shape[1])
+        self.width = int(parts[0].values.shape[1])
 
     def __getitem__(self, index: Ids) -> np.ndarray:
         """Read tokens by their numbers, int64 (chosen,): (chosen, width)."""
         if len(self.parts) == 1:
-            return np.asarray(self.parts[0][index])
-        found = np.empty((len(index), self.width), dtype=self.parts[0].dtype)
+            return self.parts[0][index]
+        found = np.empty((len(index), self.width), np.float16)
         owner = np.searchsorted(self.ends, index, side="right")
         for number, part in enumerate(self.parts):
             mine = owner == number
@@ -159,7 +160,7 @@ def _files(
     names: Sequence[str],
     load: Callable[[], Any],
     context: Context,
-) -> dict[str, np.ndarray]:
+) -> dict[str, MappedHalves]:
     aside = context.scratch / "teacher"
     made: list[str] = []
 
@@ -180,13 +181,12 @@ def _files(
         "rows": rows.digest(),
     }
     answers = {one.name for one in rows.task.outputs}
-    found: dict[str, np.ndarray] = {}
+    found: dict[str, MappedHalves] = {}
     for name in names:
         folder = context.cached({**common, "output": name}, lambda into, n=name: build(n, into))  # type: ignore[misc]
-        flat = np.memmap(folder / f"{name}.f16", dtype=np.float16, mode="r")
         per_row = name in answers and not rows.stepwise
         count = len(rows) if per_row else int(rows.lengths.sum())
-        found[name] = flat.reshape(count, -1)
+        found[name] = MappedHalves(folder / f"{name}.f16", count)
     shutil.rmtree(aside, ignore_errors=True)
     return found
 

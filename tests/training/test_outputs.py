@@ -1,6 +1,8 @@
 """A teacher's outputs: read in part, over several files, and as means over runs."""
 
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,20 +12,33 @@ from hypothesis import strategies as st
 
 from edgecompress.surgery.model import load_module
 from edgecompress.training.encoding import make_rows
+from edgecompress.training.mapped import MappedHalves
 from edgecompress.training.outputs import Joined, TeacherOutputs, output_names, teacher_outputs
 
 
-@given(st.lists(st.integers(1, 7), min_size=1, max_size=4), st.data())
+def in_files(parts, folder):
+    """Write each array to a file, and read them as one."""
+    mapped = []
+    for number, part in enumerate(parts):
+        file = Path(folder) / f"{number}.f16"
+        part.tofile(file)
+        mapped.append(MappedHalves(file, len(part)))
+    return Joined(mapped)
+
+
+@given(st.lists(st.integers(1, 400), min_size=1, max_size=4), st.data())
 def test_several_files_read_as_one(sizes, data):
-    whole = np.arange(sum(sizes) * 3, dtype=np.float16).reshape(-1, 3)
-    joined = Joined(np.split(whole, np.cumsum(sizes)[:-1]))
+    """In any order, once and again, runs and single rows, over the borders of pages."""
+    whole = np.random.default_rng(len(sizes)).normal(size=(sum(sizes), 12)).astype(np.float16)
     index = np.array(data.draw(st.lists(st.integers(0, len(whole) - 1))), dtype=np.int64)
-    assert np.array_equal(joined[index], whole[index])
+    with tempfile.TemporaryDirectory() as folder:
+        joined = in_files(np.split(whole, np.cumsum(sizes)[:-1]), folder)
+        assert np.array_equal(joined[index], whole[index])
 
 
-def test_means_over_runs():
+def test_means_over_runs(tmp_path):
     values = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float16)
-    outputs = TeacherOutputs({"hidden-0": Joined([values])}, np.array([0, 9]))
+    outputs = TeacherOutputs({"hidden-0": in_files([values], tmp_path)}, np.array([0, 9]))
     starts, counts = np.array([3, 0, 8]), np.array([4, 2, 1])
     expected = [
         values[s : s + c].astype(np.float32).mean(0) for s, c in zip(starts, counts, strict=True)
