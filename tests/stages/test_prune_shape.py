@@ -4,6 +4,7 @@ import itertools
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from helpers import labelled_texts, only_layers, small_context, tagged_examples, tiny_teacher
@@ -48,6 +49,33 @@ def test_a_named_shape(teacher, tmp_path):
     assert "12 of 32 hidden channels (20 left)" in told
     exported = Export().apply(result, small_context(tmp_path / "onnx", validation=TRAIN[:8]))
     assert exported.steps[-1].decisions["parity"]["max_abs_difference"] < 1e-4
+
+
+def test_relu_takes_the_place_of_gelu_and_is_fitted_for(teacher, tmp_path):
+    """It stands in what is saved and exported, and the fit knows of it."""
+    far = {}
+    for fit in (False, True):
+        stage = Shape(layers=3, heads=4, activation="relu", samples=40, reconstruct=fit)
+        context = small_context(tmp_path / str(fit), train=TRAIN)
+        result = check_stage(stage, teacher, context)
+        module = load_module(result.model)
+        assert module.config.hidden_act == "relu"
+        acts = [layer.intermediate.intermediate_act_fn for layer in module.bert.encoder.layer]
+        assert [type(act).__name__ for act in acts] == ["ReLU"] * 3
+        before = load_module(teacher.model)
+        far[fit] = Moves(before, make_rows(teacher, TRAIN, before)).of(module)
+    assert 0 < far[True] < far[False]
+    exported = Export().apply(result, small_context(tmp_path / "onnx", validation=TRAIN[:8]))
+    ops = {node.op_type for node in onnx.load(exported.model.path).graph.node}
+    assert "Relu" in ops
+    assert "Erf" not in ops
+
+
+def test_relu_for_a_gated_part_is_refused(tmp_path):
+    gated = write_encoder(tmp_path / "new", "ModernBert", "token-classification")
+    stage = Shape(layers=1, activation="relu", samples=20)
+    with pytest.raises(StageError, match="are gated"):
+        stage.apply(gated, small_context(tmp_path, train=TRAIN))
 
 
 def test_parts_that_are_not_named_stay(teacher, tmp_path):
