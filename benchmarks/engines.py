@@ -15,11 +15,9 @@ tokenizer is timed. With `--made` what was converted is kept there, so that ``--
 
 from __future__ import annotations
 
-import gc
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -28,9 +26,9 @@ from typing import Any
 
 import click
 import numpy as np
+from turns import in_turns
 
 from edgecompress.bundle import load_bundle
-from edgecompress.disturbance import Loop
 from edgecompress.engine.recipe import load_recipe
 from edgecompress.models.inputs import encode_rows, typed_feed
 from edgecompress.models.runner import open_onnx
@@ -39,7 +37,6 @@ from edgecompress.targets.inputs import spread
 from edgecompress.targets.size import model_files
 from edgecompress.tasks import Answers, Rows, task
 from edgecompress.tasks.compare import paired_bootstrap_drop
-from edgecompress.timing import Series, speedup
 from edgecompress.values import Candidate, Example, OnnxModel, TensorSpec
 
 Feed = Mapping[str, Any]
@@ -239,31 +236,15 @@ def judge(
 def race(
     rows: Sequence[Row], specs: Sequence[TensorSpec], chosen: Sequence[int], seconds: float
 ) -> None:
-    """Time all models in one loop; who goes first changes from text to text."""
+    """Time all models in turns."""
     feeds = [[row.feed(number, specs) for number in chosen] for row in rows]
-    for row, own in zip(rows, feeds, strict=True):
-        for feed in own:
-            row.ask(feed)
-    times: list[list[int]] = [[] for _ in rows]
-    items: list[int] = []
-    gc.collect()
-    gc.disable()
-    end, clock = time.perf_counter() + seconds, time.perf_counter_ns
-    while time.perf_counter() < end or len(items) % len(chosen):
-        item = len(items) % len(chosen)
-        for step in range(len(rows)):
-            index = (step + len(items)) % len(rows)
-            ask, feed = rows[index].ask, feeds[index][item]
-            begin = clock()
-            ask(feed)
-            times[index].append(clock() - begin)
-        items.append(item)
-    gc.enable()
-    series = [Series(np.array(each), np.array(items)) for each in times]
-    for row, one in zip(rows, series, strict=True):
-        ratio = speedup(series[0], one, Loop(seconds * 1e3), target="local")
-        low, high = ratio.interval or (1.0, 1.0)
-        row.times = f"{np.median(one.ns) / 1e6:.2f}", f"{ratio.value:.2f} ({low:.2f}–{high:.2f})"
+
+    def asks(index: int) -> Callable[[int], object]:
+        return lambda number: rows[index].ask(feeds[index][number])
+
+    found = in_turns([asks(index) for index in range(len(rows))], len(chosen), seconds)
+    for row, times in zip(rows, found, strict=True):
+        row.times = times
 
 
 if __name__ == "__main__":

@@ -12,9 +12,7 @@ Intervals: paired bootstrap over pairs.
 
 from __future__ import annotations
 
-import gc
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +20,12 @@ from pathlib import Path
 import click
 import numpy as np
 from embeddings import PAIR, read
+from turns import in_turns
 
 from edgecompress.bundle import load_bundle
-from edgecompress.disturbance import Loop
 from edgecompress.runtime import load
 from edgecompress.targets.agent.kernel import cpuinfo
 from edgecompress.targets.size import model_files
-from edgecompress.timing import Series, speedup
 from edgecompress.values import OnnxModel
 
 DRAWS, TIMED, MB = 2000, 40, 1e6
@@ -103,26 +100,14 @@ def lost(row: Row, first: Row, wanted: np.ndarray) -> tuple[float, float, float]
 
 
 def race(rows: Sequence[Row], texts: Sequence[str], seconds: float) -> None:
-    """Time all models in one loop; who goes first changes from text to text."""
-    times: list[list[int]] = [[] for _ in rows]
-    items: list[int] = []
-    gc.collect()
-    gc.disable()
-    end, clock = time.perf_counter() + seconds, time.perf_counter_ns
-    while time.perf_counter() < end or len(items) % len(texts):
-        item = len(items) % len(texts)
-        for step in range(len(rows)):
-            index = (step + len(items)) % len(rows)
-            begin = clock()
-            rows[index].embed(texts[item])
-            times[index].append(clock() - begin)
-        items.append(item)
-    gc.enable()
-    series = [Series(np.array(each), np.array(items)) for each in times]
-    for row, one in zip(rows, series, strict=True):
-        ratio = speedup(series[0], one, Loop(seconds * 1e3), target="local")
-        low, high = ratio.interval or (1.0, 1.0)
-        row.times = f"{np.median(one.ns) / 1e6:.3f}", f"{ratio.value:.2f} ({low:.2f}–{high:.2f})"
+    """Time all models in turns."""
+
+    def asks(row: Row) -> Callable[[int], object]:
+        return lambda number: row.embed(texts[number])
+
+    found = in_turns([asks(row) for row in rows], len(texts), seconds)
+    for row, times in zip(rows, found, strict=True):
+        row.times = times
 
 
 @click.command()
