@@ -79,6 +79,8 @@ def weakest(row: Row, facts: Facts, known: Languages) -> str:
         name = (one.slice or "").removeprefix(known.prefix)
         if not known.by_slice or one.split != facts.split or name not in known.by_slice:
             continue
+        if one.metric.endswith("_drop"):  # a difference itself, and the teacher's is 0
+            continue
         theirs = scored(facts.teacher, one.metric, facts, facts.split, one.slice)
         if theirs is not None:
             found.append((one.value - theirs.value, one.value, known.by_slice[name].name))

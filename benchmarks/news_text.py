@@ -1,10 +1,11 @@
-"""Unlabelled news for a transfer set: articles as lines, without anything of the held-out texts.
+"""Unlabelled news for a transfer set: articles as lines, without those of the held-out texts.
 
 Run ``python benchmarks/news_text.py --news DIR --held-out DIR --held-out DIR -o DIR``. ``--news``
 is the folder ``data`` of MasakhaNEWS (github.com/masakhane-io/masakhane-news), whose articles are
-read and whose topics are not. A sentence that shares six words in a row with a validation or test
-text below ``--held-out`` (``hau/dev.txt``, ``hau.test.txt`` and so on, a word and its tag a line)
-is left out, and so is one that came before. Lines hold neighbouring sentences, at most 50 words.
+read and whose topics are not. An article with a sentence that shares six words in a row with a
+validation or test text below ``--held-out`` (``hau/dev.txt``, ``hau.test.txt`` and so on, a word
+and its tag a line) is left out whole, as its other sentences tell of the same people; so is a
+sentence that came before. Lines hold neighbouring sentences, at most 50 words.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def words(text: str) -> list[str]:
 
 def runs(found: list[str]) -> set[tuple[str, ...]]:
     """Give all runs of `RUN` words, or the one shorter text."""
-    return {tuple(found[i : i + RUN]) for i in range(max(1, len(found) - RUN + 1))}
+    return {tuple(found[i : i + RUN]) for i in range(max(1, len(found) - RUN + 1)) if found}
 
 
 def held_runs(roots: tuple[Path, ...]) -> set[tuple[str, ...]]:
@@ -55,7 +56,7 @@ def held_runs(roots: tuple[Path, ...]) -> set[tuple[str, ...]]:
     return held
 
 
-def articles(folder: Path) -> Iterator[list[str]]:
+def articles(folder: Path) -> Iterator[list[list[str]]]:
     """Give headline and body of each article, each as its sentences."""
     csv.field_size_limit(sys.maxsize)
     for split in ("train", "dev", "test"):
@@ -65,29 +66,28 @@ def articles(folder: Path) -> Iterator[list[str]]:
         with file.open(encoding="utf-8", newline="") as rows:
             for row in csv.DictReader(rows, delimiter="\t"):
                 body = (row.get("text") or "").replace('""', '"').replace("\xa0", " ")
-                yield [row.get("headline") or ""]
-                yield [s for s in SENTENCE_END.split(body.strip().strip('"')) if s.strip()]
+                found = SENTENCE_END.split(body.strip().strip('"'))
+                yield [[row.get("headline") or ""], [s for s in found if s.strip()]]
 
 
 def lines(folder: Path, held: set[tuple[str, ...]]) -> Iterator[str]:
     """Give the texts of a language: sentences that stand side by side, as many as a line holds."""
     seen: set[tuple[str, ...]] = set()
     for article in articles(folder):
-        line: list[str] = []
-        for sentence in article:
-            spelt, found = sentence.split(), tuple(words(sentence))
-            if not spelt:
-                continue
-            if runs(list(found)) & held:
-                yield " ".join(line)
-                line = []
-            elif found not in seen:
+        if any(runs(words(sentence)) & held for part in article for sentence in part):
+            continue
+        for part in article:
+            line: list[str] = []
+            for sentence in part:
+                spelt, found = sentence.split(), tuple(words(sentence))
+                if not spelt or found in seen:
+                    continue
                 seen.add(found)
                 if len(line) + len(spelt) > LONGEST:
                     yield " ".join(line)
                     line = []
                 line += spelt
-        yield " ".join(line)
+            yield " ".join(line)
 
 
 @click.command()
