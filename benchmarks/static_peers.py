@@ -26,9 +26,13 @@ from edgecompress.bundle import load_bundle
 from edgecompress.runtime import load
 from edgecompress.targets.agent.kernel import cpuinfo
 from edgecompress.targets.size import model_files
-from edgecompress.values import OnnxModel
+from edgecompress.tasks import Answers, task
+from edgecompress.tasks._similarity import cosine
+from edgecompress.tasks.compare import paired_bootstrap_drop
+from edgecompress.values import Example, OnnxModel
 
-DRAWS, TIMED, MB = 2000, 40, 1e6
+TIMED, MB = 40, 1e6
+KIND = task("feature-extraction")
 Embed = Callable[[str], np.ndarray]
 HEADS = ("model", "Spearman", "points lost (95 %)", "MB", "smaller", "ms, text to vector",
          "faster (95 %)")  # fmt: skip
@@ -41,7 +45,7 @@ class Row:
     title: str
     size: int
     embed: Embed
-    said: np.ndarray
+    said: Answers
     times: tuple[str, str] = ("", "")
 
 
@@ -75,28 +79,11 @@ def static(model: Path, width: int | None, dtype: str, folder: Path) -> tuple[st
     return title, size, lambda text: made.encode([text], use_multiprocessing=False)[0]
 
 
-def cosines(embed: Embed, pairs: Sequence[dict[str, object]]) -> np.ndarray:
-    """Give the cosine of each pair."""
-    first, second = (np.stack([embed(str(pair[key])) for pair in pairs]) for key in PAIR)
-    long = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
-    found: np.ndarray = (first * second).sum(1) / np.maximum(long, 1e-12)
-    return found
-
-
-def spearman(said: np.ndarray, wanted: np.ndarray) -> float:
-    """Give the correlation of ranks, with the mean rank for equal values."""
-    from scipy.stats import spearmanr
-
-    return 100 * float(spearmanr(said, wanted).statistic)
-
-
-def lost(row: Row, first: Row, wanted: np.ndarray) -> tuple[float, float, float]:
-    """Give the points lost against the first model, and the bounds of 95 % of the draws."""
-    random = np.random.default_rng(0)
-    drawn = random.integers(0, len(wanted), (DRAWS, len(wanted)))
-    found = [spearman(first.said[d], wanted[d]) - spearman(row.said[d], wanted[d]) for d in drawn]
-    low, high = np.quantile(found, (0.025, 0.975))
-    return spearman(first.said, wanted) - spearman(row.said, wanted), float(low), float(high)
+def similarities(embed: Embed, pairs: Sequence[Example]) -> Answers:
+    """Give what a model says of each pair: the cosine of its two vectors."""
+    said = [cosine(*(embed(str(pair.inputs[key])) for key in PAIR)) for pair in pairs]
+    nothing = ((),) * len(said), (np.zeros(0),) * len(said)
+    return Answers(*nothing, tuple({"similarity": one} for one in said))
 
 
 def race(rows: Sequence[Row], texts: Sequence[str], seconds: float) -> None:
@@ -117,21 +104,23 @@ def race(rows: Sequence[Row], texts: Sequence[str], seconds: float) -> None:
 @click.option("--seconds", default=20.0, show_default=True, help="Of timing.")
 def main(model: Path, data: Path, ours: tuple[Path, ...], seconds: float) -> None:
     """Ask, time, and print a table."""
-    pairs = read(data / "sts-test.csv")
-    wanted = np.array([float(str(pair["score"])) for pair in pairs])
+    written = read(data / "sts-test.csv")
+    pairs = [Example({key: row[key] for key in PAIR}, row["score"]) for row in written]
     with tempfile.TemporaryDirectory() as name:
         found = [bundle(folder) for folder in ours]
         for width, dtype in ((None, "float16"), (256, "float16"), (256, "int8")):
             found.append(static(model, width, dtype, Path(name) / f"{width}-{dtype}"))
-        rows = [Row(*one, cosines(one[2], pairs)) for one in found]
-        texts = [str(pair[PAIR[0]]) for pair in pairs[:: len(pairs) // TIMED][:TIMED]]
+        rows = [Row(*one, similarities(one[2], pairs)) for one in found]
+        texts = [str(pair.inputs[PAIR[0]]) for pair in pairs[:: len(pairs) // TIMED][:TIMED]]
         race(rows, texts, seconds)
     click.echo(f"{cpuinfo().get('model name', '')}, {len(pairs)} pairs of test\n")
     click.echo(f"| {' | '.join(HEADS)} |\n|---|{'--:|' * (len(HEADS) - 1)}")
     for row in rows:
-        drop, low, high = lost(row, rows[0], wanted)
+        lost = paired_bootstrap_drop(KIND.metrics[0], rows[0].said, row.said, pairs, 0)
+        drop, low, high = (100 * each for each in lost)
         cells = (
-            row.title, f"{spearman(row.said, wanted):.2f}", f"{drop:.2f} ({low:.2f} to {high:.2f})",
+            row.title, f"{100 * KIND.quality(row.said, pairs, ()):.2f}",
+            f"{drop:.2f} ({low:.2f} to {high:.2f})",
             f"{row.size / MB:.1f}", f"{rows[0].size / row.size:.2f}×", *row.times,
         )  # fmt: skip
         click.echo(f"| {' | '.join(cells)} |")
