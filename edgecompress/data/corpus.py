@@ -129,6 +129,18 @@ def check_corpus(entries: Sequence[Literal["train"] | CorpusFile]) -> None:
     read_corpus([entry for entry in entries if entry != TRAIN], ())
 
 
+def corpus_files(fields: Any) -> Iterator[CorpusFile]:
+    """Give the files of every corpus that a stage's fields name, at whatever depth."""
+    if isinstance(fields, CorpusFile):
+        yield fields
+    elif isinstance(fields, BaseModel):
+        for name in type(fields).model_fields:
+            yield from corpus_files(getattr(fields, name))
+    elif isinstance(fields, list | tuple):
+        for one in fields:
+            yield from corpus_files(one)
+
+
 def corpus_identity(entries: Sequence[Literal["train"] | CorpusFile]) -> list[Any]:
     """Give what a result depends on: digests instead of places, for `Stage.identity`.
 

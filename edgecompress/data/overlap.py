@@ -6,6 +6,11 @@ text was divided into words makes no difference. Signs that are no punctuation (
 stay; a text of nothing but blanks and punctuation is compared as it is. Labels are not compared: a
 text that was seen is known, whatever it was called.
 
+Text without labels tells of a test in another way: an article that a test sentence was taken from
+names the same people in its other sentences. Such documents are found by six words in a row that
+they share with the test, case and punctuation aside; sentences that people write alike share some
+as well, so that this is said and nothing is refused for it.
+
 Digests are kept, not texts: 32 bytes for each different text of a split.
 """
 
@@ -13,9 +18,11 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import re
 import unicodedata
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from edgecompress.data.base import Split
 from edgecompress.errors import DataError
@@ -24,6 +31,9 @@ from edgecompress.values import Example
 
 MOSTLY = 0.5
 """Share of the test's texts beyond which a figure on it says more of memory than of learning."""
+
+RUN = 6
+"""Words in a row by which two texts are taken to be of one document."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +61,63 @@ class Overlap:
             f"{self.normalised:,} of {self.examples:,} examples of {self.of}{share} stand in "
             f"{self.within}, too{more}"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Quoted:
+    """How many examples of the split `of` share `RUN` words in a row with a text of a corpus.
+
+    `examples` counts those of `of` that have so many words, `shared` those of them that share some,
+    and `corpora` says it for each file; an example that two files share counts in both.
+    """
+
+    of: str
+    shared: int
+    examples: int
+    corpora: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def words(self) -> str:
+        """Say it in one line."""
+        if not self.shared:
+            return f"no example of {self.of} shares {RUN} words in a row with a corpus"
+        files = ", ".join(f"{name} {count:,}" for name, count in self.corpora.items())
+        return (
+            f"{self.shared:,} of {self.examples:,} examples of {self.of} "
+            f"({self.shared / self.examples:.1%}) share {RUN} words in a row with a corpus "
+            f"({files}): documents that it was taken from flatter its figures; leave them out whole"
+        )
+
+
+def quoted(
+    splits: Mapping[Split, Sequence[Example]], corpus: Sequence[Example]
+) -> tuple[Quoted, ...]:
+    """Look for the texts of `corpus` that validation and test were perhaps taken from.
+
+    Parameters
+    ----------
+    splits : mapping
+        Examples by split. Train is not looked at, nor a split without a text of six words.
+    corpus : sequence of Example
+        Texts without labels, each with the `source` that tells its file.
+    """
+    found = []
+    read: dict[str, set[int]] = {}
+    for example in corpus if any(splits.get(one) for one in ("validation", "test")) else ():
+        read.setdefault(example.source or "corpus", set()).update(_runs(example))
+    for of in ("validation", "test") if read else ():
+        runs = [set(_runs(example)) for example in splits.get(of, ())]
+        sharing = [[name for name in read if not one.isdisjoint(read[name])] for one in runs]
+        if examples := sum(map(bool, runs)):
+            counts = Counter(itertools.chain.from_iterable(sharing))
+            found.append(Quoted(of, sum(map(bool, sharing)), examples, dict(counts.most_common())))
+    return tuple(found)
+
+
+def _runs(example: Example) -> Iterator[int]:
+    """Give a number for all `RUN` words in a row of a text; the same words give the same one."""
+    words = re.findall(r"\w+", content(example).casefold())
+    return (hash(tuple(words[start : start + RUN])) for start in range(len(words) - RUN + 1))
 
 
 def overlaps(splits: Mapping[Split, Sequence[Example]]) -> tuple[Overlap, ...]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from edgecompress.all_metrics import bounded
-from edgecompress.data.overlap import Overlap
+from edgecompress.data.overlap import Overlap, Quoted
 from edgecompress.engine.given_models import check_models, impossible, label_names
 from edgecompress.engine.observation import open_targets
 from edgecompress.engine.recipe import Recipe, TeacherSpec
@@ -35,7 +35,7 @@ class RunPlan:
 
     recipe: Recipe
     examples: tuple[tuple[str, int], ...]
-    overlaps: tuple[Overlap, ...]
+    overlaps: tuple[Overlap | Quoted, ...]
     labels: tuple[str, ...]
     names: tuple[str, ...]
     stage_runs: int
@@ -68,8 +68,8 @@ def plan(recipe: Recipe) -> RunPlan:
         ("test", len(test)),
     )
     examples = counts if recipe.data else ()
-    return RunPlan(recipe, examples, splits.overlaps, labels, recipe.names, len(runs), targets,
-                   left_out)  # fmt: skip
+    shared: tuple[Overlap | Quoted, ...] = (*splits.overlaps, *splits.quoted)
+    return RunPlan(recipe, examples, shared, labels, recipe.names, len(runs), targets, left_out)
 
 
 def _target_plan(one: Target) -> TargetPlan:

@@ -173,6 +173,9 @@ def _run_pipeline(
     for shared in splits.overlaps:
         tell.begin(f"{shared.within} and {shared.of}")
         tell.end(shared.words)
+    for told in splits.quoted:
+        tell.begin(f"corpora and {told.of}")
+        tell.end(told.words)
     start = open_start(pipeline)
     if pipeline.teacher is not None:
         fp32 = pipeline.run_chain(export_chain(recipe.fields.task), pipeline.teacher)
@@ -271,6 +274,7 @@ def _run_pipeline(
             **known,
             **({"floor": standing.note} if standing is not None else {}),
             "overlaps": [asdict(one) for one in splits.overlaps],
+            **({"quoted": [asdict(one) for one in splits.quoted]} if splits.quoted else {}),
         },
         command=command,
         floor=floor,

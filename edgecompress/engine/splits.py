@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from edgecompress.checkpoint import read_object
 from edgecompress.data import SPLITS, Split
-from edgecompress.data.overlap import Overlap
+from edgecompress.data.overlap import Overlap, Quoted
 from edgecompress.engine.chains import StageUse
 from edgecompress.engine.recipe import Recipe, starts_as_onnx
 from edgecompress.errors import DataError
@@ -21,13 +21,15 @@ from edgecompress.values import Candidate, Example, Json
 class Splits:
     """The examples that stages may see, with a digest of each split.
 
-    `overlaps` says which texts stand in two splits, test among them.
+    `overlaps` says which texts stand in two splits, test among them, and `quoted` how many texts
+    of validation and test share words with the texts without labels that stages read.
     """
 
     train: tuple[Example, ...] = ()
     validation: tuple[Example, ...] = ()
     digests: tuple[tuple[str, str], ...] = ()
     overlaps: tuple[Overlap, ...] = ()
+    quoted: tuple[Quoted, ...] = ()
 
 
 def read_splits(
@@ -51,7 +53,7 @@ def read_splits(
     if recipe.data is None:
         return Splits(), ()
     from edgecompress.data import check_labels
-    from edgecompress.data.overlap import check_overlaps, overlaps
+    from edgecompress.data.overlap import check_overlaps, overlaps, quoted
 
     data = recipe.data
     there = [split for split in SPLITS if split in needed or data.offers(split)]
@@ -82,7 +84,23 @@ def read_splits(
         except DataError as error:
             raise recipe.source.error(str(error), ("data", "test")) from None
     digests = tuple((one, data.digest(one)) for one in there if one != "test")
-    return Splits(splits["train"], splits["validation"], digests, shared), splits["test"]
+    judged = splits["validation"] or splits["test"]
+    told = quoted(splits, tuple(_corpora(recipe))) if judged else ()
+    return Splits(splits["train"], splits["validation"], digests, shared, told), splits["test"]
+
+
+def _corpora(recipe: Recipe) -> Iterator[Example]:
+    """Give the texts of every corpus that stages read, each file's once."""
+    from edgecompress.data.corpus import corpus_files, read_corpus
+
+    known: set[object] = set()
+    for use in _uses(recipe):
+        files = tuple(file for file in corpus_files(use.stage) if file not in known)
+        known.update(files)
+        try:
+            yield from read_corpus(files, ())
+        except DataError as error:
+            raise recipe.source.error(str(error), use.path) from None
 
 
 def _uses(recipe: Recipe) -> Iterator[StageUse]:

@@ -17,7 +17,8 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "an `error` that says why it could not be described.",
         "data": "Examples per split, and digests of every split and of the teacher; `floor`: what "
         "it answers and the split that was counted for it; `overlaps`: for every two splits how "
-        "many texts of one stand in the other, `exact` and `normalised`; `columns`: which columns "
+        "many texts of one stand in the other, `exact` and `normalised`; `quoted`: how many texts "
+        "of validation and test share six words in a row with a corpus; `columns`: which columns "
         "of the files were read; `splits drawn`: how splits were drawn from train.",
         "command": "The command that made this result.",
         "format": "Number of this format, 1. A larger number cannot be read by this version.",

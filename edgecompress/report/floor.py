@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from edgecompress.data.overlap import Overlap
+from edgecompress.data.overlap import Overlap, Quoted
 from edgecompress.report import words
 from edgecompress.results import FLOOR, Row, RunResult, Verdict
 
 
 def floor_and_overlaps(result: RunResult) -> tuple[str, ...]:
-    """Say what the floor answers, and for every two splits how many texts stand in both."""
+    """Say what the floor answers, and how many texts stand in two splits or in a corpus."""
     return (*_floor(result), *_shared(result))
 
 
@@ -29,10 +29,11 @@ def _floor(result: RunResult) -> Iterator[str]:
 
 
 def _shared(result: RunResult) -> Iterator[str]:
-    found = result.data.get("overlaps")
-    for one in found if isinstance(found, list | tuple) else ():
-        try:
-            said = Overlap(**one).words
-        except (TypeError, ValueError, ZeroDivisionError):
-            continue  # written by hand or by a later version
-        yield f"{words.plain(said[0].upper() + said[1:])}."
+    for key, kind in (("overlaps", Overlap), ("quoted", Quoted)):
+        found = result.data.get(key)
+        for one in found if isinstance(found, list | tuple) else ():
+            try:
+                said = kind(**one).words
+            except (AttributeError, TypeError, ValueError, ZeroDivisionError):
+                continue  # written by hand or by a later version
+            yield f"{words.plain(said[0].upper() + said[1:])}."

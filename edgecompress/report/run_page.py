@@ -285,7 +285,8 @@ def _ground(result: RunResult, facts: Facts) -> Block:
     machine += [blocks.Chips(important, "CPU flags that matter")] if important else []
     every = blocks.Paragraph(name(" ".join(flags)))
     machine += [blocks.Folded(f"All {len(flags)} CPU flags", (every,))] if flags else []
-    known = {key: one for key, one in result.data.items() if key not in ("floor", "overlaps")}
+    told = ("floor", "overlaps", "quoted")
+    known = {key: one for key, one in result.data.items() if key not in told}
     data = environment.machine(known)
     beside: tuple[Block, ...] = (Heading("Data"), blocks.FactList(data))
     return blocks.Columns((tuple(machine), *((beside,) if data else ())))

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecompress.data import data_config
-from edgecompress.data.overlap import check_overlaps, normalised, overlaps
+from edgecompress.data.overlap import check_overlaps, normalised, overlaps, quoted
 from edgecompress.errors import DataError
 from edgecompress.texts import text_example, words_example
 from edgecompress.values import Example
@@ -135,3 +135,58 @@ def test_check_says_every_pair_and_refuses_a_test_that_was_seen(tmp_path: Path) 
     assert "2 of 8 examples of validation (25.0%) stand in train, too\n" in taken.stdout
     assert "11 of 21 examples of test (52.4%) stand in train, too, 0 of them letter" in taken.stdout
     assert "2 of 21 examples of test (9.5%) stand in validation, too, 0 of" in taken.stdout
+
+
+SENTENCE = "Shugaba Buhari ya tafi birnin London jiya da safe"
+
+
+def corpus(**texts: str) -> list[Example]:
+    return [text_example(text=text, source=name) for name, text in texts.items()]
+
+
+def test_six_words_in_a_row_tell_of_one_document() -> None:
+    asked = [
+        words_example(words=("«", *SENTENCE.split()[:5], "»"), tags=("O",) * 7),
+        words_example(words=tuple(SENTENCE.split()), tags=("O",) * 9),
+        *split(["Buhari ya tafi", "ruwan sama ya sauka a Kano yau da yamma"]),
+    ]
+    texts = corpus(
+        news=f"Abuja: {SENTENCE.upper()}, in ji wani.",
+        blog="amma Buhari, ya tafi birnin London; jiya",
+        prose="ruwan sama mai yawa ya sauka a Kano",
+    )
+    (one,) = quoted({"train": split([SENTENCE]), "test": asked}, texts)
+    assert (one.of, one.shared, one.examples) == ("test", 1, 2), one
+    assert one.corpora == {"news": 1, "blog": 1}
+    assert one.words.startswith("1 of 2 examples of test (50.0%) share 6 words in a row with")
+    (none,) = quoted({"validation": asked}, texts[2:])
+    assert (none.shared, none.corpora) == (0, {})
+    assert none.words == "no example of validation shares 6 words in a row with a corpus"
+
+
+def test_what_has_no_six_words_is_not_told_of() -> None:
+    assert quoted({"test": split(["a b c d e"])}, corpus(news="a b c d e f")) == ()
+    assert quoted({"test": split(["a b c d e f"])}, ()) == ()
+
+
+def test_check_tells_of_a_corpus_that_knows_the_test(tmp_path: Path) -> None:
+    for name, text in (("train", "a b c d e f"), ("validation", "no no no"), ("test", SENTENCE)):
+        (tmp_path / f"{name}.tsv").write_text(f"text\tlabel\n{text}\tx\nnaye\ty\n", "utf-8")
+    (tmp_path / "news.txt").write_text(f"Na ji cewa {SENTENCE}.\n", "utf-8")
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(
+        "name: r\ntask: text-classification\nteacher: {new: {layers: 2}, finetune: {epochs: 1}}\n"
+        "stages:\n  - vocabulary.trim: {min_count: 1, corpus: [train, news.txt]}\n"
+        "  - distil: {epochs: 1, transfer: {corpus: [news.txt]}}\n  - export\n"
+        "minimize: size\ndata: {format: tsv, root: ., train: train.tsv, "
+        "validation: validation.tsv, test: test.tsv}\n"
+    )
+    done = check(recipe)
+    assert done.returncode == 0, done.stderr
+    said = " ".join(done.stdout.split())
+    assert "1 of 1 examples of test (100.0%) share 6 words in a row with a corpus (news 1)" in said
+    (tmp_path / "news.txt").unlink()
+    lost = check(recipe)
+    assert lost.returncode == 2
+    assert "news.txt" in lost.stderr
+    assert "stages" in lost.stderr
