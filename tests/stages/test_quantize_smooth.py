@@ -14,7 +14,7 @@ from small_encoders import relative_error, torch_logits, write_encoder
 from edgecompress.engine.chains import Given, check_order, expand
 from edgecompress.errors import RecipeError, StageError
 from edgecompress.models.session import input_specs, open_session
-from edgecompress.quantization.graphs.fusion import fuse
+from edgecompress.quantization.graphs.fusion import SEQUENCE_FIRST, fuse
 from edgecompress.quantization.prove.proof import coverage
 from edgecompress.stage import check_stage
 from edgecompress.stages.export import Export
@@ -93,8 +93,17 @@ def test_without_multiply_no_node_is_added(exported, tmp_path):
     assert any("reads its input, too" in reason for reason in decided["left"].values())
 
 
-@pytest.mark.parametrize("fusion", ["attention", "multi_head_attention", "skip_layer_norm"])
-def test_fused_graphs_are_smoothed_too(exported, tmp_path, fusion):
+def none(*_):
+    return None
+
+
+@pytest.mark.parametrize(
+    "fusion", ["attention", "multi_head_attention", "skip_layer_norm", SEQUENCE_FIRST, "apart"]
+)
+def test_fused_graphs_are_smoothed_too(exported, tmp_path, monkeypatch, fusion):
+    if fusion == "apart":  # the same layout, with queries, keys and values in three products
+        fusion = SEQUENCE_FIRST
+        monkeypatch.setattr("edgecompress.quantization.graphs.layout._Layout._merged", none)
     path = tmp_path / "fused" / "model.onnx"
     fuse(exported.model.path, (fusion,), "bert", path)
     fused = Candidate(OnnxModel(path), exported.preprocessor, exported.task, exported.labels)

@@ -30,6 +30,7 @@ NORMS = {
 SLICE_WITH_STEPS = 5
 """Inputs of a Slice that may leave channels out, or turn them round."""
 HEADS_FIRST = [0, 2, 1, 3]  # (batch, length, heads, size) ↔ (batch, heads, length, size)
+LENGTH_FIRST = [2, 0, 1, 3]  # (batch, heads, length, size) → (length, batch, heads, size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,24 +257,45 @@ class _Finder:
     def _heads(self, node: NodeProto, channels: int) -> tuple[Slot, ...]:
         """Attention that is spelled out: heads are split, averaged over the text and joined."""
         reason = f"{node.name} is not attention's joining of heads"
-        joined = self._transposed(node.input[0], {node.name}, reason)
-        self._alone(joined.input[0], {joined.name})
-        average = self.makers.get(joined.input[0])
-        if average is None or average.op_type != "MatMul" or average.input[1] in self.sizes:
+        joined = self._made_by("Transpose", node.input[0], node, reason)
+        perm = list(attributes(joined).get("perm", ()))
+        if perm == LENGTH_FIRST:
+            return self._length_first(joined, channels, reason)
+        average = self._made_by("MatMul", joined.input[0], joined, reason)
+        if perm != HEADS_FIRST or average.input[1] in self.sizes:
             raise _NoFoldError(reason)
-        split = self._transposed(average.input[1], {average.name}, reason)
-        self._alone(split.input[0], {split.name})
-        values = self.makers.get(split.input[0])
-        if values is None or values.op_type != "Reshape":
+        split = self._made_by("Transpose", average.input[1], average, reason)
+        if list(attributes(split).get("perm", ())) != HEADS_FIRST:
             raise _NoFoldError(reason)
+        values = self._made_by("Reshape", split.input[0], split, reason)
         return self._slots(values.input[0], channels, {values.name})
 
-    def _transposed(self, name: str, readers: set[str], reason: str) -> NodeProto:
-        self._alone(name, readers)
-        node = self.makers.get(name)
-        if node is None or node.op_type != "Transpose":
+    def _length_first(self, joined: NodeProto, channels: int, reason: str) -> tuple[Slot, ...]:
+        """Follow what `layout` writes: the product itself turns (length, batch, heads, size)."""
+        average = self._made_by("FusedMatMul", joined.input[0], joined, reason)
+        turned = {name for name, given in attributes(average).items() if name != "alpha" and given}
+        if turned != {"transBatchB"}:
             raise _NoFoldError(reason)
-        if list(attributes(node).get("perm", ())) != HEADS_FIRST:
+        name, parts, place = average.input[1], 1, 0
+        self._alone(name, {average.name})
+        last = self.makers.get(name)
+        if last is not None and last.op_type == "Split":  # of queries, keys and values
+            sizes = self.sizes.get(last.input[1]) if len(last.input) > 1 else None
+            equal = sizes is not None and len({*self.model.array(sizes).tolist()}) == 1
+            if attributes(last).get("axis", 0) != 2 or not equal:
+                raise _NoFoldError(reason)
+            parts, place = len(last.output), list(last.output).index(name)
+            last = self._made_by("Reshape", last.input[0], last, reason)
+        if last is None or last.op_type != "Reshape":
+            raise _NoFoldError(reason)
+        found = self._slots(last.input[0], channels * parts, {last.name})
+        return tuple(replace(slot, start=slot.start + channels * place) for slot in found)
+
+    def _made_by(self, op: str, name: str, reader: NodeProto, reason: str) -> NodeProto:
+        """Give the node that makes `name` for `reader` alone, which must be an `op`."""
+        self._alone(name, {reader.name})
+        node = self.makers.get(name)
+        if node is None or node.op_type != op:
             raise _NoFoldError(reason)
         return node
 
