@@ -15,6 +15,7 @@ from edgecompress.quantization.graphs.folding import find_groups
 from edgecompress.quantization.graphs.layers import name_nodes
 from edgecompress.quantization.observe.channels import (
     MOST_ROWS,
+    Channels,
     collect_channels,
     load_channels,
     save_channels,
@@ -276,6 +277,19 @@ def test_alpha_is_the_one_of_the_least_error(tmp_path: Path) -> None:
     even = np.clip(even, -2, 2)
     flat = type(seen)(even.min(axis=0), even.max(axis=0), even)
     assert choose_alpha(flat, np.ones_like(weight)).alpha is None
+
+
+def test_a_loud_output_hides_no_other_ones_error() -> None:
+    random = np.random.default_rng(0)
+    rows = random.standard_normal((64, WIDTH)).astype(np.float32)
+    rows[:, 0] *= 60  # read by the first output alone, which is loud by it
+    weight = random.standard_normal((WIDTH, 8)).astype(np.float32)
+    weight[0, 1:] = 0
+    seen = Channels(rows.min(axis=0), rows.max(axis=0), rows)
+    plain = layer_error(seen, weight, None)
+    assert plain > 0.04  # over the sum of all squares it would be 0.008
+    quieter = smoothing_factors(seen.most, weight, 0.9)
+    assert layer_error(seen, weight, quieter) < plain / 100
 
 
 def test_an_error_in_blocks_is_that_of_the_kernel(tmp_path: Path) -> None:

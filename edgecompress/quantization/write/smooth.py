@@ -46,8 +46,7 @@ class Choice:
     alpha : float or None
         None: nothing.
     error, plain_error : float
-        Squared error of the layers' outputs in int8 over that of the outputs themselves, with and
-        without the factors.
+        `layer_error` with and without the factors.
     """
 
     alpha: float | None
@@ -120,6 +119,9 @@ def layer_error(
 ) -> float:
     """Squared error of a linear layer in int8 over the squares of its output, on the kept rows.
 
+    It is the mean over the channels of the output, as a normalization that follows evens them out:
+    in their sum one loud channel would hide what the others lose. With a `block` it is that sum.
+
     Activations are uint8 over all that was seen, weights int8 per output channel: what
     `quantize.static` does by default. With a `block`, both have a scale for each block of so many
     channels of a row, or of an output: what `quantize.weights` does with `linear_bits: 8`.
@@ -136,21 +138,24 @@ def layer_error(
     rows, moved = seen.rows / divisor, weight * divisor[:, None]
     if block is not None:
         found = _rounded(rows, block) @ _rounded(np.ascontiguousarray(moved.T), block).T
-        return _relative(found, seen.rows @ weight)
+        expected = seen.rows @ weight
+        return float(_relative(found.ravel(), expected.ravel()))
     scale, zero = asymmetric((seen.low / divisor).min(), (seen.high / divisor).max())
     codes = np.clip(np.round(rows / scale) + zero, 0, 255) - zero
     made = quantize_linear(moved, per_channel=True, reduce_range=False)
     found = (codes.astype(np.float32) * scale) @ (made.values.astype(np.float32) * made.scale)
-    return _relative(found, seen.rows @ weight)
+    return float(_relative(found, seen.rows @ weight).mean())
 
 
 def _rounded(rows: Array, block: int) -> Array:
     return dequantize_blocks(quantize_blocks(rows, 8, block))
 
 
-def _relative(found: Array, expected: Array) -> float:
-    power = float(np.square(expected).sum())
-    return float(np.square(found - expected).sum()) / power if power else 0.0
+def _relative(found: Array, expected: Array) -> Array:
+    """Squared error over squares, of each column; 0 where nothing is expected."""
+    power = np.square(expected).sum(axis=0, dtype=np.float64)
+    lost = np.square(found - expected).sum(axis=0, dtype=np.float64)
+    return np.divide(lost, power, out=np.zeros_like(power), where=power > 0)
 
 
 def choose_alpha(
