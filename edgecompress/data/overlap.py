@@ -21,7 +21,7 @@ import itertools
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from edgecompress.data.base import Split
@@ -90,7 +90,7 @@ class Quoted:
 
 
 def quoted(
-    splits: Mapping[Split, Sequence[Example]], corpus: Sequence[Example]
+    splits: Mapping[Split, Sequence[Example]], corpus: Iterable[Example]
 ) -> tuple[Quoted, ...]:
     """Look for the texts of `corpus` that validation and test were perhaps taken from.
 
@@ -98,17 +98,25 @@ def quoted(
     ----------
     splits : mapping
         Examples by split. Train is not looked at, nor a split without a text of six words.
-    corpus : sequence of Example
-        Texts without labels, each with the `source` that tells its file.
+    corpus : iterable of Example
+        Texts without labels, each with the `source` that tells its file. Of them only what stands
+        in validation or test is kept.
     """
-    found = []
+    texts = iter(corpus)
+    first = next(texts, None)
+    if first is None:
+        return ()
+    runs = {of: [set(_runs(one)) for one in splits.get(of, ())] for of in ("validation", "test")}
+    asked = set().union(*itertools.chain.from_iterable(runs.values()))
     read: dict[str, set[int]] = {}
-    for example in corpus if any(splits.get(one) for one in ("validation", "test")) else ():
-        read.setdefault(example.source or "corpus", set()).update(_runs(example))
-    for of in ("validation", "test") if read else ():
-        runs = [set(_runs(example)) for example in splits.get(of, ())]
-        sharing = [[name for name in read if not one.isdisjoint(read[name])] for one in runs]
-        if examples := sum(map(bool, runs)):
+    for example in itertools.chain([first], texts) if asked else ():
+        read.setdefault(example.source or "corpus", set()).update(
+            asked.intersection(_runs(example))
+        )
+    found = []
+    for of, each in runs.items():
+        sharing = [[name for name in read if not one.isdisjoint(read[name])] for one in each]
+        if examples := sum(map(bool, each)):
             counts = Counter(itertools.chain.from_iterable(sharing))
             found.append(Quoted(of, sum(map(bool, sharing)), examples, dict(counts.most_common())))
     return tuple(found)

@@ -84,8 +84,7 @@ def read_splits(
         except DataError as error:
             raise recipe.source.error(str(error), ("data", "test")) from None
     digests = tuple((one, data.digest(one)) for one in there if one != "test")
-    judged = splits["validation"] or splits["test"]
-    told = quoted(splits, tuple(_corpora(recipe))) if judged else ()
+    told = quoted(splits, _corpora(recipe))
     return Splits(splits["train"], splits["validation"], digests, shared, told), splits["test"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import unicodedata
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecompress.data import data_config
-from edgecompress.data.overlap import check_overlaps, normalised, overlaps, quoted
+from edgecompress.data.overlap import Quoted, check_overlaps, normalised, overlaps, quoted
 from edgecompress.errors import DataError
+from edgecompress.report.floor import floor_and_overlaps
+from edgecompress.results import RunResult, Verdict
 from edgecompress.texts import text_example, words_example
 from edgecompress.values import Example
 
@@ -167,6 +170,18 @@ def test_six_words_in_a_row_tell_of_one_document() -> None:
 def test_what_has_no_six_words_is_not_told_of() -> None:
     assert quoted({"test": split(["a b c d e"])}, corpus(news="a b c d e f")) == ()
     assert quoted({"test": split(["a b c d e f"])}, ()) == ()
+
+
+def test_a_report_tells_of_a_corpus_and_leaves_out_what_it_cannot_read() -> None:
+    texts = [Quoted("test", 1, 2, {"news": 1}), Quoted("validation", 0, 3)]
+    known = [*map(asdict, texts), {"of": "test"}, None, {**asdict(texts[0]), "corpora": 7}]
+    result = RunResult(
+        "r", None, {}, (), None, Verdict("budget", "pass", ""), "size", (), {}, {"quoted": known}
+    )
+    assert [line.partition(" words")[0] for line in floor_and_overlaps(result)] == [
+        "1 of 2 examples of test (50.0%) share 6",
+        "No example of validation shares 6",
+    ]
 
 
 def test_check_tells_of_a_corpus_that_knows_the_test(tmp_path: Path) -> None:
