@@ -30,6 +30,7 @@ NORMS = {
 SLICE_WITH_STEPS = 5
 """Inputs of a Slice that may leave channels out, or turn them round."""
 HEADS_FIRST = [0, 2, 1, 3]  # (batch, length, heads, size) ↔ (batch, heads, length, size)
+NO_SPLIT = "Split before it does not take the factors"
 LENGTH_FIRST = [2, 0, 1, 3]  # (batch, heads, length, size) → (length, batch, heads, size)
 
 
@@ -168,7 +169,7 @@ class _Finder:
         if node is not None and node.op_type == "Split":
             if slots := self._columns(node, name, channels):
                 return slots
-            raise _NoFoldError("Split before it does not take the factors")
+            raise _NoFoldError(NO_SPLIT)
         if node is None or node.output[0] != name:
             raise _NoFoldError("nothing before it takes the factors")
         op, only = node.op_type, {node.name}
@@ -224,17 +225,21 @@ class _Finder:
 
     def _columns(self, node: NodeProto, name: str, channels: int) -> tuple[Slot, ...]:
         """Columns of products that were joined: those that a Split gives under this name."""
-        self._alone(node.input[0], {node.name})
-        product, place = self.makers.get(node.input[0]), list(node.output).index(name)
+        product = self._made_by("MatMul", node.input[0], node, NO_SPLIT)
+        start, width = self._parted(node, name, -1, channels)
+        return tuple(replace(slot, start=start) for slot in self._linear(product, width))
+
+    def _parted(self, node: NodeProto, name: str, axis: int, channels: int) -> tuple[int, int]:
+        """Where the `channels` of a Split's result begin in what it splits, and how many it has."""
         sizes = self.sizes.get(node.input[1]) if len(node.input) > 1 else None
-        parts = [] if sizes is None else self.model.array(sizes).tolist()
-        last = attributes(node).get("axis", 0) == -1
-        if product is None or product.op_type != "MatMul" or not last:
-            raise _NoFoldError("Split before it does not take the factors")
-        if not parts or parts[place] != channels:
-            raise _NoFoldError("Split before it has no constant sizes")
-        start = sum(parts[:place])
-        return tuple(replace(slot, start=start) for slot in self._linear(product, sum(parts)))
+        if sizes is None or attributes(node).get("axis", 0) != axis:
+            raise _NoFoldError(NO_SPLIT)
+        parts, place = self.model.array(sizes).tolist(), list(node.output).index(name)
+        size = parts[place]  # in channels or, where heads are parted, in heads
+        if size < 1 or channels % size or (axis == -1 and channels != size):
+            raise _NoFoldError(NO_SPLIT)
+        each = channels // size
+        return each * sum(parts[:place]), each * sum(parts)
 
     def _sum(self, node: NodeProto, channels: int) -> tuple[Slot, ...]:
         for place in (0, 1):
@@ -276,20 +281,15 @@ class _Finder:
         turned = {name for name, given in attributes(average).items() if name != "alpha" and given}
         if turned != {"transBatchB"}:
             raise _NoFoldError(reason)
-        name, parts, place = average.input[1], 1, 0
-        self._alone(name, {average.name})
-        last = self.makers.get(name)
-        if last is not None and last.op_type == "Split":  # of queries, keys and values
-            sizes = self.sizes.get(last.input[1]) if len(last.input) > 1 else None
-            equal = sizes is not None and len({*self.model.array(sizes).tolist()}) == 1
-            if attributes(last).get("axis", 0) != 2 or not equal:
-                raise _NoFoldError(reason)
-            parts, place = len(last.output), list(last.output).index(name)
-            last = self._made_by("Reshape", last.input[0], last, reason)
-        if last is None or last.op_type != "Reshape":
-            raise _NoFoldError(reason)
-        found = self._slots(last.input[0], channels * parts, {last.name})
-        return tuple(replace(slot, start=slot.start + channels * place) for slot in found)
+        name, reader, start, width = average.input[1], average, 0, channels
+        split = self.makers.get(name)
+        if split is not None and split.op_type == "Split":  # of queries, keys and values
+            self._alone(name, {average.name})
+            start, width = self._parted(split, name, 2, channels)
+            name, reader = split.input[0], split
+        heads = self._made_by("Reshape", name, reader, reason)
+        found = self._slots(heads.input[0], width, {heads.name})
+        return tuple(replace(slot, start=slot.start + start) for slot in found)
 
     def _made_by(self, op: str, name: str, reader: NodeProto, reason: str) -> NodeProto:
         """Give the node that makes `name` for `reader` alone, which must be an `op`."""
