@@ -19,10 +19,8 @@ from pathlib import Path
 
 import click
 
+from edgecompress.data.overlap import word_runs
 from edgecompress.textfiles import conll_sentences
-
-RUN = 6
-"""Words in a row that two texts may not share."""
 
 LONGEST = 50
 """Most words of a line."""
@@ -33,26 +31,27 @@ SHORTEST = 4
 SENTENCE_END = re.compile(r"(?<=[.!?])[\"”’']?\s+(?=[\"“‘']?[A-Z0-9])")
 
 
-def words(text: str) -> list[str]:
+def words(text: str) -> tuple[str, ...]:
     """Give the words that are compared, without case and punctuation."""
-    return re.findall(r"\w+", text.lower())
+    return tuple(re.findall(r"\w+", text.casefold()))
 
 
-def runs(found: list[str]) -> set[tuple[str, ...]]:
-    """Give all runs of `RUN` words, or the one shorter text."""
-    return {tuple(found[i : i + RUN]) for i in range(max(1, len(found) - RUN + 1)) if found}
+def runs(text: str) -> set[int]:
+    """Give all runs of six words, or the one shorter text."""
+    spelt = words(text)
+    return {*word_runs(text)} or ({hash(spelt)} if spelt else set())
 
 
-def held_runs(roots: tuple[Path, ...]) -> set[tuple[str, ...]]:
+def held_runs(roots: tuple[Path, ...]) -> set[int]:
     """Give the runs of every validation and test text below the folders."""
-    held: set[tuple[str, ...]] = set()
+    held: set[int] = set()
     for root in roots:
         files = [p for p in root.rglob("*.txt") if p.stem.split(".")[-1] in ("dev", "test")]
         if not files:
             raise click.ClickException(f"{root}: no dev.txt or test.txt in it or below")
         for file in files:
             for spelt, _ in conll_sentences(file):
-                held |= runs(words(" ".join(spelt)))
+                held |= runs(" ".join(spelt))
     return held
 
 
@@ -70,16 +69,16 @@ def articles(folder: Path) -> Iterator[list[list[str]]]:
                 yield [[row.get("headline") or ""], [s for s in found if s.strip()]]
 
 
-def lines(folder: Path, held: set[tuple[str, ...]]) -> Iterator[str]:
+def lines(folder: Path, held: set[int]) -> Iterator[str]:
     """Give the texts of a language: sentences that stand side by side, as many as a line holds."""
     seen: set[tuple[str, ...]] = set()
     for article in articles(folder):
-        if any(runs(words(sentence)) & held for part in article for sentence in part):
+        if any(runs(sentence) & held for part in article for sentence in part):
             continue
         for part in article:
             line: list[str] = []
             for sentence in part:
-                spelt, found = sentence.split(), tuple(words(sentence))
+                spelt, found = sentence.split(), words(sentence)
                 if not spelt or found in seen:
                     continue
                 seen.add(found)

@@ -102,16 +102,17 @@ def quoted(
         Texts without labels, each with the `source` that tells its file. Of them only what stands
         in validation or test is kept.
     """
-    texts = iter(corpus)
-    first = next(texts, None)
+    judged = {of: splits[of] for of in ("validation", "test") if splits.get(of)}
+    texts = iter(corpus if judged else ())
+    first = next(texts, None)  # without a corpus nothing of the splits is read
     if first is None:
         return ()
-    runs = {of: [set(_runs(one)) for one in splits.get(of, ())] for of in ("validation", "test")}
+    runs = {of: [set(word_runs(content(one))) for one in judged[of]] for of in judged}
     asked = set().union(*itertools.chain.from_iterable(runs.values()))
     read: dict[str, set[int]] = {}
     for example in itertools.chain([first], texts) if asked else ():
         read.setdefault(example.source or "corpus", set()).update(
-            asked.intersection(_runs(example))
+            asked.intersection(word_runs(content(example)))
         )
     found = []
     for of, each in runs.items():
@@ -122,9 +123,9 @@ def quoted(
     return tuple(found)
 
 
-def _runs(example: Example) -> Iterator[int]:
+def word_runs(text: str) -> Iterator[int]:
     """Give a number for all `RUN` words in a row of a text; the same words give the same one."""
-    words = re.findall(r"\w+", content(example).casefold())
+    words = re.findall(r"\w+", text.casefold())
     return (hash(tuple(words[start : start + RUN])) for start in range(len(words) - RUN + 1))
 
 
