@@ -28,15 +28,18 @@ CORPUS = [text_example(text=line) for line in texts(40, seed=5)]
 HELD_OUT = [text_example(text=line) for line in texts(150, seed=9, length=2)]
 
 
+_FOLDER = tempfile.TemporaryDirectory(prefix="edgecompress-vocabulary-")
+
+
 @functools.cache
 def original(kind: str) -> Path:
-    return write(kind, Path(tempfile.mkdtemp(prefix="edgecompress-test-")))
+    return write(kind, Path(tempfile.mkdtemp(dir=_FOLDER.name)))
 
 
 @functools.cache
 def trimmed(kind: str, alphabet: str = "all", extra: int = 40) -> Path:
     """Trim a tokenizer to what any text needs and `extra` pieces more."""
-    source, folder = original(kind), Path(tempfile.mkdtemp(prefix="edgecompress-test-"))
+    source, folder = original(kind), Path(tempfile.mkdtemp(dir=_FOLDER.name))
     vocabulary = read_vocabulary(source / "tokenizer.json")
     found = split(TextProcessor.load(source).tokenizer, CORPUS)
     counts = counts_by_group(found, vocabulary.names, [len(CORPUS)])
