@@ -6,10 +6,13 @@ through operators that keep its values, into subgraphs and out of them.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 # fmt: off
 KEEP = frozenset({
@@ -25,6 +28,12 @@ JOIN = frozenset({"Concat", "Where", "Max", "Min"})
 
 TABLE = frozenset({"Identity", "Cast", "DequantizeLinear", "QuantizeLinear"})
 """Operators whose output is a table of the same shape as their first input."""
+
+BY_VALUE = frozenset({"Add", "Div", "Mul", "Sub"})
+"""Operators whose output has the shape that both inputs are stretched to."""
+
+MOST_AXES = 8
+"""Of a tensor that a Reshape makes."""
 
 EMBEDDINGS = ((0, 2), (1, 4), (8, 3))
 """Ids and tables among the inputs of com.microsoft's EmbedLayerNormalization."""
@@ -44,16 +53,20 @@ class _Scope:
         Of constants, and of values whose sizes are all fixed.
     numbers : dict
         Constants of one whole number.
+    sizes : dict
+        Constants that may be a Reshape's: a few whole numbers.
     """
 
     functions: dict[tuple[str, str], Any]
     roots: dict[str, frozenset[str]] = field(default_factory=dict)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     numbers: dict[str, int] = field(default_factory=dict)
+    sizes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     def inner(self) -> _Scope:
         """Give the scope that a subgraph starts with."""
-        return _Scope(self.functions, dict(self.roots), dict(self.shapes), dict(self.numbers))
+        numbers, sizes = dict(self.numbers), dict(self.sizes)
+        return _Scope(self.functions, dict(self.roots), dict(self.shapes), numbers, sizes)
 
     def take(self, name: str, other: _Scope, there: str) -> None:
         """Remember of `name` what `other` knows of the value that it calls `there`."""
@@ -62,6 +75,8 @@ class _Scope:
             self.shapes[name] = other.shapes[there]
         if there in other.numbers:
             self.numbers[name] = other.numbers[there]
+        if there in other.sizes:
+            self.sizes[name] = other.sizes[there]
 
     def constant(self, name: str, tensor: Any) -> None:
         """Remember a constant."""
@@ -69,10 +84,14 @@ class _Scope:
 
         self.shapes[name] = tuple(tensor.dims)
         self.roots.pop(name, None)  # an input with a default, or a name of the outer graph
-        if math.prod(tensor.dims) == 1 and not tensor.external_data:
+        one, shape = math.prod(tensor.dims) == 1, tensor.data_type == onnx.TensorProto.INT64
+        shape &= len(tensor.dims) == 1 and tensor.dims[0] <= MOST_AXES
+        if (one or shape) and not tensor.external_data:
             value = onnx.numpy_helper.to_array(tensor)
-            if value.dtype.kind in "iu":
+            if one and value.dtype.kind in "iu":
                 self.numbers[name] = int(value.item())
+            if shape:
+                self.sizes[name] = tuple(value.tolist())
 
     def of(self, names: Iterable[str]) -> frozenset[str]:
         """Give the inputs of the model that values were taken from."""
@@ -189,6 +208,12 @@ def _constants(node: Any, scope: _Scope) -> None:
         scope.shapes[node.output[0]] = scope.shapes[node.input[0]]
         if node.input[0] in scope.numbers:
             scope.numbers[node.output[0]] = scope.numbers[node.input[0]]
+    elif node.op_type in BY_VALUE and all(name in scope.shapes for name in node.input):
+        with contextlib.suppress(ValueError):  # no valid graph
+            both = (scope.shapes[name] for name in node.input)
+            scope.shapes[node.output[0]] = np.broadcast_shapes(*both)
+    elif node.op_type == "Reshape" and min(scope.sizes.get(node.input[1], ()), default=0) > 0:
+        scope.shapes[node.output[0]] = scope.sizes[node.input[1]]
     elif node.op_type == "Transpose" and node.input[0] in scope.shapes:
         shape = scope.shapes[node.input[0]]
         order = next((list(a.ints) for a in node.attribute if a.name == "perm"), None)

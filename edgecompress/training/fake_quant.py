@@ -266,5 +266,5 @@ def fake_block_rows(rows: torch.Tensor, block: int) -> torch.Tensor:
         better = error < best_error
         best_error = torch.where(better, error, best_error)
         best = torch.where(better, made, best)
-    found: torch.Tensor = _Through.apply(rows, best.flatten(-2).half().float())
+    found: torch.Tensor = _Through.apply(rows, best.flatten(-2))
     return found

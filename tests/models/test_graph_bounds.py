@@ -67,6 +67,20 @@ LOOKUP = node("Gather", ["t", "ids"], ["y"])
             33,
         ),
         ([node("Constant", [], ["t"], value=table("t", 4, 2)), LOOKUP], [], 4),
+        (
+            [
+                node("Cast", ["bytes"], ["a"], to=FLOAT),
+                node("Reshape", ["a", "shape"], ["b"]),
+                node("Mul", ["b", "scale"], ["t"]),
+                LOOKUP,
+            ],
+            [
+                table("bytes", 60, dtype=np.uint8),
+                numpy_helper.from_array(np.array([20, 3]), "shape"),
+                table("scale", 20, 1),
+            ],
+            20,
+        ),
         ([node("Gather", ["ids", "t"], ["y"])], [table("t", 1)], None),
         ([node("Add", ["ids", "t"], ["y"])], [table("t", 1)], None),
     ],

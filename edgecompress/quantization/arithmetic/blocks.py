@@ -28,7 +28,7 @@ OFFSET_UNIT = np.float32(1 / 16)
 """Of a scale: in these units offsets are counted in 8 bits."""
 CHUNK_VALUES = 1 << 20
 HALF_SCALES = (1e-4, 60_000.0)
-"""Tables whose largest value lies between these have scales and rows that fp16 can tell apart."""
+"""Tables whose largest value lies between these have scales that fp16 can tell apart."""
 LEAST_IMPORTANCE = np.float32(1e-6)
 
 
@@ -59,7 +59,7 @@ class Blocks:
     ----------
     packed : ndarray, uint8, shape (rows, width · bits / 8)
     scale : ndarray, float32 or float16, shape (rows, width / block)
-        With float16 the kernels give rows of float16.
+        Values are decoded in float32 in either case.
     bits, block : int
     offset : ndarray, float32, shape (rows, width / block), or None
         Is added to each value of a block.
@@ -140,7 +140,7 @@ def _by_chunks(
 
 
 def dequantize_blocks(blocks: Blocks) -> Array:
-    """Give the values that the kernels give: float32, shape (rows, width)."""
+    """Give the values that are looked up or multiplied with: float32, shape (rows, width)."""
     codes = blocks.packed
     if blocks.bits == 4:
         codes = np.stack([codes & 15, codes >> 4], axis=-1).reshape(len(codes), -1)
@@ -149,8 +149,7 @@ def dequantize_blocks(blocks: Blocks) -> Array:
     values *= blocks.scale[..., None].astype(np.float32)
     if blocks.offset is not None:
         values += blocks.offset[..., None]
-    rows = values.reshape(len(codes), -1)
-    return rows.astype(blocks.scale.dtype).astype(np.float32)
+    return values.reshape(len(codes), -1)
 
 
 def importance_of_blocks(importance: Array, block: int) -> Array:

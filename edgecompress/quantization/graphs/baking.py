@@ -1,7 +1,8 @@
 """Write the graph that ONNX Runtime makes of a model when it loads it, and mend what it leaves.
 
 Baked: constant folding and the fusions up to a level, so that they are not done at every start.
-Not baked: what suits one processor only. That is the layouts of level ``all``, the weights that an
+Not baked: tables that are decoded when the file is loaded, as they would grow; and what suits one
+processor only. That is the layouts of level ``all``, the weights that an
 AVX2 processor without VNNI wants shifted to uint8, and the weights packed for a kernel.
 Source: ``SessionOptions.optimized_model_filepath``.
 """
@@ -18,6 +19,7 @@ from onnx import NodeProto
 from edgecompress.models.session import open_session, session_options
 from edgecompress.models.storage import StoredModel, read_model, write_model
 from edgecompress.quantization.graphs.fusion import operator_counts
+from edgecompress.quantization.graphs.small_tables import decoded_tables, put_back, take_out
 from edgecompress.values import OnnxModel
 from edgecompress.writing import private
 
@@ -45,7 +47,13 @@ def bake(model: OnnxModel, level: Level, target: Path) -> None:
     )
     target.parent.mkdir(parents=True, exist_ok=True)
     with private(target.parent, "--store or EDGECOMPRESS_STORE") as folder:
-        aside = folder / "model.onnx"
+        source, aside = read_model(model.path), folder / "model.onnx"
+        tables = decoded_tables(source.proto.graph)
+        if tables:  # folding would store them in float32
+            without = read_model(model.path)
+            take_out(without, tables)
+            model = replace(model, path=folder / "without.onnx")
+            write_model(without, model.path)
         options = session_options(settings)
         options.optimized_model_filepath = str(aside)
         # Weights aside: one file may be too large for them, and `write_model` joins what fits.
@@ -55,7 +63,9 @@ def bake(model: OnnxModel, level: Level, target: Path) -> None:
         # The weights as they are in the file, not as a kernel of this processor wants them.
         options.add_session_config_entry("session.disable_prepacking", "1")
         open_session(replace(model, session=settings), options=options)
-        write_model(read_model(aside), target)
+        baked = read_model(aside)
+        put_back(baked, source, tables)
+        write_model(baked, target)
 
 
 def fold_biases(model: StoredModel) -> int:

@@ -26,6 +26,7 @@ from edgecompress.models.session import (
 from edgecompress.models.storage import read_model, write_model
 from edgecompress.models.synthetic import made_feeds
 from edgecompress.quantization.graphs.layers import OF_OFFSETS
+from edgecompress.quantization.graphs.small_tables import decoded_tables, stored_bits
 from edgecompress.quantization.graphs.tracing import Graph, attribute, walk
 from edgecompress.values import Feed, Json, OnnxModel
 from edgecompress.writing import temporary
@@ -121,12 +122,12 @@ class Coverage:
 
     @property
     def int8_embeddings(self) -> tuple[Part, ...]:
-        """Embeddings whose rows are looked up in int8."""
+        """Embeddings that are kept in 8 or 4 bits."""
         return self.select("embedding", int8=True)
 
     @property
     def fp32_embeddings(self) -> tuple[Part, ...]:
-        """Embeddings whose rows are looked up in floating point."""
+        """Embeddings that are kept in floating point."""
         return self.select("embedding", int8=False)
 
     def to_json(self, reasons: Mapping[str, str] | None = None) -> Json:
@@ -184,7 +185,8 @@ def _linear(node: Any, graph: Graph) -> Part | None:
     return None
 
 
-def _embeddings(node: Any, graph: Graph) -> Iterator[Part]:
+def _embeddings(node: Any, graph: Graph, decoded: Mapping[str, int]) -> Iterator[Part]:
+    """Give the tables that a node looks up in; those `decoded` at load have their stored bits."""
     op = node.op_type
     if op == "GatherBlockQuantized":
         found = graph.constant(node.input[0])
@@ -198,7 +200,9 @@ def _embeddings(node: Any, graph: Graph) -> Iterator[Part]:
                 yield _table(f"{node.name}/{what}", op, found)
     elif op == "Gather" and attribute(node, "axis", 0) == 0:
         found = graph.constant(node.input[0])
-        if found is not None and len(found[2]) == 2 and found[1] in DTYPE_NAMES:
+        if found is not None and found[0] in decoded:
+            yield Part(node.name, "embedding", op, found[0], found[2], f"int{decoded[found[0]]}")
+        elif found is not None and len(found[2]) == 2 and found[1] in DTYPE_NAMES:
             yield _table(node.name, op, found)
 
 
@@ -245,6 +249,8 @@ def coverage(model: OnnxModel, feeds: Sequence[Feed] | None = None) -> Coverage:
         options.profile_file_prefix = str(folder / "profile")
         session = open_session(model, options=options)
         graph = onnx.load(folder / "optimized.onnx", load_external_data=False).graph
+        tables = decoded_tables(read_model(source.path).proto.graph)
+        decoded = {name: stored_bits(nodes) for name, nodes in tables.items()}
         feeds = made_feeds(source, PROBES) if feeds is None else feeds
         try:
             for feed in feeds:
@@ -266,7 +272,7 @@ def coverage(model: OnnxModel, feeds: Sequence[Feed] | None = None) -> Coverage:
         operators[node.op_type] = operators.get(node.op_type, 0) + 1
         linear = _linear(node, scope)
         parts += [linear] if linear else []
-        parts += _embeddings(node, scope)
+        parts += _embeddings(node, scope, decoded)
     return Coverage(tuple(parts), dict(sorted(operators.items())))
 
 

@@ -259,19 +259,28 @@ class Draft:
             shape = np.array([rows, -1, how.block * how.bits // 8], np.int64)
             self.made[f"{turned}_shape"] = array_tensor(shape, f"{turned}_shape")
             self.add("Reshape", [codes, f"{turned}_shape"], f"{turned}_Reshape", turned)
-            given = scale
-            if scale in self.made and self.made[scale].data_type == TensorProto.FLOAT16:
-                given = f"{scale}_as_float"
-                self.add("Cast", [scale], f"{given}_Cast", given, to=TensorProto.FLOAT)
-            self.add("Reshape", [given, self.flat()], f"{flat}_Reshape", flat)
+            self.add("Reshape", [self.as_float(scale), self.flat()], f"{flat}_Reshape", flat)
         return turned, flat
+
+    def as_float(self, name: str) -> str:
+        """Give a constant in float32: ONNX Runtime casts it once, when it loads the file."""
+        if name not in self.made or self.made[name].data_type == TensorProto.FLOAT:
+            return name
+        key = (name, "as float")
+        if key not in self.weights:
+            self.weights[key] = (self.number("Cast", [name], to=TensorProto.FLOAT), "", "")
+        return self.weights[key][0]
+
+    def constant(self, values: list[int], dtype: type = np.int64) -> str:
+        """Keep a few numbers once, under a short name; give it."""
+        name = self.free(f"{np.dtype(dtype).char}{values}".replace(" ", ""))
+        if name not in self.made:
+            self.made[name] = array_tensor(np.array(values, dtype), name)
+        return name
 
     def flat(self) -> str:
         """Give the shape of one axis."""
-        name = self.free("one_axis")
-        if name not in self.made:
-            self.made[name] = array_tensor(np.array([-1], np.int64), name)
-        return name
+        return self.constant([-1])
 
     def number(self, op: str, inputs: list[str], **given: Any) -> str:
         """Append a node whose name and output are a number; give it."""
@@ -310,7 +319,7 @@ class Draft:
             if len(alive) == len(self.nodes):
                 break
             self.nodes = alive
-        kept = [t for t in graph.initializer if t.name in used] + list(self.made.values())
+        kept = [t for t in (*graph.initializer, *self.made.values()) if t.name in used]
         inputs = [v for v in graph.input if v.name in used or v.name not in self.sources]
         for field, values in (("node", alive), ("initializer", kept), ("input", inputs)):
             graph.ClearField(field)

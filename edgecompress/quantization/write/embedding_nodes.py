@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 from onnx import NodeProto, TensorProto, helper
 
 from edgecompress.quantization.graphs.layers import Layer
 from edgecompress.quantization.plan.quant_plan import LayerPlan
 from edgecompress.quantization.write.draft import MICROSOFT, Draft
 
+AT_LOAD_BYTES = 4 << 20
+"""In float32. A table of no more is decoded once, when the file is loaded: of positions, of
+segments. Decoding rows of 4 bits at each inference takes 3 % of that of a small encoder."""
+
 
 def table(draft: Draft, node: NodeProto, layer: Layer, how: LayerPlan) -> None:
     """Write a look-up: in blocks, in a linear layer's weight, or in a table of 8."""
     name = layer.weights[0]
+    alone = how.kernel not in ("tied", "shared")
+    if alone and 4 * math.prod(draft.sources[name].dims) <= AT_LOAD_BYTES:
+        draft.add("Gather", [_at_load(draft, name, how), layer.data], node.name, node.output[0])
+        return
     if how.kernel in ("blocks", "tied"):
         _block_table(draft, node, layer, how)
         return
@@ -29,6 +40,45 @@ def table(draft: Draft, node: NodeProto, layer: Layer, how: LayerPlan) -> None:
     draft.add("Gather", [table, layer.data], node.name, f"{out}_looked_up")
     name = f"{out}_DequantizeLinear"
     draft.add("DequantizeLinear", [f"{out}_looked_up", scale, zero], name, out)
+
+
+def _at_load(draft: Draft, name: str, how: LayerPlan) -> str:
+    """Give the table in float32, made once of what is stored: (rows, width)."""
+    key = (name, "at load")
+    if key in draft.weights:
+        return draft.weights[key][0]
+    out, (rows, width) = draft.free(f"{name}_at_load"), draft.sources[name].dims
+    if how.kernel == "blocks":
+        real = _values_of_blocks(draft, name, how)
+        draft.add("Reshape", [real, draft.constant([rows, width])], out, out)
+    else:
+        codes, scale, zero = draft.weight(name, "rows" if how.kernel == "rows" else "table", how)
+        real = draft.as_float(codes)
+        if how.kernel == "rows":  # its zero points are 0
+            scale = draft.number("Reshape", [scale, draft.constant([rows, 1])])
+        else:
+            real = draft.number("Sub", [real, draft.as_float(zero)])
+        draft.add("Mul", [real, scale], out, out)
+    draft.weights[key] = (out, "", "")
+    return out
+
+
+def _values_of_blocks(draft: Draft, name: str, how: LayerPlan) -> str:
+    """Give the values of blocks of 4 bits: (blocks, values of a block).
+
+    Two share a byte, the first in its lower half.
+    """
+    packed, scale, _ = draft.blocks(name, draft.model.array(draft.sources[name]), how)
+    column = draft.constant([-1, 1])
+    codes = draft.number("Reshape", [packed, column])
+    up, down = draft.constant([4, 0], np.uint8), draft.constant([4], np.uint8)
+    codes = draft.number("BitShift", [codes, up], direction="LEFT")
+    codes = draft.number("BitShift", [codes, down], direction="RIGHT")
+    codes = draft.number("Cast", [codes], to=TensorProto.FLOAT)
+    codes = draft.number("Sub", [codes, draft.constant([8], np.float32)])
+    codes = draft.number("Reshape", [codes, draft.constant([-1, how.block])])
+    scales = draft.number("Reshape", [draft.as_float(scale), column])
+    return draft.number("Mul", [codes, scales])
 
 
 def _table_by_rows(
@@ -50,19 +100,16 @@ def _table_by_rows(
 def _block_table(draft: Draft, node: NodeProto, layer: Layer, how: LayerPlan) -> None:
     name = layer.weights[0]
     if how.kernel == "tied":
-        parts = draft.tied_blocks(name, how)
+        codes, scale = draft.tied_blocks(name, how)
     else:
-        parts = draft.blocks(name, draft.model.array(draft.sources[name]), how)[:2]
-    inputs, out = [parts[0], layer.data, parts[1]], node.output[0]
-    half = parts[1] in draft.made and draft.made[parts[1]].data_type == TensorProto.FLOAT16
-    rows = f"{out}_half" if half else out
-    made = helper.make_node("GatherBlockQuantized", inputs, [rows], node.name)
+        codes, scale, _ = draft.blocks(name, draft.model.array(draft.sources[name]), how)
+    # With scales of 16 bits the kernel rounds each value to 16 bits, and takes longer.
+    inputs = [codes, layer.data, draft.as_float(scale)]
+    made = helper.make_node("GatherBlockQuantized", inputs, node.output, node.name)
     made.domain = MICROSOFT
     given = {"bits": how.bits, "block_size": how.block, "gather_axis": 0, "quantize_axis": 1}
     made.attribute.extend(helper.make_attribute(key, value) for key, value in given.items())
     draft.nodes.append(made)
-    if half:
-        draft.add("Cast", [rows], f"{out}_Cast", out, to=TensorProto.FLOAT)
 
 
 def embed_layer_norm(draft: Draft, node: NodeProto, layer: Layer, how: LayerPlan) -> None:
