@@ -1,4 +1,7 @@
-"""Tables of embeddings that a file keeps in few bits and ONNX Runtime decodes when it loads it."""
+"""What look-ups read that a file keeps in few bits and ONNX Runtime decodes when it loads it.
+
+Small tables of embeddings, and the scales of large ones.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,18 @@ from typing import Any
 from onnx import NodeProto, TensorProto, helper
 
 from edgecompress.models.storage import StoredModel
+from edgecompress.quantization.graphs.layers import names_read
 from edgecompress.quantization.graphs.tracing import attribute
 
 INTEGERS = frozenset({TensorProto.INT8, TensorProto.UINT8})
 Tables = Mapping[str, Sequence[NodeProto]]
-"""By the name that a Gather reads, the nodes that make the table, in their order."""
+"""By the name that a look-up reads, the nodes that make the table, in their order."""
+SCALES_INPUT = 2
+"""Of ``com.microsoft.GatherBlockQuantized``."""
 
 
 def decoded_tables(graph: Any) -> Tables:
-    """Find the tables that nodes make of constants alone, of integers among them.
+    """Find what nodes make of constants alone: tables of integers, and scales of any kind.
 
     Parameters
     ----------
@@ -24,22 +30,30 @@ def decoded_tables(graph: Any) -> Tables:
     """
     types = {tensor.name: tensor.data_type for tensor in graph.initializer}
     makers = {name: place for place, node in enumerate(graph.node) for name in node.output}
+    readers: dict[str, set[int]] = {}
+    for place, node in enumerate(graph.node):
+        for name in names_read([node]):
+            readers.setdefault(name, set()).add(place)
     found: dict[str, list[NodeProto]] = {}
-    for reader in graph.node:
-        if reader.op_type != "Gather" or attribute(reader, "axis", 0) != 0:
+    for node in graph.node:
+        if node.op_type == "GatherBlockQuantized":
+            table, integers = node.input[SCALES_INPUT], False
+        elif node.op_type == "Gather" and attribute(node, "axis", 0) == 0:
+            table, integers = node.input[0], True
+        else:
             continue
-        table, places, constants = reader.input[0], set[int](), set[str]()
-        pending = [table]
+        names, places, pending = {table}, set[int](), [table]
         while pending:
-            name = pending.pop()
-            if name in makers:
-                if makers[name] not in places:
-                    places.add(makers[name])
-                    pending += graph.node[makers[name]].input
-            else:
-                constants.add(name)
-        integers = {name for name in constants if types.get(name) in INTEGERS}
-        if places and integers and constants <= types.keys():
+            made = makers.get(pending.pop())
+            if made is not None and made not in places:
+                places.add(made)
+                pending += graph.node[made].input
+                names |= {*graph.node[made].input}
+        constants = names - makers.keys()
+        inner = names - constants - {table}
+        alone = all(readers[name] <= places for name in inner)
+        small = not integers or any(types.get(name) in INTEGERS for name in constants)
+        if places and alone and small and constants <= types.keys():
             found[table] = [graph.node[place] for place in sorted(places)]
     return found
 
