@@ -52,21 +52,17 @@ class _Scope:
     shapes : dict
         Of constants, and of values whose sizes are all fixed.
     numbers : dict
-        Constants of one whole number.
-    sizes : dict
-        Constants that may be a Reshape's: a few whole numbers.
+        Constants of a few whole numbers, such as the shape that a Reshape makes.
     """
 
     functions: dict[tuple[str, str], Any]
     roots: dict[str, frozenset[str]] = field(default_factory=dict)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    numbers: dict[str, int] = field(default_factory=dict)
-    sizes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    numbers: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     def inner(self) -> _Scope:
         """Give the scope that a subgraph starts with."""
-        numbers, sizes = dict(self.numbers), dict(self.sizes)
-        return _Scope(self.functions, dict(self.roots), dict(self.shapes), numbers, sizes)
+        return _Scope(self.functions, dict(self.roots), dict(self.shapes), dict(self.numbers))
 
     def take(self, name: str, other: _Scope, there: str) -> None:
         """Remember of `name` what `other` knows of the value that it calls `there`."""
@@ -75,8 +71,6 @@ class _Scope:
             self.shapes[name] = other.shapes[there]
         if there in other.numbers:
             self.numbers[name] = other.numbers[there]
-        if there in other.sizes:
-            self.sizes[name] = other.sizes[there]
 
     def constant(self, name: str, tensor: Any) -> None:
         """Remember a constant."""
@@ -84,14 +78,11 @@ class _Scope:
 
         self.shapes[name] = tuple(tensor.dims)
         self.roots.pop(name, None)  # an input with a default, or a name of the outer graph
-        one, shape = math.prod(tensor.dims) == 1, tensor.data_type == onnx.TensorProto.INT64
-        shape &= len(tensor.dims) == 1 and tensor.dims[0] <= MOST_AXES
-        if (one or shape) and not tensor.external_data:
+        most = MOST_AXES if tensor.data_type == onnx.TensorProto.INT64 else 1
+        if 0 < math.prod(tensor.dims) <= most and not tensor.external_data:
             value = onnx.numpy_helper.to_array(tensor)
-            if one and value.dtype.kind in "iu":
-                self.numbers[name] = int(value.item())
-            if shape:
-                self.sizes[name] = tuple(value.tolist())
+            if value.dtype.kind in "iu":
+                self.numbers[name] = tuple(value.ravel().tolist())
 
     def of(self, names: Iterable[str]) -> frozenset[str]:
         """Give the inputs of the model that values were taken from."""
@@ -178,8 +169,8 @@ def _uses(node: Any, scope: _Scope) -> list[tuple[str, int]]:
         last = (scope.shapes.get(names[1]) or (0,))[-1]
         return _below(names[1], scope.shapes.get(names[0]), 0) if last == 1 else []
     if node.op_type == "OneHot":
-        depth = scope.numbers.get(names[1], 0)
-        return [(names[0], depth)] if depth > 0 else []
+        depth = scope.numbers.get(names[1], ())
+        return [(names[0], depth[0])] if len(depth) == 1 and depth[0] > 0 else []
     if "EmbedLayerNormalization" in node.op_type:
         return [
             use
@@ -203,7 +194,7 @@ def _constants(node: Any, scope: _Scope) -> None:
             if attribute.name == "value":
                 scope.constant(node.output[0], attribute.t)
             elif attribute.name == "value_int":
-                scope.numbers[node.output[0]] = attribute.i
+                scope.numbers[node.output[0]] = (attribute.i,)
     elif node.op_type in TABLE and node.input[0] in scope.shapes:
         scope.shapes[node.output[0]] = scope.shapes[node.input[0]]
         if node.input[0] in scope.numbers:
@@ -212,8 +203,8 @@ def _constants(node: Any, scope: _Scope) -> None:
         with contextlib.suppress(ValueError):  # no valid graph
             both = (scope.shapes[name] for name in node.input)
             scope.shapes[node.output[0]] = np.broadcast_shapes(*both)
-    elif node.op_type == "Reshape" and min(scope.sizes.get(node.input[1], ()), default=0) > 0:
-        scope.shapes[node.output[0]] = scope.sizes[node.input[1]]
+    elif node.op_type == "Reshape" and min(scope.numbers.get(node.input[1], (0,))) > 0:
+        scope.shapes[node.output[0]] = scope.numbers[node.input[1]]
     elif node.op_type == "Transpose" and node.input[0] in scope.shapes:
         shape = scope.shapes[node.input[0]]
         order = next((list(a.ints) for a in node.attribute if a.name == "perm"), None)

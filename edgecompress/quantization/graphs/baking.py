@@ -2,8 +2,8 @@
 
 Baked: constant folding and the fusions up to a level, so that they are not done at every start.
 Not baked: tables that are decoded when the file is loaded, as they would grow; and what suits one
-processor only. That is the layouts of level ``all``, the weights that an
-AVX2 processor without VNNI wants shifted to uint8, and the weights packed for a kernel.
+processor only. That is the layouts of level ``all``, the weights that an AVX2 processor without
+VNNI wants shifted to uint8, and the weights packed for a kernel.
 Source: ``SessionOptions.optimized_model_filepath``.
 """
 
@@ -48,12 +48,11 @@ def bake(model: OnnxModel, level: Level, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with private(target.parent, "--store or EDGECOMPRESS_STORE") as folder:
         source, aside = read_model(model.path), folder / "model.onnx"
-        tables = decoded_tables(source.proto.graph)
+        tables = decoded_tables(source)
         if tables:  # folding would store them in float32
-            without = read_model(model.path)
-            take_out(without, tables)
+            take_out(source, tables)
             model = replace(model, path=folder / "without.onnx")
-            write_model(without, model.path)
+            write_model(source, model.path)
         options = session_options(settings)
         options.optimized_model_filepath = str(aside)
         # Weights aside: one file may be too large for them, and `write_model` joins what fits.

@@ -6,13 +6,12 @@ Small tables of embeddings, and the scales of large ones.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from onnx import NodeProto, TensorProto, helper
 
 from edgecompress.models.storage import StoredModel
-from edgecompress.quantization.graphs.layers import names_read
 from edgecompress.quantization.graphs.tracing import attribute
+from edgecompress.quantization.graphs.wiring import Wiring
 
 INTEGERS = frozenset({TensorProto.INT8, TensorProto.UINT8})
 Tables = Mapping[str, Sequence[NodeProto]]
@@ -21,19 +20,9 @@ SCALES_INPUT = 2
 """Of ``com.microsoft.GatherBlockQuantized``."""
 
 
-def decoded_tables(graph: Any) -> Tables:
-    """Find what nodes make of constants alone: tables of integers, and scales of any kind.
-
-    Parameters
-    ----------
-    graph : GraphProto
-    """
-    types = {tensor.name: tensor.data_type for tensor in graph.initializer}
-    makers = {name: place for place, node in enumerate(graph.node) for name in node.output}
-    readers: dict[str, set[int]] = {}
-    for place, node in enumerate(graph.node):
-        for name in names_read([node]):
-            readers.setdefault(name, set()).add(place)
+def decoded_tables(model: StoredModel) -> Tables:
+    """Find what nodes make of constants alone: tables of integers, and scales of any kind."""
+    graph, wiring = model.proto.graph, Wiring(model)
     found: dict[str, list[NodeProto]] = {}
     for node in graph.node:
         if node.op_type == "GatherBlockQuantized":
@@ -42,19 +31,20 @@ def decoded_tables(graph: Any) -> Tables:
             table, integers = node.input[0], True
         else:
             continue
-        names, places, pending = {table}, set[int](), [table]
+        names, pending = {table}, [table]
         while pending:
-            made = makers.get(pending.pop())
-            if made is not None and made not in places:
-                places.add(made)
-                pending += graph.node[made].input
-                names |= {*graph.node[made].input}
-        constants = names - makers.keys()
-        inner = names - constants - {table}
-        alone = all(readers[name] <= places for name in inner)
-        small = not integers or any(types.get(name) in INTEGERS for name in constants)
-        if places and alone and small and constants <= types.keys():
-            found[table] = [graph.node[place] for place in sorted(places)]
+            maker = wiring.makers.get(pending.pop())
+            new = {*maker.input} - names if maker else set()
+            names |= new
+            pending += new
+        made = names & wiring.makers.keys()
+        readers = (each for name in made - {table} for each in wiring.readers[name])
+        alone = all(made >= {*each.output} for each in readers)
+        known = names - made <= wiring.tensors.keys()
+        if made and alone and known:
+            types = {wiring.tensors[name].data_type for name in names - made}
+            if not integers or types & INTEGERS:
+                found[table] = [each for each in graph.node if made & {*each.output}]
     return found
 
 
@@ -84,16 +74,16 @@ def take_out(model: StoredModel, tables: Tables) -> None:
 
 
 def put_back(model: StoredModel, source: StoredModel, tables: Tables) -> None:
-    """Have a model make the tables again that were taken out of `source`.
+    """Have a model make the tables again that were taken out of `source`, its form before.
 
     Parameters
     ----------
     model : StoredModel
         Changed in place.
     source : StoredModel
-        Has the constants.
+        Has the constants still.
     tables : mapping
-        As `decoded_tables` finds them in `source`.
+        As `decoded_tables` found them in `source`.
     """
     graph = model.proto.graph
     nodes = {node.output[0]: node for made in tables.values() for node in made}

@@ -249,7 +249,7 @@ def coverage(model: OnnxModel, feeds: Sequence[Feed] | None = None) -> Coverage:
         options.profile_file_prefix = str(folder / "profile")
         session = open_session(model, options=options)
         graph = onnx.load(folder / "optimized.onnx", load_external_data=False).graph
-        tables = decoded_tables(read_model(source.path).proto.graph)
+        tables = decoded_tables(read_model(source.path))
         decoded = {name: stored_bits(nodes) for name, nodes in tables.items()}
         feeds = made_feeds(source, PROBES) if feeds is None else feeds
         try:

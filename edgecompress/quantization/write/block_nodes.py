@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from onnx import TensorProto
 
 from edgecompress.quantization.arithmetic.blocks import OFFSET_UNIT
 from edgecompress.quantization.arithmetic.weights import array_tensor, scalar
@@ -66,4 +65,4 @@ def sums_of(draft: Draft, data: str, width: int, block: int) -> str:
 def _as_float(draft: Draft, name: str, codes: np.ndarray[Any, Any]) -> str:
     """Keep integers under `name`; give them as float32."""
     draft.made[name] = array_tensor(codes, name)
-    return draft.number("Cast", [name], to=TensorProto.FLOAT)
+    return draft.as_float(name)

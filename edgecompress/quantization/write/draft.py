@@ -219,7 +219,7 @@ class Draft:
                 self.made[scales] = array_tensor(scale, scales)
             else:
                 rowed = scale_nodes(self, stem, made.eight)
-                scales = self.number("Reshape", [rowed, self.flat()])
+                scales = self.number("Reshape", [rowed, self.constant([-1])])
                 offsets = offset_nodes(self, stem, rowed, made.eight.counts)
             self.weights[key] = (codes, scales, offsets)
         return self.weights[key]
@@ -256,10 +256,11 @@ class Draft:
         if turned not in self.taken:
             self.taken |= {turned, flat}
             rows, _ = self.made[codes].dims
-            shape = np.array([rows, -1, how.block * how.bits // 8], np.int64)
-            self.made[f"{turned}_shape"] = array_tensor(shape, f"{turned}_shape")
-            self.add("Reshape", [codes, f"{turned}_shape"], f"{turned}_Reshape", turned)
-            self.add("Reshape", [self.as_float(scale), self.flat()], f"{flat}_Reshape", flat)
+            shape = self.constant([rows, -1, how.block * how.bits // 8])
+            self.add("Reshape", [codes, shape], f"{turned}_Reshape", turned)
+            self.add(
+                "Reshape", [self.as_float(scale), self.constant([-1])], f"{flat}_Reshape", flat
+            )
         return turned, flat
 
     def as_float(self, name: str) -> str:
@@ -277,10 +278,6 @@ class Draft:
         if name not in self.made:
             self.made[name] = array_tensor(np.array(values, dtype), name)
         return name
-
-    def flat(self) -> str:
-        """Give the shape of one axis."""
-        return self.constant([-1])
 
     def number(self, op: str, inputs: list[str], **given: Any) -> str:
         """Append a node whose name and output are a number; give it."""
